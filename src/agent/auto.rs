@@ -1,0 +1,119 @@
+//! Which model `auto` is: the first of a fixed order that is there.
+//!
+//! orch.yaml's `defaults.model` and `--model` come before and are not decided here.
+
+use crate::model::ModelRef;
+
+/// What `auto` became, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoChoice {
+    /// The model.
+    pub model: ModelRef,
+    /// Why this one, in words: `ANTHROPIC_API_KEY is set`.
+    pub why: String,
+}
+
+/// A hosted provider that `auto` may choose when its key is set.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// The environment variable of the key.
+    pub variable: &'static str,
+    /// The provider.
+    pub provider: &'static str,
+    /// The model that is asked unless one is named.
+    pub model: &'static str,
+}
+
+/// The hosted providers, in order of preference.
+pub const CANDIDATES: [Candidate; 3] = [
+    Candidate {
+        variable: "ANTHROPIC_API_KEY",
+        provider: "anthropic",
+        model: "claude-sonnet-4-5",
+    },
+    Candidate {
+        variable: "OPENAI_API_KEY",
+        provider: "openai",
+        model: "gpt-5",
+    },
+    Candidate {
+        variable: "GEMINI_API_KEY",
+        provider: "gemini",
+        model: "gemini-2.5-pro",
+    },
+];
+
+/// Why `auto` could not choose.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AutoError {
+    /// A local server has several models.
+    #[error("`auto` can't choose: the server at {url} has {} models", models.len())]
+    Several {
+        /// The server.
+        url: String,
+        /// Its models.
+        models: Vec<String>,
+    },
+}
+
+/// The choice among keys and a local server; `None` means that only the embedded model is left.
+///
+/// `has_key` tells whether a variable is set; `served` is what the server on Ollama's loopback
+/// port has, if one answers.
+pub fn choose(
+    has_key: &dyn Fn(&str) -> bool,
+    served: Option<(&str, Vec<String>)>,
+) -> Result<Option<AutoChoice>, AutoError> {
+    if let Some(found) = CANDIDATES.iter().find(|candidate| has_key(candidate.variable)) {
+        let model = ModelRef::new(found.provider, found.model);
+        return Ok(Some(AutoChoice {
+            model,
+            why: format!("{} is set", found.variable),
+        }));
+    }
+    let Some((url, mut models)) = served else {
+        return Ok(None);
+    };
+    match models.len() {
+        0 => Ok(None),
+        1 => {
+            let model = ModelRef::new("ollama", models.remove(0));
+            Ok(Some(AutoChoice {
+                model,
+                why: format!("it is the only model of the server at {url}"),
+            }))
+        }
+        _ => Err(AutoError::Several {
+            url: url.to_owned(),
+            models,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_before_servers_in_a_fixed_order() {
+        let choice = choose(
+            &|v| v == "OPENAI_API_KEY" || v == "GEMINI_API_KEY",
+            Some(("u", vec!["m".into()])),
+        )
+        .unwrap()
+        .unwrap();
+        assert_eq!(
+            (choice.model.provider.as_str(), choice.why.as_str()),
+            ("openai", "OPENAI_API_KEY is set")
+        );
+    }
+
+    #[test]
+    fn a_server_with_one_model_is_taken_and_with_several_is_asked_about() {
+        let choice = choose(&|_| false, Some(("u", vec!["m".into()]))).unwrap().unwrap();
+        assert_eq!(choice.model, ModelRef::new("ollama", "m"));
+        assert!(choose(&|_| false, Some(("u", vec!["m".into(), "n".into()]))).is_err());
+        assert_eq!(choose(&|_| false, None), Ok(None));
+        assert_eq!(choose(&|_| false, Some(("u", Vec::new()))), Ok(None));
+    }
+}

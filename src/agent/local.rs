@@ -1,0 +1,203 @@
+//! The embedded model as a provider: in this process, one reply at a time.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use local_llm::{Event, LoadOptions, Model, Reply, Request, Stop, catalog, weights};
+use tokio::sync::mpsc;
+
+use crate::model::{ChatReply, ChatRequest, Class, Failure, Role, StopReason, Usage};
+use crate::provider::{Limits, Provider, Signal};
+
+/// The sampling temperature of agents that give none: small models need a low one.
+const TEMPERATURE: f32 = 0.2;
+/// The seed of every reply: the same question gives the same answer.
+const SEED: u64 = 7;
+
+/// The embedded models of a cache folder; loads the one that is asked, and keeps it.
+pub struct Local {
+    cache: PathBuf,
+    loaded: Arc<Mutex<Option<(String, Model)>>>,
+}
+
+impl Local {
+    /// Models whose weights lie in `cache`; nothing is loaded yet.
+    pub fn new(cache: &Path) -> Self {
+        Self {
+            cache: cache.to_owned(),
+            loaded: Arc::default(),
+        }
+    }
+}
+
+impl Provider for Local {
+    fn dialect(&self) -> &'static str {
+        "local"
+    }
+
+    fn constrains(&self) -> bool {
+        true
+    }
+
+    fn chat<'a>(
+        &'a self,
+        request: &'a ChatRequest,
+        limits: &'a Limits,
+        sink: &'a (dyn Fn(Signal) + Send + Sync),
+    ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
+        async move {
+            let (signals, mut heard) = mpsc::unbounded_channel();
+            let abandoned = Abandon::default();
+            let job = Job {
+                cache: self.cache.clone(),
+                loaded: self.loaded.clone(),
+                name: request.model.model.clone(),
+                request: asked(request),
+                abandoned: abandoned.0.clone(),
+                until: Instant::now() + limits.total,
+                signals,
+            };
+            let worker = tokio::task::spawn_blocking(move || job.run());
+            while let Some(signal) = heard.recv().await {
+                sink(signal);
+            }
+            let reply = worker
+                .await
+                .map_err(|error| failure(format!("the embedded model broke off: {error}")))??;
+            Ok(answer(&reply, request))
+        }
+        .boxed()
+    }
+}
+
+/// Tells the worker thread that nobody waits any more.
+#[derive(Default)]
+struct Abandon(Arc<AtomicBool>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Job {
+    cache: PathBuf,
+    loaded: Arc<Mutex<Option<(String, Model)>>>,
+    name: String,
+    request: Request,
+    abandoned: Arc<AtomicBool>,
+    until: Instant,
+    signals: mpsc::UnboundedSender<Signal>,
+}
+
+impl Job {
+    fn run(self) -> Result<Reply, Failure> {
+        // A panic while a reply was made leaves a model whose cache is not to be trusted: load it anew.
+        let mut loaded = self.loaded.lock().unwrap_or_else(|poisoned| {
+            let mut guard = PoisonError::into_inner(poisoned);
+            *guard = None;
+            guard
+        });
+        if loaded.as_ref().is_none_or(|(name, _)| *name != self.name) {
+            *loaded = None;
+            *loaded = Some((self.name.clone(), self.load()?));
+        }
+        let Some((_, model)) = loaded.as_mut() else {
+            return Err(failure("the embedded model is not loaded"));
+        };
+        let mut listen = |event: Event<'_>| {
+            if self.abandoned.load(Ordering::Relaxed) || Instant::now() > self.until {
+                return ControlFlow::Break(());
+            }
+            let signal = match event {
+                Event::Prompt { done, total } => Signal::Reading { done, total },
+                Event::Token(text) => Signal::Text(text.to_owned()),
+            };
+            // Nobody listening is told by `abandoned`.
+            drop(self.signals.send(signal));
+            ControlFlow::Continue(())
+        };
+        let reply = model
+            .generate(&self.request, &mut listen)
+            .map_err(|error| failure(error.to_string()))?;
+        if reply.stop == Stop::Cancelled {
+            let words = "the embedded model took longer than the request may take";
+            return Err(
+                Failure::new(Class::Timeout, words).with_hint("raise `timeout:` of the step, or use a faster model")
+            );
+        }
+        Ok(reply)
+    }
+
+    fn load(&self) -> Result<Model, Failure> {
+        let missing = || {
+            Failure::new(
+                Class::NotInstalled,
+                format!("the embedded model `{}` is not here", self.name),
+            )
+            .with_hint(format!("fetch it: `orch models pull {}`", self.name))
+        };
+        let spec = catalog::find(&self.name).ok_or_else(missing)?;
+        let path = weights::installed(&self.cache, spec).ok_or_else(missing)?;
+        Model::load(&path, &LoadOptions { threads: None }).map_err(|error| failure(error.to_string()))
+    }
+}
+
+fn failure(message: impl Into<String>) -> Failure {
+    Failure::new(Class::AgentError, message)
+}
+
+fn asked(request: &ChatRequest) -> Request {
+    let system = local_llm::Message {
+        role: "system".to_owned(),
+        content: request.system.clone(),
+    };
+    let messages = request.messages.iter().map(|message| local_llm::Message {
+        role: match message.role {
+            Role::User => "user".to_owned(),
+            Role::Assistant => "assistant".to_owned(),
+        },
+        content: message.content.clone(),
+    });
+    #[expect(clippy::cast_possible_truncation, reason = "a temperature has few digits")]
+    let temperature = request
+        .temperature
+        .map_or(TEMPERATURE, |temperature| temperature as f32);
+    Request {
+        messages: (!request.system.is_empty())
+            .then_some(system)
+            .into_iter()
+            .chain(messages)
+            .collect(),
+        schema: request.schema.clone(),
+        max_tokens: request.max_output_tokens,
+        temperature,
+        top_p: 0.95,
+        seed: SEED,
+    }
+}
+
+fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
+    ChatReply {
+        text: reply.text.clone(),
+        stop: match reply.stop {
+            Stop::End => StopReason::End,
+            Stop::Length | Stop::Cancelled => StopReason::Length,
+        },
+        usage: Usage {
+            input: u64::from(reply.prompt_tokens),
+            cache_read: u64::from(reply.cached_tokens),
+            cache_write: 0,
+            output: u64::from(reply.output_tokens),
+            reasoning: 0,
+        },
+        model: Some(request.model.model.clone()),
+        id: None,
+        constrained: request.schema.is_some(),
+    }
+}

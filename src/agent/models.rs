@@ -1,0 +1,170 @@
+//! The models that a project can ask: built-in providers, those of `orch.yaml`, the embedded one.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use secrecy::SecretString;
+
+use crate::config::Settings;
+use crate::model::name::{LOCAL, NameError, resolve_name};
+use crate::model::{Class, Failure, ModelRef, Usage};
+use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
+use crate::secret::Redactor;
+
+/// Looks an environment variable up; empty values count as unset.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Every model that can be asked, by provider.
+pub struct Models {
+    endpoints: BTreeMap<String, Endpoint>,
+    aliases: BTreeMap<String, String>,
+    cache: PathBuf,
+    connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
+}
+
+impl Models {
+    /// The models of some settings; `cache` is the folder of embedded models.
+    pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
+        let mut endpoints = BTreeMap::new();
+        for builtin in BUILTIN {
+            let moved = builtin.url_variable.and_then(|name| variables(name));
+            let endpoint = Endpoint {
+                name: builtin.name.to_owned(),
+                dialect: builtin.dialect,
+                base_url: moved.map_or_else(|| builtin.base_url.to_owned(), |url| builtin.base_url_from(&url)),
+                api_key: builtin
+                    .key_variable
+                    .and_then(|name| variables(name))
+                    .map(SecretString::from),
+                key_variable: builtin.key_variable.map(ToOwned::to_owned),
+                headers: Vec::new(),
+                structured: true,
+            };
+            endpoints.insert(builtin.name.to_owned(), endpoint);
+        }
+        for (name, entry) in &settings.providers {
+            let variable = entry.api_key.as_ref().map(|key| key.env.clone());
+            let endpoint = Endpoint {
+                name: name.clone(),
+                dialect: dialect(entry.dialect),
+                base_url: entry.base_url.clone(),
+                api_key: variable
+                    .as_ref()
+                    .and_then(|name| variables(name))
+                    .map(SecretString::from),
+                key_variable: variable,
+                headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+                structured: entry.structured_output.unwrap_or(true),
+            };
+            endpoints.insert(name.clone(), endpoint);
+        }
+        let aliases = settings
+            .models
+            .iter()
+            .map(|(name, model)| (name.clone(), model.clone()))
+            .collect();
+        Self {
+            endpoints,
+            aliases,
+            cache,
+            connected: Mutex::default(),
+        }
+    }
+
+    /// What a name other than `auto` stands for.
+    pub fn resolve(&self, name: &str) -> Result<ModelRef, NameError> {
+        let providers: Vec<String> = self.endpoints.keys().cloned().chain([LOCAL.to_owned()]).collect();
+        resolve_name(name, &self.aliases, &providers, default_local())
+    }
+
+    /// The folder of embedded models.
+    pub fn cache(&self) -> &std::path::Path {
+        &self.cache
+    }
+
+    /// Where a provider is, for `auto` and `doctor`.
+    pub fn endpoint(&self, name: &str) -> Option<&Endpoint> {
+        self.endpoints.get(name)
+    }
+
+    /// The names of the providers over HTTP, sorted.
+    pub fn providers(&self) -> impl Iterator<Item = &str> {
+        self.endpoints.keys().map(String::as_str)
+    }
+
+    /// The environment variable that a provider needs and that is not set.
+    pub fn missing_key(&self, provider: &str) -> Option<&str> {
+        let endpoint = self.endpoints.get(provider)?;
+        if endpoint.api_key.is_some() {
+            None
+        } else {
+            endpoint.key_variable.as_deref()
+        }
+    }
+
+    /// The provider of a name, connected once.
+    pub fn provider(&self, name: &str) -> Result<Arc<dyn Provider>, Failure> {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(provider) = connected.get(name) {
+            return Ok(provider.clone());
+        }
+        let provider: Arc<dyn Provider> = match self.endpoints.get(name) {
+            Some(endpoint) => Arc::from(provider::connect(endpoint.clone())),
+            None if name == LOCAL => local(&self.cache)?,
+            None => {
+                return Err(Failure::new(
+                    Class::BadRequest,
+                    format!("there is no provider `{name}`"),
+                ));
+            }
+        };
+        connected.insert(name.to_owned(), provider.clone());
+        Ok(provider)
+    }
+
+    /// What a call cost in US dollars, when the price is known.
+    pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
+        provider::cost(model, usage)
+    }
+
+    /// The redactor of every key that is known.
+    pub fn redactor(&self) -> Redactor {
+        let keys = self.endpoints.values().filter_map(|endpoint| {
+            let name = endpoint.key_variable.as_deref().unwrap_or(&endpoint.name);
+            Some((name, endpoint.api_key.as_ref()?))
+        });
+        Redactor::new(keys)
+    }
+}
+
+fn dialect(name: crate::config::DialectName) -> Dialect {
+    match name {
+        crate::config::DialectName::Anthropic => Dialect::Anthropic,
+        crate::config::DialectName::Openai => Dialect::OpenAi,
+        crate::config::DialectName::Gemini => Dialect::Gemini,
+    }
+}
+
+#[cfg(feature = "local")]
+fn local(cache: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
+    Ok(Arc::new(super::local::Local::new(cache)))
+}
+
+#[cfg(not(feature = "local"))]
+fn local(_: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
+    Err(
+        Failure::new(Class::NotInstalled, "this orch was built without the embedded model")
+            .with_hint("build it with the feature `local`, or name another model with --model"),
+    )
+}
+
+#[cfg(feature = "local")]
+fn default_local() -> &'static str {
+    local_llm::catalog::default_model().name
+}
+
+#[cfg(not(feature = "local"))]
+fn default_local() -> &'static str {
+    "none"
+}

@@ -1,0 +1,136 @@
+//! Why a command failed, with the exit code and what to do.
+
+use std::process::ExitCode;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::Failure;
+use crate::store::{LockError, StoreError};
+
+/// The program's exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    /// Everything went well.
+    Ok = 0,
+    /// The pipeline failed; for `extract`, no value was found.
+    Failed = 1,
+    /// It could not run as written.
+    Usage = 2,
+    /// A defect of orch.
+    Internal = 5,
+    /// A person stopped it.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        ExitCode::from(code as u8)
+    }
+}
+
+/// A command that failed.
+#[derive(Debug)]
+pub(super) struct CliError {
+    /// The exit code.
+    pub(super) code: Code,
+    /// What is wrong, lower case; empty when findings tell.
+    pub(super) message: String,
+    /// What to do.
+    pub(super) hints: Vec<String>,
+    /// Findings in the user's files.
+    pub(super) findings: Vec<Diagnostic>,
+    broken_pipe: bool,
+}
+
+impl CliError {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hints: Vec::new(),
+            findings: Vec::new(),
+            broken_pipe: false,
+        }
+    }
+
+    /// It could not run as written: exit code 2.
+    pub(super) fn could_not(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// The pipeline, or what was asked for, failed: exit code 1.
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Code::Failed, message)
+    }
+
+    /// A defect of orch: exit code 5.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// The user's files have findings: exit code 2.
+    pub(super) fn findings(findings: Vec<Diagnostic>) -> Self {
+        Self {
+            findings,
+            ..Self::new(Code::Usage, "")
+        }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub(super) fn with_code(mut self, code: Code) -> Self {
+        self.code = code;
+        self
+    }
+
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        self.broken_pipe
+    }
+}
+
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        let error = Self::could_not(failure.message);
+        match failure.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl From<StoreError> for CliError {
+    fn from(error: StoreError) -> Self {
+        error.failure().into()
+    }
+}
+
+impl From<LockError> for CliError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { .. } => Self::could_not(error.to_string()).hint("wait for it to end, or stop it"),
+            LockError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Vec<Diagnostic>> for CliError {
+    fn from(findings: Vec<Diagnostic>) -> Self {
+        Self::findings(findings)
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self {
+            broken_pipe,
+            ..Self::could_not(format!("the output can't be written: {error}"))
+        }
+    }
+}

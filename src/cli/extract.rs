@@ -1,0 +1,156 @@
+//! `orch extract`.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use crate::config;
+use crate::diagnostic::{Code as FindingCode, Diagnostic, Source};
+use crate::extract::{Options, StopHint, extract};
+use crate::schema::{Schema, SchemaSet, render_mismatches};
+
+use super::error::{CliError, Code};
+use super::here;
+use super::ui::Ui;
+
+/// Take the JSON out of a model's reply
+///
+/// Reads a reply as it came, with prose, fences and all, and prints the one JSON value in it that
+/// fits the schema. Exit code 0 with the value, 1 with a typed reason on standard error.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The schema: a file, or the name of one in `schemas/`
+    #[arg(long, value_name = "FILE|NAME")]
+    schema: String,
+
+    /// Refuse repaired values, and replies with several values that fit
+    #[arg(long)]
+    strict: bool,
+
+    /// Why the model stopped, where that is known
+    #[arg(long, value_enum, value_name = "REASON")]
+    stop_reason: Option<StopReason>,
+
+    /// Say on standard error how the value was found
+    #[arg(long)]
+    report: bool,
+
+    /// The reply; standard input when it is `-` or left out
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+/// Why a model stopped.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum StopReason {
+    /// It had said everything
+    End,
+    /// A token limit cut it off
+    Length,
+    /// It refused
+    Refusal,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let schema = schema(&args.schema, &here()?)?;
+    let reply = read(args.file.as_deref())?;
+    let stop = match args.stop_reason {
+        Some(StopReason::End) => StopHint::Complete,
+        Some(StopReason::Length) => StopHint::Length,
+        Some(StopReason::Refusal) => StopHint::Refusal,
+        None => StopHint::Unknown,
+    };
+    match extract(
+        &reply,
+        &schema,
+        &Options {
+            strict: args.strict,
+            stop,
+        },
+    ) {
+        Ok(found) => {
+            if args.report {
+                let repairs: Vec<&str> = found.repairs.iter().map(|repair| repair.as_str()).collect();
+                let how =
+                    serde_json::json!({ "source": found.source.as_str(), "repairs": repairs, "others": found.others });
+                ui.always(&how.to_string());
+            }
+            ui.data(&format!("{:#}", found.value))?;
+            Ok(Code::Ok)
+        }
+        Err(rejection) => {
+            ui.always(&format!(
+                "{} {}: {}",
+                ui.style.bad("error:"),
+                rejection.reason.as_str(),
+                rejection.message
+            ));
+            if !rejection.mismatches.is_empty() {
+                ui.always(&render_mismatches(&rejection.mismatches));
+            }
+            Ok(Code::Failed)
+        }
+    }
+}
+
+fn read(file: Option<&Path>) -> Result<Vec<u8>, CliError> {
+    let mut bytes = Vec::new();
+    match file {
+        Some(path) if path != Path::new("-") => {
+            bytes = std::fs::read(path)
+                .map_err(|error| CliError::could_not(format!("`{}` can't be read: {error}", path.display())))?;
+        }
+        _ => {
+            let read = std::io::stdin().read_to_end(&mut bytes);
+            read.map_err(|error| CliError::could_not(format!("standard input can't be read: {error}")))?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// A schema by file or by name.
+pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
+    let given = here.join(name);
+    let path = if given.is_file() {
+        given
+    } else {
+        let folder = super::runs::root(here).join("schemas");
+        let candidates = [folder.join(name), folder.join(format!("{name}.schema.json"))];
+        let found = candidates.into_iter().find(|path| path.is_file());
+        found.ok_or_else(|| {
+            CliError::could_not(format!("there is no schema `{name}`"))
+                .hint("give a file, or the name of one in schemas/")
+        })?
+    };
+    let (folder, file) = (
+        path.parent().unwrap_or(Path::new(".")),
+        path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    );
+    // Its neighbours may be referred to; what they hold otherwise is no concern here.
+    let mut set = SchemaSet::default();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let neighbour = entry.path();
+        let is_schema = neighbour
+            .file_name()
+            .is_some_and(|name| name.to_string_lossy().ends_with(".schema.json"));
+        if is_schema && let Ok(document) = document(&neighbour) {
+            set.insert(&entry.file_name().to_string_lossy(), document.value);
+        }
+    }
+    let document = document(&path)?;
+    set.insert(&file, document.value.clone());
+    set.get(&file).map_err(|error| {
+        let span = document.value_span(&error.pointer);
+        CliError::findings(vec![Diagnostic::new(
+            FindingCode::BadSchema,
+            error.message,
+            &document.source,
+            span,
+        )])
+    })
+}
+
+fn document(path: &Path) -> Result<config::Document, CliError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| CliError::could_not(format!("`{}` can't be read: {error}", path.display())))?;
+    Ok(config::parse(&Source::new(path, text))?)
+}

@@ -1,0 +1,132 @@
+//! The values given to a run, checked against the pipeline's `inputs`.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use crate::diagnostic::did_you_mean;
+use crate::model::Pipeline;
+use crate::schema::Schema;
+
+use super::error::CliError;
+
+/// The largest text that is read as an input, in bytes.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What the command line says of inputs.
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Given {
+    /// The task, which fills the input `task`; `-` reads it from standard input
+    #[arg(long, short, value_name = "TEXT", conflicts_with = "task_file")]
+    task: Option<String>,
+
+    /// Read the task from a file
+    #[arg(long, value_name = "FILE")]
+    task_file: Option<PathBuf>,
+
+    /// Another input; values of other types than string are read as JSON
+    #[arg(long = "input", short = 'i', value_name = "NAME=VALUE")]
+    inputs: Vec<String>,
+}
+
+impl Given {
+    /// The inputs of a run of `pipeline`, defaults filled in, every value checked.
+    pub(super) fn values(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, CliError> {
+        let mut given = Map::new();
+        if let Some(task) = self.task()? {
+            given.insert("task".to_owned(), Value::String(task));
+        }
+        for text in &self.inputs {
+            let (name, value) = text.split_once('=').ok_or_else(|| {
+                CliError::could_not(format!("`--input {text}` has no `=`")).hint("write `--input NAME=VALUE`")
+            })?;
+            let value = typed(pipeline, name, value)?;
+            if given.insert(name.to_owned(), value).is_some() {
+                return Err(CliError::could_not(format!("the input `{name}` is given twice")));
+            }
+        }
+        complete(pipeline, given)
+    }
+
+    fn task(&self) -> Result<Option<String>, CliError> {
+        let task = match (&self.task, &self.task_file) {
+            (Some(dash), _) if dash == "-" => {
+                let mut text = String::new();
+                std::io::stdin()
+                    .take(MAX_BYTES + 1)
+                    .read_to_string(&mut text)
+                    .map_err(|error| {
+                        CliError::could_not(format!("the task can't be read from standard input: {error}"))
+                    })?;
+                text
+            }
+            (Some(text), _) => text.clone(),
+            (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
+                CliError::could_not(format!("the task can't be read from `{}`: {error}", path.display()))
+            })?,
+            (None, None) => return Ok(None),
+        };
+        if task.len() as u64 > MAX_BYTES {
+            return Err(CliError::could_not(format!(
+                "the task is longer than {MAX_BYTES} bytes"
+            )));
+        }
+        if task.trim().is_empty() {
+            return Err(CliError::could_not("the task is empty").hint("say what is to be done: `--task \"…\"`"));
+        }
+        Ok(Some(task))
+    }
+}
+
+fn typed(pipeline: &Pipeline, name: &str, text: &str) -> Result<Value, CliError> {
+    let kind = pipeline
+        .inputs
+        .get(name)
+        .and_then(|schema| schema.get("type"))
+        .and_then(Value::as_str);
+    if matches!(kind, Some("string") | None) {
+        return Ok(Value::String(text.to_owned()));
+    }
+    serde_json::from_str(text).map_err(|error| {
+        CliError::could_not(format!(
+            "the input `{name}` must be {}, and `{text}` is no JSON: {error}",
+            kind.unwrap_or("JSON")
+        ))
+    })
+}
+
+fn complete(pipeline: &Pipeline, given: Map<String, Value>) -> Result<Map<String, Value>, CliError> {
+    for name in given.keys() {
+        if !pipeline.inputs.contains_key(name) {
+            let known = pipeline.inputs.keys().map(String::as_str);
+            let help = did_you_mean(name, known.clone()).unwrap_or_else(|| {
+                let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+                if list.is_empty() {
+                    "it has no inputs".to_owned()
+                } else {
+                    format!("its inputs are {}", list.join(", "))
+                }
+            });
+            return Err(CliError::could_not(format!("the pipeline has no input `{name}`")).hint(help));
+        }
+    }
+    let mut values = Map::new();
+    for (name, schema) in &pipeline.inputs {
+        let Some(value) = given.get(name).or_else(|| schema.get("default")) else {
+            let hint = if name == "task" {
+                "say what is to be done: `--task \"…\"`".to_owned()
+            } else {
+                format!("give it: `--input {name}=…`")
+            };
+            return Err(CliError::could_not(format!("the input `{name}` is missing")).hint(hint));
+        };
+        let compiled = Schema::compile(name, Value::Object(schema.clone()))
+            .map_err(|error| CliError::could_not(format!("the schema of the input `{name}` is broken: {error}")))?;
+        if let Some(first) = compiled.errors(value).first() {
+            return Err(CliError::could_not(format!("the input `{name}` does not fit: {first}")));
+        }
+        values.insert(name.clone(), value.clone());
+    }
+    Ok(values)
+}

@@ -1,0 +1,59 @@
+//! `orch pipeline list`.
+
+use crate::config;
+
+use super::error::{CliError, Code};
+use super::here;
+use super::report::Output;
+use super::ui::Ui;
+
+/// List the pipelines of a project
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let here = here()?;
+    let root = super::runs::root(&here);
+    let mut rows = Vec::new();
+    for path in config::list_pipelines(&root) {
+        let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
+        rows.push(match config::load(&path, &here) {
+            Ok(project) => (
+                shown,
+                project.pipeline.name,
+                project.pipeline.description.unwrap_or_default(),
+                project.pipeline.steps.len(),
+            ),
+            Err(_) => (
+                shown,
+                "-".to_owned(),
+                "can't be read; see `orch pipeline validate`".to_owned(),
+                0,
+            ),
+        });
+    }
+    if args.output == Output::Json {
+        let list: Vec<_> = rows
+            .iter()
+            .map(|(path, name, description, steps)| serde_json::json!({ "path": path, "name": name, "description": description, "steps": steps }))
+            .collect();
+        ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
+        return Ok(Code::Ok);
+    }
+    if rows.is_empty() {
+        ui.say(format!(
+            "no pipelines in `{}`\n\n{} `orch init` makes a first one",
+            root.join("pipelines").display(),
+            ui.style.strong("hint:")
+        ));
+    }
+    let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    for (path, name, description, _) in rows {
+        ui.data(&format!("{path:<width$}  {}  {description}", ui.out_style.strong(name)))?;
+    }
+    Ok(Code::Ok)
+}

@@ -1,0 +1,159 @@
+//! The command line: one file a command, its arguments beside its function.
+
+mod completions;
+mod doctor;
+mod error;
+mod extract;
+mod init;
+mod inputs;
+mod interrupt;
+mod list;
+mod models;
+mod report;
+mod resolve;
+mod resume;
+mod run;
+mod runs;
+mod schema;
+mod session;
+mod show;
+mod ui;
+mod validate;
+mod weights;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::{CliError, Code};
+use ui::Ui;
+
+/// Run declarative agent pipelines
+///
+/// A pipeline is a YAML file that lists steps; each step asks an agent with a prompt from
+/// prompts/ and keeps the JSON that it answers, checked by a schema from schemas/, as a file in
+/// the workspace. Every reply is recorded before it is used, so a run that was stopped or
+/// failed goes on where it was.
+///
+/// Begin with `orch init`, then `orch pipeline run pipelines/default.yaml --task "…"`.
+#[derive(Debug, Parser)]
+#[command(name = "orch", version, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    /// Colour the output: auto, always or never
+    #[arg(long, global = true, value_enum, default_value_t = ui::Colour::Auto, value_name = "WHEN", help_heading = "Global options")]
+    color: ui::Colour,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 it could not run as written · \
+3 waiting for approval · 4 budget or limit · 5 internal error · 130 interrupted";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run, resume, check and list pipelines
+    #[command(subcommand)]
+    Pipeline(Pipeline),
+    /// List past runs and show what they did
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// Take the JSON out of a model's reply
+    Extract(extract::Args),
+    /// Print the JSON Schemas of orch's own files
+    #[command(subcommand)]
+    Schema(schema::Schema),
+    /// Make a new project: pipelines, prompts, schemas, orch.yaml
+    Init(init::Args),
+    /// Say what is set up and what is missing
+    Doctor(doctor::Args),
+    /// List and fetch the embedded models
+    #[command(subcommand)]
+    Models(models::Models),
+    /// Print a completion script for your shell
+    Completions(completions::Args),
+}
+
+#[derive(Debug, Subcommand)]
+enum Pipeline {
+    /// Run a pipeline
+    Run(run::Args),
+    /// Go on with a run that failed or was stopped
+    Resume(resume::Args),
+    /// Check pipelines, prompts and schemas without running anything
+    Validate(validate::Args),
+    /// List the pipelines of a project
+    List(list::Args),
+    /// Show a pipeline: its inputs, agents, steps and files
+    Show(show::Args),
+}
+
+/// Where orch keeps its journal.
+#[derive(Debug, Default, clap::Args)]
+struct State {
+    /// Keep the journal in this folder instead of `.orch` beside the pipelines
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl State {
+    fn folder(&self, root: &std::path::Path) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| root.join(".orch"))
+    }
+}
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { Code::Usage } else { Code::Ok };
+            // A closed pipe is the reader's choice.
+            drop(error.print());
+            return code.into();
+        }
+    };
+    let mut ui = Ui::new(cli.color);
+    let result = dispatch(cli.command, &mut ui);
+    let code = match result {
+        Ok(code) => code,
+        Err(error) if error.is_broken_pipe() => Code::Ok,
+        Err(error) => {
+            ui.error(&error);
+            error.code
+        }
+    };
+    code.into()
+}
+
+fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
+    match command {
+        Command::Pipeline(Pipeline::Run(args)) => run::run(args, ui),
+        Command::Pipeline(Pipeline::Resume(args)) => resume::run(&args, ui),
+        Command::Pipeline(Pipeline::Validate(args)) => validate::run(&args, ui),
+        Command::Pipeline(Pipeline::List(args)) => list::run(&args, ui),
+        Command::Pipeline(Pipeline::Show(args)) => show::run(&args, ui),
+        Command::Runs(command) => runs::run(&command, ui),
+        Command::Extract(args) => extract::run(&args, ui),
+        Command::Schema(command) => schema::run(&command, ui),
+        Command::Init(args) => init::run(&args, ui),
+        Command::Doctor(args) => doctor::run(&args, ui),
+        Command::Models(command) => models::run(&command, ui),
+        Command::Completions(args) => completions::run(&args, ui),
+    }
+}
+
+/// The current folder.
+fn here() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|error| CliError::could_not(format!("the current folder can't be read: {error}")))
+}
+
+/// The async runtime: one thread is enough for a run, whose work is waiting.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::internal(format!("the async runtime can't be started: {error}")))
+}

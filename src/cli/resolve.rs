@@ -1,0 +1,170 @@
+//! Which models a run asks: names in files and flags to providers, `auto` included.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::{AutoError, Models, Variables, choose};
+use crate::config::Project;
+use crate::engine::PlannedModel;
+use crate::model::ModelRef;
+use crate::model::name::{LOCAL, NameError};
+use crate::provider::served_models;
+
+use super::error::CliError;
+use super::ui::Ui;
+use super::weights;
+
+/// What each name resolved to.
+pub(super) type Names = BTreeMap<String, ModelRef>;
+
+/// How far a person agreed to a download.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Consent {
+    /// `--yes`.
+    pub(super) yes: bool,
+}
+
+/// The models of this process: environment variables and the cache folder as they are.
+pub(super) fn models(settings: &crate::config::Settings) -> Arc<Models> {
+    Arc::new(Models::new(settings, &variables(), weights::cache_folder()))
+}
+
+/// The process's environment; empty values count as unset.
+pub(super) fn variables() -> Variables {
+    Arc::new(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
+}
+
+/// Resolves every model name of a project, fetches what is embedded, and checks keys.
+pub(super) async fn resolve(
+    project: &Project,
+    models: &Models,
+    pinned: Option<&Names>,
+    consent: Consent,
+    ui: &Ui,
+) -> Result<Names, CliError> {
+    let agents = project
+        .pipeline
+        .steps
+        .iter()
+        .filter_map(|step| project.pipeline.agents.get(&step.agent))
+        .map(|agent| &agent.model);
+    let fallbacks = project.pipeline.steps.iter().flat_map(|step| &step.fallback);
+    let mut names = Names::new();
+    let mut by_choice = false;
+    for name in agents.chain(fallbacks) {
+        if names.contains_key(name) {
+            continue;
+        }
+        let model = if name == "auto" {
+            let (model, chosen) = auto(project, models, pinned, ui).await?;
+            by_choice |= chosen && model.provider == LOCAL;
+            model
+        } else {
+            named(models, name)?
+        };
+        names.insert(name.clone(), model);
+    }
+    for model in names.values() {
+        if let Some(variable) = models.missing_key(&model.provider) {
+            return Err(
+                CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
+                    .hint(format!("export {variable}=…, or name another model with --model")),
+            );
+        }
+        if model.provider == LOCAL {
+            weights::ensure(models.cache(), &model.model, !by_choice || consent.yes, ui).await?;
+        }
+    }
+    Ok(names)
+}
+
+/// What a name other than `auto` stands for.
+pub(super) fn named(models: &Models, name: &str) -> Result<ModelRef, CliError> {
+    models.resolve(name).map_err(|error| {
+        let hint = match &error {
+            NameError::Unknown {
+                nearest: Some(nearest), ..
+            }
+            | NameError::Provider {
+                nearest: Some(nearest), ..
+            } => format!("did you mean `{nearest}`?"),
+            NameError::Unknown { .. } => "write `provider/model`, an alias of orch.yaml, `local` or `auto`".to_owned(),
+            NameError::Provider { .. } => format!(
+                "the providers are local, {}; others go into orch.yaml",
+                models.providers().collect::<Vec<_>>().join(", ")
+            ),
+            NameError::Circle { .. } => "let one of the aliases stand for `provider/model`".to_owned(),
+        };
+        CliError::could_not(error.to_string()).hint(hint)
+    })
+}
+
+/// What `auto` is, and whether nobody named it: not a file, not an earlier session.
+async fn auto(
+    project: &Project,
+    models: &Models,
+    pinned: Option<&Names>,
+    ui: &Ui,
+) -> Result<(ModelRef, bool), CliError> {
+    if let Some(name) = project
+        .settings
+        .defaults
+        .model
+        .as_deref()
+        .filter(|name| *name != "auto")
+    {
+        let model = named(models, name)?;
+        ui.say(format!("model: {model} (auto: `defaults.model` in orch.yaml)"));
+        return Ok((model, false));
+    }
+    if let Some(model) = pinned.and_then(|names| names.get("auto")) {
+        ui.say(format!("model: {model} (auto: chosen when the run began)"));
+        return Ok((model.clone(), false));
+    }
+    let variables = variables();
+    let has_key = |name: &str| variables(name).is_some();
+    let served = if crate::agent::CANDIDATES
+        .iter()
+        .any(|candidate| has_key(candidate.variable))
+    {
+        None
+    } else {
+        served(models).await
+    };
+    let choice = choose(
+        &has_key,
+        served.as_ref().map(|(url, list)| (url.as_str(), list.clone())),
+    )
+    .map_err(|error| {
+        let AutoError::Several { url: _, models: list } = &error;
+        let names: Vec<String> = list.iter().map(|name| format!("ollama/{name}")).collect();
+        CliError::could_not(error.to_string()).hint(format!("name one with --model: {}", names.join(", ")))
+    })?;
+    if let Some(choice) = choice {
+        ui.say(format!("model: {} (auto: {})", choice.model, choice.why));
+        return Ok((choice.model, true));
+    }
+    let model = named(models, LOCAL)?;
+    ui.say(format!(
+        "model: {model} (auto: no key is set and no local server answers)"
+    ));
+    Ok((model, true))
+}
+
+/// What the server on Ollama's loopback port has, if one answers.
+async fn served(models: &Models) -> Option<(String, Vec<String>)> {
+    let url = models.endpoint("ollama")?.base_url.clone();
+    let list = served_models(&url, Duration::from_millis(300)).await.ok()?;
+    Some((url, list))
+}
+
+/// A model as the engine plans with it.
+pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, CliError> {
+    let provider = models.provider(&reference.provider)?;
+    Ok(PlannedModel {
+        reference: reference.clone(),
+        dialect: provider.dialect().to_owned(),
+        constrains: provider.constrains(),
+    })
+}

@@ -1,0 +1,230 @@
+//! `orch pipeline resume`.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed};
+use crate::model::{Artifact, RunState, RunStatus};
+use crate::store::{Edited, Journal, RunRow, View};
+
+use super::error::{CliError, Code};
+use super::report::{Output, tell};
+use super::resolve::{self, Consent};
+use super::session::{self, Ready};
+use super::ui::Ui;
+use super::{State, here, runtime};
+
+/// Go on with a run that failed or was stopped
+///
+/// The files are read anew, so a prompt, a schema or the pipeline may have been mended. A step's
+/// recorded result stands while what it was asked and how its answer is read are the same; nothing
+/// that was answered is asked again.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run, by its id or the start of it; the latest run that did not complete when left out
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// The model of every agent from now on
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    /// Go on after a failed step with every step that does not need it
+    #[arg(long)]
+    continue_on_error: bool,
+
+    /// Take artifact files that were edited since as what their steps produced
+    #[arg(long, conflicts_with = "discard_changed")]
+    accept_changed: bool,
+
+    /// Put artifact files that were edited since back as they were recorded
+    #[arg(long)]
+    discard_changed: bool,
+
+    /// Agree to downloading the embedded model
+    #[arg(long, short)]
+    yes: bool,
+
+    /// No progress and no summary; errors are still told
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
+    ui.quiet = args.quiet;
+    let here = here()?;
+    let root = super::runs::root(&here);
+    let journal = super::runs::journal(&args.state, &root)?;
+    let row = find(&journal, args.run.as_deref())?;
+    let old = RunState::fold(row.run, &journal.events(row.run)?);
+    let flag = args.model.clone().or_else(|| old.model.clone());
+    let project = session::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
+
+    let runtime = runtime()?;
+    let models = resolve::models(&project.settings);
+    let pinned = args.model.is_none().then_some(&old.models);
+    let names = runtime.block_on(resolve::resolve(
+        &project,
+        &models,
+        pinned,
+        Consent { yes: args.yes },
+        ui,
+    ))?;
+    let continue_on_error = args.continue_on_error || old.continue_on_error;
+    let plan = session::plan(&project, old.inputs.clone(), &names, &models, continue_on_error)?;
+
+    let view = View::open(Path::new(&old.workspace))?;
+    let _locks = session::lock(&journal, row.run, &view)?;
+    // Read again under the lock: the former owner may have written until it let go.
+    let events = journal.events(row.run)?;
+    if RunState::fold(row.run, &events).status == RunStatus::Completed && !args.accept_changed && !args.discard_changed
+    {
+        ui.say(format!(
+            "run {} is completed; its steps run again only where their files changed",
+            row.run
+        ));
+    }
+    let accepted = edits(args, &journal, &view, &events, &project)?;
+    let records = journal.records(&view.name())?;
+    let edited: Vec<&str> = accepted.iter().map(|fact| fact.artifact.path.as_str()).collect();
+    let paths = plan.paths();
+    view.check_free(
+        paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
+        &records,
+    )?;
+
+    let mut first = vec![Fact::RunResumed(RunResumed {
+        models: names,
+        model: flag,
+        continue_on_error,
+        steps: plan.announced(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })];
+    first.extend(accepted.into_iter().map(Fact::ArtifactAccepted));
+    let ready = Ready {
+        journal: &journal,
+        run: row.run,
+        events: &events,
+        view,
+        plan: &plan,
+        models,
+        first,
+    };
+    let state = runtime.block_on(session::execute(ready, ui))?;
+    tell(&state, args.output, ui)?;
+    Ok(session::exit_code(&state))
+}
+
+fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
+    match name {
+        Some(name) => super::runs::find(journal, name),
+        None => {
+            let open = journal
+                .runs(1000)?
+                .into_iter()
+                .find(|row| row.status != RunStatus::Completed);
+            open.ok_or_else(|| {
+                CliError::could_not("there is no run to go on with").hint("`orch runs list` shows past runs")
+            })
+        }
+    }
+}
+
+/// Artifact files that a person or another run changed: refused, accepted or put back.
+fn edits(
+    args: &Args,
+    journal: &Journal,
+    view: &View,
+    events: &[Event],
+    project: &crate::config::Project,
+) -> Result<Vec<ArtifactAccepted>, CliError> {
+    let records = journal.records(&view.name())?;
+    let mut accepted = Vec::new();
+    let Some(run) = events.first().map(|event| event.run.0.to_string()) else {
+        return Ok(accepted);
+    };
+    let mut refused: Vec<(PathBuf, Edited)> = Vec::new();
+    for (completed, step, artifact) in latest(events) {
+        let Some(edit) = view.edited(&artifact, &run, &records)? else {
+            continue;
+        };
+        if args.accept_changed {
+            let artifact = accept(view, &artifact, project)?;
+            accepted.push(ArtifactAccepted {
+                step,
+                completed,
+                artifact,
+            });
+        } else if args.discard_changed {
+            view.show(&artifact)?;
+        } else {
+            refused.push((view.folder().join(&artifact.path), edit));
+        }
+    }
+    if refused.is_empty() {
+        return Ok(accepted);
+    }
+    let words: Vec<String> = refused
+        .iter()
+        .map(|(path, edit)| match edit {
+            Edited::Changed => format!("`{}` was changed", path.display()),
+            Edited::OtherRun(other) => format!(
+                "`{}` was written by another run ({})",
+                path.display(),
+                other.get(24..).unwrap_or(other)
+            ),
+        })
+        .collect();
+    Err(
+        CliError::could_not(format!("{} since this run wrote it", words.join(", ")))
+            .hint("--accept-changed takes the file as it is now; --discard-changed puts back what was recorded"),
+    )
+}
+
+/// The latest completed result of each artifact file.
+fn latest(events: &[Event]) -> Vec<(u64, crate::model::StepKey, Artifact)> {
+    let mut found: Vec<(u64, crate::model::StepKey, Artifact)> = Vec::new();
+    for event in events {
+        let (seq, step, artifact) = match &event.fact {
+            Fact::StepCompleted(fact) => (event.seq, &fact.step, &fact.artifact),
+            Fact::ArtifactAccepted(fact) => (fact.completed, &fact.step, &fact.artifact),
+            _ => continue,
+        };
+        found.retain(|(_, _, old)| old.path != artifact.path);
+        found.push((seq, step.clone(), artifact.clone()));
+    }
+    found
+}
+
+/// An edited file as the artifact: read, checked against its schema, and recorded as it is.
+fn accept(view: &View, artifact: &Artifact, project: &crate::config::Project) -> Result<Artifact, CliError> {
+    let path = view.folder().join(&artifact.path);
+    let bytes = view.read(&artifact.path)?.unwrap_or_default();
+    let refuse = |why: String| CliError::could_not(format!("`{}` can't be accepted: {why}", path.display()));
+    let text = String::from_utf8(bytes.clone()).map_err(|_| refuse("it is no UTF-8".to_owned()))?;
+    let as_text = artifact.path.ends_with(".md");
+    let value = if as_text {
+        serde_json::Value::String(text)
+    } else {
+        serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?
+    };
+    let step = project.pipeline.steps.iter().find(|step| step.output == artifact.name);
+    if let Some(file) = step.and_then(crate::config::Project::schema_file) {
+        let schema = project.schemas.get(&file).map_err(|error| refuse(error.to_string()))?;
+        if let Some(first) = schema.errors(&value).first() {
+            return Err(refuse(first.to_string()));
+        }
+    }
+    // The file stays as the person wrote it: its digest is that of its bytes.
+    Ok(Artifact {
+        digest: crate::model::Digest::of(&bytes),
+        value,
+        ..artifact.clone()
+    })
+}

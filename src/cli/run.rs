@@ -1,0 +1,128 @@
+//! `orch pipeline run`.
+
+use std::path::PathBuf;
+
+use crate::model::RunId;
+use crate::model::event::{Fact, RunStarted};
+use crate::store::{Journal, View};
+
+use super::error::{CliError, Code};
+use super::inputs::Given;
+use super::report::{Output, tell};
+use super::resolve::{self, Consent};
+use super::session::{self, Ready};
+use super::ui::Ui;
+use super::{State, here, runtime};
+
+/// Run a pipeline
+///
+/// The files are checked first: nothing is asked while anything is wrong. Then the steps run in
+/// order. Every reply is recorded before it is used; what a step produces lies in the workspace
+/// as NAME.json. A run that fails or is stopped goes on with `orch pipeline resume`.
+///
+/// Examples:
+///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
+///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-4-5 < task.md
+///   orch pipeline run pipelines/default.yaml --task-file task.md --output json | jq .result
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+
+    #[command(flatten)]
+    given: Given,
+
+    /// Where the artifacts go
+    #[arg(long, short, value_name = "DIR", default_value = "workspace")]
+    workspace: PathBuf,
+
+    /// The model of every agent: `provider/model`, an alias, `local` or `auto`
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    /// Go on after a failed step with every step that does not need it; the run fails all the same
+    #[arg(long)]
+    continue_on_error: bool,
+
+    /// Before the run, remove what earlier runs wrote into the workspace, and nothing else
+    #[arg(long)]
+    clean: bool,
+
+    /// Agree to downloading the embedded model
+    #[arg(long, short)]
+    yes: bool,
+
+    /// No progress and no summary; errors are still told
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
+    ui.quiet = args.quiet;
+    let here = here()?;
+    let project = session::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    let inputs = args.given.values(&project.pipeline)?;
+    let runtime = runtime()?;
+    let models = resolve::models(&project.settings);
+    let consent = Consent { yes: args.yes };
+    let names = runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?;
+    let plan = session::plan(&project, inputs.clone(), &names, &models, args.continue_on_error)?;
+
+    let journal = Journal::open(&args.state.folder(&project.root))?;
+    let view = View::open(&session::workspace(Some(&args.workspace), &here))?;
+    let run = RunId(uuid::Uuid::now_v7());
+    let _locks = session::lock(&journal, run, &view)?;
+    let records = journal.records(&view.name())?;
+    if args.clean {
+        clean(&view, &records, ui)?;
+    }
+    view.check_free(plan.paths().iter().map(String::as_str), &records)?;
+
+    let first = Fact::RunStarted(RunStarted {
+        pipeline: project.pipeline.name.clone(),
+        file: project.file.display().to_string(),
+        workspace: view.name(),
+        inputs,
+        model: args.model.clone(),
+        models: names,
+        continue_on_error: args.continue_on_error,
+        steps: plan.announced(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    let ready = Ready {
+        journal: &journal,
+        run,
+        events: &[],
+        view,
+        plan: &plan,
+        models,
+        first: vec![first],
+    };
+    let state = runtime.block_on(session::execute(ready, ui))?;
+    tell(&state, args.output, ui)?;
+    Ok(session::exit_code(&state))
+}
+
+fn clean(view: &View, records: &crate::store::Records, ui: &Ui) -> Result<(), CliError> {
+    let (removed, kept) = view.clean(records)?;
+    if !removed.is_empty() {
+        ui.say(format!("removed {}", removed.join(", ")));
+    }
+    if !kept.is_empty() {
+        ui.say(format!(
+            "{} {} changed since orch wrote it, so it is kept",
+            ui.style.warn("note:"),
+            kept.join(", ")
+        ));
+    }
+    Ok(())
+}

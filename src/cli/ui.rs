@@ -1,0 +1,138 @@
+//! The terminal: what is data goes to standard output, what is for people to standard error.
+
+use std::io::{IsTerminal as _, Write};
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Severity, human};
+use crate::durable::Observer;
+use crate::model::{Event, RunId};
+use crate::report::{Lines, Live, Style};
+
+use super::error::CliError;
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Colour {
+    /// On terminals, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The two streams of the program.
+pub(super) struct Ui {
+    /// Colours for standard error.
+    pub(super) style: Style,
+    /// Colours for standard output.
+    pub(super) out_style: Style,
+    /// Whether standard error is a terminal.
+    pub(super) live: bool,
+    /// Whether progress and the summary are left out.
+    pub(super) quiet: bool,
+}
+
+impl Ui {
+    pub(super) fn new(colour: Colour) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let auto = |terminal: bool| terminal && !set("NO_COLOR") && !dumb;
+        let on = |terminal: bool| match colour {
+            Colour::Auto => auto(terminal),
+            Colour::Always => true,
+            Colour::Never => false,
+        };
+        let err_terminal = std::io::stderr().is_terminal();
+        Self {
+            style: Style {
+                colour: on(err_terminal),
+            },
+            out_style: Style {
+                colour: on(std::io::stdout().is_terminal()),
+            },
+            live: err_terminal && !dumb,
+            quiet: false,
+        }
+    }
+
+    /// Writes data.
+    pub(super) fn data(&self, text: &str) -> Result<(), CliError> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        if !text.ends_with('\n') {
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
+    /// Says something to the person.
+    pub(super) fn say(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.always(text.as_ref());
+        }
+    }
+
+    /// Says something to the person even under `--quiet`.
+    pub(super) fn always(&self, text: &str) {
+        // Nobody to tell that nobody listens.
+        drop(writeln!(std::io::stderr().lock(), "{text}"));
+    }
+
+    /// Shows a failed command.
+    pub(super) fn error(&self, error: &CliError) {
+        self.findings(&error.findings);
+        if !error.message.is_empty() {
+            self.always(&format!("{} {}", self.style.bad("error:"), error.message));
+        }
+        for hint in &error.hints {
+            self.always(&format!("\n{} {hint}", self.style.strong("hint:")));
+        }
+    }
+
+    /// Shows findings with carets, and how many there were.
+    pub(super) fn findings(&self, findings: &[Diagnostic]) {
+        for finding in findings {
+            self.always(&format!("{}\n", human(finding, self.style.colour, 80)));
+        }
+        let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+        let parts: Vec<String> = [(count(Severity::Error), "error"), (count(Severity::Warning), "warning")]
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
+            .collect();
+        if !parts.is_empty() {
+            self.always(&parts.join(", "));
+        }
+    }
+
+    /// What follows a run: lines, or something livelier on a terminal.
+    pub(super) fn observer(&self, run: RunId, events: &[Event]) -> Arc<dyn Observer> {
+        if self.quiet {
+            return Arc::new(Silent);
+        }
+        if self.live {
+            return Arc::new(Live::new(run, events, self.style));
+        }
+        Arc::new(Lines::new(run, events, Box::new(std::io::stderr())))
+    }
+
+    /// Asks a yes-or-no question; `None` when nobody can answer.
+    pub(super) fn ask(&self, question: &str) -> Option<bool> {
+        if !self.live || !std::io::stdin().is_terminal() {
+            return None;
+        }
+        drop(write!(std::io::stderr().lock(), "{question} [y/N] "));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).ok()?;
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: &Event) {}
+    fn signal(&self, _: &crate::durable::Signal) {}
+}

@@ -1,0 +1,40 @@
+//! How long to wait before a failed request is tried again.
+
+use crate::durable::Wait;
+use crate::model::Failure;
+
+/// The first pause, in milliseconds; it doubles with every try.
+const BASE: u64 = 500;
+/// The longest pause of our own choosing, in milliseconds.
+const CAP: u64 = 30_000;
+/// The longest pause that a provider may ask for, in milliseconds; beyond it the step fails at once.
+const PATIENCE: u64 = 300_000;
+
+/// The pause before the next try, `None` when the provider asks for more than we wait.
+///
+/// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least.
+pub(super) fn pause(failure: &Failure, tries: u32) -> Option<Wait> {
+    let full = (BASE << tries.saturating_sub(1).min(16)).min(CAP);
+    match failure.retry_after_ms {
+        Some(asked) if asked > PATIENCE => None,
+        Some(asked) => Some(Wait::Between(asked, asked.saturating_add(full / 2))),
+        None => Some(Wait::Between(full / 2, full)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Class;
+
+    #[test]
+    fn pauses_grow_and_obey_the_provider() {
+        let mut failure = Failure::new(Class::RateLimited, "slow down");
+        assert_eq!(pause(&failure, 1), Some(Wait::Between(250, 500)));
+        assert_eq!(pause(&failure, 10), Some(Wait::Between(15_000, 30_000)));
+        failure.retry_after_ms = Some(45_000);
+        assert_eq!(pause(&failure, 1), Some(Wait::Between(45_000, 45_250)));
+        failure.retry_after_ms = Some(3_600_000);
+        assert_eq!(pause(&failure, 1), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! What is asked of a model and what it answers, in the words of no provider.
+//!
+//! These types are written to the journal and live there for years: fields are only
+//! ever added, with a default.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::usage::Usage;
+
+/// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
+    pub provider: String,
+    /// The model's name as the provider spells it; it may contain slashes.
+    pub model: String,
+}
+
+impl ModelRef {
+    /// Builds a reference from its two names.
+    pub fn new(provider: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            provider: provider.into(),
+            model: model.into(),
+        }
+    }
+
+    /// Parses `provider/model`; `None` when there is no slash or an empty half.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (provider, model) = text.split_once('/')?;
+        (!provider.is_empty() && !model.is_empty()).then(|| Self::new(provider, model))
+    }
+}
+
+impl fmt::Display for ModelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.provider, self.model)
+    }
+}
+
+/// Who speaks in a message after the system prompt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The pipeline: the task, the inputs, a re-ask.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// The text, never empty.
+    pub content: String,
+}
+
+impl Message {
+    /// A message from the pipeline.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::User,
+            content: content.into(),
+        }
+    }
+
+    /// A message from the model.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::Assistant,
+            content: content.into(),
+        }
+    }
+}
+
+/// One request to a model: everything that determines the reply, and nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatRequest {
+    /// Which model is asked.
+    pub model: ModelRef,
+    /// The system prompt, rendered.
+    pub system: String,
+    /// The conversation so far, first and last from the user.
+    pub messages: Vec<Message>,
+    /// Upper bound of the reply in tokens; always sent.
+    pub max_output_tokens: u32,
+    /// Sampling temperature; the provider's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// The JSON Schema that the reply must fit, self-contained, when the step has one.
+    /// A provider sends it natively where the model can, else leaves it to the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
+    /// A short name for the schema (`[a-z_][a-z0-9_]*`): some APIs require one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_name: Option<String>,
+}
+
+/// Why a model stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// It had said everything.
+    End,
+    /// The token limit or the context window cut it off.
+    Length,
+    /// The model or a safety filter refused.
+    Refusal,
+    /// The provider did not say, or said something unknown.
+    Unknown,
+}
+
+/// One reply of a model, as recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChatReply {
+    /// The text of the reply, all text parts joined; reasoning is not part of it.
+    pub text: String,
+    /// Why the model stopped.
+    pub stop: StopReason,
+    /// What the provider counted.
+    pub usage: Usage,
+    /// The model that answered, as the provider named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The provider's id of the reply, for support requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Whether the provider constrained the reply to the schema.
+    #[serde(default)]
+    pub constrained: bool,
+}

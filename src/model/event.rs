@@ -1,0 +1,330 @@
+//! The durable facts of a run, in the order in which they became true.
+//!
+//! Events are only ever appended. Variants are tagged by their key (`{"step_started": {…}}`),
+//! since internally tagged enums lose the digits of numbers. Fields are only ever added,
+//! with a default: journals are kept for years.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::chat::{ChatReply, ModelRef};
+use super::failure::Failure;
+use super::id::{CallKey, Digest, RunId, StepKey};
+
+/// One fact of one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The run.
+    pub run: RunId,
+    /// The position in the run, from 1 without gaps.
+    pub seq: u64,
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// What became true.
+    pub fact: Fact,
+}
+
+/// What an event says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// A run began.
+    RunStarted(RunStarted),
+    /// A run was taken up again.
+    RunResumed(RunResumed),
+    /// A step's result of an earlier session stands.
+    StepKept(StepKept),
+    /// An attempt of a step began.
+    StepStarted(StepStarted),
+    /// A call ended: a reply or a failure. The reply is as it came, before it was read.
+    CallEnded(CallEnded),
+    /// A reply was read: what was made of it.
+    ReplyRead(ReplyRead),
+    /// A step completed with an artifact.
+    StepCompleted(StepCompleted),
+    /// A step failed for good.
+    StepFailed(StepFailed),
+    /// A step was not run.
+    StepSkipped(StepSkipped),
+    /// A run ended, or was interrupted in an orderly way.
+    RunEnded(RunEnded),
+    /// A person's edit of an artifact was accepted in place of what the step produced.
+    ArtifactAccepted(ArtifactAccepted),
+}
+
+/// A step of the plan, as announced at the start of a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// The step's key.
+    pub step: StepKey,
+    /// The agent's name.
+    pub agent: String,
+    /// The model that the agent resolved to.
+    pub model: ModelRef,
+}
+
+/// A run began.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline file, relative to the root.
+    pub file: String,
+    /// The workspace, absolute.
+    pub workspace: String,
+    /// The values given to the run.
+    pub inputs: Map<String, Value>,
+    /// The model given for all agents (`--model`), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What each model name of the files resolved to, `auto` and aliases included.
+    pub models: std::collections::BTreeMap<String, ModelRef>,
+    /// Whether steps that say nothing themselves go on after a failure.
+    #[serde(default)]
+    pub continue_on_error: bool,
+    /// The steps, in order.
+    pub steps: Vec<PlannedStep>,
+    /// The version of orch that started the run.
+    pub version: String,
+}
+
+/// A run was taken up again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResumed {
+    /// What each model name resolves to now.
+    pub models: std::collections::BTreeMap<String, ModelRef>,
+    /// The model given for all agents now (`--model`), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Whether steps that say nothing themselves go on after a failure.
+    #[serde(default)]
+    pub continue_on_error: bool,
+    /// The steps as the files say now, in order.
+    pub steps: Vec<PlannedStep>,
+    /// The version of orch that took the run up.
+    pub version: String,
+}
+
+/// A step's result of an earlier session stands: nothing was asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepKept {
+    /// The step.
+    pub step: StepKey,
+    /// The `seq` of the [`StepCompleted`] that stands.
+    pub completed: u64,
+    /// The artifact under its new name, when the step or its output was renamed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Artifact>,
+}
+
+impl StepKept {
+    /// A kept step under its old name.
+    pub fn same(step: StepKey, completed: u64) -> Self {
+        Self {
+            step,
+            completed,
+            moved: None,
+        }
+    }
+}
+
+/// The two digests that decide whether a recorded result still stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Recipe {
+    /// What is asked: dialect, models, parameters, system prompt, messages, the schema if sent.
+    pub ask: Digest,
+    /// What is taken: the schema with its references, and the extract mode.
+    pub take: Digest,
+}
+
+/// An attempt of a step began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepStarted {
+    /// The step.
+    pub step: StepKey,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// The agent's name.
+    pub agent: String,
+    /// The model that is asked in this attempt.
+    pub model: ModelRef,
+    /// The step's recipe.
+    pub recipe: Recipe,
+}
+
+/// A call ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallEnded {
+    /// Which call.
+    pub call: CallKey,
+    /// The digest of the request.
+    pub ask: Digest,
+    /// The model that was asked.
+    pub model: ModelRef,
+    /// When the request was sent.
+    pub started: Timestamp,
+    /// When the reply was complete, or the failure certain.
+    pub ended: Timestamp,
+    /// The reply, unless it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ChatReply>,
+    /// The failure, unless there is a reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What the call cost in US dollars; absent when the model's price is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+}
+
+/// A reply was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplyRead {
+    /// The call that gave the reply.
+    pub call: CallKey,
+    /// Where in the reply the value was found; absent when none was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What was repaired, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<String>,
+    /// How many other values of the reply would have fitted.
+    #[serde(default)]
+    pub others: usize,
+    /// Why no value was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// A step completed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepCompleted {
+    /// The step.
+    pub step: StepKey,
+    /// The attempt that completed.
+    pub attempt: u32,
+    /// The step's recipe.
+    pub recipe: Recipe,
+    /// What it produced.
+    pub artifact: Artifact,
+}
+
+/// A named value that a step produced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// The artifact's name.
+    pub name: String,
+    /// The file that shows it, relative to the workspace: `plan.json`, `notes.md`.
+    pub path: String,
+    /// The digest of that file's bytes.
+    pub digest: Digest,
+    /// The value.
+    pub value: Value,
+}
+
+impl Artifact {
+    /// The artifact of a value: a string of a text step is shown as Markdown, all else as JSON.
+    pub fn new(name: &str, value: Value, as_text: bool) -> Self {
+        let path = Self::path_of(name, as_text);
+        let mut artifact = Self {
+            name: name.to_owned(),
+            path,
+            digest: Digest::of(b""),
+            value,
+        };
+        artifact.digest = Digest::of(&artifact.bytes());
+        artifact
+    }
+
+    /// The file that shows an artifact, relative to the workspace.
+    pub fn path_of(name: &str, as_text: bool) -> String {
+        format!("{name}.{}", if as_text { "md" } else { "json" })
+    }
+
+    /// The bytes of that file: text with a final newline, or two-space JSON.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut text = match &self.value {
+            Value::String(text) if self.path.ends_with(".md") => text.clone(),
+            value => format!("{value:#}"),
+        };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.into_bytes()
+    }
+}
+
+/// A step failed for good.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFailed {
+    /// The step.
+    pub step: StepKey,
+    /// The last attempt; 0 when none was begun.
+    pub attempt: u32,
+    /// Why.
+    pub failure: Failure,
+    /// Whether the run stops here.
+    pub stops: bool,
+}
+
+/// A step was not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSkipped {
+    /// The step.
+    pub step: StepKey,
+    /// Why, in words: `input code missing: step code failed`.
+    pub reason: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// It is going on, or its process died: the lock tells.
+    Running,
+    /// It waits for a person.
+    Waiting,
+    /// Every step completed or was skipped as written, and `success` holds.
+    Completed,
+    /// A step failed, or `success` does not hold.
+    Failed,
+    /// It was stopped by a person.
+    Cancelled,
+    /// Its process died; never stored, told from the lock.
+    Interrupted,
+}
+
+impl RunStatus {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEnded {
+    /// How.
+    pub status: RunStatus,
+    /// Why, when that is not told by a step: `success` is false, or storage failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// A person's edit of an artifact file became the artifact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArtifactAccepted {
+    /// The step that had produced it.
+    pub step: StepKey,
+    /// The `seq` of the [`StepCompleted`] whose value is replaced.
+    pub completed: u64,
+    /// The new value.
+    pub artifact: Artifact,
+}

@@ -1,0 +1,128 @@
+//! Why something failed: the typed classes that are recorded, printed and retried by.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+macro_rules! classes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
+        /// The class of a failure; its name is stable in journals, reports and `retry.on`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum Class {
+            $($(#[$doc])* #[serde(rename = $name)] $variant),+
+        }
+
+        impl Class {
+            /// Every class, in the order of the documentation.
+            pub const ALL: &'static [Class] = &[$(Class::$variant),+];
+
+            /// The stable name, in `snake_case`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Class::$variant => $name),+ }
+            }
+        }
+    };
+}
+
+classes! {
+    /// The provider says that there were too many requests.
+    RateLimited = "rate_limited",
+    /// The provider can't be reached, is overloaded or broke off.
+    ProviderUnavailable = "provider_unavailable",
+    /// A request or a step took longer than allowed.
+    Timeout = "timeout",
+    /// The key is missing, wrong or lacks rights.
+    Auth = "auth",
+    /// The provider refuses the request as such (unknown model, too long, …).
+    BadRequest = "bad_request",
+    /// The reply was cut off by a token limit.
+    LengthStop = "length_stop",
+    /// The model or a filter refused to answer.
+    Refusal = "refusal",
+    /// The reply had no text.
+    EmptyReply = "empty_reply",
+    /// The reply held no JSON.
+    NoJson = "no_json",
+    /// The reply's JSON does not fit the schema.
+    SchemaMismatch = "schema_mismatch",
+    /// Several values of the reply fit, and the step is strict.
+    AmbiguousReply = "ambiguous_reply",
+    /// A template could not be rendered.
+    TemplateError = "template_error",
+    /// An expression could not be evaluated, or gave the wrong type.
+    ExpressionError = "expression_error",
+    /// A call did not fit the budget.
+    BudgetExceeded = "budget_exceeded",
+    /// A command ended with a non-zero exit code.
+    CommandFailed = "command_failed",
+    /// A path lies outside the workspace, or is reserved.
+    PathRefused = "path_refused",
+    /// An agent asked for something that it may not do.
+    PermissionDenied = "permission_denied",
+    /// A program or a model is not installed.
+    NotInstalled = "not_installed",
+    /// An agent program failed.
+    AgentError = "agent_error",
+    /// A reply or an output was larger than allowed.
+    OutputTooLarge = "output_too_large",
+    /// Every round of a loop was used up.
+    Exhausted = "exhausted",
+    /// A person said no.
+    Rejected = "rejected",
+    /// Nobody answered in time.
+    ApprovalTimeout = "approval_timeout",
+    /// A replay has no recording of this request.
+    NoRecording = "no_recording",
+    /// The journal, a blob or the workspace could not be read or written.
+    Storage = "storage",
+    /// The run was interrupted.
+    Cancelled = "cancelled",
+    /// The process that ran the step died.
+    Crashed = "crashed",
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A failed call or step, as recorded: what, why, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{class}: {message}")]
+pub struct Failure {
+    /// The class, on which retry and resume decide.
+    pub class: Class,
+    /// One sentence, lower case, without a full stop; never holds a secret.
+    pub message: String,
+    /// What the person can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// How long the provider asked to wait, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// The HTTP status, when there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+impl Failure {
+    /// A failure with a class and a message.
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+            hint: None,
+            retry_after_ms: None,
+            status: None,
+        }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,21 @@
+//! What a pipeline and a run are: plain data.
+//!
+//! Owns the words that every other module uses. Promises no I/O, no async and no
+//! import of any other module of this crate, so that everything may depend on it.
+
+pub mod chat;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod name;
+pub mod pipeline;
+pub mod run;
+pub mod usage;
+
+pub use chat::{ChatReply, ChatRequest, Message, ModelRef, Role, StopReason};
+pub use event::{Artifact, Event, Fact, Recipe, RunStatus};
+pub use failure::{Class, Failure};
+pub use id::{CallKey, Digest, RunId, StepKey};
+pub use pipeline::{Agent, Input, Pipeline, Step};
+pub use run::{RunReport, RunState, StepState, StepStatus};
+pub use usage::Usage;

@@ -1,0 +1,258 @@
+//! `OpenAI`'s Chat Completions dialect, as spoken by most servers.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
+
+use super::http::{self, Assembler, Call, Sink};
+use super::{Endpoint, Limits, Provider, Signal, schema};
+use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
+use crate::model::failure::Failure;
+use crate::model::usage::Usage;
+
+/// A server of the Chat Completions API.
+pub(super) struct OpenAi {
+    endpoint: Endpoint,
+}
+
+impl OpenAi {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+}
+
+impl Provider for OpenAi {
+    fn dialect(&self) -> &'static str {
+        "openai"
+    }
+
+    fn chat<'a>(
+        &'a self,
+        request: &'a ChatRequest,
+        limits: &'a Limits,
+        sink: Sink<'a>,
+    ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
+        let base = self.endpoint.base_url.trim_end_matches('/');
+        let body = body(&self.endpoint, request);
+        let parts = Parts {
+            constrained: body.get("response_format").is_some(),
+            ..Parts::default()
+        };
+        let call = Call {
+            endpoint: &self.endpoint,
+            model: &request.model.model,
+            url: format!("{base}/chat/completions"),
+            key_header: ("authorization", "Bearer "),
+            headers: &[],
+            body,
+            limits,
+        };
+        http::exchange(call, parts, sink).boxed()
+    }
+}
+
+fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
+    let mut messages = Vec::with_capacity(request.messages.len() + 1);
+    if !request.system.is_empty() {
+        messages.push(json!({"role": "system", "content": request.system}));
+    }
+    messages.extend(request.messages.iter().map(|message| {
+        let role = match message.role {
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        json!({"role": role, "content": message.content})
+    }));
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model.model));
+    body.insert("messages".into(), Value::Array(messages));
+    body.insert("stream".into(), json!(true));
+    body.insert("stream_options".into(), json!({"include_usage": true}));
+    if reasons(endpoint, &request.model.model) {
+        // These models refuse `max_tokens` and any temperature but their own.
+        body.insert("max_completion_tokens".into(), json!(request.max_output_tokens));
+    } else {
+        body.insert("max_tokens".into(), json!(request.max_output_tokens));
+        if let Some(temperature) = request.temperature {
+            body.insert("temperature".into(), json!(temperature));
+        }
+    }
+    if let Some(schema) = request.schema.as_ref().filter(|_| endpoint.structured) {
+        let name = request.schema_name.as_deref().unwrap_or("reply");
+        let adapted = schema::openai(schema);
+        let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
+        body.insert(
+            "response_format".into(),
+            json!({"type": "json_schema", "json_schema": format}),
+        );
+    }
+    Value::Object(body)
+}
+
+/// Whether the model is one of `OpenAI`'s own reasoning models.
+fn reasons(endpoint: &Endpoint, model: &str) -> bool {
+    let host = http::host(&endpoint.base_url);
+    let own = host
+        .as_deref()
+        .is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"));
+    let number = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text[..end].parse::<u32>().ok()
+    };
+    let o_series = model.strip_prefix('o').and_then(number).is_some();
+    let gpt = model
+        .strip_prefix("gpt-")
+        .and_then(number)
+        .is_some_and(|number| number >= 5);
+    own && (o_series || gpt)
+}
+
+/// A reply under construction.
+#[derive(Default)]
+struct Parts {
+    text: String,
+    refusal: bool,
+    stop: Option<StopReason>,
+    usage: Usage,
+    model: Option<String>,
+    id: Option<String>,
+    constrained: bool,
+}
+
+impl Parts {
+    fn read(&mut self, value: &Value, part: &str, sink: Sink<'_>) {
+        for (field, slot) in [("model", &mut self.model), ("id", &mut self.id)] {
+            let text = value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+            if slot.is_none() {
+                *slot = text.map(str::to_owned);
+            }
+        }
+        if let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) {
+            self.usage = read_usage(usage);
+        }
+        let choices = value
+            .get("choices")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
+        let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
+        for choice in choices.iter().filter(first) {
+            if let Some(said) = choice.get(part) {
+                self.say(said, sink);
+            }
+            if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+                self.stop = Some(match reason {
+                    "stop" | "eos" => StopReason::End,
+                    "length" | "max_tokens" => StopReason::Length,
+                    "content_filter" => StopReason::Refusal,
+                    _ => StopReason::Unknown,
+                });
+            }
+        }
+    }
+
+    fn say(&mut self, said: &Value, sink: Sink<'_>) {
+        let text = |field: &str| said.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+        if let Some(reasoning) = text("reasoning_content").or_else(|| text("reasoning")) {
+            sink(Signal::Reasoning(reasoning.to_owned()));
+        }
+        if let Some(refusal) = text("refusal") {
+            self.refusal = true;
+            self.add(refusal, sink);
+        }
+        match said.get("content") {
+            Some(Value::String(text)) => self.add(text, sink),
+            // Some servers send the parts of a message as a list.
+            Some(Value::Array(parts)) => {
+                for text in parts.iter().filter_map(|part| part.get("text")?.as_str()) {
+                    self.add(text, sink);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, text: &str, sink: Sink<'_>) {
+        if !text.is_empty() {
+            self.text.push_str(text);
+            sink(Signal::Text(text.to_owned()));
+        }
+    }
+}
+
+impl Assembler for Parts {
+    fn event(&mut self, event: &Value, sink: Sink<'_>) -> bool {
+        self.read(event, "delta", sink);
+        // The usage comes after the finish reason, and `[DONE]` after that.
+        false
+    }
+
+    fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
+        self.read(body, "message", sink);
+        body.get("choices").is_some_and(Value::is_array)
+    }
+
+    fn complete(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    fn reply(self) -> ChatReply {
+        let stop = self.stop.unwrap_or(StopReason::Unknown);
+        ChatReply {
+            text: self.text,
+            stop: if self.refusal { StopReason::Refusal } else { stop },
+            usage: self.usage,
+            model: self.model,
+            id: self.id,
+            constrained: self.constrained,
+        }
+    }
+}
+
+fn read_usage(usage: &Value) -> Usage {
+    let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    Usage {
+        input: count("/prompt_tokens"),
+        cache_read: count("/prompt_tokens_details/cached_tokens"),
+        cache_write: count("/prompt_tokens_details/cache_write_tokens"),
+        output: count("/completion_tokens"),
+        reasoning: count("/completion_tokens_details/reasoning_tokens"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Dialect;
+
+    fn endpoint(base_url: &str) -> Endpoint {
+        Endpoint {
+            name: "openai".into(),
+            dialect: Dialect::OpenAi,
+            base_url: base_url.into(),
+            api_key: None,
+            key_variable: None,
+            headers: Vec::new(),
+            structured: true,
+        }
+    }
+
+    #[test]
+    fn only_the_reasoning_models_of_openai_itself_are_special() {
+        let own = endpoint("https://api.openai.com/v1");
+        for model in [
+            "gpt-5",
+            "gpt-5-mini",
+            "gpt-5.1",
+            "gpt-6-sol",
+            "o1",
+            "o3-mini",
+            "o4-mini",
+        ] {
+            assert!(reasons(&own, model), "{model}");
+        }
+        for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest"] {
+            assert!(!reasons(&own, model), "{model}");
+        }
+        assert!(!reasons(&endpoint("http://127.0.0.1:1/v1"), "gpt-5"));
+    }
+}

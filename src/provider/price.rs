@@ -1,0 +1,208 @@
+//! What a call costs.
+//!
+//! `prices.json` holds list prices in US dollars per million tokens, by provider and model.
+//! A price is an estimate for budgets and reports, never an invoice: unknown models have none.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use crate::model::chat::ModelRef;
+use crate::model::usage::Usage;
+
+/// Providers that run on the person's own machine.
+const FREE: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
+
+/// Prices per million tokens.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Price {
+    input: f64,
+    output: f64,
+    #[serde(default)]
+    cache_read: Option<f64>,
+    #[serde(default)]
+    cache_write: Option<f64>,
+    /// Other prices for the whole call when its prompt is long.
+    #[serde(default)]
+    above: Option<Above>,
+}
+
+/// Prices of calls whose prompt has more than so many tokens.
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Above {
+    tokens: u64,
+    #[serde(default)]
+    input: Option<f64>,
+    #[serde(default)]
+    output: Option<f64>,
+    #[serde(default)]
+    cache_read: Option<f64>,
+    #[serde(default)]
+    cache_write: Option<f64>,
+}
+
+type Table = HashMap<String, HashMap<String, Price>>;
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    // A unit test reads the file, so the default is never taken.
+    TABLE.get_or_init(|| serde_json::from_str(include_str!("prices.json")).unwrap_or_default())
+}
+
+/// What the usage costs in US dollars; `None` when the model's price is unknown.
+///
+/// Models that run on the person's own machine cost nothing.
+pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
+    if FREE.contains(&model.provider.as_str()) {
+        return Some(0.0);
+    }
+    let models = table().get(&model.provider)?;
+    let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
+    // The longest name wins: `gpt-5-mini` before `gpt-5`.
+    let (_, price) = models
+        .iter()
+        .filter(|(known, _)| names(known, name))
+        .max_by_key(|(known, _)| known.len())?;
+    Some(price.of(usage))
+}
+
+/// Whether `name` is the known model, or a dated or current version of it.
+fn names(known: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(known) else {
+        return false;
+    };
+    let Some(version) = rest.strip_prefix(['-', '@']) else {
+        return rest.is_empty();
+    };
+    // `-5` after `claude-opus-5` is another model; `-20250929` is a version of the same.
+    let digits = version.chars().filter(char::is_ascii_digit).count();
+    let dated = digits >= 6 && version.chars().all(|c| c.is_ascii_digit() || c == '-');
+    let numbered = version.len() == 3 && digits == 3;
+    dated || numbered || version == "latest" || version == "preview"
+}
+
+impl Price {
+    fn of(self, usage: &Usage) -> f64 {
+        let price = match self.above {
+            Some(above) if usage.input > above.tokens => Self {
+                input: above.input.unwrap_or(self.input),
+                output: above.output.unwrap_or(self.output),
+                cache_read: above.cache_read.or(self.cache_read),
+                cache_write: above.cache_write.or(self.cache_write),
+                above: None,
+            },
+            _ => self,
+        };
+        let cached = usage.cache_read.saturating_add(usage.cache_write);
+        let parts = [
+            (usage.input.saturating_sub(cached), price.input),
+            (usage.cache_read, price.cache_read.unwrap_or(price.input)),
+            (usage.cache_write, price.cache_write.unwrap_or(price.input)),
+            (usage.output, price.output),
+        ];
+        #[expect(clippy::cast_precision_loss, reason = "tokens are far fewer than 2^52")]
+        parts.iter().map(|(tokens, price)| *tokens as f64 * price / 1e6).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dollars(model: &str, usage: Usage) -> Option<f64> {
+        cost(&ModelRef::parse(model).unwrap(), &usage)
+    }
+
+    const MILLION: Usage = Usage {
+        input: 1_000_000,
+        cache_read: 0,
+        cache_write: 0,
+        output: 1_000_000,
+        reasoning: 500_000,
+    };
+
+    #[test]
+    fn the_table_is_readable_and_sane() {
+        let table: Table = serde_json::from_str(include_str!("prices.json")).unwrap();
+        for (provider, models) in &table {
+            assert!(models.len() > 10, "{provider}");
+            for (model, price) in models {
+                assert!(
+                    price.input >= 0.0 && price.output >= price.input * 0.5,
+                    "{provider}/{model}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn cached_tokens_have_their_own_price() {
+        let usage = Usage {
+            cache_read: 400_000,
+            cache_write: 100_000,
+            ..MILLION
+        };
+        // 0.5 M at 5, 0.4 M at 0.5, 0.1 M at 6.25, 1 M out at 25; reasoning is part of the output.
+        let cost = dollars("anthropic/claude-opus-4-5", usage).unwrap();
+        assert!((cost - (2.5 + 0.2 + 0.625 + 25.0)).abs() < 1e-9, "{cost}");
+    }
+
+    #[test]
+    fn long_prompts_have_the_price_of_long_prompts() {
+        let short = Usage {
+            input: 100_000,
+            ..Usage::default()
+        };
+        let long = Usage {
+            input: 300_000,
+            ..Usage::default()
+        };
+        let price = |usage| dollars("gemini/gemini-2.5-pro", usage).unwrap();
+        assert!((price(short) - 0.125).abs() < 1e-9);
+        assert!((price(long) - 0.75).abs() < 1e-9);
+    }
+
+    #[test]
+    fn versions_have_the_price_of_their_model_and_others_none() {
+        for version in [
+            "claude-opus-4-5-20251101",
+            "claude-opus-4-5@20251101",
+            "claude-opus-4-5-latest",
+        ] {
+            assert_eq!(
+                dollars(&format!("anthropic/{version}"), MILLION),
+                dollars("anthropic/claude-opus-4-5", MILLION)
+            );
+        }
+        assert_ne!(
+            dollars("openai/gpt-4o-mini", MILLION),
+            dollars("openai/gpt-4o", MILLION)
+        );
+        assert_eq!(
+            dollars("openai/gpt-4o-2099-01-01", MILLION),
+            dollars("openai/gpt-4o", MILLION)
+        );
+        for unknown in [
+            "anthropic/claude-opus-5-99",
+            "openai/gpt-99",
+            "lab/qwen",
+            "openai/gpt-4o-nonsense",
+        ] {
+            assert_eq!(dollars(unknown, MILLION), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn ones_own_machine_costs_nothing() {
+        for model in [
+            "local/smollm2-135m",
+            "ollama/qwen3:8b",
+            "lmstudio/x",
+            "llamacpp/x",
+            "vllm/org/x",
+        ] {
+            assert_eq!(dollars(model, MILLION), Some(0.0), "{model}");
+        }
+    }
+}

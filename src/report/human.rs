@@ -1,0 +1,94 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::Usage;
+
+/// `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1}s", duration.as_secs_f64()),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// The time between two moments; zero when they are the wrong way round.
+pub fn between(start: Timestamp, end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(start)).unwrap_or_default()
+}
+
+/// `640`, `12.4k`, `1.2M`.
+pub fn count(number: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
+    let float = number as f64;
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{:.1}k", float / 1e3),
+        _ => format!("{:.1}M", float / 1e6),
+    }
+}
+
+/// `1204 in, 312 out`, with cached tokens when there are some.
+pub fn usage(usage: &Usage) -> String {
+    let cached = if usage.cache_read > 0 {
+        format!(" ({} cached)", count(usage.cache_read))
+    } else {
+        String::new()
+    };
+    format!("{} in{cached}, {} out", count(usage.input), count(usage.output))
+}
+
+/// `$0.0042`, `$1.25`; `no charge` for zero.
+pub fn money(usd: f64) -> String {
+    if usd <= 0.0 {
+        "no charge".to_owned()
+    } else if usd < 0.1 {
+        format!("${usd:.4}")
+    } else {
+        format!("${usd:.2}")
+    }
+}
+
+/// `1.1 GB`, `98 MB`, in decimal units.
+pub fn bytes(number: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
+    let float = number as f64;
+    match number {
+        0..1_000_000 => format!("{:.0} kB", float / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.0} MB", float / 1e6),
+        _ => format!("{:.1} GB", float / 1e9),
+    }
+}
+
+/// The first line of a text, at most `width` characters of it.
+pub fn first_line(text: &str, width: usize) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    let mut short: String = line.chars().take(width.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(duration(Duration::from_millis(840)), "0.8s");
+        assert_eq!(duration(Duration::from_secs(245)), "4m 05s");
+        assert_eq!(duration(Duration::from_secs(7_400)), "2h 03m");
+        assert_eq!(count(640), "640");
+        assert_eq!(count(12_420), "12.4k");
+        assert_eq!(money(0.0042), "$0.0042");
+        assert_eq!(money(1.25), "$1.25");
+        assert_eq!(bytes(1_117_320_768), "1.1 GB");
+        assert_eq!(first_line("abcdef\nx", 4), "abc…");
+    }
+}

@@ -1,0 +1,82 @@
+//! Progress as plain lines, for pipes and logs: one when a step begins, one when it ends.
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use crate::durable::{Observer, Signal};
+use crate::model::{Event, Fact, RunId, RunState};
+
+use super::human;
+use super::summary::step_words;
+
+/// Writes one line for each thing that happened.
+pub struct Lines {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: RunState,
+    out: Box<dyn Write + Send>,
+}
+
+impl Lines {
+    /// Follows a run that has the given events already.
+    pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                state: RunState::fold(run, events),
+                out,
+            }),
+        }
+    }
+}
+
+impl Observer for Lines {
+    fn event(&self, event: &Event) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.state.apply(event);
+        if let Some(line) = line(event, &inner.state) {
+            // Progress is for people: a closed pipe must not stop the run.
+            let _ = writeln!(inner.out, "{line}");
+            let _ = inner.out.flush();
+        }
+    }
+
+    fn signal(&self, signal: &Signal) {
+        let Signal::Backoff(step, millis) = signal else { return };
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = human::duration(std::time::Duration::from_millis(*millis));
+        let _ = writeln!(inner.out, "{step}: waiting {pause} before the next try");
+    }
+}
+
+fn line(event: &Event, state: &RunState) -> Option<String> {
+    let words = |key| {
+        state
+            .steps
+            .iter()
+            .find(|step| &step.step == key)
+            .map(|step| format!("{key}: {}", step_words(step)))
+    };
+    match &event.fact {
+        Fact::RunStarted(fact) => Some(format!("run {}: {}", event.run, fact.pipeline)),
+        Fact::RunResumed(_) => Some(format!("run {}: {}, resumed", event.run, state.pipeline)),
+        Fact::StepStarted(fact) => Some(format!(
+            "{}: attempt {} with {} ({})",
+            fact.step, fact.attempt, fact.model, fact.agent
+        )),
+        Fact::CallEnded(fact) => {
+            let failure = fact.failure.as_ref()?;
+            Some(format!("{}: {failure}", fact.call.step))
+        }
+        Fact::ReplyRead(fact) => {
+            let failure = fact.failure.as_ref()?;
+            Some(format!("{}: the reply was not taken: {failure}", fact.call.step))
+        }
+        Fact::StepKept(fact) => words(&fact.step),
+        Fact::StepCompleted(fact) => words(&fact.step),
+        Fact::StepFailed(fact) => words(&fact.step),
+        Fact::StepSkipped(fact) => words(&fact.step),
+        Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,
+    }
+}

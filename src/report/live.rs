@@ -1,0 +1,158 @@
+//! Progress on a terminal: a line that moves for the step that is going on, and one that
+//! stays for each that has ended.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::durable::{Observer, Signal};
+use crate::model::{Event, Fact, RunId, RunState, StepKey};
+
+use super::human;
+use super::style::Style;
+use super::summary::step_line;
+
+/// Draws the steps of a run as they go on.
+pub struct Live {
+    bars: MultiProgress,
+    style: Style,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: RunState,
+    going_on: HashMap<StepKey, Going>,
+}
+
+struct Going {
+    bar: ProgressBar,
+    written: usize,
+}
+
+impl Live {
+    /// Follows a run that has the given events already, on standard error.
+    pub fn new(run: RunId, events: &[Event], style: Style) -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
+            style,
+            inner: Mutex::new(Inner {
+                state: RunState::fold(run, events),
+                going_on: HashMap::new(),
+            }),
+        }
+    }
+
+    fn line(&self, text: &str) {
+        // A terminal that went away must not stop the run.
+        drop(self.bars.println(text));
+    }
+
+    fn start(&self, inner: &mut Inner, step: &StepKey, words: String) {
+        let going = inner.going_on.entry(step.clone()).or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new_spinner());
+            let style = ProgressStyle::with_template("{spinner} {prefix:<10} {wide_msg} {elapsed}");
+            if let Ok(style) = style {
+                bar.set_style(style);
+            }
+            bar.set_prefix(step.to_string());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            Going { bar, written: 0 }
+        });
+        going.written = 0;
+        going.bar.set_message(words);
+    }
+
+    fn end(&self, inner: &mut Inner, key: &StepKey) {
+        if let Some(going) = inner.going_on.remove(key) {
+            going.bar.finish_and_clear();
+        }
+        if let Some(step) = inner.state.steps.iter().find(|step| &step.step == key) {
+            self.line(&step_line(step, self.style));
+        }
+    }
+
+    fn clear(inner: &mut Inner) {
+        for (_, going) in inner.going_on.drain() {
+            going.bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Live {
+    fn event(&self, event: &Event) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.state.apply(event);
+        match &event.fact {
+            Fact::RunStarted(fact) => {
+                self.line(&format!("run {}: {}", self.style.strong(event.run), fact.pipeline));
+            }
+            Fact::RunResumed(_) => {
+                let name = inner.state.pipeline.clone();
+                self.line(&format!("run {}: {name}, resumed", self.style.strong(event.run)));
+            }
+            Fact::StepStarted(fact) => self.start(&mut inner, &fact.step, format!("{} · {}", fact.agent, fact.model)),
+            Fact::CallEnded(fact) => {
+                if let Some(failure) = &fact.failure {
+                    self.line(&format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
+                }
+            }
+            Fact::ReplyRead(fact) => {
+                if let Some(failure) = &fact.failure {
+                    self.line(&format!(
+                        "{} {:<10} the reply was not taken: {failure}",
+                        self.style.warn("!"),
+                        fact.call.step
+                    ));
+                }
+            }
+            Fact::StepKept(fact) => self.end(&mut inner, &fact.step),
+            Fact::StepCompleted(fact) => self.end(&mut inner, &fact.step),
+            Fact::StepFailed(fact) => self.end(&mut inner, &fact.step),
+            Fact::StepSkipped(fact) => self.end(&mut inner, &fact.step),
+            Fact::RunEnded(_) => Self::clear(&mut inner),
+            Fact::ArtifactAccepted(_) => {}
+        }
+    }
+
+    fn signal(&self, signal: &Signal) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = match signal {
+            Signal::Sent(call) | Signal::Reading(call, ..) | Signal::Text(call, _) | Signal::Reasoning(call, _) => {
+                &call.step
+            }
+            Signal::Backoff(step, _) => step,
+        };
+        let Some(model) = inner
+            .state
+            .steps
+            .iter()
+            .find(|s| &s.step == step)
+            .map(|s| format!("{} · {}", s.agent, s.model))
+        else {
+            return;
+        };
+        let Some(going) = inner.going_on.get_mut(step) else {
+            return;
+        };
+        going.bar.set_message(match signal {
+            Signal::Sent(_) => format!("{model} · asked"),
+            Signal::Reading(_, done, total) => format!("{model} · reading {done}/{total} tokens"),
+            Signal::Text(_, text) => {
+                going.written += text.len();
+                format!("{model} · writing ~{} tokens", human::count((going.written / 4) as u64))
+            }
+            Signal::Reasoning(_, bytes) => {
+                going.written += bytes;
+                format!(
+                    "{model} · thinking ~{} tokens",
+                    human::count((going.written / 4) as u64)
+                )
+            }
+            Signal::Backoff(_, millis) => {
+                format!("{model} · waiting {}", human::duration(Duration::from_millis(*millis)))
+            }
+        });
+    }
+}

@@ -1,0 +1,14 @@
+//! What people see of a run: consumers of events and signals, and nothing else.
+//!
+//! Knows events and [`crate::model::RunState`], never the engine or a provider. Writes only
+//! to writers that it is given.
+
+pub mod human;
+pub mod lines;
+pub mod live;
+pub mod style;
+pub mod summary;
+
+pub use lines::Lines;
+pub use live::Live;
+pub use style::Style;

@@ -1,0 +1,153 @@
+//! The end of a run in one screen: how it went, where things are, what to do next.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::model::event::RunStatus;
+use crate::model::{RunState, StepState, StepStatus};
+
+use super::human;
+use super::style::Style;
+
+/// The words for a run's end, for people; ends with a newline.
+pub fn summary(state: &RunState, style: Style, here: &Path) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        // Writing to a string can't fail.
+        let _ = writeln!(out, "{text}");
+    };
+    line(headline(state, style));
+    for step in &state.steps {
+        if let Some(artifact) = &step.artifact {
+            let path = Path::new(&state.workspace).join(&artifact.path);
+            line(format!("  {:<10} {}", artifact.name, shown(&path, here)));
+        }
+    }
+    for step in &state.steps {
+        if let Some(failure) = &step.failure {
+            line(format!(
+                "{} step {} failed: {failure}",
+                style.bad("error:"),
+                style.strong(&step.step)
+            ));
+            if let Some(hint) = &failure.hint {
+                line(format!("\n{} {hint}", style.strong("hint:")));
+            }
+        }
+    }
+    if let Some(failure) = &state.failure {
+        line(format!("{} {failure}", style.bad("error:")));
+        if let Some(hint) = &failure.hint {
+            line(format!("\n{} {hint}", style.strong("hint:")));
+        }
+    }
+    if let Some(next) = next_step(state) {
+        line(format!("\n{} {next}", style.strong("next:")));
+    }
+    out
+}
+
+fn headline(state: &RunState, style: Style) -> String {
+    let took = match (state.started, state.ended) {
+        (Some(start), Some(end)) => format!(" in {}", human::duration(human::between(start, end))),
+        _ => String::new(),
+    };
+    let word = match state.status {
+        RunStatus::Completed => style.good("completed"),
+        RunStatus::Failed => style.bad("failed"),
+        RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => {
+            style.warn(state.status.as_str())
+        }
+    };
+    let done = state
+        .steps
+        .iter()
+        .filter(|step| step.status == StepStatus::Completed)
+        .count();
+    let usage = state.usage();
+    let mut facts = vec![format!("{done} of {} steps", state.steps.len())];
+    if !usage.is_zero() {
+        facts.push(format!("tokens {}", human::usage(&usage)));
+        facts.push(state.cost().map_or_else(|| "cost unknown".to_owned(), human::money));
+    }
+    format!("\nrun {} {word}{took} ({})", style.strong(state.run), facts.join("; "))
+}
+
+fn next_step(state: &RunState) -> Option<String> {
+    let resume = format!("orch pipeline resume {}", state.run);
+    match state.status {
+        RunStatus::Completed => None,
+        RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => Some(format!(
+            "fix the cause, then `{resume}`; completed steps are not asked again"
+        )),
+        RunStatus::Failed => None,
+        RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => Some(format!(
+            "`{resume}` goes on from here; nothing that was answered is asked again"
+        )),
+    }
+}
+
+/// A path as short as it can be said from `here`.
+pub fn shown(path: &Path, here: &Path) -> String {
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+/// One step that has ended, in one line.
+pub fn step_line(step: &StepState, style: Style) -> String {
+    let mark = match step.status {
+        StepStatus::Completed => style.good("✓"),
+        StepStatus::Failed => style.bad("✗"),
+        StepStatus::Skipped => style.warn("-"),
+        StepStatus::Pending | StepStatus::InProgress | StepStatus::Waiting | StepStatus::Cancelled => style.warn("·"),
+    };
+    let mut text = format!("{mark} {:<10} {}", step.step, step_words(step));
+    for note in step_notes(step) {
+        let _ = write!(text, "\n    {}", style.dim(note));
+    }
+    text
+}
+
+/// How a step ended, without its name.
+pub fn step_words(step: &StepState) -> String {
+    let mut facts = vec![if step.kept {
+        "kept".to_owned()
+    } else {
+        step.status.as_str().to_owned()
+    }];
+    if let (Some(start), Some(end)) = (step.started, step.ended)
+        && !step.kept
+        && step.attempts > 0
+    {
+        facts.push(human::duration(human::between(start, end)));
+    }
+    if !step.usage.is_zero() && !step.kept {
+        facts.push(human::usage(&step.usage));
+        if step.cost > 0.0 {
+            facts.push(human::money(step.cost));
+        }
+    }
+    if let Some(reason) = &step.reason {
+        facts.push(reason.clone());
+    }
+    if let Some(failure) = &step.failure {
+        facts.push(failure.class.to_string());
+    }
+    facts.join(", ")
+}
+
+/// What is worth knowing of how a step got its result.
+fn step_notes(step: &StepState) -> Vec<String> {
+    let mut notes = Vec::new();
+    if step.attempts > 1 && !step.kept {
+        notes.push(format!("{} attempts, {} requests", step.attempts, step.calls));
+    } else if step.calls > 1 && !step.kept {
+        notes.push(format!(
+            "{} requests: a reply was sent back with its errors",
+            step.calls
+        ));
+    }
+    if let Some(read) = step.read.as_ref().filter(|read| !read.repairs.is_empty()) {
+        notes.push(format!("the reply was repaired: {}", read.repairs.join(", ")));
+    }
+    notes
+}

@@ -1,0 +1,251 @@
+//! Why a value does not fit, in words for people and for models.
+
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind as Kind;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The most mismatches that a model is shown, and the most bytes that they may take.
+const MOST_SHOWN: usize = 20;
+const MOST_BYTES: usize = 4096;
+
+/// One way in which a value does not fit its schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mismatch {
+    /// Where in the value, as a JSON pointer; empty for the whole.
+    pub pointer: String,
+    /// Where in the schema.
+    pub schema_pointer: String,
+    /// The keyword that is not met.
+    pub keyword: String,
+    /// What the schema wants, in words.
+    pub expected: String,
+    /// What the value has, shortened.
+    pub got: String,
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let place = if self.pointer.is_empty() {
+            "the value"
+        } else {
+            &self.pointer
+        };
+        write!(f, "{place}: expected {}, got {}", self.expected, self.got)
+    }
+}
+
+/// The mismatches as a list for a re-ask: pointer, expected, got; capped in number and size.
+pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
+    let mut out = String::new();
+    let mut shown = 0;
+    for mismatch in mismatches.iter().take(MOST_SHOWN) {
+        let line = format!("- {mismatch}\n");
+        if out.len() + line.len() > MOST_BYTES {
+            break;
+        }
+        out.push_str(&line);
+        shown += 1;
+    }
+    if mismatches.len() > shown {
+        out.push_str(&format!("- and {} more\n", mismatches.len() - shown));
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// An error of the validator, or of the best branch of a union.
+pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
+    match error.kind() {
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+            let best = context
+                .iter()
+                .filter(|branch| !branch.is_empty())
+                .min_by_key(|branch| rank(branch));
+            match best {
+                // A branch that differs in its very type says less than "one of".
+                Some(branch) if context.len() == 1 || !branch.iter().all(|inner| is_type_at_root(inner, error)) => {
+                    branch.iter().flat_map(explain).collect()
+                }
+                _ => vec![mismatch(error)],
+            }
+        }
+        _ => vec![mismatch(error)],
+    }
+}
+
+/// Branches whose discriminating words fit and that fail deep and rarely are what was meant.
+fn rank(branch: &[ValidationError<'static>]) -> (usize, usize, std::cmp::Reverse<usize>) {
+    let wrong_words = branch
+        .iter()
+        .filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. }))
+        .count();
+    let depth = branch
+        .iter()
+        .map(|e| e.instance_path().to_string().matches('/').count())
+        .max()
+        .unwrap_or(0);
+    (wrong_words, branch.len(), std::cmp::Reverse(depth))
+}
+
+fn is_type_at_root(inner: &ValidationError<'_>, outer: &ValidationError<'_>) -> bool {
+    matches!(inner.kind(), Kind::Type { .. }) && inner.instance_path() == outer.instance_path()
+}
+
+fn mismatch(error: &ValidationError<'_>) -> Mismatch {
+    let (expected, got) = expected_and_got(error);
+    Mismatch {
+        pointer: error.instance_path().to_string(),
+        schema_pointer: error.schema_path().to_string(),
+        keyword: error.kind().keyword().to_owned(),
+        expected,
+        got,
+    }
+}
+
+fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
+    let value = short(error.instance());
+    match error.kind() {
+        Kind::Type { kind } => (types(kind), format!("{} ({value})", type_of(error.instance()))),
+        Kind::Required { property } => (format!("a property {property}"), "none".to_owned()),
+        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+            ("no other properties".to_owned(), quoted(unexpected))
+        }
+        Kind::Enum { options } => (format!("one of {}", short_list(options)), value),
+        Kind::Constant { expected_value } => (expected_value.to_string(), value),
+        Kind::MinLength { limit } => (
+            format!("at least {limit} characters"),
+            format!("{} ({value})", characters(error.instance())),
+        ),
+        Kind::MaxLength { limit } => (
+            format!("at most {limit} characters"),
+            format!("{} ({value})", characters(error.instance())),
+        ),
+        Kind::MinItems { limit } => (format!("at least {limit} items"), items(error.instance())),
+        Kind::MaxItems { limit } => (format!("at most {limit} items"), items(error.instance())),
+        Kind::Minimum { limit } => (format!("at least {limit}"), value),
+        Kind::Maximum { limit } => (format!("at most {limit}"), value),
+        Kind::ExclusiveMinimum { limit } => (format!("more than {limit}"), value),
+        Kind::ExclusiveMaximum { limit } => (format!("less than {limit}"), value),
+        Kind::Pattern { pattern } => (format!("text that matches `{pattern}`"), value),
+        Kind::Format { format } => (format!("text in the format `{format}`"), value),
+        Kind::UniqueItems => ("items that all differ".to_owned(), value),
+        Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => ("one of the alternatives of the schema".to_owned(), value),
+        Kind::OneOfMultipleValid { .. } => (
+            "exactly one of the alternatives of the schema".to_owned(),
+            format!("several ({value})"),
+        ),
+        Kind::FalseSchema => ("nothing here".to_owned(), value),
+        _ => (words(error), value),
+    }
+}
+
+/// The validator's own words, without the value, whose length has no bound.
+pub(super) fn words(error: &ValidationError<'_>) -> String {
+    cut(&error.masked().to_string(), 300)
+}
+
+fn types(kind: &jsonschema::error::TypeKind) -> String {
+    match kind {
+        jsonschema::error::TypeKind::Single(name) => name.to_string(),
+        jsonschema::error::TypeKind::Multiple(names) => names
+            .iter()
+            .map(|name| name.to_string())
+            .collect::<Vec<_>>()
+            .join(" or "),
+    }
+}
+
+/// The JSON type of a value, as JSON Schema names it.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn characters(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(String::new, |text| text.chars().count().to_string())
+}
+
+fn items(value: &Value) -> String {
+    value
+        .as_array()
+        .map_or_else(String::new, |items| items.len().to_string())
+}
+
+fn quoted(names: &[String]) -> String {
+    cut(
+        &names
+            .iter()
+            .map(|name| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        200,
+    )
+}
+
+fn short_list(value: &Value) -> String {
+    let list = value
+        .as_array()
+        .map(|items| items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "));
+    cut(&list.unwrap_or_else(|| value.to_string()), 300)
+}
+
+fn short(value: &Value) -> String {
+    match value {
+        Value::Array(items) => format!("an array of {}", items.len()),
+        Value::Object(map) => format!(
+            "an object with {}",
+            quoted(&map.keys().take(8).cloned().collect::<Vec<_>>())
+        ),
+        value => cut(&value.to_string(), 80),
+    }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Schema;
+    use serde_json::json;
+
+    fn lines(schema: Value, value: &Value) -> String {
+        render_mismatches(&Schema::compile("t", schema).unwrap().errors(value))
+    }
+
+    #[test]
+    fn each_mismatch_says_where_what_and_what_instead() {
+        let schema = json!({ "type": "object", "required": ["a", "b"], "additionalProperties": false,
+            "properties": { "a": { "type": "integer" }, "b": { "enum": ["x", "y"] }, "c": { "type": "array", "minItems": 2 } } });
+        let expected = "- /a: expected integer, got string (\"1\")\n- /b: expected one of \"x\", \"y\", got \"z\"\n\
+            - /c: expected at least 2 items, got 1\n- the value: expected no other properties, got `d`";
+        assert_eq!(
+            lines(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })),
+            expected
+        );
+    }
+
+    #[test]
+    fn only_the_best_branch_of_a_union_is_shown() {
+        let schema = json!({ "oneOf": [
+            { "type": "object", "properties": { "kind": { "const": "a" }, "n": { "type": "integer" } }, "required": ["kind", "n"] },
+            { "type": "object", "properties": { "kind": { "const": "b" }, "s": { "type": "string" } }, "required": ["kind", "s"] } ] });
+        assert_eq!(
+            lines(schema, &json!({ "kind": "b", "s": 1 })),
+            "- /s: expected string, got number (1)"
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! JSON Schema: compiled once, offline, and the errors in words.
+//!
+//! The only module that knows the `jsonschema` crate. Drafts other than 2020-12 are accepted
+//! when a schema names them; remote references never.
+
+mod closure;
+mod mismatch;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::{Value, json};
+
+pub use mismatch::{Mismatch, render_mismatches};
+
+/// A compiled schema; cheap to clone.
+#[derive(Clone)]
+pub struct Schema(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    closure: Value,
+    validator: Validator,
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Schema").field(&self.0.name).finish()
+    }
+}
+
+/// Why a schema can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SchemaError {
+    /// The schema file in which the mistake is.
+    pub file: String,
+    /// Where in that file, as a JSON pointer.
+    pub pointer: String,
+    /// What is wrong, lower case, without a full stop.
+    pub message: String,
+}
+
+impl Schema {
+    /// Compiles a schema that refers to no other file.
+    pub fn compile(name: &str, document: Value) -> Result<Self, SchemaError> {
+        let mut set = SchemaSet::default();
+        set.insert(name, document);
+        set.get(name)
+    }
+
+    /// The schema that everything fits.
+    pub fn any() -> Self {
+        match Self::from_closure("any", json!(true)) {
+            Ok(schema) => schema,
+            // `true` is a valid schema in every draft.
+            Err(_) => unreachable!("the schema `true` compiles"),
+        }
+    }
+
+    fn from_closure(name: &str, closure: Value) -> Result<Self, SchemaError> {
+        if let Err(invalid) = jsonschema::meta::validate(&closure) {
+            let pointer = invalid.instance_path().to_string();
+            let message = format!("it is no valid JSON Schema: {}", mismatch::words(&invalid));
+            return Err(SchemaError {
+                file: name.to_owned(),
+                pointer,
+                message,
+            });
+        }
+        Self::trusted(name, closure)
+    }
+
+    /// Compiles a schema of our own making, which needs no check against the meta-schema.
+    pub fn trusted(name: &str, closure: Value) -> Result<Self, SchemaError> {
+        let error = |pointer: String, message: String| SchemaError {
+            file: name.to_owned(),
+            pointer,
+            message,
+        };
+        let validator = jsonschema::options()
+            .offline()
+            .should_validate_formats(true)
+            .should_ignore_unknown_formats(true)
+            // Linear-time regular expressions only: a pattern of a user's file must not hang a run.
+            .with_pattern_options(PatternOptions::regex().size_limit(4 << 20))
+            .build(&closure)
+            .map_err(|invalid| error(invalid.instance_path().to_string(), invalid.to_string()))?;
+        Ok(Self(Arc::new(Inner {
+            name: name.to_owned(),
+            closure,
+            validator,
+        })))
+    }
+
+    /// The schema's name: its file name, or what it was compiled as.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The schema with everything that it refers to under `$defs`.
+    pub fn closure(&self) -> Value {
+        self.0.closure.clone()
+    }
+
+    /// The same, borrowed.
+    pub fn document(&self) -> &Value {
+        &self.0.closure
+    }
+
+    /// Whether everything fits.
+    pub fn is_any(&self) -> bool {
+        match &self.0.closure {
+            Value::Bool(flag) => *flag,
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether a value fits.
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.0.validator.is_valid(value)
+    }
+
+    /// Why a value does not fit; empty when it does. At most 50 are listed.
+    pub fn errors(&self, value: &Value) -> Vec<Mismatch> {
+        self.0
+            .validator
+            .iter_errors(value)
+            .take(50)
+            .flat_map(|error| mismatch::explain(&error))
+            .take(50)
+            .collect()
+    }
+}
+
+/// The schemas of a project by file name; each may refer to the others.
+#[derive(Clone, Debug, Default)]
+pub struct SchemaSet {
+    files: BTreeMap<String, Value>,
+}
+
+impl SchemaSet {
+    /// Adds a file's schema.
+    pub fn insert(&mut self, file: &str, document: Value) {
+        self.files.insert(file.to_owned(), document);
+    }
+
+    /// The files' names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// A file's schema as written.
+    pub fn raw(&self, file: &str) -> Option<&Value> {
+        self.files.get(file)
+    }
+
+    /// Compiles the schema of a file with the files that it refers to.
+    pub fn get(&self, file: &str) -> Result<Schema, SchemaError> {
+        let closure = closure::closure(&self.files, file)?;
+        Schema::from_closure(file, closure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set() -> SchemaSet {
+        let mut set = SchemaSet::default();
+        set.insert("issue.schema.json", json!({ "$id": "https://example.com/issue", "type": "object", "required": ["line"],
+            "properties": { "line": { "$ref": "#/$defs/line" }, "next": { "$ref": "#" } }, "$defs": { "line": { "type": "integer" } } }));
+        set.insert(
+            "review.schema.json",
+            json!({ "type": "array", "items": { "$ref": "issue.schema.json" } }),
+        );
+        set.insert(
+            "lines.schema.json",
+            json!({ "type": "array", "items": { "$ref": "https://example.com/issue#/$defs/line" } }),
+        );
+        set
+    }
+
+    #[test]
+    fn references_lead_to_other_files_by_name_and_by_id() {
+        let review = set().get("review.schema.json").unwrap();
+        assert!(review.is_valid(&json!([{ "line": 1, "next": { "line": 2 } }])));
+        assert!(!review.is_valid(&json!([{ "line": 1, "next": { "line": "2" } }])));
+        let lines = set().get("lines.schema.json").unwrap();
+        assert!(lines.is_valid(&json!([1])) && !lines.is_valid(&json!(["1"])));
+    }
+
+    #[test]
+    fn remote_and_dangling_references_are_refused() {
+        for reference in ["https://example.org/x.json", "missing.schema.json", "#/$defs/nothing"] {
+            let error = Schema::compile("a.schema.json", json!({ "items": { "$ref": reference } })).unwrap_err();
+            assert_eq!(error.pointer, "/items/$ref", "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_schema_is_located() {
+        let error = Schema::compile("a", json!({ "properties": { "x": { "type": "strin" } } })).unwrap_err();
+        assert_eq!(error.pointer, "/properties/x/type");
+    }
+
+    #[test]
+    fn big_numbers_keep_their_digits() {
+        let schema = Schema::compile("a", json!({ "type": "integer", "minimum": 0 })).unwrap();
+        let value: Value = serde_json::from_str("123456789012345678901234567890").unwrap();
+        assert!(schema.is_valid(&value));
+    }
+}

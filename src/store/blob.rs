@@ -1,0 +1,108 @@
+//! Content-addressed payloads that are too large for a journal row.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::model::Digest;
+
+use super::{StoreError, sync_folder};
+
+/// Payloads of at least this many bytes become blobs.
+pub(super) const THRESHOLD: usize = 64 * 1024;
+
+/// The folder `blobs/`: one file a payload, named by its BLAKE3 digest.
+#[derive(Clone, Debug)]
+pub(super) struct Blobs {
+    folder: PathBuf,
+}
+
+impl Blobs {
+    pub(super) fn new(state: &Path) -> Self {
+        Self {
+            folder: state.join("blobs"),
+        }
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        self.folder.join(digest.get(..2).unwrap_or("__")).join(digest)
+    }
+
+    /// Writes a payload durably: temporary file, fsync, rename, fsync of the folder.
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        let path = self.path(digest.as_str());
+        // A blob that is there is whole (it was renamed into place), but may be torn by a power cut: compare.
+        if std::fs::read(&path).is_ok_and(|found| found == bytes) {
+            return Ok(digest);
+        }
+        let folder = path.parent().unwrap_or(&self.folder);
+        std::fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+        write_atomically(&path, bytes)?;
+        sync_folder(folder)?;
+        sync_folder(&self.folder)?;
+        Ok(digest)
+    }
+
+    /// Reads a payload back and checks its digest.
+    pub(super) fn get(&self, digest: &str) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(digest);
+        let bytes = std::fs::read(&path).map_err(StoreError::io("read", &path))?;
+        if Digest::of(&bytes).as_str() == digest {
+            Ok(bytes)
+        } else {
+            Err(StoreError::Damaged {
+                path,
+                what: "its bytes do not match its name".to_owned(),
+            })
+        }
+    }
+}
+
+/// Replaces a file by a rename, its bytes durable before; the folder is not synced.
+pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".orch-tmp-")
+        .permissions_for_new_files()
+        .tempfile_in(folder)
+        .map_err(StoreError::io("create a file in", folder))?;
+    file.write_all(bytes).map_err(StoreError::io("write", path))?;
+    file.as_file().sync_all().map_err(StoreError::io("sync", path))?;
+    file.persist(path)
+        .map_err(|error| StoreError::io("replace", path)(error.error))?;
+    Ok(())
+}
+
+trait Permissions<'a, 'b> {
+    fn permissions_for_new_files(&mut self) -> &mut tempfile::Builder<'a, 'b>;
+}
+
+impl<'a, 'b> Permissions<'a, 'b> for tempfile::Builder<'a, 'b> {
+    /// Temporary files are private by default; what people read gets the mode of an ordinary new file.
+    fn permissions_for_new_files(&mut self) -> &mut tempfile::Builder<'a, 'b> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            self.permissions(std::fs::Permissions::from_mode(0o666))
+        }
+        #[cfg(not(unix))]
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_blob_is_noticed_and_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(folder.path());
+        let digest = blobs.put(b"payload").unwrap();
+        assert_eq!(blobs.get(digest.as_str()).unwrap(), b"payload");
+        std::fs::write(blobs.path(digest.as_str()), b"payl").unwrap();
+        assert!(matches!(blobs.get(digest.as_str()), Err(StoreError::Damaged { .. })));
+        blobs.put(b"payload").unwrap();
+        assert_eq!(blobs.get(digest.as_str()).unwrap(), b"payload");
+    }
+}

@@ -1,0 +1,297 @@
+//! The journal of a project: opening it, reading runs, and the way to its writer.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::durable::Observer;
+use crate::model::event::Event;
+use crate::model::{RunId, RunStatus};
+
+use super::blob::Blobs;
+use super::lock::Lock;
+use super::writer::Writer;
+use super::{Records, StoreError, schema, sync_folder};
+
+/// The journal under a state folder (`.orch/`): every event of every run of a project.
+#[derive(Debug)]
+pub struct Journal {
+    state: PathBuf,
+    path: PathBuf,
+    reader: Connection,
+    blobs: Blobs,
+}
+
+/// A run in a listing.
+#[derive(Clone, Debug)]
+pub struct RunRow {
+    /// The run.
+    pub run: RunId,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline file, relative to the root.
+    pub file: String,
+    /// The workspace, absolute.
+    pub workspace: String,
+    /// The value of the input `task`, if it is a string.
+    pub task: Option<String>,
+    /// How far it is; `interrupted` when its process died.
+    pub status: RunStatus,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+impl Journal {
+    /// Opens the journal of a state folder, making both when they are not there.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let path = state.join("journal.db");
+        let fresh = !path.exists();
+        if fresh {
+            std::fs::create_dir_all(state).map_err(StoreError::io("create", state))?;
+            let ignore = state.join(".gitignore");
+            std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
+        }
+        let mut reader = connect(&path)?;
+        let error = |source| StoreError::Journal {
+            doing: "open",
+            path: path.clone(),
+            source,
+        };
+        if let Err(found) = schema::migrate(&mut reader).map_err(error)? {
+            return Err(StoreError::TooNew {
+                path,
+                found,
+                known: schema::VERSION,
+            });
+        }
+        if fresh {
+            sync_folder(state)?;
+        }
+        Ok(Self {
+            state: state.to_owned(),
+            blobs: Blobs::new(state),
+            path,
+            reader,
+        })
+    }
+
+    /// Opens the journal of a state folder if there is one.
+    pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
+        if state.join("journal.db").exists() {
+            Self::open(state).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// The state folder.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Starts the one writer of this process; `observer` hears of every event after its commit.
+    pub(super) fn writer(&self, observer: Arc<dyn Observer>) -> Result<Writer, StoreError> {
+        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), observer)
+    }
+
+    /// The lock of a run; whoever holds it owns the run.
+    pub fn lock_path(&self, run: RunId) -> PathBuf {
+        self.state.join("locks").join(format!("{}.lock", run.0))
+    }
+
+    /// Every event of a run, in order; empty when there is no such run.
+    pub fn events(&self, run: RunId) -> Result<Vec<Event>, StoreError> {
+        let mut statement = self
+            .reader
+            .prepare_cached("SELECT seq, at, body, blob FROM events WHERE run = ?1 ORDER BY seq")
+            .map_err(|e| self.error(e))?;
+        let rows = statement
+            .query_map([run.0.to_string()], |row| {
+                Ok((
+                    row.get::<_, i64>(0)?,
+                    row.get::<_, i64>(1)?,
+                    row.get::<_, Option<String>>(2)?,
+                    row.get::<_, Option<String>>(3)?,
+                ))
+            })
+            .map_err(|e| self.error(e))?;
+        let mut events = Vec::new();
+        for row in rows {
+            let (seq, at, body, blob) = row.map_err(|e| self.error(e))?;
+            events.push(self.event(run, seq, at, body, blob)?);
+        }
+        Ok(events)
+    }
+
+    fn event(
+        &self,
+        run: RunId,
+        seq: i64,
+        at: i64,
+        body: Option<String>,
+        blob: Option<String>,
+    ) -> Result<Event, StoreError> {
+        let damaged = |what: String| StoreError::Damaged {
+            path: self.path.clone(),
+            what: format!("run {run}, event {seq}: {what}"),
+        };
+        let fact = match (body, blob) {
+            (Some(body), _) => serde_json::from_str(&body),
+            (None, Some(blob)) => serde_json::from_slice(&self.blobs.get(&blob)?),
+            (None, None) => return Err(damaged("it has no content".to_owned())),
+        };
+        Ok(Event {
+            run,
+            seq: u64::try_from(seq).map_err(|e| damaged(e.to_string()))?,
+            at: Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()))?,
+            fact: fact.map_err(|e| damaged(e.to_string()))?,
+        })
+    }
+
+    /// The latest runs first, at most `limit` of them.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRow>, StoreError> {
+        self.select(
+            "ORDER BY started DESC, run DESC LIMIT ?1",
+            params![i64::try_from(limit).unwrap_or(i64::MAX)],
+        )
+    }
+
+    /// The runs that `text` names: a whole id, or the start of a short one.
+    pub fn find(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
+        let text: String = text
+            .to_ascii_lowercase()
+            .chars()
+            .filter(char::is_ascii_hexdigit)
+            .collect();
+        let rows = self.select(
+            "WHERE replace(run, '-', '') LIKE ?1 ORDER BY started DESC LIMIT 20",
+            params![format!("%{text}%")],
+        )?;
+        Ok(rows.into_iter().filter(|row| row.run.matches(&text)).collect())
+    }
+
+    fn select(&self, tail: &str, params: impl rusqlite::Params) -> Result<Vec<RunRow>, StoreError> {
+        let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {tail}");
+        let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.error(e))?;
+        let rows = statement.query_map(params, RawRow::read).map_err(|e| self.error(e))?;
+        rows.map(|row| self.row(row.map_err(|e| self.error(e))?)).collect()
+    }
+
+    fn row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
+        let damaged = |what: String| StoreError::Damaged {
+            path: self.path.clone(),
+            what,
+        };
+        let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
+        let time = |at| Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()));
+        let stored = match raw.status.as_str() {
+            "running" => RunStatus::Running,
+            "waiting" => RunStatus::Waiting,
+            "completed" => RunStatus::Completed,
+            "failed" => RunStatus::Failed,
+            "cancelled" => RunStatus::Cancelled,
+            other => return Err(damaged(format!("run {run} has the status `{other}`"))),
+        };
+        Ok(RunRow {
+            run,
+            status: self.live_status(run, stored),
+            pipeline: raw.pipeline,
+            file: raw.file,
+            workspace: raw.workspace,
+            task: raw.task,
+            started: time(raw.started)?,
+            ended: raw.ended.map(time).transpose()?,
+        })
+    }
+
+    /// A run that says it is running, but has no owner, was interrupted.
+    pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
+        if stored == RunStatus::Running && !Lock::is_held(&self.lock_path(run)) {
+            RunStatus::Interrupted
+        } else {
+            stored
+        }
+    }
+
+    /// What orch has written into a workspace.
+    pub fn records(&self, workspace: &str) -> Result<Records, StoreError> {
+        let mut statement = self
+            .reader
+            .prepare_cached("SELECT path, digest, run, event FROM files WHERE workspace = ?1")
+            .map_err(|e| self.error(e))?;
+        let rows = statement
+            .query_map([workspace], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
+            .map_err(|e| self.error(e))?;
+        let mut records = Records::default();
+        for row in rows {
+            let (path, digest, run, event): (String, String, String, i64) = row.map_err(|e| self.error(e))?;
+            records.add(path, digest, run, event);
+        }
+        Ok(records)
+    }
+
+    /// Whether the database is whole, by its own check; the findings otherwise.
+    pub fn integrity(&self) -> Result<Option<String>, StoreError> {
+        let found: Option<String> = self
+            .reader
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .optional()
+            .map_err(|e| self.error(e))?;
+        Ok(found.filter(|text| text != "ok"))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Journal {
+            doing: "read",
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+struct RawRow {
+    run: String,
+    pipeline: String,
+    file: String,
+    workspace: String,
+    task: Option<String>,
+    status: String,
+    started: i64,
+    ended: Option<i64>,
+}
+
+impl RawRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            run: row.get(0)?,
+            pipeline: row.get(1)?,
+            file: row.get(2)?,
+            workspace: row.get(3)?,
+            task: row.get(4)?,
+            status: row.get(5)?,
+            started: row.get(6)?,
+            ended: row.get(7)?,
+        })
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let error = |source| StoreError::Journal {
+        doing: "open",
+        path: path.to_owned(),
+        source,
+    };
+    let connection = Connection::open(path).map_err(error)?;
+    connection.busy_timeout(Duration::from_secs(30)).map_err(error)?;
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+        .map_err(error)?;
+    Ok(connection)
+}

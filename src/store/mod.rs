@@ -1,0 +1,137 @@
+//! Durability on one machine: the journal, blobs, the workspace view and the locks.
+//!
+//! Owns everything under `.orch/` and the artifact files of a workspace. Nothing outside
+//! this folder knows that there is an SQLite database. [`LocalRun`] implements
+//! [`crate::durable::Durable`].
+
+mod blob;
+mod index;
+mod journal;
+mod local;
+mod lock;
+mod records;
+mod schema;
+mod view;
+mod writer;
+
+pub use journal::{Journal, RunRow};
+pub use local::{LocalRun, RunParts, StopSwitch};
+pub use lock::{Holder, Lock, LockError};
+pub use records::Records;
+pub use view::{Edited, View};
+
+use std::path::{Path, PathBuf};
+
+use crate::model::{Class, Failure};
+
+/// Why the store could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or folder could not be read or written.
+    #[error("can't {doing} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: `write`, `create`, `read`.
+        doing: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The database refused.
+    #[error("can't {doing} the journal `{}`: {source}", path.display())]
+    Journal {
+        /// What was tried.
+        doing: &'static str,
+        /// The database file.
+        path: PathBuf,
+        /// Why not.
+        source: rusqlite::Error,
+    },
+    /// The journal was written by a later version of orch.
+    #[error("the journal `{}` has format {found}, and this orch reads up to {known}", path.display())]
+    TooNew {
+        /// The database file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The newest format known here.
+        known: i64,
+    },
+    /// A record is not what was written.
+    #[error("the journal `{}` is damaged: {what}", path.display())]
+    Damaged {
+        /// The database or blob file.
+        path: PathBuf,
+        /// What is wrong, and of which run.
+        what: String,
+    },
+    /// The writer has stopped after an earlier failure.
+    #[error("the journal no longer writes: {0}")]
+    Stopped(String),
+    /// A workspace file holds bytes that orch did not write.
+    #[error("`{}` was not written by orch, so it is not overwritten", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// The failure as it is reported; the message names the file.
+    pub fn failure(&self) -> Failure {
+        let hint = match self {
+            Self::Io { source, .. } => io_hint(source),
+            Self::Journal { source, .. } => sqlite_hint(source),
+            Self::TooNew { .. } => Some("install the newer orch, or give another folder with --state"),
+            Self::Damaged { .. } => Some("restore the `.orch` folder from a copy, or move it away to begin anew"),
+            Self::Stopped(_) => None,
+            Self::Foreign { .. } => Some("move the file away, or give another --workspace"),
+        };
+        let failure = Failure::new(Class::Storage, self.to_string());
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn io_hint(error: &std::io::Error) -> Option<&'static str> {
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            Some("free some space on the disk, then resume the run")
+        }
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            Some("make the folder writable, or give other ones with --state and --workspace")
+        }
+        _ => None,
+    }
+}
+
+fn sqlite_hint(error: &rusqlite::Error) -> Option<&'static str> {
+    match error.sqlite_error_code()? {
+        rusqlite::ErrorCode::DiskFull => Some("free some space on the disk, then resume the run"),
+        rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::PermissionDenied => {
+            Some("make the folder writable, or give another one with --state")
+        }
+        rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase => {
+            Some("restore the `.orch` folder from a copy, or move it away to begin anew")
+        }
+        _ => None,
+    }
+}
+
+/// Makes a created or renamed entry of a folder durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    #[cfg(unix)]
+    std::fs::File::open(folder)
+        .and_then(|file| file.sync_all())
+        .map_err(StoreError::io("sync", folder))?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! What orch has written into a workspace, by path: what tells its own files from people's.
+
+use std::collections::HashMap;
+
+/// The recorded contents of the files of one workspace.
+#[derive(Clone, Debug, Default)]
+pub struct Records {
+    files: HashMap<String, Vec<Record>>,
+}
+
+/// Some bytes that orch wrote at a path.
+#[derive(Clone, Debug)]
+struct Record {
+    digest: String,
+    run: String,
+    event: i64,
+}
+
+impl Records {
+    /// Adds one record.
+    pub fn add(&mut self, path: String, digest: String, run: String, event: i64) {
+        self.files.entry(path).or_default().push(Record { digest, run, event });
+    }
+
+    /// Whether orch ever wrote these bytes at this path.
+    pub fn has(&self, path: &str, digest: &str) -> bool {
+        self.files
+            .get(path)
+            .is_some_and(|records| records.iter().any(|record| record.digest == digest))
+    }
+
+    /// The run that wrote this path last.
+    pub fn last_writer(&self, path: &str) -> Option<&str> {
+        self.files
+            .get(path)?
+            .iter()
+            .max_by_key(|record| record.event)
+            .map(|record| record.run.as_str())
+    }
+
+    /// Every path on record, sorted.
+    pub fn paths(&self) -> Vec<&str> {
+        let mut paths: Vec<&str> = self.files.keys().map(String::as_str).collect();
+        paths.sort_unstable();
+        paths
+    }
+}

@@ -1,0 +1,136 @@
+//! The workspace as people see it: artifact files, written atomically, and never over
+//! bytes that orch did not write.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::{Artifact, Digest};
+
+use super::blob::write_atomically;
+use super::{Records, StoreError, sync_folder};
+
+/// The name of the workspace's lock file.
+const LOCK: &str = ".orch.lock";
+
+/// A workspace folder.
+#[derive(Clone, Debug)]
+pub struct View {
+    folder: PathBuf,
+}
+
+/// How an artifact file differs from its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edited {
+    /// It holds other bytes than any that orch wrote there.
+    Changed,
+    /// Another run wrote it since.
+    OtherRun(String),
+}
+
+impl View {
+    /// The workspace at `folder`, made if it is not there; symbolic links in its path are resolved once.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+        let folder = folder.canonicalize().map_err(StoreError::io("open", folder))?;
+        Ok(Self { folder })
+    }
+
+    /// The folder, absolute.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder as the journal names it.
+    pub fn name(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    /// Where the workspace's lock lies.
+    pub fn lock_path(&self) -> PathBuf {
+        self.folder.join(LOCK)
+    }
+
+    /// The digest of a file's bytes, `None` when there is no such file.
+    pub fn digest(&self, path: &str) -> Result<Option<Digest>, StoreError> {
+        Ok(self.read(path)?.map(|bytes| Digest::of(&bytes)))
+    }
+
+    /// A file's bytes, `None` when there is no such file.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let file = self.folder.join(path);
+        match std::fs::read(&file) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("read", &file)(error)),
+        }
+    }
+
+    /// Fails when one of the files that a run will write holds bytes that orch did not write.
+    pub fn check_free<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a str>,
+        records: &Records,
+    ) -> Result<(), StoreError> {
+        for path in paths {
+            let file = self.folder.join(path);
+            let foreign = match std::fs::symlink_metadata(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+                Err(error) => return Err(StoreError::io("read", &file)(error)),
+                Ok(meta) if !meta.is_file() => true,
+                Ok(_) => self
+                    .digest(path)?
+                    .is_some_and(|digest| !records.has(path, digest.as_str())),
+            };
+            if foreign {
+                return Err(StoreError::Foreign { path: file });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a person or another run changed the file of a standing artifact. A missing file, or
+    /// bytes of an earlier record of ours, is what a crash leaves, and no edit.
+    pub fn edited(&self, artifact: &Artifact, run: &str, records: &Records) -> Result<Option<Edited>, StoreError> {
+        let Some(found) = self.digest(&artifact.path)? else {
+            return Ok(None);
+        };
+        if found == artifact.digest {
+            return Ok(None);
+        }
+        if !records.has(&artifact.path, found.as_str()) {
+            return Ok(Some(Edited::Changed));
+        }
+        Ok(records
+            .last_writer(&artifact.path)
+            .filter(|last| *last != run)
+            .map(|last| Edited::OtherRun(last.to_owned())))
+    }
+
+    /// Makes the file of an artifact show its value; does nothing when it already does.
+    pub fn show(&self, artifact: &Artifact) -> Result<(), StoreError> {
+        if self.digest(&artifact.path)?.as_ref() == Some(&artifact.digest) {
+            return Ok(());
+        }
+        let path = self.folder.join(&artifact.path);
+        write_atomically(&path, &artifact.bytes())?;
+        sync_folder(&self.folder)
+    }
+
+    /// Removes the recorded files whose bytes are as recorded; returns the removed and the kept paths.
+    pub fn clean(&self, records: &Records) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let (mut removed, mut kept) = (Vec::new(), Vec::new());
+        for path in records.paths() {
+            let file = self.folder.join(path);
+            let is_file = std::fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file());
+            let Some(digest) = is_file.then(|| self.digest(path)).transpose()?.flatten() else {
+                continue;
+            };
+            if records.has(path, digest.as_str()) {
+                std::fs::remove_file(&file).map_err(StoreError::io("remove", &file))?;
+                removed.push(path.to_owned());
+            } else {
+                kept.push(path.to_owned());
+            }
+        }
+        Ok((removed, kept))
+    }
+}

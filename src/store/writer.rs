@@ -1,0 +1,223 @@
+//! The one writer: puts whatever waits into one transaction and acknowledges after its commit.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::durable::Observer;
+use crate::model::event::{Event, Fact, RunStarted};
+use crate::model::{Artifact, RunStatus, StepKey};
+
+use super::StoreError;
+use super::blob::{Blobs, THRESHOLD};
+
+type Ack = oneshot::Sender<Result<(), String>>;
+
+struct Job {
+    event: Event,
+    workspace: Arc<str>,
+    ack: Option<Ack>,
+}
+
+/// The handle to the writer thread; dropping it lets the thread finish what waits.
+#[derive(Debug)]
+pub(super) struct Writer {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(
+        connection: Connection,
+        path: PathBuf,
+        blobs: Blobs,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, StoreError> {
+        let (jobs, waiting) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || {
+                Worker {
+                    connection,
+                    path,
+                    blobs,
+                    observer,
+                    broken: None,
+                }
+                .run(&waiting)
+            })
+            .map_err(|error| StoreError::Stopped(error.to_string()))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands an event over; the receiver resolves once it is durable, or with why it is not.
+    pub(super) fn append(&self, event: Event, workspace: Arc<str>) -> oneshot::Receiver<Result<(), String>> {
+        let (ack, done) = oneshot::channel();
+        let job = Job {
+            event,
+            workspace,
+            ack: Some(ack),
+        };
+        // A closed channel drops the acknowledgement, and the receiver resolves with an error.
+        if let Some(jobs) = &self.jobs {
+            drop(jobs.send(job));
+        }
+        done
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the writer has already failed every acknowledgement.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Worker {
+    connection: Connection,
+    path: PathBuf,
+    blobs: Blobs,
+    observer: Arc<dyn Observer>,
+    broken: Option<String>,
+}
+
+impl Worker {
+    fn run(mut self, waiting: &mpsc::Receiver<Job>) {
+        while let Ok(first) = waiting.recv() {
+            let mut jobs = vec![first];
+            jobs.extend(waiting.try_iter());
+            let result = match &self.broken {
+                Some(why) => Err(why.clone()),
+                None => self.commit(&jobs).map_err(|error| error.to_string()),
+            };
+            if let Err(why) = &result {
+                self.broken.get_or_insert_with(|| why.clone());
+            }
+            for job in jobs {
+                if result.is_ok() {
+                    self.observer.event(&job.event);
+                }
+                if let Some(ack) = job.ack {
+                    // Nobody waits for facts that a later one covers.
+                    drop(ack.send(result.clone()));
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            rows.push(self.payload(&job.event)?);
+        }
+        let path = self.path.clone();
+        let error = |source| StoreError::Journal {
+            doing: "write",
+            path: path.clone(),
+            source,
+        };
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(error)?;
+        for (job, (body, blob)) in jobs.iter().zip(rows) {
+            insert(&transaction, job, body, blob).map_err(error)?;
+        }
+        transaction.commit().map_err(error)
+    }
+
+    /// The fact as JSON for the row, or the digest of the blob that now holds it.
+    fn payload(&self, event: &Event) -> Result<(Option<String>, Option<String>), StoreError> {
+        let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::Stopped(error.to_string()))?;
+        if body.len() < THRESHOLD {
+            return Ok((Some(body), None));
+        }
+        let digest = self.blobs.put(body.as_bytes())?;
+        Ok((None, Some(digest.to_string())))
+    }
+}
+
+fn insert(connection: &Connection, job: &Job, body: Option<String>, blob: Option<String>) -> rusqlite::Result<()> {
+    let event = &job.event;
+    let (run, at) = (event.run.0.to_string(), event.at.as_microsecond());
+    let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
+    let (kind, step) = label(&event.fact);
+    connection
+        .prepare_cached(
+            "INSERT INTO events (run, seq, at, kind, step, body, blob) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![run, seq, at, kind, step.map(StepKey::as_str), body, blob])?;
+    let id = connection.last_insert_rowid();
+    match &event.fact {
+        Fact::RunStarted(fact) => add_run(connection, &run, at, fact),
+        Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
+        Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(at)),
+        Fact::StepCompleted(fact) => add_file(connection, job, &run, id, &fact.artifact),
+        Fact::ArtifactAccepted(fact) => add_file(connection, job, &run, id, &fact.artifact),
+        Fact::StepKept(fact) => match &fact.moved {
+            Some(artifact) => add_file(connection, job, &run, id, artifact),
+            None => Ok(()),
+        },
+        Fact::StepStarted(_) | Fact::CallEnded(_) | Fact::ReplyRead(_) | Fact::StepFailed(_) | Fact::StepSkipped(_) => {
+            Ok(())
+        }
+    }
+}
+
+fn add_run(connection: &Connection, run: &str, at: i64, fact: &RunStarted) -> rusqlite::Result<()> {
+    let task = fact.inputs.get("task").and_then(Value::as_str);
+    connection
+        .prepare_cached("INSERT INTO runs (run, pipeline, file, workspace, task, status, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', ?6)")?
+        .execute(params![run, fact.pipeline, fact.file, fact.workspace, task, at])?;
+    Ok(())
+}
+
+fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Option<i64>) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1")?
+        .execute(params![run, status.as_str(), ended])?;
+    Ok(())
+}
+
+fn add_file(connection: &Connection, job: &Job, run: &str, event: i64, artifact: &Artifact) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            &*job.workspace,
+            artifact.path,
+            artifact.digest.as_str(),
+            run,
+            event
+        ])?;
+    Ok(())
+}
+
+/// The name of a fact, and the step that it is about.
+fn label(fact: &Fact) -> (&'static str, Option<&StepKey>) {
+    match fact {
+        Fact::RunStarted(_) => ("run_started", None),
+        Fact::RunResumed(_) => ("run_resumed", None),
+        Fact::RunEnded(_) => ("run_ended", None),
+        Fact::StepKept(fact) => ("step_kept", Some(&fact.step)),
+        Fact::StepStarted(fact) => ("step_started", Some(&fact.step)),
+        Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step)),
+        Fact::ReplyRead(fact) => ("reply_read", Some(&fact.call.step)),
+        Fact::StepCompleted(fact) => ("step_completed", Some(&fact.step)),
+        Fact::StepFailed(fact) => ("step_failed", Some(&fact.step)),
+        Fact::StepSkipped(fact) => ("step_skipped", Some(&fact.step)),
+        Fact::ArtifactAccepted(fact) => ("artifact_accepted", Some(&fact.step)),
+    }
+}
