@@ -1,2 +1,12 @@
-//! Integration tests.
-fn main() {}
+//! Integration tests: the real program against real servers, files and processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on fails"
+)]
+
+mod mistakes;
+mod resume;
+mod support;
+mod workflow;

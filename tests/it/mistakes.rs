@@ -1,0 +1,241 @@
+//! The first mistakes of a new user: each gets a clear word, the right exit code, and no request.
+
+use crate::support::{Orch, Reply, Server};
+use crate::workflow::good;
+
+#[test]
+fn no_such_pipeline_names_the_ones_there_are() {
+    let orch = Orch::new();
+    orch.run(&["pipeline", "run", "pipelines/defualt.yaml", "--task", "x"])
+        .exits(2)
+        .says("there is no such pipeline")
+        .says("did you mean `pipelines/default.yaml`?");
+    Orch::empty()
+        .run(&["pipeline", "run", "a.yaml", "--task", "x"])
+        .exits(2)
+        .says("orch init");
+}
+
+#[test]
+fn a_misspelt_key_is_shown_with_a_caret_and_nothing_is_asked() {
+    let server = Server::start(good);
+    let orch = Orch::new().with(&server);
+    orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    promt: coder.md");
+    let ran = orch.pipeline(&[]).exits(2);
+    assert!(
+        ran.stderr.contains("error[ORCH0201]: unknown key `promt`"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("pipelines/default.yaml:21:5") && ran.stderr.contains("^^^^^"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("did you mean `prompt`?"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the key `prompt` is missing here"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_missing_prompt_is_named_with_the_nearest_one() {
+    let orch = Orch::new();
+    orch.edit("pipelines/default.yaml", "prompt: coder.md", "prompt: codr.md");
+    orch.run(&["pipeline", "validate"])
+        .exits(2)
+        .says("there is no prompt `prompts/codr.md`")
+        .says("did you mean `coder.md`?");
+}
+
+#[test]
+fn wrong_model_names_are_refused_before_anything_runs() {
+    let orch = Orch::new();
+    orch.pipeline(&["--model", "antropic/claude"])
+        .exits(2)
+        .says("unknown provider `antropic`")
+        .says("did you mean `anthropic`?");
+    orch.pipeline(&["--model", "gpt"]).exits(2).says("unknown model `gpt`");
+    #[cfg(feature = "local")]
+    orch.pipeline(&["--model", "local/smolm2-135m"])
+        .exits(2)
+        .says("did you mean `smollm2-135m`?");
+}
+
+#[test]
+fn a_missing_key_says_which_variable_to_set() {
+    let orch = Orch::new();
+    orch.pipeline(&["--model", "anthropic/claude-sonnet-4-5"])
+        .exits(2)
+        .says("ANTHROPIC_API_KEY is not set")
+        .says("export ANTHROPIC_API_KEY");
+}
+
+#[test]
+fn a_wrong_key_fails_the_step_and_is_never_shown() {
+    let server = Server::start(|_| {
+        Reply::status(
+            401,
+            "{\"error\":{\"message\":\"invalid x-api-key sk-secret-0123456789\"}}",
+        )
+    });
+    let orch = Orch::new();
+    let url = server.url();
+    let mut command = orch.command(&[
+        "pipeline",
+        "run",
+        "pipelines/default.yaml",
+        "--task",
+        "x",
+        "--output",
+        "json",
+    ]);
+    command
+        .env("ANTHROPIC_API_KEY", "sk-secret-0123456789")
+        .env("ANTHROPIC_BASE_URL", url);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        err.contains("ANTHROPIC_API_KEY is set"),
+        "auto says what it chose and why: {err}"
+    );
+    assert!(err.contains("auth") && err.contains("ANTHROPIC_API_KEY"), "{err}");
+    for text in [&out, &err] {
+        assert!(!text.contains("sk-secret-0123456789"), "{text}");
+    }
+    assert_eq!(server.requests().len(), 1, "a wrong key is not tried again");
+    for entry in std::fs::read_dir(orch.path().join(".orch")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(
+                !bytes.windows(20).any(|w| w == b"sk-secret-0123456789"),
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn no_network_fails_after_its_tries_and_says_where() {
+    let orch = Orch::new();
+    orch.write(
+        "orch.yaml",
+        "providers:\n  lab: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\" }\n",
+    );
+    let ran = orch.pipeline(&["--model", "lab/x"]).exits(1);
+    assert!(ran.stderr.contains("can't reach http://127.0.0.1:9"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("attempt 3"), "{}", ran.stderr);
+}
+
+#[test]
+fn inputs_are_checked_before_anything_runs() {
+    let orch = Orch::new();
+    orch.run(&["pipeline", "run", "pipelines/default.yaml"])
+        .exits(2)
+        .says("the input `task` is missing")
+        .says("--task");
+    orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task", "  "])
+        .exits(2)
+        .says("the task is empty");
+    orch.pipeline(&["--input", "langage=rust"])
+        .exits(2)
+        .says("the pipeline has no input `langage`");
+    orch.pipeline(&["--input", "oops"]).exits(2).says("has no `=`");
+    orch.edit(
+        "pipelines/default.yaml",
+        "inputs:  ",
+        "inputs:\n  count: { type: integer, minimum: 1, default: 2 } #",
+    );
+    orch.pipeline(&["--input", "count=0"])
+        .exits(2)
+        .says("the input `count` does not fit");
+    orch.pipeline(&["--input", "count=x"]).exits(2).says("must be integer");
+}
+
+#[test]
+fn every_finding_is_reported_in_one_go() {
+    let orch = Orch::new();
+    orch.edit("pipelines/default.yaml", "agent: coder", "agent: codr");
+    orch.edit(
+        "pipelines/default.yaml",
+        "inputs: [plan, code?]",
+        "inputs: [plann, code?]",
+    );
+    orch.edit(
+        "schemas/plan.schema.json",
+        "\"type\": \"object\"",
+        "\"type\": \"objekt\"",
+    );
+    orch.edit("prompts/planner.md", "Read the task.", "Read {{ taks }}.");
+    let ran = orch.run(&["pipeline", "validate"]).exits(2);
+    for text in [
+        "there is no agent `codr`",
+        "no step produces `plann`",
+        "schemas/plan.schema.json:5:11",
+        "there is no variable `taks` here",
+        "prompts/planner.md:3:9",
+        "no step uses the agent `coder`",
+    ] {
+        assert!(ran.stderr.contains(text), "no {text:?} in\n{}", ran.stderr);
+    }
+}
+
+#[cfg(feature = "local")]
+#[test]
+fn auto_with_nothing_there_names_the_three_ways_out() {
+    let orch = Orch::new();
+    let mut command = orch.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
+    command.env("XDG_CACHE_HOME", orch.path().join("cache"));
+    let ran = crate::support::Ran::of(&command.output().unwrap()).exits(2);
+    for text in ["orch models pull", "ANTHROPIC_API_KEY", "ollama/"] {
+        assert!(ran.stderr.contains(text), "no {text:?} in\n{}", ran.stderr);
+    }
+}
+
+#[test]
+fn auto_takes_the_only_model_of_a_local_server_and_asks_when_there_are_several() {
+    for (list, code, words) in [
+        (
+            "{\"data\":[{\"id\":\"qwen\"}]}",
+            0,
+            "model: ollama/qwen (auto: it is the only model",
+        ),
+        (
+            "{\"data\":[{\"id\":\"qwen\"},{\"id\":\"llama\"}]}",
+            2,
+            "--model: ollama/qwen, ollama/llama",
+        ),
+    ] {
+        let server = Server::start(move |request| {
+            if request.path.ends_with("/models") {
+                Reply::status(200, list).header("content-type", "application/json")
+            } else {
+                good(request)
+            }
+        });
+        let orch = Orch::new();
+        let mut command = orch.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
+        command.env("OLLAMA_HOST", server.url().trim_start_matches("http://"));
+        crate::support::Ran::of(&command.output().unwrap())
+            .exits(code)
+            .says(words);
+    }
+}
+
+#[test]
+fn a_journal_that_can_t_be_written_is_told_before_anything_is_asked() {
+    let server = Server::start(good);
+    let orch = Orch::new().with(&server);
+    orch.write(".orch", "a file where the folder should be");
+    orch.pipeline(&[]).exits(2).says(".orch");
+    assert_eq!(server.requests().len(), 0);
+}

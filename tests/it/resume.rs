@@ -1,0 +1,299 @@
+//! Runs that broke off, and what going on costs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Orch, Reply, Server};
+use crate::workflow::{good, review, step};
+
+fn counts(server: &Server) -> [usize; 3] {
+    let requests = server.requests();
+    ["plan", "code", "review"].map(|name| requests.iter().filter(|request| step(request) == name).count())
+}
+
+/// A server that refuses the coder while the flag is set.
+fn moody() -> (Server, Arc<AtomicBool>) {
+    let bad = Arc::new(AtomicBool::new(true));
+    let flag = bad.clone();
+    let server = Server::start(move |request| {
+        if step(request) == "code" && flag.load(Ordering::SeqCst) {
+            return Reply::status(400, "{\"error\":{\"message\":\"not today\"}}");
+        }
+        good(request)
+    });
+    (server, bad)
+}
+
+#[test]
+fn resume_skips_steps_that_succeeded() {
+    let (server, bad) = moody();
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(1).says("orch pipeline resume");
+    bad.store(false, Ordering::SeqCst);
+    let ran = orch.run(&["pipeline", "resume", "--output", "json"]).exits(0);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&report["steps"][0]["kept"], &report["steps"][1]["kept"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(report["steps"][1]["attempts"], 2);
+    assert_eq!(report["result"], review());
+    assert_eq!(counts(&server), [1, 2, 1]);
+}
+
+#[test]
+fn a_changed_prompt_runs_its_step_again_and_no_other() {
+    let server = Server::start(good);
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(0);
+    let run = orch.run(&["runs", "list", "--output", "json"]);
+    let runs: Value = serde_json::from_str(&run.stdout).unwrap();
+    let id = runs[0]["run"].as_str().unwrap().to_owned();
+    orch.edit("prompts/coder.md", "You are a senior", "You are a junior");
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    // The same code came out, so the review stands.
+    assert_eq!(counts(&server), [1, 2, 1]);
+}
+
+#[test]
+fn a_changed_schema_reads_the_recorded_reply_again_without_asking() {
+    let server = Server::start(good);
+    let orch = Orch::new().with(&server);
+    // The schema is not sent, so that it is no part of what is asked.
+    orch.edit(
+        "orch.yaml",
+        "dialect: openai,",
+        "dialect: openai, structured_output: false,",
+    );
+    orch.edit(
+        "pipelines/default.yaml",
+        "    output: review",
+        "    output: review\n    message: \"{{ task }}\"\n    schema: any",
+    );
+    orch.pipeline(&[]).exits(0);
+    orch.edit(
+        "pipelines/default.yaml",
+        "    schema: any",
+        "    schema: any\n    extract: strict",
+    );
+    let id = latest(&orch);
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!(counts(&server), [1, 1, 1]);
+}
+
+#[test]
+fn a_renamed_step_costs_nothing() {
+    let server = Server::start(good);
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(0);
+    let id = latest(&orch);
+    orch.edit("pipelines/default.yaml", "- id: code", "- id: implement");
+    orch.edit(
+        "pipelines/default.yaml",
+        "    output: review",
+        "    timeout: 9m\n    output: review",
+    );
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!(counts(&server), [1, 1, 1]);
+}
+
+fn latest(orch: &Orch) -> String {
+    let ran = orch.run(&["runs", "list", "--output", "json"]);
+    let runs: Value = serde_json::from_str(&ran.stdout).unwrap();
+    runs[0]["run"].as_str().unwrap().to_owned()
+}
+
+/// A server that answers at once but for one step, for which it takes long.
+fn slow(which: &'static str, delay: Duration) -> Server {
+    Server::start(move |request| {
+        if step(request) == which {
+            good(request).delay(delay)
+        } else {
+            good(request)
+        }
+    })
+}
+
+fn wait_for(server: &Server, requests: usize) {
+    let began = Instant::now();
+    while server.requests().len() < requests {
+        assert!(began.elapsed() < Duration::from_secs(20), "the request never came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    let done = std::process::Command::new("kill")
+        .args([name, &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(done.success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_run_is_interrupted_and_goes_on_where_it_was() {
+    let server = slow("code", Duration::from_secs(30));
+    let orch = Orch::new().with(&server);
+    let mut child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
+    wait_for(&server, 2);
+    // A second owner is refused while the first lives.
+    let id = latest(&orch);
+    orch.run(&["pipeline", "resume", &id])
+        .exits(2)
+        .says("is in use by process");
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    let listed = orch.run(&["runs", "list"]);
+    assert!(listed.stdout.contains("interrupted"), "{listed:?}");
+    let quick = Server::start(good);
+    let orch = orch.with(&quick);
+    orch.edit("orch.yaml", "defaults", "# defaults");
+    orch.run(&["pipeline", "resume", "--model", "lab/test"]).exits(0);
+    assert_eq!(counts(&quick), [0, 1, 1], "the plan was paid for before");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_run_that_goes_on() {
+    let server = slow("code", Duration::from_secs(3));
+    let orch = Orch::new().with(&server);
+    let child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
+    wait_for(&server, 2);
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    assert!(
+        text.contains("stopping") && text.contains("orch pipeline resume"),
+        "{text}"
+    );
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(
+        counts(&server),
+        [1, 1, 1],
+        "the reply in flight was waited for and recorded"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_ctrl_c_stops_at_once() {
+    let server = slow("code", Duration::from_secs(30));
+    let orch = Orch::new().with(&server);
+    let child = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
+    wait_for(&server, 2);
+    let began = Instant::now();
+    signal(&child, "-TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_edited_artifact_is_never_taken_or_lost_unasked() {
+    let (server, bad) = moody();
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(1);
+    bad.store(false, Ordering::SeqCst);
+    let recorded = orch.read("workspace/plan.json");
+    let edited = recorded.replace("hashed passwords", "salted passwords");
+    orch.write("workspace/plan.json", &edited);
+    orch.run(&["pipeline", "resume"])
+        .exits(2)
+        .says("plan.json` was changed")
+        .says("--accept-changed");
+    orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
+    assert_eq!(orch.read("workspace/plan.json"), edited);
+    assert!(server.requests().last().unwrap().last().contains("salted passwords"));
+    // Put back what was recorded in another run.
+    bad.store(true, Ordering::SeqCst);
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(1);
+    bad.store(false, Ordering::SeqCst);
+    orch.write("workspace/plan.json", "broken");
+    orch.run(&["pipeline", "resume", "--accept-changed"])
+        .exits(2)
+        .says("can't be accepted");
+    orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
+    assert_eq!(orch.read("workspace/plan.json"), recorded);
+}
+
+#[test]
+fn a_removed_artifact_file_is_written_again() {
+    let (server, bad) = moody();
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(1);
+    bad.store(false, Ordering::SeqCst);
+    std::fs::remove_file(orch.path().join("workspace/plan.json")).unwrap();
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert!(orch.exists("workspace/plan.json"));
+    assert_eq!(counts(&server)[0], 1);
+}
+
+#[test]
+fn two_runs_never_share_a_workspace_at_once() {
+    let server = slow("plan", Duration::from_secs(3));
+    let orch = Orch::new().with(&server);
+    let mut first = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "-q"]);
+    wait_for(&server, 1);
+    orch.pipeline(&[]).exits(2).says("is in use by process");
+    assert!(first.wait().unwrap().success());
+}
+
+#[test]
+fn a_large_artifact_survives_its_way_through_the_journal() {
+    let big = "x".repeat(50_000) + &"é\n\"".repeat(9_000);
+    let content = big.clone();
+    let server = Server::start(move |request| {
+        if step(request) == "code" {
+            let value = json!({ "files": [{ "path": "a.txt", "language": "text", "content": &content[..59_000] }], "notes": ["b".repeat(400)] });
+            return Reply::openai_text(&value.to_string());
+        }
+        if step(request) == "review" {
+            Reply::status(400, "{}")
+        } else {
+            good(request)
+        }
+    });
+    let orch = Orch::new().with(&server);
+    orch.edit("schemas/code.schema.json", "60000", "90000");
+    orch.pipeline(&[]).exits(1);
+    let quick = Server::start(good);
+    let orch = orch.with(&quick);
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(counts(&quick), [0, 0, 1]);
+    assert_eq!(
+        orch.json("workspace/code.json")["files"][0]["content"]
+            .as_str()
+            .unwrap(),
+        &big[..59_000]
+    );
+}
+
+#[test]
+fn replies_can_be_read_afterwards() {
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |request| {
+        if count.fetch_add(1, Ordering::SeqCst) == 0 {
+            Reply::openai_text("hm, let me think")
+        } else {
+            good(request)
+        }
+    });
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(0);
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0);
+    assert!(
+        shown.stdout.contains("call plan@1#1 (lab/test)\nhm, let me think"),
+        "{}",
+        shown.stdout
+    );
+    assert!(shown.stdout.contains("call plan@1#2"));
+}

@@ -1,0 +1,8 @@
+//! What tests share: a scripted model server, and a builder for runs of the real program.
+#![allow(dead_code, reason = "every test uses its own part")]
+
+mod orch;
+pub(crate) mod server;
+
+pub(crate) use orch::{Orch, Ran};
+pub(crate) use server::{Recorded, Reply, Server};

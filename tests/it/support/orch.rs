@@ -1,0 +1,183 @@
+//! A project in a folder of its own, and the real program run in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Server;
+
+/// A project folder with the default pipeline, and a model server for it.
+pub(crate) struct Orch {
+    folder: TempDir,
+    url: Option<String>,
+}
+
+impl Orch {
+    /// The default project, as `orch init` writes it.
+    pub(crate) fn new() -> Self {
+        let orch = Self {
+            folder: tempfile::tempdir().unwrap(),
+            url: None,
+        };
+        let made = orch.command(&["init"]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        orch
+    }
+
+    /// An empty folder.
+    pub(crate) fn empty() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            url: None,
+        }
+    }
+
+    /// The same, whose provider `lab` is this server, in OpenAI's dialect.
+    pub(crate) fn with(mut self, server: &Server) -> Self {
+        self.url = Some(server.url());
+        let settings = format!(
+            "providers:\n  lab: {{ dialect: openai, base_url: \"{}/v1\" }}\ndefaults: {{ model: lab/test }}\n",
+            server.url()
+        );
+        self.write("orch.yaml", &settings);
+        self
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> &Self {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        self
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub(crate) fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        self.path().join(name).exists()
+    }
+
+    /// Replaces text in a file of the project; the text must be there.
+    pub(crate) fn edit(&self, name: &str, from: &str, to: &str) -> &Self {
+        let text = self.read(name);
+        assert!(text.contains(from), "{name} has no {from:?}");
+        self.write(name, &text.replace(from, to))
+    }
+
+    /// The program, in the project's folder, with no environment but what it needs.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
+        command.args(args).current_dir(self.path()).env_clear();
+        for name in [
+            "PATH",
+            "HOME",
+            "SystemRoot",
+            "LLVM_PROFILE_FILE",
+            "XDG_CACHE_HOME",
+            "RUST_BACKTRACE",
+        ] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        // Nothing answers there: `auto` must not find a server of the machine that runs the tests.
+        command.env("OLLAMA_HOST", "127.0.0.1:9");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(&self.command(args).output().unwrap())
+    }
+
+    /// Runs the default pipeline with some more arguments.
+    #[track_caller]
+    pub(crate) fn pipeline(&self, more: &[&str]) -> Ran {
+        let args = [
+            "pipeline",
+            "run",
+            "pipelines/default.yaml",
+            "--task",
+            "Create a User model",
+        ];
+        self.run(&[&args, more].concat())
+    }
+
+    /// The same with the report as JSON.
+    #[track_caller]
+    pub(crate) fn report(&self, more: &[&str]) -> (i32, Value) {
+        let ran = self.pipeline(&[&["--output", "json"], more].concat());
+        let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        (ran.code, report)
+    }
+
+    /// Starts the program and leaves it running.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Every path below the folder but the journal's, sorted.
+    pub(crate) fn files(&self) -> Vec<String> {
+        fn walk(folder: &Path, base: &Path, out: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path: PathBuf = entry.unwrap().path();
+                if path.is_dir() && !path.ends_with(".orch") && !path.ends_with(".git") {
+                    walk(&path, base, out);
+                } else if path.is_file() {
+                    out.push(path.strip_prefix(base).unwrap().display().to_string());
+                }
+            }
+        }
+        let mut out = Vec::new();
+        walk(self.path(), self.path(), &mut out);
+        out.sort();
+        out
+    }
+}
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "no {text:?} in:\n{}", self.stderr);
+        self
+    }
+}
