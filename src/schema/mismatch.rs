@@ -67,7 +67,13 @@ pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
                 Some(branch) if context.len() == 1 || !branch.iter().all(|inner| is_type_at_root(inner, error)) => {
                     branch.iter().flat_map(explain).collect()
                 }
-                _ => vec![mismatch(error)],
+                // The alternative of a single value says more than "an alternative".
+                _ => match context.iter().flatten().find(|inner| {
+                    matches!(inner.kind(), Kind::Enum { .. }) && inner.instance_path() == error.instance_path()
+                }) {
+                    Some(words) if error.instance().is_string() => vec![mismatch(words)],
+                    _ => vec![mismatch(error)],
+                },
             }
         }
         _ => vec![mismatch(error)],

@@ -63,11 +63,13 @@ impl Schema {
     fn from_closure(name: &str, closure: Value) -> Result<Self, SchemaError> {
         if let Err(invalid) = jsonschema::meta::validate(&closure) {
             let pointer = invalid.instance_path().to_string();
-            let message = format!("it is no valid JSON Schema: {}", mismatch::words(&invalid));
+            let why = mismatch::explain(&invalid).first().map_or_else(String::new, |first| {
+                format!(": expected {}, got {}", first.expected, first.got)
+            });
             return Err(SchemaError {
                 file: name.to_owned(),
                 pointer,
-                message,
+                message: format!("this is no valid JSON Schema{why}"),
             });
         }
         Self::trusted(name, closure)

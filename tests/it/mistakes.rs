@@ -180,7 +180,7 @@ fn every_finding_is_reported_in_one_go() {
     for text in [
         "there is no agent `codr`",
         "no step produces `plann`",
-        "schemas/plan.schema.json:5:11",
+        "schemas/plan.schema.json:25:17",
         "there is no variable `taks` here",
         "prompts/planner.md:3:9",
         "no step uses the agent `coder`",
