@@ -27,10 +27,7 @@ impl Redactor {
             }
             let mark = format!("[secret {name}]");
             for form in [value.to_owned(), percent_encoded(value), base64(value.as_bytes())] {
-                if needles
-                    .iter()
-                    .all(|(seen, _): &(SecretString, String)| seen.expose_secret() != form)
-                {
+                if needles.iter().all(|(seen, _): &(SecretString, String)| seen.expose_secret() != form) {
                     needles.push((SecretString::from(form), mark.clone()));
                 }
             }
@@ -83,10 +80,7 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk
-            .iter()
-            .enumerate()
-            .fold(0_u32, |word, (i, byte)| word | u32::from(*byte) << (16 - 8 * i));
+        let word = chunk.iter().enumerate().fold(0_u32, |word, (i, byte)| word | u32::from(*byte) << (16 - 8 * i));
         for place in 0..=chunk.len() {
             let index = (word >> (18 - 6 * place)) & 63;
             out.push(LETTERS.get(index as usize).map_or('=', |letter| char::from(*letter)));
@@ -109,10 +103,7 @@ mod tests {
         let encoded = "c2stYS9iK2MgZC0wMTIzNDU2Nzg5";
         for text in ["x sk-a/b+c d-0123456789 y", "sk-a%2Fb%2Bc%20d-0123456789", encoded] {
             let out = redactor.text(text);
-            assert!(
-                out.contains("[secret KEY]") && !out.contains("0123456789") && !out.contains("MTIzNDU2"),
-                "{out}"
-            );
+            assert!(out.contains("[secret KEY]") && !out.contains("0123456789") && !out.contains("MTIzNDU2"), "{out}");
         }
     }
 

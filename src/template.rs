@@ -84,20 +84,14 @@ impl Templates {
                 errors.push(error);
             }
         }
-        if errors.is_empty() {
-            Ok(Self { environment })
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(Self { environment }) } else { Err(errors) }
     }
 
     /// Renders a prompt.
     pub fn render(&self, name: &str, context: &Context) -> Result<String, TemplateError> {
         let missing = |error: &Error| explain(error, Some(name), "");
         let template = self.environment.get_template(name).map_err(|error| missing(&error))?;
-        let text = template
-            .render(root(context))
-            .map_err(|error| explain(&error, Some(name), template.source()))?;
+        let text = template.render(root(context)).map_err(|error| explain(&error, Some(name), template.source()))?;
         bounded(text, Some(name))
     }
 
@@ -113,23 +107,14 @@ impl Templates {
 
     /// Evaluates a bare expression that must give a boolean.
     pub fn eval_bool(&self, expression: &str, context: &Context) -> Result<bool, TemplateError> {
-        let compiled = self
-            .environment
-            .compile_expression(expression)
-            .map_err(|error| explain(&error, None, expression))?;
-        let value = compiled
-            .eval(root(context))
-            .map_err(|error| explain(&error, None, expression))?;
+        let compiled =
+            self.environment.compile_expression(expression).map_err(|error| explain(&error, None, expression))?;
+        let value = compiled.eval(root(context)).map_err(|error| explain(&error, None, expression))?;
         if value.kind() == ValueKind::Bool {
             return Ok(value.is_true());
         }
         let message = format!("`{expression}` gives {}, not a boolean", with_article(value.kind()));
-        Err(TemplateError {
-            file: None,
-            line: 0,
-            range: Some(0..expression.len()),
-            message,
-        })
+        Err(TemplateError { file: None, line: 0, range: Some(0..expression.len()), message })
     }
 }
 
@@ -164,9 +149,7 @@ pub fn shape(source: &str, name: Option<&str>) -> Result<Shape, TemplateError> {
 /// The variables of a bare expression, or why it can't be read.
 pub fn expression_variables(source: &str) -> Result<Vec<String>, TemplateError> {
     let environment = environment();
-    let expression = environment
-        .compile_expression(source)
-        .map_err(|error| explain(&error, None, source))?;
+    let expression = environment.compile_expression(source).map_err(|error| explain(&error, None, source))?;
     let mut variables: Vec<String> = expression.undeclared_variables(false).into_iter().collect();
     variables.sort_unstable();
     Ok(variables)
@@ -203,9 +186,7 @@ fn walk(node: &ast::Stmt<'_>, source: &str, name: Option<&str>, shape: &mut Shap
             ast::Expr::Const(constant) if constant.value.as_str().is_some() => {
                 let span = constant.span();
                 let range = span.start_offset as usize..span.end_offset as usize;
-                shape
-                    .includes
-                    .push((constant.value.as_str().unwrap_or_default().to_owned(), range));
+                shape.includes.push((constant.value.as_str().unwrap_or_default().to_owned(), range));
                 Ok(())
             }
             other => refuse(other.span(), "include of a computed name"),
@@ -244,11 +225,7 @@ fn to_json(value: &Templated, kwargs: Kwargs) -> Result<Templated, Error> {
     kwargs.assert_all_used()?;
     let broken = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
     let json = serde_json::to_value(value).map_err(broken)?;
-    Ok(Templated::from(if indent == Some(0) {
-        json.to_string()
-    } else {
-        format!("{json:#}")
-    }))
+    Ok(Templated::from(if indent == Some(0) { json.to_string() } else { format!("{json:#}") }))
 }
 
 fn root(context: &Context) -> Templated {
@@ -262,10 +239,8 @@ fn templated(value: &Value) -> Templated {
         Value::Bool(flag) => Templated::from(*flag),
         Value::Number(number) => {
             let text = number.to_string();
-            let integer = text
-                .parse::<i64>()
-                .map(Templated::from)
-                .or_else(|_| text.parse::<i128>().map(Templated::from));
+            let integer =
+                text.parse::<i64>().map(Templated::from).or_else(|_| text.parse::<i128>().map(Templated::from));
             integer.unwrap_or_else(|_| Templated::from(text.parse::<f64>().unwrap_or(f64::NAN)))
         }
         Value::String(text) => Templated::from(text.as_str()),
@@ -278,16 +253,8 @@ fn bounded(text: String, name: Option<&str>) -> Result<String, TemplateError> {
     if text.len() <= MAX_OUTPUT {
         return Ok(text);
     }
-    let message = format!(
-        "the rendered text has {} bytes, and at most {MAX_OUTPUT} are allowed",
-        text.len()
-    );
-    Err(TemplateError {
-        file: name.map(ToOwned::to_owned),
-        line: 0,
-        range: None,
-        message,
-    })
+    let message = format!("the rendered text has {} bytes, and at most {MAX_OUTPUT} are allowed", text.len());
+    Err(TemplateError { file: name.map(ToOwned::to_owned), line: 0, range: None, message })
 }
 
 /// The error in our words: the innermost cause, without variables.
@@ -297,17 +264,9 @@ fn explain(error: &Error, name: Option<&str>, source: &str) -> TemplateError {
         error = inner;
     }
     // An error inside an included prompt is that prompt's.
-    let file = error
-        .name()
-        .filter(|name| *name != INLINE && *name != "<expression>")
-        .or(name)
-        .map(ToOwned::to_owned);
+    let file = error.name().filter(|name| *name != INLINE && *name != "<expression>").or(name).map(ToOwned::to_owned);
     let own = file.as_deref() == name;
-    let snippet = error
-        .range()
-        .filter(|_| own)
-        .and_then(|range| source.get(range))
-        .map(str::trim);
+    let snippet = error.range().filter(|_| own).and_then(|range| source.get(range)).map(str::trim);
     let detail = error.detail().unwrap_or_default();
     let message = match (error.kind(), snippet) {
         (ErrorKind::UndefinedError, Some(snippet)) if !snippet.is_empty() => format!("`{snippet}` is undefined"),
@@ -320,31 +279,16 @@ fn explain(error: &Error, name: Option<&str>, source: &str) -> TemplateError {
         (kind, _) if detail.is_empty() => kind.to_string(),
         (kind, _) => format!("{kind}: {detail}"),
     };
-    TemplateError {
-        line: error.line().unwrap_or(0),
-        range: error.range().filter(|_| own),
-        file,
-        message,
-    }
+    TemplateError { line: error.line().unwrap_or(0), range: error.range().filter(|_| own), file, message }
 }
 
 fn line_of(source: &str, offset: usize) -> usize {
-    source
-        .as_bytes()
-        .iter()
-        .take(offset)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
+    source.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
 }
 
 fn with_article(kind: ValueKind) -> String {
     let name = kind.to_string();
-    if name.starts_with(['a', 'e', 'i', 'o', 'u']) {
-        format!("an {name}")
-    } else {
-        format!("a {name}")
-    }
+    if name.starts_with(['a', 'e', 'i', 'o', 'u']) { format!("an {name}") } else { format!("a {name}") }
 }
 
 /// A value as a fenced block whose fence is longer than any run of backticks in it.
@@ -371,9 +315,7 @@ mod tests {
 
     fn inline(source: &str) -> Result<String, String> {
         let templates = Templates::new([]).unwrap();
-        templates
-            .render_inline(source, &context())
-            .map_err(|error| error.to_string())
+        templates.render_inline(source, &context()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -405,16 +347,10 @@ mod tests {
 
     #[test]
     fn constructs_that_hide_names_are_refused() {
-        for source in [
-            "{% import 'a' as b %}",
-            "{% macro a() %}{% endmacro %}",
-            "{% extends 'a' %}",
-            "{% include plan.title %}",
-        ] {
-            assert!(
-                inline(source).unwrap_err().contains("can't be used in prompts"),
-                "{source}"
-            );
+        for source in
+            ["{% import 'a' as b %}", "{% macro a() %}{% endmacro %}", "{% extends 'a' %}", "{% include plan.title %}"]
+        {
+            assert!(inline(source).unwrap_err().contains("can't be used in prompts"), "{source}");
         }
     }
 
@@ -433,10 +369,7 @@ mod tests {
         let templates = Templates::new([("a.md", "A {% include 'b.md' %}"), ("b.md", "B {{ plan.nope }}")]).unwrap();
         let error = templates.render("a.md", &context()).unwrap_err();
         assert_eq!(error.to_string(), "prompts/b.md:1: `plan.nope` is undefined");
-        assert_eq!(
-            shape("A {% include 'b.md' %}{{ x.y }}", None).unwrap().includes[0].0,
-            "b.md"
-        );
+        assert_eq!(shape("A {% include 'b.md' %}{{ x.y }}", None).unwrap().includes[0].0, "b.md");
     }
 
     #[test]

@@ -26,21 +26,9 @@ pub struct Candidate {
 
 /// The hosted providers, in order of preference.
 pub const CANDIDATES: [Candidate; 3] = [
-    Candidate {
-        variable: "ANTHROPIC_API_KEY",
-        provider: "anthropic",
-        model: "claude-sonnet-4-5",
-    },
-    Candidate {
-        variable: "OPENAI_API_KEY",
-        provider: "openai",
-        model: "gpt-5",
-    },
-    Candidate {
-        variable: "GEMINI_API_KEY",
-        provider: "gemini",
-        model: "gemini-2.5-pro",
-    },
+    Candidate { variable: "ANTHROPIC_API_KEY", provider: "anthropic", model: "claude-sonnet-4-5" },
+    Candidate { variable: "OPENAI_API_KEY", provider: "openai", model: "gpt-5" },
+    Candidate { variable: "GEMINI_API_KEY", provider: "gemini", model: "gemini-2.5-pro" },
 ];
 
 /// Why `auto` could not choose.
@@ -66,10 +54,7 @@ pub fn choose(
 ) -> Result<Option<AutoChoice>, AutoError> {
     if let Some(found) = CANDIDATES.iter().find(|candidate| has_key(candidate.variable)) {
         let model = ModelRef::new(found.provider, found.model);
-        return Ok(Some(AutoChoice {
-            model,
-            why: format!("{} is set", found.variable),
-        }));
+        return Ok(Some(AutoChoice { model, why: format!("{} is set", found.variable) }));
     }
     let Some((url, mut models)) = served else {
         return Ok(None);
@@ -78,15 +63,9 @@ pub fn choose(
         0 => Ok(None),
         1 => {
             let model = ModelRef::new("ollama", models.remove(0));
-            Ok(Some(AutoChoice {
-                model,
-                why: format!("it is the only model of the server at {url}"),
-            }))
+            Ok(Some(AutoChoice { model, why: format!("it is the only model of the server at {url}") }))
         }
-        _ => Err(AutoError::Several {
-            url: url.to_owned(),
-            models,
-        }),
+        _ => Err(AutoError::Several { url: url.to_owned(), models }),
     }
 }
 
@@ -96,16 +75,10 @@ mod tests {
 
     #[test]
     fn keys_come_before_servers_in_a_fixed_order() {
-        let choice = choose(
-            &|v| v == "OPENAI_API_KEY" || v == "GEMINI_API_KEY",
-            Some(("u", vec!["m".into()])),
-        )
-        .unwrap()
-        .unwrap();
-        assert_eq!(
-            (choice.model.provider.as_str(), choice.why.as_str()),
-            ("openai", "OPENAI_API_KEY is set")
-        );
+        let choice = choose(&|v| v == "OPENAI_API_KEY" || v == "GEMINI_API_KEY", Some(("u", vec!["m".into()])))
+            .unwrap()
+            .unwrap();
+        assert_eq!((choice.model.provider.as_str(), choice.why.as_str()), ("openai", "OPENAI_API_KEY is set"));
     }
 
     #[test]

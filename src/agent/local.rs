@@ -28,10 +28,7 @@ pub struct Local {
 impl Local {
     /// Models whose weights lie in `cache`; nothing is loaded yet.
     pub fn new(cache: &Path) -> Self {
-        Self {
-            cache: cache.to_owned(),
-            loaded: Arc::default(),
-        }
+        Self { cache: cache.to_owned(), loaded: Arc::default() }
     }
 }
 
@@ -66,9 +63,7 @@ impl Provider for Local {
             while let Some(signal) = heard.recv().await {
                 sink(signal);
             }
-            let reply = worker
-                .await
-                .map_err(|error| failure(format!("the embedded model broke off: {error}")))??;
+            let reply = worker.await.map_err(|error| failure(format!("the embedded model broke off: {error}")))??;
             Ok(answer(&reply, request))
         }
         .boxed()
@@ -115,16 +110,14 @@ impl Job {
                 return ControlFlow::Break(());
             }
             let signal = match event {
-                Event::Prompt { done, total } => Signal::Reading { done, total },
+                Event::Prompt { done, total } => Signal::Reading { done: tokens(done), total: tokens(total) },
                 Event::Token(text) => Signal::Text(text.to_owned()),
             };
             // Nobody listening is told by `abandoned`.
             drop(self.signals.send(signal));
             ControlFlow::Continue(())
         };
-        let reply = model
-            .generate(&self.request, &mut listen)
-            .map_err(|error| failure(error.to_string()))?;
+        let reply = model.generate(&self.request, &mut listen).map_err(|error| failure(error.to_string()))?;
         if reply.stop == Stop::Cancelled {
             let words = "the embedded model took longer than the request may take";
             return Err(
@@ -136,11 +129,8 @@ impl Job {
 
     fn load(&self) -> Result<Model, Failure> {
         let missing = || {
-            Failure::new(
-                Class::NotInstalled,
-                format!("the embedded model `{}` is not here", self.name),
-            )
-            .with_hint(format!("fetch it: `orch models pull {}`", self.name))
+            Failure::new(Class::NotInstalled, format!("the embedded model `{}` is not here", self.name))
+                .with_hint(format!("fetch it: `orch models pull {}`", self.name))
         };
         let spec = catalog::find(&self.name).ok_or_else(missing)?;
         let path = weights::installed(&self.cache, spec).ok_or_else(missing)?;
@@ -148,15 +138,16 @@ impl Job {
     }
 }
 
+fn tokens(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
 fn failure(message: impl Into<String>) -> Failure {
     Failure::new(Class::AgentError, message)
 }
 
 fn asked(request: &ChatRequest) -> Request {
-    let system = local_llm::Message {
-        role: "system".to_owned(),
-        content: request.system.clone(),
-    };
+    let system = local_llm::Message { role: "system".to_owned(), content: request.system.clone() };
     let messages = request.messages.iter().map(|message| local_llm::Message {
         role: match message.role {
             Role::User => "user".to_owned(),
@@ -165,15 +156,9 @@ fn asked(request: &ChatRequest) -> Request {
         content: message.content.clone(),
     });
     #[expect(clippy::cast_possible_truncation, reason = "a temperature has few digits")]
-    let temperature = request
-        .temperature
-        .map_or(TEMPERATURE, |temperature| temperature as f32);
+    let temperature = request.temperature.map_or(TEMPERATURE, |temperature| temperature as f32);
     Request {
-        messages: (!request.system.is_empty())
-            .then_some(system)
-            .into_iter()
-            .chain(messages)
-            .collect(),
+        messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
         schema: request.schema.clone(),
         max_tokens: request.max_output_tokens,
         temperature,
@@ -190,10 +175,10 @@ fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
             Stop::Length | Stop::Cancelled => StopReason::Length,
         },
         usage: Usage {
-            input: u64::from(reply.prompt_tokens),
-            cache_read: u64::from(reply.cached_tokens),
+            input: reply.prompt_tokens as u64,
+            cache_read: reply.cached_tokens as u64,
             cache_write: 0,
-            output: u64::from(reply.output_tokens),
+            output: reply.output_tokens as u64,
             reasoning: 0,
         },
         model: Some(request.model.model.clone()),

@@ -28,15 +28,11 @@ impl Models {
     pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
         let mut endpoints = BTreeMap::new();
         for builtin in BUILTIN {
-            let moved = builtin.url_variable.and_then(|name| variables(name));
             let endpoint = Endpoint {
                 name: builtin.name.to_owned(),
                 dialect: builtin.dialect,
-                base_url: moved.map_or_else(|| builtin.base_url.to_owned(), |url| builtin.base_url_from(&url)),
-                api_key: builtin
-                    .key_variable
-                    .and_then(|name| variables(name))
-                    .map(SecretString::from),
+                base_url: moved(builtin.name, variables).unwrap_or_else(|| builtin.base_url.to_owned()),
+                api_key: builtin.key_variable.and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: builtin.key_variable.map(ToOwned::to_owned),
                 headers: Vec::new(),
                 structured: true,
@@ -48,28 +44,16 @@ impl Models {
             let endpoint = Endpoint {
                 name: name.clone(),
                 dialect: dialect(entry.dialect),
-                base_url: entry.base_url.clone(),
-                api_key: variable
-                    .as_ref()
-                    .and_then(|name| variables(name))
-                    .map(SecretString::from),
+                base_url: moved(name, variables).unwrap_or_else(|| entry.base_url.clone()),
+                api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: variable,
                 headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
                 structured: entry.structured_output.unwrap_or(true),
             };
             endpoints.insert(name.clone(), endpoint);
         }
-        let aliases = settings
-            .models
-            .iter()
-            .map(|(name, model)| (name.clone(), model.clone()))
-            .collect();
-        Self {
-            endpoints,
-            aliases,
-            cache,
-            connected: Mutex::default(),
-        }
+        let aliases = settings.models.iter().map(|(name, model)| (name.clone(), model.clone())).collect();
+        Self { endpoints, aliases, cache, connected: Mutex::default() }
     }
 
     /// What a name other than `auto` stands for.
@@ -96,11 +80,7 @@ impl Models {
     /// The environment variable that a provider needs and that is not set.
     pub fn missing_key(&self, provider: &str) -> Option<&str> {
         let endpoint = self.endpoints.get(provider)?;
-        if endpoint.api_key.is_some() {
-            None
-        } else {
-            endpoint.key_variable.as_deref()
-        }
+        if endpoint.api_key.is_some() { None } else { endpoint.key_variable.as_deref() }
     }
 
     /// The provider of a name, connected once.
@@ -113,10 +93,7 @@ impl Models {
             Some(endpoint) => Arc::from(provider::connect(endpoint.clone())),
             None if name == LOCAL => local(&self.cache)?,
             None => {
-                return Err(Failure::new(
-                    Class::BadRequest,
-                    format!("there is no provider `{name}`"),
-                ));
+                return Err(Failure::new(Class::BadRequest, format!("there is no provider `{name}`")));
             }
         };
         connected.insert(name.to_owned(), provider.clone());
@@ -138,6 +115,12 @@ impl Models {
     }
 }
 
+/// Where the environment says that a built-in provider is; it wins over the file.
+fn moved(name: &str, variables: &Variables) -> Option<String> {
+    let builtin = BUILTIN.iter().find(|builtin| builtin.name == name)?;
+    Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
+}
+
 fn dialect(name: crate::config::DialectName) -> Dialect {
     match name {
         crate::config::DialectName::Anthropic => Dialect::Anthropic,
@@ -153,10 +136,8 @@ fn local(cache: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
 
 #[cfg(not(feature = "local"))]
 fn local(_: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
-    Err(
-        Failure::new(Class::NotInstalled, "this orch was built without the embedded model")
-            .with_hint("build it with the feature `local`, or name another model with --model"),
-    )
+    Err(Failure::new(Class::NotInstalled, "this orch was built without the embedded model")
+        .with_hint("build it with the feature `local`, or name another model with --model"))
 }
 
 #[cfg(feature = "local")]
@@ -167,4 +148,29 @@ fn default_local() -> &'static str {
 #[cfg(not(feature = "local"))]
 fn default_local() -> &'static str {
     "none"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checks_know_every_built_in_provider() {
+        let names: Vec<&str> = BUILTIN.iter().map(|builtin| builtin.name).collect();
+        assert_eq!(names, crate::model::name::BUILT_IN);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let yaml = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
+        let settings: Settings = serde_json::from_str(yaml).unwrap();
+        let variables: Variables = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));
+        let models = Models::new(&settings, &variables, PathBuf::new());
+        assert_eq!(models.endpoint("openai").unwrap().base_url, "http://env/v1");
+        let none: Variables = Arc::new(|_| None);
+        assert_eq!(
+            Models::new(&settings, &none, PathBuf::new()).endpoint("openai").unwrap().base_url,
+            "http://file/v1"
+        );
+    }
 }

@@ -4,22 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
-use crate::model::name::{NameError, resolve_name};
+use crate::model::name::{BUILT_IN, NameError, resolve_name};
 
 use super::{at, at_key};
-
-/// The built-in providers.
-const BUILT_IN: [&str; 9] = [
-    "anthropic",
-    "openai",
-    "gemini",
-    "openrouter",
-    "ollama",
-    "lmstudio",
-    "llamacpp",
-    "vllm",
-    "litellm",
-];
 
 pub(super) fn check(project: &Project, findings: &mut Vec<Diagnostic>) {
     let pipeline = &project.pipeline;
@@ -60,21 +47,13 @@ fn model(project: &Project, name: &str, pointer: &str, findings: &mut Vec<Diagno
     }
     let settings = &project.settings;
     let aliases: BTreeMap<String, String> = settings.models.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let providers: Vec<String> = settings
-        .providers
-        .keys()
-        .cloned()
-        .chain(BUILT_IN.map(ToOwned::to_owned))
-        .chain(["local".to_owned()])
-        .collect();
+    let providers: Vec<String> =
+        settings.providers.keys().cloned().chain(BUILT_IN.map(ToOwned::to_owned)).chain(["local".to_owned()]).collect();
     if let Err(error) = resolve_name(name, &aliases, &providers, "") {
         let help = match &error {
-            NameError::Unknown {
-                nearest: Some(nearest), ..
+            NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
+                format!("did you mean `{nearest}`?")
             }
-            | NameError::Provider {
-                nearest: Some(nearest), ..
-            } => format!("did you mean `{nearest}`?"),
             NameError::Unknown { .. } => "write `provider/model`, an alias of orch.yaml, `local` or `auto`".to_owned(),
             NameError::Provider { .. } => {
                 format!("the providers are {}; others go into orch.yaml", providers.join(", "))

@@ -31,12 +31,7 @@ pub(super) fn check(project: &Project, findings: &mut Vec<Diagnostic>) {
         name_rules(project, &step.id, &id, false, findings);
         name_rules(project, &step.output, &output, false, findings);
         if ids.insert(step.id.to_lowercase(), i).is_some() {
-            findings.push(at(
-                project,
-                Code::NameTaken,
-                format!("another step has the id `{}` already", step.id),
-                &id,
-            ));
+            findings.push(at(project, Code::NameTaken, format!("another step has the id `{}` already", step.id), &id));
         }
         let me = format!("the output of step `{}`", step.id);
         if let Some(other) = taken.insert(step.output.to_lowercase(), me) {
@@ -54,11 +49,7 @@ fn name_rules(project: &Project, name: &str, pointer: &str, key: bool, findings:
     let mut letters = name.chars();
     let first = letters.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_');
     let here = |code, message: String| {
-        if key {
-            at_key(project, code, message, pointer)
-        } else {
-            at(project, code, message, pointer)
-        }
+        if key { at_key(project, code, message, pointer) } else { at(project, code, message, pointer) }
     };
     if !first || !letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') || name.len() > 64 {
         let message = format!("`{name}` can't be a name");
@@ -68,11 +59,8 @@ fn name_rules(project: &Project, name: &str, pointer: &str, key: bool, findings:
         );
     } else if RESERVED.contains(&name) {
         findings.push(
-            here(
-                Code::NameTaken,
-                format!("`{name}` has a meaning of its own in templates"),
-            )
-            .help("choose another name"),
+            here(Code::NameTaken, format!("`{name}` has a meaning of its own in templates"))
+                .help("choose another name"),
         );
     }
 }
@@ -81,19 +69,10 @@ fn step_id_is_no_other_name(project: &Project, index: usize, id: &str, findings:
     let lower = id.to_lowercase();
     let pointer = format!("/steps/{index}/id");
     if project.pipeline.inputs.keys().any(|name| name.to_lowercase() == lower) {
-        findings.push(at(
-            project,
-            Code::NameTaken,
-            format!("the step `{id}` has the name of an input"),
-            &pointer,
-        ));
+        findings.push(at(project, Code::NameTaken, format!("the step `{id}` has the name of an input"), &pointer));
     }
-    let other = project
-        .pipeline
-        .steps
-        .iter()
-        .enumerate()
-        .find(|(i, step)| *i != index && step.output.to_lowercase() == lower);
+    let other =
+        project.pipeline.steps.iter().enumerate().find(|(i, step)| *i != index && step.output.to_lowercase() == lower);
     if let Some((_, other)) = other {
         let message = format!("the step `{id}` has the name of the output of step `{}`", other.id);
         findings.push(at(project, Code::NameTaken, message, &pointer));
@@ -109,12 +88,7 @@ fn inputs(project: &Project, index: usize, findings: &mut Vec<Diagnostic>) {
         let name = text.strip_suffix('?').unwrap_or(text);
         let pointer = format!("/steps/{index}/inputs/{n}");
         if seen.contains(&name) {
-            findings.push(at(
-                project,
-                Code::NameTaken,
-                format!("the input `{name}` is listed twice"),
-                &pointer,
-            ));
+            findings.push(at(project, Code::NameTaken, format!("the input `{name}` is listed twice"), &pointer));
         }
         seen.push(name);
         if before.contains(&name) {
@@ -122,12 +96,9 @@ fn inputs(project: &Project, index: usize, findings: &mut Vec<Diagnostic>) {
         }
         let later = steps.iter().skip(index).find(|step| step.output == name);
         let finding = match later {
-            Some(same) if same.id == step.id => at(
-                project,
-                Code::UnknownArtifact,
-                format!("step `{}` can't read its own output", step.id),
-                &pointer,
-            ),
+            Some(same) if same.id == step.id => {
+                at(project, Code::UnknownArtifact, format!("step `{}` can't read its own output", step.id), &pointer)
+            }
             Some(later) => at(
                 project,
                 Code::UnknownArtifact,
@@ -142,13 +113,8 @@ fn inputs(project: &Project, index: usize, findings: &mut Vec<Diagnostic>) {
                 &pointer,
             )
             .help("leave it out: every step sees the inputs of the run"),
-            None => at(
-                project,
-                Code::UnknownArtifact,
-                format!("no step produces `{name}`"),
-                &pointer,
-            )
-            .maybe_help(did_you_mean(name, before.iter().copied())),
+            None => at(project, Code::UnknownArtifact, format!("no step produces `{name}`"), &pointer)
+                .maybe_help(did_you_mean(name, before.iter().copied())),
         };
         findings.push(finding);
     }

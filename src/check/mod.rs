@@ -18,11 +18,7 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
     schemas::check(project, &mut findings);
     templates::check(project, &mut findings);
     let place = |finding: &Diagnostic| {
-        (
-            finding.source.path.clone(),
-            finding.span.as_ref().map_or(0, |span| span.start),
-            finding.code,
-        )
+        (finding.source.path.clone(), finding.span.as_ref().map_or(0, |span| span.start), finding.code)
     };
     findings.sort_by_key(place);
     findings.dedup();
@@ -31,20 +27,10 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
 
 /// A finding at the value of a JSON pointer into the pipeline file.
 fn at(project: &Project, code: Code, message: impl Into<String>, pointer: &str) -> Diagnostic {
-    Diagnostic::new(
-        code,
-        message,
-        &project.document.source,
-        project.document.value_span(pointer),
-    )
+    Diagnostic::new(code, message, &project.document.source, project.document.value_span(pointer))
 }
 
 /// The same at the key.
 fn at_key(project: &Project, code: Code, message: impl Into<String>, pointer: &str) -> Diagnostic {
-    Diagnostic::new(
-        code,
-        message,
-        &project.document.source,
-        project.document.key_span(pointer),
-    )
+    Diagnostic::new(code, message, &project.document.source, project.document.key_span(pointer))
 }

@@ -27,46 +27,25 @@ pub(super) fn check(project: &Project, findings: &mut Vec<Diagnostic>) {
     }
     if let Some(success) = &project.pipeline.success {
         let outputs = project.pipeline.steps.iter().map(|step| step.output.clone());
-        let names: Vec<String> = project
-            .pipeline
-            .inputs
-            .keys()
-            .cloned()
-            .chain(outputs)
-            .chain(["steps".to_owned()])
-            .collect();
+        let names: Vec<String> =
+            project.pipeline.inputs.keys().cloned().chain(outputs).chain(["steps".to_owned()]).collect();
         expression(project, success, &names, "/success", findings);
     }
 }
 
 /// What only the compiler sees: unknown filters and tests.
 fn compile(project: &Project, findings: &mut Vec<Diagnostic>) {
-    let sources = project
-        .prompts
-        .iter()
-        .map(|(name, prompt)| (name.as_str(), prompt.source.text.as_str()));
+    let sources = project.prompts.iter().map(|(name, prompt)| (name.as_str(), prompt.source.text.as_str()));
     for error in Templates::new(sources).err().into_iter().flatten() {
         if let Some(prompt) = error.file.as_ref().and_then(|file| project.prompts.get(file)) {
-            findings.push(Diagnostic::new(
-                Code::BadTemplate,
-                error.message,
-                &prompt.source,
-                error.range,
-            ));
+            findings.push(Diagnostic::new(Code::BadTemplate, error.message, &prompt.source, error.range));
         }
     }
 }
 
 fn visible(project: &Project, step: &Step) -> Vec<String> {
     let inputs = step.inputs.iter().map(|text| text.trim_end_matches('?').to_owned());
-    project
-        .pipeline
-        .inputs
-        .keys()
-        .cloned()
-        .chain(inputs)
-        .chain(["steps".to_owned()])
-        .collect()
+    project.pipeline.inputs.keys().cloned().chain(inputs).chain(["steps".to_owned()]).collect()
 }
 
 fn prompt(project: &Project, name: &str, names: &[String], seen: &mut Vec<String>, findings: &mut Vec<Diagnostic>) {
@@ -101,11 +80,7 @@ fn unknown(variables: &[String], names: &[String], mut report: impl FnMut(String
 }
 
 fn list(names: &[String]) -> String {
-    names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn expression(project: &Project, text: &str, names: &[String], pointer: &str, findings: &mut Vec<Diagnostic>) {
@@ -124,11 +99,7 @@ fn word(text: &str, word: &str) -> Option<std::ops::Range<usize>> {
     loop {
         let at = from + text.get(from..)?.find(word)?;
         let end = at + word.len();
-        let before = text
-            .get(..at)?
-            .chars()
-            .next_back()
-            .is_some_and(|c| is_part(c) || c == '.');
+        let before = text.get(..at)?.chars().next_back().is_some_and(|c| is_part(c) || c == '.');
         let after = text.get(end..)?.chars().next().is_some_and(is_part);
         let open = text.get(..at)?.rfind("{{").max(text.get(..at)?.rfind("{%"));
         let closed = text.get(..at)?.rfind("}}").max(text.get(..at)?.rfind("%}"));

@@ -36,20 +36,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     line(
         Some(true),
         "orch",
-        format!(
-            "{} ({} {})",
-            env!("CARGO_PKG_VERSION"),
-            std::env::consts::OS,
-            std::env::consts::ARCH
-        ),
+        format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH),
     )?;
     let pipelines = config::list_pipelines(&root);
-    let words = format!(
-        "{} with {} pipeline{}",
-        root.display(),
-        pipelines.len(),
-        if pipelines.len() == 1 { "" } else { "s" }
-    );
+    let words =
+        format!("{} with {} pipeline{}", root.display(), pipelines.len(), if pipelines.len() == 1 { "" } else { "s" });
     line((!pipelines.is_empty()).then_some(true), "project", words)?;
     let settings = match config::load_settings(&root, &here) {
         Ok(settings) => settings,
@@ -68,20 +59,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             continue;
         };
         let set = endpoint.api_key.is_some();
-        line(
-            set.then_some(true),
-            name,
-            format!("{variable} is {}set", if set { "" } else { "not " }),
-        )?;
+        line(set.then_some(true), name, format!("{variable} is {}set", if set { "" } else { "not " }))?;
     }
     if let Some(endpoint) = models.endpoint("ollama") {
         let answer = runtime()?.block_on(served_models(&endpoint.base_url, Duration::from_millis(300)));
         match answer {
-            Ok(list) => line(
-                Some(true),
-                "ollama",
-                format!("{} answers with {}", endpoint.base_url, list.join(", ")),
-            )?,
+            Ok(list) => line(Some(true), "ollama", format!("{} answers with {}", endpoint.base_url, list.join(", ")))?,
             Err(_) => line(None, "ollama", format!("nothing answers at {}", endpoint.base_url))?,
         }
     }
@@ -99,15 +82,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     match Journal::open_existing(&args.state.folder(&root)) {
         Ok(None) => line(None, "journal", "no runs yet".to_owned())?,
         Ok(Some(journal)) => match journal.integrity() {
-            Ok(None) => line(
-                Some(true),
-                "journal",
-                format!(
-                    "{} runs in {}",
-                    journal.runs(usize::MAX)?.len(),
-                    journal.state().display()
-                ),
-            )?,
+            Ok(None) => {
+                let count = journal.runs(usize::MAX)?.len();
+                let runs = if count == 1 { "run" } else { "runs" };
+                line(Some(true), "journal", format!("{count} {runs} in {}", journal.state().display()))?;
+            }
             Ok(Some(what)) => line(Some(false), "journal", format!("damaged: {what}"))?,
             Err(error) => line(Some(false), "journal", error.to_string())?,
         },

@@ -43,13 +43,7 @@ pub(super) struct CliError {
 
 impl CliError {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            hints: Vec::new(),
-            findings: Vec::new(),
-            broken_pipe: false,
-        }
+        Self { code, message: message.into(), hints: Vec::new(), findings: Vec::new(), broken_pipe: false }
     }
 
     /// It could not run as written: exit code 2.
@@ -69,10 +63,7 @@ impl CliError {
 
     /// The user's files have findings: exit code 2.
     pub(super) fn findings(findings: Vec<Diagnostic>) -> Self {
-        Self {
-            findings,
-            ..Self::new(Code::Usage, "")
-        }
+        Self { findings, ..Self::new(Code::Usage, "") }
     }
 
     /// The same with a hint.
@@ -128,9 +119,6 @@ impl From<Vec<Diagnostic>> for CliError {
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
-        Self {
-            broken_pipe,
-            ..Self::could_not(format!("the output can't be written: {error}"))
-        }
+        Self { broken_pipe, ..Self::could_not(format!("the output can't be written: {error}")) }
     }
 }

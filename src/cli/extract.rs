@@ -59,14 +59,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         Some(StopReason::Refusal) => StopHint::Refusal,
         None => StopHint::Unknown,
     };
-    match extract(
-        &reply,
-        &schema,
-        &Options {
-            strict: args.strict,
-            stop,
-        },
-    ) {
+    match extract(&reply, &schema, &Options { strict: args.strict, stop }) {
         Ok(found) => {
             if args.report {
                 let repairs: Vec<&str> = found.repairs.iter().map(|repair| repair.as_str()).collect();
@@ -78,12 +71,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             Ok(Code::Ok)
         }
         Err(rejection) => {
-            ui.always(&format!(
-                "{} {}: {}",
-                ui.style.bad("error:"),
-                rejection.reason.as_str(),
-                rejection.message
-            ));
+            ui.always(&format!("{} {}: {}", ui.style.bad("error:"), rejection.reason.as_str(), rejection.message));
             if !rejection.mismatches.is_empty() {
                 ui.always(&render_mismatches(&rejection.mismatches));
             }
@@ -121,17 +109,13 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
                 .hint("give a file, or the name of one in schemas/")
         })?
     };
-    let (folder, file) = (
-        path.parent().unwrap_or(Path::new(".")),
-        path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-    );
+    let (folder, file) =
+        (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or_default().to_string_lossy().into_owned());
     // Its neighbours may be referred to; what they hold otherwise is no concern here.
     let mut set = SchemaSet::default();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let neighbour = entry.path();
-        let is_schema = neighbour
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().ends_with(".schema.json"));
+        let is_schema = neighbour.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".schema.json"));
         if is_schema && let Ok(document) = document(&neighbour) {
             set.insert(&entry.file_name().to_string_lossy(), document.value);
         }
@@ -140,12 +124,7 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
     set.insert(&file, document.value.clone());
     set.get(&file).map_err(|error| {
         let span = document.value_span(&error.pointer);
-        CliError::findings(vec![Diagnostic::new(
-            FindingCode::BadSchema,
-            error.message,
-            &document.source,
-            span,
-        )])
+        CliError::findings(vec![Diagnostic::new(FindingCode::BadSchema, error.message, &document.source, span)])
     })
 }
 

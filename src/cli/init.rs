@@ -23,26 +23,11 @@ const FILES: [(&str, &str); 10] = [
     ("prompts/planner.md", include_str!("../../prompts/planner.md")),
     ("prompts/coder.md", include_str!("../../prompts/coder.md")),
     ("prompts/reviewer.md", include_str!("../../prompts/reviewer.md")),
-    (
-        "schemas/plan.schema.json",
-        include_str!("../../schemas/plan.schema.json"),
-    ),
-    (
-        "schemas/code.schema.json",
-        include_str!("../../schemas/code.schema.json"),
-    ),
-    (
-        "schemas/review.schema.json",
-        include_str!("../../schemas/review.schema.json"),
-    ),
-    (
-        "schemas/pipeline.schema.json",
-        include_str!("../../schemas/pipeline.schema.json"),
-    ),
-    (
-        "schemas/orch.schema.json",
-        include_str!("../../schemas/orch.schema.json"),
-    ),
+    ("schemas/plan.schema.json", include_str!("../../schemas/plan.schema.json")),
+    ("schemas/code.schema.json", include_str!("../../schemas/code.schema.json")),
+    ("schemas/review.schema.json", include_str!("../../schemas/review.schema.json")),
+    ("schemas/pipeline.schema.json", include_str!("../../schemas/pipeline.schema.json")),
+    ("schemas/orch.schema.json", include_str!("../../schemas/orch.schema.json")),
     ("orch.yaml", include_str!("orch.yaml")),
 ];
 
@@ -68,11 +53,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             Err(error) => return Err(io(error)),
         }
     }
-    let go = if args.folder.as_os_str() == "." {
-        String::new()
-    } else {
-        format!("cd {} && ", args.folder.display())
-    };
+    let go = if args.folder.as_os_str() == "." { String::new() } else { format!("cd {} && ", args.folder.display()) };
     if kept < FILES.len() {
         ui.say(format!(
             "\n{} {go}orch pipeline run pipelines/default.yaml --task \"Create a User model with authentication\"",

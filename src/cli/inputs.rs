@@ -53,12 +53,9 @@ impl Given {
         let task = match (&self.task, &self.task_file) {
             (Some(dash), _) if dash == "-" => {
                 let mut text = String::new();
-                std::io::stdin()
-                    .take(MAX_BYTES + 1)
-                    .read_to_string(&mut text)
-                    .map_err(|error| {
-                        CliError::could_not(format!("the task can't be read from standard input: {error}"))
-                    })?;
+                std::io::stdin().take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| {
+                    CliError::could_not(format!("the task can't be read from standard input: {error}"))
+                })?;
                 text
             }
             (Some(text), _) => text.clone(),
@@ -68,9 +65,7 @@ impl Given {
             (None, None) => return Ok(None),
         };
         if task.len() as u64 > MAX_BYTES {
-            return Err(CliError::could_not(format!(
-                "the task is longer than {MAX_BYTES} bytes"
-            )));
+            return Err(CliError::could_not(format!("the task is longer than {MAX_BYTES} bytes")));
         }
         if task.trim().is_empty() {
             return Err(CliError::could_not("the task is empty").hint("say what is to be done: `--task \"…\"`"));
@@ -80,11 +75,7 @@ impl Given {
 }
 
 fn typed(pipeline: &Pipeline, name: &str, text: &str) -> Result<Value, CliError> {
-    let kind = pipeline
-        .inputs
-        .get(name)
-        .and_then(|schema| schema.get("type"))
-        .and_then(Value::as_str);
+    let kind = pipeline.inputs.get(name).and_then(|schema| schema.get("type")).and_then(Value::as_str);
     if matches!(kind, Some("string") | None) {
         return Ok(Value::String(text.to_owned()));
     }

@@ -1,6 +1,7 @@
 //! `orch pipeline list`.
 
-use crate::config;
+use crate::diagnostic::Severity;
+use crate::{check, config};
 
 use super::error::{CliError, Code};
 use super::here;
@@ -22,18 +23,19 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     for path in config::list_pipelines(&root) {
         let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
         rows.push(match config::load(&path, &here) {
+            Ok(project) if check::check(&project).iter().any(|f| f.severity == Severity::Error) => (
+                shown,
+                project.pipeline.name,
+                "has errors; see `orch pipeline validate`".to_owned(),
+                project.pipeline.steps.len(),
+            ),
             Ok(project) => (
                 shown,
                 project.pipeline.name,
                 project.pipeline.description.unwrap_or_default(),
                 project.pipeline.steps.len(),
             ),
-            Err(_) => (
-                shown,
-                "-".to_owned(),
-                "can't be read; see `orch pipeline validate`".to_owned(),
-                0,
-            ),
+            Err(_) => (shown, "-".to_owned(), "can't be read; see `orch pipeline validate`".to_owned(), 0),
         });
     }
     if args.output == Output::Json {

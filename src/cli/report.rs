@@ -1,6 +1,8 @@
 //! How a run's end is told.
 
-use crate::model::RunState;
+use std::path::Path;
+
+use crate::model::{RunId, RunState, RunStatus};
 use crate::report::summary::summary;
 
 use super::error::CliError;
@@ -17,11 +19,31 @@ pub(super) enum Output {
 }
 
 /// Tells how a run ended.
-pub(super) fn tell(state: &RunState, output: Output, ui: &Ui) -> Result<(), CliError> {
+///
+/// `resume` is the command that goes on with the run from the current folder.
+pub(super) fn tell(state: &RunState, output: Output, resume: &str, ui: &Ui) -> Result<(), CliError> {
     if output == Output::Json {
         let report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
         ui.data(&format!("{report:#}"))?;
     }
-    ui.say(summary(state, ui.style, &super::here()?).trim_end());
+    let words = summary(state, ui.style, &super::here()?, resume);
+    if state.status == RunStatus::Completed {
+        ui.say(words.trim_end());
+    } else {
+        // `--quiet` leaves progress out, never a failure.
+        ui.always(words.trim_end());
+    }
     Ok(())
+}
+
+/// The command that goes on with a run from the current folder.
+pub(super) fn resume_command(run: RunId, journal: &Path, here: &Path) -> String {
+    let found = super::runs::root(here).join(".orch");
+    let same =
+        found == journal || found.canonicalize().ok().is_some_and(|found| Some(found) == journal.canonicalize().ok());
+    if same {
+        return format!("orch pipeline resume {run}");
+    }
+    let shown = journal.strip_prefix(here).unwrap_or(journal).display();
+    format!("orch pipeline resume {run} --state {shown}")
 }

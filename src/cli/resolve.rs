@@ -67,10 +67,8 @@ pub(super) async fn resolve(
     }
     for model in names.values() {
         if let Some(variable) = models.missing_key(&model.provider) {
-            return Err(
-                CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
-                    .hint(format!("export {variable}=…, or name another model with --model")),
-            );
+            return Err(CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
+                .hint(format!("export {variable}=…, or name another model with --model")));
         }
         if model.provider == LOCAL {
             weights::ensure(models.cache(), &model.model, !by_choice || consent.yes, ui).await?;
@@ -83,12 +81,9 @@ pub(super) async fn resolve(
 pub(super) fn named(models: &Models, name: &str) -> Result<ModelRef, CliError> {
     models.resolve(name).map_err(|error| {
         let hint = match &error {
-            NameError::Unknown {
-                nearest: Some(nearest), ..
+            NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
+                format!("did you mean `{nearest}`?")
             }
-            | NameError::Provider {
-                nearest: Some(nearest), ..
-            } => format!("did you mean `{nearest}`?"),
             NameError::Unknown { .. } => "write `provider/model`, an alias of orch.yaml, `local` or `auto`".to_owned(),
             NameError::Provider { .. } => format!(
                 "the providers are local, {}; others go into orch.yaml",
@@ -107,13 +102,7 @@ async fn auto(
     pinned: Option<&Names>,
     ui: &Ui,
 ) -> Result<(ModelRef, bool), CliError> {
-    if let Some(name) = project
-        .settings
-        .defaults
-        .model
-        .as_deref()
-        .filter(|name| *name != "auto")
-    {
+    if let Some(name) = project.settings.defaults.model.as_deref().filter(|name| *name != "auto") {
         let model = named(models, name)?;
         ui.say(format!("model: {model} (auto: `defaults.model` in orch.yaml)"));
         return Ok((model, false));
@@ -124,31 +113,23 @@ async fn auto(
     }
     let variables = variables();
     let has_key = |name: &str| variables(name).is_some();
-    let served = if crate::agent::CANDIDATES
-        .iter()
-        .any(|candidate| has_key(candidate.variable))
-    {
+    let served = if crate::agent::CANDIDATES.iter().any(|candidate| has_key(candidate.variable)) {
         None
     } else {
         served(models).await
     };
-    let choice = choose(
-        &has_key,
-        served.as_ref().map(|(url, list)| (url.as_str(), list.clone())),
-    )
-    .map_err(|error| {
-        let AutoError::Several { url: _, models: list } = &error;
-        let names: Vec<String> = list.iter().map(|name| format!("ollama/{name}")).collect();
-        CliError::could_not(error.to_string()).hint(format!("name one with --model: {}", names.join(", ")))
-    })?;
+    let choice =
+        choose(&has_key, served.as_ref().map(|(url, list)| (url.as_str(), list.clone()))).map_err(|error| {
+            let AutoError::Several { url: _, models: list } = &error;
+            let names: Vec<String> = list.iter().map(|name| format!("ollama/{name}")).collect();
+            CliError::could_not(error.to_string()).hint(format!("name one with --model: {}", names.join(", ")))
+        })?;
     if let Some(choice) = choice {
         ui.say(format!("model: {} (auto: {})", choice.model, choice.why));
         return Ok((choice.model, true));
     }
     let model = named(models, LOCAL)?;
-    ui.say(format!(
-        "model: {model} (auto: no key is set and no local server answers)"
-    ));
+    ui.say(format!("model: {model} (auto: no key is set and no local server answers)"));
     Ok((model, true))
 }
 

@@ -7,7 +7,7 @@ use crate::model::{Artifact, RunState, RunStatus};
 use crate::store::{Edited, Journal, RunRow, View};
 
 use super::error::{CliError, Code};
-use super::report::{Output, tell};
+use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
 use super::ui::Ui;
@@ -64,18 +64,14 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let row = find(&journal, args.run.as_deref())?;
     let old = RunState::fold(row.run, &journal.events(row.run)?);
     let flag = args.model.clone().or_else(|| old.model.clone());
+    // The journal may lie elsewhere (`--state`): the run knows where its files are.
+    let root = Some(PathBuf::from(&old.root)).filter(|root| root.join(&old.file).is_file()).unwrap_or(root);
     let project = session::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
 
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
     let pinned = args.model.is_none().then_some(&old.models);
-    let names = runtime.block_on(resolve::resolve(
-        &project,
-        &models,
-        pinned,
-        Consent { yes: args.yes },
-        ui,
-    ))?;
+    let names = runtime.block_on(resolve::resolve(&project, &models, pinned, Consent { yes: args.yes }, ui))?;
     let continue_on_error = args.continue_on_error || old.continue_on_error;
     let plan = session::plan(&project, old.inputs.clone(), &names, &models, continue_on_error)?;
 
@@ -83,21 +79,11 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let _locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
-    if RunState::fold(row.run, &events).status == RunStatus::Completed && !args.accept_changed && !args.discard_changed
-    {
-        ui.say(format!(
-            "run {} is completed; its steps run again only where their files changed",
-            row.run
-        ));
-    }
     let accepted = edits(args, &journal, &view, &events, &project)?;
     let records = journal.records(&view.name())?;
     let edited: Vec<&str> = accepted.iter().map(|fact| fact.artifact.path.as_str()).collect();
     let paths = plan.paths();
-    view.check_free(
-        paths.iter().map(String::as_str).filter(|path| !edited.contains(path)),
-        &records,
-    )?;
+    view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
 
     let mut first = vec![Fact::RunResumed(RunResumed {
         models: names,
@@ -107,17 +93,9 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })];
     first.extend(accepted.into_iter().map(Fact::ArtifactAccepted));
-    let ready = Ready {
-        journal: &journal,
-        run: row.run,
-        events: &events,
-        view,
-        plan: &plan,
-        models,
-        first,
-    };
+    let ready = Ready { journal: &journal, run: row.run, events: &events, view, plan: &plan, models, first };
     let state = runtime.block_on(session::execute(ready, ui))?;
-    tell(&state, args.output, ui)?;
+    tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
     Ok(session::exit_code(&state))
 }
 
@@ -125,12 +103,10 @@ fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
     match name {
         Some(name) => super::runs::find(journal, name),
         None => {
-            let open = journal
-                .runs(1000)?
-                .into_iter()
-                .find(|row| row.status != RunStatus::Completed);
+            let open = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
             open.ok_or_else(|| {
-                CliError::could_not("there is no run to go on with").hint("`orch runs list` shows past runs")
+                CliError::could_not("every run is completed")
+                    .hint("name one to run again what changed: `orch runs list` shows them")
             })
         }
     }
@@ -156,11 +132,7 @@ fn edits(
         };
         if args.accept_changed {
             let artifact = accept(view, &artifact, project)?;
-            accepted.push(ArtifactAccepted {
-                step,
-                completed,
-                artifact,
-            });
+            accepted.push(ArtifactAccepted { step, completed, artifact });
         } else if args.discard_changed {
             view.show(&artifact)?;
         } else {
@@ -174,17 +146,13 @@ fn edits(
         .iter()
         .map(|(path, edit)| match edit {
             Edited::Changed => format!("`{}` was changed", path.display()),
-            Edited::OtherRun(other) => format!(
-                "`{}` was written by another run ({})",
-                path.display(),
-                other.get(24..).unwrap_or(other)
-            ),
+            Edited::OtherRun(other) => {
+                format!("`{}` was written by another run ({})", path.display(), other.get(24..).unwrap_or(other))
+            }
         })
         .collect();
-    Err(
-        CliError::could_not(format!("{} since this run wrote it", words.join(", ")))
-            .hint("--accept-changed takes the file as it is now; --discard-changed puts back what was recorded"),
-    )
+    Err(CliError::could_not(format!("{} since this run wrote it", words.join(", ")))
+        .hint("--accept-changed takes the file as it is now; --discard-changed puts back what was recorded"))
 }
 
 /// The latest completed result of each artifact file.
@@ -222,9 +190,5 @@ fn accept(view: &View, artifact: &Artifact, project: &crate::config::Project) ->
         }
     }
     // The file stays as the person wrote it: its digest is that of its bytes.
-    Ok(Artifact {
-        digest: crate::model::Digest::of(&bytes),
-        value,
-        ..artifact.clone()
-    })
+    Ok(Artifact { digest: crate::model::Digest::of(&bytes), value, ..artifact.clone() })
 }

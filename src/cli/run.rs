@@ -8,7 +8,7 @@ use crate::store::{Journal, View};
 
 use super::error::{CliError, Code};
 use super::inputs::Given;
-use super::report::{Output, tell};
+use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
 use super::ui::Ui;
@@ -23,7 +23,7 @@ use super::{State, here, runtime};
 /// Examples:
 ///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
 ///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-4-5 < task.md
-///   orch pipeline run pipelines/default.yaml --task-file task.md --output json | jq .result
+///   orch pipeline run pipelines/default.yaml --task-file task.md --output json > report.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -89,6 +89,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
 
     let first = Fact::RunStarted(RunStarted {
         pipeline: project.pipeline.name.clone(),
+        root: project.root.display().to_string(),
         file: project.file.display().to_string(),
         workspace: view.name(),
         inputs,
@@ -98,17 +99,9 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
-    let ready = Ready {
-        journal: &journal,
-        run,
-        events: &[],
-        view,
-        plan: &plan,
-        models,
-        first: vec![first],
-    };
+    let ready = Ready { journal: &journal, run, events: &[], view, plan: &plan, models, first: vec![first] };
     let state = runtime.block_on(session::execute(ready, ui))?;
-    tell(&state, args.output, ui)?;
+    tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
     Ok(session::exit_code(&state))
 }
 
@@ -118,11 +111,7 @@ fn clean(view: &View, records: &crate::store::Records, ui: &Ui) -> Result<(), Cl
         ui.say(format!("removed {}", removed.join(", ")));
     }
     if !kept.is_empty() {
-        ui.say(format!(
-            "{} {} changed since orch wrote it, so it is kept",
-            ui.style.warn("note:"),
-            kept.join(", ")
-        ));
+        ui.say(format!("{} {} changed since orch wrote it, so it is kept", ui.style.warn("note:"), kept.join(", ")));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::report::summary::{step_line, summary};
 use crate::store::{Journal, RunRow};
 
 use super::error::{CliError, Code};
-use super::report::Output;
+use super::report::{Output, resume_command};
 use super::ui::Ui;
 use super::{State, here};
 
@@ -69,9 +69,8 @@ pub(super) fn run(command: &Runs, ui: &Ui) -> Result<Code, CliError> {
 
 /// The root of the project that the current folder belongs to.
 pub(super) fn root(here: &Path) -> PathBuf {
-    let marked = here
-        .ancestors()
-        .find(|folder| folder.join("orch.yaml").is_file() || folder.join("pipelines").is_dir());
+    let marked =
+        here.ancestors().find(|folder| folder.join("orch.yaml").is_file() || folder.join("pipelines").is_dir());
     marked.map_or_else(|| config::find_root(&here.join("pipeline.yaml")), Path::to_owned)
 }
 
@@ -112,15 +111,8 @@ fn list(args: &List, ui: &Ui) -> Result<Code, CliError> {
         ui.say("no runs yet");
     }
     for row in rows {
-        let started = row
-            .started
-            .to_zoned(jiff::tz::TimeZone::system())
-            .strftime("%Y-%m-%d %H:%M")
-            .to_string();
-        let took = row.ended.map_or_else(
-            || "-".to_owned(),
-            |end| human::duration(human::between(row.started, end)),
-        );
+        let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
+        let took = row.ended.map_or_else(|| "-".to_owned(), |end| human::duration(human::between(row.started, end)));
         let task = human::first_line(row.task.as_deref().unwrap_or_default(), 26);
         let status = format!("{:<11}", row.status.as_str());
         let status = match row.status {
@@ -147,11 +139,7 @@ fn show(args: &Show, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root(&here))?;
     let row = match &args.run {
         Some(name) => find(&journal, name)?,
-        None => journal
-            .runs(1)?
-            .into_iter()
-            .next()
-            .ok_or_else(|| CliError::could_not("there are no runs yet"))?,
+        None => journal.runs(1)?.into_iter().next().ok_or_else(|| CliError::could_not("there are no runs yet"))?,
     };
     let events = journal.events(row.run)?;
     let mut state = RunState::fold(row.run, &events);
@@ -170,7 +158,7 @@ fn show(args: &Show, ui: &Ui) -> Result<Code, CliError> {
     for step in &state.steps {
         ui.data(&step_line(step, ui.out_style))?;
     }
-    ui.data(summary(&state, ui.out_style, &here).trim_end())?;
+    ui.data(summary(&state, ui.out_style, &here, &resume_command(row.run, journal.state(), &here)).trim_end())?;
     for event in events.iter().filter(|_| args.replies) {
         if let Fact::CallEnded(call) = &event.fact {
             let text = match (&call.reply, &call.failure) {
@@ -178,12 +166,7 @@ fn show(args: &Show, ui: &Ui) -> Result<Code, CliError> {
                 (None, Some(failure)) => failure.to_string(),
                 (None, None) => String::new(),
             };
-            ui.data(&format!(
-                "\n{} {} ({})\n{text}",
-                ui.out_style.strong("call"),
-                call.call,
-                call.model
-            ))?;
+            ui.data(&format!("\n{} {} ({})\n{text}", ui.out_style.strong("call"), call.call, call.model))?;
         }
     }
     Ok(Code::Ok)

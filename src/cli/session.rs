@@ -36,6 +36,10 @@ pub(super) fn load(path: &Path, here: &Path, model: Option<&str>, ui: &Ui) -> Re
         for agent in project.pipeline.agents.values_mut() {
             model.clone_into(&mut agent.model);
         }
+        // One model for everything: no other is asked, nor needs a key.
+        for step in &mut project.pipeline.steps {
+            step.fallback.clear();
+        }
     }
     Ok(project)
 }
@@ -48,10 +52,7 @@ pub(super) fn plan(
     models: &Models,
     continue_on_error: bool,
 ) -> Result<Plan, CliError> {
-    let sources = project
-        .prompts
-        .iter()
-        .map(|(name, prompt)| (name.as_str(), prompt.source.text.as_str()));
+    let sources = project.prompts.iter().map(|(name, prompt)| (name.as_str(), prompt.source.text.as_str()));
     let templates = Templates::new(sources)
         .map_err(|errors| CliError::could_not(errors.first().map_or_else(String::new, ToString::to_string)))?;
     let settings = &project.settings.defaults;
@@ -61,13 +62,7 @@ pub(super) fn plan(
         re_ask: settings.re_ask,
         max_output_tokens: settings.max_output_tokens,
     };
-    Plan::new(
-        &project.pipeline,
-        inputs,
-        templates,
-        &defaults,
-        &Resolver { project, names, models },
-    )
+    Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })
 }
 
 struct Resolver<'a> {
@@ -78,10 +73,8 @@ struct Resolver<'a> {
 
 impl Resolve<CliError> for Resolver<'_> {
     fn model(&self, name: &str) -> Result<PlannedModel, CliError> {
-        let reference = self
-            .names
-            .get(name)
-            .ok_or_else(|| CliError::internal(format!("the model `{name}` was not resolved")))?;
+        let reference =
+            self.names.get(name).ok_or_else(|| CliError::internal(format!("the model `{name}` was not resolved")))?;
         planned(self.models, reference)
     }
 
@@ -91,9 +84,7 @@ impl Resolve<CliError> for Resolver<'_> {
             None => Ok(Contract::Json(Schema::any())),
             Some(file) => {
                 let schema = self.project.schemas.get(&file);
-                schema
-                    .map(Contract::Json)
-                    .map_err(|error| CliError::could_not(format!("schemas/{file}: {error}")))
+                schema.map(Contract::Json).map_err(|error| CliError::could_not(format!("schemas/{file}: {error}")))
             }
         }
     }
@@ -110,10 +101,7 @@ pub(super) fn lock(journal: &Journal, run: RunId, view: &View) -> Result<Locks, 
     let me = format!("process {} (run {run})", std::process::id());
     let run_lock = Lock::take(&journal.lock_path(run), &format!("run {run}"), &me)?.disposable();
     let workspace = Lock::take(&view.lock_path(), &format!("the workspace `{}`", view.name()), &me)?.disposable();
-    Ok(Locks {
-        _run: run_lock,
-        _workspace: workspace,
-    })
+    Ok(Locks { _run: run_lock, _workspace: workspace })
 }
 
 /// A run about to go on.
@@ -137,28 +125,15 @@ pub(super) struct Ready<'a> {
 /// Runs a plan to its end and returns the run as it stands then.
 pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliError> {
     let observer = ui.observer(ready.run, ready.events);
-    let performer = Performer::new(
-        ready.models.clone(),
-        observer.clone(),
-        Arc::new(ready.models.redactor()),
-    );
+    let performer = Performer::new(ready.models.clone(), observer.clone(), Arc::new(ready.models.redactor()));
     let switch = StopSwitch::default();
     super::interrupt::listen(switch.clone());
-    let parts = RunParts {
-        run: ready.run,
-        view: ready.view,
-        perform: Arc::new(performer),
-        observer,
-        switch,
-    };
+    let parts = RunParts { run: ready.run, view: ready.view, perform: Arc::new(performer), observer, switch };
     let run = LocalRun::open(ready.journal, parts, ready.events)?;
     let ended = drive(&run, ready.first, ready.plan).await;
     let ended = match ended {
         Ok(ended) => ended,
-        Err(Stop::Cancelled) => RunEnded {
-            status: RunStatus::Cancelled,
-            failure: None,
-        },
+        Err(Stop::Cancelled) => RunEnded { status: RunStatus::Cancelled, failure: None },
         Err(Stop::Storage(failure)) => {
             let hint = format!("then go on with `orch pipeline resume {}`", ready.run);
             return Err(CliError::from(failure).with_code(Code::Failed).hint(hint));

@@ -25,11 +25,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 
 fn text(project: &Project, ui: &Ui) -> String {
     let (pipeline, style) = (&project.pipeline, ui.out_style);
-    let mut out = format!(
-        "{}  {}\n",
-        style.strong(&pipeline.name),
-        pipeline.description.as_deref().unwrap_or_default()
-    );
+    let mut out =
+        format!("{}  {}\n", style.strong(&pipeline.name), pipeline.description.as_deref().unwrap_or_default());
     let mut line = |text: String| {
         // Writing to a string can't fail.
         let _ = writeln!(out, "{text}");
@@ -38,26 +35,14 @@ fn text(project: &Project, ui: &Ui) -> String {
     line(format!("root   {}", project.root.display()));
     for (name, input) in &pipeline.inputs {
         let word = |key: &str| input.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-        let optional = if input.contains_key("default") {
-            " (optional)"
-        } else {
-            ""
-        };
-        line(format!(
-            "input  {name}: {}{optional}  {}",
-            word("type"),
-            word("description")
-        ));
+        let optional = if input.contains_key("default") { " (optional)" } else { "" };
+        line(format!("input  {name}: {}{optional}  {}", word("type"), word("description")));
     }
     for (name, agent) in &pipeline.agents {
         line(format!("agent  {name}: {}", agent.model));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
-        let reads = if step.inputs.is_empty() {
-            String::new()
-        } else {
-            format!(" reads {}", step.inputs.join(", "))
-        };
+        let reads = if step.inputs.is_empty() { String::new() } else { format!(" reads {}", step.inputs.join(", ")) };
         let schema = match Project::schema_file(step) {
             Some(file) => format!("schemas/{file}"),
             None => step.schema.clone().unwrap_or_default(),

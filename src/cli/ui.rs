@@ -45,18 +45,15 @@ impl Ui {
         };
         let err_terminal = std::io::stderr().is_terminal();
         Self {
-            style: Style {
-                colour: on(err_terminal),
-            },
-            out_style: Style {
-                colour: on(std::io::stdout().is_terminal()),
-            },
+            style: Style { colour: on(err_terminal) },
+            out_style: Style { colour: on(std::io::stdout().is_terminal()) },
             live: err_terminal && !dumb,
             quiet: false,
         }
     }
 
     /// Writes data.
+    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
     pub(super) fn data(&self, text: &str) -> Result<(), CliError> {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
@@ -75,6 +72,7 @@ impl Ui {
     }
 
     /// Says something to the person even under `--quiet`.
+    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
     pub(super) fn always(&self, text: &str) {
         // Nobody to tell that nobody listens.
         drop(writeln!(std::io::stderr().lock(), "{text}"));
@@ -119,6 +117,7 @@ impl Ui {
     }
 
     /// Asks a yes-or-no question; `None` when nobody can answer.
+    #[cfg(feature = "local")]
     pub(super) fn ask(&self, question: &str) -> Option<bool> {
         if !self.live || !std::io::stdin().is_terminal() {
             return None;

@@ -50,18 +50,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             findings.push(finding);
         }
     }
-    let bad = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error || args.deny_warnings);
+    let bad = findings.iter().any(|finding| finding.severity == Severity::Error || args.deny_warnings);
     ui.findings(&findings);
     if bad {
         return Ok(Code::Usage);
     }
     let count = paths.len();
-    ui.always(&format!(
-        "{} {count} pipeline{} checked",
-        ui.style.good("ok:"),
-        if count == 1 { "" } else { "s" }
-    ));
+    ui.always(&format!("{} {count} pipeline{} checked", ui.style.good("ok:"), if count == 1 { "" } else { "s" }));
     Ok(Code::Ok)
 }

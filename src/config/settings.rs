@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::model::pipeline::Span;
 
 use super::{file, shape, yaml};
@@ -105,13 +105,42 @@ pub fn load_settings(root: &Path, shown: &Path) -> Result<Settings, Vec<Diagnost
         return Ok(Settings::default());
     }
     let source = file::read(&path, shown)?;
-    if source
-        .text
-        .lines()
-        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-    {
+    if source.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok(Settings::default());
     }
     let document = yaml::parse(&source)?;
-    shape::read(&document, &shape::settings_schema())
+    let settings: Settings = shape::read(&document, &shape::settings_schema())?;
+    let findings = addresses(&settings, &document);
+    if findings.is_empty() { Ok(settings) } else { Err(findings) }
+}
+
+/// Addresses and headers that no request could be sent with.
+fn addresses(settings: &Settings, document: &yaml::Document) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let mut find = |message: String, pointer: String, help: &str| {
+        let span = document.value_span(&pointer);
+        findings.push(Diagnostic::new(Code::WrongValue, message, &document.source, span).help(help));
+    };
+    for (name, provider) in &settings.providers {
+        let url = provider.base_url.trim();
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        if host.is_empty() || url.contains(char::is_whitespace) {
+            let pointer = format!("/providers/{name}/base_url");
+            find(format!("`{url}` is no address"), pointer, "write it out, such as `http://127.0.0.1:8000/v1`");
+        }
+        for header in provider.headers.keys() {
+            if header.is_empty()
+                || !header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&b))
+            {
+                let pointer = format!("/providers/{name}/headers");
+                find(
+                    format!("`{header}` is no name of a header"),
+                    pointer,
+                    "header names have letters, digits and `-`",
+                );
+            }
+        }
+    }
+    findings
 }

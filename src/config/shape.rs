@@ -90,12 +90,7 @@ pub(super) fn read<T: DeserializeOwned>(document: &Document, schema: &Value) -> 
     let mut findings = Vec::new();
     unknown_keys(document, schema, schema, &document.value, String::new(), &mut findings);
     match Schema::trusted("file", schema.clone()) {
-        Ok(compiled) => findings.extend(
-            compiled
-                .errors(&document.value)
-                .iter()
-                .filter_map(|m| located(document, m)),
-        ),
+        Ok(compiled) => findings.extend(compiled.errors(&document.value).iter().filter_map(|m| located(document, m))),
         Err(error) => findings.push(Diagnostic::new(Code::WrongValue, error.message, &document.source, None)),
     }
     if !findings.is_empty() {
@@ -103,12 +98,7 @@ pub(super) fn read<T: DeserializeOwned>(document: &Document, schema: &Value) -> 
     }
     serde_json::from_value(document.value.clone()).map_err(|error| {
         // Only what the schema can't say is left: it is a defect if this shows, but never a crash.
-        vec![Diagnostic::new(
-            Code::WrongValue,
-            error.to_string(),
-            &document.source,
-            None,
-        )]
+        vec![Diagnostic::new(Code::WrongValue, error.to_string(), &document.source, None)]
     })
 }
 
@@ -120,39 +110,21 @@ fn located(document: &Document, mismatch: &Mismatch) -> Option<Diagnostic> {
         "required" => {
             let message = format!(
                 "{} is missing here",
-                mismatch
-                    .expected
-                    .replace("a property \"", "the key `")
-                    .replace('"', "`")
+                mismatch.expected.replace("a property \"", "the key `").replace('"', "`")
             );
-            Some(Diagnostic::new(
-                Code::MissingKey,
-                message,
-                source,
-                first_line(document, &mismatch.pointer),
-            ))
+            Some(Diagnostic::new(Code::MissingKey, message, source, first_line(document, &mismatch.pointer)))
         }
         "type" => {
             let message = format!("expected {}, got {}", mismatch.expected, mismatch.got);
             let help = (mismatch.got.starts_with("null")).then(|| "leave the key out, or give it a value".to_owned());
             Some(
-                Diagnostic::new(
-                    Code::WrongValue,
-                    message,
-                    source,
-                    document.value_span(&mismatch.pointer),
-                )
-                .maybe_help(help),
+                Diagnostic::new(Code::WrongValue, message, source, document.value_span(&mismatch.pointer))
+                    .maybe_help(help),
             )
         }
         "pattern" if mismatch.expected.contains("(ms|s|m|h)") => {
             let message = format!("expected a time such as `90s`, `5m` or `1h30m`, got {}", mismatch.got);
-            Some(Diagnostic::new(
-                Code::WrongValue,
-                message,
-                source,
-                document.value_span(&mismatch.pointer),
-            ))
+            Some(Diagnostic::new(Code::WrongValue, message, source, document.value_span(&mismatch.pointer)))
         }
         _ => {
             let message = format!("expected {}, got {}", mismatch.expected, mismatch.got);
@@ -163,13 +135,8 @@ fn located(document: &Document, mismatch: &Mismatch) -> Option<Diagnostic> {
                 .and_then(Value::as_str)
                 .and_then(|got| did_you_mean(got, words));
             Some(
-                Diagnostic::new(
-                    Code::WrongValue,
-                    message,
-                    source,
-                    document.value_span(&mismatch.pointer),
-                )
-                .maybe_help(help),
+                Diagnostic::new(Code::WrongValue, message, source, document.value_span(&mismatch.pointer))
+                    .maybe_help(help),
             )
         }
     }
@@ -191,10 +158,7 @@ fn unknown_keys(
     pointer: String,
     findings: &mut Vec<Diagnostic>,
 ) {
-    let schema = match schema
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|r| root.pointer(r.trim_start_matches('#')))
+    let schema = match schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')))
     {
         Some(target) => target,
         None => schema,

@@ -37,8 +37,7 @@ struct Place {
 impl Document {
     /// The bytes of the value at a JSON pointer, or of the nearest thing around it that is known.
     pub fn value_span(&self, pointer: &str) -> Option<Range<usize>> {
-        self.lookup(pointer)
-            .map(|(place, exact)| if exact { place.value.clone() } else { place.head() })
+        self.lookup(pointer).map(|(place, exact)| if exact { place.value.clone() } else { place.head() })
     }
 
     /// The bytes of the key at a JSON pointer, or of its value where there is no key.
@@ -66,26 +65,13 @@ impl Place {
 /// Reads YAML or JSON.
 pub fn parse(source: &Arc<Source>) -> Result<Document, Vec<Diagnostic>> {
     if source.text.len() > MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes, and at most {MAX_BYTES} are read",
-            source.text.len()
-        );
+        let message = format!("the file has {} bytes, and at most {MAX_BYTES} are read", source.text.len());
         return Err(vec![Diagnostic::new(Code::TooLarge, message, source, None)]);
     }
-    let mut pass = Pass {
-        source,
-        spans: HashMap::new(),
-        findings: Vec::new(),
-        anchors: HashMap::new(),
-        nodes: 0,
-    };
+    let mut pass = Pass { source, spans: HashMap::new(), findings: Vec::new(), anchors: HashMap::new(), nodes: 0 };
     let value = pass.run();
     match value {
-        Some(value) if pass.findings.is_empty() => Ok(Document {
-            source: source.clone(),
-            value,
-            spans: pass.spans,
-        }),
+        Some(value) if pass.findings.is_empty() => Ok(Document { source: source.clone(), value, spans: pass.spans }),
         _ => Err(pass.findings),
     }
 }
@@ -110,11 +96,7 @@ struct Frame {
 }
 
 enum Kind {
-    Map {
-        map: serde_json::Map<String, Value>,
-        seen: HashSet<String>,
-        key: Option<(String, Range<usize>)>,
-    },
+    Map { map: serde_json::Map<String, Value>, seen: HashSet<String>, key: Option<(String, Range<usize>)> },
     List(Vec<Value>),
 }
 
@@ -147,19 +129,11 @@ impl Pass<'_> {
             let range = span.byte_range().unwrap_or(0..0);
             self.nodes += 1;
             if self.nodes > MAX_NODES {
-                self.find(
-                    Code::TooLarge,
-                    format!("the file expands to more than {MAX_NODES} values"),
-                    Some(range),
-                );
+                self.find(Code::TooLarge, format!("the file expands to more than {MAX_NODES} values"), Some(range));
                 return None;
             }
             if stack.len() > MAX_DEPTH {
-                self.find(
-                    Code::TooLarge,
-                    format!("blocks are nested more than {MAX_DEPTH} deep"),
-                    Some(range),
-                );
+                self.find(Code::TooLarge, format!("blocks are nested more than {MAX_DEPTH} deep"), Some(range));
                 return None;
             }
             match event {
@@ -176,11 +150,7 @@ impl Pass<'_> {
                 }
                 Event::MappingStart(_, anchor, tag) => {
                     self.refuse_tag(tag.is_some(), &range);
-                    let kind = Kind::Map {
-                        map: serde_json::Map::new(),
-                        seen: HashSet::new(),
-                        key: None,
-                    };
+                    let kind = Kind::Map { map: serde_json::Map::new(), seen: HashSet::new(), key: None };
                     self.open(&mut stack, anchor, range, kind);
                 }
                 Event::SequenceStart(_, anchor, tag) => {
@@ -196,14 +166,7 @@ impl Pass<'_> {
                 Event::Scalar(content, style, anchor, tag) => {
                     self.refuse_tag(tag.is_some(), &range);
                     let range = trimmed(text, range, style);
-                    if let Some(Frame {
-                        kind:
-                            Kind::Map {
-                                key: key @ None, seen, ..
-                            },
-                        ..
-                    }) = stack.last_mut()
-                    {
+                    if let Some(Frame { kind: Kind::Map { key: key @ None, seen, .. }, .. }) = stack.last_mut() {
                         let name = content.into_owned();
                         let twice = !seen.insert(name.clone());
                         *key = Some((name.clone(), range.clone()));
@@ -217,11 +180,7 @@ impl Pass<'_> {
                     self.attach(&mut stack, &mut root, value, Some(range));
                 }
                 Event::Alias(id) => {
-                    if let Some(Frame {
-                        kind: Kind::Map { key: None, .. },
-                        ..
-                    }) = stack.last()
-                    {
+                    if let Some(Frame { kind: Kind::Map { key: None, .. }, .. }) = stack.last() {
                         self.find(Code::RefusedYaml, "an alias can't be a key", Some(range));
                         return None;
                     }
@@ -257,53 +216,26 @@ impl Pass<'_> {
 
     fn refuse_tag(&mut self, tagged: bool, range: &Range<usize>) {
         if tagged {
-            self.find(
-                Code::RefusedYaml,
-                "tags such as `!name` are not used here",
-                Some(range.clone()),
-            );
+            self.find(Code::RefusedYaml, "tags such as `!name` are not used here", Some(range.clone()));
         }
     }
 
     fn check_key(&mut self, name: &str, style: ScalarStyle, twice: bool, range: Range<usize>) {
         if twice {
-            self.find(
-                Code::DuplicateKey,
-                format!("the key `{name}` stands here a second time"),
-                Some(range),
-            );
+            self.find(Code::DuplicateKey, format!("the key `{name}` stands here a second time"), Some(range));
         } else if name == "<<" {
-            self.find(
-                Code::RefusedYaml,
-                "merge keys (`<<`) are not used here; write the keys out",
-                Some(range),
-            );
+            self.find(Code::RefusedYaml, "merge keys (`<<`) are not used here; write the keys out", Some(range));
         } else if style == ScalarStyle::Plain && !matches!(plain(name), Some(Value::String(_))) {
-            self.find(
-                Code::RefusedYaml,
-                format!("the key `{name}` is no string; put it in quotes"),
-                Some(range),
-            );
+            self.find(Code::RefusedYaml, format!("the key `{name}` is no string; put it in quotes"), Some(range));
         }
     }
 
     fn open(&mut self, stack: &mut Vec<Frame>, anchor: usize, range: Range<usize>, kind: Kind) {
-        if let Some(Frame {
-            kind: Kind::Map { key: None, .. },
-            ..
-        }) = stack.last()
-        {
+        if let Some(Frame { kind: Kind::Map { key: None, .. }, .. }) = stack.last() {
             self.find(Code::RefusedYaml, "a key must be a string", Some(range.clone()));
         }
         let (pointer, key_span) = next_pointer(stack);
-        stack.push(Frame {
-            pointer,
-            start: range.start,
-            key_span,
-            anchor,
-            nodes_before: self.nodes,
-            kind,
-        });
+        stack.push(Frame { pointer, start: range.start, key_span, anchor, nodes_before: self.nodes, kind });
     }
 
     fn close(&mut self, frame: Frame, end: usize) -> Value {
@@ -312,18 +244,11 @@ impl Pass<'_> {
             Kind::List(items) => Value::Array(items),
         };
         if frame.anchor > 0 {
-            self.anchors
-                .insert(frame.anchor, (value.clone(), self.nodes - frame.nodes_before));
+            self.anchors.insert(frame.anchor, (value.clone(), self.nodes - frame.nodes_before));
         }
         let text = self.source.text.as_str();
         let end = frame.start + text.get(frame.start..end).map_or(0, |part| part.trim_end().len());
-        self.spans.insert(
-            frame.pointer,
-            Place {
-                key: frame.key_span,
-                value: frame.start..end,
-            },
-        );
+        self.spans.insert(frame.pointer, Place { key: frame.key_span, value: frame.start..end });
         value
     }
 
@@ -349,11 +274,7 @@ impl Pass<'_> {
             return Value::String(content.to_owned());
         }
         plain(content).unwrap_or_else(|| {
-            self.find(
-                Code::RefusedYaml,
-                format!("`{content}` is no number that JSON has"),
-                Some(range.clone()),
-            );
+            self.find(Code::RefusedYaml, format!("`{content}` is no number that JSON has"), Some(range.clone()));
             Value::Null
         })
     }
@@ -363,20 +284,11 @@ impl Pass<'_> {
 fn next_pointer(stack: &[Frame]) -> (String, Option<Range<usize>>) {
     match stack.last() {
         None => (String::new(), None),
-        Some(Frame {
-            pointer,
-            kind: Kind::List(items),
-            ..
-        }) => (format!("{pointer}/{}", items.len()), None),
-        Some(Frame {
-            pointer,
-            kind: Kind::Map { key, .. },
-            ..
-        }) => match key {
-            Some((name, span)) => (
-                format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")),
-                Some(span.clone()),
-            ),
+        Some(Frame { pointer, kind: Kind::List(items), .. }) => (format!("{pointer}/{}", items.len()), None),
+        Some(Frame { pointer, kind: Kind::Map { key, .. }, .. }) => match key {
+            Some((name, span)) => {
+                (format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")), Some(span.clone()))
+            }
             None => (pointer.clone(), None),
         },
     }
@@ -425,12 +337,9 @@ mod tests {
     use serde_json::json;
 
     fn read(text: &str) -> Result<Value, String> {
-        parse(&Source::new("a.yaml", text)).map(|d| d.value).map_err(|f| {
-            f.iter()
-                .map(|f| format!("{} {}", f.code, f.message))
-                .collect::<Vec<_>>()
-                .join("; ")
-        })
+        parse(&Source::new("a.yaml", text))
+            .map(|d| d.value)
+            .map_err(|f| f.iter().map(|f| format!("{} {}", f.code, f.message)).collect::<Vec<_>>().join("; "))
     }
 
     #[test]
@@ -444,9 +353,7 @@ mod tests {
             )
         );
         assert_eq!(
-            read(r#"{"a": [1, 123456789012345678901234567890]}"#)
-                .unwrap()
-                .to_string(),
+            read(r#"{"a": [1, 123456789012345678901234567890]}"#).unwrap().to_string(),
             r#"{"a":[1,123456789012345678901234567890]}"#
         );
     }
@@ -474,10 +381,7 @@ mod tests {
     fn bombs_and_depth_are_bounded() {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..12 {
-            bomb.push_str(&format!(
-                "a{i}: &a{i} [{}]\n",
-                vec![format!("*a{}", i - 1); 9].join(", ")
-            ));
+            bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", ")));
         }
         assert!(read(&bomb).unwrap_err().starts_with("ORCH0104"));
         assert!(read(&"[".repeat(100_000)).is_err());
@@ -493,10 +397,7 @@ mod tests {
         assert_eq!(at(document.value_span("/steps/0/id")), "plan");
         assert_eq!(at(document.key_span("/steps/0/id")), "id");
         assert_eq!(at(document.value_span("/steps/0/inputs/1")), "b");
-        assert_eq!(
-            at(document.value_span("/steps/0/nothing/here")),
-            "id: plan\n    inputs: [a, b]"
-        );
+        assert_eq!(at(document.value_span("/steps/0/nothing/here")), "id: plan\n    inputs: [a, b]");
     }
 
     proptest::proptest! {

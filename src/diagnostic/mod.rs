@@ -26,10 +26,7 @@ pub struct Source {
 impl Source {
     /// A source to share.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
-        Arc::new(Self {
-            path: path.into(),
-            text: text.into(),
-        })
+        Arc::new(Self { path: path.into(), text: text.into() })
     }
 
     /// Line and column of a byte, both from 1; the column counts characters.
@@ -80,14 +77,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// A finding of a code, whose severity is the code's.
     pub fn new(code: Code, message: impl Into<String>, source: &Arc<Source>, span: Option<Range<usize>>) -> Self {
-        Self {
-            code,
-            severity: code.severity(),
-            message: message.into(),
-            source: source.clone(),
-            span,
-            help: None,
-        }
+        Self { code, severity: code.severity(), message: message.into(), source: source.clone(), span, help: None }
     }
 
     /// The same with what to do.

@@ -12,14 +12,10 @@ pub fn human(diagnostic: &Diagnostic, colour: bool, width: usize) -> String {
         Severity::Warning => Level::WARNING,
     };
     let path = diagnostic.source.path.display().to_string();
-    let title = level
-        .primary_title(diagnostic.message.as_str())
-        .id(diagnostic.code.as_str());
+    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str());
     let mut group: Group<'_> = match &diagnostic.span {
         Some(span) => {
-            let snippet = Snippet::source(diagnostic.source.text.as_str())
-                .path(path.as_str())
-                .fold(true);
+            let snippet = Snippet::source(diagnostic.source.text.as_str()).path(path.as_str()).fold(true);
             title.element(snippet.annotation(AnnotationKind::Primary.span(visible(&diagnostic.source.text, span))))
         }
         None => title.element(annotate_snippets::Origin::path(path.as_str())),
@@ -28,19 +24,13 @@ pub fn human(diagnostic: &Diagnostic, colour: bool, width: usize) -> String {
         group = group.element(Level::HELP.message(help.as_str()));
     }
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    renderer
-        .decor_style(DecorStyle::Ascii)
-        .term_width(width)
-        .render(&[group])
+    renderer.decor_style(DecorStyle::Ascii).term_width(width).render(&[group])
 }
 
 /// A span as a caret can show it: inside the text, on one line, not empty where the text allows.
 fn visible(text: &str, span: &std::ops::Range<usize>) -> std::ops::Range<usize> {
     let start = floor(text, span.start);
-    let line_end = text
-        .get(start..)
-        .and_then(|rest| rest.find('\n'))
-        .map_or(text.len(), |i| start + i);
+    let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |i| start + i);
     let end = floor(text, span.end).min(line_end).max(start);
     let shown = text.get(start..end).map_or(end, |part| start + part.trim_end().len());
     if shown > start { start..shown } else { start..start }
@@ -60,10 +50,7 @@ pub fn one_line(diagnostic: &Diagnostic) -> String {
         Some((line, column)) => format!(":{line}:{column}"),
         None => String::new(),
     };
-    let help = diagnostic
-        .help
-        .as_ref()
-        .map_or_else(String::new, |help| format!(" ({help})"));
+    let help = diagnostic.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
     format!(
         "{}{place}: {}[{}]: {}{help}",
         diagnostic.source.path.display(),
@@ -84,15 +71,9 @@ mod tests {
         let finding =
             Diagnostic::new(Code::UnknownKey, "unknown key `idd`", &source, Some(19..22)).help("did you mean `id`?");
         let text = human(&finding, false, 80);
-        assert!(
-            text.starts_with("error[ORCH0201]: unknown key `idd`\n --> pipelines/a.yaml:3:5\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("error[ORCH0201]: unknown key `idd`\n --> pipelines/a.yaml:3:5\n"), "{text}");
         assert!(text.contains("3 |   - idd: plan\n  |     ^^^"), "{text}");
         assert!(text.contains("help: did you mean `id`?"), "{text}");
-        assert_eq!(
-            one_line(&finding),
-            "pipelines/a.yaml:3:5: error[ORCH0201]: unknown key `idd` (did you mean `id`?)"
-        );
+        assert_eq!(one_line(&finding), "pipelines/a.yaml:3:5: error[ORCH0201]: unknown key `idd` (did you mean `id`?)");
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Conversation<'a> {
     open: &'a Open,
     attempt: u32,
     began: Option<Timestamp>,
+    ended: Option<Timestamp>,
 }
 
 impl<'a> Conversation<'a> {
@@ -35,14 +36,7 @@ impl<'a> Conversation<'a> {
         open: &'a Open,
         attempt: u32,
     ) -> Self {
-        Self {
-            durable,
-            step,
-            asked,
-            open,
-            attempt,
-            began: None,
-        }
+        Self { durable, step, asked, open, attempt, began: None, ended: None }
     }
 
     /// The attempt that is going on or was the last.
@@ -67,6 +61,9 @@ impl<'a> Conversation<'a> {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last = failure,
                 }
+                if self.is_over() {
+                    return Ok(Err(last));
+                }
                 if !self.try_again(&last, tries).await? {
                     break;
                 }
@@ -86,16 +83,22 @@ impl<'a> Conversation<'a> {
         self.durable.record(Decided::Started(fact)).await
     }
 
+    /// Whether the step's deadline has passed, as far as recorded outcomes tell.
+    fn is_over(&self) -> bool {
+        match (self.step.deadline, self.began, self.ended) {
+            (Some(deadline), Some(began), Some(ended)) => {
+                Duration::try_from(ended.duration_since(began)).is_ok_and(|spent| spent >= deadline)
+            }
+            _ => false,
+        }
+    }
+
     /// Waits and returns true when the failure is worth another try.
     async fn try_again(&self, failure: &Failure, tries: u32) -> Result<bool, Stop> {
         if tries >= self.step.tries || !self.step.retry_on.contains(&failure.class) {
             return Ok(false);
         }
-        let next = CallKey {
-            step: self.open.step.clone(),
-            attempt: self.attempt + 1,
-            ordinal: 0,
-        };
+        let next = CallKey { step: self.open.step.clone(), attempt: self.attempt + 1, ordinal: 0 };
         let Some(pause) = pause(failure, tries) else {
             return Ok(false);
         };
@@ -107,11 +110,7 @@ impl<'a> Conversation<'a> {
     async fn talk(&mut self, model: &PlannedModel) -> Result<Result<Value, Failure>, Stop> {
         let mut request = self.asked.request(self.step, model);
         for ordinal in 1.. {
-            let key = CallKey {
-                step: self.open.step.clone(),
-                attempt: self.attempt,
-                ordinal,
-            };
+            let key = CallKey { step: self.open.step.clone(), attempt: self.attempt, ordinal };
             let reply = match self.ask(key.clone(), model, &request).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
@@ -123,13 +122,8 @@ impl<'a> Conversation<'a> {
                 }
                 Err(unread) => *unread,
             };
-            let fact = ReplyRead {
-                call: key,
-                source: None,
-                repairs: Vec::new(),
-                others: 0,
-                failure: Some(failure.clone()),
-            };
+            let fact =
+                ReplyRead { call: key, source: None, repairs: Vec::new(), others: 0, failure: Some(failure.clone()) };
             self.durable.record(Decided::Read(fact)).await?;
             if ordinal > self.step.re_asks {
                 return Ok(Err(failure));
@@ -155,21 +149,11 @@ impl<'a> Conversation<'a> {
             _ => None,
         };
         let limit = [self.step.timeout, self.step.deadline].into_iter().flatten().min();
-        let effect = Effect::Ask(Ask {
-            request: request.clone(),
-            timeout_ms: limit.map(millis),
-            until,
-        });
-        let outcome = self
-            .durable
-            .call(Call {
-                key,
-                ask: ask_digest(&model.dialect, request),
-                effect,
-            })
-            .await?;
+        let effect = Effect::Ask(Ask { request: request.clone(), timeout_ms: limit.map(millis), until });
+        let outcome = self.durable.call(Call { key, ask: ask_digest(&model.dialect, request), effect }).await?;
         // Recorded, so that a resumed step keeps its deadline.
         self.began.get_or_insert(outcome.started);
+        self.ended = Some(outcome.ended);
         Ok(outcome.result)
     }
 }
@@ -188,20 +172,12 @@ pub(super) struct Found {
 impl Found {
     fn fact(&self, call: CallKey) -> ReplyRead {
         let (source, repairs, others) = match &self.read {
-            Some(read) => (
-                read.source.as_str(),
-                read.repairs.iter().map(|r| r.as_str().to_owned()).collect(),
-                read.others,
-            ),
+            Some(read) => {
+                (read.source.as_str(), read.repairs.iter().map(|r| r.as_str().to_owned()).collect(), read.others)
+            }
             None => ("whole", Vec::new(), 0),
         };
-        ReplyRead {
-            call,
-            source: Some(source.to_owned()),
-            repairs,
-            others,
-            failure: None,
-        }
+        ReplyRead { call, source: Some(source.to_owned()), repairs, others, failure: None }
     }
 }
 
@@ -217,18 +193,8 @@ pub(super) fn read_reply(step: &StepNode, reply: &ChatReply) -> Result<Found, Bo
         StopReason::Refusal => StopHint::Refusal,
         StopReason::Unknown => StopHint::Unknown,
     };
-    match extract::extract(
-        reply.text.as_bytes(),
-        schema,
-        &Options {
-            strict: step.strict,
-            stop,
-        },
-    ) {
-        Ok(read) => Ok(Found {
-            value: read.value.clone(),
-            read: Some(read),
-        }),
+    match extract::extract(reply.text.as_bytes(), schema, &Options { strict: step.strict, stop }) {
+        Ok(read) => Ok(Found { value: read.value.clone(), read: Some(read) }),
         Err(rejection) => {
             let class = match rejection.reason {
                 Reason::NoJson => Class::NoJson,
@@ -252,10 +218,7 @@ fn read_text(step: &StepNode, reply: &ChatReply) -> Result<Found, Box<(Failure, 
             Failure::new(Class::EmptyReply, "the reply is empty")
         }
         StopReason::End | StopReason::Unknown => {
-            return Ok(Found {
-                value: Value::String(reply.text.clone()),
-                read: None,
-            });
+            return Ok(Found { value: Value::String(reply.text.clone()), read: None });
         }
     };
     Err(Box::new((with_hint(failure, step), String::new())))

@@ -37,44 +37,24 @@ pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, S
 /// A run with a failed step is failed; else `success` decides.
 fn verdict(plan: &Plan, scope: &Scope) -> RunEnded {
     if scope.any_failed() {
-        return RunEnded {
-            status: RunStatus::Failed,
-            failure: None,
-        };
+        return RunEnded { status: RunStatus::Failed, failure: None };
     }
     let Some(expression) = &plan.success else {
-        return RunEnded {
-            status: RunStatus::Completed,
-            failure: None,
-        };
+        return RunEnded { status: RunStatus::Completed, failure: None };
     };
     match holds(&plan.templates, expression, &scope.everything()) {
-        Ok(true) => RunEnded {
-            status: RunStatus::Completed,
-            failure: None,
-        },
+        Ok(true) => RunEnded { status: RunStatus::Completed, failure: None },
         Ok(false) => {
             let failure = Failure::new(Class::ExpressionError, format!("`success: {expression}` is false"));
-            RunEnded {
-                status: RunStatus::Failed,
-                failure: Some(failure),
-            }
+            RunEnded { status: RunStatus::Failed, failure: Some(failure) }
         }
-        Err(failure) => RunEnded {
-            status: RunStatus::Failed,
-            failure: Some(failure),
-        },
+        Err(failure) => RunEnded { status: RunStatus::Failed, failure: Some(failure) },
     }
 }
 
 async fn skip(durable: &dyn Durable, step: &StepNode, scope: &mut Scope, reason: String) -> Result<(), Stop> {
     scope.skipped(step, &reason);
-    durable
-        .record(Decided::Skipped(StepSkipped {
-            step: StepKey::root(&step.id),
-            reason,
-        }))
-        .await
+    durable.record(Decided::Skipped(StepSkipped { step: StepKey::root(&step.id), reason })).await
 }
 
 async fn run_step(durable: &dyn Durable, plan: &Plan, step: &StepNode, scope: &mut Scope) -> Result<BranchEnd, Stop> {
@@ -139,12 +119,7 @@ async fn complete(
 ) -> Result<BranchEnd, Stop> {
     let artifact = Artifact::new(&step.output, value, step.contract.is_text());
     let value = artifact.value.clone();
-    let fact = StepCompleted {
-        step: open.step,
-        attempt,
-        recipe: open.recipe,
-        artifact,
-    };
+    let fact = StepCompleted { step: open.step, attempt, recipe: open.recipe, artifact };
     durable.record(Decided::Completed(fact)).await?;
     scope.completed(step, value);
     Ok(BranchEnd::Done)
@@ -159,32 +134,19 @@ async fn fail(
 ) -> Result<BranchEnd, Stop> {
     let stops = step.on_error == OnError::Stop;
     scope.failed(step, &failure);
-    durable
-        .record(Decided::Failed(StepFailed {
-            step: StepKey::root(&step.id),
-            attempt,
-            failure,
-            stops,
-        }))
-        .await?;
+    durable.record(Decided::Failed(StepFailed { step: StepKey::root(&step.id), attempt, failure, stops })).await?;
     Ok(if stops { BranchEnd::Halt } else { BranchEnd::Done })
 }
 
 /// The step with the two digests that determine its result.
 fn open(step: &StepNode, asked: &Asked) -> Open {
-    let requests: Vec<Value> = step
-        .models
-        .iter()
-        .map(|model| ask_value(&model.dialect, &asked.request(step, model)))
-        .collect();
+    let requests: Vec<Value> =
+        step.models.iter().map(|model| ask_value(&model.dialect, &asked.request(step, model))).collect();
     let ask = json!({ "version": RECIPE_VERSION, "requests": requests });
     let take = json!({ "version": RECIPE_VERSION, "contract": step.contract.digest(), "strict": step.strict });
     Open {
         step: StepKey::root(&step.id),
-        recipe: Recipe {
-            ask: digest(&ask),
-            take: digest(&take),
-        },
+        recipe: Recipe { ask: digest(&ask), take: digest(&take) },
         output: step.output.clone(),
         path: step.path(),
     }

@@ -24,16 +24,10 @@ impl Asked {
             None => default_message(step, scope),
         };
         if message.trim().is_empty() {
-            return Err(Failure::new(
-                Class::TemplateError,
-                format!("the message of step `{}` is empty", step.id),
-            )
-            .with_hint("give the run an input such as --task, or the step a `message:`"));
+            return Err(Failure::new(Class::TemplateError, format!("the message of step `{}` is empty", step.id))
+                .with_hint("give the run an input such as --task, or the step a `message:`"));
         }
-        Ok(Self {
-            system: system.trim().to_owned(),
-            message: message.trim().to_owned(),
-        })
+        Ok(Self { system: system.trim().to_owned(), message: message.trim().to_owned() })
     }
 
     /// The first request of a conversation with a model.
@@ -87,10 +81,7 @@ fn default_message(step: &StepNode, scope: &Scope) -> String {
 }
 
 fn contract(schema: &Value) -> String {
-    format!(
-        "Answer with one JSON value and nothing else. It must fit this JSON Schema:\n\n{}",
-        fence(schema)
-    )
+    format!("Answer with one JSON value and nothing else. It must fit this JSON Schema:\n\n{}", fence(schema))
 }
 
 /// What is said to the model after a reply that was not taken; `None` when asking again is no use.
@@ -120,7 +111,5 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
 
 /// Evaluates a step's condition.
 pub(super) fn holds(templates: &Templates, expression: &str, context: &Context) -> Result<bool, Failure> {
-    templates
-        .eval_bool(expression, context)
-        .map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
+    templates.eval_bool(expression, context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
 }

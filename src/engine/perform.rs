@@ -23,11 +23,7 @@ pub struct Performer {
 impl Performer {
     /// A performer that asks `models`, tells `observer`, and redacts with `redactor`.
     pub fn new(models: Arc<Models>, observer: Arc<dyn Observer>, redactor: Arc<Redactor>) -> Self {
-        Self {
-            models,
-            observer,
-            redactor,
-        }
+        Self { models, observer, redactor }
     }
 }
 
@@ -38,16 +34,8 @@ impl Perform for Performer {
             let started = Timestamp::now();
             let Effect::Ask(ask) = call.effect;
             let result = redactor.result(answer(&models, observer.as_ref(), &call.key, &ask, started).await);
-            let cost = result
-                .as_ref()
-                .ok()
-                .and_then(|reply| models.cost(&ask.request.model, &reply.usage));
-            Outcome {
-                started,
-                ended: Timestamp::now(),
-                result,
-                cost,
-            }
+            let cost = result.as_ref().ok().and_then(|reply| models.cost(&ask.request.model, &reply.usage));
+            Outcome { started, ended: Timestamp::now(), result, cost }
         }
         .boxed()
     }
@@ -64,6 +52,8 @@ async fn answer(
     let mut limits = Limits::default();
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
+        // Whoever allows a request more time has a slow server, whose first byte is late too.
+        limits.first_byte = limits.total;
     }
     if let Some(until) = ask.until {
         let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();

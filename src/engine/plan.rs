@@ -96,14 +96,8 @@ impl InputRef {
     /// Reads `name` or `name?`.
     pub fn parse(text: &str) -> Self {
         match text.strip_suffix('?') {
-            Some(name) => Self {
-                name: name.to_owned(),
-                optional: true,
-            },
-            None => Self {
-                name: text.to_owned(),
-                optional: false,
-            },
+            Some(name) => Self { name: name.to_owned(), optional: true },
+            None => Self { name: text.to_owned(), optional: false },
         }
     }
 }
@@ -155,27 +149,15 @@ impl Plan {
         defaults: &Defaults,
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
-        let steps = pipeline
-            .steps
-            .iter()
-            .map(|step| plan_step(pipeline, step, defaults, resolve));
-        Ok(Self {
-            steps: steps.collect::<Result<_, _>>()?,
-            templates,
-            success: pipeline.success.clone(),
-            inputs,
-        })
+        let steps = pipeline.steps.iter().map(|step| plan_step(pipeline, step, defaults, resolve));
+        Ok(Self { steps: steps.collect::<Result<_, _>>()?, templates, success: pipeline.success.clone(), inputs })
     }
 
     /// The steps as they are announced to the journal.
     pub fn announced(&self) -> Vec<PlannedStep> {
         let announce = |step: &StepNode| {
             let model = step.models.first()?.reference.clone();
-            Some(PlannedStep {
-                step: StepKey::root(&step.id),
-                agent: step.agent.clone(),
-                model,
-            })
+            Some(PlannedStep { step: StepKey::root(&step.id), agent: step.agent.clone(), model })
         };
         self.steps.iter().filter_map(announce).collect()
     }
@@ -212,11 +194,7 @@ fn plan_step<E>(
     let names = std::iter::once(model).chain(step.fallback.iter().map(String::as_str));
     let retry = step.retry.clone().unwrap_or(Retry { max: None, on: None });
     let default_on = || vec![Class::RateLimited, Class::ProviderUnavailable, Class::Timeout];
-    let by_default = if defaults.continue_on_error {
-        OnError::Continue
-    } else {
-        OnError::Stop
-    };
+    let by_default = if defaults.continue_on_error { OnError::Continue } else { OnError::Stop };
     Ok(StepNode {
         id: step.id.clone(),
         agent: step.agent.clone(),

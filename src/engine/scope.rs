@@ -29,10 +29,7 @@ struct Ended {
 impl Scope {
     /// The scope at the start of a run.
     pub(super) fn new(inputs: Map<String, Value>) -> Self {
-        Self {
-            inputs: Arc::new(inputs),
-            ..Self::default()
-        }
+        Self { inputs: Arc::new(inputs), ..Self::default() }
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&String, &Value)> {
@@ -57,14 +54,7 @@ impl Scope {
     }
 
     fn end(&mut self, step: &StepNode, status: StepStatus, error: Option<String>) {
-        self.steps.insert(
-            step.id.clone(),
-            Ended {
-                status,
-                error,
-                output: step.output.clone(),
-            },
-        );
+        self.steps.insert(step.id.clone(), Ended { status, error, output: step.output.clone() });
     }
 
     /// Whether any step failed.
@@ -74,10 +64,7 @@ impl Scope {
 
     /// Why a required input of a step is not there, in words; `None` when all are.
     pub(super) fn missing(&self, step: &StepNode) -> Option<String> {
-        let input = step
-            .inputs
-            .iter()
-            .find(|input| !input.optional && self.artifact(&input.name).is_none())?;
+        let input = step.inputs.iter().find(|input| !input.optional && self.artifact(&input.name).is_none())?;
         let writer = self.steps.iter().find(|(_, ended)| ended.output == input.name);
         Some(match writer {
             Some((id, ended)) => format!("input {} missing: step {id} {}", input.name, ended.status.as_str()),
@@ -110,11 +97,7 @@ impl Scope {
         for (name, value) in self.inputs.iter() {
             context.insert(name, value);
         }
-        let steps: Map<String, Value> = self
-            .steps
-            .iter()
-            .map(|(id, ended)| (id.clone(), ended.value()))
-            .collect();
+        let steps: Map<String, Value> = self.steps.iter().map(|(id, ended)| (id.clone(), ended.value())).collect();
         context.insert("steps", &Value::Object(steps));
         context
     }

@@ -59,10 +59,8 @@ fn fence(line: &str) -> Option<(char, usize, &str)> {
 fn balanced(text: &str, found: &mut Vec<(Source, Value)>) {
     let bytes = text.as_bytes();
     let mut at = 0;
-    while let Some(start) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|b| matches!(b, b'{' | b'[')))
-        .map(|i| at + i)
+    while let Some(start) =
+        bytes.get(at..).and_then(|rest| rest.iter().position(|b| matches!(b, b'{' | b'['))).map(|i| at + i)
     {
         match end_of(bytes, start) {
             // A bracket that is never closed: what is inside belongs to something cut off.

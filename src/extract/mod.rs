@@ -126,11 +126,7 @@ pub struct Rejection {
 
 impl Rejection {
     fn new(reason: Reason, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self {
-            reason,
-            message: message.into(),
-            mismatches: Vec::new(),
-        })
+        Box::new(Self { reason, message: message.into(), mismatches: Vec::new() })
     }
 }
 
@@ -141,10 +137,7 @@ pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extra
     match options.stop {
         StopHint::Refusal => return Err(Rejection::new(Reason::Refusal, "the model refused to answer")),
         StopHint::Length => {
-            return Err(Rejection::new(
-                Reason::LengthStop,
-                "the reply was cut off at the token limit",
-            ));
+            return Err(Rejection::new(Reason::LengthStop, "the reply was cut off at the token limit"));
         }
         StopHint::Complete | StopHint::Unknown => {}
     }
@@ -180,20 +173,10 @@ fn mismatch(found: &[(Source, Value)], schema: &Schema) -> Box<Rejection> {
     let Some(mismatches) = errors else {
         return Rejection::new(Reason::NoJson, "the reply holds no JSON");
     };
-    let first = mismatches
-        .first()
-        .map_or_else(String::new, |first| format!(": {first}"));
-    let more = if mismatches.len() > 1 {
-        format!(" (and {} more)", mismatches.len() - 1)
-    } else {
-        String::new()
-    };
+    let first = mismatches.first().map_or_else(String::new, |first| format!(": {first}"));
+    let more = if mismatches.len() > 1 { format!(" (and {} more)", mismatches.len() - 1) } else { String::new() };
     let message = format!("the reply does not fit the schema{first}{more}");
-    Box::new(Rejection {
-        reason: Reason::SchemaMismatch,
-        message,
-        mismatches,
-    })
+    Box::new(Rejection { reason: Reason::SchemaMismatch, message, mismatches })
 }
 
 #[cfg(test)]
@@ -211,22 +194,14 @@ mod tests {
 
     fn read(reply: &str) -> Result<(Value, &'static str), &'static str> {
         let found = extract(reply.as_bytes(), &schema(), &Options::default());
-        found
-            .map(|e| (e.value, e.source.as_str()))
-            .map_err(|r| r.reason.as_str())
+        found.map(|e| (e.value, e.source.as_str())).map_err(|r| r.reason.as_str())
     }
 
     #[test]
     fn the_schema_chooses_among_what_is_there() {
         assert_eq!(read(r#"{"ok": true}"#), Ok((json!({ "ok": true }), "whole")));
-        assert_eq!(
-            read("Sure:\n```json\n{\"ok\": true}\n```\nDone {x}."),
-            Ok((json!({ "ok": true }), "fence"))
-        );
-        assert_eq!(
-            read(r#"First {"no": 1}, then {"ok": false}."#),
-            Ok((json!({ "ok": false }), "prose"))
-        );
+        assert_eq!(read("Sure:\n```json\n{\"ok\": true}\n```\nDone {x}."), Ok((json!({ "ok": true }), "fence")));
+        assert_eq!(read(r#"First {"no": 1}, then {"ok": false}."#), Ok((json!({ "ok": false }), "prose")));
         assert_eq!(read("no idea"), Err("no_json"));
         assert_eq!(read(r#"{"ok": 1}"#), Err("schema_mismatch"));
         assert_eq!(read("  "), Err("empty_reply"));
@@ -235,24 +210,14 @@ mod tests {
     #[test]
     fn a_cut_value_is_never_read_in_part() {
         assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("no_json"));
-        let cut = Options {
-            stop: StopHint::Length,
-            strict: false,
-        };
-        assert_eq!(
-            extract(br#"{"ok": true}"#, &schema(), &cut).unwrap_err().reason,
-            Reason::LengthStop
-        );
+        let cut = Options { stop: StopHint::Length, strict: false };
+        assert_eq!(extract(br#"{"ok": true}"#, &schema(), &cut).unwrap_err().reason, Reason::LengthStop);
     }
 
     #[test]
     fn hostile_replies_end_quickly() {
-        for reply in [
-            "[".repeat(200_000),
-            "`".repeat(200_000),
-            "{\"a\":".repeat(100_000),
-            "\u{0}\u{fffd}".repeat(1000),
-        ] {
+        for reply in ["[".repeat(200_000), "`".repeat(200_000), "{\"a\":".repeat(100_000), "\u{0}\u{fffd}".repeat(1000)]
+        {
             assert!(extract(reply.as_bytes(), &schema(), &Options::default()).is_err());
         }
     }

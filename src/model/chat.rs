@@ -22,10 +22,7 @@ pub struct ModelRef {
 impl ModelRef {
     /// Builds a reference from its two names.
     pub fn new(provider: impl Into<String>, model: impl Into<String>) -> Self {
-        Self {
-            provider: provider.into(),
-            model: model.into(),
-        }
+        Self { provider: provider.into(), model: model.into() }
     }
 
     /// Parses `provider/model`; `None` when there is no slash or an empty half.
@@ -63,18 +60,12 @@ pub struct Message {
 impl Message {
     /// A message from the pipeline.
     pub fn user(content: impl Into<String>) -> Self {
-        Self {
-            role: Role::User,
-            content: content.into(),
-        }
+        Self { role: Role::User, content: content.into() }
     }
 
     /// A message from the model.
     pub fn assistant(content: impl Into<String>) -> Self {
-        Self {
-            role: Role::Assistant,
-            content: content.into(),
-        }
+        Self { role: Role::Assistant, content: content.into() }
     }
 }
 

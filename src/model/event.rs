@@ -69,6 +69,9 @@ pub struct PlannedStep {
 pub struct RunStarted {
     /// The pipeline's name.
     pub pipeline: String,
+    /// The project's root, absolute.
+    #[serde(default)]
+    pub root: String,
     /// The pipeline file, relative to the root.
     pub file: String,
     /// The workspace, absolute.
@@ -121,11 +124,7 @@ pub struct StepKept {
 impl StepKept {
     /// A kept step under its old name.
     pub fn same(step: StepKey, completed: u64) -> Self {
-        Self {
-            step,
-            completed,
-            moved: None,
-        }
+        Self { step, completed, moved: None }
     }
 }
 
@@ -226,12 +225,7 @@ impl Artifact {
     /// The artifact of a value: a string of a text step is shown as Markdown, all else as JSON.
     pub fn new(name: &str, value: Value, as_text: bool) -> Self {
         let path = Self::path_of(name, as_text);
-        let mut artifact = Self {
-            name: name.to_owned(),
-            path,
-            digest: Digest::of(b""),
-            value,
-        };
+        let mut artifact = Self { name: name.to_owned(), path, digest: Digest::of(b""), value };
         artifact.digest = Digest::of(&artifact.bytes());
         artifact
     }

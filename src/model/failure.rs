@@ -110,13 +110,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with a class and a message.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            message: message.into(),
-            hint: None,
-            retry_after_ms: None,
-            status: None,
-        }
+        Self { class, message: message.into(), hint: None, retry_after_ms: None, status: None }
     }
 
     /// The same with a hint.

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use super::chat::ModelRef;
 
+/// The providers over HTTP that need no entry in `orch.yaml`.
+pub const BUILT_IN: [&str; 9] =
+    ["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm"];
+
 /// The provider of the embedded models.
 pub const LOCAL: &str = "local";
 
@@ -56,20 +60,13 @@ pub fn resolve_name(
         }
         let Some(model) = ModelRef::parse(current) else {
             let known = aliases.keys().map(String::as_str).chain(["auto", LOCAL]);
-            return Err(NameError::Unknown {
-                name: current.to_owned(),
-                nearest: nearest(current, known),
-            });
+            return Err(NameError::Unknown { name: current.to_owned(), nearest: nearest(current, known) });
         };
         if providers.iter().any(|provider| *provider == model.provider) {
             return Ok(model);
         }
         let nearest = nearest(&model.provider, providers.iter().map(String::as_str));
-        return Err(NameError::Provider {
-            name: current.to_owned(),
-            provider: model.provider,
-            nearest,
-        });
+        return Err(NameError::Provider { name: current.to_owned(), provider: model.provider, nearest });
     }
     Err(NameError::Circle { name: name.to_owned() })
 }
@@ -91,12 +88,7 @@ mod tests {
     fn resolve(name: &str) -> Result<ModelRef, NameError> {
         let aliases = [("fast", "lab/qwen"), ("a", "b"), ("b", "a")];
         let aliases = aliases.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        resolve_name(
-            name,
-            &aliases,
-            &["lab".to_owned(), "anthropic".to_owned(), LOCAL.to_owned()],
-            "small",
-        )
+        resolve_name(name, &aliases, &["lab".to_owned(), "anthropic".to_owned(), LOCAL.to_owned()], "small")
     }
 
     #[test]
@@ -109,13 +101,7 @@ mod tests {
     #[test]
     fn misspelt_names_get_a_suggestion() {
         let unknown = resolve("fats").unwrap_err();
-        assert_eq!(
-            unknown,
-            NameError::Unknown {
-                name: "fats".into(),
-                nearest: Some("fast".into())
-            }
-        );
+        assert_eq!(unknown, NameError::Unknown { name: "fats".into(), nearest: Some("fast".into()) });
         let provider = resolve("antropic/x").unwrap_err();
         assert!(matches!(provider, NameError::Provider { nearest: Some(n), .. } if n == "anthropic"));
         assert_eq!(resolve("a"), Err(NameError::Circle { name: "a".into() }));

@@ -137,6 +137,8 @@ pub struct RunState {
     pub run: RunId,
     /// The pipeline's name.
     pub pipeline: String,
+    /// The project's root, absolute.
+    pub root: String,
     /// The pipeline file, relative to the root.
     pub file: String,
     /// The workspace, absolute.
@@ -159,6 +161,8 @@ pub struct RunState {
     pub failure: Option<Failure>,
     /// The steps of the plan, in order.
     pub steps: Vec<StepState>,
+    /// Steps that the files no longer have; what they used stays on record.
+    pub gone: Vec<StepState>,
     completed: HashMap<u64, Artifact>,
 }
 
@@ -168,6 +172,7 @@ impl RunState {
         Self {
             run,
             pipeline: String::new(),
+            root: String::new(),
             file: String::new(),
             workspace: String::new(),
             inputs: Map::new(),
@@ -179,6 +184,7 @@ impl RunState {
             ended: None,
             failure: None,
             steps: Vec::new(),
+            gone: Vec::new(),
             completed: HashMap::new(),
         }
     }
@@ -197,6 +203,7 @@ impl RunState {
         match &event.fact {
             Fact::RunStarted(fact) => {
                 self.pipeline.clone_from(&fact.pipeline);
+                self.root.clone_from(&fact.root);
                 self.file.clone_from(&fact.file);
                 self.workspace.clone_from(&fact.workspace);
                 self.inputs = fact.inputs.clone();
@@ -232,9 +239,11 @@ impl RunState {
                 step.cost = old.cost;
                 step.unpriced = old.unpriced;
                 step.read = old.read;
+                step.started = old.started;
             }
             self.steps.push(step);
         }
+        self.gone.extend(old.into_values().filter(|step| step.calls > 0));
     }
 
     fn end(&mut self, at: Timestamp, status: RunStatus, failure: Option<Failure>) {
@@ -316,7 +325,7 @@ impl RunState {
     /// Tokens of all steps.
     pub fn usage(&self) -> Usage {
         let mut usage = Usage::default();
-        for step in &self.steps {
+        for step in self.steps.iter().chain(&self.gone) {
             usage += step.usage;
         }
         usage
@@ -324,7 +333,8 @@ impl RunState {
 
     /// Cost in US dollars of all steps, `None` when a call had no known price.
     pub fn cost(&self) -> Option<f64> {
-        (!self.steps.iter().any(|step| step.unpriced)).then(|| self.steps.iter().map(|step| step.cost).sum())
+        let all = || self.steps.iter().chain(&self.gone);
+        (!all().any(|step| step.unpriced)).then(|| all().map(|step| step.cost).sum())
     }
 
     /// The report of the run as it stands.

@@ -35,10 +35,7 @@ impl Provider for Anthropic {
         let base = self.endpoint.base_url.trim_end_matches('/');
         let base = base.strip_suffix("/v1").unwrap_or(base);
         let body = body(&self.endpoint, request);
-        let parts = Parts {
-            constrained: body.get("output_config").is_some(),
-            ..Parts::default()
-        };
+        let parts = Parts { constrained: body.get("output_config").is_some(), ..Parts::default() };
         let call = Call {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -66,11 +63,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
                 Role::User => "user",
                 Role::Assistant => "assistant",
             };
-            let content = if Some(at) == last_user {
-                marked(&message.content)
-            } else {
-                json!(message.content)
-            };
+            let content = if Some(at) == last_user { marked(&message.content) } else { json!(message.content) };
             json!({"role": role, "content": content})
         })
         .collect();
@@ -85,8 +78,9 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     if let Some(temperature) = request.temperature {
         body.insert("temperature".into(), json!(temperature));
     }
-    if let Some(schema) = request.schema.as_ref().filter(|_| endpoint.structured) {
-        let format = json!({"type": "json_schema", "schema": schema::anthropic(schema)});
+    let schema = request.schema.as_ref().filter(|_| endpoint.structured);
+    if let Some(schema) = schema.and_then(schema::anthropic) {
+        let format = json!({"type": "json_schema", "schema": schema});
         body.insert("output_config".into(), json!({"format": format}));
     }
     Value::Object(body)
@@ -151,10 +145,7 @@ impl Parts {
 
     /// Reads a block or a part of one.
     fn say(&mut self, part: Option<&Value>, sink: Sink<'_>) {
-        let text = |field: &str| {
-            part.and_then(|part| part.get(field)?.as_str())
-                .filter(|text| !text.is_empty())
-        };
+        let text = |field: &str| part.and_then(|part| part.get(field)?.as_str()).filter(|text| !text.is_empty());
         if let Some(thinking) = text("thinking") {
             sink(Signal::Reasoning(thinking.to_owned()));
         }
@@ -204,12 +195,7 @@ impl Assembler for Parts {
     }
 
     fn reply(self) -> ChatReply {
-        let Counts {
-            input,
-            cache_read,
-            cache_write,
-            output,
-        } = self.counts;
+        let Counts { input, cache_read, cache_write, output } = self.counts;
         ChatReply {
             text: self.text,
             stop: self.stop.unwrap_or(StopReason::Unknown),

@@ -11,7 +11,8 @@ use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use super::http::{seconds, shown};
+use super::client::shown;
+use super::http::seconds;
 use super::{Endpoint, Limits};
 use crate::model::failure::{Class, Failure};
 
@@ -38,10 +39,7 @@ pub(super) fn timed_out(endpoint: &Endpoint, what: &str) -> Failure {
 
 /// The connection ended in the middle of a reply.
 pub(super) fn cut(endpoint: &Endpoint, received: usize) -> Failure {
-    unavailable(
-        endpoint,
-        &format!("broke off after {received} bytes, before the reply was complete"),
-    )
+    unavailable(endpoint, &format!("broke off after {received} bytes, before the reply was complete"))
 }
 
 /// The request could not be sent, or nothing came back.
@@ -53,20 +51,11 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
             .with_hint("check the network and the base URL");
     }
     if !error.is_connect() {
-        return unavailable(
-            endpoint,
-            &format!("closed the connection without an answer: {}", causes(error)),
-        );
+        return unavailable(endpoint, &format!("closed the connection without an answer: {}", causes(error)));
     }
-    let refused = chain(error).any(|e| {
-        e.downcast_ref::<io::Error>()
-            .is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
-    });
-    let why = if refused {
-        "connection refused".to_owned()
-    } else {
-        causes(error)
-    };
+    let refused = chain(error)
+        .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
+    let why = if refused { "connection refused".to_owned() } else { causes(error) };
     let hint = match (endpoint.name.as_str(), refused) {
         ("ollama", true) => "start it with `ollama serve`".to_owned(),
         (name, true) => format!("start {name}, or correct its base URL"),
@@ -90,28 +79,18 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
     let endpoint = context.endpoint;
     let code = status.as_u16();
     let failure = if status.is_redirection() {
-        let target = headers
-            .get(LOCATION)
-            .and_then(|v| v.to_str().ok())
-            .map_or_else(String::new, shown);
-        Failure::new(
-            Class::BadRequest,
-            format!("{} redirects to {target} ({code})", endpoint.name),
-        )
-        .with_hint("redirects are not followed: set the base URL to the address it redirects to")
+        let target = headers.get(LOCATION).and_then(|v| v.to_str().ok()).map_or_else(String::new, shown);
+        Failure::new(Class::BadRequest, format!("{} redirects to {target} ({code})", endpoint.name))
+            .with_hint("redirects are not followed: set the base URL to the address it redirects to")
     } else {
         let parsed: Option<Value> = serde_json::from_slice(body).ok();
-        let said = parsed.as_ref().and_then(said).unwrap_or_else(|| Said {
-            message: excerpt(body, endpoint, MESSAGE),
-            ..Said::default()
-        });
+        let said = parsed
+            .as_ref()
+            .and_then(said)
+            .unwrap_or_else(|| Said { message: excerpt(body, endpoint, MESSAGE), ..Said::default() });
         describe(Some(code), &said, context)
     };
-    Failure {
-        status: Some(code),
-        retry_after_ms: retry_after(headers),
-        ..failure
-    }
+    Failure { status: Some(code), retry_after_ms: retry_after(headers), ..failure }
 }
 
 /// The failure that a JSON value reports, if it reports one: an error in a stream, or
@@ -123,10 +102,7 @@ pub(super) fn reported(value: &Value, context: &Context<'_>) -> Option<Failure> 
     }
     let said = said(value)?;
     let code = said.code;
-    Some(Failure {
-        status: code,
-        ..describe(code, &said, context)
-    })
+    Some(Failure { status: code, ..describe(code, &said, context) })
 }
 
 /// What an error body says.
@@ -148,11 +124,7 @@ fn said(value: &Value) -> Option<Said> {
     };
     if let Some(text) = error.as_str() {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
-        return Some(Said {
-            message: text.to_owned(),
-            kind: kind.to_owned(),
-            code: None,
-        });
+        return Some(Said { message: text.to_owned(), kind: kind.to_owned(), code: None });
     }
     let message = match error.get("message").or_else(|| error.get("detail")) {
         Some(Value::String(text)) => text.clone(),
@@ -160,19 +132,9 @@ fn said(value: &Value) -> Option<Said> {
         _ if error.is_object() && !std::ptr::eq(error, value) => error.to_string(),
         _ => return None,
     };
-    let names: Vec<&str> = ["type", "code", "status"]
-        .iter()
-        .filter_map(|key| error.get(*key)?.as_str())
-        .collect();
-    let code = error
-        .get("code")
-        .and_then(Value::as_u64)
-        .and_then(|c| u16::try_from(c).ok());
-    Some(Said {
-        message,
-        kind: names.join(" "),
-        code: code.filter(|c| (400..600).contains(c)),
-    })
+    let names: Vec<&str> = ["type", "code", "status"].iter().filter_map(|key| error.get(*key)?.as_str()).collect();
+    let code = error.get("code").and_then(Value::as_u64).and_then(|c| u16::try_from(c).ok());
+    Some(Said { message, kind: names.join(" "), code: code.filter(|c| (400..600).contains(c)) })
 }
 
 /// The class, by what the provider calls the error and else by the status.
@@ -221,11 +183,7 @@ fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
     let name = &endpoint.name;
     // Gemini answers 400 to a wrong key, and tells it only in the details or the message.
     let wrong_key = code == Some(400) && said.message.contains("API key not valid");
-    let class = if wrong_key {
-        Class::Auth
-    } else {
-        classify(code, &said.kind)
-    };
+    let class = if wrong_key { Class::Auth } else { classify(code, &said.kind) };
     let unknown = code == Some(404);
     let what = match class {
         Class::Auth => format!("{name} refuses the key"),
@@ -243,11 +201,7 @@ fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
     let code = code.map_or_else(String::new, |code| format!(" ({code})"));
     // Scrubbed before it is shortened: half a key is a key still.
     let message = short(&scrubbed(&said.message, endpoint), MESSAGE);
-    let message = if message.is_empty() {
-        String::new()
-    } else {
-        format!(": {message}")
-    };
+    let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     let failure = Failure::new(class, format!("{what}{code}{message}"));
     let hint = match (class, &endpoint.key_variable) {
         (Class::Auth, Some(variable)) if endpoint.api_key.is_some() => Some(format!("check the key in {variable}")),
@@ -256,10 +210,9 @@ fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
         (Class::BadRequest, _) if unknown && name == "ollama" && !model.is_empty() => {
             Some(format!("fetch it with `ollama pull {model}`"))
         }
-        (Class::BadRequest, _) if unknown => Some(format!(
-            "check the model's name and the base URL {}",
-            shown(&endpoint.base_url)
-        )),
+        (Class::BadRequest, _) if unknown => {
+            Some(format!("check the model's name and the base URL {}", shown(&endpoint.base_url)))
+        }
         (Class::BadRequest, _) if said.kind.contains("insufficient_quota") => {
             Some(format!("the account at {name} has no credit left"))
         }
@@ -272,20 +225,12 @@ fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
 fn retry_after(headers: &HeaderMap) -> Option<u64> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
     let milliseconds = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok());
-    let seconds = || {
-        text(RETRY_AFTER.as_str())
-            .and_then(|t| t.parse::<f64>().ok())
-            .map(|s| s * 1000.0)
-    };
+    let seconds = || text(RETRY_AFTER.as_str()).and_then(|t| t.parse::<f64>().ok()).map(|s| s * 1000.0);
     if let Some(wait) = milliseconds.or_else(seconds) {
         if !wait.is_finite() || wait < 0.0 {
             return None;
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked above, and capped"
-        )]
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above, and capped")]
         return Some((wait.ceil() as u64).min(LONGEST_WAIT));
     }
     let date = jiff::fmt::rfc2822::parse(text(RETRY_AFTER.as_str())?).ok()?;

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::http::{self, Assembler, Call, Sink};
-use super::{Endpoint, Limits, Provider, Signal, schema};
+use super::{Endpoint, Limits, Provider, Signal, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::Usage;
@@ -34,7 +34,7 @@ impl Provider for Gemini {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = self.endpoint.base_url.trim_end_matches('/');
         let base = base.strip_suffix("/v1beta").unwrap_or(base);
-        let model = http::path_segment(request.model.model.trim_start_matches("models/"));
+        let model = client::path_segment(request.model.model.trim_start_matches("models/"));
         let body = body(&self.endpoint, request);
         let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
         let call = Call {
@@ -46,15 +46,7 @@ impl Provider for Gemini {
             body,
             limits,
         };
-        http::exchange(
-            call,
-            Parts {
-                constrained,
-                ..Parts::default()
-            },
-            sink,
-        )
-        .boxed()
+        http::exchange(call, Parts { constrained, ..Parts::default() }, sink).boxed()
     }
 }
 
@@ -109,10 +101,7 @@ impl Parts {
         if let Some(usage) = chunk.get("usageMetadata") {
             self.usage = read_usage(usage);
         }
-        if chunk
-            .pointer("/promptFeedback/blockReason")
-            .is_some_and(Value::is_string)
-        {
+        if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
             self.stop = Some(StopReason::Refusal);
         }
         let Some(candidate) = chunk.pointer("/candidates/0") else {
@@ -152,9 +141,7 @@ impl Assembler for Parts {
 
     fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
         let known = |chunk: &Value| {
-            ["candidates", "promptFeedback", "usageMetadata"]
-                .iter()
-                .any(|key| chunk.get(*key).is_some())
+            ["candidates", "promptFeedback", "usageMetadata"].iter().any(|key| chunk.get(*key).is_some())
         };
         // Without `alt=sse` the API answers with a list of chunks.
         let chunks = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);

@@ -1,29 +1,22 @@
 //! The one path over which requests leave and replies come in.
 //!
-//! Owns clients, time-outs, size caps and the decoding of server-sent events. Promises
+//! Owns time-outs, size caps and the reading of replies. Promises
 //! that nothing is ever sent twice, and that no failure holds a key.
 
-use std::fmt::Write as _;
-use std::pin::pin;
-use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use eventsource_stream::{EventStreamError, Eventsource as _};
-use futures_util::{StreamExt as _, stream};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, Url};
-use secrecy::ExposeSecret as _;
+use reqwest::Response;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::client::{address, client, header_map, shown};
 use super::errors::{self, Context};
+use super::sse::Decoder;
 use super::{Endpoint, Limits, Signal};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
-
-/// The longest line of an event stream; no provider comes near it.
-const MAX_LINE: usize = 1024 * 1024;
 
 /// The most that is read of the body of a refused request.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -63,34 +56,21 @@ pub(super) struct Call<'a> {
 pub(super) async fn exchange<A: Assembler>(call: Call<'_>, assembler: A, sink: Sink<'_>) -> Result<ChatReply, Failure> {
     let endpoint = call.endpoint;
     let total = call.limits.total;
-    let result = timeout(total, converse(call, assembler, sink))
-        .await
-        .unwrap_or_else(|_| {
-            let limit = seconds(total);
-            Err(errors::timed_out(endpoint, &format!("did not finish within {limit}")))
-        });
+    let result = timeout(total, converse(call, assembler, sink)).await.unwrap_or_else(|_| {
+        let limit = seconds(total);
+        Err(errors::timed_out(endpoint, &format!("did not finish within {limit}")))
+    });
     result.map_err(|failure| errors::scrub(failure, endpoint))
 }
 
 async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>) -> Result<ChatReply, Failure> {
-    let Call {
-        endpoint,
-        model,
-        url,
-        key_header,
-        headers,
-        body,
-        limits,
-    } = call;
+    let Call { endpoint, model, url, key_header, headers, body, limits } = call;
     let context = Context { endpoint, model };
     let target = address(&url, &endpoint.name)?;
     let client = client(&target, limits.connect)?;
     let payload = serde_json::to_vec(&body)
         .map_err(|e| Failure::new(Class::BadRequest, format!("can't encode the request: {e}")))?;
-    let request = client
-        .post(target)
-        .headers(header_map(headers, endpoint, key_header)?)
-        .body(payload);
+    let request = client.post(target).headers(header_map(headers, endpoint, key_header)?).body(payload);
 
     let first_byte = Instant::now() + limits.first_byte;
     let response = timeout_at(first_byte, request.send())
@@ -105,13 +85,7 @@ async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>
         return Err(refused(response, &context, limits.idle).await);
     }
     let kind = content_type(response.headers());
-    let mut body = Body {
-        response,
-        endpoint,
-        limits,
-        first_byte,
-        received: 0,
-    };
+    let mut body = Body { response, endpoint, limits, first_byte, received: 0 };
     let first = body.chunk().await?.unwrap_or_default();
     let shape = shape(&kind, &first);
     if shape == Shape::Events {
@@ -131,27 +105,14 @@ async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>
             return Ok(assembler.reply());
         }
         let what = errors::excerpt(&bytes, endpoint, 200);
-        return Err(errors::unavailable(
-            endpoint,
-            &format!("answered with JSON that is no reply: {what}"),
-        ));
+        return Err(errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}")));
     }
     let what = errors::excerpt(&first, endpoint, 200);
     let mut failure = if shape == Shape::Page {
-        Failure::new(
-            Class::BadRequest,
-            format!("{} answered with a web page: {what}", endpoint.name),
-        )
-        .with_hint(format!(
-            "check that {} is the base URL of an API",
-            shown(&endpoint.base_url)
-        ))
+        Failure::new(Class::BadRequest, format!("{} answered with a web page: {what}", endpoint.name))
+            .with_hint(format!("check that {} is the base URL of an API", shown(&endpoint.base_url)))
     } else {
-        let kind = if kind.is_empty() {
-            "something without a content type"
-        } else {
-            &kind
-        };
+        let kind = if kind.is_empty() { "something without a content type" } else { &kind };
         errors::unavailable(endpoint, &format!("answered with {kind}: {what}"))
     };
     failure.status = Some(status.as_u16());
@@ -167,78 +128,53 @@ async fn events<A: Assembler>(
     sink: Sink<'_>,
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
-    let mut told_the_end = false;
-    {
-        let source = (Some(first), &mut *body, Lines::default(), false);
-        let chunks = stream::try_unfold(source, async |(first, body, mut lines, ended)| {
-            if ended {
-                return Ok::<_, Failure>(None);
-            }
-            let chunk = match first {
-                Some(first) => Some(first),
-                None => body.chunk().await?,
-            };
-            // A last event without its blank line still counts.
-            let ended = chunk.is_none();
-            let chunk = chunk.unwrap_or(Bytes::from_static(b"\n\n"));
-            lines.check(&chunk, endpoint)?;
-            Ok(Some((chunk, (None, body, lines, ended))))
-        });
-        let mut events = pin!(chunks.eventsource());
-        while let Some(event) = events.next().await {
-            let event = match event {
-                Ok(event) => event,
-                // What was said is said, even if the line goes dead after the last word.
-                Err(EventStreamError::Transport(_)) if assembler.complete() => break,
-                Err(EventStreamError::Transport(failure)) => return Err(failure),
-                Err(_) => {
-                    return Err(errors::unavailable(endpoint, "sent an event stream that is not UTF-8"));
-                }
-            };
-            let data = event.data.trim();
-            if data == "[DONE]" {
-                told_the_end = true;
-                break;
-            }
-            if data.is_empty() {
-                continue;
-            }
-            let value: Value = serde_json::from_str(data).map_err(|_| {
-                let what = errors::excerpt(data.as_bytes(), endpoint, 200);
-                errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}"))
-            })?;
-            if let Some(failure) = errors::reported(&value, context) {
-                return Err(failure);
-            }
-            if assembler.event(&value, sink) {
-                told_the_end = true;
-                break;
+    let mut decoder = Decoder::default();
+    let mut chunk = Some(first);
+    loop {
+        let ended = chunk.is_none();
+        let complete = match chunk {
+            Some(bytes) => decoder.push(&bytes),
+            None => decoder.finish().into_iter().collect(),
+        };
+        for data in complete {
+            match told(&data, context, assembler, sink) {
+                Ok(false) => {}
+                Ok(true) => return Ok(()),
+                // Half an event at the end is a broken connection, not a broken server.
+                Err(_) if ended && serde_json::from_slice::<Value>(&data).is_err() => {}
+                Err(failure) => return Err(failure),
             }
         }
+        if ended {
+            break;
+        }
+        chunk = match body.chunk().await {
+            Ok(chunk) => chunk,
+            // What was said is said, even if the line goes dead after the last word.
+            Err(failure) if failure.class != Class::OutputTooLarge && assembler.complete() => break,
+            Err(failure) => return Err(failure),
+        };
     }
-    if told_the_end || assembler.complete() {
-        return Ok(());
-    }
-    Err(errors::cut(endpoint, body.received))
+    if assembler.complete() { Ok(()) } else { Err(errors::cut(endpoint, body.received)) }
 }
 
-/// The longest line so far: the decoder rereads a line with every chunk.
-#[derive(Default)]
-struct Lines {
-    open: usize,
-}
-
-impl Lines {
-    fn check(&mut self, chunk: &[u8], endpoint: &Endpoint) -> Result<(), Failure> {
-        match chunk.iter().rposition(|b| matches!(b, b'\n' | b'\r')) {
-            Some(at) => self.open = chunk.len() - at - 1,
-            None => self.open += chunk.len(),
-        }
-        if self.open > MAX_LINE {
-            let message = format!("{} sent a line of more than {MAX_LINE} bytes", endpoint.name);
-            return Err(Failure::new(Class::OutputTooLarge, message));
-        }
-        Ok(())
+/// Reads the data of one event; true when it is the last.
+fn told<A: Assembler>(data: &[u8], context: &Context<'_>, assembler: &mut A, sink: Sink<'_>) -> Result<bool, Failure> {
+    let data = data.trim_ascii();
+    if data.is_empty() {
+        return Ok(false);
+    }
+    if data == b"[DONE]" {
+        return Ok(true);
+    }
+    let endpoint = context.endpoint;
+    let value: Value = serde_json::from_slice(data).map_err(|_| {
+        let what = errors::excerpt(data, endpoint, 200);
+        errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}"))
+    })?;
+    match errors::reported(&value, context) {
+        Some(failure) => Err(failure),
+        None => Ok(assembler.event(&value, sink)),
     }
 }
 
@@ -264,10 +200,7 @@ impl Body<'_> {
             Ok(Ok(None)) => return Ok(None),
             Ok(Err(_)) => return Err(errors::cut(self.endpoint, self.received)),
             Err(_) if self.received == 0 => {
-                return Err(errors::timed_out(
-                    self.endpoint,
-                    &format!("sent nothing within {}", seconds(limit)),
-                ));
+                return Err(errors::timed_out(self.endpoint, &format!("sent nothing within {}", seconds(limit))));
             }
             Err(_) => {
                 let received = self.received;
@@ -279,10 +212,7 @@ impl Body<'_> {
         };
         self.received = self.received.saturating_add(chunk.len());
         if self.received > self.limits.max_bytes {
-            let message = format!(
-                "{} sent more than the allowed {} bytes",
-                self.endpoint.name, self.limits.max_bytes
-            );
+            let message = format!("{} sent more than the allowed {} bytes", self.endpoint.name, self.limits.max_bytes);
             return Err(Failure::new(Class::OutputTooLarge, message));
         }
         Ok(Some(chunk))
@@ -332,10 +262,7 @@ fn shape(kind: &str, first: &[u8]) -> Shape {
 
 /// The media type without its parameters, lower case.
 fn content_type(headers: &HeaderMap) -> String {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
@@ -369,13 +296,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
             let context = Context { endpoint, model: "" };
             return Err(refused(response, &context, limits.idle).await);
         }
-        let mut body = Body {
-            response,
-            endpoint,
-            limits,
-            first_byte: deadline,
-            received: 0,
-        };
+        let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0 };
         let bytes = body.rest(Bytes::new()).await?;
         serde_json::from_slice(&bytes).map_err(|_| {
             let what = errors::excerpt(&bytes, endpoint, 200);
@@ -383,38 +304,9 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
         })
     };
     let result = timeout(limits.total, read).await.unwrap_or_else(|_| {
-        Err(errors::timed_out(
-            endpoint,
-            &format!("did not finish within {}", seconds(limits.total)),
-        ))
+        Err(errors::timed_out(endpoint, &format!("did not finish within {}", seconds(limits.total))))
     });
     result.map_err(|failure| errors::scrub(failure, endpoint))
-}
-
-fn address(url: &str, name: &str) -> Result<Url, Failure> {
-    let wrong = |why: String| {
-        Failure::new(Class::BadRequest, format!("{} is not an address: {why}", shown(url))).with_hint(format!(
-            "check the base URL of {name}; it begins with http:// or https://"
-        ))
-    };
-    let url = Url::parse(url).map_err(|e| wrong(e.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("no http or https address".to_owned()));
-    }
-    Ok(url)
-}
-
-/// An address without what may be secret in it: user, password, query and fragment.
-pub(super) fn shown(url: &str) -> String {
-    let plain = url.split(['?', '#']).next().unwrap_or_default();
-    match plain.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => plain.rsplit_once('@').map_or(plain, |(_, rest)| rest).to_owned(),
-    }
 }
 
 /// A duration for a sentence.
@@ -426,160 +318,9 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
-fn header_map(
-    call_headers: &[(&'static str, &'static str)],
-    endpoint: &Endpoint,
-    key: (&'static str, &'static str),
-) -> Result<HeaderMap, Failure> {
-    let mut map = HeaderMap::new();
-    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    map.insert(
-        reqwest::header::ACCEPT,
-        HeaderValue::from_static("text/event-stream, application/json"),
-    );
-    for (name, value) in call_headers {
-        map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    if let Some(secret) = &endpoint.api_key {
-        let (name, prefix) = key;
-        let mut value = HeaderValue::try_from(format!("{prefix}{}", secret.expose_secret().trim())).map_err(|_| {
-            let failure = Failure::new(
-                Class::Auth,
-                format!("the key of {} has characters that no key has", endpoint.name),
-            );
-            match &endpoint.key_variable {
-                Some(variable) => failure.with_hint(format!("set {variable} again, without line breaks")),
-                None => failure,
-            }
-        })?;
-        value.set_sensitive(true);
-        map.insert(HeaderName::from_static(name), value);
-    }
-    for (name, value) in &endpoint.headers {
-        let wrong = || {
-            Failure::new(
-                Class::BadRequest,
-                format!("the header `{name}` of {} is not a valid one", endpoint.name),
-            )
-        };
-        let name = HeaderName::try_from(name.as_str()).map_err(|_| wrong())?;
-        let mut value = HeaderValue::try_from(value.as_str()).map_err(|_| wrong())?;
-        value.set_sensitive(true);
-        map.insert(name, value);
-    }
-    Ok(map)
-}
-
-/// What clients differ in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Sort {
-    loopback: bool,
-    tls: bool,
-    connect: Duration,
-}
-
-/// The client for an address; clients are shared, for their open connections.
-fn client(url: &Url, connect: Duration) -> Result<Client, Failure> {
-    static CLIENTS: Mutex<Vec<(Sort, Client)>> = Mutex::new(Vec::new());
-    let sort = Sort {
-        loopback: is_loopback(url),
-        tls: url.scheme() == "https",
-        connect,
-    };
-    let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, client)) = clients.iter().find(|(known, _)| *known == sort) {
-        return Ok(client.clone());
-    }
-    let client = build(sort)?;
-    clients.push((sort, client.clone()));
-    Ok(client)
-}
-
-fn build(sort: Sort) -> Result<Client, Failure> {
-    static RING: Once = Once::new();
-    // Costs nothing: no certificate is read here. An earlier choice of the process stands.
-    RING.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    let mut builder = Client::builder()
-        .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(sort.connect)
-        .pool_idle_timeout(Duration::from_secs(30))
-        .tcp_nodelay(true);
-    if sort.loopback {
-        builder = builder.no_proxy();
-    }
-    if !sort.tls {
-        // No certificates: the system's are many files, and plain HTTP needs none.
-        builder = builder.tls_certs_only([]);
-    }
-    builder.build().map_err(|e| {
-        Failure::new(
-            Class::ProviderUnavailable,
-            format!("can't set up HTTP: {}", errors::causes(&e)),
-        )
-    })
-}
-
-/// A text as one segment of a path; a slash stays one.
-pub(super) fn path_segment(text: &str) -> String {
-    let mut segment = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/@".contains(&byte) {
-            segment.push(char::from(byte));
-        } else {
-            let _ = write!(segment, "%{byte:02X}");
-        }
-    }
-    segment
-}
-
-/// The host of an address.
-pub(super) fn host(url: &str) -> Option<String> {
-    Url::parse(url).ok()?.host_str().map(str::to_owned)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url
-        .host_str()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let host = host.trim_end_matches('.');
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_shown_without_secrets() {
-        assert_eq!(shown("https://u:p@host:1/v1?key=k#f"), "https://host:1/v1");
-        assert_eq!(shown("http://host"), "http://host");
-        assert_eq!(shown("u:p@host"), "host");
-        assert_eq!(shown("https://host/a@b"), "https://host/a@b");
-    }
-
-    #[test]
-    fn loopback_is_known_in_every_spelling() {
-        for url in [
-            "http://127.0.0.1:1",
-            "http://localhost",
-            "http://[::1]:9",
-            "http://127.9.9.9",
-            "http://a.localhost",
-        ] {
-            assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
-        }
-        for url in ["http://10.0.0.1", "http://localhost.example", "http://[::2]"] {
-            assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
-        }
-    }
 
     #[test]
     fn an_untyped_answer_is_told_by_its_first_bytes() {

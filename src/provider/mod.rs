@@ -4,6 +4,8 @@
 //! engine does, from the class of the [`Failure`].
 
 mod anthropic;
+mod builtin;
+mod client;
 mod discover;
 mod errors;
 mod gemini;
@@ -11,6 +13,7 @@ mod http;
 mod openai;
 mod price;
 mod schema;
+mod sse;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +25,7 @@ use secrecy::SecretString;
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 
+pub use builtin::{BUILTIN, Builtin};
 pub use discover::served_models;
 pub use price::cost;
 
@@ -159,7 +163,7 @@ impl fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("name", &self.name)
             .field("dialect", &self.dialect)
-            .field("base_url", &http::shown(&self.base_url))
+            .field("base_url", &client::shown(&self.base_url))
             .field("api_key", &self.api_key.is_some())
             .field("key_variable", &self.key_variable)
             .field("headers", &headers)
@@ -177,143 +181,10 @@ pub fn connect(endpoint: Endpoint) -> Box<dyn Provider> {
     }
 }
 
-/// A provider that is known without configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Builtin {
-    /// The name before the slash of a model.
-    pub name: &'static str,
-    /// The wire format.
-    pub dialect: Dialect,
-    /// The address, unless the person says another.
-    pub base_url: &'static str,
-    /// The environment variable of the key; none where no key is needed.
-    pub key_variable: Option<&'static str>,
-    /// The environment variable that moves the address.
-    pub url_variable: Option<&'static str>,
-}
-
-impl Builtin {
-    /// The base URL from the value of `url_variable`, which may be a bare `host:port`
-    /// as Ollama's own tools accept it.
-    pub fn base_url_from(&self, value: &str) -> String {
-        let value = value.trim().trim_end_matches('/');
-        if value.is_empty() {
-            return self.base_url.to_owned();
-        }
-        if self.name != "ollama" {
-            return value.to_owned();
-        }
-        let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
-        // A server told to listen everywhere is reached on the loopback.
-        let rest = if let Some(port) = rest.strip_prefix("0.0.0.0") {
-            format!("127.0.0.1{port}")
-        } else if rest.starts_with(':') {
-            format!("127.0.0.1{rest}")
-        } else {
-            rest.to_owned()
-        };
-        let (host, path) = match rest.split_once('/') {
-            Some((host, path)) => (host.to_owned(), format!("/{path}")),
-            None => (rest, "/v1".to_owned()),
-        };
-        let has_port = host
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let port = if has_port || value.contains("://") && scheme == "https" {
-            ""
-        } else {
-            ":11434"
-        };
-        format!("{scheme}://{host}{port}{path}")
-    }
-}
-
-const fn builtin(
-    name: &'static str,
-    dialect: Dialect,
-    base_url: &'static str,
-    key_variable: Option<&'static str>,
-    url_variable: Option<&'static str>,
-) -> Builtin {
-    Builtin {
-        name,
-        dialect,
-        base_url,
-        key_variable,
-        url_variable,
-    }
-}
-
-/// The providers that need no configuration.
-pub const BUILTIN: &[Builtin] = &[
-    builtin(
-        "anthropic",
-        Dialect::Anthropic,
-        "https://api.anthropic.com",
-        Some("ANTHROPIC_API_KEY"),
-        Some("ANTHROPIC_BASE_URL"),
-    ),
-    builtin(
-        "openai",
-        Dialect::OpenAi,
-        "https://api.openai.com/v1",
-        Some("OPENAI_API_KEY"),
-        Some("OPENAI_BASE_URL"),
-    ),
-    builtin(
-        "gemini",
-        Dialect::Gemini,
-        "https://generativelanguage.googleapis.com",
-        Some("GEMINI_API_KEY"),
-        None,
-    ),
-    builtin(
-        "openrouter",
-        Dialect::OpenAi,
-        "https://openrouter.ai/api/v1",
-        Some("OPENROUTER_API_KEY"),
-        None,
-    ),
-    builtin(
-        "ollama",
-        Dialect::OpenAi,
-        "http://127.0.0.1:11434/v1",
-        None,
-        Some("OLLAMA_HOST"),
-    ),
-    builtin("lmstudio", Dialect::OpenAi, "http://127.0.0.1:1234/v1", None, None),
-    builtin("llamacpp", Dialect::OpenAi, "http://127.0.0.1:8080/v1", None, None),
-    builtin("vllm", Dialect::OpenAi, "http://127.0.0.1:8000/v1", None, None),
-    builtin(
-        "litellm",
-        Dialect::OpenAi,
-        "http://127.0.0.1:4000/v1",
-        Some("LITELLM_API_KEY"),
-        None,
-    ),
-];
-
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ollama_host_takes_every_form_that_ollama_takes() {
-        let ollama = BUILTIN.iter().find(|b| b.name == "ollama").unwrap();
-        for (value, url) in [
-            ("", "http://127.0.0.1:11434/v1"),
-            ("box", "http://box:11434/v1"),
-            ("box:99", "http://box:99/v1"),
-            ("0.0.0.0", "http://127.0.0.1:11434/v1"),
-            ("0.0.0.0:5000", "http://127.0.0.1:5000/v1"),
-            (":5000", "http://127.0.0.1:5000/v1"),
-            ("http://box:99/", "http://box:99/v1"),
-            ("https://box.example", "https://box.example/v1"),
-            ("https://box.example/api/v1", "https://box.example/api/v1"),
-        ] {
-            assert_eq!(ollama.base_url_from(value), url, "{value}");
-        }
-    }
 
     #[test]
     fn dialects_parse_from_their_names() {

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::http::{self, Assembler, Call, Sink};
-use super::{Endpoint, Limits, Provider, Signal, schema};
+use super::{Endpoint, Limits, Provider, Signal, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::Usage;
@@ -34,10 +34,7 @@ impl Provider for OpenAi {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = self.endpoint.base_url.trim_end_matches('/');
         let body = body(&self.endpoint, request);
-        let parts = Parts {
-            constrained: body.get("response_format").is_some(),
-            ..Parts::default()
-        };
+        let parts = Parts { constrained: body.get("response_format").is_some(), ..Parts::default() };
         let call = Call {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -77,34 +74,34 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
             body.insert("temperature".into(), json!(temperature));
         }
     }
-    if let Some(schema) = request.schema.as_ref().filter(|_| endpoint.structured) {
+    // `OpenAI` itself refuses every schema whose root is no object; others take them.
+    let fits = |schema: &&Value| {
+        endpoint.structured && (!is_openai(endpoint) || schema.get("type").and_then(Value::as_str) == Some("object"))
+    };
+    if let Some(schema) = request.schema.as_ref().filter(fits) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai(schema);
         let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});
-        body.insert(
-            "response_format".into(),
-            json!({"type": "json_schema", "json_schema": format}),
-        );
+        body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": format}));
     }
     Value::Object(body)
 }
 
+/// Whether the endpoint is `OpenAI`'s own.
+fn is_openai(endpoint: &Endpoint) -> bool {
+    let host = client::host(&endpoint.base_url);
+    host.is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"))
+}
+
 /// Whether the model is one of `OpenAI`'s own reasoning models.
 fn reasons(endpoint: &Endpoint, model: &str) -> bool {
-    let host = http::host(&endpoint.base_url);
-    let own = host
-        .as_deref()
-        .is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"));
     let number = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         text[..end].parse::<u32>().ok()
     };
     let o_series = model.strip_prefix('o').and_then(number).is_some();
-    let gpt = model
-        .strip_prefix("gpt-")
-        .and_then(number)
-        .is_some_and(|number| number >= 5);
-    own && (o_series || gpt)
+    let gpt = model.strip_prefix("gpt-").and_then(number).is_some_and(|number| number >= 5);
+    is_openai(endpoint) && (o_series || gpt)
 }
 
 /// A reply under construction.
@@ -130,10 +127,7 @@ impl Parts {
         if let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) {
             self.usage = read_usage(usage);
         }
-        let choices = value
-            .get("choices")
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+        let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
         for choice in choices.iter().filter(first) {
             if let Some(said) = choice.get(part) {
@@ -239,15 +233,7 @@ mod tests {
     #[test]
     fn only_the_reasoning_models_of_openai_itself_are_special() {
         let own = endpoint("https://api.openai.com/v1");
-        for model in [
-            "gpt-5",
-            "gpt-5-mini",
-            "gpt-5.1",
-            "gpt-6-sol",
-            "o1",
-            "o3-mini",
-            "o4-mini",
-        ] {
+        for model in ["gpt-5", "gpt-5-mini", "gpt-5.1", "gpt-6-sol", "o1", "o3-mini", "o4-mini"] {
             assert!(reasons(&own, model), "{model}");
         }
         for model in ["gpt-4o", "gpt-4.1", "omni", "chatgpt-4o-latest"] {

@@ -60,10 +60,7 @@ pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     let models = table().get(&model.provider)?;
     let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
     // The longest name wins: `gpt-5-mini` before `gpt-5`.
-    let (_, price) = models
-        .iter()
-        .filter(|(known, _)| names(known, name))
-        .max_by_key(|(known, _)| known.len())?;
+    let (_, price) = models.iter().filter(|(known, _)| names(known, name)).max_by_key(|(known, _)| known.len())?;
     Some(price.of(usage))
 }
 
@@ -107,6 +104,7 @@ impl Price {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 mod tests {
     use super::*;
 
@@ -114,13 +112,8 @@ mod tests {
         cost(&ModelRef::parse(model).unwrap(), &usage)
     }
 
-    const MILLION: Usage = Usage {
-        input: 1_000_000,
-        cache_read: 0,
-        cache_write: 0,
-        output: 1_000_000,
-        reasoning: 500_000,
-    };
+    const MILLION: Usage =
+        Usage { input: 1_000_000, cache_read: 0, cache_write: 0, output: 1_000_000, reasoning: 500_000 };
 
     #[test]
     fn the_table_is_readable_and_sane() {
@@ -128,21 +121,14 @@ mod tests {
         for (provider, models) in &table {
             assert!(models.len() > 10, "{provider}");
             for (model, price) in models {
-                assert!(
-                    price.input >= 0.0 && price.output >= price.input * 0.5,
-                    "{provider}/{model}"
-                );
+                assert!(price.input >= 0.0 && price.output >= price.input * 0.5, "{provider}/{model}");
             }
         }
     }
 
     #[test]
     fn cached_tokens_have_their_own_price() {
-        let usage = Usage {
-            cache_read: 400_000,
-            cache_write: 100_000,
-            ..MILLION
-        };
+        let usage = Usage { cache_read: 400_000, cache_write: 100_000, ..MILLION };
         // 0.5 M at 5, 0.4 M at 0.5, 0.1 M at 6.25, 1 M out at 25; reasoning is part of the output.
         let cost = dollars("anthropic/claude-opus-4-5", usage).unwrap();
         assert!((cost - (2.5 + 0.2 + 0.625 + 25.0)).abs() < 1e-9, "{cost}");
@@ -150,14 +136,8 @@ mod tests {
 
     #[test]
     fn long_prompts_have_the_price_of_long_prompts() {
-        let short = Usage {
-            input: 100_000,
-            ..Usage::default()
-        };
-        let long = Usage {
-            input: 300_000,
-            ..Usage::default()
-        };
+        let short = Usage { input: 100_000, ..Usage::default() };
+        let long = Usage { input: 300_000, ..Usage::default() };
         let price = |usage| dollars("gemini/gemini-2.5-pro", usage).unwrap();
         assert!((price(short) - 0.125).abs() < 1e-9);
         assert!((price(long) - 0.75).abs() < 1e-9);
@@ -165,43 +145,22 @@ mod tests {
 
     #[test]
     fn versions_have_the_price_of_their_model_and_others_none() {
-        for version in [
-            "claude-opus-4-5-20251101",
-            "claude-opus-4-5@20251101",
-            "claude-opus-4-5-latest",
-        ] {
+        for version in ["claude-opus-4-5-20251101", "claude-opus-4-5@20251101", "claude-opus-4-5-latest"] {
             assert_eq!(
                 dollars(&format!("anthropic/{version}"), MILLION),
                 dollars("anthropic/claude-opus-4-5", MILLION)
             );
         }
-        assert_ne!(
-            dollars("openai/gpt-4o-mini", MILLION),
-            dollars("openai/gpt-4o", MILLION)
-        );
-        assert_eq!(
-            dollars("openai/gpt-4o-2099-01-01", MILLION),
-            dollars("openai/gpt-4o", MILLION)
-        );
-        for unknown in [
-            "anthropic/claude-opus-5-99",
-            "openai/gpt-99",
-            "lab/qwen",
-            "openai/gpt-4o-nonsense",
-        ] {
+        assert_ne!(dollars("openai/gpt-4o-mini", MILLION), dollars("openai/gpt-4o", MILLION));
+        assert_eq!(dollars("openai/gpt-4o-2099-01-01", MILLION), dollars("openai/gpt-4o", MILLION));
+        for unknown in ["anthropic/claude-opus-5-99", "openai/gpt-99", "lab/qwen", "openai/gpt-4o-nonsense"] {
             assert_eq!(dollars(unknown, MILLION), None, "{unknown}");
         }
     }
 
     #[test]
     fn ones_own_machine_costs_nothing() {
-        for model in [
-            "local/smollm2-135m",
-            "ollama/qwen3:8b",
-            "lmstudio/x",
-            "llamacpp/x",
-            "vllm/org/x",
-        ] {
+        for model in ["local/smollm2-135m", "ollama/qwen3:8b", "lmstudio/x", "llamacpp/x", "vllm/org/x"] {
             assert_eq!(dollars(model, MILLION), Some(0.0), "{model}");
         }
     }

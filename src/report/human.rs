@@ -34,11 +34,7 @@ pub fn count(number: u64) -> String {
 
 /// `1204 in, 312 out`, with cached tokens when there are some.
 pub fn usage(usage: &Usage) -> String {
-    let cached = if usage.cache_read > 0 {
-        format!(" ({} cached)", count(usage.cache_read))
-    } else {
-        String::new()
-    };
+    let cached = if usage.cache_read > 0 { format!(" ({} cached)", count(usage.cache_read)) } else { String::new() };
     format!("{} in{cached}, {} out", count(usage.input), count(usage.output))
 }
 

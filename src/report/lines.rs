@@ -22,12 +22,7 @@ struct Inner {
 impl Lines {
     /// Follows a run that has the given events already.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
-        Self {
-            inner: Mutex::new(Inner {
-                state: RunState::fold(run, events),
-                out,
-            }),
-        }
+        Self { inner: Mutex::new(Inner { state: RunState::fold(run, events), out }) }
     }
 }
 
@@ -51,20 +46,14 @@ impl Observer for Lines {
 }
 
 fn line(event: &Event, state: &RunState) -> Option<String> {
-    let words = |key| {
-        state
-            .steps
-            .iter()
-            .find(|step| &step.step == key)
-            .map(|step| format!("{key}: {}", step_words(step)))
-    };
+    let words =
+        |key| state.steps.iter().find(|step| &step.step == key).map(|step| format!("{key}: {}", step_words(step)));
     match &event.fact {
         Fact::RunStarted(fact) => Some(format!("run {}: {}", event.run, fact.pipeline)),
         Fact::RunResumed(_) => Some(format!("run {}: {}, resumed", event.run, state.pipeline)),
-        Fact::StepStarted(fact) => Some(format!(
-            "{}: attempt {} with {} ({})",
-            fact.step, fact.attempt, fact.model, fact.agent
-        )),
+        Fact::StepStarted(fact) => {
+            Some(format!("{}: attempt {} with {} ({})", fact.step, fact.attempt, fact.model, fact.agent))
+        }
         Fact::CallEnded(fact) => {
             let failure = fact.failure.as_ref()?;
             Some(format!("{}: {failure}", fact.call.step))

@@ -37,10 +37,7 @@ impl Live {
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
             style,
-            inner: Mutex::new(Inner {
-                state: RunState::fold(run, events),
-                going_on: HashMap::new(),
-            }),
+            inner: Mutex::new(Inner { state: RunState::fold(run, events), going_on: HashMap::new() }),
         }
     }
 
@@ -124,12 +121,8 @@ impl Observer for Live {
             }
             Signal::Backoff(step, _) => step,
         };
-        let Some(model) = inner
-            .state
-            .steps
-            .iter()
-            .find(|s| &s.step == step)
-            .map(|s| format!("{} · {}", s.agent, s.model))
+        let Some(model) =
+            inner.state.steps.iter().find(|s| &s.step == step).map(|s| format!("{} · {}", s.agent, s.model))
         else {
             return;
         };
@@ -145,10 +138,7 @@ impl Observer for Live {
             }
             Signal::Reasoning(_, bytes) => {
                 going.written += bytes;
-                format!(
-                    "{model} · thinking ~{} tokens",
-                    human::count((going.written / 4) as u64)
-                )
+                format!("{model} · thinking ~{} tokens", human::count((going.written / 4) as u64))
             }
             Signal::Backoff(_, millis) => {
                 format!("{model} · waiting {}", human::duration(Duration::from_millis(*millis)))

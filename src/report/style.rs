@@ -11,11 +11,7 @@ pub struct Style {
 
 impl Style {
     fn paint(self, code: &str, text: impl Display) -> String {
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_string()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
     /// Something went well.

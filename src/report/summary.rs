@@ -10,7 +10,9 @@ use super::human;
 use super::style::Style;
 
 /// The words for a run's end, for people; ends with a newline.
-pub fn summary(state: &RunState, style: Style, here: &Path) -> String {
+///
+/// `resume` is the command that goes on with the run.
+pub fn summary(state: &RunState, style: Style, here: &Path, resume: &str) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         // Writing to a string can't fail.
@@ -25,11 +27,7 @@ pub fn summary(state: &RunState, style: Style, here: &Path) -> String {
     }
     for step in &state.steps {
         if let Some(failure) = &step.failure {
-            line(format!(
-                "{} step {} failed: {failure}",
-                style.bad("error:"),
-                style.strong(&step.step)
-            ));
+            line(format!("{} step {} failed: {failure}", style.bad("error:"), style.strong(&step.step)));
             if let Some(hint) = &failure.hint {
                 line(format!("\n{} {hint}", style.strong("hint:")));
             }
@@ -41,7 +39,7 @@ pub fn summary(state: &RunState, style: Style, here: &Path) -> String {
             line(format!("\n{} {hint}", style.strong("hint:")));
         }
     }
-    if let Some(next) = next_step(state) {
+    if let Some(next) = next_step(state, resume) {
         line(format!("\n{} {next}", style.strong("next:")));
     }
     out
@@ -59,11 +57,7 @@ fn headline(state: &RunState, style: Style) -> String {
             style.warn(state.status.as_str())
         }
     };
-    let done = state
-        .steps
-        .iter()
-        .filter(|step| step.status == StepStatus::Completed)
-        .count();
+    let done = state.steps.iter().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
     let mut facts = vec![format!("{done} of {} steps", state.steps.len())];
     if !usage.is_zero() {
@@ -73,17 +67,16 @@ fn headline(state: &RunState, style: Style) -> String {
     format!("\nrun {} {word}{took} ({})", style.strong(state.run), facts.join("; "))
 }
 
-fn next_step(state: &RunState) -> Option<String> {
-    let resume = format!("orch pipeline resume {}", state.run);
+fn next_step(state: &RunState, resume: &str) -> Option<String> {
     match state.status {
         RunStatus::Completed => None,
-        RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => Some(format!(
-            "fix the cause, then `{resume}`; completed steps are not asked again"
-        )),
+        RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
+            Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
+        }
         RunStatus::Failed => None,
-        RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => Some(format!(
-            "`{resume}` goes on from here; nothing that was answered is asked again"
-        )),
+        RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => {
+            Some(format!("`{resume}` goes on from here; nothing that was answered is asked again"))
+        }
     }
 }
 
@@ -109,11 +102,7 @@ pub fn step_line(step: &StepState, style: Style) -> String {
 
 /// How a step ended, without its name.
 pub fn step_words(step: &StepState) -> String {
-    let mut facts = vec![if step.kept {
-        "kept".to_owned()
-    } else {
-        step.status.as_str().to_owned()
-    }];
+    let mut facts = vec![if step.kept { "kept".to_owned() } else { step.status.as_str().to_owned() }];
     if let (Some(start), Some(end)) = (step.started, step.ended)
         && !step.kept
         && step.attempts > 0
@@ -141,10 +130,7 @@ fn step_notes(step: &StepState) -> Vec<String> {
     if step.attempts > 1 && !step.kept {
         notes.push(format!("{} attempts, {} requests", step.attempts, step.calls));
     } else if step.calls > 1 && !step.kept {
-        notes.push(format!(
-            "{} requests: a reply was sent back with its errors",
-            step.calls
-        ));
+        notes.push(format!("{} requests: a reply was sent back with its errors", step.calls));
     }
     if let Some(read) = step.read.as_ref().filter(|read| !read.repairs.is_empty()) {
         notes.push(format!("the reply was repaired: {}", read.repairs.join(", ")));

@@ -8,12 +8,7 @@ use super::SchemaError;
 
 /// The schema of `root` with every file that it reaches inlined under `$defs`.
 pub(super) fn closure(files: &BTreeMap<String, Value>, root: &str) -> Result<Value, SchemaError> {
-    let mut work = Closure {
-        files,
-        root,
-        wanted: Vec::new(),
-        done: BTreeSet::new(),
-    };
+    let mut work = Closure { files, root, wanted: Vec::new(), done: BTreeSet::new() };
     let mut document = work.rewritten(root)?;
     let mut defs = Map::new();
     while let Some(file) = work.wanted.pop() {
@@ -43,11 +38,7 @@ impl Closure<'_> {
     fn rewritten(&mut self, file: &str) -> Result<Value, SchemaError> {
         let Some(document) = self.files.get(file) else {
             let message = format!("there is no schema `{file}`");
-            return Err(SchemaError {
-                file: file.to_owned(),
-                pointer: String::new(),
-                message,
-            });
+            return Err(SchemaError { file: file.to_owned(), pointer: String::new(), message });
         };
         let mut document = document.clone();
         self.rewrite(file, &mut document, &mut Vec::new(), 0)?;
@@ -75,12 +66,16 @@ impl Closure<'_> {
                 for (name, inner) in map {
                     path.push(name.clone());
                     // Inside data, `$ref` is just a word.
-                    let data = matches!(name.as_str(), "const" | "enum" | "default" | "examples");
+                    let names = path.len() > 1
+                        && matches!(
+                            path.get(path.len() - 2).map(String::as_str),
+                            Some("properties" | "$defs" | "patternProperties" | "dependentSchemas")
+                        );
+                    let data = !names && matches!(name.as_str(), "const" | "enum" | "default" | "examples");
                     match inner {
                         Value::String(reference) if name == "$ref" => {
-                            *reference = self
-                                .target(file, reference)
-                                .map_err(|message| located(file, path, message))?;
+                            *reference =
+                                self.target(file, reference).map_err(|message| located(file, path, message))?;
                         }
                         _ if data => {}
                         inner => self.rewrite(file, inner, path, depth + 1)?,
@@ -103,19 +98,11 @@ impl Closure<'_> {
     /// The reference as it reads inside the closure.
     fn target(&mut self, file: &str, reference: &str) -> Result<String, String> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
-        let target = if base.is_empty() {
-            file.to_owned()
-        } else {
-            self.file_named(base)?
-        };
+        let target = if base.is_empty() { file.to_owned() } else { self.file_named(base)? };
         let found = if fragment.is_empty() || fragment.starts_with('/') {
-            self.files
-                .get(&target)
-                .and_then(|document| document.pointer(&unescaped(fragment)))
+            self.files.get(&target).and_then(|document| document.pointer(&unescaped(fragment)))
         } else {
-            return Err(format!(
-                "the anchor `#{fragment}` can't be used; write the path, such as `#/$defs/name`"
-            ));
+            return Err(format!("the anchor `#{fragment}` can't be used; write the path, such as `#/$defs/name`"));
         };
         if found.is_none() {
             return Err(format!("`{reference}` leads nowhere"));
@@ -132,10 +119,7 @@ impl Closure<'_> {
         if self.files.contains_key(name) {
             return Ok(name.to_owned());
         }
-        let by_id = self
-            .files
-            .iter()
-            .find(|(_, document)| document.get("$id").and_then(Value::as_str) == Some(base));
+        let by_id = self.files.iter().find(|(_, document)| document.get("$id").and_then(Value::as_str) == Some(base));
         if let Some((file, _)) = by_id {
             return Ok(file.clone());
         }
@@ -147,15 +131,8 @@ impl Closure<'_> {
 }
 
 fn located(file: &str, path: &[String], message: String) -> SchemaError {
-    let pointer = path
-        .iter()
-        .map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1")))
-        .collect();
-    SchemaError {
-        file: file.to_owned(),
-        pointer,
-        message,
-    }
+    let pointer = path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect();
+    SchemaError { file: file.to_owned(), pointer, message }
 }
 
 /// A file's key under `$defs`: needs no escaping in a pointer.
@@ -165,9 +142,5 @@ fn key(file: &str) -> String {
 
 /// A URI fragment as a JSON pointer.
 fn unescaped(fragment: &str) -> String {
-    fragment
-        .replace("%24", "$")
-        .replace("%20", " ")
-        .replace("%7E", "~")
-        .replace("%25", "%")
+    fragment.replace("%24", "$").replace("%20", " ").replace("%7E", "~").replace("%25", "%")
 }

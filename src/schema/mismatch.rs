@@ -26,11 +26,7 @@ pub struct Mismatch {
 
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let place = if self.pointer.is_empty() {
-            "the value"
-        } else {
-            &self.pointer
-        };
+        let place = if self.pointer.is_empty() { "the value" } else { &self.pointer };
         write!(f, "{place}: expected {}, got {}", self.expected, self.got)
     }
 }
@@ -58,10 +54,7 @@ pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
 pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
     match error.kind() {
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-            let best = context
-                .iter()
-                .filter(|branch| !branch.is_empty())
-                .min_by_key(|branch| rank(branch));
+            let best = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| rank(branch));
             match best {
                 // A branch that differs in its very type says less than "one of".
                 Some(branch) if context.len() == 1 || !branch.iter().all(|inner| is_type_at_root(inner, error)) => {
@@ -82,15 +75,8 @@ pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
 
 /// Branches whose discriminating words fit and that fail deep and rarely are what was meant.
 fn rank(branch: &[ValidationError<'static>]) -> (usize, usize, std::cmp::Reverse<usize>) {
-    let wrong_words = branch
-        .iter()
-        .filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. }))
-        .count();
-    let depth = branch
-        .iter()
-        .map(|e| e.instance_path().to_string().matches('/').count())
-        .max()
-        .unwrap_or(0);
+    let wrong_words = branch.iter().filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. })).count();
+    let depth = branch.iter().map(|e| e.instance_path().to_string().matches('/').count()).max().unwrap_or(0);
     (wrong_words, branch.len(), std::cmp::Reverse(depth))
 }
 
@@ -119,14 +105,12 @@ fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
         }
         Kind::Enum { options } => (format!("one of {}", short_list(options)), value),
         Kind::Constant { expected_value } => (expected_value.to_string(), value),
-        Kind::MinLength { limit } => (
-            format!("at least {limit} characters"),
-            format!("{} ({value})", characters(error.instance())),
-        ),
-        Kind::MaxLength { limit } => (
-            format!("at most {limit} characters"),
-            format!("{} ({value})", characters(error.instance())),
-        ),
+        Kind::MinLength { limit } => {
+            (format!("at least {limit} characters"), format!("{} ({value})", characters(error.instance())))
+        }
+        Kind::MaxLength { limit } => {
+            (format!("at most {limit} characters"), format!("{} ({value})", characters(error.instance())))
+        }
         Kind::MinItems { limit } => (format!("at least {limit} items"), items(error.instance())),
         Kind::MaxItems { limit } => (format!("at most {limit} items"), items(error.instance())),
         Kind::Minimum { limit } => (format!("at least {limit}"), value),
@@ -137,10 +121,9 @@ fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
         Kind::Format { format } => (format!("text in the format `{format}`"), value),
         Kind::UniqueItems => ("items that all differ".to_owned(), value),
         Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => ("one of the alternatives of the schema".to_owned(), value),
-        Kind::OneOfMultipleValid { .. } => (
-            "exactly one of the alternatives of the schema".to_owned(),
-            format!("several ({value})"),
-        ),
+        Kind::OneOfMultipleValid { .. } => {
+            ("exactly one of the alternatives of the schema".to_owned(), format!("several ({value})"))
+        }
         Kind::FalseSchema => ("nothing here".to_owned(), value),
         _ => (words(error), value),
     }
@@ -154,11 +137,9 @@ pub(super) fn words(error: &ValidationError<'_>) -> String {
 fn types(kind: &jsonschema::error::TypeKind) -> String {
     match kind {
         jsonschema::error::TypeKind::Single(name) => name.to_string(),
-        jsonschema::error::TypeKind::Multiple(names) => names
-            .iter()
-            .map(|name| name.to_string())
-            .collect::<Vec<_>>()
-            .join(" or "),
+        jsonschema::error::TypeKind::Multiple(names) => {
+            names.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(" or ")
+        }
     }
 }
 
@@ -175,42 +156,26 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 fn characters(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(String::new, |text| text.chars().count().to_string())
+    value.as_str().map_or_else(String::new, |text| text.chars().count().to_string())
 }
 
 fn items(value: &Value) -> String {
-    value
-        .as_array()
-        .map_or_else(String::new, |items| items.len().to_string())
+    value.as_array().map_or_else(String::new, |items| items.len().to_string())
 }
 
 fn quoted(names: &[String]) -> String {
-    cut(
-        &names
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", "),
-        200,
-    )
+    cut(&names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "), 200)
 }
 
 fn short_list(value: &Value) -> String {
-    let list = value
-        .as_array()
-        .map(|items| items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "));
+    let list = value.as_array().map(|items| items.iter().map(Value::to_string).collect::<Vec<_>>().join(", "));
     cut(&list.unwrap_or_else(|| value.to_string()), 300)
 }
 
 fn short(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("an array of {}", items.len()),
-        Value::Object(map) => format!(
-            "an object with {}",
-            quoted(&map.keys().take(8).cloned().collect::<Vec<_>>())
-        ),
+        Value::Object(map) => format!("an object with {}", quoted(&map.keys().take(8).cloned().collect::<Vec<_>>())),
         value => cut(&value.to_string(), 80),
     }
 }
@@ -238,10 +203,7 @@ mod tests {
             "properties": { "a": { "type": "integer" }, "b": { "enum": ["x", "y"] }, "c": { "type": "array", "minItems": 2 } } });
         let expected = "- /a: expected integer, got string (\"1\")\n- /b: expected one of \"x\", \"y\", got \"z\"\n\
             - /c: expected at least 2 items, got 1\n- the value: expected no other properties, got `d`";
-        assert_eq!(
-            lines(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })),
-            expected
-        );
+        assert_eq!(lines(schema, &json!({ "a": "1", "b": "z", "c": [1], "d": 0 })), expected);
     }
 
     #[test]
@@ -249,9 +211,6 @@ mod tests {
         let schema = json!({ "oneOf": [
             { "type": "object", "properties": { "kind": { "const": "a" }, "n": { "type": "integer" } }, "required": ["kind", "n"] },
             { "type": "object", "properties": { "kind": { "const": "b" }, "s": { "type": "string" } }, "required": ["kind", "s"] } ] });
-        assert_eq!(
-            lines(schema, &json!({ "kind": "b", "s": 1 })),
-            "- /s: expected string, got number (1)"
-        );
+        assert_eq!(lines(schema, &json!({ "kind": "b", "s": 1 })), "- /s: expected string, got number (1)");
     }
 }

@@ -63,9 +63,9 @@ impl Schema {
     fn from_closure(name: &str, closure: Value) -> Result<Self, SchemaError> {
         if let Err(invalid) = jsonschema::meta::validate(&closure) {
             let pointer = invalid.instance_path().to_string();
-            let why = mismatch::explain(&invalid).first().map_or_else(String::new, |first| {
-                format!(": expected {}, got {}", first.expected, first.got)
-            });
+            let why = mismatch::explain(&invalid)
+                .first()
+                .map_or_else(String::new, |first| format!(": expected {}, got {}", first.expected, first.got));
             return Err(SchemaError {
                 file: name.to_owned(),
                 pointer,
@@ -77,11 +77,7 @@ impl Schema {
 
     /// Compiles a schema of our own making, which needs no check against the meta-schema.
     pub fn trusted(name: &str, closure: Value) -> Result<Self, SchemaError> {
-        let error = |pointer: String, message: String| SchemaError {
-            file: name.to_owned(),
-            pointer,
-            message,
-        };
+        let error = |pointer: String, message: String| SchemaError { file: name.to_owned(), pointer, message };
         let validator = jsonschema::options()
             .offline()
             .should_validate_formats(true)
@@ -90,11 +86,7 @@ impl Schema {
             .with_pattern_options(PatternOptions::regex().size_limit(4 << 20))
             .build(&closure)
             .map_err(|invalid| error(invalid.instance_path().to_string(), invalid.to_string()))?;
-        Ok(Self(Arc::new(Inner {
-            name: name.to_owned(),
-            closure,
-            validator,
-        })))
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), closure, validator })))
     }
 
     /// The schema's name: its file name, or what it was compiled as.
@@ -128,13 +120,7 @@ impl Schema {
 
     /// Why a value does not fit; empty when it does. At most 50 are listed.
     pub fn errors(&self, value: &Value) -> Vec<Mismatch> {
-        self.0
-            .validator
-            .iter_errors(value)
-            .take(50)
-            .flat_map(|error| mismatch::explain(&error))
-            .take(50)
-            .collect()
+        self.0.validator.iter_errors(value).take(50).flat_map(|error| mismatch::explain(&error)).take(50).collect()
     }
 }
 
@@ -175,10 +161,7 @@ mod tests {
         let mut set = SchemaSet::default();
         set.insert("issue.schema.json", json!({ "$id": "https://example.com/issue", "type": "object", "required": ["line"],
             "properties": { "line": { "$ref": "#/$defs/line" }, "next": { "$ref": "#" } }, "$defs": { "line": { "type": "integer" } } }));
-        set.insert(
-            "review.schema.json",
-            json!({ "type": "array", "items": { "$ref": "issue.schema.json" } }),
-        );
+        set.insert("review.schema.json", json!({ "type": "array", "items": { "$ref": "issue.schema.json" } }));
         set.insert(
             "lines.schema.json",
             json!({ "type": "array", "items": { "$ref": "https://example.com/issue#/$defs/line" } }),

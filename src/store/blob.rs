@@ -18,9 +18,7 @@ pub(super) struct Blobs {
 
 impl Blobs {
     pub(super) fn new(state: &Path) -> Self {
-        Self {
-            folder: state.join("blobs"),
-        }
+        Self { folder: state.join("blobs") }
     }
 
     fn path(&self, digest: &str) -> PathBuf {
@@ -50,10 +48,7 @@ impl Blobs {
         if Digest::of(&bytes).as_str() == digest {
             Ok(bytes)
         } else {
-            Err(StoreError::Damaged {
-                path,
-                what: "its bytes do not match its name".to_owned(),
-            })
+            Err(StoreError::Damaged { path, what: "its bytes do not match its name".to_owned() })
         }
     }
 }
@@ -68,8 +63,7 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreErr
         .map_err(StoreError::io("create a file in", folder))?;
     file.write_all(bytes).map_err(StoreError::io("write", path))?;
     file.as_file().sync_all().map_err(StoreError::io("sync", path))?;
-    file.persist(path)
-        .map_err(|error| StoreError::io("replace", path)(error.error))?;
+    file.persist(path).map_err(|error| StoreError::io("replace", path)(error.error))?;
     Ok(())
 }
 

@@ -57,36 +57,19 @@ impl Journal {
             std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
         }
         let mut reader = connect(&path)?;
-        let error = |source| StoreError::Journal {
-            doing: "open",
-            path: path.clone(),
-            source,
-        };
+        let error = |source| StoreError::Journal { doing: "open", path: path.clone(), source };
         if let Err(found) = schema::migrate(&mut reader).map_err(error)? {
-            return Err(StoreError::TooNew {
-                path,
-                found,
-                known: schema::VERSION,
-            });
+            return Err(StoreError::TooNew { path, found, known: schema::VERSION });
         }
         if fresh {
             sync_folder(state)?;
         }
-        Ok(Self {
-            state: state.to_owned(),
-            blobs: Blobs::new(state),
-            path,
-            reader,
-        })
+        Ok(Self { state: state.to_owned(), blobs: Blobs::new(state), path, reader })
     }
 
     /// Opens the journal of a state folder if there is one.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
-        if state.join("journal.db").exists() {
-            Self::open(state).map(Some)
-        } else {
-            Ok(None)
-        }
+        if state.join("journal.db").exists() { Self::open(state).map(Some) } else { Ok(None) }
     }
 
     /// The state folder.
@@ -155,19 +138,12 @@ impl Journal {
 
     /// The latest runs first, at most `limit` of them.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRow>, StoreError> {
-        self.select(
-            "ORDER BY started DESC, run DESC LIMIT ?1",
-            params![i64::try_from(limit).unwrap_or(i64::MAX)],
-        )
+        self.select("ORDER BY started DESC, run DESC LIMIT ?1", params![i64::try_from(limit).unwrap_or(i64::MAX)])
     }
 
     /// The runs that `text` names: a whole id, or the start of a short one.
     pub fn find(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
-        let text: String = text
-            .to_ascii_lowercase()
-            .chars()
-            .filter(char::is_ascii_hexdigit)
-            .collect();
+        let text: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_hexdigit).collect();
         let rows = self.select(
             "WHERE replace(run, '-', '') LIKE ?1 ORDER BY started DESC LIMIT 20",
             params![format!("%{text}%")],
@@ -183,10 +159,7 @@ impl Journal {
     }
 
     fn row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
-        let damaged = |what: String| StoreError::Damaged {
-            path: self.path.clone(),
-            what,
-        };
+        let damaged = |what: String| StoreError::Damaged { path: self.path.clone(), what };
         let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
         let time = |at| Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()));
         let stored = match raw.status.as_str() {
@@ -225,9 +198,7 @@ impl Journal {
             .prepare_cached("SELECT path, digest, run, event FROM files WHERE workspace = ?1")
             .map_err(|e| self.error(e))?;
         let rows = statement
-            .query_map([workspace], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            })
+            .query_map([workspace], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
             .map_err(|e| self.error(e))?;
         let mut records = Records::default();
         for row in rows {
@@ -248,11 +219,7 @@ impl Journal {
     }
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Journal {
-            doing: "read",
-            path: self.path.clone(),
-            source,
-        }
+        StoreError::Journal { doing: "read", path: self.path.clone(), source }
     }
 }
 
@@ -283,11 +250,7 @@ impl RawRow {
 }
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let error = |source| StoreError::Journal {
-        doing: "open",
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     let connection = Connection::open(path).map_err(error)?;
     connection.busy_timeout(Duration::from_secs(30)).map_err(error)?;
     connection

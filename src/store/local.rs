@@ -133,12 +133,7 @@ impl LocalRun {
         let done = {
             let mut inner = self.lock();
             inner.seq += 1;
-            let event = Event {
-                run: self.run,
-                seq: inner.seq,
-                at: now(),
-                fact,
-            };
+            let event = Event { run: self.run, seq: inner.seq, at: now(), fact };
             inner.state.apply(&event);
             inner.index.apply(&event);
             // Sent under the lock, so that the journal has events in the order of their numbers.
@@ -173,18 +168,10 @@ impl LocalRun {
             let inner = self.lock();
             let attempt = inner.index.next_attempt(open);
             let replies = inner.index.replies(open);
-            return Ok(if replies.is_empty() {
-                Begin::Attempt(attempt)
-            } else {
-                Begin::Reread { replies, attempt }
-            });
+            return Ok(if replies.is_empty() { Begin::Attempt(attempt) } else { Begin::Reread { replies, attempt } });
         };
         let moved = artifact.name != open.output || artifact.path != open.path;
-        let artifact = Artifact {
-            name: open.output.clone(),
-            path: open.path.clone(),
-            ..artifact
-        };
+        let artifact = Artifact { name: open.output.clone(), path: open.path.clone(), ..artifact };
         let mut kept = StepKept::same(open.step.clone(), completed);
         kept.moved = moved.then(|| artifact.clone());
         self.append(Fact::StepKept(kept)).await?;
@@ -245,7 +232,7 @@ impl LocalRun {
     async fn decide(&self, fact: Decided) -> Result<(), Stop> {
         match fact {
             Decided::Started(fact) => {
-                if !self.lock().index.has_started(&fact) {
+                if !self.lock().index.is_announced(&fact) {
                     // Not waited for: the call's outcome is recorded after it, in order.
                     drop(self.append(Fact::StepStarted(fact)));
                 }

@@ -51,26 +51,15 @@ impl Lock {
             }
             std::thread::sleep(Duration::from_millis(pause));
         }
-        Err(LockError::Held {
-            what: what.to_owned(),
-            holder: holder(path),
-        })
+        Err(LockError::Held { what: what.to_owned(), holder: holder(path) })
     }
 
     fn sign(mut file: File, path: &Path, me: &str) -> Result<Self, LockError> {
-        let io = |source| StoreError::Io {
-            doing: "write",
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| StoreError::Io { doing: "write", path: path.to_owned(), source };
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
         file.write_all(me.as_bytes()).map_err(io)?;
-        Ok(Self {
-            file,
-            path: path.to_owned(),
-            disposable: false,
-        })
+        Ok(Self { file, path: path.to_owned(), disposable: false })
     }
 
     /// The same lock, whose file is removed when it is released.
@@ -111,11 +100,7 @@ fn try_lock(path: &Path) -> Result<Option<File>, StoreError> {
         // The former owner may have removed the file between our open and our lock.
         Ok(()) if is_same_file(&file, path) => Ok(Some(file)),
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io {
-            doing: "lock",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: path.to_owned(), source }),
     }
 }
 

@@ -128,9 +128,7 @@ fn sqlite_hint(error: &rusqlite::Error) -> Option<&'static str> {
 /// Makes a created or renamed entry of a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     #[cfg(unix)]
-    std::fs::File::open(folder)
-        .and_then(|file| file.sync_all())
-        .map_err(StoreError::io("sync", folder))?;
+    std::fs::File::open(folder).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", folder))?;
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())

@@ -24,18 +24,12 @@ impl Records {
 
     /// Whether orch ever wrote these bytes at this path.
     pub fn has(&self, path: &str, digest: &str) -> bool {
-        self.files
-            .get(path)
-            .is_some_and(|records| records.iter().any(|record| record.digest == digest))
+        self.files.get(path).is_some_and(|records| records.iter().any(|record| record.digest == digest))
     }
 
     /// The run that wrote this path last.
     pub fn last_writer(&self, path: &str) -> Option<&str> {
-        self.files
-            .get(path)?
-            .iter()
-            .max_by_key(|record| record.event)
-            .map(|record| record.run.as_str())
+        self.files.get(path)?.iter().max_by_key(|record| record.event).map(|record| record.run.as_str())
     }
 
     /// Every path on record, sorted.

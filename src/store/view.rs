@@ -76,9 +76,7 @@ impl View {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
                 Err(error) => return Err(StoreError::io("read", &file)(error)),
                 Ok(meta) if !meta.is_file() => true,
-                Ok(_) => self
-                    .digest(path)?
-                    .is_some_and(|digest| !records.has(path, digest.as_str())),
+                Ok(_) => self.digest(path)?.is_some_and(|digest| !records.has(path, digest.as_str())),
             };
             if foreign {
                 return Err(StoreError::Foreign { path: file });

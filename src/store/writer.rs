@@ -41,31 +41,15 @@ impl Writer {
         let (jobs, waiting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || {
-                Worker {
-                    connection,
-                    path,
-                    blobs,
-                    observer,
-                    broken: None,
-                }
-                .run(&waiting)
-            })
+            .spawn(move || Worker { connection, path, blobs, observer, broken: None }.run(&waiting))
             .map_err(|error| StoreError::Stopped(error.to_string()))?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Hands an event over; the receiver resolves once it is durable, or with why it is not.
     pub(super) fn append(&self, event: Event, workspace: Arc<str>) -> oneshot::Receiver<Result<(), String>> {
         let (ack, done) = oneshot::channel();
-        let job = Job {
-            event,
-            workspace,
-            ack: Some(ack),
-        };
+        let job = Job { event, workspace, ack: Some(ack) };
         // A closed channel drops the acknowledgement, and the receiver resolves with an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
@@ -122,15 +106,8 @@ impl Worker {
             rows.push(self.payload(&job.event)?);
         }
         let path = self.path.clone();
-        let error = |source| StoreError::Journal {
-            doing: "write",
-            path: path.clone(),
-            source,
-        };
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(error)?;
+        let error = |source| StoreError::Journal { doing: "write", path: path.clone(), source };
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
         for (job, (body, blob)) in jobs.iter().zip(rows) {
             insert(&transaction, job, body, blob).map_err(error)?;
         }
@@ -184,9 +161,11 @@ fn add_run(connection: &Connection, run: &str, at: i64, fact: &RunStarted) -> ru
 }
 
 fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Option<i64>) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1")?
-        .execute(params![run, status.as_str(), ended])?;
+    connection.prepare_cached("UPDATE runs SET status = ?2, ended = ?3 WHERE run = ?1")?.execute(params![
+        run,
+        status.as_str(),
+        ended
+    ])?;
     Ok(())
 }
 
@@ -195,13 +174,7 @@ fn add_file(connection: &Connection, job: &Job, run: &str, event: i64, artifact:
         .prepare_cached(
             "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![
-            &*job.workspace,
-            artifact.path,
-            artifact.digest.as_str(),
-            run,
-            event
-        ])?;
+        .execute(params![&*job.workspace, artifact.path, artifact.digest.as_str(), run, event])?;
     Ok(())
 }
 

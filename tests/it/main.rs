@@ -1,12 +1,6 @@
-//! Integration tests: the real program against real servers, files and processes.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that can't go on fails"
-)]
+//! Integration tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
-mod mistakes;
-mod resume;
+mod llamacpp;
+mod provider;
 mod support;
-mod workflow;

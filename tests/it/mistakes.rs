@@ -10,10 +10,7 @@ fn no_such_pipeline_names_the_ones_there_are() {
         .exits(2)
         .says("there is no such pipeline")
         .says("did you mean `pipelines/default.yaml`?");
-    Orch::empty()
-        .run(&["pipeline", "run", "a.yaml", "--task", "x"])
-        .exits(2)
-        .says("orch init");
+    Orch::empty().run(&["pipeline", "run", "a.yaml", "--task", "x"]).exits(2).says("orch init");
 }
 
 #[test]
@@ -22,22 +19,10 @@ fn a_misspelt_key_is_shown_with_a_caret_and_nothing_is_asked() {
     let orch = Orch::new().with(&server);
     orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    promt: coder.md");
     let ran = orch.pipeline(&[]).exits(2);
-    assert!(
-        ran.stderr.contains("error[ORCH0201]: unknown key `promt`"),
-        "{}",
-        ran.stderr
-    );
-    assert!(
-        ran.stderr.contains("pipelines/default.yaml:21:5") && ran.stderr.contains("^^^^^"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("error[ORCH0201]: unknown key `promt`"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("pipelines/default.yaml:21:5") && ran.stderr.contains("^^^^^"), "{}", ran.stderr);
     assert!(ran.stderr.contains("did you mean `prompt`?"), "{}", ran.stderr);
-    assert!(
-        ran.stderr.contains("the key `prompt` is missing here"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("the key `prompt` is missing here"), "{}", ran.stderr);
     assert_eq!(server.requests().len(), 0);
 }
 
@@ -60,9 +45,7 @@ fn wrong_model_names_are_refused_before_anything_runs() {
         .says("did you mean `anthropic`?");
     orch.pipeline(&["--model", "gpt"]).exits(2).says("unknown model `gpt`");
     #[cfg(feature = "local")]
-    orch.pipeline(&["--model", "local/smolm2-135m"])
-        .exits(2)
-        .says("did you mean `smollm2-135m`?");
+    orch.pipeline(&["--model", "local/smolm2-135m"]).exits(2).says("did you mean `smollm2-135m`?");
 }
 
 #[test]
@@ -76,36 +59,16 @@ fn a_missing_key_says_which_variable_to_set() {
 
 #[test]
 fn a_wrong_key_fails_the_step_and_is_never_shown() {
-    let server = Server::start(|_| {
-        Reply::status(
-            401,
-            "{\"error\":{\"message\":\"invalid x-api-key sk-secret-0123456789\"}}",
-        )
-    });
+    let server =
+        Server::start(|_| Reply::status(401, "{\"error\":{\"message\":\"invalid x-api-key sk-secret-0123456789\"}}"));
     let orch = Orch::new();
     let url = server.url();
-    let mut command = orch.command(&[
-        "pipeline",
-        "run",
-        "pipelines/default.yaml",
-        "--task",
-        "x",
-        "--output",
-        "json",
-    ]);
-    command
-        .env("ANTHROPIC_API_KEY", "sk-secret-0123456789")
-        .env("ANTHROPIC_BASE_URL", url);
+    let mut command = orch.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "--output", "json"]);
+    command.env("ANTHROPIC_API_KEY", "sk-secret-0123456789").env("ANTHROPIC_BASE_URL", url);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        err.contains("ANTHROPIC_API_KEY is set"),
-        "auto says what it chose and why: {err}"
-    );
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(err.contains("ANTHROPIC_API_KEY is set"), "auto says what it chose and why: {err}");
     assert!(err.contains("auth") && err.contains("ANTHROPIC_API_KEY"), "{err}");
     for text in [&out, &err] {
         assert!(!text.contains("sk-secret-0123456789"), "{text}");
@@ -115,11 +78,7 @@ fn a_wrong_key_fails_the_step_and_is_never_shown() {
         let path = entry.unwrap().path();
         if path.is_file() {
             let bytes = std::fs::read(&path).unwrap();
-            assert!(
-                !bytes.windows(20).any(|w| w == b"sk-secret-0123456789"),
-                "{}",
-                path.display()
-            );
+            assert!(!bytes.windows(20).any(|w| w == b"sk-secret-0123456789"), "{}", path.display());
         }
     }
 }
@@ -127,10 +86,7 @@ fn a_wrong_key_fails_the_step_and_is_never_shown() {
 #[test]
 fn no_network_fails_after_its_tries_and_says_where() {
     let orch = Orch::new();
-    orch.write(
-        "orch.yaml",
-        "providers:\n  lab: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\" }\n",
-    );
+    orch.write("orch.yaml", "providers:\n  lab: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\" }\n");
     let ran = orch.pipeline(&["--model", "lab/x"]).exits(1);
     assert!(ran.stderr.contains("can't reach http://127.0.0.1:9"), "{}", ran.stderr);
     assert!(ran.stderr.contains("attempt 3"), "{}", ran.stderr);
@@ -143,21 +99,11 @@ fn inputs_are_checked_before_anything_runs() {
         .exits(2)
         .says("the input `task` is missing")
         .says("--task");
-    orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task", "  "])
-        .exits(2)
-        .says("the task is empty");
-    orch.pipeline(&["--input", "langage=rust"])
-        .exits(2)
-        .says("the pipeline has no input `langage`");
+    orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task", "  "]).exits(2).says("the task is empty");
+    orch.pipeline(&["--input", "langage=rust"]).exits(2).says("the pipeline has no input `langage`");
     orch.pipeline(&["--input", "oops"]).exits(2).says("has no `=`");
-    orch.edit(
-        "pipelines/default.yaml",
-        "inputs:  ",
-        "inputs:\n  count: { type: integer, minimum: 1, default: 2 } #",
-    );
-    orch.pipeline(&["--input", "count=0"])
-        .exits(2)
-        .says("the input `count` does not fit");
+    orch.edit("pipelines/default.yaml", "inputs:  ", "inputs:\n  count: { type: integer, minimum: 1, default: 2 } #");
+    orch.pipeline(&["--input", "count=0"]).exits(2).says("the input `count` does not fit");
     orch.pipeline(&["--input", "count=x"]).exits(2).says("must be integer");
 }
 
@@ -165,16 +111,8 @@ fn inputs_are_checked_before_anything_runs() {
 fn every_finding_is_reported_in_one_go() {
     let orch = Orch::new();
     orch.edit("pipelines/default.yaml", "agent: coder", "agent: codr");
-    orch.edit(
-        "pipelines/default.yaml",
-        "inputs: [plan, code?]",
-        "inputs: [plann, code?]",
-    );
-    orch.edit(
-        "schemas/plan.schema.json",
-        "\"type\": \"object\"",
-        "\"type\": \"objekt\"",
-    );
+    orch.edit("pipelines/default.yaml", "inputs: [plan, code?]", "inputs: [plann, code?]");
+    orch.edit("schemas/plan.schema.json", "\"type\": \"object\"", "\"type\": \"objekt\"");
     orch.edit("prompts/planner.md", "Read the task.", "Read {{ taks }}.");
     let ran = orch.run(&["pipeline", "validate"]).exits(2);
     for text in [
@@ -204,16 +142,8 @@ fn auto_with_nothing_there_names_the_three_ways_out() {
 #[test]
 fn auto_takes_the_only_model_of_a_local_server_and_asks_when_there_are_several() {
     for (list, code, words) in [
-        (
-            "{\"data\":[{\"id\":\"qwen\"}]}",
-            0,
-            "model: ollama/qwen (auto: it is the only model",
-        ),
-        (
-            "{\"data\":[{\"id\":\"qwen\"},{\"id\":\"llama\"}]}",
-            2,
-            "--model: ollama/qwen, ollama/llama",
-        ),
+        ("{\"data\":[{\"id\":\"qwen\"}]}", 0, "model: ollama/qwen (auto: it is the only model"),
+        ("{\"data\":[{\"id\":\"qwen\"},{\"id\":\"llama\"}]}", 2, "--model: ollama/qwen, ollama/llama"),
     ] {
         let server = Server::start(move |request| {
             if request.path.ends_with("/models") {
@@ -225,9 +155,7 @@ fn auto_takes_the_only_model_of_a_local_server_and_asks_when_there_are_several()
         let orch = Orch::new();
         let mut command = orch.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "x"]);
         command.env("OLLAMA_HOST", server.url().trim_start_matches("http://"));
-        crate::support::Ran::of(&command.output().unwrap())
-            .exits(code)
-            .says(words);
+        crate::support::Ran::of(&command.output().unwrap()).exits(code).says(words);
     }
 }
 

@@ -35,10 +35,7 @@ fn resume_skips_steps_that_succeeded() {
     bad.store(false, Ordering::SeqCst);
     let ran = orch.run(&["pipeline", "resume", "--output", "json"]).exits(0);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!(
-        (&report["steps"][0]["kept"], &report["steps"][1]["kept"]),
-        (&json!(true), &json!(false))
-    );
+    assert_eq!((&report["steps"][0]["kept"], &report["steps"][1]["kept"]), (&json!(true), &json!(false)));
     assert_eq!(report["steps"][1]["attempts"], 2);
     assert_eq!(report["result"], review());
     assert_eq!(counts(&server), [1, 2, 1]);
@@ -63,22 +60,14 @@ fn a_changed_schema_reads_the_recorded_reply_again_without_asking() {
     let server = Server::start(good);
     let orch = Orch::new().with(&server);
     // The schema is not sent, so that it is no part of what is asked.
-    orch.edit(
-        "orch.yaml",
-        "dialect: openai,",
-        "dialect: openai, structured_output: false,",
-    );
+    orch.edit("orch.yaml", "dialect: openai,", "dialect: openai, structured_output: false,");
     orch.edit(
         "pipelines/default.yaml",
         "    output: review",
         "    output: review\n    message: \"{{ task }}\"\n    schema: any",
     );
     orch.pipeline(&[]).exits(0);
-    orch.edit(
-        "pipelines/default.yaml",
-        "    schema: any",
-        "    schema: any\n    extract: strict",
-    );
+    orch.edit("pipelines/default.yaml", "    schema: any", "    schema: any\n    extract: strict");
     let id = latest(&orch);
     orch.run(&["pipeline", "resume", &id]).exits(0);
     assert_eq!(counts(&server), [1, 1, 1]);
@@ -91,11 +80,7 @@ fn a_renamed_step_costs_nothing() {
     orch.pipeline(&[]).exits(0);
     let id = latest(&orch);
     orch.edit("pipelines/default.yaml", "- id: code", "- id: implement");
-    orch.edit(
-        "pipelines/default.yaml",
-        "    output: review",
-        "    timeout: 9m\n    output: review",
-    );
+    orch.edit("pipelines/default.yaml", "    output: review", "    timeout: 9m\n    output: review");
     orch.run(&["pipeline", "resume", &id]).exits(0);
     assert_eq!(counts(&server), [1, 1, 1]);
 }
@@ -108,13 +93,7 @@ fn latest(orch: &Orch) -> String {
 
 /// A server that answers at once but for one step, for which it takes long.
 fn slow(which: &'static str, delay: Duration) -> Server {
-    Server::start(move |request| {
-        if step(request) == which {
-            good(request).delay(delay)
-        } else {
-            good(request)
-        }
-    })
+    Server::start(move |request| if step(request) == which { good(request).delay(delay) } else { good(request) })
 }
 
 fn wait_for(server: &Server, requests: usize) {
@@ -127,10 +106,7 @@ fn wait_for(server: &Server, requests: usize) {
 
 #[cfg(unix)]
 fn signal(child: &std::process::Child, name: &str) {
-    let done = std::process::Command::new("kill")
-        .args([name, &child.id().to_string()])
-        .status()
-        .unwrap();
+    let done = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
     assert!(done.success());
 }
 
@@ -143,9 +119,7 @@ fn a_killed_run_is_interrupted_and_goes_on_where_it_was() {
     wait_for(&server, 2);
     // A second owner is refused while the first lives.
     let id = latest(&orch);
-    orch.run(&["pipeline", "resume", &id])
-        .exits(2)
-        .says("is in use by process");
+    orch.run(&["pipeline", "resume", &id]).exits(2).says("is in use by process");
     signal(&child, "-KILL");
     child.wait().unwrap();
     let listed = orch.run(&["runs", "list"]);
@@ -168,16 +142,9 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{text}");
-    assert!(
-        text.contains("stopping") && text.contains("orch pipeline resume"),
-        "{text}"
-    );
+    assert!(text.contains("stopping") && text.contains("orch pipeline resume"), "{text}");
     orch.run(&["pipeline", "resume"]).exits(0);
-    assert_eq!(
-        counts(&server),
-        [1, 1, 1],
-        "the reply in flight was waited for and recorded"
-    );
+    assert_eq!(counts(&server), [1, 1, 1], "the reply in flight was waited for and recorded");
 }
 
 #[cfg(unix)]
@@ -205,10 +172,7 @@ fn an_edited_artifact_is_never_taken_or_lost_unasked() {
     let recorded = orch.read("workspace/plan.json");
     let edited = recorded.replace("hashed passwords", "salted passwords");
     orch.write("workspace/plan.json", &edited);
-    orch.run(&["pipeline", "resume"])
-        .exits(2)
-        .says("plan.json` was changed")
-        .says("--accept-changed");
+    orch.run(&["pipeline", "resume"]).exits(2).says("plan.json` was changed").says("--accept-changed");
     orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
     assert_eq!(orch.read("workspace/plan.json"), edited);
     assert!(server.requests().last().unwrap().last().contains("salted passwords"));
@@ -218,9 +182,7 @@ fn an_edited_artifact_is_never_taken_or_lost_unasked() {
     orch.pipeline(&[]).exits(1);
     bad.store(false, Ordering::SeqCst);
     orch.write("workspace/plan.json", "broken");
-    orch.run(&["pipeline", "resume", "--accept-changed"])
-        .exits(2)
-        .says("can't be accepted");
+    orch.run(&["pipeline", "resume", "--accept-changed"]).exits(2).says("can't be accepted");
     orch.run(&["pipeline", "resume", "--discard-changed"]).exits(0);
     assert_eq!(orch.read("workspace/plan.json"), recorded);
 }
@@ -256,11 +218,7 @@ fn a_large_artifact_survives_its_way_through_the_journal() {
             let value = json!({ "files": [{ "path": "a.txt", "language": "text", "content": &content[..59_000] }], "notes": ["b".repeat(400)] });
             return Reply::openai_text(&value.to_string());
         }
-        if step(request) == "review" {
-            Reply::status(400, "{}")
-        } else {
-            good(request)
-        }
+        if step(request) == "review" { Reply::status(400, "{}") } else { good(request) }
     });
     let orch = Orch::new().with(&server);
     orch.edit("schemas/code.schema.json", "60000", "90000");
@@ -269,31 +227,18 @@ fn a_large_artifact_survives_its_way_through_the_journal() {
     let orch = orch.with(&quick);
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(counts(&quick), [0, 0, 1]);
-    assert_eq!(
-        orch.json("workspace/code.json")["files"][0]["content"]
-            .as_str()
-            .unwrap(),
-        &big[..59_000]
-    );
+    assert_eq!(orch.json("workspace/code.json")["files"][0]["content"].as_str().unwrap(), &big[..59_000]);
 }
 
 #[test]
 fn replies_can_be_read_afterwards() {
     let count = AtomicUsize::new(0);
     let server = Server::start(move |request| {
-        if count.fetch_add(1, Ordering::SeqCst) == 0 {
-            Reply::openai_text("hm, let me think")
-        } else {
-            good(request)
-        }
+        if count.fetch_add(1, Ordering::SeqCst) == 0 { Reply::openai_text("hm, let me think") } else { good(request) }
     });
     let orch = Orch::new().with(&server);
     orch.pipeline(&[]).exits(0);
     let shown = orch.run(&["runs", "show", "--replies"]).exits(0);
-    assert!(
-        shown.stdout.contains("call plan@1#1 (lab/test)\nhm, let me think"),
-        "{}",
-        shown.stdout
-    );
+    assert!(shown.stdout.contains("call plan@1#1 (lab/test)\nhm, let me think"), "{}", shown.stdout);
     assert!(shown.stdout.contains("call plan@1#2"));
 }

@@ -53,15 +53,7 @@ fn failing(which: &'static str) -> Server {
 
 fn statuses(report: &Value) -> Vec<(String, String)> {
     let steps = report["steps"].as_array().unwrap();
-    steps
-        .iter()
-        .map(|s| {
-            (
-                s["name"].as_str().unwrap().to_owned(),
-                s["status"].as_str().unwrap().to_owned(),
-            )
-        })
-        .collect()
+    steps.iter().map(|s| (s["name"].as_str().unwrap().to_owned(), s["status"].as_str().unwrap().to_owned())).collect()
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -74,31 +66,15 @@ fn a_task_becomes_three_artifacts_and_a_report() {
     let orch = Orch::new().with(&server);
     let (code_, report) = orch.report(&[]);
     assert_eq!(code_, 0);
-    assert_eq!(
-        (&report["success"], &report["status"]),
-        (&json!(true), &json!("completed"))
-    );
-    assert_eq!(
-        statuses(&report),
-        pairs(&[("plan", "completed"), ("code", "completed"), ("review", "completed")])
-    );
+    assert_eq!((&report["success"], &report["status"]), (&json!(true), &json!("completed")));
+    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "completed"), ("review", "completed")]));
     assert_eq!(orch.json("workspace/plan.json"), plan());
     assert_eq!(orch.json("workspace/code.json"), code());
     assert_eq!(orch.json("workspace/review.json"), review());
     assert_eq!(report["result"], review(), "the final review is the report's result");
-    let names: Vec<_> = report["artifacts"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|a| a["name"].as_str().unwrap())
-        .collect();
+    let names: Vec<_> = report["artifacts"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["plan", "code", "review"]);
-    for (step, agent) in report["steps"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .zip(["planner", "coder", "reviewer"])
-    {
+    for (step, agent) in report["steps"].as_array().unwrap().iter().zip(["planner", "coder", "reviewer"]) {
         assert_eq!(step["agent"], agent);
         assert_eq!(step["attempts"], 1);
         assert!(step["started_at"].as_str() < step["ended_at"].as_str(), "{step}");
@@ -125,9 +101,7 @@ fn what_a_step_reads_is_the_task_and_the_artifacts_it_lists() {
     let server = Server::start(good);
     Orch::new().with(&server).pipeline(&[]).exits(0);
     let requests = server.requests();
-    let [plan_request, code_request, review_request] = requests.as_slice() else {
-        panic!("{}", requests.len())
-    };
+    let [plan_request, code_request, review_request] = requests.as_slice() else { panic!("{}", requests.len()) };
     assert!(plan_request.last().contains("Create a User model"));
     assert!(!plan_request.last().contains("# plan"));
     assert!(
@@ -154,12 +128,7 @@ fn a_failed_planner_stops_the_run() {
             "{more:?}"
         );
         assert_eq!(report["steps"][0]["error"]["class"], "bad_request");
-        assert!(
-            report["steps"][0]["error"]["message"]
-                .as_str()
-                .unwrap()
-                .contains("no such thing")
-        );
+        assert!(report["steps"][0]["error"]["message"].as_str().unwrap().contains("no such thing"));
         assert_eq!(report["steps"][1]["reason"], "step plan failed");
     }
     assert!(server.requests().iter().all(|request| step(request) == "plan"));
@@ -172,10 +141,7 @@ fn a_failed_coder_stops_the_run() {
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 1);
-    assert_eq!(
-        statuses(&report),
-        pairs(&[("plan", "completed"), ("code", "failed"), ("review", "skipped")])
-    );
+    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "failed"), ("review", "skipped")]));
     assert_eq!(report["steps"][2]["reason"], "step code failed");
     assert_eq!(report["result"], Value::Null);
     assert!(orch.exists("workspace/plan.json"), "what was done stays");
@@ -187,10 +153,7 @@ fn a_failed_coder_leaves_the_reviewer_with_the_plan_alone_when_the_run_goes_on()
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1, "a run with a failed step is failed");
-    assert_eq!(
-        statuses(&report),
-        pairs(&[("plan", "completed"), ("code", "failed"), ("review", "completed")])
-    );
+    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "failed"), ("review", "completed")]));
     let requests = server.requests();
     let last = requests.last().unwrap();
     assert!(last.last().contains("# plan") && !last.last().contains("# code"));
@@ -204,10 +167,7 @@ fn a_failed_reviewer_leaves_plan_and_code() {
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1);
-    assert_eq!(
-        statuses(&report),
-        pairs(&[("plan", "completed"), ("code", "completed"), ("review", "failed")])
-    );
+    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "completed"), ("review", "failed")]));
     assert!(
         orch.exists("workspace/plan.json")
             && orch.exists("workspace/code.json")
@@ -236,10 +196,7 @@ fn a_stale_artifact_of_an_earlier_run_never_counts() {
     let orch = orch.with(&broken);
     orch.pipeline(&["--continue-on-error"]).exits(1);
     assert!(orch.exists("workspace/code.json"), "the earlier file is left alone");
-    assert!(
-        !broken.requests().last().unwrap().last().contains("# code"),
-        "and not read"
-    );
+    assert!(!broken.requests().last().unwrap().last().contains("# code"), "and not read");
 }
 
 #[test]
@@ -255,35 +212,22 @@ fn a_reply_that_does_not_fit_is_sent_back_with_its_errors() {
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);
-    assert_eq!(
-        (&report["steps"][2]["calls"], &report["steps"][2]["attempts"]),
-        (&json!(2), &json!(1))
-    );
+    assert_eq!((&report["steps"][2]["calls"], &report["steps"][2]["attempts"]), (&json!(2), &json!(1)));
     let requests = server.requests();
     let last = requests.last().unwrap();
     assert_eq!(last.messages().len(), 3);
-    assert!(
-        last.last()
-            .contains("/approved: expected boolean, got string (\"yes\")"),
-        "{}",
-        last.last()
-    );
-    assert!(
-        last.last().contains("/score: expected at most 10, got 11"),
-        "{}",
-        last.last()
-    );
+    assert!(last.last().contains("/approved: expected boolean, got string (\"yes\")"), "{}", last.last());
+    assert!(last.last().contains("/score: expected at most 10, got 11"), "{}", last.last());
 }
 
 #[test]
 fn a_reply_that_never_fits_fails_the_step_with_its_class() {
-    let server = Server::start(|request| {
-        if step(request) == "plan" {
-            Reply::openai_text("I would rather not.")
-        } else {
-            good(request)
-        }
-    });
+    let server =
+        Server::start(
+            |request| {
+                if step(request) == "plan" { Reply::openai_text("I would rather not.") } else { good(request) }
+            },
+        );
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 1);
@@ -305,43 +249,20 @@ fn a_rate_limit_is_waited_out_and_tried_again() {
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);
     assert_eq!(report["steps"][0]["attempts"], 2);
-    assert!(
-        began.elapsed() >= std::time::Duration::from_secs(1),
-        "Retry-After is obeyed"
-    );
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "Retry-After is obeyed");
 }
 
 #[test]
 fn a_fallback_model_goes_on_when_the_first_is_used_up() {
-    let server = Server::start(|request| {
-        if request.body["model"] == "test" {
-            Reply::status(400, "{}")
-        } else {
-            good(request)
-        }
-    });
+    let server =
+        Server::start(|request| if request.body["model"] == "test" { Reply::status(400, "{}") } else { good(request) });
     let orch = Orch::new().with(&server);
-    orch.edit(
-        "pipelines/default.yaml",
-        "    output: plan ",
-        "    fallback: [lab/other]\n    output: plan ",
-    );
-    orch.edit(
-        "pipelines/default.yaml",
-        "coder:    { model: auto,",
-        "coder:    { model: lab/other,",
-    );
-    orch.edit(
-        "pipelines/default.yaml",
-        "reviewer: { model: auto }",
-        "reviewer: { model: lab/other }",
-    );
+    orch.edit("pipelines/default.yaml", "    output: plan ", "    fallback: [lab/other]\n    output: plan ");
+    orch.edit("pipelines/default.yaml", "coder:    { model: auto,", "coder:    { model: lab/other,");
+    orch.edit("pipelines/default.yaml", "reviewer: { model: auto }", "reviewer: { model: lab/other }");
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0, "{report:#}");
-    assert_eq!(
-        (&report["steps"][0]["model"], &report["steps"][0]["attempts"]),
-        (&json!("lab/other"), &json!(2))
-    );
+    assert_eq!((&report["steps"][0]["model"], &report["steps"][0]["attempts"]), (&json!("lab/other"), &json!(2)));
 }
 
 #[test]
@@ -358,16 +279,10 @@ fn clean_removes_what_is_on_record_and_nothing_else() {
     let server = Server::start(good);
     let orch = Orch::new().with(&server);
     let git = |args: &[&str]| {
-        let done = std::process::Command::new("git")
-            .args(args)
-            .current_dir(orch.path())
-            .output()
-            .unwrap();
+        let done = std::process::Command::new("git").args(args).current_dir(orch.path()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
-    orch.write("src/main.py", "print(1)\n")
-        .write("notes.json", "{}\n")
-        .write("sub/plan.json", "{}\n");
+    orch.write("src/main.py", "print(1)\n").write("notes.json", "{}\n").write("sub/plan.json", "{}\n");
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     let before = orch.files();
@@ -404,15 +319,7 @@ fn the_task_comes_from_a_file_or_from_standard_input() {
     let server = Server::start(good);
     let orch = Orch::new().with(&server);
     orch.write("task.md", "Build the thing from the file\n");
-    orch.run(&[
-        "pipeline",
-        "run",
-        "pipelines/default.yaml",
-        "--task-file",
-        "task.md",
-        "-q",
-    ])
-    .exits(0);
+    orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task-file", "task.md", "-q"]).exits(0);
     assert!(server.requests()[0].last().contains("Build the thing from the file"));
     let mut command = orch.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "-", "-q"]);
     let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
@@ -445,11 +352,7 @@ fn quiet_says_nothing_and_json_is_alone_on_standard_output() {
 fn a_false_success_expression_fails_the_run() {
     let server = Server::start(good);
     let orch = Orch::new().with(&server);
-    orch.edit(
-        "pipelines/default.yaml",
-        "steps:  ",
-        "success: review.approved\nsteps:  ",
-    );
+    orch.edit("pipelines/default.yaml", "steps:  ", "success: review.approved\nsteps:  ");
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 1);
     assert_eq!(report["error"]["message"], "`success: review.approved` is false");
@@ -466,8 +369,5 @@ fn a_step_whose_condition_is_false_is_skipped() {
     );
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);
-    assert_eq!(
-        report["steps"][2]["reason"],
-        "when: code is defined and plan.risks | length > 0 is false"
-    );
+    assert_eq!(report["steps"][2]["reason"], "when: code is defined and plan.risks | length > 0 is false");
 }

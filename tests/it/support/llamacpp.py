@@ -1,9 +1,9 @@
 """Serves a GGUF model with llama.cpp's own HTTP server, from the wheel `xllamacpp`.
 
-    python llamacpp.py MODEL.gguf
+Usage: python llamacpp.py MODEL.gguf [PORT]
 
-Prints the base URL of its OpenAI-compatible API once it is ready, and ends when its
-standard input is closed.
+Prints the base URL once the server answers, and ends when standard input closes.
+Port 0, the default, takes a free one.
 """
 
 import sys
@@ -11,18 +11,26 @@ import sys
 import xllamacpp
 
 
-def main() -> None:
+def settings(model, port):
     params = xllamacpp.CommonParams()
-    params.model.path = sys.argv[1]
-    params.port = 0
+    params.model.path = model
+    params.hostname = "127.0.0.1"
+    params.port = port
     params.n_ctx = 2048
     params.n_parallel = 1
     params.cpuparams.n_threads = 2
     params.warmup = False
-    server = xllamacpp.Server(params)
+    return params
+
+
+def main():
+    model = sys.argv[1]
+    port = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    server = xllamacpp.Server(settings(model, port))
     print(server.listening_address + "/v1", flush=True)
     sys.stdin.read()
     del server
 
 
-main()
+if __name__ == "__main__":
+    main()

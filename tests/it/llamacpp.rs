@@ -1,0 +1,112 @@
+//! Our `openai` dialect against a server that we did not write: llama.cpp's own.
+//!
+//! Needs `ORCH_TEST_LLAMACPP_PYTHON`, a Python with the package `xllamacpp`, and
+//! `ORCH_TEST_LLAMACPP_MODEL`, a small instruct model as a GGUF file.
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+
+use std::env;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use orch::model::chat::{ChatRequest, Message, ModelRef, StopReason};
+use orch::model::failure::Class;
+use orch::provider::{Dialect, Endpoint, Limits, connect, served_models};
+use serde_json::{Value, json};
+
+/// The server; closing its standard input ends it.
+struct Peer {
+    process: Child,
+    base_url: String,
+}
+
+impl Peer {
+    /// Starts the server; `None`, with a printed reason, where there is none.
+    fn start() -> Option<Self> {
+        let Some(python) = env::var_os("ORCH_TEST_LLAMACPP_PYTHON") else {
+            println!("skipped: ORCH_TEST_LLAMACPP_PYTHON is not set");
+            return None;
+        };
+        let model = env::var_os("ORCH_TEST_LLAMACPP_MODEL").expect("ORCH_TEST_LLAMACPP_MODEL is not set");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/llamacpp.py");
+        let mut process = Command::new(python)
+            .arg(script)
+            .arg(model)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut base_url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut base_url).unwrap();
+        let base_url = base_url.trim().to_owned();
+        assert!(base_url.starts_with("http://127.0.0.1:"), "the server did not start: {base_url:?}");
+        Some(Self { process, base_url })
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            name: "llamacpp".into(),
+            dialect: Dialect::OpenAi,
+            base_url: self.base_url.clone(),
+            api_key: None,
+            key_variable: None,
+            headers: Vec::new(),
+            structured: true,
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+fn request() -> ChatRequest {
+    ChatRequest {
+        model: ModelRef::new("llamacpp", "default"),
+        system: "You answer in JSON.".into(),
+        messages: vec![Message::user("Is the sky blue? Answer with a verdict and a short reason.")],
+        max_output_tokens: 200,
+        temperature: Some(0.0),
+        schema: Some(json!({
+            "type": "object",
+            "properties": {
+                "verdict": {"enum": ["yes", "no"]},
+                "reason": {"type": "string", "maxLength": 60},
+                "tags": {"type": "array", "items": {"type": "string", "maxLength": 12}, "minItems": 1, "maxItems": 2}
+            },
+            "required": ["verdict", "reason", "tags"],
+            "additionalProperties": false
+        })),
+        schema_name: Some("verdict".into()),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_answers_within_the_schema_and_counts() {
+    let Some(peer) = Peer::start() else { return };
+    let models = served_models(&peer.base_url, Duration::from_secs(10)).await.unwrap();
+    assert_eq!(models.len(), 1, "{models:?}");
+
+    let provider = connect(peer.endpoint());
+    let reply = provider.chat(&request(), &Limits::default(), &|_| {}).await.unwrap();
+    let value: Value = serde_json::from_str(&reply.text).unwrap();
+    assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
+    assert!(value["reason"].is_string() && value["tags"].is_array(), "{value}");
+    assert_eq!(reply.stop, StopReason::End);
+    assert!(reply.constrained && reply.id.is_some() && reply.model.is_some(), "{reply:?}");
+    assert!(reply.usage.input > 10 && reply.usage.output > 5, "{:?}", reply.usage);
+
+    let tiny = ChatRequest { max_output_tokens: 3, ..request() };
+    let reply = provider.chat(&tiny, &Limits::default(), &|_| {}).await.unwrap();
+    assert_eq!((reply.stop, reply.usage.output), (StopReason::Length, 3), "{reply:?}");
+
+    // Longer than the server's context of 2048 tokens.
+    let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..request() };
+    let failure = provider.chat(&long, &Limits::default(), &|_| {}).await.unwrap_err();
+    assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)), "{failure:?}");
+    println!("the peer's words: {failure}");
+}
