@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 
-use crate::config::Settings;
+use crate::config::{self, Settings, StructuredOutput};
 use crate::model::name::{LOCAL, NameError, resolve_name};
 use crate::model::{Class, Failure, ModelRef, Usage};
 use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
@@ -48,7 +48,7 @@ impl Models {
                 api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: variable,
                 headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-                structured: entry.structured_output.unwrap_or(true),
+                structured: entry.structured_output != Some(StructuredOutput::Off),
             };
             endpoints.insert(name.clone(), endpoint);
         }
@@ -121,11 +121,11 @@ fn moved(name: &str, variables: &Variables) -> Option<String> {
     Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
 }
 
-fn dialect(name: crate::config::DialectName) -> Dialect {
+fn dialect(name: config::Dialect) -> Dialect {
     match name {
-        crate::config::DialectName::Anthropic => Dialect::Anthropic,
-        crate::config::DialectName::Openai => Dialect::OpenAi,
-        crate::config::DialectName::Gemini => Dialect::Gemini,
+        config::Dialect::Anthropic => Dialect::Anthropic,
+        config::Dialect::Openai => Dialect::OpenAi,
+        config::Dialect::Gemini => Dialect::Gemini,
     }
 }
 

@@ -1,65 +1,119 @@
-//! Agents and models: each is defined, used, and its model's name stands for something.
+//! Agents and models: every reference leads somewhere, and every agent has work.
 
-use std::collections::BTreeMap;
+use crate::config::{Project, child, item};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::ModelRef;
 
-use crate::config::Project;
-use crate::diagnostic::{Code, Diagnostic, did_you_mean};
-use crate::model::name::{BUILT_IN, NameError, resolve_name};
+/// The providers that are built in, beside those of `orch.yaml`.
+pub(super) const BUILT_IN: &[&str] =
+    &["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm", "local"];
 
-use super::{at, at_key};
-
-pub(super) fn check(project: &Project, findings: &mut Vec<Diagnostic>) {
-    let pipeline = &project.pipeline;
-    for (i, step) in pipeline.steps.iter().enumerate() {
-        if !pipeline.agents.contains_key(&step.agent) {
-            let help = did_you_mean(&step.agent, pipeline.agents.keys().map(String::as_str))
-                .unwrap_or_else(|| format!("define it: `agents: {{ {}: {{ model: auto }} }}`", step.agent));
-            findings.push(
-                at(
-                    project,
-                    Code::UnknownAgent,
-                    format!("there is no agent `{}`", step.agent),
-                    &format!("/steps/{i}/agent"),
-                )
-                .help(help),
-            );
-        }
-        for (n, name) in step.fallback.iter().enumerate() {
-            model(project, name, &format!("/steps/{i}/fallback/{n}"), findings);
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let agents = &project.pipeline.agents;
+    // Where a step names an unknown agent, the one that it means seems unused.
+    let all_known = project.pipeline.steps.iter().all(|step| agents.contains_key(&step.agent));
+    for (name, agent) in agents {
+        let pointer = child(&child("/agents", name), "model");
+        found.extend(model(project, &agent.model, &pointer));
+        if all_known && !project.pipeline.steps.iter().any(|step| step.agent == *name) {
+            let span = project.document.spans.key(&child("/agents", name));
+            let message = format!("the agent `{name}` has no step");
+            found.push(Diagnostic::warning(Code::UnusedAgent, message).at(&project.document.file, span));
         }
     }
-    for (name, agent) in &pipeline.agents {
-        if !pipeline.steps.iter().any(|step| step.agent == *name) {
-            findings.push(at_key(
-                project,
-                Code::UnusedAgent,
-                format!("no step uses the agent `{name}`"),
-                &format!("/agents/{name}"),
-            ));
+    for (index, step) in project.pipeline.steps.iter().enumerate() {
+        let at = item("/steps", index);
+        if !agents.contains_key(&step.agent) {
+            found.push(unknown_agent(project, &step.agent, &child(&at, "agent")));
         }
-        model(project, &agent.model, &format!("/agents/{name}/model"), findings);
+        for (number, name) in step.fallback.iter().enumerate() {
+            found.extend(model(project, name, &item(&child(&at, "fallback"), number)));
+        }
+    }
+    found.extend(settings(project));
+    found
+}
+
+fn unknown_agent(project: &Project, name: &str, pointer: &str) -> Diagnostic {
+    let span = project.document.spans.value(pointer);
+    let problem = Diagnostic::error(Code::UnknownAgent, format!("unknown agent `{name}`"));
+    let known = project.pipeline.agents.keys().map(String::as_str);
+    let problem = problem.at(&project.document.file, span).suggest(name, known);
+    if problem.help.is_empty() { problem.help("agents are declared under `agents:`") } else { problem }
+}
+
+/// A model reference in the pipeline file.
+fn model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
+    let problem = reference(project, name, true)?;
+    let place = if project.document.spans.has(pointer) {
+        project.document.spans.value(pointer)
+    } else {
+        return None; // the default, `auto`
+    };
+    Some(problem.into_diagnostic(&project.document, place))
+}
+
+/// The models of `orch.yaml`: aliases name models, never other aliases.
+fn settings(project: &Project) -> Vec<Diagnostic> {
+    let Some(document) = &project.settings_document else { return Vec::new() };
+    let mut found = Vec::new();
+    for (alias, settings) in &project.settings.models {
+        let pointer = child("/models", alias);
+        let inner = child(&pointer, "model");
+        let pointer = if document.spans.has(&inner) { inner } else { pointer };
+        let problem = reference(project, &settings.model, false);
+        found.extend(problem.map(|problem| problem.into_diagnostic(document, document.spans.value(&pointer))));
+    }
+    if let Some(name) = &project.settings.defaults.model
+        && name != "auto"
+    {
+        let problem = reference(project, name, true);
+        let span = document.spans.value("/defaults/model");
+        found.extend(problem.map(|problem| problem.into_diagnostic(document, span)));
+    }
+    found
+}
+
+/// What is wrong with a reference, before it has a place.
+struct Problem {
+    code: Code,
+    message: String,
+    got: String,
+    known: Vec<String>,
+    help: String,
+}
+
+impl Problem {
+    fn into_diagnostic(self, document: &crate::config::Document, span: std::ops::Range<usize>) -> Diagnostic {
+        let known = self.known.iter().map(String::as_str);
+        let problem = Diagnostic::error(self.code, self.message).at(&document.file, span).suggest(&self.got, known);
+        if problem.help.is_empty() { problem.help(self.help) } else { problem }
     }
 }
 
-fn model(project: &Project, name: &str, pointer: &str, findings: &mut Vec<Diagnostic>) {
-    if name == "auto" {
-        return;
+fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
+    let known_aliases = || project.settings.models.keys().cloned();
+    if aliases && (name == "auto" || name == "local" || project.settings.models.contains_key(name)) {
+        return None;
     }
-    let settings = &project.settings;
-    let aliases: BTreeMap<String, String> = settings.models.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-    let providers: Vec<String> =
-        settings.providers.keys().cloned().chain(BUILT_IN.map(ToOwned::to_owned)).chain(["local".to_owned()]).collect();
-    if let Err(error) = resolve_name(name, &aliases, &providers, "") {
-        let help = match &error {
-            NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
-                format!("did you mean `{nearest}`?")
-            }
-            NameError::Unknown { .. } => "write `provider/model`, an alias of orch.yaml, `local` or `auto`".to_owned(),
-            NameError::Provider { .. } => {
-                format!("the providers are {}; others go into orch.yaml", providers.join(", "))
-            }
-            NameError::Circle { .. } => "let one of the aliases stand for `provider/model`".to_owned(),
+    let Some(model) = ModelRef::parse(name) else {
+        let (message, known) = if name.contains('/') {
+            (format!("`{name}` is not `provider/model`"), Vec::new())
+        } else if aliases {
+            let words = ["auto", "local"].map(str::to_owned);
+            (format!("unknown model `{name}`"), known_aliases().chain(words).collect())
+        } else {
+            (format!("an alias stands for `provider/model`, not `{name}`"), Vec::new())
         };
-        findings.push(at(project, Code::UnknownModel, error.to_string(), pointer).help(help));
+        let help = "write `provider/model`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
+        return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known, help });
+    };
+    if BUILT_IN.contains(&model.provider.as_str()) || project.settings.providers.contains_key(&model.provider) {
+        return None;
     }
+    let message = format!("unknown provider `{}`", model.provider);
+    let known = BUILT_IN.iter().map(|name| (*name).to_owned()).chain(project.settings.providers.keys().cloned());
+    let help = "declare it under `providers:` in `orch.yaml`".to_owned();
+    Some(Problem { code: Code::UnknownProvider, message, got: model.provider, known: known.collect(), help })
 }

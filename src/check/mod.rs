@@ -1,36 +1,34 @@
-//! Static checks over a loaded project: whatever files can tell, told before anything is paid for.
+//! Static checks over a loaded project: does it fit together?
 //!
-//! One file a concern; every finding is collected, none stops the others.
+//! One file a concern; all of them run, and everything that they find is reported. What
+//! passes does not fail at run time for anything that a file could have told. Refuses to
+//! read files or to run anything.
 
 mod agents;
-mod data_flow;
+mod facts;
+mod filters;
+mod flow;
+mod infer;
+mod names;
+mod operators;
+mod properties;
 mod schemas;
-mod templates;
+mod scope;
+mod statements;
+mod texts;
+mod types;
 
 use crate::config::Project;
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Diagnostic, sort};
 
-/// Every finding of a project, those of loading included, in the order of files and places.
+/// Everything that is wrong, or likely not meant, in a project; sorted by file and place.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut findings = project.findings.clone();
-    data_flow::check(project, &mut findings);
-    agents::check(project, &mut findings);
-    schemas::check(project, &mut findings);
-    templates::check(project, &mut findings);
-    let place = |finding: &Diagnostic| {
-        (finding.source.path.clone(), finding.span.as_ref().map_or(0, |span| span.start), finding.code)
-    };
-    findings.sort_by_key(place);
-    findings.dedup();
-    findings
-}
-
-/// A finding at the value of a JSON pointer into the pipeline file.
-fn at(project: &Project, code: Code, message: impl Into<String>, pointer: &str) -> Diagnostic {
-    Diagnostic::new(code, message, &project.document.source, project.document.value_span(pointer))
-}
-
-/// The same at the key.
-fn at_key(project: &Project, code: Code, message: impl Into<String>, pointer: &str) -> Diagnostic {
-    Diagnostic::new(code, message, &project.document.source, project.document.key_span(pointer))
+    let mut found = project.problems.clone();
+    found.extend(names::check(project));
+    found.extend(agents::check(project));
+    found.extend(flow::check(project));
+    found.extend(schemas::check(project));
+    found.extend(texts::check(project));
+    sort(&mut found);
+    found
 }

@@ -1,72 +1,95 @@
-//! Schemas: each that is named is there, is valid, and refers to what exists.
+//! Schemas: those of the outputs exist and are valid, and so are those of the inputs.
 
-use crate::config::Project;
-use crate::diagnostic::{Code, Diagnostic, did_you_mean};
+use serde_json::Value;
+
+use super::flow::{absent, unreadable};
+use crate::config::{Document, OutputType, Project, child, item, output_type};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::schema::{Schema, SchemaError};
 
-use super::{at, at_key};
-
-pub(super) fn check(project: &Project, findings: &mut Vec<Diagnostic>) {
-    for (i, step) in project.pipeline.steps.iter().enumerate() {
-        let Some(file) = Project::schema_file(step) else {
-            continue;
-        };
-        let pointer = if step.schema.is_some() { format!("/steps/{i}/schema") } else { format!("/steps/{i}/output") };
-        if project.schemas.raw(&file).is_none() && !broken(project, &file) {
-            let help = did_you_mean(&file, project.schemas.names()).unwrap_or_else(|| {
-                "write it, or say `schema: text` for a string, `schema: any` for any JSON".to_owned()
-            });
-            findings.push(
-                at(project, Code::MissingSchema, format!("there is no schema `schemas/{file}`"), &pointer).help(help),
-            );
-        }
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (index, step) in project.pipeline.steps.iter().enumerate() {
+        let OutputType::File(file) = output_type(step) else { continue };
+        let at = item("/steps", index);
+        let explicit = step.schema.is_some();
+        let pointer = child(&at, if explicit { "schema" } else { "output" });
+        found.extend(missing(project, &file, &pointer, explicit));
     }
-    for file in project.schemas.names() {
+    for (file, document) in &project.schema_documents {
         if let Err(error) = project.schemas.get(file) {
-            findings.push(located(project, file, &error));
+            found.extend(broken(project, document, &error));
         }
     }
-    inputs(project, findings);
+    for name in project.pipeline.inputs.keys() {
+        found.extend(input(project, name));
+    }
+    found
 }
 
-/// Whether a schema file is there but could not be read, which is told elsewhere.
-fn broken(project: &Project, file: &str) -> bool {
-    project.findings.iter().any(|finding| finding.source.path.file_name().is_some_and(|name| name == file))
+fn missing(project: &Project, file: &str, pointer: &str, explicit: bool) -> Option<Diagnostic> {
+    if project.schema_documents.contains_key(file) || unreadable(project, &format!("schemas/{file}")) {
+        return None;
+    }
+    let problem = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema `schemas/{file}`"));
+    let problem = problem.at(&project.document.file, project.document.spans.value(pointer));
+    let stem = |name: &str| name.trim_end_matches(".json").trim_end_matches(".schema").to_owned();
+    let stems: Vec<String> = project.schema_names.iter().map(|name| stem(name)).collect();
+    let problem = absent(problem, &stem(file), &stems, "schemas");
+    Some(if explicit {
+        problem
+    } else {
+        problem.help("write the schema, or say `schema: text` for a string or `schema: any` for any JSON")
+    })
 }
 
-fn located(project: &Project, file: &str, error: &SchemaError) -> Diagnostic {
-    let document = project.schema_documents.get(&error.file).or_else(|| project.schema_documents.get(file));
-    match document {
-        Some(document) => Diagnostic::new(
-            Code::BadSchema,
-            error.message.clone(),
-            &document.source,
-            document.value_span(&error.pointer),
-        ),
-        None => Diagnostic::new(Code::BadSchema, error.message.clone(), &project.document.source, None),
+fn broken(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
+    // A mistake in a file that this one refers to is reported once, for that file.
+    let elsewhere = error.pointer.starts_with("/$defs/") && !document.spans.has(&error.pointer);
+    if elsewhere && project.schema_documents.len() > 1 {
+        return None;
+    }
+    let document = project.schema_documents.get(&error.file).unwrap_or(document);
+    Some(invalid(document, "", error))
+}
+
+/// The schema of an input of the run, and its default.
+fn input(project: &Project, name: &str) -> Vec<Diagnostic> {
+    let pointer = child("/inputs", name);
+    let document = &project.document;
+    let Some(schema) = document.value.pointer(&pointer) else { return Vec::new() };
+    let at = |code: Code, pointer: &str, message: String| {
+        Diagnostic::error(code, message).at(&document.file, document.spans.value(pointer))
+    };
+    match Schema::compile(name, schema.clone()) {
+        Err(error) => vec![invalid(document, &pointer, &error)],
+        Ok(compiled) => {
+            let Some(default) = schema.get("default") else { return Vec::new() };
+            let errors = compiled.errors(default).into_iter().map(|wrong| {
+                let place = format!("{pointer}/default{}", wrong.pointer);
+                let message =
+                    format!("the default of `{name}` does not fit: expected {}, got {}", wrong.expected, wrong.got);
+                at(Code::DefaultMismatch, &place, message)
+            });
+            errors.collect()
+        }
     }
 }
 
-fn inputs(project: &Project, findings: &mut Vec<Diagnostic>) {
-    for (name, input) in &project.pipeline.inputs {
-        let pointer = format!("/inputs/{name}");
-        match Schema::compile(name, serde_json::Value::Object(input.clone())) {
-            Err(error) => {
-                findings.push(at(project, Code::BadSchema, error.message, &format!("{pointer}{}", error.pointer)))
-            }
-            Ok(schema) => {
-                if let Some(default) = input.get("default")
-                    && let Some(first) = schema.errors(default).first()
-                {
-                    let finding = at_key(
-                        project,
-                        Code::BadDefault,
-                        format!("the default does not fit: {first}"),
-                        &format!("{pointer}/default"),
-                    );
-                    findings.push(finding);
-                }
-            }
-        }
+const TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
+
+/// A schema that can't be used, with the place in the document; the schema as a whole is
+/// at `base`.
+fn invalid(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
+    let pointer = format!("{base}{}", error.pointer);
+    let place = document.spans.value(&pointer);
+    let written = document.value.pointer(&pointer).and_then(Value::as_str);
+    match written.filter(|_| pointer.ends_with("/type")) {
+        // The validator's own account of this most common mistake helps nobody.
+        Some(name) => Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
+            .at(&document.file, place)
+            .suggest(name, TYPES.iter().copied()),
+        None => Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message))
+            .at(&document.file, place),
     }
 }

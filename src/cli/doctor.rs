@@ -38,11 +38,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         "orch",
         format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH),
     )?;
-    let pipelines = config::list_pipelines(&root);
+    let pipelines = super::runs::pipelines(&root);
     let words =
         format!("{} with {} pipeline{}", root.display(), pipelines.len(), if pipelines.len() == 1 { "" } else { "s" });
     line((!pipelines.is_empty()).then_some(true), "project", words)?;
-    let settings = match config::load_settings(&root, &here) {
+    let settings = match config::load_settings(&super::session::given(&root, &here)) {
         Ok(settings) => settings,
         Err(findings) => {
             ui.findings(&findings);

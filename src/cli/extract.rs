@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::config;
-use crate::diagnostic::{Code as FindingCode, Diagnostic, Source};
+use crate::diagnostic::{Code as FindingCode, Diagnostic, SourceFile};
 use crate::extract::{Options, StopHint, extract};
 use crate::schema::{Schema, SchemaSet, render_mismatches};
 
@@ -123,13 +123,13 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
     let document = document(&path)?;
     set.insert(&file, document.value.clone());
     set.get(&file).map_err(|error| {
-        let span = document.value_span(&error.pointer);
-        CliError::findings(vec![Diagnostic::new(FindingCode::BadSchema, error.message, &document.source, span)])
+        let span = document.spans.value(&error.pointer);
+        CliError::findings(vec![Diagnostic::error(FindingCode::InvalidSchema, error.message).at(&document.file, span)])
     })
 }
 
 fn document(path: &Path) -> Result<config::Document, CliError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| CliError::could_not(format!("`{}` can't be read: {error}", path.display())))?;
-    Ok(config::parse(&Source::new(path, text))?)
+    Ok(config::parse(&SourceFile::new(path.display().to_string(), text))?)
 }

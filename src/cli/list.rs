@@ -1,6 +1,6 @@
 //! `orch pipeline list`.
 
-use crate::diagnostic::Severity;
+use crate::diagnostic::Diagnostic;
 use crate::{check, config};
 
 use super::error::{CliError, Code};
@@ -20,10 +20,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let root = super::runs::root(&here);
     let mut rows = Vec::new();
-    for path in config::list_pipelines(&root) {
+    for path in super::runs::pipelines(&root) {
         let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
-        rows.push(match config::load(&path, &here) {
-            Ok(project) if check::check(&project).iter().any(|f| f.severity == Severity::Error) => (
+        rows.push(match config::load(&super::session::given(&path, &here)) {
+            Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
                 shown,
                 project.pipeline.name,
                 "has errors; see `orch pipeline validate`".to_owned(),

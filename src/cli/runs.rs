@@ -74,6 +74,11 @@ pub(super) fn root(here: &Path) -> PathBuf {
     marked.map_or_else(|| config::find_root(&here.join("pipeline.yaml")), Path::to_owned)
 }
 
+/// The pipeline files of a root, absolute.
+pub(super) fn pipelines(root: &Path) -> Vec<PathBuf> {
+    config::list_pipelines(root).iter().map(|name| root.join(name)).collect()
+}
+
 /// The journal of a project, which must be there.
 pub(super) fn journal(state: &State, root: &Path) -> Result<Journal, CliError> {
     let folder = state.folder(root);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::agent::Models;
 use crate::check;
 use crate::config::{self, Project};
-use crate::diagnostic::Severity;
+use crate::diagnostic::Diagnostic;
 use crate::durable::Stop;
 use crate::engine::perform::Performer;
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
@@ -24,9 +24,9 @@ use super::ui::Ui;
 
 /// Loads and checks the project of a pipeline file; `model` takes the place of every agent's model.
 pub(super) fn load(path: &Path, here: &Path, model: Option<&str>, ui: &Ui) -> Result<Project, CliError> {
-    let mut project = config::load(path, here)?;
+    let mut project = config::load(&given(path, here))?;
     let findings = check::check(&project);
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+    if findings.iter().any(Diagnostic::is_error) {
         return Err(CliError::findings(findings));
     }
     if !ui.quiet {
@@ -52,8 +52,7 @@ pub(super) fn plan(
     models: &Models,
     continue_on_error: bool,
 ) -> Result<Plan, CliError> {
-    let sources = project.prompts.iter().map(|(name, prompt)| (name.as_str(), prompt.source.text.as_str()));
-    let templates = Templates::new(sources)
+    let templates = Templates::new(project.prompt_sources())
         .map_err(|errors| CliError::could_not(errors.first().map_or_else(String::new, ToString::to_string)))?;
     let settings = &project.settings.defaults;
     let defaults = Defaults {
@@ -164,4 +163,9 @@ pub(super) fn exit_code(state: &RunState) -> Code {
 /// The folder of a workspace flag.
 pub(super) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
     here.join(flag.map_or(Path::new("workspace"), PathBuf::as_path))
+}
+
+/// A path as given where it is below the current folder, so that findings show it as people wrote it.
+pub(super) fn given(path: &Path, here: &Path) -> PathBuf {
+    path.strip_prefix(here).unwrap_or(path).to_owned()
 }

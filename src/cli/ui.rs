@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Severity, human};
+use crate::diagnostic::{self, Diagnostic};
 use crate::durable::Observer;
 use crate::model::{Event, RunId};
 use crate::report::{Lines, Live, Style};
@@ -91,18 +91,12 @@ impl Ui {
 
     /// Shows findings with carets, and how many there were.
     pub(super) fn findings(&self, findings: &[Diagnostic]) {
-        for finding in findings {
-            self.always(&format!("{}\n", human(finding, self.style.colour, 80)));
+        if findings.is_empty() {
+            return;
         }
-        let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-        let parts: Vec<String> = [(count(Severity::Error), "error"), (count(Severity::Warning), "warning")]
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }))
-            .collect();
-        if !parts.is_empty() {
-            self.always(&parts.join(", "));
-        }
+        let style = diagnostic::Style { colour: self.style.colour, ..diagnostic::Style::default() };
+        self.always(diagnostic::render_all(findings, style).trim_end());
+        self.always(&format!("\n{}", diagnostic::summary(findings)));
     }
 
     /// What follows a run: lines, or something livelier on a terminal.

@@ -27,7 +27,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let paths = if args.pipelines.is_empty() {
-        config::list_pipelines(&super::runs::root(&here))
+        super::runs::pipelines(&super::runs::root(&here))
     } else {
         args.pipelines.clone()
     };
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
     let mut all = Vec::new();
     for path in &paths {
-        match config::load(path, &here) {
+        match config::load(&super::session::given(path, &here)) {
             Ok(project) => all.extend(check::check(&project)),
             Err(findings) => all.extend(findings),
         }

@@ -1,248 +1,240 @@
-//! A project: a pipeline file with everything that it names, read from its root.
+//! From a path to a project: finds the root and reads what the pipeline names.
+//!
+//! Stops only when there is no pipeline to speak of; every other problem is kept in
+//! [`Project::problems`], so that one check reports all of them.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Diagnostic, Source, nearest};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::project::Project;
+use super::root::{self, SETTINGS_FILE};
+use super::settings::Settings;
+use super::spans::Document;
+use super::{files, generate, shape, yaml};
+use crate::diagnostic::{Code, Diagnostic, SourceFile, did_you_mean, sort};
 use crate::model::Pipeline;
 use crate::schema::SchemaSet;
 use crate::template;
 
-use super::names::confined;
-use super::settings::{Settings, load_settings};
-use super::yaml::{self, Document};
-use super::{file, shape};
-
-/// A loaded project; what could not be loaded is among the findings.
-#[derive(Debug)]
-pub struct Project {
-    /// The folder that holds `prompts/`, `schemas/` and `.orch/`.
-    pub root: PathBuf,
-    /// The pipeline file, relative to the root.
-    pub file: PathBuf,
-    /// The pipeline.
-    pub pipeline: Pipeline,
-    /// Its document, for the places of things.
-    pub document: Document,
-    /// What `orch.yaml` says.
-    pub settings: Settings,
-    /// The prompts that the pipeline uses, includes included, by file name.
-    pub prompts: BTreeMap<String, Prompt>,
-    /// Every schema in `schemas/`, by file name.
-    pub schemas: SchemaSet,
-    /// The documents of these, for the places of things.
-    pub schema_documents: BTreeMap<String, Document>,
-    /// What was found on the way; errors keep the project from running.
-    pub findings: Vec<Diagnostic>,
-}
-
-/// A prompt's text.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// The file.
-    pub source: Arc<Source>,
-}
-
-/// Loads the project of a pipeline file; `here` is the current folder, for paths in findings.
-pub fn load(path: &Path, here: &Path) -> Result<Project, Vec<Diagnostic>> {
-    let path = here.join(path);
-    if !path.exists() {
-        return Err(vec![missing_pipeline(&path, here)]);
+/// Loads the pipeline at `path` with everything that it names.
+///
+/// # Errors
+/// The mistakes of the pipeline file, when they leave no pipeline.
+pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
+    let root = root::find_root(path);
+    let shown = path.to_string_lossy().replace('\\', "/");
+    let file = files::read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
+    let (document, pipeline) = parse::<Pipeline>(&file, generate::pipeline_schema())?;
+    let mut loader = Loader { root: &root, problems: Vec::new() };
+    let (settings, settings_document) = loader.settings();
+    let prompts = loader.prompts(&pipeline);
+    let schema_documents = loader.schemas(&pipeline);
+    let mut problems = loader.problems;
+    sort(&mut problems);
+    let mut schemas = SchemaSet::default();
+    for (name, document) in &schema_documents {
+        schemas.insert(name, document.value.clone());
     }
-    let source = file::read(&path, here)?;
-    let document = yaml::parse(&source)?;
-    let pipeline: Pipeline = shape::read(&document, &shape::pipeline_schema())?;
-    let root = find_root(&path);
-    let settings = load_settings(&root, here)?;
-    let relative = path.strip_prefix(&root).unwrap_or(&path).to_owned();
-    let mut project = Project {
-        file: relative,
-        pipeline,
-        document,
-        settings,
-        prompts: BTreeMap::new(),
-        schemas: SchemaSet::default(),
-        schema_documents: BTreeMap::new(),
-        findings: Vec::new(),
-        root,
-    };
-    project.read_prompts(here);
-    project.read_schemas(here);
+    let prompt_names = files::list(&root.join("prompts"));
+    let schema_names = files::list(&root.join("schemas"));
+    let (settings, root) = (settings.unwrap_or_default(), root.clone());
+    #[rustfmt::skip]
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, problems };
     Ok(project)
 }
 
-/// The root of a pipeline file: the nearest ancestor with `orch.yaml`, else the parent of its nearest
-/// ancestor folder named `pipelines`, else the file's folder.
-pub fn find_root(path: &Path) -> PathBuf {
-    let with_settings = path.ancestors().skip(1).find(|folder| folder.join("orch.yaml").is_file());
-    let pipelines = path.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
-    let folder = with_settings.or_else(|| pipelines.and_then(Path::parent)).or_else(|| path.parent());
-    folder.unwrap_or(Path::new(".")).to_owned()
+/// Loads the settings of a root alone; the defaults when there is no `orch.yaml`.
+///
+/// # Errors
+/// Every mistake of the file.
+pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
+    let mut loader = Loader { root, problems: Vec::new() };
+    let (settings, _) = loader.settings();
+    if loader.problems.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.problems) }
 }
 
-/// The pipeline files under a root's `pipelines/`, sorted.
-pub fn list_pipelines(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.join("pipelines")];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            match entry.file_type() {
-                // Cases of `pipeline test` lie there too, and are no pipelines.
-                Ok(kind) if kind.is_dir() && entry.file_name() != "tests" => folders.push(path),
-                Ok(kind) if !kind.is_dir() && path.extension().is_some_and(|e| e == "yaml" || e == "yml") => {
-                    found.push(path)
-                }
-                _ => {}
+/// Parses a pipeline that is given as text, without any other file.
+///
+/// # Errors
+/// Every mistake of the text.
+pub fn parse_pipeline(file: &Arc<SourceFile>) -> Result<(Document, Pipeline), Vec<Diagnostic>> {
+    parse(file, generate::pipeline_schema())
+}
+
+fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, schema: &Value) -> Result<(Document, T), Vec<Diagnostic>> {
+    let document = yaml::parse(file)?;
+    let mut found = shape::check(&document, schema);
+    if !found.is_empty() {
+        sort(&mut found);
+        return Err(found);
+    }
+    match T::deserialize(&document.value) {
+        Ok(model) => Ok((document, model)),
+        // The schema is generated from the model, so that this is the rare value that fits
+        // the one and not the other.
+        Err(error) => Err(vec![Diagnostic::error(Code::WrongValue, error.to_string()).in_file(file)]),
+    }
+}
+
+/// A missing pipeline, with the ones that exist.
+fn not_found(problem: Diagnostic, root: &Path, shown: &str) -> Diagnostic {
+    if problem.code != Code::FileNotFound && !Path::new(shown).is_dir() {
+        return problem;
+    }
+    let known: Vec<String> = root::list_pipelines(root).iter().map(|name| root::shown(root, name)).collect();
+    let stem = |path: &str| Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stems: Vec<String> = known.iter().map(|name| stem(name)).collect();
+    let wanted = stem(shown);
+    let close = did_you_mean(&wanted, stems.iter().map(String::as_str))
+        .or(stems.iter().find(|s| **s == wanted).map(String::as_str));
+    let close = close.and_then(|stem| stems.iter().position(|known| known == stem)).and_then(|at| known.get(at));
+    match close {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None if known.is_empty() => {
+            problem.help(format!("there are no pipelines in `{}`", root::shown(root, "pipelines")))
+        }
+        None => {
+            let names: Vec<_> = known.iter().take(10).map(|name| format!("`{name}`")).collect();
+            problem.help(format!("pipelines here: {}", names.join(", ")))
+        }
+    }
+}
+
+struct Loader<'a> {
+    root: &'a Path,
+    problems: Vec<Diagnostic>,
+}
+
+impl Loader<'_> {
+    fn settings(&mut self) -> (Option<Settings>, Option<Document>) {
+        let path = self.root.join(SETTINGS_FILE);
+        if !path.exists() {
+            return (None, None);
+        }
+        let Some(file) = self.read(&path, SETTINGS_FILE) else { return (None, None) };
+        // A file of comments says nothing, which is fine for optional settings.
+        if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return (None, None);
+        }
+        match parse::<Settings>(&file, generate::settings_schema()) {
+            Ok((document, settings)) => (Some(settings), Some(document)),
+            Err(found) => {
+                self.problems.extend(found);
+                (None, None)
             }
         }
     }
-    found.sort();
-    found
-}
 
-fn missing_pipeline(path: &Path, here: &Path) -> Diagnostic {
-    let source = Source::new(file::shown(path, here), "");
-    let finding = Diagnostic::new(Code::Unreadable, "there is no such pipeline", &source, None);
-    let root = find_root(path);
-    let there: Vec<String> = list_pipelines(&root).iter().map(|p| file::shown(p, here).display().to_string()).collect();
-    let wanted = source.path.display().to_string();
-    match nearest(&wanted, there.iter().map(String::as_str)) {
-        Some(nearest) => finding.help(format!("did you mean `{nearest}`?")),
-        None if there.is_empty() => finding.help("`orch init` makes a project with a first pipeline"),
-        None => finding.help(format!("there are {}", there.join(", "))),
-    }
-}
-
-impl Project {
-    /// Whether any finding is an error.
-    pub fn is_broken(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == crate::diagnostic::Severity::Error)
+    fn read(&mut self, path: &Path, name: &str) -> Option<Arc<SourceFile>> {
+        match files::read(path, &root::shown(self.root, name)) {
+            Ok(file) => Some(file),
+            Err(problem) => {
+                self.problems.push(*problem);
+                None
+            }
+        }
     }
 
-    fn find(&mut self, code: Code, message: String, pointer: &str) {
-        let span = self.document.value_span(pointer);
-        self.findings.push(Diagnostic::new(code, message, &self.document.source, span));
+    /// Reads a file of a folder if it is there; that it is missing is for the check to
+    /// say, which knows who names it.
+    fn member(&mut self, folder: &str, name: &str) -> Option<Arc<SourceFile>> {
+        let path = files::confined(&self.root.join(folder), name).ok()?;
+        if path.exists() { self.read(&path, &format!("{folder}/{name}")) } else { None }
     }
 
-    fn read_prompts(&mut self, here: &Path) {
-        let folder = self.root.join("prompts");
-        let named: Vec<(String, String)> = self
-            .pipeline
-            .steps
-            .iter()
-            .enumerate()
-            .map(|(i, step)| (step.prompt.clone(), format!("/steps/{i}/prompt")))
-            .collect();
-        for (name, pointer) in named {
-            if self.prompts.contains_key(&name) {
+    fn prompts(&mut self, pipeline: &Pipeline) -> BTreeMap<String, Arc<SourceFile>> {
+        let mut found = BTreeMap::new();
+        let mut wanted: Vec<String> = pipeline.steps.iter().map(|step| step.prompt.clone()).collect();
+        for step in &pipeline.steps {
+            wanted.extend(step.message.iter().flat_map(|text| template::includes(text)));
+        }
+        while let Some(name) = wanted.pop() {
+            if found.contains_key(&name) {
                 continue;
             }
-            match confined(&folder, &name) {
-                Err(why) => self.find(Code::MissingPrompt, why, &pointer),
-                Ok(path) if !path.exists() => {
-                    let shown = file::shown(&path, here).display().to_string();
-                    let span = self.document.value_span(&pointer);
-                    let help = suggest(&folder, &name, &["md", "txt", "j2"]);
-                    let message = format!("there is no prompt `{shown}`");
-                    let finding =
-                        Diagnostic::new(Code::MissingPrompt, message, &self.document.source, span).maybe_help(help);
-                    self.findings.push(finding);
-                }
-                Ok(path) => self.read_prompt(&name, &path, here),
+            if let Some(file) = self.member("prompts", &name) {
+                wanted.extend(template::includes(&file.text));
+                found.insert(name, file);
             }
         }
+        found
     }
 
-    /// Reads a prompt and whatever it includes.
-    fn read_prompt(&mut self, name: &str, path: &Path, here: &Path) {
-        let source = match file::read(path, here) {
-            Ok(source) => source,
-            Err(findings) => return self.findings.extend(findings),
-        };
-        self.prompts.insert(name.to_owned(), Prompt { source: source.clone() });
-        let shape = match template::shape(&source.text, Some(name)) {
-            Ok(shape) => shape,
-            Err(error) => {
-                self.findings.push(Diagnostic::new(Code::BadTemplate, error.message, &source, error.range));
-                return;
-            }
-        };
-        let folder = self.root.join("prompts");
-        for (included, span) in shape.includes {
-            if self.prompts.contains_key(&included) {
+    fn schemas(&mut self, pipeline: &Pipeline) -> BTreeMap<String, Document> {
+        let mut found = BTreeMap::new();
+        let mut tried = Vec::new();
+        let mut wanted: Vec<String> = pipeline.steps.iter().filter_map(Project::schema_file).collect();
+        while let Some(name) = wanted.pop() {
+            if tried.contains(&name) {
                 continue;
             }
-            let refused = match confined(&folder, &included) {
-                Err(why) => Some((why, None)),
-                Ok(path) if path.exists() => {
-                    self.read_prompt(&included, &path, here);
-                    None
-                }
-                Ok(_) => Some((
-                    format!("there is no prompt `{included}` to include"),
-                    suggest(&folder, &included, &["md", "txt", "j2"]),
-                )),
-            };
-            if let Some((message, help)) = refused {
-                self.findings.push(Diagnostic::new(Code::MissingPrompt, message, &source, Some(span)).maybe_help(help));
+            tried.push(name.clone());
+            let Some(file) = self.member("schemas", &name) else { continue };
+            if let Some(document) = self.json(&file) {
+                references(&document.value, &mut wanted);
+                found.insert(name, document);
             }
         }
+        found
     }
 
-    fn read_schemas(&mut self, here: &Path) {
-        let folder = self.root.join("schemas");
-        let Ok(entries) = std::fs::read_dir(&folder) else {
-            return;
-        };
-        let mut paths: Vec<PathBuf> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|e| e == "json"))
-            .collect();
-        paths.sort();
-        for path in paths {
-            let Some(name) = path.file_name().and_then(|name| name.to_str()).map(ToOwned::to_owned) else {
-                continue;
-            };
-            let read = confined(&folder, &name)
-                .map_err(|why| {
-                    vec![Diagnostic::new(Code::BadSchema, why, &Source::new(file::shown(&path, here), ""), None)]
-                })
-                .and_then(|path| file::read(&path, here))
-                .and_then(|source| yaml::parse(&source));
-            match read {
-                Ok(document) => {
-                    self.schemas.insert(&name, document.value.clone());
-                    self.schema_documents.insert(name, document);
-                }
-                Err(findings) => self.findings.extend(findings),
+    fn json(&mut self, file: &Arc<SourceFile>) -> Option<Document> {
+        match parse_json(file) {
+            Ok(document) => Some(document),
+            Err(found) => {
+                self.problems.extend(found);
+                None
             }
-        }
-    }
-
-    /// The file name of the schema of a step's output; `None` for `text` and `any`.
-    pub fn schema_file(step: &crate::model::Step) -> Option<String> {
-        let name = step.schema.as_deref().unwrap_or(&step.output);
-        match name {
-            "text" | "any" if step.schema.is_some() => None,
-            _ if name.ends_with(".json") => Some(name.to_owned()),
-            _ => Some(format!("{name}.schema.json")),
         }
     }
 }
 
-/// The file in a folder that is spelt most like a missing one.
-fn suggest(folder: &Path, name: &str, extensions: &[&str]) -> Option<String> {
-    let entries = std::fs::read_dir(folder).ok()?;
-    let names: Vec<String> = entries
-        .flatten()
-        .filter(|entry| entry.path().extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e)))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    nearest(name, names.iter().map(String::as_str)).map(|nearest| format!("did you mean `{nearest}`?"))
+/// Parses a JSON file; its numbers keep their digits.
+fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
+    let value = serde_json::from_str::<Value>(&file.text).map_err(|error| {
+        let at = offset(&file.text, error.line(), error.column());
+        let text = error.to_string().to_lowercase();
+        let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        vec![Diagnostic::error(Code::JsonSyntax, message).at(file, at..at)]
+    })?;
+    // What only the YAML reader finds wrong (a very long key, a tab) costs the places,
+    // not the schema; a key written twice is wrong in JSON too.
+    let spans = match yaml::index(file) {
+        Ok(spans) => spans,
+        Err(found) if found.iter().all(|d| d.code == Code::YamlSyntax) => super::SpanIndex::default(),
+        Err(found) => return Err(found),
+    };
+    Ok(Document { file: Arc::clone(file), value, spans })
+}
+
+/// The byte offset of a line and column, both from 1, the column in bytes.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    (start + column.saturating_sub(1)).min(text.len())
+}
+
+/// The files that a schema refers to.
+fn references(value: &Value, wanted: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                match inner {
+                    Value::String(target) if key == "$ref" => {
+                        let name = target.split('#').next().unwrap_or_default();
+                        let name = name.strip_prefix("./").unwrap_or(name);
+                        if !name.is_empty() && !name.contains("://") {
+                            wanted.push(name.to_owned());
+                        }
+                    }
+                    inner => references(inner, wanted),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|inner| references(inner, wanted)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }

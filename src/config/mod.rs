@@ -1,16 +1,23 @@
 //! From files to a loaded project.
 //!
-//! YAML text → span pass → JSON value → the schema generated from the model → the model.
-//! Every complaint is located; all are reported, not the first.
+//! Owns how pipeline files, `orch.yaml`, prompts and schemas are found, read and given a
+//! shape. Promises located mistakes, all of them at once, and bounded work on any input.
+//! Refuses to know whether the parts fit together: that is `check`.
 
-mod file;
+mod files;
+mod generate;
 mod load;
-mod names;
+mod project;
+mod root;
 mod settings;
 mod shape;
+mod spans;
 mod yaml;
 
-pub use load::{Project, Prompt, find_root, list_pipelines, load};
-pub use settings::{ApiKey, Defaults, DialectName, ModelEntry, ProviderEntry, Settings, load_settings};
-pub use shape::{pipeline_schema, settings_schema};
-pub use yaml::{Document, parse};
+pub use generate::{pipeline_schema, settings_schema};
+pub use load::{load, load_settings, parse_pipeline};
+pub use project::{OutputType, Project, output_type};
+pub use root::{SETTINGS_FILE, find_root, list_pipelines};
+pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
+pub use spans::{Document, SpanIndex, child, item};
+pub use yaml::parse;

@@ -1,146 +1,166 @@
-//! `orch.yaml`: providers, model aliases and defaults of a project.
-
-use std::path::Path;
+//! `orch.yaml`: providers, models and defaults of a project.
+//!
+//! Plain data, checked by the same generated-schema route as a pipeline file. Holds the
+//! *name* of the variable with a key, never the key.
 
 use indexmap::IndexMap;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
 
-use crate::diagnostic::{Code, Diagnostic};
 use crate::model::pipeline::Span;
 
-use super::{file, shape, yaml};
+/// The pattern of a provider's name: it stands before the slash of `provider/model`.
+pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
 
-/// What `orch.yaml` says; every key is optional.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// The pattern of the name of an environment variable.
+pub(super) const ENV_PATTERN: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
+
+/// The settings of a project; every part is optional.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Model servers by name, beside the built-in ones.
-    pub providers: IndexMap<String, ProviderEntry>,
-    /// Names for models: `fast: lab/qwen3-coder`.
-    pub models: IndexMap<String, ModelEntry>,
-    /// What agents and steps that say nothing themselves get.
+    /// Model APIs beside the built-in ones, by name.
+    #[schemars(example = json!({"lab": {"dialect": "openai", "base_url": "http://127.0.0.1:8000/v1"}}))]
+    #[schemars(extend("propertyNames" = {"pattern": PROVIDER_PATTERN}))]
+    pub providers: IndexMap<String, ProviderSettings>,
+    /// Other names for models, and what they cost.
+    #[schemars(example = json!({"fast": "lab/qwen3-coder"}))]
+    pub models: IndexMap<String, ModelSettings>,
+    /// What holds where an agent or a step says nothing.
+    #[schemars(example = json!({"model": "fast", "timeout": "5m"}))]
     pub defaults: Defaults,
 }
 
-/// A model server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A model API that speaks one of the known dialects.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ProviderEntry {
-    /// The protocol that it speaks.
-    pub dialect: DialectName,
-    /// Where it is, such as `http://127.0.0.1:8000/v1`.
-    #[schemars(length(min = 1))]
-    pub base_url: String,
-    /// Where its key comes from; servers without keys leave it out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub api_key: Option<ApiKey>,
-    /// Whether it is asked to hold its replies to the schema (true); the prompt shows the schema anyway.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub structured_output: Option<bool>,
-    /// Further headers of every request; never put a key here.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+pub struct ProviderSettings {
+    /// How requests and replies are written.
+    #[schemars(example = &"openai")]
+    pub dialect: Dialect,
+    /// Where the API is, up to and without the path of a method.
+    #[schemars(example = &"http://127.0.0.1:8000/v1", length(min = 1))]
+    pub base_url: Option<String>,
+    /// Where the key is; a provider without one is asked without a key.
+    #[schemars(example = json!({"env": "LAB_KEY"}))]
+    pub api_key: Option<SecretRef>,
+    /// Whether schemas are sent for the API to constrain replies (`auto`).
+    #[schemars(example = &"off")]
+    pub structured_output: Option<StructuredOutput>,
+    /// Headers to send with each request; never put a secret here.
+    #[serde(default)]
+    #[schemars(example = json!({"x-team": "search"}))]
     pub headers: IndexMap<String, String>,
 }
 
-/// The protocols that orch speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How requests and replies are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum DialectName {
-    /// Anthropic's Messages API.
+pub enum Dialect {
+    /// The Messages API.
     Anthropic,
-    /// OpenAI-compatible chat completions.
+    /// The Chat Completions API, which many servers speak.
     Openai,
-    /// Gemini's `generateContent`.
+    /// The `generateContent` API.
     Gemini,
 }
 
-impl DialectName {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Anthropic => "anthropic",
-            Self::Openai => "openai",
-            Self::Gemini => "gemini",
-        }
-    }
+/// Whether schemas are sent for the API to constrain replies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StructuredOutput {
+    /// Sent where the model is known to support the schema.
+    #[default]
+    Auto,
+    /// Never sent; the prompt asks for JSON, and the reply is extracted.
+    Off,
 }
 
-/// Where a key comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ApiKey {
+#[schemars(extend("writeOnly" = true))]
+pub struct SecretRef {
     /// The environment variable that holds it.
-    #[schemars(length(min = 1))]
+    #[schemars(example = &"LAB_KEY", regex(pattern = ENV_PATTERN))]
     pub env: String,
 }
 
-/// What a model's name stands for: `provider/model`.
-pub type ModelEntry = String;
+/// A model under another name; written as `provider/model`, or as a mapping with prices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelSettings {
+    /// The model, as `provider/model`.
+    pub model: String,
+    /// US dollars for a million input tokens.
+    pub input_price: Option<f64>,
+    /// US dollars for a million output tokens.
+    pub output_price: Option<f64>,
+    /// US dollars for a million input tokens that the provider had cached.
+    pub cached_input_price: Option<f64>,
+}
 
-/// What agents and steps that say nothing themselves get.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The mapping form of [`ModelSettings`].
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ModelMapping {
+    /// The model, as `provider/model`.
+    #[schemars(example = &"lab/qwen3-coder", length(min = 1))]
+    model: String,
+    /// US dollars for a million input tokens.
+    #[schemars(example = 0.15, range(min = 0))]
+    input_price: Option<f64>,
+    /// US dollars for a million output tokens.
+    #[schemars(example = 0.6, range(min = 0))]
+    output_price: Option<f64>,
+    /// US dollars for a million input tokens that the provider had cached.
+    #[schemars(example = 0.05, range(min = 0))]
+    cached_input_price: Option<f64>,
+}
+
+impl<'de> Deserialize<'de> for ModelSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        if let Value::String(model) = value {
+            return Ok(Self { model, input_price: None, output_price: None, cached_input_price: None });
+        }
+        let ModelMapping { model, input_price, output_price, cached_input_price } =
+            serde_json::from_value(value).map_err(D::Error::custom)?;
+        Ok(Self { model, input_price, output_price, cached_input_price })
+    }
+}
+
+impl JsonSchema for ModelSettings {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ModelSettings".into()
+    }
+
+    /// A string or a mapping, said without `anyOf`: keys only matter to a mapping, and
+    /// the length only to a string.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = ModelMapping::json_schema(generator);
+        schema.insert("type".to_owned(), json!(["string", "object"]));
+        schema.insert("minLength".to_owned(), json!(1));
+        schema.insert("description".to_owned(), json!("A model as `provider/model`, or a mapping with its prices."));
+        schema
+    }
+}
+
+/// What holds where an agent or a step says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
-    /// What `model: auto` is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What `auto` stands for: `provider/model`, an alias, or `local`.
+    #[schemars(example = &"fast", length(min = 1))]
     pub model: Option<String>,
     /// How long one request may take.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"5m")]
     pub timeout: Option<Span>,
-    /// How often a reply that does not validate is sent back with its errors.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 10))]
+    /// How often a reply that does not validate is sent back with its errors (2).
+    #[schemars(example = 2, range(min = 0, max = 10))]
     pub re_ask: Option<u32>,
-    /// Upper bound of a reply in tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    /// Upper bound of a reply in tokens (4096).
+    #[schemars(example = 8192, range(min = 1, max = 1_000_000))]
     pub max_output_tokens: Option<u32>,
-}
-
-/// Reads the `orch.yaml` of a root; the defaults when there is none.
-pub fn load_settings(root: &Path, shown: &Path) -> Result<Settings, Vec<Diagnostic>> {
-    let path = root.join("orch.yaml");
-    if !path.exists() {
-        return Ok(Settings::default());
-    }
-    let source = file::read(&path, shown)?;
-    if source.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-        return Ok(Settings::default());
-    }
-    let document = yaml::parse(&source)?;
-    let settings: Settings = shape::read(&document, &shape::settings_schema())?;
-    let findings = addresses(&settings, &document);
-    if findings.is_empty() { Ok(settings) } else { Err(findings) }
-}
-
-/// Addresses and headers that no request could be sent with.
-fn addresses(settings: &Settings, document: &yaml::Document) -> Vec<Diagnostic> {
-    let mut findings = Vec::new();
-    let mut find = |message: String, pointer: String, help: &str| {
-        let span = document.value_span(&pointer);
-        findings.push(Diagnostic::new(Code::WrongValue, message, &document.source, span).help(help));
-    };
-    for (name, provider) in &settings.providers {
-        let url = provider.base_url.trim();
-        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
-        if host.is_empty() || url.contains(char::is_whitespace) {
-            let pointer = format!("/providers/{name}/base_url");
-            find(format!("`{url}` is no address"), pointer, "write it out, such as `http://127.0.0.1:8000/v1`");
-        }
-        for header in provider.headers.keys() {
-            if header.is_empty()
-                || !header.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&b))
-            {
-                let pointer = format!("/providers/{name}/headers");
-                find(
-                    format!("`{header}` is no name of a header"),
-                    pointer,
-                    "header names have letters, digits and `-`",
-                );
-            }
-        }
-    }
-    findings
 }

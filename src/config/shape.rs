@@ -1,246 +1,312 @@
-//! The shape of the files: the schemas generated from the model, and values checked against them.
+//! Does a file have the shape that its generated schema asks for?
+//!
+//! A walker over the plain schemas of `generate`: it reports every mistake at its exact
+//! place, in the words of the file format. User's own schemas are not its business.
 
-use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::diagnostic::{Code, Diagnostic, did_you_mean};
-use crate::model::Pipeline;
-use crate::schema::{Mismatch, Schema};
+use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
+use super::spans::{Document, child, item};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, Span, is_name};
 
-use super::settings::Settings;
-use super::yaml::Document;
+/// The keyword of schemas whose values point to a secret.
+const SECRET: &str = "writeOnly";
 
-/// The JSON Schema of pipeline files.
-pub fn pipeline_schema() -> Value {
-    let mut schema = generated::<Pipeline>("orch pipeline");
-    // What the type can't say: an input is a JSON Schema.
-    if let Some(input) = schema.pointer_mut("/properties/inputs/additionalProperties") {
-        *input = serde_json::json!({ "type": "object", "description": "A JSON Schema; `default` makes the input optional." });
-    }
-    schema
+/// What a pattern means: the check, and what the text must be, in words.
+type Pattern = (&'static str, fn(&str) -> bool, &'static str);
+
+/// The patterns that generated schemas may use.
+pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
+    (NAME_PATTERN, is_name, "lower-case letters, digits and `_`, not starting with a digit"),
+    (
+        INPUT_PATTERN,
+        |text| is_name(text.strip_suffix('?').unwrap_or(text)),
+        "the name of an artifact, with `?` at the end if it is optional",
+    ),
+    (Span::PATTERN, |text| Span::parse(text).is_some(), "a time such as `90s`, `5m` or `1h30m`"),
+    (
+        PROVIDER_PATTERN,
+        |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c)),
+        "letters, digits, `_`, `.` and `-`",
+    ),
+    (
+        ENV_PATTERN,
+        |text| {
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            !text.is_empty() && !text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(word)
+        },
+        "the name of an environment variable",
+    ),
+];
+
+/// Every way in which the document differs from the schema.
+pub(super) fn check(document: &Document, schema: &Value) -> Vec<Diagnostic> {
+    let mut walker = Walker { document, root: schema, found: Vec::new() };
+    walker.value(&document.value, schema, "");
+    walker.found
 }
 
-/// The JSON Schema of `orch.yaml`.
-pub fn settings_schema() -> Value {
-    generated::<Settings>("orch.yaml")
+struct Walker<'a> {
+    document: &'a Document,
+    root: &'a Value,
+    found: Vec<Diagnostic>,
 }
 
-fn generated<T: JsonSchema>(title: &str) -> Value {
-    let settings = SchemaSettings::draft2020_12();
-    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
-    plain(&mut schema);
-    if let Value::Object(map) = &mut schema {
-        map.insert("title".to_owned(), Value::String(title.to_owned()));
-    }
-    schema
-}
-
-/// Takes the unions out: an optional key is absent, never null, and a word is one of an `enum`.
-/// With unions a mistake would be located at the whole block.
-fn plain(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            drop_null(map);
-            merge_words(map);
-            map.shift_remove("default");
-            map.values_mut().for_each(plain);
+impl<'a> Walker<'a> {
+    fn value(&mut self, value: &Value, schema: &'a Value, pointer: &str) {
+        let Some(schema) = self.resolve(schema) else { return };
+        if let Some(problem) = self.wrong_type(value, schema, pointer) {
+            self.found.push(problem);
+            return;
         }
-        Value::Array(items) => items.iter_mut().for_each(plain),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn drop_null(map: &mut Map<String, Value>) {
-    if let Some(Value::Array(types)) = map.get_mut("type") {
-        types.retain(|name| name != "null");
-        if types.len() == 1 {
-            let only = types.remove(0);
-            map.insert("type".to_owned(), only);
+        match value {
+            Value::Object(map) => self.object(map, schema, pointer),
+            Value::Array(list) => self.list(list, schema, pointer),
+            Value::String(text) => self.text(text, schema, pointer),
+            Value::Number(_) => self.number(value, schema, pointer),
+            Value::Bool(_) | Value::Null => {}
         }
     }
-    if let Some(Value::Array(branches)) = map.get_mut("anyOf") {
-        branches.retain(|branch| branch.get("type").and_then(Value::as_str) != Some("null"));
-        if branches.len() == 1
-            && let Value::Object(only) = branches.remove(0)
-        {
-            map.shift_remove("anyOf");
-            for (key, value) in only {
-                map.entry(key).or_insert(value);
+
+    /// Follows a `$ref` into `$defs`; anything beside it describes, and never restricts.
+    fn resolve(&self, schema: &'a Value) -> Option<&'a Map<String, Value>> {
+        match schema.get("$ref").and_then(Value::as_str) {
+            Some(target) => self.root.pointer(target.strip_prefix('#')?)?.as_object(),
+            None => schema.as_object(),
+        }
+    }
+
+    fn wrong_type(&self, value: &Value, schema: &Map<String, Value>, pointer: &str) -> Option<Diagnostic> {
+        let allowed: Vec<&str> = match schema.get("type")? {
+            Value::String(name) => vec![name],
+            Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
+            _ => return None,
+        };
+        if allowed.iter().any(|name| is_a(value, name)) {
+            return None;
+        }
+        if schema.contains_key(SECRET) && value.is_string() {
+            return Some(self.secret(pointer));
+        }
+        let wanted: Vec<_> = allowed.iter().map(|name| described(name)).collect();
+        let message = format!("{} must be {}, not {}", subject(pointer), wanted.join(" or "), kind(value));
+        let problem = self.at_value(Code::WrongType, message, pointer);
+        Some(match value {
+            Value::Null => problem.help("leave the key out if it has no value"),
+            Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => problem.help("remove the quotes"),
+            Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
+            Value::String(_) if allowed.contains(&"array") => problem.help("write it as a list: `[…]`"),
+            _ => problem,
+        })
+    }
+
+    /// A key that stands in the file: neither the message nor a source line may show it.
+    fn secret(&self, pointer: &str) -> Diagnostic {
+        let (line, _) = self.document.file.line_column(self.document.spans.value(pointer).start);
+        let message = format!("{} in line {line} must be a mapping, not the secret itself", subject(pointer));
+        Diagnostic::error(Code::WrongType, message)
+            .in_file(&self.document.file)
+            .help("name the environment variable that holds it: `{ env: NAME }`")
+    }
+
+    fn object(&mut self, map: &Map<String, Value>, schema: &'a Map<String, Value>, pointer: &str) {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let rest = schema.get("additionalProperties");
+        for (key, value) in map {
+            let below = child(pointer, key);
+            if let Some(pattern) = schema.get("propertyNames").and_then(|names| names.get("pattern")) {
+                self.pattern(key, pattern, &below, true);
+            }
+            match (properties.and_then(|known| known.get(key)), rest) {
+                (Some(property), _) => self.value(value, property, &below),
+                (None, Some(Value::Bool(false))) => self.unknown_key(key, properties, &below),
+                (None, Some(rest)) => self.value(value, rest, &below),
+                (None, None) => {}
+            }
+        }
+        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            if !map.contains_key(key) {
+                self.missing_key(key, map, properties, pointer);
             }
         }
     }
-}
 
-fn merge_words(map: &mut Map<String, Value>) {
-    let Some(Value::Array(branches)) = map.get("oneOf") else {
-        return;
-    };
-    let words: Option<Vec<Value>> = branches.iter().map(|branch| branch.get("const").cloned()).collect();
-    if let Some(words) = words {
-        map.shift_remove("oneOf");
-        map.insert("type".to_owned(), Value::String("string".to_owned()));
-        map.insert("enum".to_owned(), Value::Array(words));
-    }
-}
-
-/// Checks a document against its schema and reads it into the model.
-pub(super) fn read<T: DeserializeOwned>(document: &Document, schema: &Value) -> Result<T, Vec<Diagnostic>> {
-    let mut findings = Vec::new();
-    unknown_keys(document, schema, schema, &document.value, String::new(), &mut findings);
-    match Schema::trusted("file", schema.clone()) {
-        Ok(compiled) => findings.extend(compiled.errors(&document.value).iter().filter_map(|m| located(document, m))),
-        Err(error) => findings.push(Diagnostic::new(Code::WrongValue, error.message, &document.source, None)),
-    }
-    if !findings.is_empty() {
-        return Err(findings);
-    }
-    serde_json::from_value(document.value.clone()).map_err(|error| {
-        // Only what the schema can't say is left: it is a defect if this shows, but never a crash.
-        vec![Diagnostic::new(Code::WrongValue, error.to_string(), &document.source, None)]
-    })
-}
-
-fn located(document: &Document, mismatch: &Mismatch) -> Option<Diagnostic> {
-    let source = &document.source;
-    match mismatch.keyword.as_str() {
-        // Reported with a suggestion by the walk below.
-        "additionalProperties" => None,
-        "required" => {
-            let message = format!(
-                "{} is missing here",
-                mismatch.expected.replace("a property \"", "the key `").replace('"', "`")
-            );
-            Some(Diagnostic::new(Code::MissingKey, message, source, first_line(document, &mismatch.pointer)))
+    fn unknown_key(&mut self, key: &str, known: Option<&Map<String, Value>>, pointer: &str) {
+        let names: Vec<&str> = known.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+        let span = self.document.spans.key(pointer);
+        let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).at(&self.document.file, span);
+        let mut problem = problem.suggest(key, names.iter().copied());
+        if problem.help.is_empty() {
+            problem = problem.help(format!("known keys here: {}", quoted(&names, ", ")));
         }
-        "type" => {
-            let message = format!("expected {}, got {}", mismatch.expected, mismatch.got);
-            let help = (mismatch.got.starts_with("null")).then(|| "leave the key out, or give it a value".to_owned());
-            Some(
-                Diagnostic::new(Code::WrongValue, message, source, document.value_span(&mismatch.pointer))
-                    .maybe_help(help),
-            )
-        }
-        "pattern" if mismatch.expected.contains("(ms|s|m|h)") => {
-            let message = format!("expected a time such as `90s`, `5m` or `1h30m`, got {}", mismatch.got);
-            Some(Diagnostic::new(Code::WrongValue, message, source, document.value_span(&mismatch.pointer)))
-        }
-        _ => {
-            let message = format!("expected {}, got {}", mismatch.expected, mismatch.got);
-            let words: Vec<&str> = mismatch.expected.split('"').skip(1).step_by(2).collect();
-            let help = document
-                .value
-                .pointer(&mismatch.pointer)
-                .and_then(Value::as_str)
-                .and_then(|got| did_you_mean(got, words));
-            Some(
-                Diagnostic::new(Code::WrongValue, message, source, document.value_span(&mismatch.pointer))
-                    .maybe_help(help),
-            )
-        }
+        self.found.push(problem);
     }
-}
 
-/// The first line of a block, where a key is missing.
-fn first_line(document: &Document, pointer: &str) -> Option<std::ops::Range<usize>> {
-    let span = document.value_span(pointer)?;
-    let text = document.source.text.get(span.clone())?;
-    let len = text.find('\n').unwrap_or(text.len());
-    Some(span.start..span.start + len)
-}
+    fn missing_key(
+        &mut self,
+        key: &str,
+        map: &Map<String, Value>,
+        properties: Option<&Map<String, Value>>,
+        pointer: &str,
+    ) {
+        let owner = match map.get("id").and_then(Value::as_str) {
+            Some(id) => format!("step `{id}`"),
+            None if pointer.is_empty() => "the file".to_owned(),
+            None => subject(pointer),
+        };
+        let message = format!("{owner} has no `{key}`");
+        let span = if pointer.is_empty() { 0..0 } else { self.document.spans.value(pointer) };
+        let mut problem = Diagnostic::error(Code::MissingKey, message).at(&self.document.file, span);
+        let about = properties.and_then(|all| all.get(key)).and_then(|property| property.get("description"));
+        if let Some(about) = about.and_then(Value::as_str) {
+            problem = problem.help(format!("`{key}`: {}", first_sentence(about)));
+        }
+        self.found.push(problem);
+    }
 
-fn unknown_keys(
-    document: &Document,
-    root: &Value,
-    schema: &Value,
-    value: &Value,
-    pointer: String,
-    findings: &mut Vec<Diagnostic>,
-) {
-    let schema = match schema.get("$ref").and_then(Value::as_str).and_then(|r| root.pointer(r.trim_start_matches('#')))
-    {
-        Some(target) => target,
-        None => schema,
-    };
-    match value {
-        Value::Object(map) => {
-            let properties = schema.get("properties").and_then(Value::as_object);
-            let others = schema.get("additionalProperties");
-            for (key, inner) in map {
-                let inside = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-                match (properties.and_then(|p| p.get(key)), others) {
-                    (Some(property), _) => unknown_keys(document, root, property, inner, inside, findings),
-                    (None, Some(Value::Bool(false))) => {
-                        let known = properties.into_iter().flat_map(|p| p.keys()).map(String::as_str);
-                        let help = did_you_mean(key, known.clone()).unwrap_or_else(|| {
-                            format!(
-                                "the keys here are {}",
-                                known.map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
-                            )
-                        });
-                        let finding = Diagnostic::new(
-                            Code::UnknownKey,
-                            format!("unknown key `{key}`"),
-                            &document.source,
-                            document.key_span(&inside),
-                        );
-                        findings.push(finding.help(help));
-                    }
-                    (None, Some(other)) => unknown_keys(document, root, other, inner, inside, findings),
-                    (None, None) => {}
-                }
+    fn list(&mut self, list: &[Value], schema: &'a Map<String, Value>, pointer: &str) {
+        if list.is_empty() && schema.get("minItems").and_then(Value::as_u64).is_some_and(|least| least > 0) {
+            let message = format!("{} must not be empty", subject(pointer));
+            self.found.push(self.at_value(Code::WrongValue, message, pointer));
+        }
+        if let Some(items) = schema.get("items") {
+            for (index, value) in list.iter().enumerate() {
+                self.value(value, items, &item(pointer, index));
             }
         }
-        Value::Array(items) => {
-            if let Some(schema) = schema.get("items") {
-                for (i, item) in items.iter().enumerate() {
-                    unknown_keys(document, root, schema, item, format!("{pointer}/{i}"), findings);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn each(schema: &Value, visit: &mut dyn FnMut(&Map<String, Value>)) {
-        match schema {
-            Value::Object(map) => {
-                visit(map);
-                map.values().for_each(|inner| each(inner, visit));
-            }
-            Value::Array(items) => items.iter().for_each(|inner| each(inner, visit)),
-            _ => {}
-        }
     }
 
-    #[test]
-    fn the_generated_schemas_have_no_unions_and_no_nulls() {
-        for schema in [pipeline_schema(), settings_schema()] {
-            each(&schema, &mut |map| {
-                assert!(!map.contains_key("anyOf") && !map.contains_key("oneOf"), "{map:?}");
-                assert_ne!(map.get("type").and_then(Value::as_str), Some("null"));
-                assert!(!map.get("type").is_some_and(Value::is_array), "{map:?}");
-            });
-        }
-    }
-
-    #[test]
-    fn every_key_is_described_and_every_level_is_closed() {
-        for schema in [pipeline_schema(), settings_schema()] {
-            each(&schema, &mut |map| {
-                let Some(Value::Object(properties)) = map.get("properties") else {
-                    return;
+    fn text(&mut self, text: &str, schema: &Map<String, Value>, pointer: &str) {
+        if let Some(names) = schema.get("enum").and_then(Value::as_array) {
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            if !names.contains(&text) {
+                let few = names.len() <= 6;
+                let message = if few {
+                    format!("{} must be {}, not `{text}`", subject(pointer), quoted(&names, " or "))
+                } else {
+                    format!("{} cannot be `{text}`", subject(pointer))
                 };
-                assert!(map.contains_key("additionalProperties"), "{map:?}");
-                for (name, property) in properties {
-                    assert!(property.get("description").is_some(), "{name} has no description");
-                }
-            });
+                let problem = self.at_value(Code::WrongValue, message, pointer).suggest(text, names.iter().copied());
+                let listed = few || !problem.help.is_empty();
+                self.found.push(if listed {
+                    problem
+                } else {
+                    problem.help(format!("one of {}", quoted(&names, ", ")))
+                });
+            }
+        }
+        let least = schema.get("minLength").and_then(Value::as_u64).unwrap_or(0);
+        let most = schema.get("maxLength").and_then(Value::as_u64).unwrap_or(u64::MAX);
+        let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
+        if length < least {
+            let message = format!("{} must not be empty", subject(pointer));
+            self.found.push(self.at_value(Code::WrongValue, message, pointer));
+        } else if length > most {
+            let message = format!("{} must have at most {most} characters, not {length}", subject(pointer));
+            self.found.push(self.at_value(Code::WrongValue, message, pointer));
+        } else if let Some(pattern) = schema.get("pattern") {
+            self.pattern(text, pattern, pointer, false);
         }
     }
+
+    /// Checks a text, or a key, against one of the known patterns.
+    fn pattern(&mut self, text: &str, pattern: &Value, pointer: &str, is_key: bool) {
+        let Some((source, fits, words)) = KNOWN_PATTERNS.iter().find(|known| *pattern == known.0) else { return };
+        if fits(text) {
+            return;
+        }
+        let is_name = *source != Span::PATTERN;
+        let code = if is_name { Code::BadName } else { Code::WrongValue };
+        let message = if is_name {
+            format!("`{text}` is not a valid name")
+        } else {
+            format!("{} must be {words}, not `{text}`", subject(pointer))
+        };
+        let spans = &self.document.spans;
+        let span = if is_key { spans.key(pointer) } else { spans.value(pointer) };
+        let problem = Diagnostic::error(code, message).at(&self.document.file, span);
+        self.found.push(if is_name { problem.help(format!("allowed: {words}")) } else { problem });
+    }
+
+    fn number(&mut self, value: &Value, schema: &Map<String, Value>, pointer: &str) {
+        let Some(number) = value.as_f64() else { return };
+        let limit = |key: &str| schema.get(key).filter(|limit| limit.is_number());
+        let below = limit("minimum").filter(|least| least.as_f64().is_some_and(|least| number < least));
+        let above = limit("maximum").filter(|most| most.as_f64().is_some_and(|most| number > most));
+        for (bound, word) in [(below, "least"), (above, "most")] {
+            if let Some(bound) = bound {
+                let message = format!("{} must be at {word} {bound}, not {value}", subject(pointer));
+                self.found.push(self.at_value(Code::WrongValue, message, pointer));
+            }
+        }
+    }
+
+    fn at_value(&self, code: Code, message: String, pointer: &str) -> Diagnostic {
+        Diagnostic::error(code, message).at(&self.document.file, self.document.spans.value(pointer))
+    }
+}
+
+/// What a message calls the value at a pointer: its key, or its number in a list.
+fn subject(pointer: &str) -> String {
+    let tokens: Vec<String> = pointer.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
+    match tokens.as_slice() {
+        [] => "the file".to_owned(),
+        [.., list, index] if index.bytes().all(|b| b.is_ascii_digit()) => {
+            let number = index.parse::<usize>().map_or_else(|_| index.clone(), |index| (index + 1).to_string());
+            format!("item {number} of `{list}`")
+        }
+        [.., key] => format!("`{key}`"),
+    }
+}
+
+fn is_a(value: &Value, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        _ => true,
+    }
+}
+
+fn could_be(text: &str, name: &str) -> bool {
+    serde_json::from_str::<Value>(text)
+        .is_ok_and(|value| (value.is_number() || value.is_boolean()) && is_a(&value, name))
+}
+
+fn described(name: &str) -> &'static str {
+    match name {
+        "object" => "a mapping",
+        "array" => "a list",
+        "string" => "a string",
+        "boolean" => "`true` or `false`",
+        "integer" => "a whole number",
+        _ => "a number",
+    }
+}
+
+/// What a message calls a value of the wrong type.
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) | Value::Number(_) => format!("`{value}`"),
+        Value::String(text) if text.chars().count() <= 40 && !text.contains('\n') => format!("the string `{text}`"),
+        Value::String(_) => "a string".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a mapping".to_owned(),
+    }
+}
+
+fn quoted(names: &[&str], separator: &str) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
+}
+
+fn first_sentence(text: &str) -> String {
+    let text = text.replace('\n', " ");
+    let first = text.split_once(". ").map_or(text.as_str(), |(first, _)| first).trim_end_matches('.');
+    let mut chars = first.chars();
+    chars.next().map_or_else(String::new, |letter| letter.to_lowercase().chain(chars).collect())
 }

@@ -1,409 +1,335 @@
-//! YAML text to a JSON value with the place of everything; the only file that knows the YAML crates.
+//! YAML text to a JSON value and an index of byte ranges.
 //!
-//! A span pass runs first and refuses what pipeline files do not use or what a YAML reader would
-//! swallow: duplicate keys, several documents, tags, anchors' bombs, merge keys, keys that are
-//! no strings, `.inf` and `.nan`, depth.
+//! The only file that knows the YAML crates. Two passes: the *span pass* reads parser
+//! events, builds the index and refuses what would otherwise be swallowed (a key written
+//! twice, tags, `.nan`, merge keys, alias bombs); then the YAML crate builds the value.
+//! Work and memory are bounded on any input.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
 use serde_json::Value;
 
-use crate::diagnostic::{Code, Diagnostic, Source};
+use super::spans::{Document, SpanIndex, child, item};
+use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
-/// The largest file that is read, in bytes.
-pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
+/// How deep lists and mappings may be nested.
 const MAX_DEPTH: usize = 64;
-const MAX_NODES: usize = 200_000;
+/// How many values a file may hold once its aliases are expanded.
+const MAX_NODES: usize = 100_000;
+/// How many bytes of text a file may hold once its aliases are expanded.
+const MAX_BYTES: usize = 16 << 20;
 
-/// A YAML or JSON file, read.
-#[derive(Clone, Debug)]
-pub struct Document {
-    /// The file.
-    pub source: Arc<Source>,
-    /// Its value.
-    pub value: Value,
-    spans: HashMap<String, Place>,
+/// Parses one YAML document.
+///
+/// # Errors
+/// Every mistake that could be found, at least one.
+pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
+    let spans = index(file)?;
+    let value = serde_yaml::from_str::<Value>(&file.text).map_err(|error| {
+        let at = error.location().map_or(0, |location| location.index());
+        vec![Diagnostic::error(Code::YamlSyntax, lower(&error.to_string())).at(file, at..at)]
+    })?;
+    if value.is_null() {
+        return Err(vec![Diagnostic::error(Code::YamlSyntax, "the file is empty").in_file(file)]);
+    }
+    Ok(Document { file: Arc::clone(file), value, spans })
 }
 
-#[derive(Clone, Debug, Default)]
-struct Place {
-    key: Option<Range<usize>>,
-    value: Range<usize>,
+/// Runs the span pass alone; JSON is a subset of YAML, so it serves JSON files too.
+///
+/// # Errors
+/// Every mistake that could be found, at least one.
+pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Vec<Diagnostic>> {
+    let mut pass = Pass::new(file);
+    let fatal = pass.run().err();
+    pass.found.extend(fatal.map(|problem| *problem));
+    if pass.found.is_empty() { Ok(pass.spans) } else { Err(pass.found) }
 }
 
-impl Document {
-    /// The bytes of the value at a JSON pointer, or of the nearest thing around it that is known.
-    pub fn value_span(&self, pointer: &str) -> Option<Range<usize>> {
-        self.lookup(pointer).map(|(place, exact)| if exact { place.value.clone() } else { place.head() })
-    }
+fn lower(message: &str) -> String {
+    let mut chars = message.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
 
-    /// The bytes of the key at a JSON pointer, or of its value where there is no key.
-    pub fn key_span(&self, pointer: &str) -> Option<Range<usize>> {
-        self.lookup(pointer).map(|(place, _)| place.head())
-    }
-
-    fn lookup(&self, pointer: &str) -> Option<(&Place, bool)> {
-        let mut known = pointer;
-        loop {
-            if let Some(place) = self.spans.get(known) {
-                return Some((place, known.len() == pointer.len()));
-            }
-            known = known.get(..known.rfind('/')?)?;
+/// The first tab that indents a line, from the line of an offset on.
+fn tab_at(text: &str, from: usize) -> Option<usize> {
+    let start = text.get(..from)?.rfind('\n').map_or(0, |at| at + 1);
+    let mut at = start;
+    for line in text.get(start..)?.split_inclusive('\n') {
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line.get(..indent)?.find('\t') {
+            return Some(at + tab);
         }
+        at += line.len();
     }
+    None
 }
 
-impl Place {
-    fn head(&self) -> Range<usize> {
-        self.key.clone().unwrap_or_else(|| self.value.clone())
-    }
+fn deep() -> Diagnostic {
+    Diagnostic::error(Code::YamlBounds, format!("nested more than {MAX_DEPTH} levels deep"))
 }
 
-/// Reads YAML or JSON.
-pub fn parse(source: &Arc<Source>) -> Result<Document, Vec<Diagnostic>> {
-    if source.text.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes, and at most {MAX_BYTES} are read", source.text.len());
-        return Err(vec![Diagnostic::new(Code::TooLarge, message, source, None)]);
-    }
-    let mut pass = Pass { source, spans: HashMap::new(), findings: Vec::new(), anchors: HashMap::new(), nodes: 0 };
-    let value = pass.run();
-    match value {
-        Some(value) if pass.findings.is_empty() => Ok(Document { source: source.clone(), value, spans: pass.spans }),
-        _ => Err(pass.findings),
-    }
-}
+/// A mistake that ends the pass; boxed, since it is rare and large.
+type Fatal = Box<Diagnostic>;
 
-struct Pass<'a> {
-    source: &'a Arc<Source>,
-    spans: HashMap<String, Place>,
-    findings: Vec<Diagnostic>,
-    /// What an anchor stands for, and how many nodes that is.
-    anchors: HashMap<usize, (Value, usize)>,
+/// What an anchored value costs each time it is referred to.
+#[derive(Clone, Copy, Default)]
+struct Cost {
     nodes: usize,
+    bytes: usize,
+    height: usize,
 }
 
-/// A block that is open.
+/// A list or mapping that is being read.
 struct Frame {
     pointer: String,
+    key: Option<Range<usize>>,
     start: usize,
-    key_span: Option<Range<usize>>,
     anchor: usize,
-    nodes_before: usize,
+    before: Cost,
+    height: usize,
     kind: Kind,
 }
 
 enum Kind {
-    Map { map: serde_json::Map<String, Value>, seen: HashSet<String>, key: Option<(String, Range<usize>)> },
-    List(Vec<Value>),
+    List { next: usize },
+    Map { seen: HashMap<String, Range<usize>>, key: Option<(String, Range<usize>)> },
 }
 
-impl Pass<'_> {
-    fn find(&mut self, code: Code, message: impl Into<String>, span: Option<Range<usize>>) {
-        if self.findings.len() < 50 {
-            self.findings.push(Diagnostic::new(code, message, self.source, span));
-        }
+struct Pass<'a> {
+    file: &'a Arc<SourceFile>,
+    spans: SpanIndex,
+    found: Vec<Diagnostic>,
+    stack: Vec<Frame>,
+    anchors: HashMap<usize, Cost>,
+    total: Cost,
+    documents: usize,
+}
+
+impl<'a> Pass<'a> {
+    fn new(file: &'a Arc<SourceFile>) -> Self {
+        let (spans, total) = (SpanIndex::default(), Cost::default());
+        Self { file, spans, found: Vec::new(), stack: Vec::new(), anchors: HashMap::new(), total, documents: 0 }
     }
 
-    fn run(&mut self) -> Option<Value> {
-        let text = self.source.text.as_str();
-        let mut parser = Parser::new_from_str_with_options(text, Options::default());
-        let mut stack: Vec<Frame> = Vec::new();
-        let mut root = None;
-        let mut documents = 0;
-        while let Some(event) = parser.next_event() {
-            let (event, span) = match event {
-                Ok(event) => event,
-                Err(error) => {
-                    let at = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
-                    self.find(
-                        Code::Syntax,
-                        format!("this is no valid YAML: {}", error),
-                        Some(at..(at + 1).min(text.len())),
-                    );
-                    return None;
+    fn run(&mut self) -> Result<(), Fatal> {
+        let file = Arc::clone(self.file);
+        for next in Parser::new_from_str(&file.text) {
+            let (event, span) = next.map_err(|error| {
+                let at = error.marker().byte_offset().unwrap_or_default();
+                let message = lower(&error.info());
+                Box::new(match tab_at(&file.text, at).filter(|_| message.contains("tab")) {
+                    Some(tab) => {
+                        Diagnostic::error(Code::YamlSyntax, "a tab cannot indent; use spaces").at(&file, tab..tab + 1)
+                    }
+                    None if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) => deep().at(&file, at..at),
+                    None => Diagnostic::error(Code::YamlSyntax, message).at(&file, at..at),
+                })
+            })?;
+            self.event(&event, &span)?;
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event<'_>, span: &Span) -> Result<(), Fatal> {
+        let range = span.byte_range().unwrap_or_default();
+        if let Some(tag) = span.tag_span().and_then(|tag| tag.byte_range()) {
+            self.refuse(tag, "tags such as `!name` are not allowed", "write the plain value");
+        }
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let message = "a second document starts here; a file holds one";
+                    return Err(Box::new(Diagnostic::error(Code::YamlRefused, message).at(self.file, range)));
                 }
-            };
-            let range = span.byte_range().unwrap_or(0..0);
-            self.nodes += 1;
-            if self.nodes > MAX_NODES {
-                self.find(Code::TooLarge, format!("the file expands to more than {MAX_NODES} values"), Some(range));
-                return None;
+                Ok(())
             }
-            if stack.len() > MAX_DEPTH {
-                self.find(Code::TooLarge, format!("blocks are nested more than {MAX_DEPTH} deep"), Some(range));
-                return None;
+            Event::Scalar(text, style, anchor, _) => self.scalar(text, *style, *anchor, range),
+            Event::Alias(id) => self.alias(*id, range),
+            Event::SequenceStart(_, anchor, _) => self.open(Kind::List { next: 0 }, *anchor, range),
+            Event::MappingStart(_, anchor, _) => {
+                self.open(Kind::Map { seen: HashMap::new(), key: None }, *anchor, range)
             }
-            match event {
-                Event::DocumentStart(..) => {
-                    documents += 1;
-                    if documents > 1 {
-                        self.find(
-                            Code::RefusedYaml,
-                            "a file holds one document, and here a second one begins",
-                            Some(range),
-                        );
-                        return None;
-                    }
-                }
-                Event::MappingStart(_, anchor, tag) => {
-                    self.refuse_tag(tag.is_some(), &range);
-                    let kind = Kind::Map { map: serde_json::Map::new(), seen: HashSet::new(), key: None };
-                    self.open(&mut stack, anchor, range, kind);
-                }
-                Event::SequenceStart(_, anchor, tag) => {
-                    self.refuse_tag(tag.is_some(), &range);
-                    self.open(&mut stack, anchor, range, Kind::List(Vec::new()));
-                }
-                Event::MappingEnd | Event::SequenceEnd => {
-                    if let Some(frame) = stack.pop() {
-                        let value = self.close(frame, range.end);
-                        self.attach(&mut stack, &mut root, value, None);
-                    }
-                }
-                Event::Scalar(content, style, anchor, tag) => {
-                    self.refuse_tag(tag.is_some(), &range);
-                    let range = trimmed(text, range, style);
-                    if let Some(Frame { kind: Kind::Map { key: key @ None, seen, .. }, .. }) = stack.last_mut() {
-                        let name = content.into_owned();
-                        let twice = !seen.insert(name.clone());
-                        *key = Some((name.clone(), range.clone()));
-                        self.check_key(&name, style, twice, range);
-                        continue;
-                    }
-                    let value = self.scalar(&content, style, &range);
-                    if anchor > 0 {
-                        self.anchors.insert(anchor, (value.clone(), 1));
-                    }
-                    self.attach(&mut stack, &mut root, value, Some(range));
-                }
-                Event::Alias(id) => {
-                    if let Some(Frame { kind: Kind::Map { key: None, .. }, .. }) = stack.last() {
-                        self.find(Code::RefusedYaml, "an alias can't be a key", Some(range));
-                        return None;
-                    }
-                    let (value, nodes) = self.anchors.get(&id).cloned().unwrap_or((Value::Null, 1));
-                    self.nodes += nodes;
-                    if self.nodes > MAX_NODES {
-                        self.find(
-                            Code::TooLarge,
-                            format!("the file expands to more than {MAX_NODES} values"),
-                            Some(range),
-                        );
-                        return None;
-                    }
-                    self.attach(&mut stack, &mut root, value, Some(range));
-                }
-                Event::StreamStart
-                | Event::StreamEnd
-                | Event::DocumentEnd
-                | Event::Anchor(..)
-                | Event::UnresolvedAlias(_) => {}
-                #[allow(
-                    unreachable_patterns,
-                    reason = "comments are a feature of the parser that others may switch on"
-                )]
-                _ => {}
+            Event::SequenceEnd | Event::MappingEnd => {
+                self.close(range.end);
+                Ok(())
             }
-        }
-        if root.is_none() {
-            self.find(Code::Syntax, "the file is empty", None);
-        }
-        root
-    }
-
-    fn refuse_tag(&mut self, tagged: bool, range: &Range<usize>) {
-        if tagged {
-            self.find(Code::RefusedYaml, "tags such as `!name` are not used here", Some(range.clone()));
+            // Comments and metadata carry no value; further events would be metadata too.
+            _ => Ok(()),
         }
     }
 
-    fn check_key(&mut self, name: &str, style: ScalarStyle, twice: bool, range: Range<usize>) {
-        if twice {
-            self.find(Code::DuplicateKey, format!("the key `{name}` stands here a second time"), Some(range));
-        } else if name == "<<" {
-            self.find(Code::RefusedYaml, "merge keys (`<<`) are not used here; write the keys out", Some(range));
-        } else if style == ScalarStyle::Plain && !matches!(plain(name), Some(Value::String(_))) {
-            self.find(Code::RefusedYaml, format!("the key `{name}` is no string; put it in quotes"), Some(range));
-        }
+    fn refuse(&mut self, range: Range<usize>, message: impl Into<String>, help: &str) {
+        self.found.push(Diagnostic::error(Code::YamlRefused, message).at(self.file, range).help(help));
     }
 
-    fn open(&mut self, stack: &mut Vec<Frame>, anchor: usize, range: Range<usize>, kind: Kind) {
-        if let Some(Frame { kind: Kind::Map { key: None, .. }, .. }) = stack.last() {
-            self.find(Code::RefusedYaml, "a key must be a string", Some(range.clone()));
+    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
+        let plain = style == ScalarStyle::Plain;
+        if self.awaits_key() {
+            self.key(text, plain, range);
+            return Ok(());
         }
-        let (pointer, key_span) = next_pointer(stack);
-        stack.push(Frame { pointer, start: range.start, key_span, anchor, nodes_before: self.nodes, kind });
+        if plain && is_unsafe_number(text) {
+            let message = format!("`{text}` is not a number that JSON can hold exactly");
+            self.refuse(range.clone(), message, "put quotes around it to make it a string");
+        }
+        let cost = Cost { nodes: 1, bytes: text.len(), height: 0 };
+        self.spend(cost, &range)?;
+        if anchor > 0 {
+            self.anchors.insert(anchor, cost);
+        }
+        let (pointer, key) = self.place();
+        self.spans.insert(pointer, key, trimmed(&self.file.text, range));
+        Ok(())
     }
 
-    fn close(&mut self, frame: Frame, end: usize) -> Value {
-        let value = match frame.kind {
-            Kind::Map { map, .. } => Value::Object(map),
-            Kind::List(items) => Value::Array(items),
+    fn alias(&mut self, id: usize, range: Range<usize>) -> Result<(), Fatal> {
+        if self.awaits_key() {
+            self.refuse(range.clone(), "an alias cannot be a key", "write the key itself");
+            self.set_key(String::new(), range);
+            return Ok(());
+        }
+        // An anchor without a cost is still open: the value would contain itself.
+        let Some(cost) = self.anchors.get(&id).copied() else {
+            let message = "an alias inside the value that it stands for";
+            return Err(Box::new(Diagnostic::error(Code::YamlBounds, message).at(self.file, range)));
         };
+        self.spend(cost, &range)?;
+        self.grow(cost.height);
+        let (pointer, key) = self.place();
+        self.spans.insert(pointer, key, range);
+        Ok(())
+    }
+
+    fn open(&mut self, kind: Kind, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
+        if self.awaits_key() {
+            let message = "a list or mapping cannot be a key";
+            return Err(Box::new(Diagnostic::error(Code::YamlRefused, message).at(self.file, range)));
+        }
+        let before = self.total;
+        self.spend(Cost { nodes: 1, bytes: 0, height: 0 }, &range)?;
+        let (pointer, key) = self.place();
+        self.stack.push(Frame { pointer, key, start: range.start, anchor, before, height: 0, kind });
+        self.check_depth(0, &range)
+    }
+
+    fn close(&mut self, end: usize) {
+        let Some(frame) = self.stack.pop() else { return };
+        let height = frame.height + 1;
+        self.grow(height);
         if frame.anchor > 0 {
-            self.anchors.insert(frame.anchor, (value.clone(), self.nodes - frame.nodes_before));
+            let nodes = self.total.nodes - frame.before.nodes;
+            let bytes = self.total.bytes - frame.before.bytes;
+            self.anchors.insert(frame.anchor, Cost { nodes, bytes, height });
         }
-        let text = self.source.text.as_str();
-        let end = frame.start + text.get(frame.start..end).map_or(0, |part| part.trim_end().len());
-        self.spans.insert(frame.pointer, Place { key: frame.key_span, value: frame.start..end });
-        value
+        self.spans.insert(frame.pointer, frame.key, trimmed(&self.file.text, frame.start..end.max(frame.start)));
     }
 
-    /// Puts a value where it belongs; `span` is given for scalars, whose place is not known yet.
-    fn attach(&mut self, stack: &mut [Frame], root: &mut Option<Value>, value: Value, span: Option<Range<usize>>) {
-        if let Some(span) = span {
-            let (pointer, key) = next_pointer(stack);
-            self.spans.insert(pointer, Place { key, value: span });
+    /// Notes that the innermost open value holds one of this height.
+    fn grow(&mut self, height: usize) {
+        if let Some(frame) = self.stack.last_mut() {
+            frame.height = frame.height.max(height);
         }
-        match stack.last_mut().map(|frame| &mut frame.kind) {
-            None => *root = Some(value),
-            Some(Kind::List(items)) => items.push(value),
-            Some(Kind::Map { map, key, .. }) => {
-                if let Some((name, _)) = key.take() {
-                    map.insert(name, value);
-                }
+    }
+
+    fn spend(&mut self, cost: Cost, range: &Range<usize>) -> Result<(), Fatal> {
+        self.total.nodes = self.total.nodes.saturating_add(cost.nodes);
+        self.total.bytes = self.total.bytes.saturating_add(cost.bytes);
+        if self.total.nodes > MAX_NODES || self.total.bytes > MAX_BYTES {
+            let message = format!("the file holds more than {MAX_NODES} values or {} MiB", MAX_BYTES >> 20);
+            let problem = Diagnostic::error(Code::YamlBounds, message).at(self.file, range.clone());
+            return Err(Box::new(problem.label("counted with aliases expanded")));
+        }
+        self.check_depth(cost.height, range)
+    }
+
+    fn check_depth(&self, height: usize, range: &Range<usize>) -> Result<(), Fatal> {
+        if self.stack.len() + height <= MAX_DEPTH {
+            return Ok(());
+        }
+        Err(Box::new(deep().at(self.file, range.clone())))
+    }
+
+    fn awaits_key(&self) -> bool {
+        matches!(self.stack.last(), Some(Frame { kind: Kind::Map { key: None, .. }, .. }))
+    }
+
+    fn key(&mut self, text: &str, plain: bool, range: Range<usize>) {
+        if plain && text == "<<" {
+            self.refuse(range.clone(), "merge keys (`<<`) are not allowed", "write the keys out");
+        } else if plain && !is_string(text) {
+            let shown = if text.is_empty() { "an empty key".to_owned() } else { format!("the key `{text}`") };
+            self.refuse(range.clone(), format!("{shown} is not a string"), "put quotes around it");
+        }
+        self.set_key(text.to_owned(), range);
+    }
+
+    fn set_key(&mut self, name: String, range: Range<usize>) {
+        let Some(Frame { kind: Kind::Map { seen, key }, .. }) = self.stack.last_mut() else { return };
+        if let Some(first) = seen.get(&name) {
+            let message = format!("the key `{name}` is written twice");
+            let problem = Diagnostic::error(Code::DuplicateKey, message).at(self.file, range.clone());
+            self.found.push(problem.also(self.file, first.clone(), "first written here"));
+        } else {
+            seen.insert(name.clone(), range.clone());
+        }
+        *key = Some((name, range));
+    }
+
+    /// The pointer of the value that starts now, and its key; moves on to the next.
+    fn place(&mut self) -> (String, Option<Range<usize>>) {
+        match self.stack.last_mut() {
+            None => (String::new(), None),
+            Some(Frame { pointer, kind: Kind::List { next }, .. }) => {
+                *next += 1;
+                (item(pointer, *next - 1), None)
+            }
+            Some(Frame { pointer, kind: Kind::Map { key, .. }, .. }) => {
+                let (name, range) = key.take().unwrap_or_default();
+                (child(pointer, &name), Some(range))
             }
         }
     }
-
-    fn scalar(&mut self, content: &str, style: ScalarStyle, range: &Range<usize>) -> Value {
-        if style != ScalarStyle::Plain {
-            return Value::String(content.to_owned());
-        }
-        plain(content).unwrap_or_else(|| {
-            self.find(Code::RefusedYaml, format!("`{content}` is no number that JSON has"), Some(range.clone()));
-            Value::Null
-        })
-    }
 }
 
-/// The pointer of the value that comes next, and the span of its key.
-fn next_pointer(stack: &[Frame]) -> (String, Option<Range<usize>>) {
-    match stack.last() {
-        None => (String::new(), None),
-        Some(Frame { pointer, kind: Kind::List(items), .. }) => (format!("{pointer}/{}", items.len()), None),
-        Some(Frame { pointer, kind: Kind::Map { key, .. }, .. }) => match key {
-            Some((name, span)) => {
-                (format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1")), Some(span.clone()))
-            }
-            None => (pointer.clone(), None),
-        },
-    }
+/// The range without white space at its end: blocks reach to the next key.
+fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
+    let slice = text.get(range.clone()).unwrap_or_default();
+    range.start..range.start + slice.trim_end().len()
 }
 
-/// A plain scalar by the rules of the YAML 1.2 core schema; `None` for infinities and not-a-number.
-/// The library of record decides what is a number, so that other tools agree with us.
-fn plain(content: &str) -> Option<Value> {
-    match content {
-        "" | "~" | "null" | "Null" | "NULL" => return Some(Value::Null),
-        "true" | "True" | "TRUE" => return Some(Value::Bool(true)),
-        "false" | "False" | "FALSE" => return Some(Value::Bool(false)),
-        _ => {}
-    }
-    let numeric = content.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
-    if !numeric {
-        return Some(Value::String(content.to_owned()));
-    }
-    // The digits as written, where they are a JSON number already.
-    if let Ok(number @ Value::Number(_)) = serde_json::from_str::<Value>(content) {
-        return Some(number);
-    }
-    match serde_yaml::from_str::<serde_yaml::Value>(content) {
-        Ok(serde_yaml::Value::Number(number)) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
-            (Some(number), ..) => Some(Value::from(number)),
-            (_, Some(number), _) => Some(Value::from(number)),
-            (.., Some(number)) => serde_json::Number::from_f64(number).map(Value::Number),
-            _ => None,
-        },
-        _ => Some(Value::String(content.to_owned())),
-    }
+/// Whether a plain scalar is a string, and not null, a boolean or a number.
+fn is_string(text: &str) -> bool {
+    matches!(serde_yaml::from_str::<Value>(text), Ok(Value::String(_))) && !is_unsafe_number(text)
 }
 
-/// A scalar's bytes without the line breaks that belong to its block.
-fn trimmed(text: &str, range: Range<usize>, style: ScalarStyle) -> Range<usize> {
-    if matches!(style, ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded) {
-        let len = text.get(range.clone()).map_or(0, |part| part.trim_end().len());
-        return range.start..range.start + len;
+/// Whether a plain scalar is an infinity, not a number, or an integer beyond 64 bits.
+fn is_unsafe_number(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    if matches!(digits, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
+        return true;
     }
-    range
+    let body = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0o")).unwrap_or(digits);
+    if body.len() < 16 || !body.starts_with(|c: char| c.is_ascii_hexdigit()) {
+        // Short numbers are exact, or floats such as `1e999`.
+        return digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+            && digits.parse::<f64>().is_ok_and(f64::is_infinite);
+    }
+    let integer = body.len() == digits.len() && body.bytes().all(|b| b.is_ascii_digit());
+    if integer && text.starts_with('-') {
+        text.parse::<i64>().is_err()
+    } else if integer {
+        digits.parse::<u64>().is_err()
+    } else if body.len() == digits.len() {
+        digits.parse::<f64>().is_ok_and(f64::is_infinite)
+    } else {
+        u64::from_str_radix(body, 16).is_err() && body.bytes().all(|b| b.is_ascii_hexdigit())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn read(text: &str) -> Result<Value, String> {
-        parse(&Source::new("a.yaml", text))
-            .map(|d| d.value)
-            .map_err(|f| f.iter().map(|f| format!("{} {}", f.code, f.message)).collect::<Vec<_>>().join("; "))
-    }
-
-    #[test]
-    fn values_come_out_as_written() {
-        let text = "a: 1\nb: [x, 'y', \"z\\n\"]\nc: {d: true, e: null, f: 1.50}\ng: |\n  two\n  lines\nh: no\ni: 0x10\nj: &v 5m\nk: *v\n";
-        assert_eq!(
-            read(text),
-            Ok(
-                json!({ "a": 1, "b": ["x", "y", "z\n"], "c": { "d": true, "e": null, "f": serde_json::from_str::<Value>("1.50").unwrap() },
-                "g": "two\nlines\n", "h": "no", "i": 16, "j": "5m", "k": "5m" })
-            )
-        );
-        assert_eq!(
-            read(r#"{"a": [1, 123456789012345678901234567890]}"#).unwrap().to_string(),
-            r#"{"a":[1,123456789012345678901234567890]}"#
-        );
-    }
-
-    #[test]
-    fn what_other_readers_swallow_is_refused() {
-        for (text, code) in [
-            ("a: 1\na: 2", "ORCH0102"),
-            ("a: 1\n---\nb: 2", "ORCH0103"),
-            ("a: !x 1", "ORCH0103"),
-            ("<<: {a: 1}", "ORCH0103"),
-            ("1: a", "ORCH0103"),
-            ("a: .inf", "ORCH0103"),
-            ("? [a]\n: b", "ORCH0103"),
-            ("a: [", "ORCH0101"),
-            ("", "ORCH0101"),
-            ("a: *nope", "ORCH0101"),
-        ] {
-            let found = read(text).unwrap_err();
-            assert!(found.starts_with(code), "{text:?}: {found}");
-        }
-    }
-
-    #[test]
-    fn bombs_and_depth_are_bounded() {
-        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-        for i in 1..12 {
-            bomb.push_str(&format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", ")));
-        }
-        assert!(read(&bomb).unwrap_err().starts_with("ORCH0104"));
-        assert!(read(&"[".repeat(100_000)).is_err());
-        assert!(read(&"a: ".repeat(10_000)).is_err());
-        assert!(read(&"x".repeat(MAX_BYTES + 1)).unwrap_err().starts_with("ORCH0104"));
-    }
-
-    #[test]
-    fn everything_has_a_place() {
-        let text = "steps:\n  - id: plan\n    inputs: [a, b]\n";
-        let document = parse(&Source::new("a.yaml", text)).unwrap();
-        let at = |span: Option<Range<usize>>| text.get(span.unwrap()).unwrap();
-        assert_eq!(at(document.value_span("/steps/0/id")), "plan");
-        assert_eq!(at(document.key_span("/steps/0/id")), "id");
-        assert_eq!(at(document.value_span("/steps/0/inputs/1")), "b");
-        assert_eq!(at(document.value_span("/steps/0/nothing/here")), "id: plan\n    inputs: [a, b]");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "[-a-z0-9:{}\\[\\],&*!|>'\"#%@ \n\t?<.~é]{0,80}") {
-            let _ = read(&text);
-        }
-    }
-}
+mod tests;

@@ -1,82 +1,82 @@
-//! The stable codes of findings.
+//! The table of codes: one line a kind of mistake.
+//!
+//! A code never changes its meaning and is never given twice. Messages may change.
 
 use std::fmt;
 
-use super::Severity;
-
 macro_rules! codes {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal $severity:ident),+ $(,)?) => {
-        /// The stable code of a kind of finding.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    ($($variant:ident = $code:literal, $title:literal;)+) => {
+        /// The kind of a mistake, with a stable code such as `ORCH0201`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Code {
-            $($(#[doc = $doc])* $variant),+
+            $(#[doc = concat!("`", $code, "`: ", $title, ".")] $variant),+
         }
 
         impl Code {
-            /// Every code.
+            /// Every code, in order.
             pub const ALL: &'static [Code] = &[$(Code::$variant),+];
 
-            /// The code as printed: `ORCH0101`.
+            /// The stable code, such as `ORCH0201`.
             pub fn as_str(self) -> &'static str {
-                match self { $(Code::$variant => $name),+ }
+                match self { $(Code::$variant => $code),+ }
             }
 
-            /// How bad such a finding is.
-            pub fn severity(self) -> Severity {
-                match self { $(Code::$variant => Severity::$severity),+ }
-            }
-
-            /// What it means, in a sentence.
+            /// What the code stands for, in a few words.
             pub fn title(self) -> &'static str {
-                match self { $(Code::$variant => concat!($($doc),*)),+ }
+                match self { $(Code::$variant => $title),+ }
             }
         }
     };
 }
 
 codes! {
-    #[doc = " A file can't be read."]
-    Unreadable = "ORCH0001" Error,
-    #[doc = " A file is no valid YAML or JSON."]
-    Syntax = "ORCH0101" Error,
-    #[doc = " A key stands twice in one block."]
-    DuplicateKey = "ORCH0102" Error,
-    #[doc = " A feature of YAML that pipeline files do not use."]
-    RefusedYaml = "ORCH0103" Error,
-    #[doc = " A file is larger or nested deeper than allowed."]
-    TooLarge = "ORCH0104" Error,
-    #[doc = " A key that does not exist."]
-    UnknownKey = "ORCH0201" Error,
-    #[doc = " A key that must be there is not."]
-    MissingKey = "ORCH0202" Error,
-    #[doc = " A value of the wrong type or outside its range."]
-    WrongValue = "ORCH0203" Error,
-    #[doc = " A name that is not written as names are."]
-    BadName = "ORCH0301" Error,
-    #[doc = " Two things have the same name."]
-    NameTaken = "ORCH0302" Error,
-    #[doc = " An agent that is not defined."]
-    UnknownAgent = "ORCH0303" Error,
-    #[doc = " An input that no earlier step produces."]
-    UnknownArtifact = "ORCH0304" Error,
-    #[doc = " An agent that no step uses."]
-    UnusedAgent = "ORCH0305" Warning,
-    #[doc = " A model's name that stands for nothing."]
-    UnknownModel = "ORCH0306" Error,
-    #[doc = " A prompt that is not there."]
-    MissingPrompt = "ORCH0401" Error,
-    #[doc = " A prompt or message that is no valid template."]
-    BadTemplate = "ORCH0402" Error,
-    #[doc = " A template uses a variable that its step does not have."]
-    UnknownVariable = "ORCH0403" Error,
-    #[doc = " An expression that can't be read."]
-    BadExpression = "ORCH0404" Error,
-    #[doc = " A schema that is not there."]
-    MissingSchema = "ORCH0501" Error,
-    #[doc = " A file in schemas/ that is no valid JSON Schema."]
-    BadSchema = "ORCH0502" Error,
-    #[doc = " An input's default does not fit its own schema."]
-    BadDefault = "ORCH0503" Error,
+    // 01: reading files
+    FileNotFound = "ORCH0101", "a file does not exist";
+    FileUnreadable = "ORCH0102", "a file cannot be read";
+    NotText = "ORCH0103", "a file is not UTF-8 text";
+    TooLarge = "ORCH0104", "a file is too large";
+    OutsideFolder = "ORCH0105", "a name leaves its folder";
+    YamlSyntax = "ORCH0110", "the YAML cannot be parsed";
+    DuplicateKey = "ORCH0111", "a key is written twice";
+    YamlRefused = "ORCH0112", "a YAML feature that pipeline files may not use";
+    YamlBounds = "ORCH0113", "a file is nested too deeply or expands too far";
+    JsonSyntax = "ORCH0114", "the JSON cannot be parsed";
+    // 02: the shape of a file
+    UnknownKey = "ORCH0201", "a key is unknown";
+    MissingKey = "ORCH0202", "a key is missing";
+    WrongType = "ORCH0203", "a value has the wrong type";
+    WrongValue = "ORCH0204", "a value is not allowed";
+    // 03: how steps fit together
+    BadName = "ORCH0301", "a name is malformed or reserved";
+    NameTaken = "ORCH0302", "a name is used twice";
+    TwoWriters = "ORCH0303", "an artifact has two writers";
+    UnknownAgent = "ORCH0304", "an agent is unknown";
+    UnknownArtifact = "ORCH0305", "an artifact is unknown";
+    LaterArtifact = "ORCH0306", "an artifact is produced only later";
+    UnusedInput = "ORCH0310", "an input is never used";
+    UnusedAgent = "ORCH0311", "an agent is never used";
+    // 04: templates and expressions
+    TemplateSyntax = "ORCH0401", "a template or expression cannot be parsed";
+    TemplateRefused = "ORCH0402", "a template feature that prompts may not use";
+    IncludeNotFound = "ORCH0403", "an included prompt does not exist";
+    IncludeCycle = "ORCH0404", "a prompt includes itself";
+    UnknownCallable = "ORCH0405", "a filter, test or function is unknown";
+    UnknownVariable = "ORCH0406", "a variable is unknown";
+    PromptNotFound = "ORCH0407", "a prompt does not exist";
+    // 05: schemas
+    SchemaNotFound = "ORCH0501", "a schema does not exist";
+    SchemaInvalid = "ORCH0502", "a schema is not a valid JSON Schema";
+    DefaultMismatch = "ORCH0503", "a default does not fit its schema";
+    // 06: types
+    UnknownProperty = "ORCH0601", "a property does not exist";
+    MaybeMissing = "ORCH0602", "a value may be missing";
+    WrongOperand = "ORCH0603", "a value does not support what is done with it";
+    NeverEqual = "ORCH0604", "two values can never be equal";
+    NotBoolean = "ORCH0605", "a condition is not a boolean";
+    PrintsStructure = "ORCH0606", "a list or object is printed as it is";
+    // 07: models
+    BadModel = "ORCH0701", "a model reference is malformed";
+    UnknownProvider = "ORCH0702", "a provider is unknown";
 }
 
 impl fmt::Display for Code {
@@ -87,14 +87,15 @@ impl fmt::Display for Code {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
-    fn codes_are_unique_and_titled() {
-        let mut names: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), Code::ALL.len());
-        assert!(Code::ALL.iter().all(|code| code.title().trim().ends_with('.')));
+    fn codes_are_distinct_and_ordered() {
+        let codes: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(codes.is_sorted());
+        assert_eq!(codes.iter().collect::<HashSet<_>>().len(), codes.len());
+        assert!(Code::ALL.iter().all(|code| !code.title().ends_with('.')));
     }
 }

@@ -1,54 +1,66 @@
 //! What is wrong with a user's files: one value, many renderings.
 //!
-//! A [`Diagnostic`] says what, where, and what to do. Its code is stable. Rendering is in
-//! [`render`]; nothing here prints.
+//! Owns [`Diagnostic`], the table of codes, and the ways to show one: with source and
+//! caret for people, on one line, as JSON. Promises stable codes, and that a rendering
+//! never panics on any span. Refuses to know where files come from or who prints.
 
 mod code;
 mod render;
+mod suggest;
 
+use std::cmp::Ordering;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-pub(crate) use crate::model::name::nearest;
 pub use code::Code;
-pub use render::{human, one_line};
+pub use render::{Style, render, render_all, summary, to_json, to_line};
+pub use suggest::did_you_mean;
 
-/// A file that was read, for carets.
+/// A file that was read: how it is called in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Source {
-    /// The path as people should see it.
-    pub path: PathBuf,
-    /// The whole text.
+pub struct SourceFile {
+    /// The path as shown to people, with `/` on every system.
+    pub path: String,
+    /// The text; empty when the file could not be read.
     pub text: String,
 }
 
-impl Source {
-    /// A source to share.
-    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
+impl SourceFile {
+    /// A file by its shown path and text.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { path: path.into(), text: text.into() })
     }
 
-    /// Line and column of a byte, both from 1; the column counts characters.
-    pub fn line_column(&self, byte: usize) -> (usize, usize) {
-        let before = self.text.get(..byte).unwrap_or(&self.text);
-        let line = before.matches('\n').count() + 1;
-        let start = before.rfind('\n').map_or(0, |i| i + 1);
-        (line, before.get(start..).unwrap_or_default().chars().count() + 1)
+    /// Line and column of a byte offset, both from 1, the column in characters.
+    pub fn line_column(&self, offset: usize) -> (usize, usize) {
+        let end = floor_boundary(&self.text, offset);
+        let before = self.text.get(..end).unwrap_or_default();
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before.get(line_start..).unwrap_or_default().chars().count();
+        (before.matches('\n').count() + 1, column + 1)
     }
+}
+
+/// The largest character boundary of `text` that is not after `offset`.
+fn floor_boundary(text: &str, offset: usize) -> usize {
+    let mut end = offset.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
 }
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The pipeline does not run.
+    /// The pipeline can't run as written.
     Error,
-    /// The pipeline runs, and probably not as meant.
+    /// The pipeline can run, but something is likely not meant.
     Warning,
 }
 
 impl Severity {
-    /// The stable name.
+    /// The word for people and machines.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -57,50 +69,169 @@ impl Severity {
     }
 }
 
-/// One finding.
+/// A second place that explains the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The file of the place.
+    pub file: Arc<SourceFile>,
+    /// The bytes of the place.
+    pub span: Range<usize>,
+    /// What is there, such as "first written here".
+    pub text: String,
+}
+
+/// An edit that mends the mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// The bytes to replace, in the file of the diagnostic.
+    pub span: Range<usize>,
+    /// What to put there.
+    pub replacement: String,
+}
+
+/// One mistake in a user's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Its stable code.
+    /// The stable code.
     pub code: Code,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong: lower case, literals in backticks, no full stop.
+    /// One sentence, lower case, literals in backticks, without a full stop.
     pub message: String,
-    /// The file.
-    pub source: Arc<Source>,
-    /// The bytes that are meant; `None` for the file as a whole.
+    /// The file that is wrong, when there is one.
+    pub file: Option<Arc<SourceFile>>,
+    /// The bytes that are wrong; `None` when the file as a whole is.
     pub span: Option<Range<usize>>,
-    /// What to do.
-    pub help: Option<String>,
+    /// A few words beside the caret.
+    pub label: Option<String>,
+    /// Other places that explain this one.
+    pub labels: Vec<Label>,
+    /// What to do about it, a sentence each.
+    pub help: Vec<String>,
+    /// An edit that mends it.
+    pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
-    /// A finding of a code, whose severity is the code's.
-    pub fn new(code: Code, message: impl Into<String>, source: &Arc<Source>, span: Option<Range<usize>>) -> Self {
-        Self { code, severity: code.severity(), message: message.into(), source: source.clone(), span, help: None }
+    /// An error without a place.
+    pub fn error(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, message.into())
     }
 
-    /// The same with what to do.
+    /// A warning without a place.
+    pub fn warning(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, message.into())
+    }
+
+    fn new(code: Code, severity: Severity, message: String) -> Self {
+        let (file, span, label, labels, help, fix) = (None, None, None, Vec::new(), Vec::new(), None);
+        Self { code, severity, message, file, span, label, labels, help, fix }
+    }
+
+    /// The same, at a place of a file.
     #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+    pub fn at(mut self, file: &Arc<SourceFile>, span: Range<usize>) -> Self {
+        self.file = Some(Arc::clone(file));
+        self.span = Some(span);
         self
     }
 
-    /// The same with what to do, if anything.
+    /// The same, about a file as a whole.
     #[must_use]
-    pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help.or(self.help);
+    pub fn in_file(mut self, file: &Arc<SourceFile>) -> Self {
+        self.file = Some(Arc::clone(file));
         self
     }
 
-    /// Line and column, both from 1, when a place is known.
+    /// The same, with a few words beside the caret.
+    #[must_use]
+    pub fn label(mut self, text: impl Into<String>) -> Self {
+        self.label = Some(text.into());
+        self
+    }
+
+    /// The same, with a second place.
+    #[must_use]
+    pub fn also(mut self, file: &Arc<SourceFile>, span: Range<usize>, text: impl Into<String>) -> Self {
+        self.labels.push(Label { file: Arc::clone(file), span, text: text.into() });
+        self
+    }
+
+    /// The same, with advice.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// The same, with the advice to write the known name that `got` looks like, if any,
+    /// and the edit that does it.
+    #[must_use]
+    pub fn suggest<'a>(mut self, got: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        if let Some(name) = did_you_mean(got, known) {
+            self.help.push(format!("did you mean `{name}`?"));
+            self.fix = self.span.clone().and_then(|span| self.fix_within(&span, got, name));
+        }
+        self
+    }
+
+    /// Replaces `got` inside `span` when it stands there literally and once.
+    fn fix_within(&self, span: &Range<usize>, got: &str, name: &str) -> Option<Fix> {
+        let text = self.file.as_ref()?.text.get(span.clone())?;
+        let at = text.find(got)?;
+        (text.matches(got).count() == 1).then(|| {
+            let start = span.start + at;
+            Fix { span: start..start + got.len(), replacement: name.to_owned() }
+        })
+    }
+
+    /// Whether it keeps the pipeline from running.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
+    /// Line and column of the place, both from 1.
     pub fn line_column(&self) -> Option<(usize, usize)> {
-        self.span.as_ref().map(|span| self.source.line_column(span.start))
+        let (file, span) = (self.file.as_ref()?, self.span.as_ref()?);
+        Some(file.line_column(span.start))
+    }
+
+    /// The order of reports: by file, then by place, then by code.
+    pub fn order(&self, other: &Self) -> Ordering {
+        let key = |d: &Self| {
+            let place = d.span.as_ref().map_or(0, |span| span.start);
+            (d.file.as_ref().map(|file| file.path.clone()), place, d.code.as_str())
+        };
+        key(self).cmp(&key(other)).then_with(|| self.message.cmp(&other.message))
     }
 }
 
-/// `did you mean `x`?`, when a candidate is spelt alike.
-pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    nearest(name, candidates).map(|nearest| format!("did you mean `{nearest}`?"))
+/// Sorts by file and place, and drops what is said twice.
+pub fn sort(list: &mut Vec<Diagnostic>) {
+    list.sort_by(Diagnostic::order);
+    list.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters() {
+        let file = SourceFile::new("a", "é: 1\nüü: 2");
+        assert_eq!(file.line_column(0), (1, 1));
+        assert_eq!(file.line_column(2), (1, 2));
+        assert_eq!(file.line_column(1), (1, 1), "inside a character");
+        assert_eq!(file.line_column(10), (2, 3));
+        assert_eq!(file.line_column(999), (2, 6));
+    }
+
+    #[test]
+    fn a_suggestion_carries_its_edit() {
+        let file = SourceFile::new("a", "agent: codr");
+        let d =
+            Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`").at(&file, 7..11).suggest("codr", ["coder"]);
+        assert_eq!(d.help, ["did you mean `coder`?"]);
+        assert_eq!(d.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
+    }
 }

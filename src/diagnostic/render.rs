@@ -1,79 +1,230 @@
-//! Findings as text.
+//! The renderings of a diagnostic: for people, for a line, for machines.
+
+use std::fmt::Write as _;
+use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{
+    Annotation, AnnotationKind, Element, Group, Level, Origin, Patch, Renderer, Snippet, normalize_untrusted_str,
+};
+use serde_json::{Value, json};
 
-use super::{Diagnostic, Severity};
+use super::{Diagnostic, Label, Severity, SourceFile, floor_boundary};
 
-/// A finding with its place and a caret, as compilers show it; ends without a newline.
-pub fn human(diagnostic: &Diagnostic, colour: bool, width: usize) -> String {
-    let level = match diagnostic.severity {
+/// How a rendering for people looks.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// ANSI colours.
+    pub colour: bool,
+    /// Lines drawn with Unicode characters instead of ASCII.
+    pub unicode: bool,
+    /// The width to fit, in columns.
+    pub width: usize,
+}
+
+impl Default for Style {
+    /// No colour, ASCII, 80 columns: what a snapshot or a log wants.
+    fn default() -> Self {
+        Self { colour: false, unicode: false, width: 80 }
+    }
+}
+
+/// One diagnostic with its source, a caret and its advice, ending in a line break.
+pub fn render(d: &Diagnostic, style: Style) -> String {
+    let mut group = level(d.severity).primary_title(clean(&d.message)).id(d.code.as_str()).elements(snippets(d));
+    for help in &d.help {
+        group = group.element(Level::HELP.message(clean(help)));
+    }
+    let mut groups = vec![group];
+    groups.extend(fix_group(d));
+    let decor = if style.unicode { DecorStyle::Unicode } else { DecorStyle::Ascii };
+    let renderer = if style.colour { Renderer::styled() } else { Renderer::plain() };
+    let mut text = renderer.decor_style(decor).term_width(style.width).render(&groups);
+    text.push('\n');
+    text
+}
+
+/// Every diagnostic for people, an empty line between two.
+pub fn render_all(list: &[Diagnostic], style: Style) -> String {
+    let parts: Vec<_> = list.iter().map(|d| render(d, style)).collect();
+    parts.join("\n")
+}
+
+/// How many errors and warnings there are, such as `2 errors, 1 warning`; empty for none.
+pub fn summary(list: &[Diagnostic]) -> String {
+    let errors = list.iter().filter(|d| d.is_error()).count();
+    let plural = |count: usize, word: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        _ => Some(format!("{count} {word}s")),
+    };
+    let parts = [plural(errors, "error"), plural(list.len() - errors, "warning")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// One diagnostic on one line: `path:line:column: error[CODE]: message (advice)`.
+pub fn to_line(d: &Diagnostic) -> String {
+    let mut line = String::new();
+    if let Some(file) = &d.file {
+        line.push_str(&file.path);
+        line.push(':');
+        if let Some((row, column)) = d.line_column() {
+            let _ = write!(line, "{row}:{column}:");
+        }
+        line.push(' ');
+    }
+    let _ = write!(line, "{}[{}]: {}", d.severity.as_str(), d.code, d.message);
+    if let Some(help) = d.help.first() {
+        let _ = write!(line, " ({help})");
+    }
+    clean(&line).replace('\n', " ")
+}
+
+/// One diagnostic as data; a place is `{path, start, end, line, column}`, offsets in bytes.
+pub fn to_json(d: &Diagnostic) -> Value {
+    let mut out = json!({
+        "code": d.code.as_str(),
+        "title": d.code.title(),
+        "severity": d.severity.as_str(),
+        "message": d.message,
+    });
+    let mut put = |key: &str, value: Value| {
+        if let Some(map) = out.as_object_mut() {
+            map.insert(key.to_owned(), value);
+        }
+    };
+    if let Some(file) = &d.file {
+        put("location", place(file, d.span.as_ref()));
+    }
+    if let Some(label) = &d.label {
+        put("label", json!(label));
+    }
+    if !d.labels.is_empty() {
+        let related = d.labels.iter().map(|l| json!({"text": l.text, "location": place(&l.file, Some(&l.span))}));
+        put("related", related.collect());
+    }
+    if !d.help.is_empty() {
+        put("help", json!(d.help));
+    }
+    if let Some(fix) = &d.fix {
+        put("fix", json!({"start": fix.span.start, "end": fix.span.end, "replacement": fix.replacement}));
+    }
+    out
+}
+
+fn place(file: &SourceFile, span: Option<&Range<usize>>) -> Value {
+    match span {
+        None => json!({"path": file.path}),
+        Some(span) => {
+            let (line, column) = file.line_column(span.start);
+            json!({"path": file.path, "start": span.start, "end": span.end, "line": line, "column": column})
+        }
+    }
+}
+
+fn level(severity: Severity) -> Level<'static> {
+    match severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
-    };
-    let path = diagnostic.source.path.display().to_string();
-    let title = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str());
-    let mut group: Group<'_> = match &diagnostic.span {
-        Some(span) => {
-            let snippet = Snippet::source(diagnostic.source.text.as_str()).path(path.as_str()).fold(true);
-            title.element(snippet.annotation(AnnotationKind::Primary.span(visible(&diagnostic.source.text, span))))
-        }
-        None => title.element(annotate_snippets::Origin::path(path.as_str())),
-    };
-    if let Some(help) = &diagnostic.help {
-        group = group.element(Level::HELP.message(help.as_str()));
     }
-    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-    renderer.decor_style(DecorStyle::Ascii).term_width(width).render(&[group])
 }
 
-/// A span as a caret can show it: inside the text, on one line, not empty where the text allows.
-fn visible(text: &str, span: &std::ops::Range<usize>) -> std::ops::Range<usize> {
-    let start = floor(text, span.start);
-    let line_end = text.get(start..).and_then(|rest| rest.find('\n')).map_or(text.len(), |i| start + i);
-    let end = floor(text, span.end).min(line_end).max(start);
-    let shown = text.get(start..end).map_or(end, |part| start + part.trim_end().len());
-    if shown > start { start..shown } else { start..start }
-}
-
-fn floor(text: &str, mut at: usize) -> usize {
-    at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
-}
-
-/// A finding on one line: `pipelines/a.yaml:3:5: error[ORCH0201]: unknown key …`.
-pub fn one_line(diagnostic: &Diagnostic) -> String {
-    let place = match diagnostic.line_column() {
-        Some((line, column)) => format!(":{line}:{column}"),
-        None => String::new(),
+/// The source snippets: the file of the mistake first, then the other files in order.
+fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
+    let Some(file) = &d.file else { return Vec::new() };
+    let Some(span) = &d.span else {
+        return vec![Origin::path(file.path.as_str()).into()];
     };
-    let help = diagnostic.help.as_ref().map_or_else(String::new, |help| format!(" ({help})"));
-    format!(
-        "{}{place}: {}[{}]: {}{help}",
-        diagnostic.source.path.display(),
-        diagnostic.severity.as_str(),
-        diagnostic.code,
-        diagnostic.message
-    )
+    let primary = annotation(AnnotationKind::Primary, file, span, d.label.as_deref());
+    let (same, other): (Vec<_>, Vec<_>) = d.labels.iter().partition(|label| label.file == *file);
+    let context = |label: &&Label| {
+        let (text, span) = (label.text.clone(), visible(&label.file, &label.span));
+        AnnotationKind::Context.span(span).label(clean(&text))
+    };
+    let mut out = vec![snippet(file).annotation(primary).annotations(same.iter().map(context)).into()];
+    out.extend(other.iter().map(|label| snippet(&label.file).annotation(context(label)).into()));
+    out
+}
+
+fn snippet(file: &SourceFile) -> Snippet<'_, Annotation<'_>> {
+    Snippet::source(file.text.as_str()).path(file.path.as_str()).fold(true)
+}
+
+fn annotation<'a>(kind: AnnotationKind, file: &SourceFile, span: &Range<usize>, label: Option<&str>) -> Annotation<'a> {
+    kind.span(visible(file, span)).label(label.map(clean))
+}
+
+/// A span that can be drawn: on character boundaries, and on its first line only, since
+/// a caret under a whole block says nothing.
+fn visible(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
+    let start = floor_boundary(&file.text, span.start);
+    let end = floor_boundary(&file.text, span.end.max(start));
+    let text = file.text.get(start..end).unwrap_or_default();
+    let line = text.split('\n').next().unwrap_or_default().trim_end();
+    start..start + line.len()
+}
+
+fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
+    let (fix, file) = (d.fix.as_ref()?, d.file.as_ref()?);
+    // A replaced word is already in the advice; a diff is for what is added.
+    if !fix.span.is_empty() {
+        return None;
+    }
+    let at = floor_boundary(&file.text, fix.span.start);
+    let patch = Snippet::source(file.text.as_str())
+        .path(file.path.as_str())
+        .fold(true)
+        .patch(Patch::new(at..at, fix.replacement.as_str()));
+    Some(Level::HELP.secondary_title("write").element(patch))
+}
+
+/// The text without control characters that could disturb a terminal.
+fn clean(text: &str) -> String {
+    normalize_untrusted_str(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::{Code, Source};
+    use crate::diagnostic::Code;
+
+    fn example() -> Diagnostic {
+        let file = SourceFile::new("p.yaml", "steps:\n  - id: a\n    agent: codr\n");
+        Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`").at(&file, 28..32).suggest("codr", ["coder"])
+    }
 
     #[test]
-    fn a_finding_shows_its_line_with_a_caret() {
-        let source = Source::new("pipelines/a.yaml", "name: x\nsteps:\n  - idd: plan\n");
-        let finding =
-            Diagnostic::new(Code::UnknownKey, "unknown key `idd`", &source, Some(19..22)).help("did you mean `id`?");
-        let text = human(&finding, false, 80);
-        assert!(text.starts_with("error[ORCH0201]: unknown key `idd`\n --> pipelines/a.yaml:3:5\n"), "{text}");
-        assert!(text.contains("3 |   - idd: plan\n  |     ^^^"), "{text}");
-        assert!(text.contains("help: did you mean `id`?"), "{text}");
-        assert_eq!(one_line(&finding), "pipelines/a.yaml:3:5: error[ORCH0201]: unknown key `idd` (did you mean `id`?)");
+    fn people_see_the_line_and_a_caret() {
+        let text = render(&example(), Style::default());
+        assert_eq!(
+            text,
+            "error[ORCH0304]: unknown agent `codr`\n --> p.yaml:3:12\n  |\n3 |     agent: codr\n  |            ^^^^\n  |\n  \
+             = help: did you mean `coder`?\n"
+        );
+    }
+
+    #[test]
+    fn a_line_and_json_say_the_same() {
+        assert_eq!(to_line(&example()), "p.yaml:3:12: error[ORCH0304]: unknown agent `codr` (did you mean `coder`?)");
+        let data = to_json(&example());
+        assert_eq!(data["location"]["line"], json!(3));
+        assert_eq!(data["fix"]["replacement"], "coder");
+    }
+
+    #[test]
+    fn no_span_can_make_a_rendering_panic() {
+        let file = SourceFile::new("é", "é\r\nü\u{1b}[0m\t\n");
+        for start in 0..14 {
+            for end in 0..14 {
+                #[allow(clippy::reversed_empty_ranges)]
+                let d =
+                    Diagnostic::error(Code::WrongType, "x\u{1b}").at(&file, start..end).also(&file, end..start, "y");
+                for unicode in [false, true] {
+                    render(&d, Style { unicode, colour: unicode, width: 10 });
+                }
+                to_line(&d);
+                to_json(&d);
+            }
+        }
     }
 }

@@ -1,0 +1,142 @@
+//! Filters with types: what they take, what they give, and the properties that they name.
+
+use std::ops::Range;
+
+use minijinja::machinery::ast::{CallArg, Expr, Filter};
+
+use super::facts::path;
+use super::infer::Checker;
+use super::scope::{Fact, Known, Scope};
+use super::types::{Kind, Type, union};
+use crate::diagnostic::Code;
+use crate::template::extent;
+use crate::template::walk::arg;
+
+impl<'a> Checker<'a> {
+    /// The value of a filter.
+    pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &Scope<'a>) -> Known<'a> {
+        for argument in &inner.args {
+            self.value(arg(argument), scope);
+        }
+        let Some(operand) = &inner.expr else {
+            return Known::is(Type::Text(None)); // a filter block
+        };
+        if matches!(inner.name, "default" | "d") {
+            return self.default_filter(operand, inner, scope);
+        }
+        let base = self.value(operand, scope).ty;
+        self.takes(inner.name, operand, &base);
+        let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), Fact::True);
+        let attribute = self.attribute(inner, &base);
+        match inner.name {
+            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => Known::is(Type::Number),
+            "bool" => Known::is(Type::Bool),
+            "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
+            | "string" => Known::is(Type::Text(None)),
+            "lines" | "split" => Known::is(Type::List(Type::Text(None).into(), 0)),
+            "first" | "last" if base.kind() == Some(Kind::List) => {
+                Known { ty: self.schemas.items(&base), maybe: !sure }
+            }
+            "map" => self.map(inner, operand, attribute),
+            "select" | "selectattr" | "reject" | "rejectattr" => Known::is(self.list_of(&base, 0)),
+            "sort" | "reverse" | "list" => Known::is(self.list_of(&base, base.least_length())),
+            "unique" => Known::is(self.list_of(&base, base.least_length().min(1))),
+            _ => Known::unknown(),
+        }
+    }
+
+    fn list_of(&self, base: &Type<'a>, least: u64) -> Type<'a> {
+        match base.kind() {
+            Some(Kind::List) => Type::List(self.schemas.items(base).into(), least),
+            _ => Type::Unknown,
+        }
+    }
+
+    fn default_filter(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &Scope<'a>) -> Known<'a> {
+        let base = self.infer(operand, scope).ty;
+        let other = match inner.args.first() {
+            Some(argument) => self.infer(arg(argument), scope).ty,
+            None => Type::Text(None),
+        };
+        Known::is(union([base, other]))
+    }
+
+    /// Reports an operand that the filter cannot take.
+    fn takes(&mut self, name: &str, operand: &Expr<'a>, ty: &Type<'a>) {
+        let Some(kind) = ty.kind() else { return };
+        let listed = matches!(kind, Kind::List | Kind::Text | Kind::Object);
+        let fits = match name {
+            "count" | "first" | "groupby" | "join" | "last" | "length" | "list" | "map" | "max" | "min" | "reject"
+            | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "sum" | "unique" => listed,
+            "items" | "dictsort" => kind == Kind::Object,
+            "abs" | "round" => kind == Kind::Number,
+            "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" | "indent" => {
+                !matches!(kind, Kind::List | Kind::Object)
+            }
+            _ => true,
+        };
+        if fits {
+            return;
+        }
+        let message = format!("`{}` is {}; `{name}` cannot be used on it", self.source(operand), kind.words());
+        let problem = self.error(Code::WrongOperand, extent(operand), message);
+        let hint = kind == Kind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
+        self.report(if hint { problem.help(format!("for each item: `map(\"{name}\")`")) } else { problem });
+    }
+
+    /// The property that a filter names, such as in `map(attribute="path")`: what the
+    /// items have there.
+    fn attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<Known<'a>> {
+        let positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
+        let expr = inner.args.iter().find_map(|argument| match argument {
+            CallArg::Kwarg("attribute", expr) => Some(expr),
+            CallArg::Pos(expr) if positional => Some(expr),
+            _ => None,
+        })?;
+        let Expr::Const(constant) = expr else { return Some(Known::unknown()) };
+        let names = constant.value.as_str()?.to_owned();
+        if base.kind() != Some(Kind::List) {
+            return Some(Known::unknown());
+        }
+        let items = self.schemas.items(base);
+        let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
+        let known = self.follow(&format!("{operand}[…]"), items, &names, extent(expr));
+        Some(known)
+    }
+
+    /// Follows a dotted path that stands in quotes at `range`.
+    fn follow(&mut self, base: &str, ty: Type<'a>, names: &str, range: Range<usize>) -> Known<'a> {
+        let (mut known, mut at, mut written) = (Known::is(ty), range.start + 1, base.to_owned());
+        for name in names.split('.') {
+            let exact = at..at + name.len();
+            let place = if self.text.get(exact.clone()) == Some(name) { exact } else { range.clone() };
+            let maybe = known.maybe;
+            known = match name.parse::<usize>() {
+                Ok(_) => Known::is(self.schemas.items(&known.ty)),
+                Err(_) => self.property_of(&written, &known.ty, name, place),
+            };
+            known.maybe |= maybe;
+            written = format!("{written}.{name}");
+            at += name.len() + 1;
+        }
+        known
+    }
+
+    /// `map(attribute=…)` gives these; `map("filter")` gives what the filter gives.
+    fn map(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<Known<'a>>) -> Known<'a> {
+        let Some(found) = attribute else {
+            return Known::is(Type::List(Type::Unknown.into(), 0));
+        };
+        let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
+        if found.maybe && !has_default {
+            let name = inner.args.iter().find(|argument| matches!(argument, CallArg::Kwarg("attribute", _)));
+            let name = name.map_or(operand, arg);
+            let written = self.source(name).trim_matches(['"', '\'']);
+            let message = format!("some items of `{}` may lack `{written}`", self.source(operand));
+            let problem = self.warning(Code::MaybeMissing, extent(name), message);
+            self.report(problem.help("give it a value: `map(attribute=…, default=…)`"));
+        }
+        let ty = if has_default { Type::Unknown } else { found.ty };
+        Known::is(Type::List(ty.into(), 0))
+    }
+}

@@ -1,0 +1,232 @@
+//! Expressions with types: what each one is, and what can go wrong with it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
+
+use super::facts::{facts, path};
+use super::scope::{Fact, Known, Scope};
+use super::types::{Kind, Schemas, Type, union};
+use crate::config::Project;
+use crate::diagnostic::{Code, Diagnostic, SourceFile};
+use crate::template::walk::arg;
+use crate::template::{extent, name_at_end};
+
+/// Where a text stands.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// A file of its own.
+    File(Arc<SourceFile>),
+    /// A value of the pipeline file.
+    Yaml(String),
+}
+
+/// One text that is being checked, and what was found in it.
+pub(super) struct Checker<'a> {
+    pub(super) project: &'a Project,
+    pub(super) schemas: Schemas<'a>,
+    pub(super) found: Vec<Diagnostic>,
+    /// The inputs of the run that were mentioned.
+    pub(super) used: Vec<String>,
+    /// Who uses the text, and what would make a name known: see `Checker::unknown_variable`.
+    pub(super) step: Option<usize>,
+    pub(super) place: Place,
+    pub(super) text: &'a str,
+    pub(super) includes: Vec<String>,
+    /// How many includes may still be followed: they can multiply.
+    pub(super) budget: usize,
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn new(project: &'a Project, step: Option<usize>) -> Self {
+        let (schemas, place) = (Schemas(&project.schema_documents), Place::Yaml(String::new()));
+        Self {
+            project,
+            schemas,
+            found: Vec::new(),
+            used: Vec::new(),
+            step,
+            place,
+            text: "",
+            includes: Vec::new(),
+            budget: 500,
+        }
+    }
+
+    pub(super) fn report(&mut self, problem: Diagnostic) {
+        self.found.push(problem);
+    }
+
+    pub(super) fn error(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
+        self.located(Diagnostic::error(code, message), range)
+    }
+
+    pub(super) fn warning(&self, code: Code, range: Range<usize>, message: String) -> Diagnostic {
+        self.located(Diagnostic::warning(code, message), range)
+    }
+
+    fn located(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
+        match &self.place {
+            Place::File(file) => problem.at(file, range),
+            Place::Yaml(pointer) => {
+                let document = &self.project.document;
+                problem.at(&document.file, document.within(pointer, range))
+            }
+        }
+    }
+
+    /// An expression as it is written.
+    pub(super) fn source(&self, expr: &Expr<'_>) -> &'a str {
+        self.text.get(extent(expr)).unwrap_or_default()
+    }
+
+    /// What an expression is; reports it when it can be undefined.
+    pub(super) fn value(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+        let known = self.infer(expr, scope);
+        if known.maybe {
+            let written = self.source(expr).to_owned();
+            let problem = self.warning(Code::MaybeMissing, extent(expr), format!("`{written}` may be missing"));
+            let test = match list_of(expr) {
+                Some(list) => self.source(list).to_owned(),
+                None => format!("{written} is defined"),
+            };
+            let guard = match &self.place {
+                Place::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
+                _ => format!("`{{% if {test} %}}…{{% endif %}}`"),
+            };
+            self.report(problem.help(format!("guard it: {guard}, or give it a value: `{written} | default(…)`")));
+        }
+        Known::is(known.ty)
+    }
+
+    /// What an expression is; it may be undefined, as in a test.
+    pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+        let known = match expr {
+            Expr::Var(var) => self.variable(var.id, extent(expr), scope),
+            Expr::Const(constant) => Known::is(constant_type(&constant.value)),
+            Expr::GetAttr(inner) => {
+                let base = self.value(&inner.expr, scope);
+                self.property(&inner.expr, &base.ty, inner.name, name_at_end(inner.span(), inner.name))
+            }
+            Expr::GetItem(inner) => {
+                let base = self.value(&inner.expr, scope);
+                self.item(&inner.expr, &base.ty, &inner.subscript_expr, scope)
+            }
+            Expr::Slice(inner) => {
+                let base = self.value(&inner.expr, scope);
+                for part in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
+                    self.value(part, scope);
+                }
+                Known::is(match base.ty.kind() {
+                    Some(Kind::List) => Type::List(self.schemas.items(&base.ty).into(), 0),
+                    Some(Kind::Text) => Type::Text(None),
+                    _ => Type::Unknown,
+                })
+            }
+            Expr::UnaryOp(inner) => match inner.op {
+                UnaryOpKind::Not => {
+                    self.infer(&inner.expr, scope);
+                    Known::is(Type::Bool)
+                }
+                UnaryOpKind::Neg => {
+                    self.value(&inner.expr, scope);
+                    Known::is(Type::Number)
+                }
+            },
+            Expr::BinOp(inner) => match inner.op {
+                BinOpKind::ScAnd => self.both(&inner.left, &inner.right, true, scope),
+                BinOpKind::ScOr => self.both(&inner.left, &inner.right, false, scope),
+                op => self.operator(op, &inner.left, &inner.right, scope),
+            },
+            Expr::Compare(inner) => self.chain(&inner.expr, &inner.ops, scope),
+            Expr::IfExpr(inner) => {
+                self.infer(&inner.test_expr, scope);
+                let (mut yes, mut no) = (scope.clone(), scope.clone());
+                yes.learn(facts(&inner.test_expr, true));
+                no.learn(facts(&inner.test_expr, false));
+                let first = self.infer(&inner.true_expr, &yes);
+                match &inner.false_expr {
+                    Some(other) => either(first, self.infer(other, &no)),
+                    None => Known { ty: Type::Unknown, ..first },
+                }
+            }
+            Expr::Filter(inner) => self.filter(inner, scope),
+            Expr::Test(inner) => {
+                self.infer(&inner.expr, scope);
+                for argument in &inner.args {
+                    self.value(arg(argument), scope);
+                }
+                Known::is(Type::Bool)
+            }
+            Expr::Call(inner) => {
+                for argument in &inner.args {
+                    self.value(arg(argument), scope);
+                }
+                let is_range = matches!(&inner.expr, Expr::Var(var) if var.id == "range");
+                Known::is(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
+            }
+            Expr::List(inner) => self.list(&inner.items, scope),
+            Expr::Tuple(inner) => self.list(&inner.items, scope),
+            Expr::Map(inner) => {
+                for part in inner.keys.iter().chain(&inner.values) {
+                    self.value(part, scope);
+                }
+                Known::unknown()
+            }
+        };
+        narrowed(known, path(expr).as_ref(), scope)
+    }
+
+    fn list(&mut self, items: &[Expr<'a>], scope: &Scope<'a>) -> Known<'a> {
+        let types: Vec<Type<'a>> = items.iter().map(|item| self.value(item, scope).ty).collect();
+        let length = types.len() as u64;
+        Known::is(Type::List(union(types).into(), length))
+    }
+
+    /// `and` and `or`: the right side runs only if the left one is true, or false.
+    fn both(&mut self, left: &Expr<'a>, right: &Expr<'a>, and: bool, scope: &Scope<'a>) -> Known<'a> {
+        let first = self.infer(left, scope);
+        let mut inside = scope.clone();
+        inside.learn(facts(left, and));
+        let second = self.infer(right, &inside);
+        // A value that decides an `or` is there.
+        let first = if and { first } else { Known::is(first.ty) };
+        either(first, second)
+    }
+}
+
+/// The list of which an expression takes the first or last item: it must not be empty.
+fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
+    match expr {
+        Expr::GetItem(inner) => match &inner.subscript_expr {
+            Expr::Const(index) if index.value.as_usize() == Some(0) => Some(&inner.expr),
+            _ => None,
+        },
+        Expr::Filter(inner) if matches!(inner.name, "first" | "last") => inner.expr.as_ref(),
+        _ => None,
+    }
+}
+
+/// Either of two values.
+fn either<'a>(first: Known<'a>, second: Known<'a>) -> Known<'a> {
+    Known { maybe: first.maybe || second.maybe, ty: union([first.ty, second.ty]) }
+}
+
+/// A value with what conditions have shown of its path.
+fn narrowed<'a>(known: Known<'a>, path: Option<&String>, scope: &Scope<'a>) -> Known<'a> {
+    let maybe = known.maybe && !scope.knows(path, Fact::Defined);
+    let ty = if scope.knows(path, Fact::NotNull) { known.ty.without_null() } else { known.ty };
+    Known { ty, maybe }
+}
+
+fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {
+    use minijinja::value::ValueKind;
+    match value.kind() {
+        ValueKind::None => Type::Null,
+        ValueKind::Bool => Type::Bool,
+        ValueKind::Number => Type::Number,
+        ValueKind::String => Type::Text(None),
+        _ => Type::Unknown,
+    }
+}

@@ -1,0 +1,81 @@
+//! Names: inputs, artifacts and steps share one namespace, and a few words are reserved.
+
+use std::collections::HashMap;
+
+use crate::config::{Project, child, item};
+use crate::diagnostic::{Code, Diagnostic};
+
+/// Words that mean something in templates.
+const RESERVED: &[&str] = &["item", "index", "loop", "steps"];
+
+/// What a name was given to, and where.
+#[derive(Clone)]
+struct Holder {
+    what: &'static str,
+    pointer: String,
+    /// The step that it belongs to: a step may be called like its own output.
+    step: Option<usize>,
+}
+
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut names = Names { project, held: HashMap::new(), found: Vec::new() };
+    for name in project.pipeline.inputs.keys() {
+        names.take(name, &Holder { what: "an input", pointer: child("/inputs", name), step: None });
+    }
+    for (index, step) in project.pipeline.steps.iter().enumerate() {
+        let at = item("/steps", index);
+        names.take(&step.id, &Holder { what: "a step", pointer: child(&at, "id"), step: Some(index) });
+        names.take(&step.output, &Holder { what: "an artifact", pointer: child(&at, "output"), step: Some(index) });
+    }
+    names.found
+}
+
+struct Names<'a> {
+    project: &'a Project,
+    held: HashMap<String, Vec<Holder>>,
+    found: Vec<Diagnostic>,
+}
+
+impl Names<'_> {
+    fn take(&mut self, name: &str, holder: &Holder) {
+        if RESERVED.contains(&name) {
+            let message = format!("the name `{name}` is reserved");
+            let problem = self.at(Code::BadName, message, holder);
+            self.found.push(problem.help(format!("reserved: {}", list(RESERVED))));
+        }
+        let holders = self.held.entry(name.to_lowercase()).or_default();
+        let others = || holders.iter().filter(|held| held.step.is_none() || held.step != holder.step);
+        let clash = others().find(|held| held.what == holder.what).or_else(|| others().next()).cloned();
+        holders.push(holder.clone());
+        if let Some(first) = clash {
+            let problem = self.clash(name, holder, &first);
+            self.found.push(problem);
+        }
+    }
+
+    fn clash(&self, name: &str, holder: &Holder, first: &Holder) -> Diagnostic {
+        let both = (holder.what, first.what);
+        let (code, message) = match both {
+            ("an artifact", "an artifact") => {
+                (Code::TwoWriters, format!("the artifact `{name}` is produced by two steps"))
+            }
+            ("a step", "a step") => (Code::NameTaken, format!("two steps have the id `{name}`")),
+            (new, old) => (Code::NameTaken, format!("{new} cannot be called `{name}`: {old} is called so")),
+        };
+        let (document, spans) = (&self.project.document, &self.project.document.spans);
+        let place = if first.what == "an input" { spans.key(&first.pointer) } else { spans.value(&first.pointer) };
+        let problem = self.at(code, message, holder).also(&document.file, place, "first used here");
+        if code == Code::TwoWriters { problem.help("give one of the outputs another name") } else { problem }
+    }
+
+    fn at(&self, code: Code, message: String, holder: &Holder) -> Diagnostic {
+        let document = &self.project.document;
+        let is_key = holder.what == "an input";
+        let span = if is_key { document.spans.key(&holder.pointer) } else { document.spans.value(&holder.pointer) };
+        Diagnostic::error(code, message).at(&document.file, span)
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,125 @@
+//! Names with types: variables, properties and items.
+
+use std::ops::Range;
+
+use minijinja::machinery::ast::Expr;
+
+use super::facts::path;
+use super::infer::Checker;
+use super::scope::{Fact, Known, Scope};
+use super::types::{Kind, Property, Type, union};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::template::{bytes, extent};
+
+impl<'a> Checker<'a> {
+    pub(super) fn variable(&mut self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Known<'a> {
+        if let Some(known) = scope.get(name) {
+            if self.project.pipeline.inputs.contains_key(name) {
+                self.used.push(name.to_owned());
+            }
+            return known.clone();
+        }
+        let problem = self.unknown_variable(name, range, scope);
+        self.report(problem);
+        Known::unknown()
+    }
+
+    fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Diagnostic {
+        let problem = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
+        let steps = &self.project.pipeline.steps;
+        let writer = steps.iter().position(|step| step.output == name);
+        match (writer, self.step.and_then(|at| Some((at, steps.get(at)?)))) {
+            (Some(writer), Some((at, step))) if writer < at => {
+                problem.help(format!("add `{name}` to the `inputs` of step `{}`", step.id))
+            }
+            (Some(writer), Some((at, step))) if writer == at => {
+                problem.help(format!("step `{}` produces `{name}` itself", step.id))
+            }
+            (Some(_), _) => problem.help(format!("`{name}` is produced only later")),
+            (None, step) => {
+                let mut names: Vec<&str> = scope.names().collect();
+                names.sort_unstable();
+                let problem = problem.suggest(name, names.iter().copied());
+                if !problem.help.is_empty() {
+                    return problem;
+                }
+                let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                let who = step.map_or("here".to_owned(), |(_, step)| format!("in step `{}`", step.id));
+                problem.help(format!("known {who}: {}", shown.join(", ")))
+            }
+        }
+    }
+
+    /// What a value has under a name.
+    pub(super) fn property(&mut self, base: &Expr<'a>, ty: &Type<'a>, name: &str, range: Range<usize>) -> Known<'a> {
+        let written = self.source(base).to_owned();
+        self.property_of(&written, ty, name, range)
+    }
+
+    pub(super) fn property_of(&mut self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>) -> Known<'a> {
+        let (mut types, mut names, mut missing) = (Vec::new(), Vec::new(), false);
+        for branch in ty.branches() {
+            match (self.schemas.property(&branch, name), &branch) {
+                (_, Type::Unknown) => return Known::unknown(),
+                (Some(Property::Present(ty)), _) => types.push(ty),
+                (Some(Property::Optional(ty)), _) => {
+                    types.push(ty);
+                    missing = true;
+                }
+                (Some(Property::Absent(known)), _) => {
+                    names.extend(known);
+                    missing = true;
+                }
+                (None, _) => missing = true,
+            }
+        }
+        if types.is_empty() {
+            let problem = self.no_property(base, ty, name, range, &names);
+            self.report(problem);
+            return Known::unknown();
+        }
+        Known { ty: union(types), maybe: missing }
+    }
+
+    fn no_property(&self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>, names: &[&str]) -> Diagnostic {
+        let new = |message: String| self.error(Code::UnknownProperty, range.clone(), message);
+        match ty.kind() {
+            Some(Kind::List) => new(format!("`{base}` is a list and has no `{name}`"))
+                .help(format!("loop over it: `{{% for item in {base} %}}`, or take one: `{base}[0].{name}`")),
+            Some(kind) if kind != Kind::Object => new(format!("`{base}` is {} and has no `{name}`", kind.words())),
+            _ => {
+                let problem = new(format!("`{base}` has no `{name}`")).suggest(name, names.iter().copied());
+                if !problem.help.is_empty() || names.is_empty() {
+                    return problem;
+                }
+                let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                problem.help(format!("it has {}", shown.join(", ")))
+            }
+        }
+    }
+
+    pub(super) fn item(&mut self, base: &Expr<'a>, ty: &Type<'a>, key: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+        let Expr::Const(constant) = key else {
+            self.value(key, scope);
+            return Known::is(self.schemas.items(ty));
+        };
+        if let Some(name) = constant.value.as_str() {
+            return self.property(base, ty, name, extent(key));
+        }
+        match (ty.kind(), constant.value.as_usize()) {
+            (Some(Kind::List), Some(index)) => {
+                let sure =
+                    (index as u64) < ty.least_length() || (index == 0 && scope.knows(path(base).as_ref(), Fact::True));
+                Known { ty: self.schemas.items(ty), maybe: !sure }
+            }
+            (Some(Kind::List), None) => Known::is(self.schemas.items(ty)),
+            (Some(Kind::Bool | Kind::Number | Kind::Null), _) => {
+                let message = format!("`{}` is {} and has no items", self.source(base), ty.words());
+                let problem = self.error(Code::UnknownProperty, bytes(key.span()), message);
+                self.report(problem);
+                Known::unknown()
+            }
+            _ => Known::unknown(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The variables that a template can see, and what is known of them at a point.
+
+use std::collections::{HashMap, HashSet};
+
+use super::types::Type;
+
+/// What is known of an expression's value.
+#[derive(Clone, Debug)]
+pub(super) struct Known<'a> {
+    /// Its type, when it is there.
+    pub(super) ty: Type<'a>,
+    /// Whether it can be undefined.
+    pub(super) maybe: bool,
+}
+
+impl<'a> Known<'a> {
+    /// A value that is always there.
+    pub(super) fn is(ty: Type<'a>) -> Self {
+        Self { ty, maybe: false }
+    }
+
+    /// A value of which nothing is known; nothing is reported about it.
+    pub(super) fn unknown() -> Self {
+        Self::is(Type::Unknown)
+    }
+}
+
+/// What a condition has shown of a path such as `plan.notes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Fact {
+    /// It is defined.
+    Defined,
+    /// It is not null.
+    NotNull,
+    /// It is true in a condition: not empty, not zero.
+    True,
+}
+
+/// The variables in sight and the facts about them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope<'a> {
+    vars: HashMap<String, Known<'a>>,
+    facts: HashSet<(String, Fact)>,
+}
+
+impl<'a> Scope<'a> {
+    /// Gives a name a value; what was known of an older one is forgotten.
+    pub(super) fn bind(&mut self, name: &str, value: Known<'a>) {
+        self.facts.retain(|(path, _)| !begins_with(path, name));
+        self.vars.insert(name.to_owned(), value);
+    }
+
+    /// The value of a name.
+    pub(super) fn get(&self, name: &str) -> Option<&Known<'a>> {
+        self.vars.get(name)
+    }
+
+    /// The names in sight.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.vars.keys().map(String::as_str)
+    }
+
+    /// Notes what a condition has shown.
+    pub(super) fn learn(&mut self, facts: impl IntoIterator<Item = (String, Fact)>) {
+        for (path, fact) in facts {
+            if fact == Fact::True {
+                self.facts.insert((path.clone(), Fact::NotNull));
+                self.facts.insert((path.clone(), Fact::Defined));
+            }
+            self.facts.insert((path, fact));
+        }
+    }
+
+    /// Whether something was shown of a path.
+    pub(super) fn knows(&self, path: Option<&String>, fact: Fact) -> bool {
+        path.is_some_and(|path| self.facts.contains(&(path.clone(), fact)))
+    }
+
+    /// Takes over the names that a branch has set, as unknown: the other branch may have
+    /// set them otherwise, or not at all.
+    pub(super) fn merge(&mut self, branch: &Scope<'a>) {
+        for name in branch.vars.keys() {
+            if !self.vars.contains_key(name) {
+                self.vars.insert(name.clone(), Known::unknown());
+            }
+        }
+    }
+}
+
+fn begins_with(path: &str, name: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}

@@ -1,0 +1,182 @@
+//! Statements with types: what names mean in each part of a template.
+
+use std::sync::Arc;
+
+use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
+use minijinja::machinery::parse;
+
+use super::facts::facts;
+use super::infer::{Checker, Place};
+use super::scope::{Known, Scope};
+use super::types::{Kind, Members, Type};
+use crate::diagnostic::Code;
+use crate::template::{extent, inspect_template, syntax};
+
+/// How deep includes are followed.
+const MAX_INCLUDES: usize = 16;
+
+impl<'a> Checker<'a> {
+    /// Checks a prompt or message, given that it can be parsed.
+    pub(super) fn template(&mut self, place: Place, text: &'a str, scope: &mut Scope<'a>) {
+        let (old_place, old_text) =
+            (std::mem::replace(&mut self.place, place), std::mem::replace(&mut self.text, text));
+        if let Ok(Stmt::Template(parsed)) = parse(text, "template", syntax()) {
+            self.stmts(&parsed.children, scope);
+        }
+        (self.place, self.text) = (old_place, old_text);
+    }
+
+    fn stmts(&mut self, list: &[Stmt<'a>], scope: &mut Scope<'a>) {
+        for stmt in list {
+            self.stmt(stmt, scope);
+        }
+    }
+
+    fn stmt(&mut self, stmt: &Stmt<'a>, scope: &mut Scope<'a>) {
+        match stmt {
+            Stmt::Template(inner) => self.stmts(&inner.children, scope),
+            Stmt::EmitExpr(inner) => self.emit(&inner.expr, scope),
+            Stmt::ForLoop(inner) => self.for_loop(inner, scope),
+            Stmt::IfCond(inner) => self.condition(inner, scope),
+            Stmt::WithBlock(inner) => {
+                let mut inside = scope.clone();
+                for (target, value) in &inner.assignments {
+                    let known = self.infer(value, &inside);
+                    bind(target, known, &mut inside);
+                }
+                self.stmts(&inner.body, &mut inside);
+            }
+            Stmt::Set(inner) => {
+                let known = self.infer(&inner.expr, scope);
+                bind(&inner.target, known, scope);
+            }
+            Stmt::SetBlock(inner) => {
+                self.stmts(&inner.body, &mut scope.clone());
+                let known = match &inner.filter {
+                    Some(filter) => self.infer(filter, scope),
+                    None => Known::is(Type::Text(None)),
+                };
+                bind(&inner.target, known, scope);
+            }
+            Stmt::FilterBlock(inner) => {
+                self.infer(&inner.filter, scope);
+                self.stmts(&inner.body, &mut scope.clone());
+            }
+            Stmt::Include(inner) => self.include(&inner.name, inner.ignore_missing, scope),
+            // Without types, or refused before types are looked at.
+            Stmt::EmitRaw(_)
+            | Stmt::Continue(_)
+            | Stmt::Break(_)
+            | Stmt::AutoEscape(_)
+            | Stmt::Block(_)
+            | Stmt::Import(_)
+            | Stmt::FromImport(_)
+            | Stmt::Extends(_)
+            | Stmt::Macro(_)
+            | Stmt::CallBlock(_)
+            | Stmt::Do(_) => {}
+        }
+    }
+
+    fn emit(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) {
+        let known = self.value(expr, scope);
+        let structure = |kind: &Kind| matches!(kind, Kind::List | Kind::Object);
+        let Some(kinds) = known.ty.kinds() else { return };
+        if let Some(kind) = kinds.into_iter().find(structure) {
+            let written = self.source(expr).to_owned();
+            let message = format!("`{written}` is {}, which does not print as JSON", kind.words());
+            let problem = self.warning(Code::PrintsStructure, extent(expr), message);
+            self.report(problem.help(format!("write `{{{{ {written} | tojson }}}}`, or loop over it")));
+        }
+    }
+
+    fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut Scope<'a>) {
+        let known = self.value(&inner.iter, scope);
+        let mut inside = scope.clone();
+        let items = match known.ty.kind() {
+            Some(Kind::Object) => Type::Text(None),
+            Some(Kind::Null | Kind::Bool | Kind::Number) => {
+                let message =
+                    format!("`{}` is {}; it cannot be looped over", self.source(&inner.iter), known.ty.words());
+                let problem = self.error(Code::WrongOperand, extent(&inner.iter), message);
+                self.report(problem);
+                Type::Unknown
+            }
+            Some(Kind::Text | Kind::List) | None => self.schemas.items(&known.ty),
+        };
+        bind(&inner.target, Known::is(items), &mut inside);
+        if let Some(filter) = &inner.filter_expr {
+            self.infer(filter, &inside);
+            inside.learn(facts(filter, true));
+        }
+        inside.bind("loop", Known::is(loop_type()));
+        self.stmts(&inner.body, &mut inside);
+        self.stmts(&inner.else_body, &mut scope.clone());
+    }
+
+    fn condition(&mut self, inner: &IfCond<'a>, scope: &mut Scope<'a>) {
+        self.infer(&inner.expr, scope);
+        let (mut yes, mut no) = (scope.clone(), scope.clone());
+        yes.learn(facts(&inner.expr, true));
+        no.learn(facts(&inner.expr, false));
+        self.stmts(&inner.true_body, &mut yes);
+        self.stmts(&inner.false_body, &mut no);
+        scope.merge(&yes);
+        scope.merge(&no);
+        // Past a branch that leaves the loop, the other one's condition holds.
+        let leaves = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
+        if leaves(&inner.true_body) {
+            scope.learn(facts(&inner.expr, false));
+        } else if leaves(&inner.false_body) {
+            scope.learn(facts(&inner.expr, true));
+        }
+    }
+
+    fn include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut Scope<'a>) {
+        let Expr::Const(constant) = name else { return };
+        let Some(file) = constant.value.as_str().map(str::to_owned) else { return };
+        let range = extent(name);
+        let Some((_, source)) = self.project.prompts.get_key_value(&file) else {
+            if !ignore_missing {
+                let problem = self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
+                self.report(super::flow::absent(problem, &file, &self.project.prompt_names, "prompts"));
+            }
+            return;
+        };
+        if self.includes.contains(&file) || self.includes.len() > MAX_INCLUDES {
+            let problem = self.error(Code::IncludeCycle, range, format!("`{file}` includes itself"));
+            self.report(problem);
+            return;
+        }
+        // Its own mistakes are reported once, for the file.
+        if self.budget > 0 && inspect_template(&source.text).is_ok() {
+            self.budget -= 1;
+            self.includes.push(file);
+            self.template(Place::File(Arc::clone(source)), &source.text, &mut scope.clone());
+            self.includes.pop();
+        }
+    }
+
+    /// Notes that the text of a prompt is being read, so that it can't include itself.
+    pub(super) fn enter(&mut self, prompt: &str) {
+        self.includes = vec![prompt.to_owned()];
+    }
+}
+
+fn bind<'a>(target: &Expr<'a>, value: Known<'a>, scope: &mut Scope<'a>) {
+    match target {
+        Expr::Var(var) => scope.bind(var.id, value),
+        Expr::List(inner) => inner.items.iter().for_each(|item| bind(item, Known::unknown(), scope)),
+        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind(item, Known::unknown(), scope)),
+        _ => {}
+    }
+}
+
+/// The variable `loop` of a loop.
+fn loop_type<'a>() -> Type<'a> {
+    let numbers = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
+    let mut members: Members<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();
+    members.extend(["first", "last"].map(|name| (name, Type::Bool)));
+    members.extend(["previtem", "nextitem"].map(|name| (name, Type::Unknown)));
+    Type::Fixed(members.into())
+}

@@ -1,0 +1,310 @@
+//! What is known of a value before a run: types read lazily from JSON Schemas.
+//!
+//! A type is a statement about every value that can occur. Where a schema says something
+//! that is not understood here, the type is unknown, and nothing is ever reported.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use crate::config::Document;
+
+/// A place in a schema.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node<'a> {
+    /// The schema there.
+    pub(super) schema: &'a Value,
+    /// The document that it is in, for `#/…` references.
+    pub(super) root: &'a Value,
+}
+
+/// The type of a value.
+#[derive(Clone, Debug)]
+pub(super) enum Type<'a> {
+    /// Anything, or nothing that is understood.
+    Unknown,
+    /// Null.
+    Null,
+    /// True or false.
+    Bool,
+    /// A number.
+    Number,
+    /// A string; the values that it can have, if they are few.
+    Text(Option<Vec<&'a str>>),
+    /// A list of a schema, with its least length.
+    List(Rc<Type<'a>>, u64),
+    /// A list whose items a schema describes.
+    Items(Node<'a>, u64),
+    /// An object that a schema describes.
+    Object(Node<'a>),
+    /// An object that has these members and no others.
+    Fixed(Rc<Members<'a>>),
+    /// One of several.
+    Union(Rc<Vec<Type<'a>>>),
+}
+
+/// The members of an object that is not described by a schema.
+pub(super) type Members<'a> = BTreeMap<&'a str, Type<'a>>;
+
+/// What an object has under a name.
+#[derive(Clone, Debug)]
+pub(super) enum Property<'a> {
+    /// Always there.
+    Present(Type<'a>),
+    /// Possibly there.
+    Optional(Type<'a>),
+    /// Never there; these names are.
+    Absent(Vec<&'a str>),
+}
+
+/// The schemas that types are read from.
+#[derive(Clone, Copy)]
+pub(super) struct Schemas<'a>(pub(super) &'a BTreeMap<String, Document>);
+
+/// How many references and branches are followed before giving up: schemas may be
+/// recursive.
+const MAX_READS: usize = 200;
+
+impl<'a> Schemas<'a> {
+    /// The type that a whole schema describes.
+    pub(super) fn root(self, schema: &'a Value) -> Type<'a> {
+        self.of(Node { schema, root: schema })
+    }
+
+    /// The type that a schema describes.
+    pub(super) fn of(self, node: Node<'a>) -> Type<'a> {
+        let mut budget = MAX_READS;
+        self.read(node, &mut budget)
+    }
+
+    fn read(self, node: Node<'a>, budget: &mut usize) -> Type<'a> {
+        let Value::Object(map) = node.schema else { return Type::Unknown };
+        let Some(left) = budget.checked_sub(1) else { return Type::Unknown };
+        *budget = left;
+        if let Some(target) = map.get("$ref").and_then(Value::as_str) {
+            return self.follow(node, target).map_or(Type::Unknown, |target| self.read(target, budget));
+        }
+        if map.contains_key("allOf") || map.contains_key("not") || map.contains_key("if") {
+            return Type::Unknown;
+        }
+        if let Some(branches) = map.get("anyOf").or_else(|| map.get("oneOf")).and_then(Value::as_array) {
+            if map.contains_key("type") || map.contains_key("properties") {
+                return Type::Unknown;
+            }
+            return union(branches.iter().map(|schema| self.read(Node { schema, ..node }, budget)));
+        }
+        if let Some(value) = map.get("const") {
+            return constants(std::slice::from_ref(value));
+        }
+        if let Some(Value::Array(values)) = map.get("enum") {
+            return constants(values);
+        }
+        match map.get("type") {
+            Some(Value::String(name)) => named(node, map, name),
+            Some(Value::Array(names)) => {
+                union(names.iter().map(|name| named(node, map, name.as_str().unwrap_or_default())))
+            }
+            _ => Type::Unknown,
+        }
+    }
+
+    fn follow(self, node: Node<'a>, target: &str) -> Option<Node<'a>> {
+        let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
+        let file = file.strip_prefix("./").unwrap_or(file);
+        let root = if file.is_empty() { node.root } else { &self.0.get(file)?.value };
+        Some(Node { schema: root.pointer(fragment)?, root })
+    }
+
+    /// The type of a list's items; unknown for what is no list.
+    pub(super) fn items(self, ty: &Type<'a>) -> Type<'a> {
+        match ty {
+            Type::List(inner, _) => (**inner).clone(),
+            Type::Items(node, _) => match node.schema.get("items") {
+                Some(schema) if node.schema.get("prefixItems").is_none() => self.of(Node { schema, ..*node }),
+                Some(_) | None => Type::Unknown,
+            },
+            Type::Union(all) => union(all.iter().map(|ty| self.items(ty))),
+            Type::Unknown
+            | Type::Null
+            | Type::Bool
+            | Type::Number
+            | Type::Text(_)
+            | Type::Object(_)
+            | Type::Fixed(_) => Type::Unknown,
+        }
+    }
+
+    /// What an object has under a name; `None` for what is no object.
+    pub(super) fn property(self, ty: &Type<'a>, name: &str) -> Option<Property<'a>> {
+        match ty {
+            Type::Fixed(members) => Some(match members.get(name) {
+                Some(ty) => Property::Present(ty.clone()),
+                None => Property::Absent(members.keys().copied().collect()),
+            }),
+            Type::Object(node) => Some(self.member(*node, name)),
+            Type::Unknown
+            | Type::Null
+            | Type::Bool
+            | Type::Number
+            | Type::Text(_)
+            | Type::List(..)
+            | Type::Items(..)
+            | Type::Union(_) => None,
+        }
+    }
+
+    fn member(self, node: Node<'a>, name: &str) -> Property<'a> {
+        let properties = node.schema.get("properties").and_then(Value::as_object);
+        if let Some(schema) = properties.and_then(|all| all.get(name)) {
+            let ty = self.of(Node { schema, ..node });
+            let required = node.schema.get("required").and_then(Value::as_array);
+            let required = required.is_some_and(|all| all.iter().any(|required| required == name));
+            return if required { Property::Present(ty) } else { Property::Optional(ty) };
+        }
+        let closed = node.schema.get("additionalProperties") == Some(&Value::Bool(false))
+            || node.schema.get("unevaluatedProperties") == Some(&Value::Bool(false));
+        if closed && node.schema.get("patternProperties").is_none() {
+            return Property::Absent(properties.into_iter().flat_map(Map::keys).map(String::as_str).collect());
+        }
+        // An open object promises nothing about other names, and forbids nothing.
+        Property::Present(Type::Unknown)
+    }
+}
+
+fn named<'a>(node: Node<'a>, map: &'a Map<String, Value>, name: &str) -> Type<'a> {
+    match name {
+        "null" => Type::Null,
+        "boolean" => Type::Bool,
+        "number" | "integer" => Type::Number,
+        "string" => Type::Text(None),
+        "array" => Type::Items(node, map.get("minItems").and_then(Value::as_u64).unwrap_or(0)),
+        "object" => Type::Object(node),
+        _ => Type::Unknown,
+    }
+}
+
+fn constants(values: &[Value]) -> Type<'_> {
+    let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
+    if let Some(texts) = texts {
+        return Type::Text(Some(texts));
+    }
+    union(values.iter().map(|value| match value {
+        Value::Null => Type::Null,
+        Value::Bool(_) => Type::Bool,
+        Value::Number(_) => Type::Number,
+        Value::String(_) => Type::Text(None),
+        Value::Array(_) | Value::Object(_) => Type::Unknown,
+    }))
+}
+
+/// One of several types; unknown if one of them is.
+pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
+    let mut flat: Vec<Type<'a>> = Vec::new();
+    for ty in types {
+        match ty {
+            Type::Unknown => return Type::Unknown,
+            Type::Union(inner) => flat.extend(inner.iter().cloned()),
+            ty => flat.push(ty),
+        }
+    }
+    let mut out: Vec<Type<'a>> = Vec::new();
+    for ty in flat {
+        let simple = matches!(ty, Type::Null | Type::Bool | Type::Number | Type::Text(None));
+        if !(simple && out.iter().any(|held| held.kind() == ty.kind())) {
+            out.push(ty);
+        }
+    }
+    match out.len() {
+        0 => Type::Unknown,
+        1 => out.swap_remove(0),
+        _ => Type::Union(Rc::new(out)),
+    }
+}
+
+/// The kind of a type that is no union.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Bool,
+    Number,
+    Text,
+    List,
+    Object,
+}
+
+impl Kind {
+    /// The kind in a message.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool => "a boolean",
+            Self::Number => "a number",
+            Self::Text => "a string",
+            Self::List => "a list",
+            Self::Object => "an object",
+        }
+    }
+}
+
+impl<'a> Type<'a> {
+    /// The kind; `None` when there may be several.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Type::Unknown | Type::Union(_) => None,
+            Type::Null => Some(Kind::Null),
+            Type::Bool => Some(Kind::Bool),
+            Type::Number => Some(Kind::Number),
+            Type::Text(_) => Some(Kind::Text),
+            Type::List(..) | Type::Items(..) => Some(Kind::List),
+            Type::Object(_) | Type::Fixed(_) => Some(Kind::Object),
+        }
+    }
+
+    /// Every kind that the value can have; `None` when that is unknown.
+    pub(super) fn kinds(&self) -> Option<Vec<Kind>> {
+        match self {
+            Type::Union(all) => all.iter().map(Type::kind).collect(),
+            other => other.kind().map(|kind| vec![kind]),
+        }
+    }
+
+    /// The types that a union has, or the type itself.
+    pub(super) fn branches(&self) -> Vec<Type<'a>> {
+        match self {
+            Type::Union(all) => all.to_vec(),
+            other => vec![other.clone()],
+        }
+    }
+
+    /// The type without null.
+    pub(super) fn without_null(&self) -> Type<'a> {
+        match self {
+            Type::Union(all) => union(all.iter().filter(|ty| !matches!(ty, Type::Null)).cloned()),
+            other => other.clone(),
+        }
+    }
+
+    /// How many items a list has at least.
+    pub(super) fn least_length(&self) -> u64 {
+        match self {
+            Type::List(_, least) | Type::Items(_, least) => *least,
+            Type::Unknown
+            | Type::Null
+            | Type::Bool
+            | Type::Number
+            | Type::Text(_)
+            | Type::Object(_)
+            | Type::Fixed(_)
+            | Type::Union(_) => 0,
+        }
+    }
+
+    /// The type in a message.
+    pub(super) fn words(&self) -> String {
+        match self.kinds() {
+            Some(kinds) => kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(" or "),
+            None => "a value".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Reading a project's files: bounded, as text, and never outside of their folders.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::diagnostic::{Code, Diagnostic, SourceFile};
+
+/// The largest file that is read.
+const MAX_FILE: u64 = 4 << 20;
+/// How deep and how many files a folder is listed.
+const MAX_LISTED: (usize, usize) = (8, 10_000);
+
+/// Reads a text file, shown to people as `shown`.
+///
+/// # Errors
+/// One diagnostic about the file as a whole.
+pub(super) fn read(path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
+    let fail =
+        |code: Code, message: String| Box::new(Diagnostic::error(code, message).in_file(&SourceFile::new(shown, "")));
+    let unreadable = |error: &std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            fail(Code::FileNotFound, format!("there is no file `{shown}`"))
+        }
+        ErrorKind::PermissionDenied => fail(Code::FileUnreadable, format!("no permission to read `{shown}`")),
+        _ => fail(Code::FileUnreadable, format!("`{shown}` cannot be read: {}", reason(error))),
+    };
+    let about = fs::metadata(path).map_err(|error| unreadable(&error))?;
+    if about.is_dir() {
+        return Err(fail(Code::FileUnreadable, format!("`{shown}` is a folder, not a file")));
+    }
+    if !about.is_file() {
+        return Err(fail(Code::FileUnreadable, format!("`{shown}` is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(fail(Code::TooLarge, format!("`{shown}` is larger than {} MiB", MAX_FILE >> 20)));
+    }
+    text(bytes)
+        .map(|text| SourceFile::new(shown, text))
+        .map_err(|message| fail(Code::NotText, format!("`{shown}` {message}")))
+}
+
+/// The bytes as text without a byte order mark.
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+        return Err(format!("is not a text file: it holds a NUL at byte {at}"));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| format!("is not UTF-8 text: see byte {}", error.utf8_error().valid_up_to()))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// The system's reason without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// The path of a file in a folder of the project by its name, such as `sub/plan.md`.
+///
+/// # Errors
+/// Says why the name can't be used: it is absolute, has `..`, or a link leads outside.
+pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let relative = Path::new(name);
+    if name.is_empty() || name.contains(['\\', '\0']) || name.ends_with('/') {
+        return Err(format!("`{name}` is not a file name"));
+    }
+    if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+        let folder = folder.file_name().unwrap_or_default().to_string_lossy();
+        return Err(format!("`{name}` leads out of `{folder}/`"));
+    }
+    let path = folder.join(relative);
+    // What does not exist escapes nowhere; reading it gives the better message.
+    if let (Ok(real), Ok(real_folder)) = (path.canonicalize(), folder.canonicalize())
+        && !real.starts_with(&real_folder)
+    {
+        return Err(format!("`{name}` is a link that leads out of its folder"));
+    }
+    Ok(path)
+}
+
+/// The names of the files below a folder, with `/`, sorted; empty when there is none.
+///
+/// Links to folders are not followed, so that a loop of links ends.
+pub(super) fn list(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    collect(folder, "", 0, &mut found);
+    found.sort();
+    found
+}
+
+fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let Ok(kind) = entry.file_type() else { continue };
+        let full = format!("{prefix}{name}");
+        if kind.is_dir() && depth < MAX_LISTED.0 {
+            collect(&entry.path(), &format!("{full}/"), depth + 1, found);
+        } else if !kind.is_dir() && found.len() < MAX_LISTED.1 {
+            found.push(full);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let prompts = folder.path().join("prompts");
+        fs::create_dir(&prompts).unwrap();
+        fs::write(folder.path().join("secret"), "x").unwrap();
+        for name in ["../secret", "/etc/passwd", "a/../../secret", "", "a\\b", ".", "x/"] {
+            assert!(confined(&prompts, name).is_err(), "{name}");
+        }
+        assert!(confined(&prompts, "sub/new.md").is_ok());
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(folder.path().join("secret"), prompts.join("link.md")).unwrap();
+            assert!(confined(&prompts, "link.md").unwrap_err().contains("link"));
+        }
+    }
+
+    #[test]
+    fn unreadable_files_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("latin"), b"caf\xe9").unwrap();
+        fs::write(at("nul"), b"a\0b").unwrap();
+        fs::write(at("big"), vec![b'x'; (4 << 20) + 1]).unwrap();
+        fs::write(at("bom"), "\u{feff}x").unwrap();
+        let message = |name: &str| read(&at(name), name).unwrap_err().message;
+        assert_eq!(message("latin"), "`latin` is not UTF-8 text: see byte 3");
+        assert_eq!(message("nul"), "`nul` is not a text file: it holds a NUL at byte 1");
+        assert_eq!(message("big"), "`big` is larger than 4 MiB");
+        assert_eq!(message("none"), "there is no file `none`");
+        assert_eq!(message("latin/x"), "there is no file `latin/x`");
+        assert_eq!(read(folder.path(), "dir").unwrap_err().message, "`dir` is a folder, not a file");
+        assert_eq!(read(&at("bom"), "bom").unwrap().text, "x");
+    }
+}

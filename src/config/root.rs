@@ -1,0 +1,107 @@
+//! Where a project is: its root, and the pipelines in it.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::files;
+
+/// The file that marks a root and holds the settings.
+pub const SETTINGS_FILE: &str = "orch.yaml";
+
+/// The root that a pipeline file belongs to.
+///
+/// The nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor folder
+/// named `pipelines`, else the file's folder. Relative paths stay relative when the root
+/// is below the current folder, so that messages stay short.
+pub fn find_root(pipeline: &Path) -> PathBuf {
+    let plain = !pipeline.components().any(|part| matches!(part, Component::ParentDir));
+    let near = if plain { pipeline.to_owned() } else { absolute(pipeline) };
+    let own = shown_folder(near.parent());
+    let far = absolute(&near);
+    let near_depth = near.ancestors().count();
+    let folders = || near.ancestors().skip(1).chain(far.ancestors().skip(near_depth.max(1)));
+    let marked = folders().find(|folder| folder.join(SETTINGS_FILE).is_file());
+    let named = || folders().find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
+    match marked {
+        Some(folder) => shown_folder(Some(folder)),
+        None => named().map_or(own, |folder| match folder.parent() {
+            // `pipelines` itself is the current folder's name, not part of the path.
+            None => PathBuf::from(".."),
+            parent => shown_folder(parent),
+        }),
+    }
+}
+
+fn shown_folder(folder: Option<&Path>) -> PathBuf {
+    match folder {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut out = PathBuf::new();
+    for part in whole.components() {
+        match part {
+            Component::ParentDir => {
+                out.pop();
+            }
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// The pipeline files of a root, relative to it and sorted: `pipelines/default.yaml`.
+pub fn list_pipelines(root: &Path) -> Vec<String> {
+    let names = files::list(&root.join("pipelines"));
+    let is_yaml =
+        |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    names.into_iter().filter(is_yaml).map(|name| format!("pipelines/{name}")).collect()
+}
+
+/// How a file of a root is called in messages.
+pub(super) fn shown(root: &Path, name: &str) -> String {
+    let path = if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };
+    path.to_string_lossy().replace('\\', "/")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_settings_file_marks_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/pipelines/sub");
+        fs::create_dir_all(&deep).unwrap();
+        let file = deep.join("p.yaml");
+        assert_eq!(find_root(&file), folder.path().join("a"), "the parent of `pipelines`");
+        fs::write(folder.path().join(SETTINGS_FILE), "").unwrap();
+        assert_eq!(find_root(&file), folder.path());
+        assert_eq!(find_root(&deep.join("../../pipelines/sub/p.yaml")), folder.path());
+        fs::create_dir_all(folder.path().join("b")).unwrap();
+        fs::write(folder.path().join("b/orch.yaml"), "").unwrap();
+        assert_eq!(find_root(&folder.path().join("b/p.yaml")), folder.path().join("b"));
+    }
+
+    #[test]
+    fn without_marks_the_folder_of_the_file_is_the_root() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(find_root(&folder.path().join("p.yaml")), folder.path());
+        assert_eq!(find_root(Path::new("no-such-pipelines/p.yaml")), Path::new("no-such-pipelines"));
+        assert_eq!(find_root(Path::new("pipelines/p.yaml")), Path::new("."));
+    }
+
+    #[test]
+    fn pipelines_are_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("pipelines/x")).unwrap();
+        for name in ["pipelines/b.yml", "pipelines/x/a.yaml", "pipelines/notes.md"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(list_pipelines(folder.path()), ["pipelines/b.yml", "pipelines/x/a.yaml"]);
+    }
+}

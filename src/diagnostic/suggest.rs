@@ -1,0 +1,57 @@
+//! "Did you mean": the known name that is closest to an unknown one.
+
+/// The name of `known` that `got` was most likely meant to be, if any is close enough.
+///
+/// Close is a third of the letters, at least one; case and `-` for `_` cost nothing,
+/// and so does being a plural. Of equally close names the first wins.
+pub fn did_you_mean<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let wanted = fold(got);
+    let limit = (wanted.chars().count() / 3).max(1);
+    let mut best: Option<(usize, &'a str)> = None;
+    for name in known {
+        if name == got {
+            continue;
+        }
+        let distance = distance(&wanted, &fold(name));
+        if distance <= limit && best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, name));
+        }
+    }
+    best.map(|(_, name)| name)
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    // Long strings are never typos of each other, and comparing them is quadratic.
+    if a.len() > 200 || b.len() > 200 {
+        return usize::MAX;
+    }
+    strsim::osa_distance(a, b)
+}
+
+fn fold(name: &str) -> String {
+    let lower = name.to_lowercase().replace(['-', ' '], "_");
+    match lower.strip_suffix('s') {
+        Some(stem) if stem.len() > 2 => stem.to_owned(),
+        Some(_) | None => lower,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::did_you_mean;
+
+    #[test]
+    fn close_names_are_suggested_and_far_ones_are_not() {
+        let known = ["timeout", "inputs", "on_error", "id"];
+        for (got, want) in [
+            ("timout", Some("timeout")),
+            ("input", Some("inputs")),
+            ("onError", Some("on_error")),
+            ("on-error", Some("on_error")),
+            ("name", None),
+            ("", None),
+        ] {
+            assert_eq!(did_you_mean(got, known), want, "{got}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Reading a template before it runs: what it includes, what it may not do, and where it
+//! compares.
+//!
+//! The engine lets an undefined value be compared in silence. We do not: each operand of a
+//! comparison is sent through a filter that refuses it. The text that runs differs from
+//! the text as written by these insertions only, and ranges are mapped back.
+
+use std::ops::Range;
+
+use minijinja::machinery::ast::{BinOpKind, CallType, Expr, Stmt};
+use minijinja::machinery::{Span, parse, parse_expr};
+use minijinja::syntax::SyntaxConfig;
+
+use super::error::{TemplateError, TemplateErrorKind as Kind};
+use super::table::{FILTERS, FUNCTIONS, OPERAND, TESTS};
+use super::walk::{Visit, walk_expr, walk_stmt};
+use crate::diagnostic::did_you_mean;
+
+/// The syntax of prompts: lines that hold only a tag leave no empty line behind.
+pub(crate) fn syntax() -> SyntaxConfig {
+    let mut builder = SyntaxConfig::builder();
+    builder.trim_blocks(true).lstrip_blocks(true);
+    builder.build().unwrap_or_default()
+}
+
+/// What is known of a template or expression that may run.
+#[derive(Clone, Debug, Default)]
+pub struct Inspection {
+    /// The prompts that it includes, and where their names stand.
+    pub includes: Vec<(String, Range<usize>)>,
+    /// Texts to insert, by offset in the text as written.
+    inserts: Vec<(usize, &'static str)>,
+    /// The operands of comparisons.
+    operands: Vec<Range<usize>>,
+}
+
+impl Inspection {
+    /// The text that runs.
+    pub(super) fn rewritten(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len() + self.inserts.len() * 16);
+        let mut done = 0;
+        for (at, insert) in &self.inserts {
+            out.push_str(text.get(done..*at).unwrap_or_default());
+            out.push_str(insert);
+            done = *at;
+        }
+        out.push_str(text.get(done..).unwrap_or_default());
+        out
+    }
+
+    /// The range in the text as written of a range in the text that runs.
+    pub(super) fn original(&self, range: Range<usize>) -> Range<usize> {
+        let start = self.original_offset(range.start);
+        let end = self.original_offset(range.end).max(start);
+        // Within an insertion: it is the operand that failed.
+        let operand = self.operands.iter().filter(|operand| start == end && operand.end == end);
+        operand.min_by_key(|operand| operand.len()).cloned().unwrap_or(start..end)
+    }
+
+    fn original_offset(&self, offset: usize) -> usize {
+        let mut shift = 0;
+        for (at, insert) in &self.inserts {
+            let starts = at + shift;
+            if offset < starts + insert.len() {
+                return offset.min(starts).saturating_sub(shift);
+            }
+            shift += insert.len();
+        }
+        offset.saturating_sub(shift)
+    }
+}
+
+/// The names of the prompts that a template includes; none if it can't be parsed.
+pub fn includes(text: &str) -> Vec<String> {
+    if !text.contains("{%") {
+        return Vec::new();
+    }
+    let names = |found: Inspection| found.includes.into_iter().map(|(name, _)| name).collect();
+    inspect_template(text).map(names).unwrap_or_default()
+}
+
+/// Inspects a template.
+///
+/// # Errors
+/// The syntax error, or everything that it may not do.
+pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
+    let parsed = parse(text, "template", syntax()).map_err(|error| vec![TemplateError::syntax(&error, text)])?;
+    let mut inspector = Inspector::new(text);
+    walk_stmt(&parsed, &mut inspector);
+    inspector.finish()
+}
+
+/// Inspects an expression.
+///
+/// # Errors
+/// The syntax error, or everything that it may not do.
+pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
+    let parsed = parse_expr(text).map_err(|error| vec![TemplateError::syntax(&error, text)])?;
+    let mut inspector = Inspector::new(text);
+    walk_expr(&parsed, &mut inspector);
+    inspector.finish()
+}
+
+/// The bytes of a node.
+pub(crate) fn bytes(span: Span) -> Range<usize> {
+    span.start_offset as usize..span.end_offset as usize
+}
+
+/// The bytes of an expression: a node of a chain such as `a.b[0].c` says only where its
+/// last link is, so that the start is that of what it begins with.
+pub(crate) fn extent(expr: &Expr<'_>) -> Range<usize> {
+    let own = bytes(expr.span());
+    let first = match expr {
+        Expr::GetAttr(inner) => Some(&inner.expr),
+        Expr::GetItem(inner) => Some(&inner.expr),
+        Expr::Slice(inner) => Some(&inner.expr),
+        Expr::Call(inner) => Some(&inner.expr),
+        Expr::Filter(inner) => inner.expr.as_ref(),
+        Expr::Test(inner) => Some(&inner.expr),
+        Expr::BinOp(inner) => Some(&inner.left),
+        Expr::Compare(inner) => Some(&inner.expr),
+        Expr::IfExpr(inner) => Some(&inner.true_expr),
+        Expr::Var(_) | Expr::Const(_) | Expr::UnaryOp(_) | Expr::List(_) | Expr::Tuple(_) | Expr::Map(_) => None,
+    };
+    let start = first.map_or(own.start, |first| extent(first).start.min(own.start));
+    start..own.end
+}
+
+/// The bytes of a name that ends a node, such as a property or a filter without arguments.
+pub(crate) fn name_at_end(span: Span, name: &str) -> Range<usize> {
+    let end = span.end_offset as usize;
+    end.saturating_sub(name.len())..end
+}
+
+/// The bytes of a filter's or test's name: the first time it stands after its operand.
+pub(crate) fn name_after(text: &str, operand: Option<&Expr<'_>>, span: Span, name: &str) -> Range<usize> {
+    let whole = bytes(span);
+    let from = operand.map_or(whole.start, |expr| bytes(expr.span()).end).min(whole.end);
+    match text.get(from..whole.end).and_then(|rest| rest.find(name)) {
+        Some(at) => from + at..from + at + name.len(),
+        None => whole,
+    }
+}
+
+struct Inspector<'t> {
+    text: &'t str,
+    found: Inspection,
+    errors: Vec<TemplateError>,
+}
+
+impl<'t> Inspector<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { text, found: Inspection::default(), errors: Vec::new() }
+    }
+
+    fn finish(mut self) -> Result<Inspection, Vec<TemplateError>> {
+        if !self.errors.is_empty() {
+            return Err(self.errors);
+        }
+        self.found.inserts.sort_by_key(|(at, _)| *at);
+        Ok(self.found)
+    }
+
+    fn refuse(&mut self, range: Range<usize>, what: &str, hint: &str) {
+        let error = TemplateError::new(Kind::Refused, self.text, range, format!("{what} cannot be used in prompts"));
+        self.errors.push(error.hint(hint));
+    }
+
+    fn unknown(&mut self, range: Range<usize>, what: &str, name: &str, known: &[&str]) {
+        let message = format!("unknown {what} `{name}`");
+        let error = TemplateError::new(Kind::UnknownCallable, self.text, range, message);
+        self.errors.push(match did_you_mean(name, known.iter().copied()) {
+            Some(close) => error.hint(&format!("did you mean `{close}`?")),
+            None if known.len() < 6 => error.hint(&format!("there are only `{}`", known.join("`, `"))),
+            None => error,
+        });
+    }
+
+    /// Sends a comparison's operand through the filter; a constant is never undefined.
+    fn operand(&mut self, expr: &Expr<'_>) {
+        if matches!(expr, Expr::Const(_) | Expr::List(_) | Expr::Map(_) | Expr::Tuple(_)) {
+            return;
+        }
+        let range = extent(expr);
+        if range.end > range.start {
+            self.found.inserts.push((range.start, "("));
+            self.found.inserts.push((range.end, ")|__operand"));
+            self.found.operands.push(range);
+        }
+    }
+}
+
+const _: () = assert!(matches!(OPERAND.as_bytes(), b"__operand"));
+
+/// Words that no variable can be called.
+const KEYWORDS: &[&str] = &["and", "else", "if", "in", "is", "not", "or"];
+
+const NO_TYPES: &str = "prompts are checked against schemas before a run, which needs plain templates; use `include`";
+
+impl<'a> Visit<'a> for Inspector<'_> {
+    fn stmt(&mut self, stmt: &Stmt<'a>) {
+        match stmt {
+            Stmt::Include(inner) => match &inner.name {
+                Expr::Const(name) if name.value.as_str().is_some() => {
+                    let written = name.value.as_str().unwrap_or_default().to_owned();
+                    self.found.includes.push((written, bytes(name.span())));
+                }
+                other => {
+                    let range = bytes(other.span());
+                    self.refuse(range, "an include by anything but a constant name", "write the name in quotes");
+                }
+            },
+            Stmt::Import(inner) => self.refuse(bytes(inner.span()), "`import`", NO_TYPES),
+            Stmt::FromImport(inner) => self.refuse(bytes(inner.span()), "`from … import`", NO_TYPES),
+            Stmt::Extends(inner) => self.refuse(bytes(inner.span()), "`extends`", NO_TYPES),
+            Stmt::Block(inner) => self.refuse(bytes(inner.span()), "`block`", NO_TYPES),
+            Stmt::Macro(inner) => self.refuse(bytes(inner.span()), "`macro`", NO_TYPES),
+            Stmt::CallBlock(inner) => self.refuse(bytes(inner.span()), "`call`", NO_TYPES),
+            Stmt::AutoEscape(inner) => {
+                self.refuse(bytes(inner.span()), "`autoescape`", "nothing is ever escaped in a prompt");
+            }
+            Stmt::Do(inner) => self.refuse(bytes(inner.span()), "`do`", "write it as `{{ … }}` or `{% set … %}`"),
+            Stmt::ForLoop(inner) if inner.recursive => {
+                self.refuse(bytes(inner.span()), "a recursive loop", NO_TYPES);
+            }
+            Stmt::Template(_)
+            | Stmt::EmitExpr(_)
+            | Stmt::EmitRaw(_)
+            | Stmt::ForLoop(_)
+            | Stmt::IfCond(_)
+            | Stmt::WithBlock(_)
+            | Stmt::Set(_)
+            | Stmt::SetBlock(_)
+            | Stmt::FilterBlock(_)
+            | Stmt::Continue(_)
+            | Stmt::Break(_) => {}
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr<'a>) {
+        match expr {
+            // The parser takes these for variables where it expects a value.
+            Expr::Var(var) if KEYWORDS.contains(&var.id) => {
+                let message = format!("syntax error: unexpected `{}`", var.id);
+                let error = TemplateError::new(Kind::Syntax, self.text, bytes(var.span()), message);
+                self.errors.push(error.hint("put what belongs together in parentheses"));
+            }
+            Expr::Filter(inner) if !FILTERS.contains(&inner.name) => {
+                let range = name_after(self.text, inner.expr.as_ref(), inner.span(), inner.name);
+                self.unknown(range, "filter", inner.name, FILTERS);
+            }
+            Expr::Test(inner) if !TESTS.contains(&inner.name) => {
+                let range = name_after(self.text, Some(&inner.expr), inner.span(), inner.name);
+                self.unknown(range, "test", inner.name, TESTS);
+            }
+            Expr::Call(inner) => match inner.identify_call() {
+                CallType::Function(name) if FUNCTIONS.contains(&name) => {}
+                CallType::Function(name) => self.unknown(extent(&inner.expr), "function", name, FUNCTIONS),
+                CallType::Method(_, name) | CallType::Block(name) => {
+                    let range = name_at_end(inner.expr.span(), name);
+                    let hint =
+                        format!("values are JSON, which has no methods; is there a filter, as in `value | {name}`?");
+                    self.refuse(range, &format!("the method `{name}`"), &hint);
+                }
+                CallType::Object(_) => self.refuse(extent(expr), "a call of a value", "only functions can be called"),
+            },
+            Expr::BinOp(inner) if is_comparison(inner.op) => {
+                self.operand(&inner.left);
+                self.operand(&inner.right);
+            }
+            Expr::Compare(inner) => {
+                self.operand(&inner.expr);
+                inner.ops.iter().for_each(|op| self.operand(&op.expr));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether an operator compares; the engine itself refuses undefined values in `in`.
+fn is_comparison(op: BinOpKind) -> bool {
+    use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
+    matches!(op, Eq | Ne | Lt | Lte | Gt | Gte)
+}

@@ -1,0 +1,233 @@
+//! Prompts and expressions: minijinja, bounded, and the only place where JSON becomes a
+//! template value.
+//!
+//! Promises that the same text and the same data always give the same result, that work
+//! and output are bounded, that nothing is escaped, and that an undefined value is never
+//! printed or compared in silence. Refuses `import`, `extends`, blocks, macros and
+//! includes by anything but a constant name, so that templates can be type-checked.
+//! Does no I/O: sources are given.
+
+mod error;
+mod fence;
+mod inspect;
+mod table;
+mod value;
+pub(crate) mod walk;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use minijinja::{Environment, UndefinedBehavior, Value as Templated};
+use serde_json::Value;
+
+pub use error::{TemplateError, TemplateErrorKind};
+pub use fence::{fence, fence_text};
+pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
+pub(crate) use inspect::{bytes, extent, name_at_end, syntax};
+pub use table::{FILTERS, FUNCTIONS, TESTS};
+
+/// How much work one rendering may do; a unit is an instruction or 64 bytes.
+const FUEL: u64 = 2_000_000;
+/// How long a rendered text may be, in bytes.
+const MAX_OUTPUT: usize = 16 << 20;
+/// How deep includes may be nested.
+const MAX_RECURSION: usize = 64;
+
+/// The values that a template or expression may use, by name.
+#[derive(Clone, Default)]
+pub struct Context {
+    values: BTreeMap<Arc<str>, Templated>,
+}
+
+impl Context {
+    /// A context without values.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a value; an earlier one of the same name is replaced.
+    pub fn insert(&mut self, name: &str, value: &Value) {
+        self.values.insert(name.into(), value::to_templated(value));
+    }
+
+    fn root(&self) -> Templated {
+        Templated::from_pairs(self.values.iter().map(|(name, value)| (name.to_string(), value.clone())))
+    }
+}
+
+impl fmt::Debug for Context {
+    /// Names only: values may be large, and secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+/// The prompts of a project, ready to render.
+pub struct Templates {
+    env: Environment<'static>,
+    sources: BTreeMap<String, Source>,
+}
+
+/// A text as written, and how the text that runs differs from it.
+struct Source {
+    text: String,
+    inspection: Inspection,
+}
+
+impl fmt::Debug for Templates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Templates").field("names", &self.sources.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Templates {
+    /// Compiles prompts, given as name and text.
+    ///
+    /// # Errors
+    /// Every mistake in any of them.
+    pub fn new<'a>(sources: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<TemplateError>> {
+        let mut made = Self { env: environment(), sources: BTreeMap::new() };
+        let mut found = Vec::new();
+        for (name, text) in sources {
+            if let Err(errors) = made.add(name, text) {
+                found.extend(errors);
+            }
+        }
+        if found.is_empty() { Ok(made) } else { Err(found) }
+    }
+
+    fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<TemplateError>> {
+        let inspection = inspect_template(text).map_err(|errors| named(errors, name))?;
+        let runs = inspection.rewritten(text);
+        let source = Source { text: text.to_owned(), inspection };
+        let added = self.env.add_template_owned(name.to_owned(), runs);
+        added.map_err(|error| {
+            vec![TemplateError::explain(&error, |_| Some((Some(name), &source.text, &source.inspection)))]
+        })?;
+        self.sources.insert(name.to_owned(), source);
+        Ok(())
+    }
+
+    /// Renders a prompt.
+    ///
+    /// # Errors
+    /// What went wrong and where, in the prompt or in one that it includes.
+    pub fn render(&self, name: &str, context: &Context) -> Result<String, TemplateError> {
+        let explain = |error: &minijinja::Error| TemplateError::explain(error, |file| self.source(file));
+        let template = self.env.get_template(name).map_err(|error| explain(&error))?;
+        render(&template, context).map_err(|error| explain(&error))
+    }
+
+    /// Renders a text that stands in the pipeline file; it may include prompts.
+    ///
+    /// # Errors
+    /// What went wrong and where; `file` is `None` for the text itself.
+    pub fn render_inline(&self, text: &str, context: &Context) -> Result<String, TemplateError> {
+        let inspection = inspect_template(text).map_err(first)?;
+        let runs = inspection.rewritten(text);
+        let explain = |error: &minijinja::Error| {
+            TemplateError::explain(error, |file| self.source(file).or(Some((None, text, &inspection))))
+        };
+        let template = self.env.template_from_named_str(INLINE, &runs).map_err(|error| explain(&error))?;
+        render(&template, context).map_err(|error| explain(&error))
+    }
+
+    /// Evaluates an expression that must give `true` or `false`; see [`eval_bool`].
+    ///
+    /// # Errors
+    /// Like [`eval_bool`].
+    pub fn eval_bool(&self, expression: &str, context: &Context) -> Result<bool, TemplateError> {
+        eval_bool(expression, context)
+    }
+
+    fn source(&self, file: &str) -> Option<(Option<&str>, &str, &Inspection)> {
+        let (name, source) = self.sources.get_key_value(file)?;
+        Some((Some(name), &source.text, &source.inspection))
+    }
+}
+
+/// The name of texts that stand in the pipeline file; no prompt can be called so.
+const INLINE: &str = "<inline>";
+
+/// Evaluates an expression.
+///
+/// # Errors
+/// What went wrong and where; an undefined result is an error.
+pub fn eval(expression: &str, context: &Context) -> Result<Value, TemplateError> {
+    let inspection = inspect_expression(expression).map_err(first)?;
+    let runs = inspection.rewritten(expression);
+    let explain = |error: &minijinja::Error| TemplateError::explain(error, |_| Some((None, expression, &inspection)));
+    let env = environment();
+    let compiled = env.compile_expression(&runs).map_err(|error| explain(&error))?;
+    let result = compiled.eval(context.root()).map_err(|error| explain(&error))?;
+    if result.is_undefined() {
+        return Err(TemplateError::undefined(expression, 0..expression.len()));
+    }
+    value::from_templated(&result)
+        .ok_or_else(|| TemplateError::wrong_type(expression, format!("`{}` is not JSON", expression.trim())))
+}
+
+/// Evaluates an expression that must give `true` or `false`.
+///
+/// # Errors
+/// Like [`eval`], and when the result is something else.
+pub fn eval_bool(expression: &str, context: &Context) -> Result<bool, TemplateError> {
+    match eval(expression, context)? {
+        Value::Bool(flag) => Ok(flag),
+        other => {
+            let message = format!("`{}` is {}, not `true` or `false`", expression.trim(), value::kind(&other));
+            Err(TemplateError::wrong_type(expression, message))
+        }
+    }
+}
+
+fn environment() -> Environment<'static> {
+    let mut env = Environment::empty();
+    env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    env.set_fuel(Some(FUEL));
+    env.set_recursion_limit(MAX_RECURSION);
+    // For byte ranges in errors; what else it records is never shown.
+    env.set_debug(true);
+    env.set_syntax(syntax());
+    table::register(&mut env);
+    env
+}
+
+fn render(template: &minijinja::Template<'_, '_>, context: &Context) -> Result<String, minijinja::Error> {
+    let mut out = Capped(Vec::new());
+    template.render_captured_to(context.root(), &mut out)?;
+    String::from_utf8(out.0).map_err(|_| minijinja::ErrorKind::WriteFailure.into())
+}
+
+/// A text that refuses to grow beyond [`MAX_OUTPUT`].
+struct Capped(Vec<u8>);
+
+impl io::Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::Error::other("too large"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn named(mut errors: Vec<TemplateError>, name: &str) -> Vec<TemplateError> {
+    for error in &mut errors {
+        error.file = Some(name.to_owned());
+    }
+    errors
+}
+
+fn first(errors: Vec<TemplateError>) -> TemplateError {
+    errors.into_iter().next().unwrap_or_else(|| TemplateError::undefined("", 0..0))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What templates give, refuse and survive.
+
+use serde_json::json;
+
+use super::*;
+
+fn context() -> Context {
+    let mut context = Context::new();
+    context.insert("task", &json!("say <hi> & \"bye\""));
+    context.insert(
+        "plan",
+        &json!({"title": "T", "steps": [{"id": 1, "files": ["a", "b"]}, {"id": 2, "files": []}], "n": 3}),
+    );
+    context
+}
+
+fn inline(text: &str) -> Result<String, TemplateError> {
+    Templates::new([]).unwrap().render_inline(text, &context())
+}
+
+fn message(text: &str) -> String {
+    inline(text).map_or_else(|error| error.message, |text| format!("rendered {text:?}"))
+}
+
+#[test]
+fn prompts_render_without_escapes_or_stray_lines() {
+    assert_eq!(inline("{{ task }}").unwrap(), "say <hi> & \"bye\"");
+    assert_eq!(inline("a\n{% for s in plan.steps %}\n- {{ s.id }}\n{% endfor %}\nb\n").unwrap(), "a\n- 1\n- 2\nb");
+    assert_eq!(inline("{{ {'a': '<b>'} | tojson }}").unwrap(), "{\n  \"a\": \"<b>\"\n}");
+    assert_eq!(
+        inline("{{ plan.steps | tojson(indent=0) }}").unwrap(),
+        r#"[{"id":1,"files":["a","b"]},{"id":2,"files":[]}]"#
+    );
+    assert_eq!(inline("{{ 'a\nb' | indent(2) }}").unwrap(), "a\n  b");
+    assert_eq!(inline("{{ 'a\n\nb' | indent(width=1, first=true) }}").unwrap(), " a\n\n b");
+    let all = Templates::new([("x.html", "{{ task }}"), ("a.md", "{% include 'x.html' %}!")]).unwrap();
+    assert_eq!(all.render("a.md", &context()).unwrap(), "say <hi> & \"bye\"!");
+}
+
+#[test]
+fn undefined_values_are_named() {
+    for (text, name) in [
+        ("{{ plan.titel }}", "plan.titel"),
+        ("{{ nope }}", "nope"),
+        ("{{ plan.x.y }}", "plan.x"),
+        ("{{ plan.n == plan.m }}", "plan.m"),
+        ("{% if plan.m > 1 %}{% endif %}", "plan.m"),
+        ("{{ plan.titel | upper }}", "plan.titel"),
+        ("{{ plan.titel | tojson }}", "plan.titel"),
+        ("{% for x in plan.nope %}{% endfor %}", "plan.nope"),
+        ("{{ 1 < plan.m < 3 }}", "plan.m"),
+        ("{{ 'a' ~ plan.m }}", "plan.m"),
+        ("{{ plan.steps[0].x == 1 }}", "plan.steps[0].x"),
+        ("{{ 1 in [1] and plan.steps[0].files[0].x.y == 1 }}", "plan.steps[0].files[0].x"),
+    ] {
+        assert_eq!(message(text), format!("`{name}` is undefined"), "{text}");
+    }
+}
+
+#[test]
+fn truth_of_undefined_values_may_be_tested() {
+    assert_eq!(inline("{% if nope %}a{% else %}b{% endif %}").unwrap(), "b");
+    assert_eq!(inline("{{ nope | default('x') }} {{ nope is defined }} {{ not nope }}").unwrap(), "x False True");
+    assert_eq!(inline("{{ 1 if nope and nope.x == 1 else 2 }}").unwrap(), "2");
+}
+
+#[test]
+fn errors_point_into_the_text_as_written() {
+    let text = "a == b\n{{ (plan.n) == 3 and plan.titel == task }}";
+    let error = inline(text).unwrap_err();
+    assert_eq!((&text[error.range.clone()], error.line), ("plan.titel", 2));
+    let text = "{{ (plan.steps[0].x | default(3)) == (plan.steps)[0].y }}";
+    assert_eq!(&text[inline(text).unwrap_err().range], "(plan.steps)[0].y");
+    let text = "{{ 1 == 1 }}{{ plan.n == 3 }}\n{{ plan.titel }}";
+    let error = inline(text).unwrap_err();
+    assert_eq!((&text[error.range.clone()], error.line), ("plan.titel", 2));
+}
+
+#[test]
+fn errors_in_includes_name_the_included_prompt() {
+    let all = Templates::new([("a.md", "\n{% include 'b.md' %}"), ("b.md", "x\n\n{{ plan.titel }}")]).unwrap();
+    let error = all.render("a.md", &context()).unwrap_err();
+    assert_eq!(error.to_string(), "`plan.titel` is undefined (prompts/b.md:3)");
+}
+
+#[test]
+fn what_cannot_be_checked_is_refused() {
+    for text in [
+        "{% import 'a' as b %}",
+        "{% from 'a' import b %}",
+        "{% extends 'a' %}",
+        "{% block a %}{% endblock %}",
+        "{% macro a() %}{% endmacro %}",
+        "{% include task %}",
+        "{% include ['a', 'b'] %}",
+        "{% autoescape true %}{% endautoescape %}",
+        "{% for x in plan.steps recursive %}{% endfor %}",
+        "{{ plan.items() }}",
+    ] {
+        assert_eq!(inline(text).unwrap_err().kind, TemplateErrorKind::Refused, "{text}");
+    }
+    for (text, want) in [
+        ("{{ task | uper }}", "unknown filter `uper`"),
+        ("{{ task is defnied }}", "unknown test `defnied`"),
+        ("{{ rage(3) }}", "unknown function `rage`"),
+        ("{{ debug() }}", "unknown function `debug`"),
+        ("{{ task | safe }}", "unknown filter `safe`"),
+        ("{{ task | __operand }}", "unknown filter `__operand`"),
+    ] {
+        assert_eq!(message(text), want);
+    }
+}
+
+#[test]
+fn work_and_output_are_bounded() {
+    for text in [
+        "{% for a in range(9000) %}{% for b in range(9000) %}x{% endfor %}{% endfor %}",
+        "{{ 'x' * 999999999 }}",
+        "{% set x = 'y' * 1000000 %}{% for a in range(100) %}{{ x }}{% endfor %}",
+        "{{ ('a\n' * 1000000) | indent(1000000) }}",
+        "{{ range(9000) | slice(1000000000) | list }}",
+    ] {
+        assert_eq!(inline(text).map(|t| t.len()).unwrap_err().kind, TemplateErrorKind::TooMuch, "{text}");
+    }
+    let all = Templates::new([("a", "{% include 'a' %}")]).unwrap();
+    assert!(all.render("a", &context()).is_err());
+}
+
+#[test]
+fn large_artifacts_can_be_rendered() {
+    let mut context = Context::new();
+    context.insert("code", &json!({"files": vec!["x".repeat(1000); 4000]}));
+    let text = Templates::new([]).unwrap().render_inline("{{ code | tojson }}", &context).unwrap();
+    assert!(text.len() > 4_000_000);
+}
+
+#[test]
+fn expressions_give_json_and_conditions_booleans() {
+    let context = context();
+    assert_eq!(eval("plan.steps | map(attribute='id') | list", &context).unwrap(), json!([1, 2]));
+    assert_eq!(eval("plan.n + 1", &context).unwrap(), json!(4));
+    assert!(eval_bool("plan.n == 3 and not nope", &context).unwrap());
+    let fails = |text: &str| eval_bool(text, &context).unwrap_err().message;
+    assert_eq!(fails("plan.n"), "`plan.n` is a number, not `true` or `false`");
+    assert_eq!(fails("nope.x"), "`nope` is undefined");
+    assert_eq!(fails("plan.titel"), "`plan.titel` is undefined");
+    assert_eq!(fails("plan.titel == 1"), "`plan.titel` is undefined");
+    assert!(fails("plan.n ==").starts_with("syntax error"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\{\\{|\\}\\}|\\{%|%\\}| if | for x in |plan|\\.|a|==|<|\\||not |[()\\[\\]'\"~+*-]|1| |endif|\n|é){0,40}") {
+        let _ = inline(&text);
+        let _ = eval(&text, &context());
+    }
+
+    /// The text that runs means the same as the text as written, apart from the guard.
+    #[test]
+    fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in |\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
+        if let Ok(found) = inspect_expression(&text) {
+            let runs = found.rewritten(&text).replace("__operand", "upper");
+            proptest::prop_assert!(inspect_expression(&runs).is_ok(), "{} -> {}", text, runs);
+        }
+    }
+}

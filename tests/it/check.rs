@@ -1,0 +1,159 @@
+//! What `validate` says about folders of valid and invalid pipelines.
+//!
+//! Each folder of `tests/pipelines/invalid` is a small project with one mistake, and
+//! `expected.txt` is exactly what a person sees. `ORCH_UPDATE=1` writes these files anew.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use orch::check::check;
+use orch::config::{load, pipeline_schema, settings_schema};
+use orch::diagnostic::{Code, Diagnostic, Style, render_all};
+
+fn validate(pipeline: &Path) -> Vec<Diagnostic> {
+    match load(pipeline) {
+        Ok(project) => check(&project),
+        Err(found) => found,
+    }
+}
+
+fn folders(kind: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(format!("tests/pipelines/{kind}")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+/// What a person sees, with paths from the project's folder on.
+fn seen(folder: &Path, found: &[Diagnostic]) -> String {
+    render_all(found, Style::default()).replace(&format!("{}/", folder.display()), "")
+}
+
+#[test]
+fn each_invalid_pipeline_gives_exactly_the_expected_message() {
+    let update = std::env::var_os("ORCH_UPDATE").is_some();
+    let mut wrong = Vec::new();
+    for folder in folders("invalid") {
+        let found = seen(&folder, &validate(&folder.join("pipelines/main.yaml")));
+        let expected = folder.join("expected.txt");
+        if update {
+            fs::write(&expected, &found).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != found {
+            wrong.push(format!("{}\n{found}", folder.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ (ORCH_UPDATE=1 writes them anew):\n\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn each_invalid_pipeline_has_a_finding_with_a_place() {
+    for folder in folders("invalid") {
+        let found = validate(&folder.join("pipelines/main.yaml"));
+        assert!(!found.is_empty(), "{} has no finding", folder.display());
+        for problem in found {
+            assert!(problem.file.is_some(), "{}: {}", folder.display(), problem.message);
+            assert!(!problem.message.ends_with('.'), "{}", problem.message);
+            let first = problem.message.chars().next().unwrap();
+            assert!(!first.is_uppercase(), "{}", problem.message);
+        }
+    }
+}
+
+#[test]
+fn each_code_has_an_example() {
+    let mut missing: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    for folder in folders("invalid") {
+        for problem in validate(&folder.join("pipelines/main.yaml")) {
+            missing.remove(problem.code.as_str());
+        }
+    }
+    // These need a file that version control does not keep: none at all, unreadable, huge.
+    for code in [Code::FileNotFound, Code::FileUnreadable, Code::TooLarge] {
+        missing.remove(code.as_str());
+    }
+    assert!(missing.is_empty(), "no example for {missing:?}");
+}
+
+#[test]
+fn valid_pipelines_have_no_finding() {
+    let all = folders("valid");
+    assert!(all.len() >= 15);
+    for folder in all {
+        let found = validate(&folder.join("pipelines/main.yaml"));
+        assert!(found.is_empty(), "{}:\n{}", folder.display(), seen(&folder, &found));
+    }
+}
+
+#[test]
+fn the_default_pipeline_has_no_finding() {
+    let found = validate(Path::new("pipelines/default.yaml"));
+    assert!(found.is_empty(), "{}", render_all(&found, Style::default()));
+}
+
+/// The schemas that editors use are files of the project; `ORCH_UPDATE=1` writes them.
+#[test]
+fn the_schema_files_for_editors_are_up_to_date() {
+    for (path, schema) in
+        [("schemas/pipeline.schema.json", pipeline_schema()), ("schemas/orch.schema.json", settings_schema())]
+    {
+        let text = format!("{}\n", serde_json::to_string_pretty(schema).unwrap());
+        if std::env::var_os("ORCH_UPDATE").is_some() {
+            fs::write(path, &text).unwrap();
+        }
+        assert!(fs::read_to_string(path).unwrap() == text, "{path} is out of date; ORCH_UPDATE=1 writes it anew");
+    }
+}
+
+#[test]
+fn a_missing_pipeline_names_the_ones_that_exist() {
+    let message = |path: &str| {
+        let found = validate(Path::new(path));
+        (found[0].message.clone(), found[0].help.clone())
+    };
+    let (text, help) = message("pipelines/defualt.yaml");
+    assert_eq!(text, "there is no file `pipelines/defualt.yaml`");
+    assert_eq!(help, ["did you mean `pipelines/default.yaml`?"]);
+    assert_eq!(message("default.yaml").1, ["did you mean `pipelines/default.yaml`?"]);
+    assert_eq!(message("default").1, ["did you mean `pipelines/default.yaml`?"]);
+    assert_eq!(message("pipelines/nothing-like-it.yaml").1, ["pipelines here: `pipelines/default.yaml`"]);
+    assert_eq!(message("pipelines").0, "`pipelines` is a folder, not a file");
+}
+
+/// The files of the default project, copied and then damaged.
+fn damaged(which: usize, at: f64, cut: usize, insert: &str) -> tempfile::TempDir {
+    let files = ["pipelines/default.yaml", "prompts/coder.md", "prompts/reviewer.md", "schemas/plan.schema.json"];
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["pipelines", "prompts", "schemas"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        for entry in fs::read_dir(name).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), folder.path().join(name).join(entry.file_name())).unwrap();
+        }
+    }
+    let path = folder.path().join(files[which % files.len()]);
+    let text: Vec<char> = fs::read_to_string(&path).unwrap().chars().collect();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let at = (at * text.len() as f64) as usize;
+    let end = (at + cut).min(text.len());
+    let out: String = text[..at].iter().copied().chain(insert.chars()).chain(text[end..].iter().copied()).collect();
+    fs::write(path, out).unwrap();
+    folder
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    /// Whatever is done to a file, the check ends with findings that can be shown.
+    #[test]
+    fn no_damage_makes_a_check_panic(
+        which in 0usize..4,
+        at in 0.0f64..1.0,
+        cut in 0usize..30,
+        insert in "([{}\\[\\]\"':|.%$#&*<>=!?\n\t -]|plan|if|for|é|\\{\\{|\\}\\}|\\{% ){0,6}",
+    ) {
+        let folder = damaged(which, at, cut, &insert);
+        let found = validate(&folder.path().join("pipelines/default.yaml"));
+        let _ = seen(folder.path(), &found);
+    }
+}
