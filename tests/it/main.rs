@@ -1,7 +1,10 @@
-//! Integration tests.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+//! Integration tests: the real program against real servers, files and processes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
 mod check;
 mod llamacpp;
+mod mistakes;
 mod provider;
+mod resume;
 mod support;
+mod workflow;

@@ -1,4 +1,8 @@
-//! What the integration tests have in common.
+//! What tests share: a scripted model server, and a builder for runs of the real program.
+#![allow(dead_code, reason = "every test uses its own part")]
 
-pub mod reply;
-pub mod server;
+mod orch;
+pub(crate) mod server;
+
+pub(crate) use orch::{Orch, Ran};
+pub(crate) use server::{Recorded, Reply, Server};

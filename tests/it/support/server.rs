@@ -1,217 +1,411 @@
-//! A scripted model server on this machine, at the level of TCP so that it can
-//! misbehave.
+//! A scripted HTTP server that speaks every provider's dialect.
 //!
-//! Requests are recorded. Each one is answered by the next reply of the script; when
-//! the script is used up (or empty), by the fallback function, in any dialect.
+//! It runs on its own threads over plain sockets, so that a test decides over every
+//! byte: where chunks end, where a reply stalls and where it is cut off.
 
-use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::reply::{Part, Reply, text_for};
-
-/// A request as it arrived.
+/// A request that came in.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub method: String,
+pub(crate) struct Recorded {
+    pub(crate) method: String,
     /// The path with its query.
-    pub path: String,
-    /// Header names are in lower case.
-    pub headers: Vec<(String, String)>,
-    /// The body; null when it was empty or no JSON.
-    pub body: Value,
+    pub(crate) path: String,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The body as JSON; null when it is none.
+    pub(crate) body: Value,
 }
 
-impl Request {
+impl Recorded {
     /// The value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// All text of the request that a model would read, in any dialect.
-    pub fn prompt(&self) -> String {
-        let mut text = String::new();
-        collect(&self.body, &mut text);
-        text
+    /// The system prompt, in whatever dialect.
+    pub(crate) fn system(&self) -> String {
+        let openai = self.body["messages"].as_array().and_then(|messages| {
+            messages.iter().find(|message| message["role"] == "system").map(|message| &message["content"])
+        });
+        text_of(openai.unwrap_or(if self.body["system"].is_null() {
+            &self.body["systemInstruction"]["parts"]
+        } else {
+            &self.body["system"]
+        }))
+    }
+
+    /// Every message after the system prompt, as role and text.
+    pub(crate) fn messages(&self) -> Vec<(String, String)> {
+        let list = self.body["messages"].as_array().or_else(|| self.body["contents"].as_array());
+        list.into_iter()
+            .flatten()
+            .filter(|message| message["role"] != "system")
+            .map(|message| {
+                let content = if message["parts"].is_null() { &message["content"] } else { &message["parts"] };
+                (message["role"].as_str().unwrap_or_default().to_owned(), text_of(content))
+            })
+            .collect()
+    }
+
+    /// The text of the last message.
+    pub(crate) fn last(&self) -> String {
+        self.messages().pop().map(|(_, text)| text).unwrap_or_default()
     }
 }
 
-fn collect(value: &Value, text: &mut String) {
-    match value {
-        Value::String(piece) => {
-            text.push_str(piece);
-            text.push('\n');
+/// The text of a content that is a string or a list of parts.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => String::new(),
+    }
+}
+
+/// What the server answers.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    delay: Duration,
+    stall_after: Option<usize>,
+    cut_after: Option<usize>,
+    pieces: Option<(usize, Duration)>,
+}
+
+impl Reply {
+    fn new(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = if kind.is_empty() { Vec::new() } else { vec![("content-type".to_owned(), kind.to_owned())] };
+        Self {
+            status,
+            headers,
+            body: body.into(),
+            delay: Duration::ZERO,
+            stall_after: None,
+            cut_after: None,
+            pieces: None,
         }
-        Value::Array(list) => list.iter().for_each(|one| collect(one, text)),
-        Value::Object(map) => map.values().for_each(|one| collect(one, text)),
-        _ => {}
+    }
+
+    /// Any status with any body, as JSON.
+    pub(crate) fn status(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(status, "application/json", body)
+    }
+
+    /// A body of any content type; none when `kind` is empty.
+    pub(crate) fn typed(kind: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(200, kind, body)
+    }
+
+    /// A web page.
+    pub(crate) fn html(body: &str) -> Self {
+        Self::new(200, "text/html; charset=utf-8", body)
+    }
+
+    /// An event stream of these bytes, well-formed or not.
+    pub(crate) fn raw_events(body: impl Into<Vec<u8>>) -> Self {
+        Self::new(200, "text/event-stream", body)
+    }
+
+    /// An event stream of JSON values, without a `[DONE]`.
+    pub(crate) fn events(events: &[Value]) -> Self {
+        let lines: Vec<String> = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        Self::raw_events(lines.concat())
+    }
+
+    /// A streamed reply in the dialect that the path belongs to.
+    pub(crate) fn text_for(path: &str, text: &str) -> Self {
+        if path.contains("/messages") {
+            Self::anthropic_text(text)
+        } else if path.contains("GenerateContent") || path.contains("generateContent") {
+            Self::gemini_text(text)
+        } else {
+            Self::openai_text(text)
+        }
+    }
+
+    /// A streamed chat completion that ends by itself.
+    pub(crate) fn openai_text(text: &str) -> Self {
+        Self::openai_stopped(text, "stop")
+    }
+
+    /// A streamed chat completion with any finish reason.
+    pub(crate) fn openai_stopped(text: &str, reason: &str) -> Self {
+        let chunk = |delta: Value, finish: Value| {
+            json!({"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "scripted",
+                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        };
+        let mut events = vec![chunk(json!({"role": "assistant", "content": ""}), Value::Null)];
+        events.extend(pieces_of(text).map(|piece| chunk(json!({"content": piece}), Value::Null)));
+        events.push(chunk(json!({}), json!(reason)));
+        events.push(json!({"id": "chatcmpl-1", "model": "scripted", "choices": [], "usage": {
+            "prompt_tokens": 11, "completion_tokens": tokens(text), "total_tokens": 11 + tokens(text),
+            "prompt_tokens_details": {"cached_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 2}}}));
+        let mut reply = Self::events(&events);
+        reply.body.extend_from_slice(b"data: [DONE]\n\n");
+        reply
+    }
+
+    /// A chat completion that is not streamed.
+    pub(crate) fn openai_json(text: &str) -> Self {
+        let body = json!({"id": "chatcmpl-1", "object": "chat.completion", "model": "scripted",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": tokens(text)}});
+        Self::new(200, "application/json", body.to_string())
+    }
+
+    /// A streamed message that ends by itself.
+    pub(crate) fn anthropic_text(text: &str) -> Self {
+        Self::anthropic_stopped(text, "end_turn")
+    }
+
+    /// A streamed message with any stop reason.
+    pub(crate) fn anthropic_stopped(text: &str, reason: &str) -> Self {
+        let mut events = vec![
+            json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+                "model": "scripted", "content": [], "stop_reason": null, "usage": {"input_tokens": 5,
+                "cache_read_input_tokens": 4, "cache_creation_input_tokens": 2, "output_tokens": 1}}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            json!({"type": "ping"}),
+        ];
+        events.extend(pieces_of(text).map(
+            |piece| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}}),
+        ));
+        events.extend([
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "message_delta", "delta": {"stop_reason": reason, "stop_sequence": null},
+                "usage": {"output_tokens": tokens(text)}}),
+            json!({"type": "message_stop"}),
+        ]);
+        Self::named_events(&events)
+    }
+
+    /// An event stream in which every event is named by its `type`.
+    pub(crate) fn named_events(events: &[Value]) -> Self {
+        let lines: Vec<String> = events
+            .iter()
+            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or("x")))
+            .collect();
+        Self::raw_events(lines.concat())
+    }
+
+    /// A streamed generation that ends by itself.
+    pub(crate) fn gemini_text(text: &str) -> Self {
+        Self::gemini_stopped(text, "STOP")
+    }
+
+    /// A streamed generation with any finish reason.
+    pub(crate) fn gemini_stopped(text: &str, reason: &str) -> Self {
+        let mut events: Vec<Value> = pieces_of(text)
+            .map(|piece| {
+                json!({"candidates": [{"index": 0, "content": {"role": "model", "parts": [{"text": piece}]}}],
+                    "modelVersion": "scripted", "responseId": "r1"})
+            })
+            .collect();
+        events.push(json!({"candidates": [{"index": 0, "finishReason": reason}], "modelVersion": "scripted",
+            "responseId": "r1", "usageMetadata": {"promptTokenCount": 11, "cachedContentTokenCount": 4,
+            "candidatesTokenCount": tokens(text), "thoughtsTokenCount": 3}}));
+        Self::events(&events)
+    }
+
+    /// The same with this header; it replaces one of the same name.
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same after a while.
+    pub(crate) fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Only the first bytes of the body; then nothing, on an open connection.
+    pub(crate) fn stall_after(mut self, bytes: usize) -> Self {
+        self.stall_after = Some(bytes);
+        self
+    }
+
+    /// Only the first bytes of the body; then the connection breaks.
+    pub(crate) fn cut_after(mut self, bytes: usize) -> Self {
+        self.cut_after = Some(bytes);
+        self
+    }
+
+    /// The body in writes of so many bytes, with a pause between them.
+    pub(crate) fn pieces(mut self, bytes: usize, pause: Duration) -> Self {
+        self.pieces = Some((bytes, pause));
+        self
+    }
+
+    /// How many bytes the body has.
+    pub(crate) fn len(&self) -> usize {
+        self.body.len()
     }
 }
 
-type Fallback = Box<dyn Fn(&Request) -> Reply + Send + Sync>;
+/// A text in pieces of a few characters, as models send it.
+fn pieces_of(text: &str) -> impl Iterator<Item = String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters.chunks(7).map(|piece| piece.iter().collect()).collect::<Vec<String>>().into_iter()
+}
 
-struct State {
-    script: Mutex<VecDeque<Reply>>,
-    fallback: Fallback,
-    requests: Mutex<Vec<Request>>,
+fn tokens(text: &str) -> usize {
+    text.split_whitespace().count().max(1)
+}
+
+type Handler = dyn Fn(&Recorded) -> Reply + Send + Sync;
+
+struct Shared {
+    handler: Box<Handler>,
+    requests: Mutex<Vec<Recorded>>,
     stopped: AtomicBool,
 }
 
-/// A running server; it stops when dropped.
-pub struct Server {
+/// The server; it stops when it is dropped.
+pub(crate) struct Server {
     address: SocketAddr,
-    state: Arc<State>,
-    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Answers with these replies in order, then with errors.
-    pub fn script(replies: impl IntoIterator<Item = Reply>) -> Self {
-        Self::start(replies.into_iter().collect(), Box::new(|_| Reply::body(500, "text/plain", "script used up")))
-    }
-
-    /// Answers every request with the text that a function of it gives, in its dialect.
-    pub fn texts(answer: impl Fn(&Request) -> String + Send + Sync + 'static) -> Self {
-        Self::answering(move |request| text_for(&request.path, &answer(request)))
-    }
-
-    /// Answers every request with what a function of it gives.
-    pub fn answering(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start(VecDeque::new(), Box::new(answer))
-    }
-
-    fn start(script: VecDeque<Reply>, fallback: Fallback) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let state = Arc::new(State {
-            script: Mutex::new(script),
-            fallback,
-            requests: Mutex::default(),
+    /// Starts a server on a free port of the loopback.
+    pub(crate) fn start(handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            handler: Box::new(handler),
+            requests: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
         });
-        let shared = Arc::clone(&state);
-        let thread = thread::spawn(move || accept(&listener, &shared));
-        Self { address, state, thread: Some(thread) }
+        let accepting = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                for stream in listener.incoming() {
+                    if shared.stopped.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    let shared = Arc::clone(&shared);
+                    // A client may go away at any time; that is no failure of the server.
+                    thread::spawn(move || stream.and_then(|stream| serve(&stream, &shared)));
+                }
+            }
+        });
+        Self { address, shared, accepting: Some(accepting) }
     }
 
-    /// `http://127.0.0.1:PORT`: the base address of the Anthropic and Gemini dialects.
-    pub fn url(&self) -> String {
+    /// A server that answers every request alike.
+    pub(crate) fn always(reply: Reply) -> Self {
+        Self::start(move |_| reply.clone())
+    }
+
+    /// A server that answers with this text, in the dialect that it is asked in.
+    pub(crate) fn saying(text: &str) -> Self {
+        let text = text.to_owned();
+        Self::start(move |request| Reply::text_for(&request.path, &text))
+    }
+
+    /// `http://127.0.0.1:PORT`: the base URL of the Anthropic and Gemini dialects.
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// `http://127.0.0.1:PORT/v1`: the base address of the `OpenAI` dialect.
-    pub fn v1(&self) -> String {
-        format!("{}/v1", self.url())
+    /// `http://127.0.0.1:PORT/v1`: the base URL of the `OpenAI` dialect.
+    pub(crate) fn openai_url(&self) -> String {
+        format!("http://{}/v1", self.address)
     }
 
-    /// The requests so far.
-    pub fn requests(&self) -> Vec<Request> {
-        lock(&self.state.requests).clone()
-    }
-
-    /// The only request so far.
-    pub fn request(&self) -> Request {
-        let mut requests = self.requests();
-        assert_eq!(requests.len(), 1, "exactly one request");
-        requests.remove(0)
+    /// The requests so far, in the order of their arrival.
+    pub(crate) fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.state.stopped.store(true, Ordering::Relaxed);
-        // Wakes the listener.
-        drop(TcpStream::connect(self.address));
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        // Wakes the thread that accepts.
+        let _ = TcpStream::connect(self.address);
+        if let Some(accepting) = self.accepting.take() {
+            let _ = accepting.join();
         }
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Answers one request, then closes the connection.
+fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let Some(request) = read(stream)? else { return Ok(()) };
+    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+    let reply = (shared.handler)(&request);
+    thread::sleep(reply.delay);
+    let mut out = stream;
+    let mut head = format!("HTTP/1.1 {} Scripted\r\nconnection: close\r\n", reply.status);
+    for (name, value) in &reply.headers {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    let _ = write!(head, "content-length: {}\r\n\r\n", reply.body.len());
+    out.write_all(head.as_bytes())?;
+    let end = reply.cut_after.or(reply.stall_after).unwrap_or(usize::MAX).min(reply.body.len());
+    let (size, pause) = reply.pieces.unwrap_or((64 * 1024, Duration::ZERO));
+    for piece in reply.body[..end].chunks(size.max(1)) {
+        out.write_all(piece)?;
+        thread::sleep(pause);
+    }
+    if reply.stall_after.is_some() {
+        wait(stream, shared)?;
+    }
+    stream.shutdown(std::net::Shutdown::Both)
 }
 
-fn accept(listener: &TcpListener, state: &Arc<State>) {
-    for stream in listener.incoming() {
-        if state.stopped.load(Ordering::Relaxed) {
-            return;
-        }
-        let state = Arc::clone(state);
-        // A client that goes away early is none of the server's concern.
-        let serve = move |stream: TcpStream| drop(serve(&stream, &state));
-        if let Ok(stream) = stream {
-            thread::spawn(move || serve(stream));
+/// Waits until the client goes away or the server stops.
+fn wait(mut stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+    while !shared.stopped.load(Ordering::SeqCst) {
+        match stream.read(&mut [0; 64]) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => return Err(e),
         }
     }
+    Ok(())
 }
 
-/// One request a connection: the script stays in order and every cut is real.
-fn serve(stream: &TcpStream, state: &State) -> io::Result<()> {
-    let request = read(stream)?;
-    let scripted = lock(&state.script).pop_front();
-    lock(&state.requests).push(request.clone());
-    let reply = scripted.unwrap_or_else(|| (state.fallback)(&request));
-    send(stream, &reply, state)
-}
-
-fn read(stream: &TcpStream) -> io::Result<Request> {
+fn read(stream: &TcpStream) -> std::io::Result<Option<Recorded>> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    reader.read_line(&mut line)?;
+    if reader.read_line(&mut line)? == 0 {
+        return Ok(None);
+    }
     let mut words = line.split_whitespace().map(str::to_owned);
-    let (method, path) = words.next().zip(words.next()).ok_or(io::ErrorKind::InvalidData)?;
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let Some((name, value)) = line.trim_end().split_once(':') else { break };
-        headers.push((name.to_lowercase(), value.trim().to_owned()));
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Request { method, path, headers, body: serde_json::from_slice(&body).unwrap_or_default() })
-}
-
-fn send(mut stream: &TcpStream, reply: &Reply, state: &State) -> io::Result<()> {
-    let mut parts = reply.parts.iter().peekable();
-    while let Some(Part::Wait(time)) = parts.next_if(|part| matches!(part, Part::Wait(_))) {
-        pause(*time, state);
-    }
-    let mut head = format!("HTTP/1.1 {} Scripted\r\nconnection: close\r\ntransfer-encoding: chunked\r\n", reply.status);
-    for (name, value) in &reply.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    head.push_str("\r\n");
-    stream.write_all(head.as_bytes())?;
-    for part in parts {
-        match part {
-            Part::Bytes(bytes) => {
-                // In one write, or the peer sees the pieces of a chunk apart.
-                let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
-                chunk.extend_from_slice(bytes);
-                chunk.extend_from_slice(b"\r\n");
-                stream.write_all(&chunk)?;
-            }
-            Part::Wait(time) => pause(*time, state),
-            Part::Cut => return Ok(()),
-        }
-        stream.flush()?;
-    }
-    stream.write_all(b"0\r\n\r\n")
-}
-
-/// Waits, but not longer than the server lives.
-fn pause(time: std::time::Duration, state: &State) {
-    let end = std::time::Instant::now() + time;
-    while std::time::Instant::now() < end && !state.stopped.load(Ordering::Relaxed) {
-        thread::sleep(std::time::Duration::from_millis(5));
-    }
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    Ok(Some(Recorded { method, path, headers, body }))
 }
