@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
 
-use crate::config::{self, Settings, StructuredOutput};
+use crate::config::{self, ModelSettings, Settings, StructuredOutput};
 use crate::model::name::{LOCAL, NameError, resolve_name};
 use crate::model::{Class, Failure, ModelRef, Usage};
 use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
@@ -19,6 +19,7 @@ pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Models {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
+    prices: Vec<ModelSettings>,
     cache: PathBuf,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
@@ -40,20 +41,25 @@ impl Models {
             endpoints.insert(builtin.name.to_owned(), endpoint);
         }
         for (name, entry) in &settings.providers {
-            let variable = entry.api_key.as_ref().map(|key| key.env.clone());
+            let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
+            let of_builtin = builtin.map(|builtin| builtin.base_url.to_owned());
+            let own = entry.api_key.as_ref().map(|key| key.env.clone());
+            let variable = own.or_else(|| builtin.and_then(|builtin| builtin.key_variable).map(ToOwned::to_owned));
             let endpoint = Endpoint {
                 name: name.clone(),
                 dialect: dialect(entry.dialect),
-                base_url: moved(name, variables).unwrap_or_else(|| entry.base_url.clone()),
+                base_url: moved(name, variables).or_else(|| entry.base_url.clone()).or(of_builtin).unwrap_or_default(),
+                // A server of one's own needs no key unless the file says which.
                 api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
-                key_variable: variable,
+                key_variable: if entry.api_key.is_some() || entry.base_url.is_none() { variable } else { None },
                 headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
                 structured: entry.structured_output != Some(StructuredOutput::Off),
             };
             endpoints.insert(name.clone(), endpoint);
         }
-        let aliases = settings.models.iter().map(|(name, model)| (name.clone(), model.clone())).collect();
-        Self { endpoints, aliases, cache, connected: Mutex::default() }
+        let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
+        let prices = settings.models.values().filter(|entry| entry.input_price.is_some()).cloned().collect();
+        Self { endpoints, aliases, prices, cache, connected: Mutex::default() }
     }
 
     /// What a name other than `auto` stands for.
@@ -101,8 +107,14 @@ impl Models {
     }
 
     /// What a call cost in US dollars, when the price is known.
+    ///
+    /// Prices of `orch.yaml` win over the table that ships.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
-        provider::cost(model, usage)
+        let name = model.to_string();
+        match self.prices.iter().find(|entry| entry.model == name) {
+            Some(entry) => own_cost(entry, usage),
+            None => provider::cost(model, usage),
+        }
     }
 
     /// The redactor of every key that is known.
@@ -113,6 +125,19 @@ impl Models {
         });
         Redactor::new(keys)
     }
+}
+
+/// The cost by prices of one's own, in US dollars for a million tokens each.
+fn own_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
+    let (input, output) = (entry.input_price?, entry.output_price?);
+    let cached = entry.cached_input_price.unwrap_or(input);
+    #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
+    let of = |tokens: u64, price: f64| tokens as f64 * price / 1e6;
+    Some(
+        of(usage.input.saturating_sub(usage.cache_read), input)
+            + of(usage.cache_read, cached)
+            + of(usage.output, output),
+    )
 }
 
 /// Where the environment says that a built-in provider is; it wins over the file.

@@ -3,10 +3,7 @@
 use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::ModelRef;
-
-/// The providers that are built in, beside those of `orch.yaml`.
-pub(super) const BUILT_IN: &[&str] =
-    &["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm", "local"];
+use crate::model::name::{BUILT_IN, LOCAL};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
@@ -109,11 +106,18 @@ fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
         let help = "write `provider/model`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
         return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known, help });
     };
-    if BUILT_IN.contains(&model.provider.as_str()) || project.settings.providers.contains_key(&model.provider) {
+    if model.provider == LOCAL
+        || BUILT_IN.contains(&model.provider.as_str())
+        || project.settings.providers.contains_key(&model.provider)
+    {
         return None;
     }
     let message = format!("unknown provider `{}`", model.provider);
-    let known = BUILT_IN.iter().map(|name| (*name).to_owned()).chain(project.settings.providers.keys().cloned());
+    let known = BUILT_IN
+        .iter()
+        .chain([&LOCAL])
+        .map(|name| (*name).to_owned())
+        .chain(project.settings.providers.keys().cloned());
     let help = "declare it under `providers:` in `orch.yaml`".to_owned();
     Some(Problem { code: Code::UnknownProvider, message, got: model.provider, known: known.collect(), help })
 }

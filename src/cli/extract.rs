@@ -124,7 +124,7 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
     set.insert(&file, document.value.clone());
     set.get(&file).map_err(|error| {
         let span = document.spans.value(&error.pointer);
-        CliError::findings(vec![Diagnostic::error(FindingCode::InvalidSchema, error.message).at(&document.file, span)])
+        CliError::findings(vec![Diagnostic::error(FindingCode::SchemaInvalid, error.message).at(&document.file, span)])
     })
 }
 

@@ -77,7 +77,8 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let names = runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?;
     let plan = session::plan(&project, inputs.clone(), &names, &models, args.continue_on_error)?;
 
-    let journal = Journal::open(&args.state.folder(&project.root))?;
+    let (root, file) = session::places(&project, &here);
+    let journal = Journal::open(&args.state.folder(&root))?;
     let view = View::open(&session::workspace(Some(&args.workspace), &here))?;
     let run = RunId(uuid::Uuid::now_v7());
     let _locks = session::lock(&journal, run, &view)?;
@@ -89,8 +90,8 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
 
     let first = Fact::RunStarted(RunStarted {
         pipeline: project.pipeline.name.clone(),
-        root: project.root.display().to_string(),
-        file: project.file.display().to_string(),
+        root: root.display().to_string(),
+        file: file.display().to_string(),
         workspace: view.name(),
         inputs,
         model: args.model.clone(),

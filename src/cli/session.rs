@@ -169,3 +169,13 @@ pub(super) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
 pub(super) fn given(path: &Path, here: &Path) -> PathBuf {
     path.strip_prefix(here).unwrap_or(path).to_owned()
 }
+
+/// A project's root, absolute, and its pipeline file relative to it.
+pub(super) fn places(project: &Project, here: &Path) -> (PathBuf, PathBuf) {
+    let root = here.join(&project.root);
+    let root = root.canonicalize().unwrap_or(root);
+    let file = here.join(&project.document.file.path);
+    let file = file.canonicalize().unwrap_or(file);
+    let relative = file.strip_prefix(&root).map(Path::to_path_buf).unwrap_or(file);
+    (root, relative)
+}

@@ -31,7 +31,7 @@ fn text(project: &Project, ui: &Ui) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(out, "{text}");
     };
-    line(format!("file   {}", project.file.display()));
+    line(format!("file   {}", project.document.file.path));
     line(format!("root   {}", project.root.display()));
     for (name, input) in &pipeline.inputs {
         let word = |key: &str| input.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();

@@ -94,9 +94,10 @@ fn not_found(problem: Diagnostic, root: &Path, shown: &str) -> Diagnostic {
     let close = close.and_then(|stem| stems.iter().position(|known| known == stem)).and_then(|at| known.get(at));
     match close {
         Some(name) => problem.help(format!("did you mean `{name}`?")),
-        None if known.is_empty() => {
-            problem.help(format!("there are no pipelines in `{}`", root::shown(root, "pipelines")))
-        }
+        None if known.is_empty() => problem.help(format!(
+            "there are no pipelines in `{}`; `orch init` makes a project with a first one",
+            root::shown(root, "pipelines")
+        )),
         None => {
             let names: Vec<_> = known.iter().take(10).map(|name| format!("`{name}`")).collect();
             problem.help(format!("pipelines here: {}", names.join(", ")))

@@ -8,7 +8,7 @@ fn no_such_pipeline_names_the_ones_there_are() {
     let orch = Orch::new();
     orch.run(&["pipeline", "run", "pipelines/defualt.yaml", "--task", "x"])
         .exits(2)
-        .says("there is no such pipeline")
+        .says("there is no file `pipelines/defualt.yaml`")
         .says("did you mean `pipelines/default.yaml`?");
     Orch::empty().run(&["pipeline", "run", "a.yaml", "--task", "x"]).exits(2).says("orch init");
 }
@@ -22,7 +22,7 @@ fn a_misspelt_key_is_shown_with_a_caret_and_nothing_is_asked() {
     assert!(ran.stderr.contains("error[ORCH0201]: unknown key `promt`"), "{}", ran.stderr);
     assert!(ran.stderr.contains("pipelines/default.yaml:21:5") && ran.stderr.contains("^^^^^"), "{}", ran.stderr);
     assert!(ran.stderr.contains("did you mean `prompt`?"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("the key `prompt` is missing here"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("step `code` has no `prompt`"), "{}", ran.stderr);
     assert_eq!(server.requests().len(), 0);
 }
 
@@ -116,12 +116,12 @@ fn every_finding_is_reported_in_one_go() {
     orch.edit("prompts/planner.md", "Read the task.", "Read {{ taks }}.");
     let ran = orch.run(&["pipeline", "validate"]).exits(2);
     for text in [
-        "there is no agent `codr`",
+        "unknown agent `codr`",
         "no step produces `plann`",
         "schemas/plan.schema.json:25:17",
-        "there is no variable `taks` here",
+        "unknown variable `taks`",
         "prompts/planner.md:3:9",
-        "no step uses the agent `coder`",
+        "`objekt` is not a type of JSON Schema",
     ] {
         assert!(ran.stderr.contains(text), "no {text:?} in\n{}", ran.stderr);
     }

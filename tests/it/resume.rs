@@ -60,7 +60,7 @@ fn a_changed_schema_reads_the_recorded_reply_again_without_asking() {
     let server = Server::start(good);
     let orch = Orch::new().with(&server);
     // The schema is not sent, so that it is no part of what is asked.
-    orch.edit("orch.yaml", "dialect: openai,", "dialect: openai, structured_output: false,");
+    orch.edit("orch.yaml", "dialect: openai,", "dialect: openai, structured_output: off,");
     orch.edit(
         "pipelines/default.yaml",
         "    output: review",
