@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -16,6 +16,8 @@ use crate::provider::{Limits, Provider, Signal};
 
 /// The sampling temperature of agents that give none: small models need a low one.
 const TEMPERATURE: f32 = 0.2;
+/// How long one reply may take: a busy machine writes a few tokens a second.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// The seed of every reply: the same question gives the same answer.
 const SEED: u64 = 7;
 
@@ -39,6 +41,10 @@ impl Provider for Local {
 
     fn constrains(&self) -> bool {
         true
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { total: PATIENCE, ..Limits::default() }
     }
 
     fn chat<'a>(

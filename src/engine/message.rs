@@ -86,6 +86,7 @@ fn contract(schema: &Value) -> String {
 
 /// What is said to the model after a reply that was not taken; `None` when asking again is no use.
 pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mismatches: &str) -> Option<ChatRequest> {
+    let mismatches = if mismatches.is_empty() { failure.message.as_str() } else { mismatches };
     let words = match failure.class {
         Class::SchemaMismatch => format!("Your answer does not fit the JSON Schema:\n\n{mismatches}\n\nAnswer again with the whole corrected JSON value and nothing else."),
         Class::NoJson | Class::EmptyReply => "Your answer held no JSON. Answer again with one JSON value that fits the JSON Schema, and nothing else.".to_owned(),

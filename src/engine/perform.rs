@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::agent::Models;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Signal};
 use crate::model::{CallKey, ChatReply, Class, Failure};
-use crate::provider::{Limits, Signal as Heard};
+use crate::provider::Signal as Heard;
 use crate::secret::Redactor;
 
 /// Performs the calls of a run.
@@ -49,7 +49,7 @@ async fn answer(
     now: Timestamp,
 ) -> Result<ChatReply, Failure> {
     let provider = models.provider(&ask.request.model.provider)?;
-    let mut limits = Limits::default();
+    let mut limits = provider.limits();
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
         // Whoever allows a request more time has a slow server, whose first byte is late too.

@@ -1,15 +1,28 @@
 //! The JSON that a reply meant, or a clear no.
 //!
-//! Gathers candidates (the whole text, fenced blocks, balanced values in prose), parses each
-//! strictly, and lets the schema choose. Never completes what was cut off, never invents,
-//! never changes a value. Linear in the length of the reply.
+//! One pass finds the candidates (the whole text, fenced blocks, tags, balanced values in prose),
+//! each is read exactly or else with repairs, and the schema chooses. Nothing that was cut off is
+//! completed, nothing is invented, and no string or number is changed. What is marked as no
+//! answer (reasoning, quotations, quoted documents, code in another language) is skipped.
 
-mod candidates;
+mod choose;
+mod clean;
+mod coerce;
+mod cursor;
+mod escape;
+mod extent;
+mod fences;
+mod guard;
+mod marks;
+mod parser;
+mod report;
+mod scan;
+mod strings;
+mod words;
 
-use serde::Serialize;
-use serde_json::Value;
+pub use report::{Extraction, Reason, Rejection, Repair, Source};
 
-use crate::schema::{Mismatch, Schema};
+use crate::schema::Schema;
 
 /// How a reply is read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,155 +47,27 @@ pub enum StopHint {
     Unknown,
 }
 
-/// Where the value was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// The reply is the value.
-    Whole,
-    /// In a fenced block.
-    Fence,
-    /// In prose.
-    Prose,
-}
-
-impl Source {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Whole => "whole",
-            Self::Fence => "fence",
-            Self::Prose => "prose",
-        }
-    }
-}
-
-/// A value taken from a reply, and how.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Extraction {
-    /// The value; it fits the schema.
-    pub value: Value,
-    /// Where it was.
-    pub source: Source,
-    /// What was repaired, in order.
-    pub repairs: Vec<Repair>,
-    /// How many other distinct values would have fitted.
-    pub others: usize,
-}
-
-/// Something that was repaired. None is made by this extractor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Repair {}
-
-impl Repair {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {}
-    }
-}
-
-/// Why no value was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    /// There is no JSON.
-    NoJson,
-    /// There is JSON, and none fits.
-    SchemaMismatch,
-    /// Several values fit, and the reading is strict.
-    AmbiguousReply,
-    /// The reply was cut off.
-    LengthStop,
-    /// The model refused.
-    Refusal,
-    /// There is no text.
-    EmptyReply,
-}
-
-impl Reason {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NoJson => "no_json",
-            Self::SchemaMismatch => "schema_mismatch",
-            Self::AmbiguousReply => "ambiguous_reply",
-            Self::LengthStop => "length_stop",
-            Self::Refusal => "refusal",
-            Self::EmptyReply => "empty_reply",
-        }
-    }
-}
-
-/// A clear no, with what would help.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Rejection {
-    /// The class.
-    pub reason: Reason,
-    /// One sentence, lower case, without a full stop.
-    pub message: String,
-    /// How the best candidate misses the schema.
-    pub mismatches: Vec<Mismatch>,
-}
-
-impl Rejection {
-    fn new(reason: Reason, message: impl Into<String>) -> Box<Self> {
-        Box::new(Self { reason, message: message.into(), mismatches: Vec::new() })
-    }
-}
-
 /// Takes the value that a reply meant.
 pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extraction, Box<Rejection>> {
-    let text = String::from_utf8_lossy(reply);
-    let text = text.trim_start_matches('\u{feff}').trim();
     match options.stop {
-        StopHint::Refusal => return Err(Rejection::new(Reason::Refusal, "the model refused to answer")),
-        StopHint::Length => {
-            return Err(Rejection::new(Reason::LengthStop, "the reply was cut off at the token limit"));
-        }
+        StopHint::Refusal => return report::no(Reason::Refusal, "the model refused to answer"),
+        StopHint::Length => return report::no(Reason::LengthStop, "the reply was cut off at the token limit"),
         StopHint::Complete | StopHint::Unknown => {}
     }
+    let (text, before) = clean::clean(reply);
+    let text = clean::trim(&text);
     if text.is_empty() {
-        return Err(Rejection::new(Reason::EmptyReply, "the reply is empty"));
+        return report::no(Reason::EmptyReply, "the reply is empty");
     }
-    let found = candidates::gather(text);
-    let mut fitting: Vec<&(Source, Value)> = Vec::new();
-    for candidate in found.iter().filter(|(_, value)| schema.is_valid(value)) {
-        if fitting.iter().all(|(_, value)| value != &candidate.1) {
-            fitting.push(candidate);
-        }
-    }
-    if options.strict && fitting.len() > 1 {
-        return Err(Rejection::new(
-            Reason::AmbiguousReply,
-            format!("{} different values of the reply fit the schema", fitting.len()),
-        ));
-    }
-    if let Some((source, value)) = fitting.last() {
-        return Ok(Extraction {
-            value: value.clone(),
-            source: *source,
-            repairs: Vec::new(),
-            others: fitting.len() - 1,
-        });
-    }
-    Err(mismatch(&found, schema))
-}
-
-fn mismatch(found: &[(Source, Value)], schema: &Schema) -> Box<Rejection> {
-    let errors = found.iter().map(|(_, value)| schema.errors(value)).min_by_key(Vec::len);
-    let Some(mismatches) = errors else {
-        return Rejection::new(Reason::NoJson, "the reply holds no JSON");
-    };
-    let first = mismatches.first().map_or_else(String::new, |first| format!(": {first}"));
-    let more = if mismatches.len() > 1 { format!(" (and {} more)", mismatches.len() - 1) } else { String::new() };
-    let message = format!("the reply does not fit the schema{first}{more}");
-    Box::new(Rejection { reason: Reason::SchemaMismatch, message, mismatches })
+    let mut chooser = choose::Chooser::new(schema);
+    scan::scan(text, &mut chooser);
+    chooser.finish(*options, &before)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn schema() -> Schema {
         Schema::compile(
@@ -209,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_cut_value_is_never_read_in_part() {
-        assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("no_json"));
+        assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("length_stop"));
         let cut = Options { stop: StopHint::Length, strict: false };
         assert_eq!(extract(br#"{"ok": true}"#, &schema(), &cut).unwrap_err().reason, Reason::LengthStop);
     }

@@ -97,12 +97,17 @@ pub(super) fn client(url: &Url, connect: Duration) -> Result<Client, Failure> {
     Ok(client)
 }
 
-fn build(sort: Sort) -> Result<Client, Failure> {
+/// Chooses the cryptography of TLS for the process, once.
+pub fn prepare_tls() {
     static RING: Once = Once::new();
     // Costs nothing: no certificate is read here. An earlier choice of the process stands.
     RING.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
+}
+
+fn build(sort: Sort) -> Result<Client, Failure> {
+    prepare_tls();
     let mut builder = Client::builder()
         .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

@@ -26,6 +26,7 @@ use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 
 pub use builtin::{BUILTIN, Builtin};
+pub use client::prepare_tls;
 pub use discover::served_models;
 pub use price::cost;
 
@@ -33,6 +34,11 @@ pub use price::cost;
 pub trait Provider: Send + Sync {
     /// The dialect's name: `anthropic`, `openai` or `gemini` for the HTTP ones.
     fn dialect(&self) -> &'static str;
+
+    /// How long and how large a request may get, unless its step says otherwise.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
 
     /// Whether every reply is forced to fit the schema (only the embedded model).
     fn constrains(&self) -> bool {

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Deserialize as _;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::durable::Observer;
-use crate::model::event::Event;
+use crate::model::event::{Event, Fact};
 use crate::model::{RunId, RunStatus};
 
 use super::blob::Blobs;
@@ -123,16 +125,16 @@ impl Journal {
             path: self.path.clone(),
             what: format!("run {run}, event {seq}: {what}"),
         };
-        let fact = match (body, blob) {
-            (Some(body), _) => serde_json::from_str(&body),
-            (None, Some(blob)) => serde_json::from_slice(&self.blobs.get(&blob)?),
+        let read = match (body, blob) {
+            (Some(body), _) => fact(body.as_bytes()),
+            (None, Some(blob)) => fact(&self.blobs.get(&blob)?),
             (None, None) => return Err(damaged("it has no content".to_owned())),
         };
         Ok(Event {
             run,
             seq: u64::try_from(seq).map_err(|e| damaged(e.to_string()))?,
             at: Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()))?,
-            fact: fact.map_err(|e| damaged(e.to_string()))?,
+            fact: read.map_err(|e| damaged(e.to_string()))?,
         })
     }
 
@@ -221,6 +223,13 @@ impl Journal {
     fn error(&self, source: rusqlite::Error) -> StoreError {
         StoreError::Journal { doing: "read", path: self.path.clone(), source }
     }
+}
+
+/// Reads a fact of any depth: what was written was bounded by whoever took it in.
+fn fact(json: &[u8]) -> serde_json::Result<Fact> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    reader.disable_recursion_limit();
+    Fact::deserialize(&mut reader)
 }
 
 struct RawRow {

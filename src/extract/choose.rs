@@ -1,0 +1,190 @@
+//! The schema's choice among the values of a reply.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::Value;
+
+use super::report::{Extraction, Reason, Rejection, Repair, Source, no};
+use super::scan::{Candidate, Sink};
+use super::{Options, coerce, guard};
+use crate::schema::Schema;
+
+/// The most values that fit nothing and are kept for a second look.
+const MOST_MISFITS: usize = 32;
+
+/// A value that fits, and where it started.
+struct Pick {
+    value: Value,
+    source: Source,
+    repairs: Vec<Repair>,
+    start: usize,
+}
+
+/// Sees every value of a reply and keeps what the answer needs.
+pub(super) struct Chooser<'a> {
+    schema: &'a Schema,
+    names: Vec<&'a str>,
+    exact: Option<Pick>,
+    repaired: Option<Pick>,
+    distinct: HashSet<u64>,
+    misfits: VecDeque<Pick>,
+    broken: Option<(&'static str, usize)>,
+    cut: bool,
+    marked: bool,
+}
+
+impl Sink for Chooser<'_> {
+    fn offer(&mut self, candidate: Candidate) {
+        let Candidate { parsed, source, start } = candidate;
+        if source == Source::Prose && self.schema.is_any() && guard::is_vague(&parsed.value) {
+            return;
+        }
+        let pick = Pick { value: parsed.value, source, repairs: parsed.repairs, start };
+        if self.schema.is_valid(&pick.value) {
+            self.fits(pick);
+        } else {
+            if self.misfits.len() == MOST_MISFITS {
+                self.misfits.pop_front();
+            }
+            self.misfits.push_back(pick);
+        }
+    }
+
+    fn broken(&mut self, why: &'static str, start: usize, text: &str) {
+        let about = self.names.is_empty() || self.names.iter().any(|name| text.contains(name));
+        if about || self.broken.is_none() && self.exact.is_none() && self.repaired.is_none() {
+            self.broken = Some((why, start));
+        }
+    }
+
+    fn cut(&mut self, _start: usize) {
+        self.cut = true;
+    }
+
+    fn forget(&mut self) {
+        self.exact = None;
+        self.repaired = None;
+        self.distinct.clear();
+        self.misfits.clear();
+        self.broken = None;
+        self.cut = false;
+    }
+
+    fn marked(&mut self) {
+        self.marked = true;
+    }
+}
+
+impl<'a> Chooser<'a> {
+    pub(super) fn new(schema: &'a Schema) -> Self {
+        let names = schema
+            .document()
+            .get("properties")
+            .and_then(Value::as_object)
+            .map(|map| map.keys().map(String::as_str).collect());
+        Self {
+            schema,
+            names: names.unwrap_or_default(),
+            exact: None,
+            repaired: None,
+            distinct: HashSet::new(),
+            misfits: VecDeque::new(),
+            broken: None,
+            cut: false,
+            marked: false,
+        }
+    }
+
+    fn fits(&mut self, pick: Pick) {
+        self.distinct.insert(digest(&pick.value));
+        let slot = if pick.repairs.is_empty() { &mut self.exact } else { &mut self.repaired };
+        *slot = Some(pick);
+    }
+
+    /// The answer, or why there is none. `before`: what was repaired in the text as a whole.
+    pub(super) fn finish(mut self, options: Options, before: &[Repair]) -> Result<Extraction, Box<Rejection>> {
+        if self.cut {
+            return no(Reason::LengthStop, "the reply ends inside a JSON value");
+        }
+        if self.exact.is_none() && self.repaired.is_none() {
+            self.second_look();
+        }
+        let Some(pick) = self.exact.take().or_else(|| self.repaired.take()) else { return self.nothing() };
+        if let Some((why, _)) = self.broken.filter(|(_, start)| *start > pick.start) {
+            return no(Reason::NoJson, format!("the last JSON of the reply can't be read: {why}"));
+        }
+        let others = self.distinct.len().saturating_sub(1);
+        if options.strict && others > 0 {
+            return no(Reason::AmbiguousReply, format!("{} different values of the reply fit the schema", others + 1));
+        }
+        // A byte that was replaced outside the value does not concern it.
+        let touched = |repair: &Repair| *repair != Repair::InvalidUtf8 || pick.value.to_string().contains('\u{fffd}');
+        let repairs: Vec<Repair> = before.iter().copied().filter(touched).chain(pick.repairs.iter().copied()).collect();
+        if options.strict && !repairs.is_empty() {
+            let list: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
+            return no(Reason::SchemaMismatch, format!("the reply fits only when repaired ({})", list.join(", ")));
+        }
+        Ok(Extraction { value: pick.value, source: pick.source, repairs, others })
+    }
+
+    /// Looks for values that fit in another type or without their wrapping.
+    fn second_look(&mut self) {
+        for mut misfit in std::mem::take(&mut self.misfits) {
+            match coerce::fit(&misfit.value, self.schema) {
+                Some((value, repairs)) => {
+                    misfit.value = value;
+                    misfit.repairs.extend(repairs);
+                    self.fits(misfit);
+                }
+                None => self.misfits.push_back(misfit),
+            }
+        }
+    }
+
+    fn nothing(&self) -> Result<Extraction, Box<Rejection>> {
+        let errors =
+            self.misfits.iter().rev().take(8).map(|misfit| self.schema.errors(&misfit.value)).min_by_key(Vec::len);
+        if let Some(mismatches) = errors {
+            let first = mismatches.first().map_or_else(String::new, |first| format!(": {first}"));
+            let more =
+                if mismatches.len() > 1 { format!(" (and {} more)", mismatches.len() - 1) } else { String::new() };
+            let message = format!("the reply does not fit the schema{first}{more}");
+            return Err(Box::new(Rejection { reason: Reason::SchemaMismatch, message, mismatches }));
+        }
+        let message = match (self.broken, self.marked) {
+            (Some((why, _)), _) => format!("the JSON of the reply can't be read: {why}"),
+            (None, true) => {
+                "the reply holds JSON at most where it is no answer: in reasoning, a quotation or other code".to_owned()
+            }
+            (None, false) => "the reply holds no JSON".to_owned(),
+        };
+        no(Reason::NoJson, message)
+    }
+}
+
+/// A digest that is the same for equal values, whatever the order of their keys.
+fn digest(value: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match value {
+        Value::Object(members) => {
+            let sum = members.iter().fold(members.len() as u64, |sum, (key, value)| {
+                let mut member = DefaultHasher::new();
+                (key, digest(value)).hash(&mut member);
+                sum.wrapping_add(member.finish())
+            });
+            (5, sum).hash(&mut hasher);
+        }
+        Value::Array(items) => {
+            (4, items.len()).hash(&mut hasher);
+            for item in items {
+                digest(item).hash(&mut hasher);
+            }
+        }
+        Value::String(text) => (3, text).hash(&mut hasher),
+        Value::Number(number) => (2, number.as_str()).hash(&mut hasher),
+        Value::Bool(flag) => (1, flag).hash(&mut hasher),
+        Value::Null => 0.hash(&mut hasher),
+    }
+    hasher.finish()
+}

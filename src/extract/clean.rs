@@ -1,0 +1,68 @@
+//! The text of a reply: decoded, without a byte order mark and terminal colours.
+
+use std::borrow::Cow;
+
+use super::cursor::is_space;
+use super::report::Repair;
+
+/// The text, and what was done to the whole of it.
+pub(super) fn clean(reply: &[u8]) -> (Cow<'_, str>, Vec<Repair>) {
+    let mut repairs = Vec::new();
+    let text = String::from_utf8_lossy(reply);
+    if matches!(text, Cow::Owned(_)) {
+        repairs.push(Repair::InvalidUtf8);
+    }
+    let text = match plain(&text) {
+        Some(plain) => {
+            repairs.push(Repair::AnsiCodes);
+            Cow::Owned(plain)
+        }
+        None => text,
+    };
+    (text, repairs)
+}
+
+/// The text without spaces around it.
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches(|c| is_space(c) || c == '\0')
+}
+
+/// The text without its terminal codes; none when there are none.
+fn plain(text: &str) -> Option<String> {
+    let first = text.find('\u{1b}')?;
+    let mut out = String::with_capacity(text.len());
+    out.push_str(text.get(..first)?);
+    let mut rest = text.get(first..)?;
+    while let Some(code) = rest.strip_prefix('\u{1b}') {
+        rest = code.get(code_length(code)..)?;
+        let next = rest.find('\u{1b}').unwrap_or(rest.len());
+        out.push_str(rest.get(..next)?);
+        rest = rest.get(next..)?;
+    }
+    Some(out)
+}
+
+/// The length of what follows the escape character of a terminal code.
+fn code_length(code: &str) -> usize {
+    let bytes = code.as_bytes();
+    match bytes.first() {
+        Some(b'[') => {
+            let body = bytes.iter().skip(1).take(64).take_while(|b| matches!(b, 0x20..=0x3f)).count();
+            1 + body + usize::from(bytes.get(1 + body).is_some_and(|b| matches!(b, 0x40..=0x7e)))
+        }
+        Some(b']') => bytes.iter().take(2048).position(|b| *b == 7).map_or(1, |at| at + 1),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_go_and_text_stays() {
+        assert_eq!(plain("a\u{1b}[1;32mb\u{1b}[0m\u{1b}]0;t\u{7}c").as_deref(), Some("abc"));
+        assert_eq!(plain("abc"), None);
+        assert_eq!(clean(b"\xffa").1, [Repair::InvalidUtf8]);
+    }
+}

@@ -1,0 +1,214 @@
+//! What marks a place as not the answer: reasoning, quoted documents, another language's code.
+
+/// What a tag says about what is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Thoughts on the way to the answer.
+    Reasoning,
+    /// Someone else's text.
+    Document,
+    /// Nothing, or that the answer is here.
+    Other,
+}
+
+const REASONING: [&str; 16] = [
+    "think",
+    "thinking",
+    "thought",
+    "thoughts",
+    "reasoning",
+    "reflection",
+    "scratchpad",
+    "analysis",
+    "rationale",
+    "monologue",
+    "inner_monologue",
+    "internal",
+    "chain_of_thought",
+    "cot",
+    "antthinking",
+    "deliberation",
+];
+
+const DOCUMENT: [&str; 46] = [
+    "document",
+    "documents",
+    "doc",
+    "docs",
+    "document_content",
+    "document_contents",
+    "file",
+    "files",
+    "file_content",
+    "file_contents",
+    "source_code",
+    "source",
+    "sources",
+    "context",
+    "quote",
+    "quoted",
+    "blockquote",
+    "q",
+    "cite",
+    "excerpt",
+    "snippet",
+    "example",
+    "examples",
+    "sample",
+    "input",
+    "user",
+    "user_input",
+    "user_message",
+    "prompt",
+    "tool_result",
+    "tool_output",
+    "tool_response",
+    "function_result",
+    "function_results",
+    "search_result",
+    "search_results",
+    "observation",
+    "web_page",
+    "webpage",
+    "email",
+    "attachment",
+    "transcript",
+    "diff",
+    "patch",
+    "untrusted",
+    "untrusted_content",
+];
+
+/// What a tag of this name says.
+pub(super) fn kind(name: &str) -> Kind {
+    let lower = name.to_ascii_lowercase().replace('-', "_");
+    if REASONING.contains(&lower.as_str()) {
+        Kind::Reasoning
+    } else if DOCUMENT.contains(&lower.as_str()) {
+        Kind::Document
+    } else {
+        Kind::Other
+    }
+}
+
+/// A tag in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag<'a> {
+    pub(super) name: &'a str,
+    pub(super) closing: bool,
+    /// `<file path="x"/>`
+    pub(super) empty: bool,
+    /// The byte after it.
+    pub(super) end: usize,
+}
+
+/// The longest tag that is read as one, with its attributes.
+const LONGEST_TAG: usize = 400;
+
+/// The tag at `at`, where a `<` is (or a `[`, for `[THINK]`).
+pub(super) fn tag(text: &str, at: usize) -> Option<Tag<'_>> {
+    let rest = text.get(at..)?;
+    let close = match rest.as_bytes().first()? {
+        b'<' => '>',
+        b'[' => ']',
+        _ => return None,
+    };
+    let inner = rest.get(1..)?;
+    let closing = inner.starts_with('/');
+    let inner = inner.strip_prefix('/').unwrap_or(inner);
+    let length =
+        inner.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).filter(|length| *length <= 64)?;
+    let name = inner.get(..length).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))?;
+    if close == ']' && !matches!(name, "THINK" | "THINKING" | "REASONING") {
+        return None;
+    }
+    let tail = inner.get(length..)?;
+    if !tail.starts_with([close, ' ', '/', '\n', '\t', '\r']) {
+        return None;
+    }
+    let stop = tail.bytes().take(LONGEST_TAG).position(|b| b == close as u8 || b == b'<')?;
+    let attributes = tail.get(..stop)?;
+    if tail.as_bytes().get(stop) != Some(&(close as u8)) {
+        return None;
+    }
+    let end = at + 1 + usize::from(closing) + length + stop + 1;
+    Some(Tag { name, closing, empty: attributes.ends_with('/'), end })
+}
+
+/// The byte after the tag that closes `open`, those of the same name in between counted; none
+/// when it is never closed.
+pub(super) fn close(text: &str, open: &Tag<'_>) -> Option<usize> {
+    let mut depth = 1_usize;
+    let mut at = open.end;
+    let bracket = if open.name.starts_with(|c: char| c.is_ascii_uppercase()) { ['<', '['] } else { ['<', '<'] };
+    while let Some(found) = text.get(at..)?.find(bracket) {
+        at += found;
+        match tag(text, at) {
+            Some(tag) if tag.name.eq_ignore_ascii_case(open.name) && !tag.empty => {
+                at = tag.end;
+                depth = if tag.closing { depth - 1 } else { depth + 1 };
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// Whether a block of this info string may hold the answer: JSON, plain text, or nothing said.
+pub(super) fn may_answer(info: &str) -> bool {
+    let info = info.trim().trim_start_matches(['{', '.', '[']);
+    let word = info
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '#' | '.')))
+        .next()
+        .unwrap_or_default();
+    let lower = word.trim_start_matches('.').to_lowercase();
+    let plain = [
+        "",
+        "json",
+        "jsonc",
+        "json5",
+        "jsonl",
+        "ndjson",
+        "hjson",
+        "geojson",
+        "json-ld",
+        "jsonld",
+        "text",
+        "txt",
+        "plain",
+        "plaintext",
+        "output",
+        "answer",
+        "result",
+        "response",
+        "none",
+    ];
+    plain.contains(&lower.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_read_with_attributes_and_nesting() {
+        let found = tag("<file path=\"a.rs\">x", 0).unwrap();
+        assert_eq!((found.name, found.closing, found.end), ("file", false, 18));
+        assert!(tag("a < b", 2).is_none() && tag("<a", 0).is_none() && tag("<1>", 0).is_none());
+        let text = "<think>a<think>b</think>c</think>d";
+        assert_eq!(close(text, &tag(text, 0).unwrap()), Some(text.len() - 1));
+        assert_eq!(kind("Think"), Kind::Reasoning);
+        assert_eq!(kind("file-contents"), Kind::Document);
+    }
+
+    #[test]
+    fn only_json_and_plain_blocks_may_answer() {
+        assert!(["", "json", "JSON", " json title=x", "jsonc", "text", "{.json}"].into_iter().all(may_answer));
+        assert!(
+            ["rust", "python", "yaml", "diff", "js", "markdown", "json.erb"].into_iter().all(|info| !may_answer(info))
+        );
+    }
+}

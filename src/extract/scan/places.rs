@@ -1,0 +1,129 @@
+//! Blocks and tags: what they hold is looked at, or skipped when it can be no answer.
+
+use super::{Candidate, Scanner, Sink};
+use crate::extract::cursor::Mode;
+use crate::extract::fences::{self, Fence};
+use crate::extract::marks::{self, Kind, Tag};
+use crate::extract::parser;
+use crate::extract::report::{Repair, Source};
+
+impl<'a, S: Sink> Scanner<'a, S> {
+    pub(super) fn open(&mut self, found: Fence<'a>) {
+        // A value on the opening line: "```json {"a": 1}".
+        let inline = found
+            .info
+            .find(['{', '[', '`'])
+            .filter(|at| !found.info.get(..*at).is_some_and(|word| word.is_empty() && found.info.starts_with("{.")));
+        let line = fences::line_end(self.text, self.pos);
+        if let Some(at) = inline {
+            if marks::may_answer(found.info.get(..at).unwrap_or_default()) {
+                self.pos = found.end + at;
+                self.block_start = self.pos;
+            } else {
+                self.skip_inline(found.end, line);
+            }
+            return;
+        }
+        let closing = fences::closing(self.text, line + 1, &found);
+        if !marks::may_answer(found.info) {
+            self.sink.marked();
+            self.pos = closing.map_or(self.text.len(), |at| fences::line_end(self.text, at));
+            return;
+        }
+        self.pos = line;
+        self.block_start = line;
+        self.block = Some((found, closing));
+        self.scalar(closing.unwrap_or(self.text.len()), Source::Fence);
+    }
+
+    /// Skips another language's code that starts and ends on one line, or starts a block there.
+    fn skip_inline(&mut self, from: usize, line: usize) {
+        self.sink.marked();
+        let rest = self.text.get(from..line).unwrap_or_default();
+        self.pos = match rest.rfind("```") {
+            Some(at) => from + at + 3,
+            None => line,
+        };
+    }
+
+    /// A string, number or literal that is all there is up to `end`.
+    pub(super) fn scalar(&mut self, end: usize, source: Source) {
+        let Some(part) = self.text.get(..end) else { return };
+        let inner = part.get(self.pos..).unwrap_or_default();
+        let trimmed = inner.trim();
+        if trimmed.is_empty() || trimmed.starts_with(['{', '[', '<']) {
+            return;
+        }
+        let start = self.pos + (inner.len() - inner.trim_start().len());
+        let exact = parser::read_as(part, start, Mode::Exact);
+        let parsed = exact.or_else(|_| parser::read_as(part, start, Mode::Tolerant { bare: false }));
+        if let Ok(parsed) = parsed
+            && parsed.end == start + trimmed.len()
+            && !parsed.repairs.iter().any(|repair| matches!(repair, Repair::UnescapedQuote | Repair::RawControl))
+        {
+            self.pos = parsed.end;
+            self.sink.offer(Candidate { parsed, source, start });
+        }
+    }
+
+    pub(super) fn tag(&mut self) {
+        let rest = self.text.get(self.pos..).unwrap_or_default();
+        if rest.starts_with("<!--") {
+            self.sink.marked();
+            self.pos = rest.find("-->").map_or(self.text.len(), |at| self.pos + at + 3);
+            return;
+        }
+        let Some(tag) = marks::tag(self.text, self.pos) else {
+            self.pos += 1;
+            return;
+        };
+        let named = self.pos > 0
+            && self.text.as_bytes().get(self.pos - 1) == Some(&b'`')
+            && self.text.as_bytes().get(tag.end) == Some(&b'`');
+        match marks::kind(tag.name) {
+            // `<file>` in backticks only names the tag.
+            Kind::Reasoning | Kind::Document if named || tag.empty => self.pos = tag.end,
+            kind @ (Kind::Reasoning | Kind::Document) => self.mark(tag, kind),
+            Kind::Other => {
+                self.pos = tag.end;
+                if !tag.closing {
+                    self.tag_end = tag.end;
+                    self.tagged_scalar(tag.end);
+                }
+            }
+        }
+    }
+
+    fn tagged_scalar(&mut self, from: usize) {
+        let rest = self.text.get(from..).unwrap_or_default();
+        let Some(end) = rest.bytes().take(4096).position(|b| b == b'<').map(|i| from + i) else { return };
+        if self.text.get(end..).is_some_and(|rest| rest.starts_with("</")) {
+            self.scalar(end, Source::Tag);
+        }
+    }
+
+    /// Skips what a tag marks; a closing tag without an opening one marks what came before it.
+    fn mark(&mut self, tag: Tag<'a>, kind: Kind) {
+        self.sink.marked();
+        if tag.closing {
+            if kind == Kind::Reasoning || self.opened.iter().any(|name| name.eq_ignore_ascii_case(tag.name)) {
+                self.sink.forget();
+            }
+            self.pos = tag.end;
+            return;
+        }
+        if self.opened.len() < 64 {
+            self.opened.push(tag.name);
+        }
+        // `Vec<file>`; a closing tag, should one come, still marks what is before it.
+        let glued = self.text.get(..self.pos).is_some_and(|before| before.ends_with(char::is_alphanumeric));
+        let closing = if glued && self.generic { None } else { marks::close(self.text, &tag) };
+        if closing.is_none() && glued {
+            self.generic = true;
+            self.pos = tag.end;
+            return;
+        }
+        self.pos = closing.unwrap_or(self.text.len());
+        self.block = None;
+    }
+}

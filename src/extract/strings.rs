@@ -1,0 +1,301 @@
+//! Strings: exact ones, and those whose quotes are not JSON's.
+//!
+//! In a tolerant reading a quote closes a string only where what follows continues the JSON;
+//! elsewhere it belongs to the text. What could be read both ways is refused.
+
+use super::cursor::{Cursor, Fault, Mode, is_space};
+use super::escape;
+use super::report::Repair;
+
+/// What a string is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Key,
+    Member,
+    Item,
+    /// Outside any bracket.
+    Alone,
+}
+
+/// Keys in sloppy JSON are short; longer ones are no keys.
+const LONGEST_KEY: usize = 200;
+
+const AMBIGUOUS: Fault = Fault::Bad("the quotes of a string are ambiguous");
+
+/// The characters that close a string that starts with this one.
+fn closers(open: char) -> Option<&'static [char]> {
+    Some(match open {
+        '"' => &['"'],
+        '\'' => &['\''],
+        '`' => &['`'],
+        '“' | '”' | '„' | '‟' | '＂' => &['”', '“', '"', '‟', '＂'],
+        '‘' | '’' | '‚' | '‛' => &['’', '‘', '\'', '‛'],
+        '«' => &['»'],
+        _ => return None,
+    })
+}
+
+/// Whether a string may start with this character.
+pub(super) fn opens(c: char) -> bool {
+    closers(c).is_some()
+}
+
+/// Reads the string here; the cursor is at its opening quote.
+pub(super) fn read(cursor: &mut Cursor<'_>, role: Role) -> Result<String, Fault> {
+    let open = cursor.char().ok_or(Fault::Cut)?;
+    if cursor.mode == Mode::Exact {
+        return if open == '"' { exact(cursor) } else { Err(Fault::Bad("it is no strict JSON")) };
+    }
+    let rest = cursor.rest();
+    if rest.starts_with("```") {
+        return Err(AMBIGUOUS);
+    }
+    for triple in ["\"\"\"", "'''"] {
+        if rest.starts_with(triple) {
+            return tripled(cursor, triple);
+        }
+    }
+    match open {
+        '"' => {}
+        '\'' | '`' => cursor.note(Repair::SingleQuotes)?,
+        _ => cursor.note(Repair::SmartQuotes)?,
+    }
+    cursor.pos += open.len_utf8();
+    tolerant(cursor, closers(open).unwrap_or_default(), role)
+}
+
+fn exact(cursor: &mut Cursor<'_>) -> Result<String, Fault> {
+    cursor.pos += 1;
+    let mut out = String::new();
+    loop {
+        let rest = cursor.rest();
+        let plain = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\').ok_or(Fault::Cut)?;
+        out.push_str(rest.get(..plain).unwrap_or_default());
+        cursor.pos += plain;
+        match cursor.byte() {
+            Some(b'"') => {
+                cursor.pos += 1;
+                return Ok(out);
+            }
+            Some(b'\\') => escape::read(cursor, &mut out, &['"'])?,
+            _ => return Err(Fault::Bad("it is no strict JSON")),
+        }
+    }
+}
+
+/// A string in triple quotes, taken as it is.
+fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
+    cursor.note(Repair::TripleQuotes)?;
+    cursor.pos += quote.len();
+    let rest = cursor.rest();
+    let mut length = rest.find(quote).ok_or(Fault::Cut)?;
+    // `"""a "quoted""""`: the last three quotes close.
+    while rest.get(length + 3..).is_some_and(|after| after.starts_with(&quote[..1])) {
+        length += 1;
+    }
+    let body = rest.get(..length).unwrap_or_default();
+    cursor.pos += length + quote.len();
+    let mut inner = Cursor::new(body, 0, cursor.mode);
+    let mut out = String::new();
+    while let Some(c) = inner.char() {
+        if c == '\\' {
+            escape::read(&mut inner, &mut out, &['"', '\''])?;
+        } else {
+            out.push(c);
+            inner.pos += c.len_utf8();
+        }
+    }
+    inner.repairs.into_iter().try_for_each(|repair| cursor.note(repair))?;
+    Ok(out)
+}
+
+fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Result<String, Fault> {
+    let start = cursor.pos;
+    let mut out = String::new();
+    let mut inner = Inner::default();
+    loop {
+        let c = cursor.char().ok_or(Fault::Cut)?;
+        if c == '\\' {
+            escape::read(cursor, &mut out, closers)?;
+            continue;
+        }
+        if closers.contains(&c) {
+            let after = cursor.pos + c.len_utf8();
+            match judge(cursor.text, after, role) {
+                Verdict::Closes if inner.is_torn() => return Err(AMBIGUOUS),
+                Verdict::Closes => {
+                    cursor.pos = after;
+                    return Ok(out);
+                }
+                Verdict::KeyFollows if inner.count == 0 => return unclosed(cursor, start, out),
+                Verdict::KeyFollows => return Err(AMBIGUOUS),
+                Verdict::Text if role == Role::Key && c != '\'' && c != '’' => return Err(AMBIGUOUS),
+                Verdict::Text => {
+                    // A quote that opens what looks like the next key says that a quote is missing before it.
+                    if inner.count == 0 && role == Role::Member && before_key(cursor.text, cursor.pos, after) {
+                        return unclosed(cursor, start, out);
+                    }
+                    inner.see(cursor.text, cursor.pos, after);
+                    if matches!(c, '"' | '\'' | '`') {
+                        cursor.note(Repair::UnescapedQuote)?;
+                    }
+                }
+            }
+        } else if c < ' ' {
+            cursor.note(Repair::RawControl)?;
+        }
+        if role == Role::Key && (out.len() > LONGEST_KEY || c == '\n') {
+            return Err(Fault::Bad("a key does not end"));
+        }
+        out.push(c);
+        cursor.pos += c.len_utf8();
+    }
+}
+
+/// The quotes within a string.
+#[derive(Default)]
+struct Inner {
+    count: usize,
+    /// Whether the first looks like one that closes.
+    closes: bool,
+}
+
+impl Inner {
+    fn see(&mut self, text: &str, quote: usize, after: usize) {
+        if self.count == 0 {
+            let before = text.get(..quote).unwrap_or_default();
+            let word =
+                !before.ends_with(|c: char| is_space(c) || matches!(c, '(' | '=' | '[' | '{' | '"' | '\'' | '“' | '‘'));
+            self.closes = word && text.get(after..).is_some_and(|rest| rest.starts_with(is_space));
+        }
+        self.count += 1;
+    }
+
+    /// `"x" or "y"`: the quotes part two strings, they are not inside one.
+    fn is_torn(&self) -> bool {
+        self.closes && self.count.is_multiple_of(2) && self.count > 0
+    }
+}
+
+enum Verdict {
+    Closes,
+    /// The quoted text is followed by a colon where no key can be.
+    KeyFollows,
+    Text,
+}
+
+/// What the quote before `after` is, from what comes next.
+fn judge(text: &str, after: usize, role: Role) -> Verdict {
+    let at = skip(text, after);
+    let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) else { return Verdict::Closes };
+    let gap = at > after;
+    match (role, next) {
+        (Role::Key, ':' | '：') | (Role::Member, '}') | (Role::Item, ']') => {
+            Verdict::from(role == Role::Key || closes_well(text, at))
+        }
+        (Role::Key, _) => Verdict::Text,
+        (_, ':' | '：') => Verdict::KeyFollows,
+        (Role::Member, ',' | '，') => Verdict::from(member_follows(text, skip(text, at + next.len_utf8()))),
+        (Role::Item, ',' | '，') => Verdict::from(item_follows(text, skip(text, at + next.len_utf8()))),
+        (Role::Member | Role::Item, '/' | '#') => {
+            Verdict::from(gap || text.get(at..).is_some_and(|r| r.starts_with("//") || r.starts_with("/*")))
+        }
+        (Role::Member, _) => Verdict::from(gap && opens(next) && key_at(text, at)),
+        (Role::Item, '"') => Verdict::from(gap),
+        (Role::Alone | Role::Item, _) => Verdict::Text,
+    }
+}
+
+impl From<bool> for Verdict {
+    fn from(closes: bool) -> Self {
+        if closes { Self::Closes } else { Self::Text }
+    }
+}
+
+/// Whether a closing bracket here is followed by more JSON or by the end of it.
+fn closes_well(text: &str, at: usize) -> bool {
+    let after = skip(text, at + 1);
+    let Some(next) = text.get(after..).and_then(|rest| rest.chars().next()) else { return true };
+    let broken = text.get(at..after).is_some_and(|gap| gap.contains('\n'));
+    broken
+        || matches!(next, ',' | '，' | '}' | ']' | '`' | '<' | '/' | '#' | '{' | '.' | ';' | ')')
+        || next.is_alphabetic()
+        || (opens(next) && key_at(text, after))
+}
+
+/// Whether a member, or the end of an object, starts here.
+fn member_follows(text: &str, at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    let Some(next) = rest.chars().next() else { return true };
+    matches!(next, '}' | ',')
+        || rest.starts_with("//")
+        || rest.starts_with("/*")
+        || next == '#'
+        || next == '.'
+        || key_at(text, at)
+}
+
+/// Whether an item, or the end of an array, starts here.
+fn item_follows(text: &str, at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    let Some(next) = rest.chars().next() else { return true };
+    let word = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let literal = matches!(rest.get(..word), Some("true" | "false" | "null" | "True" | "False" | "None"));
+    opens(next) || literal || next.is_ascii_digit() || matches!(next, '{' | '[' | ']' | ',' | '-' | '/' | '#' | '.')
+}
+
+/// Whether a key and its colon stand here.
+fn key_at(text: &str, at: usize) -> bool {
+    let rest = text.get(at..).unwrap_or_default();
+    let Some(first) = rest.chars().next() else { return false };
+    let Some(closing) = closers(first) else {
+        let word =
+            rest.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '$' | '.'))).unwrap_or(rest.len());
+        return word > 0 && word <= LONGEST_KEY && colon(text, at + word);
+    };
+    let mut escaped = false;
+    for (i, c) in rest.char_indices().skip(1).take(LONGEST_KEY) {
+        if escaped {
+            escaped = false;
+        } else if c == '\\' {
+            escaped = true;
+        } else if closing.contains(&c) && colon(text, at + i + c.len_utf8()) {
+            return true;
+        } else if c == '\n' || c == ',' || c == '"' && closing.contains(&'"') {
+            return false;
+        }
+    }
+    false
+}
+
+fn colon(text: &str, at: usize) -> bool {
+    text.get(skip(text, at)..).is_some_and(|rest| rest.starts_with([':', '：']))
+}
+
+/// Past the spaces here.
+fn skip(text: &str, at: usize) -> usize {
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.find(|c: char| !is_space(c)).unwrap_or(rest.len())
+}
+
+/// Whether the quote at `quote` opens the next key, a comma before it.
+fn before_key(text: &str, quote: usize, after: usize) -> bool {
+    let before = text.get(..quote).unwrap_or_default().trim_end_matches(is_space);
+    before.ends_with(',')
+        && text.get(after..).is_some_and(|rest| rest.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+        && key_at(text, quote)
+}
+
+/// Ends a string whose closing quote is missing before `, "key":`.
+fn unclosed(cursor: &mut Cursor<'_>, start: usize, mut out: String) -> Result<String, Fault> {
+    let said = cursor.text.get(start..cursor.pos).unwrap_or_default();
+    let kept = said.trim_end_matches(is_space).strip_suffix(',').ok_or(AMBIGUOUS)?;
+    // A text with a comma of its own could end at either.
+    if kept.contains([',', '\n', '\\']) {
+        return Err(AMBIGUOUS);
+    }
+    cursor.note(Repair::MissingQuote)?;
+    out.truncate(kept.trim_end().len());
+    cursor.pos = start + kept.len();
+    Ok(out)
+}

@@ -1,0 +1,286 @@
+//! The extractor: cases in tables, the documentation's examples, properties, limits.
+
+use std::time::{Duration, Instant};
+
+use orch::extract::{Extraction, Options, Rejection, StopHint, extract};
+use orch::schema::Schema;
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+fn read(reply: &str, schema: &Value, options: &Options) -> Result<Extraction, Box<Rejection>> {
+    extract(reply.as_bytes(), &Schema::compile("case", schema.clone()).unwrap(), options)
+}
+
+fn stop(name: Option<&str>) -> StopHint {
+    match name {
+        Some("length") => StopHint::Length,
+        Some("refusal") => StopHint::Refusal,
+        _ => StopHint::Unknown,
+    }
+}
+
+/// The text of a case, also where it is given as parts that repeat.
+fn reply(case: &Value) -> String {
+    let parts = |case: &Value| -> Option<String> {
+        let part = |part: &Value| Some(part[0].as_str()?.repeat(usize::try_from(part[1].as_u64()?).ok()?));
+        case["raw_parts"].as_array()?.iter().map(part).collect()
+    };
+    case["raw"].as_str().map(str::to_owned).or_else(|| parts(case)).unwrap()
+}
+
+/// Equality where `1.50` is `1.5`, as in the tables, which were written by another program.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            a == b || (a.as_i128().is_none() || b.as_i128().is_none()) && a.as_f64() == b.as_f64()
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, value)| b.get(key).is_some_and(|other| same(value, other)))
+        }
+        _ => a == b,
+    }
+}
+
+/// What is wrong with the outcome of a case.
+fn wrong(case: &Value) -> Option<String> {
+    let schema = case.get("schema").filter(|schema| !schema.is_null()).cloned().unwrap_or(json!({}));
+    let options = Options { strict: case["strict"] == true, stop: stop(case["stop"].as_str()) };
+    let lenient = case["lenient"] == true;
+    match read(&reply(case), &schema, &options) {
+        Ok(found) if case["reject"] == true => (!lenient).then(|| format!("{}: took {}", case["id"], found.value)),
+        Ok(found) => (!same(&found.value, &case["expected"])).then(|| format!("{}: took {}", case["id"], found.value)),
+        Err(no) => (case["reject"] != true && !lenient).then(|| format!("{}: {}", case["id"], no.message)),
+    }
+}
+
+fn table(text: &str) {
+    let one = |line: &str| match serde_json::from_str(line) {
+        Ok(case) => wrong(&case),
+        // Nested more deeply than the reader of the table goes; `deep_nesting_is_bounded` has its like.
+        Err(error) => (!line.contains("nested-500")).then(|| error.to_string()),
+    };
+    let wrong: Vec<String> = text.lines().filter_map(one).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn public_cases() {
+    table(include_str!("../data/extract/own_public.jsonl"));
+}
+
+#[test]
+fn own_cases() {
+    table(include_str!("../data/extract/cases.jsonl"));
+}
+
+/// Runs one block of the documentation.
+fn example(block: &str) -> String {
+    let mut parts = block.split("---\n");
+    let (head, reply) = (parts.next().unwrap().trim(), parts.next().unwrap());
+    let (word, rest) = head.split_once(' ').unwrap_or(("", head));
+    let (word, schema) = if matches!(word, "strict" | "length") { (word, rest) } else { ("", head) };
+    let route = json!({ "type": "object", "required": ["next"], "additionalProperties": false,
+        "properties": { "next": { "enum": ["coder", "reviewer", "done"] }, "reason": { "type": "string" } } });
+    let schema = if schema == "route" { route } else { serde_json::from_str(schema).unwrap() };
+    let options = Options { strict: word == "strict", stop: stop(Some(word)) };
+    match read(reply.trim_end_matches('\n'), &schema, &options) {
+        Err(no) => format!("no: {}", no.reason.as_str()),
+        Ok(found) => {
+            let marks: Vec<&str> = std::iter::once(found.source.as_str())
+                .chain(found.repairs.iter().map(|repair| repair.as_str()))
+                .collect();
+            format!("{} [{}]", found.value, marks.join(" "))
+        }
+    }
+}
+
+#[test]
+fn the_documentation_is_true() {
+    let text = include_str!("../../docs/extraction.md");
+    let blocks: Vec<&str> =
+        text.split("````extract\n").skip(1).map(|rest| rest.split("\n````").next().unwrap()).collect();
+    assert!(blocks.len() > 20);
+    for block in blocks {
+        let expected = block.rsplit("---\n").next().unwrap();
+        let (value, marks) = expected.rsplit_once(" [").unwrap_or((expected, ""));
+        let got = example(block);
+        let (got_value, got_marks) = got.rsplit_once(" [").unwrap_or((&got, ""));
+        let same = match (serde_json::from_str::<Value>(value), serde_json::from_str::<Value>(got_value)) {
+            (Ok(expected), Ok(got)) => expected == got,
+            _ => value == got_value,
+        };
+        assert!(same && marks == got_marks, "{block}\ngave {got}");
+    }
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let number = prop_oneof![
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[1-9][0-9]{20,40}".prop_map(|digits| serde_json::from_str(&digits).unwrap())
+    ];
+    let text = prop_oneof![any::<String>(), "[ -~\n`<>{}\\[\\]\"'\\\\]{0,40}"];
+    let leaf =
+        prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), number, text.clone().prop_map(Value::from)];
+    leaf.prop_recursive(5, 64, 6, move |inner| {
+        let members = prop::collection::vec((text.clone(), inner.clone()), 0..6);
+        prop_oneof![
+            prop::collection::vec(inner, 0..6).prop_map(Value::from),
+            members.prop_map(|members| Value::Object(members.into_iter().collect::<Map<_, _>>()))
+        ]
+    })
+}
+
+/// An object that is no empty one, as an answer is.
+fn any_object() -> impl Strategy<Value = Value> {
+    any_json().prop_map(|value| json!({ "value": value }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_bare_value_is_itself(value in any_json(), pretty: bool) {
+        let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+        let found = read(&text, &json!({}), &Options { strict: true, ..Options::default() });
+        prop_assert_eq!(found.map(|found| found.value).map_err(|no| no.message), Ok(value));
+    }
+
+    #[test]
+    fn a_wrapped_value_is_itself(value in any_object(), before in "[a-zA-Z ,.!?'\n(){}-]{0,60}", after in "[a-zA-Z ,.!?'\n()-]{0,60}", wrapping in 0..4) {
+        prop_assume!(!before.contains('{'));
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let reply = match wrapping {
+            0 => format!("{before}\n{text}\n{after}"),
+            1 => format!("{before}\n```json\n{text}\n```\n{after}"),
+            2 => format!("{before}\n~~~~\n{text}\n~~~~\n{after}"),
+            _ => format!("{before}<answer>{text}</answer>{after}"),
+        };
+        let found = read(&reply, &json!({ "type": "object" }), &Options { strict: true, ..Options::default() });
+        prop_assert_eq!(found.map(|found| found.value).map_err(|no| no.message), Ok(value));
+    }
+
+    #[test]
+    fn a_cut_value_is_refused(value in any_object(), at in any::<prop::sample::Index>()) {
+        let text = serde_json::to_string(&value).unwrap();
+        let mut end = 1 + at.index(text.len() - 1);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let found = read(&text[..end], &json!({ "type": "object" }), &Options::default());
+        prop_assert!(found.is_err(), "{:?}", found);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(reply in prop::collection::vec(any::<u8>(), 0..400)) {
+        let schema = Schema::any();
+        let _ = extract(&reply, &schema, &Options::default());
+    }
+
+    #[test]
+    fn what_is_taken_fits(reply in "[ab{}\\[\\]:,\"'\\\\`<>/1.\n -]{0,80}") {
+        let schema = json!({ "type": ["object", "array"], "properties": { "a": { "type": "integer" } }, "items": { "type": ["integer", "string"] } });
+        if let Ok(found) = read(&reply, &schema, &Options::default()) {
+            prop_assert!(Schema::compile("case", schema).unwrap().is_valid(&found.value));
+        }
+    }
+}
+
+/// Replies made to hurt.
+fn hostile() -> Vec<String> {
+    let units = [
+        "[",
+        "{",
+        "]",
+        "`",
+        "```\n",
+        "~~~\n",
+        "\"",
+        "'",
+        "\\",
+        "{\"a\":",
+        "[[",
+        "[1,",
+        "{\"a\":[",
+        "<think>",
+        "</think>",
+        "<a>",
+        "<",
+        "<file>",
+        "> ",
+        "{a:",
+        "[\"x",
+        "[ ]",
+        "{'",
+        "\n\n",
+        "{\"a\": 1}",
+        "{ctx} [1](x) ",
+        "/*",
+        "//",
+        "[/*",
+        "{\"a\": \"b\" ",
+        "[a, ",
+        "{a: b, ",
+        "\"\"\"",
+        "{\"\"\"",
+        "[\"a\" \"b\" ",
+        "{\"a\" b\": ",
+        "\u{1b}[",
+        "\u{a0}[",
+        "```json\n{\"a\": \"\n```\n",
+        "[“",
+        "[{}",
+        "[{} ",
+        "['a', ",
+        "{\"x\": 1, ... }\n",
+        "\\u",
+        "[\"\\u",
+        "[\"\\n",
+        "[-",
+        "[\"\",",
+        "{\"a\":1,\"a\":1}",
+        "<!--",
+        "[THINK]",
+        "{\"a\":\"C:\\W\\n",
+        "[\"a\": ",
+        "[\n",
+        "{\n\"a",
+        "x[",
+    ];
+    units.iter().map(|unit| unit.repeat(300_000 / unit.len())).collect()
+}
+
+#[test]
+fn hostile_replies_end_quickly() {
+    let schema = Schema::compile(
+        "case",
+        json!({ "type": "object", "required": ["never"], "properties": { "never": { "type": "integer" } } }),
+    )
+    .unwrap();
+    for reply in hostile() {
+        for text in [reply.clone(), format!("```json\n{reply}\n```"), format!("{{\"never\": [\"{reply}")] {
+            let start = Instant::now();
+            let _ = extract(text.as_bytes(), &schema, &Options::default());
+            let _ = extract(text.as_bytes(), &Schema::any(), &Options::default());
+            // Generous, for builds without optimisation on a busy machine; quadratic time takes minutes.
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", &text.chars().take(40).collect::<String>());
+        }
+    }
+}
+
+#[test]
+fn deep_nesting_is_bounded() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    let read = |text: String| {
+        std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(move || read(&text, &json!({}), &Options::default()).is_ok())
+            .unwrap()
+            .join()
+            .unwrap()
+    };
+    assert!(read(nested(500)));
+    assert!(!read(nested(600)));
+    assert!(!read(nested(100_000)));
+}
