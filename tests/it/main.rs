@@ -2,7 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
 mod check;
+mod docs;
+#[cfg(feature = "local")]
+mod embedded;
 mod extract;
+mod house;
 mod llamacpp;
 mod mistakes;
 mod provider;

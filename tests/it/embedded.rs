@@ -1,0 +1,52 @@
+//! The default pipeline on a real model, in this process: the small embedded one.
+
+use std::time::Instant;
+
+use orch::schema::Schema;
+use serde_json::Value;
+
+use crate::support::Orch;
+
+/// Replies are kept short, so that the test ends soon on a busy machine too.
+fn project() -> Orch {
+    let orch = Orch::new();
+    orch.edit("pipelines/default.yaml", "max_output_tokens: 8192", "max_output_tokens: 500");
+    orch.edit("pipelines/default.yaml", "planner:  { model: auto }", "planner:  { model: auto, max_output_tokens: 500 }");
+    orch.edit("pipelines/default.yaml", "reviewer: { model: auto }", "reviewer: { model: auto, max_output_tokens: 400 }");
+    orch.run(&["models", "pull", "smollm2-135m"]).exits(0);
+    orch
+}
+
+#[test]
+fn the_default_pipeline_completes_on_the_small_embedded_model() {
+    let orch = project();
+    let began = Instant::now();
+    let (code, report) = orch.report(&["--model", "local/smollm2-135m"]);
+    assert_eq!(code, 0, "{report:#}");
+    for name in ["plan", "code", "review"] {
+        let schema: Value = serde_json::from_str(&orch.read(&format!("schemas/{name}.schema.json"))).unwrap();
+        let value = orch.json(&format!("workspace/{name}.json"));
+        let errors = Schema::compile(name, schema).unwrap().errors(&value);
+        assert!(errors.is_empty(), "{name}: {errors:?}");
+    }
+    for step in report["steps"].as_array().unwrap() {
+        assert_eq!(step["calls"], 1, "a constrained reply fits the first time");
+        assert!(step["usage"]["output"].as_u64() > Some(10), "{step}");
+        assert_eq!(step["cost_usd"], 0.0);
+    }
+    eprintln!("embedded pipeline: {:.1?}", began.elapsed());
+}
+
+#[test]
+fn the_embedded_model_says_what_it_is() {
+    let orch = project();
+    orch.write("pipelines/one.yaml", "name: one\ninputs:\n  task: { type: string }\nagents:\n  a: { model: local/smollm2-135m, max_output_tokens: 60 }\nsteps:\n  - { id: answer, agent: a, prompt: planner.md, output: notes, schema: text }\n");
+    let ran = orch.run(&["pipeline", "run", "pipelines/one.yaml", "--task", "Say hello."]);
+    assert!(ran.stderr.contains("SmolLM2 135M") && ran.stderr.contains("a larger model gives better plans"), "{}", ran.stderr);
+    // Free text has no grammar that ends it: a cut reply is a failure, never a short success.
+    if ran.code == 0 {
+        assert!(!orch.read("workspace/notes.md").trim().is_empty());
+    } else {
+        assert!(ran.stderr.contains("length_stop"), "{}", ran.stderr);
+    }
+}

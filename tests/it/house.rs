@@ -1,0 +1,102 @@
+//! How the house is built: imports point down, and a churny crate has one importer.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn walk(folder: &Path, out: &mut Vec<(PathBuf, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, out);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                out.push((path.strip_prefix("src").unwrap().to_owned(), fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut out = Vec::new();
+    walk(Path::new("src"), &mut out);
+    out
+}
+
+/// The module of a file: its folder, or its name at the top.
+fn module(path: &Path) -> String {
+    let first = path.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Modules named after `crate::` in code; comments and tests do not count.
+fn used(text: &str) -> Vec<String> {
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let mut found = Vec::new();
+    for line in lines {
+        for part in line.split("crate::").skip(1) {
+            found.push(part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_point_down() {
+    let below: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("model", &["model"][..]),
+        ("diagnostic", &["diagnostic", "model"]),
+        ("durable", &["durable", "model"]),
+        ("schema", &["schema", "model"]),
+        ("template", &["template", "model", "diagnostic"]),
+        ("secret", &["secret", "model"]),
+        ("extract", &["extract", "schema", "model"]),
+        ("config", &["config", "diagnostic", "model", "schema", "template"]),
+        ("check", &["check", "config", "diagnostic", "model", "schema", "template"]),
+        ("provider", &["provider", "model"]),
+        ("store", &["store", "durable", "model"]),
+        ("report", &["report", "durable", "model"]),
+        ("agent", &["agent", "config", "model", "provider", "secret"]),
+        ("engine", &["engine", "agent", "durable", "extract", "model", "provider", "schema", "secret", "template"]),
+    ]);
+    let mut wrong = Vec::new();
+    for (path, text) in sources() {
+        let Some(allowed) = below.get(module(&path).as_str()) else { continue };
+        for name in used(&text) {
+            if name.chars().next().is_some_and(char::is_lowercase) && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("src/{} imports crate::{name}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_churny_crate_has_one_importer() {
+    let owners: [(&str, &[&str]); 6] = [
+        ("granit_parser", &["config"]),
+        ("serde_yaml", &["config"]),
+        ("jsonschema", &["schema"]),
+        ("minijinja", &["template", "check"]),
+        ("rusqlite", &["store"]),
+        ("reqwest", &["provider"]),
+    ];
+    for (path, text) in sources() {
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+        for (name, allowed) in owners {
+            let uses = code.contains(&format!("{name}::"));
+            assert!(!uses || allowed.contains(&module(&path).as_str()), "src/{} imports {name}", path.display());
+        }
+    }
+}
+
+#[test]
+fn library_code_neither_prints_nor_exits_nor_reads_the_environment() {
+    for (path, text) in sources() {
+        if ["cli", "main"].contains(&module(&path).as_str()) {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for word in ["println!", "eprintln!", "process::exit", "env::var", "todo!", "dbg!"] {
+            assert!(!code.contains(word), "src/{} has {word}", path.display());
+        }
+    }
+}
