@@ -1,5 +1,7 @@
 //! The extractor against `serde_json` on the bare value.
 
+#![allow(clippy::expect_used, reason = "a bench that can't go on fails")]
+
 use divan::Bencher;
 use divan::counter::BytesCount;
 use orch::extract::{Options, extract};

@@ -86,7 +86,7 @@ fn base64(bytes: &[u8]) -> String {
             out.push(LETTERS.get(index as usize).map_or('=', |letter| char::from(*letter)));
         }
     }
-    if bytes.len() % 3 != 0 {
+    if !bytes.len().is_multiple_of(3) {
         out.pop();
     }
     out

@@ -17,7 +17,7 @@ use crate::provider::{Limits, Provider, Signal};
 /// The sampling temperature of agents that give none: small models need a low one.
 const TEMPERATURE: f32 = 0.2;
 /// How long one reply may take: a busy machine writes a few tokens a second.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_hours(1);
 /// The seed of every reply: the same question gives the same answer.
 const SEED: u64 = 7;
 

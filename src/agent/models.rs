@@ -155,6 +155,7 @@ fn dialect(name: config::Dialect) -> Dialect {
 }
 
 #[cfg(feature = "local")]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as without the embedded model")]
 fn local(cache: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
     Ok(Arc::new(super::local::Local::new(cache)))
 }

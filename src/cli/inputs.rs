@@ -91,16 +91,17 @@ fn complete(pipeline: &Pipeline, given: Map<String, Value>) -> Result<Map<String
     for name in given.keys() {
         if !pipeline.inputs.contains_key(name) {
             let known = pipeline.inputs.keys().map(String::as_str);
-            let help = did_you_mean(name, known.clone())
-                .map(|nearest| format!("did you mean `{nearest}`?"))
-                .unwrap_or_else(|| {
+            let help = did_you_mean(name, known.clone()).map_or_else(
+                || {
                     let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
                     if list.is_empty() {
                         "it has no inputs".to_owned()
                     } else {
                         format!("its inputs are {}", list.join(", "))
                     }
-                });
+                },
+                |nearest| format!("did you mean `{nearest}`?"),
+            );
             return Err(CliError::could_not(format!("the pipeline has no input `{name}`")).hint(help));
         }
     }

@@ -100,15 +100,14 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
 }
 
 fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
-    match name {
-        Some(name) => super::runs::find(journal, name),
-        None => {
-            let open = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
-            open.ok_or_else(|| {
-                CliError::could_not("every run is completed")
-                    .hint("name one to run again what changed: `orch runs list` shows them")
-            })
-        }
+    if let Some(name) = name {
+        super::runs::find(journal, name)
+    } else {
+        let open = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
+        open.ok_or_else(|| {
+            CliError::could_not("every run is completed")
+                .hint("name one to run again what changed: `orch runs list` shows them")
+        })
     }
 }
 

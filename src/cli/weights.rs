@@ -56,8 +56,7 @@ pub(super) fn find(name: &str) -> Result<&'static local_llm::catalog::Spec, CliE
     local_llm::catalog::find(name).ok_or_else(|| {
         let names: Vec<&str> = local_llm::catalog::all().iter().map(|spec| spec.name).collect();
         let hint = crate::diagnostic::did_you_mean(name, names.iter().copied())
-            .map(|nearest| format!("did you mean `{nearest}`?"))
-            .unwrap_or_else(|| format!("there are {}", names.join(", ")));
+            .map_or_else(|| format!("there are {}", names.join(", ")), |nearest| format!("did you mean `{nearest}`?"));
         CliError::could_not(format!("there is no embedded model `{name}`")).hint(hint)
     })
 }

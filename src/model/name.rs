@@ -62,7 +62,7 @@ pub fn resolve_name(
             let known = aliases.keys().map(String::as_str).chain(["auto", LOCAL]);
             return Err(NameError::Unknown { name: current.to_owned(), nearest: nearest(current, known) });
         };
-        if providers.iter().any(|provider| *provider == model.provider) {
+        if providers.contains(&model.provider) {
             return Ok(model);
         }
         let nearest = nearest(&model.provider, providers.iter().map(String::as_str));

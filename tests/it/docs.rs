@@ -51,7 +51,8 @@ fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
         .flat_map(|(_, text)| ["yaml pipeline", "yaml"].map(|info| blocks(text, info).join("\n")))
         .collect();
     for name in ["pipeline", "orch"] {
-        let schema: Value = serde_json::from_str(&fs::read_to_string(format!("schemas/{name}.schema.json")).unwrap()).unwrap();
+        let schema: Value =
+            serde_json::from_str(&fs::read_to_string(format!("schemas/{name}.schema.json")).unwrap()).unwrap();
         let mut all = Vec::new();
         keys(&schema, &mut all);
         for key in all {

@@ -7,8 +7,8 @@ use orch::schema::Schema;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-fn read(reply: &str, schema: &Value, options: &Options) -> Result<Extraction, Box<Rejection>> {
-    extract(reply.as_bytes(), &Schema::compile("case", schema.clone()).unwrap(), options)
+fn read(reply: &str, schema: &Value, options: Options) -> Result<Extraction, Box<Rejection>> {
+    extract(reply.as_bytes(), &Schema::compile("case", schema.clone()).unwrap(), &options)
 }
 
 fn stop(name: Option<&str>) -> StopHint {
@@ -47,7 +47,7 @@ fn wrong(case: &Value) -> Option<String> {
     let schema = case.get("schema").filter(|schema| !schema.is_null()).cloned().unwrap_or(json!({}));
     let options = Options { strict: case["strict"] == true, stop: stop(case["stop"].as_str()) };
     let lenient = case["lenient"] == true;
-    match read(&reply(case), &schema, &options) {
+    match read(&reply(case), &schema, options) {
         Ok(found) if case["reject"] == true => (!lenient).then(|| format!("{}: took {}", case["id"], found.value)),
         Ok(found) => (!same(&found.value, &case["expected"])).then(|| format!("{}: took {}", case["id"], found.value)),
         Err(no) => (case["reject"] != true && !lenient).then(|| format!("{}: {}", case["id"], no.message)),
@@ -84,7 +84,7 @@ fn example(block: &str) -> String {
         "properties": { "next": { "enum": ["coder", "reviewer", "done"] }, "reason": { "type": "string" } } });
     let schema = if schema == "route" { route } else { serde_json::from_str(schema).unwrap() };
     let options = Options { strict: word == "strict", stop: stop(Some(word)) };
-    match read(reply.trim_end_matches('\n'), &schema, &options) {
+    match read(reply.trim_end_matches('\n'), &schema, options) {
         Err(no) => format!("no: {}", no.reason.as_str()),
         Ok(found) => {
             let marks: Vec<&str> = std::iter::once(found.source.as_str())
@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn a_bare_value_is_itself(value in any_json(), pretty: bool) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-        let found = read(&text, &json!({}), &Options { strict: true, ..Options::default() });
+        let found = read(&text, &json!({}), Options { strict: true, ..Options::default() });
         prop_assert_eq!(found.map(|found| found.value).map_err(|no| no.message), Ok(value));
     }
 
@@ -157,7 +157,7 @@ proptest! {
             2 => format!("{before}\n~~~~\n{text}\n~~~~\n{after}"),
             _ => format!("{before}<answer>{text}</answer>{after}"),
         };
-        let found = read(&reply, &json!({ "type": "object" }), &Options { strict: true, ..Options::default() });
+        let found = read(&reply, &json!({ "type": "object" }), Options { strict: true, ..Options::default() });
         prop_assert_eq!(found.map(|found| found.value).map_err(|no| no.message), Ok(value));
     }
 
@@ -168,7 +168,7 @@ proptest! {
         while !text.is_char_boundary(end) {
             end -= 1;
         }
-        let found = read(&text[..end], &json!({ "type": "object" }), &Options::default());
+        let found = read(&text[..end], &json!({ "type": "object" }), Options::default());
         prop_assert!(found.is_err(), "{:?}", found);
     }
 
@@ -181,7 +181,7 @@ proptest! {
     #[test]
     fn what_is_taken_fits(reply in "[ab{}\\[\\]:,\"'\\\\`<>/1.\n -]{0,80}") {
         let schema = json!({ "type": ["object", "array"], "properties": { "a": { "type": "integer" } }, "items": { "type": ["integer", "string"] } });
-        if let Ok(found) = read(&reply, &schema, &Options::default()) {
+        if let Ok(found) = read(&reply, &schema, Options::default()) {
             prop_assert!(Schema::compile("case", schema).unwrap().is_valid(&found.value));
         }
     }
@@ -275,7 +275,7 @@ fn deep_nesting_is_bounded() {
     let read = |text: String| {
         std::thread::Builder::new()
             .stack_size(2 << 20)
-            .spawn(move || read(&text, &json!({}), &Options::default()).is_ok())
+            .spawn(move || read(&text, &json!({}), Options::default()).is_ok())
             .unwrap()
             .join()
             .unwrap()

@@ -1,0 +1,158 @@
+//! The whole process, as a user pays for it: start-up, a checked project, a run of three steps.
+//!
+//! The floor is a bare Rust program that makes three HTTP calls: this very file, started
+//! again with `--bare`. Run it with `cargo bench --bench process --no-default-features`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
+
+use std::io::{BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const ORCH: &str = env!("CARGO_BIN_EXE_orch");
+const RUNS: usize = 40;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let Some(at) = args.iter().position(|arg| arg == "--bare") {
+        bare(&args[at + 1]);
+        return;
+    }
+    let address = serve(Duration::ZERO);
+    let project = tempfile::tempdir().unwrap();
+    let run = prepare(project.path(), &address);
+    let own = std::env::current_exe().unwrap();
+
+    let floor = median("three bare HTTP calls", || {
+        let mut command = Command::new(&own);
+        command.arg("--bare").arg(&address);
+        command
+    });
+    median("orch --version", || {
+        let mut command = Command::new(ORCH);
+        command.arg("--version");
+        command
+    });
+    median("orch pipeline validate", || {
+        let mut command = Command::new(ORCH);
+        command.args(["pipeline", "validate"]).current_dir(project.path());
+        command
+    });
+    let whole = median("orch pipeline run, three steps", || run(project.path()));
+    println!("a run is {:.1} times the bare calls", whole.as_secs_f64() / floor.as_secs_f64());
+    println!("peak memory of a run: {}", peak(project.path()));
+}
+
+fn median(name: &str, command: impl Fn() -> Command) -> Duration {
+    let mut times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let mut command = command();
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            let began = Instant::now();
+            let status = command.status().unwrap();
+            assert!(status.success(), "{name}: {status}");
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    let at = |part: usize| times[times.len() * part / 10];
+    println!("{name:<32} median {:>8.2?}   p10 {:>8.2?}   p90 {:>8.2?}", at(5), at(1), at(9));
+    at(5)
+}
+
+/// The default project with a provider at `address`.
+fn prepare(folder: &Path, address: &str) -> impl Fn(&Path) -> Command + use<> {
+    assert!(Command::new(ORCH).arg("init").current_dir(folder).stderr(Stdio::null()).status().unwrap().success());
+    let settings = format!("providers:\n  lab: {{ dialect: openai, base_url: \"http://{address}/v1\" }}\n");
+    std::fs::write(folder.join("orch.yaml"), settings).unwrap();
+    |folder: &Path| {
+        let mut command = Command::new(ORCH);
+        command.args(["pipeline", "run", "pipelines/default.yaml", "--task", "x", "--model", "lab/m", "-q"]);
+        command.current_dir(folder);
+        command
+    }
+}
+
+/// The most memory that a run holds, read while its last reply is late.
+fn peak(folder: &Path) -> String {
+    let late = serve(Duration::from_millis(200));
+    let run = prepare(folder, &late);
+    let mut child = run(folder).spawn().unwrap();
+    let mut most = String::new();
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        if let Some(line) = status.lines().find(|line| line.starts_with("VmHWM")) {
+            most = line.trim_start_matches("VmHWM:").trim().to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    most
+}
+
+fn bare(address: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    for name in ["plan", "code", "review"] {
+        let body = format!("{{\"response_format\":{{\"json_schema\":{{\"name\":\"{name}\"}}}}}}");
+        write!(stream, "POST /v1 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        read_message(&mut BufReader::new(&stream)).unwrap();
+    }
+}
+
+/// Head and body of one HTTP message with a `content-length`.
+fn read_message(reader: &mut impl std::io::BufRead) -> Option<String> {
+    let (mut line, mut length) = (String::new(), 0);
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().ok()?;
+        }
+        if line == "\r\n" {
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).ok()?;
+            return String::from_utf8(body).ok();
+        }
+    }
+}
+
+/// A server on the loopback that answers every step of the default pipeline at once, or a little late.
+fn serve(late: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || answer(&stream, late));
+        }
+    });
+    address
+}
+
+fn answer(stream: &TcpStream, late: Duration) {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    stream.set_nodelay(true).unwrap();
+    while let Some(body) = read_message(&mut reader) {
+        std::thread::sleep(late);
+        let value = if body.contains("\"name\":\"plan\"") {
+            r#"{"summary":"A user model with hashed passwords.","steps":[{"title":"Write the model","detail":"A User class with its fields.","files":["user.py"],"acceptance":["it can be imported"]}],"risks":[]}"#
+        } else if body.contains("\"name\":\"code\"") {
+            r#"{"files":[{"path":"user.py","language":"python","content":"class User:\n    pass  # fields follow\n"}],"notes":[]}"#
+        } else {
+            r#"{"approved":true,"score":8,"summary":"A small change that does its work.","issues":[]}"#
+        };
+        let text = serde_json::Value::String(value.to_owned());
+        let events = format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"content\":{text}}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":9}}}}\n\ndata: [DONE]\n\n"
+        );
+        let head =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n", events.len());
+        if writer.write_all((head + &events).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
