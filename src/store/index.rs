@@ -129,7 +129,7 @@ impl Index {
     }
 
     pub(super) fn is_announced(&self, fact: &StepStarted) -> bool {
-        self.started.get(&fact.step).is_some_and(|list| list.iter().any(|s| s.attempt == fact.attempt))
+        self.announced.contains(&(fact.step.clone(), fact.attempt))
     }
 
     pub(super) fn has_attempt(&self, key: &CallKey) -> bool {

@@ -127,7 +127,12 @@ fn a_killed_run_is_interrupted_and_goes_on_where_it_was() {
     let quick = Server::start(good);
     let orch = orch.with(&quick);
     orch.edit("orch.yaml", "defaults", "# defaults");
-    orch.run(&["pipeline", "resume", "--model", "lab/test"]).exits(0);
+    let ran = orch.run(&["pipeline", "resume", "--model", "lab/test"]).exits(0);
+    assert!(
+        ran.stderr.contains("code: attempt 1 with lab/test"),
+        "an attempt that goes on is announced: {}",
+        ran.stderr
+    );
     assert_eq!(counts(&quick), [0, 1, 1], "the plan was paid for before");
 }
 
