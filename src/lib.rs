@@ -1,4 +1,10 @@
-//! orch: declarative agent pipelines.
+//! Declarative agent pipelines: a YAML file lists steps, prompts and JSON Schemas lie beside it,
+//! and one runner executes the steps against a workspace.
+//!
+//! [`config`] loads a project, [`check`] says what is wrong with it, [`engine`] plans and interprets
+//! it, [`durable`] is the seam to durability that [`store`] implements on one machine, and
+//! [`extract`] takes the JSON out of replies. [`cli`] is the command line on top. How the parts
+//! hang together is in `ARCHITECTURE.md`.
 
 pub mod agent;
 pub mod check;

@@ -133,15 +133,19 @@ pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliEr
     let ended = match ended {
         Ok(ended) => ended,
         Err(Stop::Cancelled) => RunEnded { status: RunStatus::Cancelled, failure: None },
-        Err(Stop::Storage(failure)) => {
-            let hint = format!("then go on with `orch pipeline resume {}`", ready.run);
-            return Err(CliError::from(failure).with_code(Code::Failed).hint(hint));
-        }
+        Err(stop) => return Err(broke_off(stop, ready.run)),
     };
-    if let Err(stop) = run.announce(Fact::RunEnded(ended)).await {
-        return Err(CliError::failed(stop.to_string()));
-    }
+    run.announce(Fact::RunEnded(ended)).await.map_err(|stop| broke_off(stop, ready.run))?;
     Ok(run.state())
+}
+
+/// A run that could not be recorded any further; what was recorded stands.
+fn broke_off(stop: Stop, run: RunId) -> CliError {
+    let error = match stop {
+        Stop::Storage(failure) => CliError::from(failure),
+        Stop::Cancelled => CliError::could_not(stop.to_string()),
+    };
+    error.with_code(Code::Failed).hint(format!("go on with `orch pipeline resume {run}`"))
 }
 
 async fn drive(run: &LocalRun, first: Vec<Fact>, plan: &Plan) -> Result<RunEnded, Stop> {
