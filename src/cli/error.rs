@@ -51,11 +51,6 @@ impl CliError {
         Self::new(Code::Usage, message)
     }
 
-    /// The pipeline, or what was asked for, failed: exit code 1.
-    pub(super) fn failed(message: impl Into<String>) -> Self {
-        Self::new(Code::Failed, message)
-    }
-
     /// A defect of orch: exit code 5.
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(Code::Internal, message)

@@ -9,6 +9,7 @@ pub mod failure;
 pub mod id;
 pub mod name;
 pub mod pipeline;
+pub mod report;
 pub mod run;
 pub mod usage;
 
@@ -17,5 +18,6 @@ pub use event::{Artifact, Event, Fact, Recipe, RunStatus};
 pub use failure::{Class, Failure};
 pub use id::{CallKey, Digest, RunId, StepKey};
 pub use pipeline::{Agent, Input, Pipeline, Step};
-pub use run::{RunReport, RunState, StepState, StepStatus};
+pub use report::RunReport;
+pub use run::{RunState, StepState, StepStatus};
 pub use usage::Usage;

@@ -1,4 +1,4 @@
-//! What a run has come to: a pure fold over its events, and the report made of it.
+//! What a run has come to: a pure fold over its events.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,6 +10,7 @@ use super::chat::ModelRef;
 use super::event::{Artifact, CallEnded, Event, Fact, PlannedStep, RunStatus};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
+use super::report::{ArtifactReport, RunReport, StepReport};
 use super::usage::Usage;
 
 /// Where a step is.
@@ -380,106 +381,6 @@ fn step_of(fact: &Fact) -> Option<&StepKey> {
         Fact::ArtifactAccepted(fact) => Some(&fact.step),
         Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) => None,
     }
-}
-
-/// What `--output json` prints: one object a run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RunReport {
-    /// The run's short id.
-    pub run: String,
-    /// The pipeline's name.
-    pub pipeline: String,
-    /// How it ended.
-    pub status: RunStatus,
-    /// Whether it completed.
-    pub success: bool,
-    /// When it began.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// The workspace, absolute.
-    pub workspace: String,
-    /// Why it failed, when no step tells.
-    pub error: Option<Failure>,
-    /// The steps, in order.
-    pub steps: Vec<StepReport>,
-    /// What was produced.
-    pub artifacts: Vec<ArtifactReport>,
-    /// Tokens of all steps.
-    pub usage: Usage,
-    /// Cost in US dollars; null when a model's price is unknown.
-    pub cost_usd: Option<f64>,
-    /// The output of the pipeline's last step (of the default pipeline: the review); null
-    /// when that step did not complete.
-    pub result: Option<Value>,
-}
-
-/// One step of a [`RunReport`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StepReport {
-    /// The step's key.
-    pub name: String,
-    /// The agent's name.
-    pub agent: String,
-    /// The model that answered, or was asked last.
-    pub model: String,
-    /// How it ended.
-    pub status: StepStatus,
-    /// Start of the first attempt.
-    pub started_at: Option<Timestamp>,
-    /// When it completed, failed or was skipped.
-    pub ended_at: Option<Timestamp>,
-    /// Attempts begun.
-    pub attempts: u32,
-    /// Requests made.
-    pub calls: u32,
-    /// Whether the result was kept from an earlier session.
-    pub kept: bool,
-    /// Tokens of all its calls.
-    pub usage: Usage,
-    /// Cost in US dollars; null when the price is unknown.
-    pub cost_usd: Option<f64>,
-    /// How the value was found in the reply.
-    pub read: Option<Read>,
-    /// The artifact's value.
-    pub output: Option<Value>,
-    /// Why it failed: `class`, `message`, `hint`.
-    pub error: Option<Failure>,
-    /// Why it was skipped.
-    pub reason: Option<String>,
-}
-
-impl StepReport {
-    fn of(step: &StepState) -> Self {
-        Self {
-            name: step.step.to_string(),
-            agent: step.agent.clone(),
-            model: step.model.to_string(),
-            status: step.status,
-            started_at: step.started,
-            ended_at: step.ended,
-            attempts: step.attempts,
-            calls: step.calls,
-            kept: step.kept,
-            usage: step.usage,
-            cost_usd: (!step.unpriced).then_some(step.cost),
-            read: step.read.clone(),
-            output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),
-            error: step.failure.clone(),
-            reason: step.reason.clone(),
-        }
-    }
-}
-
-/// One artifact of a [`RunReport`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ArtifactReport {
-    /// The artifact's name.
-    pub name: String,
-    /// The file that shows it, absolute.
-    pub path: String,
-    /// BLAKE3 of that file's bytes, in hexadecimal.
-    pub digest: String,
 }
 
 #[cfg(test)]
