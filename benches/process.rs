@@ -92,9 +92,11 @@ fn peak(folder: &Path) -> String {
 
 fn bare(address: &str) {
     let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
     for name in ["plan", "code", "review"] {
         let body = format!("{{\"response_format\":{{\"json_schema\":{{\"name\":\"{name}\"}}}}}}");
-        write!(stream, "POST /v1 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let head = format!("POST /v1 HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).unwrap();
         read_message(&mut BufReader::new(&stream)).unwrap();
     }
 }
