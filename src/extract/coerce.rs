@@ -7,7 +7,7 @@ use super::cursor::Mode;
 use super::parser;
 use super::report::Repair;
 use super::words;
-use crate::schema::Schema;
+use crate::schema::{Schema, type_of};
 
 /// The most wrappings that are taken off.
 const MOST_WRAPPINGS: usize = 3;
@@ -99,7 +99,7 @@ impl<'a> Coercer<'a> {
             branch.get("type").is_some_and(|wanted| {
                 !value.is_object()
                     && !value.is_array()
-                    && has_type(wanted, kind(value))
+                    && has_type(wanted, type_of(value))
                     && !branch.as_object().is_some_and(|b| b.contains_key("enum"))
             })
         };
@@ -159,7 +159,7 @@ impl<'a> Coercer<'a> {
             return self.word(value, words);
         }
         let wanted = schema.get("type")?;
-        if has_type(wanted, kind(value)) {
+        if has_type(wanted, type_of(value)) {
             return None;
         }
         let (new, repair) = match value {
@@ -215,18 +215,6 @@ fn from_text(text: &str, wanted: &Value) -> Option<(Value, Repair)> {
         return decode(trimmed).map(|value| (value, Repair::DoublyEncoded));
     }
     None
-}
-
-/// The type of a value, as a schema names it.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// Whether a `type` keyword names this type.

@@ -144,7 +144,7 @@ fn types(kind: &jsonschema::error::TypeKind) -> String {
 }
 
 /// The JSON type of a value, as JSON Schema names it.
-fn type_of(value: &Value) -> &'static str {
+pub(crate) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Value, json};
 
+pub(crate) use mismatch::type_of;
 pub use mismatch::{Mismatch, render_mismatches};
 
 /// A compiled schema; cheap to clone.
