@@ -1,0 +1,131 @@
+//! What an artifact says about files: the list of entries, read from JSON.
+
+use serde_json::Value;
+
+use crate::model::{Class, Failure};
+
+use super::problem::{Problems, shown};
+
+/// A file that an artifact lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The path from the workspace, as the artifact has it.
+    pub path: String,
+    /// The text of the file; `None` deletes it.
+    pub content: Option<String>,
+    /// The permission bits, when the artifact says them.
+    pub mode: Option<u32>,
+}
+
+/// The entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list
+/// as `files`. Other fields are ignored; all that is wrong is in one failure.
+pub fn entries(value: &Value) -> Result<Vec<Entry>, Failure> {
+    let list = match value {
+        Value::Array(list) => Some(list),
+        Value::Object(object) => object.get("files").and_then(Value::as_array),
+        _ => None,
+    };
+    let Some(list) = list else {
+        return Err(Failure::new(Class::SchemaMismatch, "the artifact is no list of files")
+            .with_hint("give a list of `{path, content}`, or an object that has it as `files`"));
+    };
+    let mut problems = Problems::default();
+    let mut entries = Vec::with_capacity(list.len());
+    for (index, item) in list.iter().enumerate() {
+        match entry(item) {
+            Ok(entry) => entries.push(entry),
+            Err(why) => problems.note(format!("{} {why}", place(index, item))),
+        }
+    }
+    problems.end(
+        Class::SchemaMismatch,
+        "the artifact's files can't be read",
+        "a file is `{path, content}`, with `mode` as an octal string like \"0755\", or `{path, delete: true}`",
+    )?;
+    Ok(entries)
+}
+
+/// How a message names an item of the list.
+fn place(index: usize, item: &Value) -> String {
+    match item.get("path").and_then(Value::as_str) {
+        Some(path) => format!("file {} (`{}`)", index + 1, shown(path)),
+        None => format!("file {}", index + 1),
+    }
+}
+
+fn entry(item: &Value) -> Result<Entry, String> {
+    if !item.is_object() {
+        return Err("is no object".to_owned());
+    }
+    // Schemas for models often require every field, so null stands for an absent one.
+    let field = |name: &str| item.get(name).filter(|value| !value.is_null());
+    let path = match field("path") {
+        Some(Value::String(path)) => path.clone(),
+        Some(_) => return Err("has a `path` that is no string".to_owned()),
+        None => return Err("has no `path`".to_owned()),
+    };
+    let delete = match field("delete") {
+        None => false,
+        Some(Value::Bool(delete)) => *delete,
+        Some(_) => return Err("has a `delete` that is neither true nor false".to_owned()),
+    };
+    let content = match field("content") {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(_) => return Err("has a `content` that is no string".to_owned()),
+        None => None,
+    };
+    let mode = field("mode").map(mode).transpose()?;
+    match (delete, content) {
+        (true, Some(text)) if !text.is_empty() => Err("has both `content` and `delete: true`".to_owned()),
+        (true, _) => Ok(Entry { path, content: None, mode: None }),
+        (false, None) => Err("has no `content`".to_owned()),
+        (false, content) => Ok(Entry { path, content, mode }),
+    }
+}
+
+/// Permission bits for user, group and others; nothing that lends rights, as setuid does.
+fn mode(value: &Value) -> Result<u32, String> {
+    let text = value.as_str().ok_or("has a `mode` that is no string")?;
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    u32::from_str_radix(digits, 8)
+        .ok()
+        .filter(|mode| octal && *mode <= 0o777)
+        .ok_or_else(|| format!("has the mode `{}`, which is none from \"0000\" to \"0777\"", shown(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_list_and_an_object_with_files_are_read_alike() {
+        let list = json!([{"path": "a", "content": "x", "language": "rust", "mode": "0755", "delete": false},
+            {"path": "b", "delete": true, "content": null, "mode": null}, {"path": "c", "content": ""}]);
+        let read = entries(&list).unwrap();
+        assert_eq!(read, entries(&json!({"summary": "s", "files": list})).unwrap());
+        assert_eq!(read[0], Entry { path: "a".to_owned(), content: Some("x".to_owned()), mode: Some(0o755) });
+        assert_eq!(read[1], Entry { path: "b".to_owned(), content: None, mode: None });
+        assert_eq!(read[2].content.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn every_bad_shape_is_named_in_one_failure() {
+        let failure = entries(&json!([
+            1, {"content": "x"}, {"path": 1, "content": ""}, {"path": "a"}, {"path": "b", "content": {}},
+            {"path": "c", "content": "x", "delete": true}, {"path": "d", "content": "", "mode": 755},
+            {"path": "e", "content": "", "mode": "4755"}, {"path": "f", "content": "", "mode": "9"},
+            {"path": "g", "content": "", "delete": "yes"}, {"path": "h"}, {"path": "ok", "content": ""},
+        ]))
+        .unwrap_err();
+        assert_eq!(failure.class, Class::SchemaMismatch);
+        for part in ["file 1 is no object", "file 2 has no `path`", "file 6 (`c`)", "`4755`", "and 1 more"] {
+            assert!(failure.message.contains(part), "{part}: {}", failure.message);
+        }
+        for value in [json!({}), json!("x"), json!(null), json!({"files": {}})] {
+            assert_eq!(entries(&value).unwrap_err().class, Class::SchemaMismatch);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! Checks a list of entries against a workspace and reads what is there.
+
+use std::collections::{BTreeSet, HashMap};
+
+use cap_std::fs::Dir;
+
+use crate::model::{Class, Failure};
+
+use super::entry::Entry;
+use super::path::{fold, refused};
+use super::problem::{Problems, shown};
+use super::record::{Change, Content, FileState, Look};
+use super::tree::{Blocked, Found, Tree, folder_of, folders_of, io, name_of};
+
+/// The most files in one list.
+pub const MAX_FILES: usize = 10_000;
+
+/// The most bytes in one list, and the most bytes that it may replace.
+pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Tree {
+    /// Checks every path and reads what is there. `reserved` are the files that show artifacts of the run.
+    /// Everything that is wrong is in one failure; nothing is written.
+    pub fn look(&self, entries: &[Entry], reserved: &[String]) -> Result<Look, Failure> {
+        bounded(entries)?;
+        let mut problems = Problems::default();
+        let clean = readable(entries, reserved, &mut problems);
+        let mut survey = Survey { tree: self, names: HashMap::new(), left: MAX_BYTES };
+        let mut look = Look::default();
+        let mut new_folders = BTreeSet::new();
+        for entry in clean {
+            match survey.find(&entry.path) {
+                Ok(before) => look.files.push(change(entry, before)),
+                Err(why) => {
+                    problems.add(&entry.path, why);
+                    continue;
+                }
+            }
+            if entry.content.is_some() {
+                new_folders.extend(survey.missing(&entry.path).map(str::to_owned));
+            }
+        }
+        // A folder's path is a prefix of what it holds, so that parents come first.
+        look.new_folders = new_folders.into_iter().collect();
+        problems.end(
+            Class::PathRefused,
+            "the files can't be written",
+            "correct the paths in the artifact; nothing was written",
+        )?;
+        Ok(look)
+    }
+}
+
+fn bounded(entries: &[Entry]) -> Result<(), Failure> {
+    let bytes: usize = entries.iter().filter_map(|entry| entry.content.as_ref()).map(String::len).sum();
+    let what = if entries.len() > MAX_FILES {
+        format!("{} files, and {MAX_FILES} are the most", entries.len())
+    } else if bytes as u64 > MAX_BYTES {
+        format!("{} MiB of files, and {} MiB are the most", bytes.div_ceil(1024 * 1024), MAX_BYTES / 1024 / 1024)
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Class::OutputTooLarge, format!("the artifact lists {what}"))
+        .with_hint("split the files over several steps"))
+}
+
+/// The change that an entry makes to the file before.
+fn change(entry: &Entry, before: Option<FileState>) -> Change {
+    let after = entry.content.as_ref().map(|text| {
+        let content = Content::from(text.clone().into_bytes());
+        let kept = before.as_ref().and_then(|before| before.mode);
+        let mode = match (entry.mode, &before) {
+            (Some(mode), _) => cfg!(unix).then_some(mode),
+            // The same bytes: the file stays as it is, with whatever bits it has.
+            (None, Some(before)) if before.content == content => kept,
+            // Other bytes must not inherit the right to run as somebody else.
+            (None, _) => kept.map(|mode| mode & 0o777),
+        };
+        FileState { content, mode }
+    });
+    Change { path: entry.path.clone(), before, after }
+}
+
+/// The entries whose paths are acceptable as text; what is wrong with the others goes to `problems`.
+fn readable<'a>(entries: &'a [Entry], reserved: &[String], problems: &mut Problems) -> Vec<&'a Entry> {
+    let reserved: Vec<(String, &str)> = reserved.iter().map(|path| (fold(path), path.as_str())).collect();
+    let mut taken: HashMap<String, &str> = HashMap::new();
+    let mut folders: HashMap<String, &str> = HashMap::new();
+    let mut clean = Vec::new();
+    for entry in entries {
+        let key = fold(&entry.path);
+        if let Some(why) = refused(&entry.path) {
+            problems.add(&entry.path, why);
+        } else if let Some((_, kept)) = reserved.iter().find(|(kept, _)| overlap(kept, &key)) {
+            problems.add(&entry.path, format!("is kept for the artifact in `{}`", shown(kept)));
+        } else if let Some(other) = taken.get(&key) {
+            problems.add(&entry.path, twin(&entry.path, other));
+        } else if let Some((folder, other)) = respelled(&entry.path, &folders) {
+            problems.add(&entry.path, format!("lies in `{}`, which is also spelled `{}`", shown(folder), shown(other)));
+        } else {
+            folders.extend(folders_of(&entry.path).map(|folder| (fold(folder), folder)));
+            taken.insert(key, &entry.path);
+            clean.push(entry);
+        }
+    }
+    clean.retain(|entry| {
+        let parent = folders_of(&fold(&entry.path)).find_map(|folder| taken.get(folder).copied());
+        if let Some(parent) = parent {
+            problems.add(&entry.path, format!("lies in `{}`, which is listed as a file", shown(parent)));
+        }
+        parent.is_none()
+    });
+    clean
+}
+
+/// A folder of a path that another path spells otherwise, with that spelling.
+fn respelled<'a>(path: &'a str, folders: &HashMap<String, &'a str>) -> Option<(&'a str, &'a str)> {
+    folders_of(path).find_map(|folder| {
+        let other = folders.get(&fold(folder))?;
+        (*other != folder).then_some((folder, *other))
+    })
+}
+
+fn twin(path: &str, other: &str) -> String {
+    if path == other {
+        "is listed twice".to_owned()
+    } else {
+        format!("and `{}` are one file where case or Unicode form do not count", shown(other))
+    }
+}
+
+/// Whether two folded paths are the same, or one is a folder of the other.
+fn overlap(one: &str, other: &str) -> bool {
+    let within = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    one == other || within(one, other) || within(other, one)
+}
+
+/// Reads the disk, each folder's names once.
+struct Survey<'a> {
+    tree: &'a Tree,
+    /// By folder: the names in it by their folded form; `None` when the folder is not there.
+    names: HashMap<String, Option<HashMap<String, Vec<String>>>>,
+    /// How many bytes may still be read.
+    left: u64,
+}
+
+impl Survey<'_> {
+    /// The file at a path; checks that no name on the way has a twin on disk.
+    fn find(&mut self, path: &str) -> Result<Option<FileState>, Blocked> {
+        for place in folders_of(path).chain([path]) {
+            let Some(names) = self.names_in(folder_of(place))? else { return Ok(None) };
+            let name = name_of(place);
+            let twins = names.get(&fold(name)).map(Vec::as_slice).unwrap_or_default();
+            if let (false, Some(twin)) = (twins.iter().any(|twin| twin == name), twins.first()) {
+                let twin = format!("{}{}", &place[..place.len() - name.len()], shown(twin));
+                return Err(Blocked::Kind(format!("differs from `{twin}` on disk only in case or Unicode form")));
+            }
+        }
+        match self.tree.find(path, self.left)? {
+            Found::Nothing => Ok(None),
+            Found::File(state) => {
+                self.left = self.left.saturating_sub(state.content.bytes().len() as u64);
+                Ok(Some(state))
+            }
+        }
+    }
+
+    /// The folders of a path that are not there; known since [`Survey::find`] saw the path.
+    fn missing<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        folders_of(path).filter(|folder| !matches!(self.names.get(*folder), Some(Some(_))))
+    }
+
+    fn names_in(&mut self, folder: &str) -> Result<Option<&HashMap<String, Vec<String>>>, Blocked> {
+        if !self.names.contains_key(folder) {
+            let names = self.tree.folder_at(folder)?.map(|dir| names(&dir)).transpose()?;
+            self.names.insert(folder.to_owned(), names);
+        }
+        Ok(self.names.get(folder).and_then(Option::as_ref))
+    }
+}
+
+fn names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, Blocked> {
+    let mut names: HashMap<String, Vec<String>> = HashMap::new();
+    for item in dir.entries().map_err(io("listed"))? {
+        // A name that is no Unicode can't be the twin of one that is.
+        if let Ok(name) = item.map_err(io("listed"))?.file_name().into_string() {
+            names.entry(fold(&name)).or_default().push(name);
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str) -> Entry {
+        Entry { path: path.to_owned(), content: Some("x".to_owned()), mode: None }
+    }
+
+    fn refusal(tree: &Tree, paths: &[&str], reserved: &[&str]) -> String {
+        let entries: Vec<Entry> = paths.iter().map(|path| entry(path)).collect();
+        let reserved: Vec<String> = reserved.iter().map(|path| (*path).to_owned()).collect();
+        let failure = tree.look(&entries, &reserved).unwrap_err();
+        assert_eq!(failure.class, Class::PathRefused);
+        failure.message
+    }
+
+    #[test]
+    fn entries_that_collide_are_refused_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let paths = ["a", "A", "b/c", "B", "é", "e\u{301}", "x", "x", "d/e/1", "d/E/2"];
+        let message = refusal(&tree, &paths, &[]);
+        for part in [
+            "`A` and `a`",
+            "`b/c` lies in `B`",
+            "and `é` are one file",
+            "`x` is listed twice",
+            "in `d/E`, which is also spelled `d/e`",
+        ] {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    }
+
+    #[test]
+    fn artifact_files_are_reserved_with_what_is_above_and_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        for path in ["plan.json", "PLAN.json", "plan.json/x", "out"] {
+            let message = refusal(&tree, &[path], &["plan.json", "out/review.md"]);
+            assert!(message.contains("is kept for the artifact"), "{message}");
+        }
+        assert!(tree.look(&[entry("out/other.md"), entry("plan.jsonl")], &["plan.json".to_owned()]).is_ok());
+    }
+
+    #[test]
+    fn a_twin_on_disk_is_refused_unless_the_name_itself_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("Src")).unwrap();
+        std::fs::write(folder.path().join("README"), "x").unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let message = refusal(&tree, &["readme", "src/a"], &[]);
+        assert!(message.contains("`readme` differs from `README`"), "{message}");
+        assert!(message.contains("`src/a` differs from `Src`"), "{message}");
+        assert!(tree.look(&[entry("README"), entry("Src/a")], &[]).is_ok());
+    }
+
+    #[test]
+    fn too_much_is_refused_before_anything_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let many: Vec<Entry> = (0..=MAX_FILES).map(|index| entry(&index.to_string())).collect();
+        assert_eq!(tree.look(&many, &[]).unwrap_err().class, Class::OutputTooLarge);
+        let half = "x".repeat(usize::try_from(MAX_BYTES / 2).unwrap() + 1);
+        let large = ["a", "b"].map(|path| Entry { content: Some(half.clone()), ..entry(path) });
+        assert_eq!(tree.look(&large, &[]).unwrap_err().class, Class::OutputTooLarge);
+    }
+
+    #[test]
+    fn folders_that_are_missing_are_told_parents_first() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        let tree = Tree::open(folder.path()).unwrap();
+        let look = tree.look(&[entry("a/b/c/x"), entry("a/b/y"), entry("a/z")], &[]).unwrap();
+        assert_eq!(look.new_folders, ["a/b", "a/b/c"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! All or none, also when the system says no in the middle.
+
+use std::path::Path;
+use std::process::Command;
+
+use orch::files::{Entry, Tree};
+use orch::model::Class;
+use serde_json::json;
+
+use super::{Site, write};
+
+#[test]
+fn a_failure_in_the_middle_of_the_swaps_puts_everything_back() {
+    let site = Site::new();
+    for path in ["a", "b", "c"] {
+        site.put(path, "old");
+    }
+    let look = site.look(&json!([{"path": "a", "content": "new"}, {"path": "n/x", "content": "new"},
+        {"path": "b", "content": "new"}, {"path": "c", "delete": true}]));
+    let before = site.snapshot();
+    // The one file that not even root may replace; needs root and a file system with the attribute.
+    let file = site.workspace().join("b");
+    let frozen =
+        |flag: &str| Command::new("chattr").arg(flag).arg(&file).output().is_ok_and(|out| out.status.success());
+    if !frozen("+i") {
+        return;
+    }
+    let result = site.tree().apply(&look);
+    assert!(frozen("-i"));
+    let failure = result.unwrap_err();
+    assert_eq!(failure.class, Class::Storage);
+    assert!(failure.message.contains("`b` can't be replaced"), "{failure}");
+    assert!(failure.message.ends_with("all files are as they were"), "{failure}");
+    assert_eq!(site.snapshot(), before);
+    assert_eq!(site.tree().apply(&look).unwrap().touched, 4);
+}
+
+#[test]
+fn a_full_disk_leaves_everything_as_it_was() {
+    let site = Site::new();
+    site.put("a", "old");
+    site.put("d", "old");
+    let before = site.snapshot();
+    // A limit on the size of files stands for the disk: the system refuses to write on, as it does there.
+    let output = Command::new("bash")
+        .args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["files::faults::a_process_on_a_full_disk", "--exact", "--ignored"])
+        .env("ORCH_TEST_FULL_DISK", site.workspace())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    assert_eq!(site.snapshot(), before);
+}
+
+#[test]
+#[ignore = "started by the test of the full disk"]
+fn a_process_on_a_full_disk() {
+    let Some(workspace) = std::env::var_os("ORCH_TEST_FULL_DISK") else { return };
+    let tree = Tree::open(Path::new(&workspace)).unwrap();
+    let large = "line\n".repeat(100_000);
+    let delete = Entry { content: None, ..write("d", "") };
+    let list = [write("a", "new"), delete, write("n/m/b", "new"), write("n/large", &large)];
+    let look = tree.look(&list, &[]).unwrap();
+    let failure = tree.apply(&look).unwrap_err();
+    assert_eq!(failure.class, Class::Storage);
+    assert!(failure.message.contains("`n/large` can't be written"), "{failure}");
+}
