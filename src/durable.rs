@@ -10,12 +10,17 @@
 //! [`Durable::call`] returned is durable; the same call is performed at most once per
 //! recorded outcome; what [`Durable::record`] acknowledged is never lost.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
+use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::model::event::{ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted};
-use crate::model::{Artifact, CallKey, ChatReply, ChatRequest, Digest, Event, Failure, Recipe, StepKey};
+pub use crate::model::event::Reply;
+use crate::model::event::{ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
+use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, Recipe, StepKey};
 
 /// One external effect of an attempt: a leaf of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +39,38 @@ pub struct Call {
 pub enum Effect {
     /// Asks a model.
     Ask(Ask),
+    /// Runs a command in the workspace.
+    Command(Command),
+    /// Looks at the files that are about to be written.
+    Look(Files),
+    /// Writes the files, given how they were when they were looked at.
+    Write(Value),
+}
+
+/// A command to run in the workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Variables of its environment that hold values.
+    pub values: Vec<(String, String)>,
+    /// Names of variables that it takes over from the environment of the run.
+    pub env: Vec<String>,
+    /// The folder in which it runs, relative to the workspace.
+    pub cwd: String,
+    /// What it reads on standard input.
+    pub stdin: Option<String>,
+    /// How long it may take, in milliseconds.
+    pub timeout_ms: Option<u64>,
+}
+
+/// Files to put into the workspace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Files {
+    /// The list of files, as the artifact has it.
+    pub files: Value,
+    /// Paths of the workspace that belong to artifacts, and may not be written.
+    pub reserved: Vec<String>,
 }
 
 /// A model request with its time limit.
@@ -54,8 +91,8 @@ pub struct Outcome {
     pub started: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
-    /// The reply or the failure.
-    pub result: Result<ChatReply, Failure>,
+    /// What it gave, or the failure.
+    pub result: Result<Reply, Failure>,
     /// What it cost in US dollars, when the price is known.
     pub cost: Option<f64>,
 }
@@ -67,22 +104,25 @@ pub struct Open {
     pub step: StepKey,
     /// What determines its result.
     pub recipe: Recipe,
-    /// The artifact that it produces.
-    pub output: String,
+    /// The artifact that it produces, if any.
+    pub output: Option<String>,
     /// The file that shows the artifact, relative to the workspace.
-    pub path: String,
+    pub path: Option<String>,
 }
+
+/// Tells one execution of a step from every other: what followed from one does not follow from another.
+pub type Mark = u64;
 
 /// What the implementation answers to [`Durable::begin`].
 #[derive(Clone, Debug)]
 pub enum Begin {
-    /// A recorded result has this recipe and stands.
-    Stands(Box<Artifact>),
+    /// A recorded result has this recipe and stands; the mark is that of its execution.
+    Stands(Option<Box<Artifact>>, Mark),
     /// The step was asked exactly this before, but its reply was read in another way:
     /// these recorded replies, latest first, may fit now. If none does, go on with `attempt`.
     Reread {
         /// The recorded replies.
-        replies: Vec<ChatReply>,
+        replies: Vec<Reply>,
         /// The attempt to go on with.
         attempt: u32,
     },
@@ -97,14 +137,27 @@ pub enum Wait {
     /// A time between the two, in milliseconds, that differs from run to run, so that a
     /// fleet of runs does not come back all at once.
     Between(u64, u64),
+    /// A person's answer.
+    Approval(Approval),
+}
+
+/// What a person is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// What is shown.
+    pub shown: String,
+    /// How long an answer is waited for, in milliseconds.
+    pub timeout_ms: Option<u64>,
 }
 
 /// What a wait gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The time is over.
     Elapsed,
+    /// A person answered.
+    Said(Verdict),
 }
 
 /// Why the interpreter must stop without an outcome. Never recorded as one.
@@ -113,6 +166,15 @@ pub enum Stop {
     /// A person or the system asked the run to stop.
     #[error("the run was interrupted")]
     Cancelled,
+    /// Nothing can go on before a person answers.
+    #[error("the run waits for a person")]
+    Parked,
+    /// A step beside this one failed, and nothing new begins.
+    #[error("a step beside this one failed")]
+    Dropped,
+    /// A call does not fit the budget.
+    #[error("{0}")]
+    OverBudget(Failure),
     /// The journal, a blob or the workspace failed.
     #[error("{0}")]
     Storage(Failure),
@@ -131,18 +193,57 @@ pub enum Decided {
     Failed(StepFailed),
     /// The step is not run.
     Skipped(StepSkipped),
+    /// Only these steps, those of `finally`, are left to do: after a stop they still get its grace time.
+    Closing(Vec<StepKey>),
 }
 
 /// One of several things that may run side by side.
 pub type Branch<'a> = BoxFuture<'a, Result<BranchEnd, Stop>>;
 
-/// How a branch ended.
+/// Whether what comes after may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BranchEnd {
-    /// What comes after may run.
-    Done,
+pub enum Flow {
+    /// It may.
+    Go,
     /// A step failed that stops the run.
     Halt,
+}
+
+/// How a branch ended.
+#[derive(Clone, Debug)]
+pub enum BranchEnd {
+    /// It came to its end.
+    Ended(Box<Gained>, Flow),
+    /// A branch beside it failed, and it was given up before its end.
+    Dropped,
+    /// A branch beside it failed before it began.
+    NotBegun,
+}
+
+/// What some steps left for those that come after them.
+#[derive(Clone, Debug, Default)]
+pub struct Gained {
+    /// The artifacts, by name.
+    pub artifacts: IndexMap<String, Arc<Value>>,
+    /// How steps ended, by id.
+    pub steps: IndexMap<String, StepEnd>,
+    /// The first failure of any step, at any depth.
+    pub failed: Option<Failure>,
+    /// What stands for the state of the workspace.
+    pub tree: Option<Digest>,
+    /// What an item gave: its value, if it has one, or why it failed.
+    pub value: Option<Result<Option<Arc<Value>>, Failure>>,
+}
+
+/// How a step ended.
+#[derive(Clone, Debug)]
+pub struct StepEnd {
+    /// `completed`, `failed` or `skipped`.
+    pub status: crate::model::StepStatus,
+    /// Why it failed or was skipped.
+    pub error: Option<String>,
+    /// The artifacts that it would have produced.
+    pub outputs: Arc<[String]>,
 }
 
 /// Durable execution, as the interpreter sees it.
@@ -154,17 +255,31 @@ pub trait Durable: Send + Sync {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>>;
 
     /// Records what was decided. Facts that are recorded already are not recorded twice.
-    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<(), Stop>>;
+    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>>;
 
-    /// Runs branches, at most `limit` at once; the ends come in the order of the list.
-    fn branches<'a>(&'a self, list: Vec<Branch<'a>>, limit: usize) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>>;
+    /// Runs the branches of a group, at most `limit` at once: the next begins as soon as one ends.
+    /// The ends come in the order of the list. After [`Flow::Halt`] nothing new begins in the
+    /// group: its calls in flight are waited for, everything else is dropped.
+    fn branches<'a>(
+        &'a self,
+        group: StepKey,
+        list: Vec<Branch<'a>>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>>;
 
     /// Waits durably.
     fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>>;
 }
 
+/// A place under the limits of a run; given back when dropped.
+pub type Permit = Box<dyn Send>;
+
 /// Does what a call says. Given to the implementation of [`Durable`] when it is built.
 pub trait Perform: Send + Sync + 'static {
+    /// Waits until a call may be made: until there is room under the limits of the run and of
+    /// the provider. What it gives is held while the call goes on.
+    fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>>;
+
     /// Performs the call once; never fails otherwise than in the outcome.
     fn perform(&self, call: Call) -> BoxFuture<'static, Outcome>;
 }
@@ -180,6 +295,8 @@ pub enum Signal {
     Text(CallKey, String),
     /// The model wrote some reasoning, with its length in bytes.
     Reasoning(CallKey, usize),
+    /// A command wrote a line.
+    Output(CallKey, String),
     /// The call waits this many milliseconds before its step is tried again.
     Backoff(StepKey, u64),
 }

@@ -5,7 +5,8 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::model::{ChatReply, Failure};
+use crate::model::Failure;
+use crate::model::event::{Done, Reply};
 
 /// Values shorter than this are not searched for: they would hit ordinary text.
 pub const SHORTEST: usize = 8;
@@ -47,12 +48,19 @@ impl Redactor {
     }
 
     /// A reply or failure as it may be recorded: redacted once, on arrival.
-    pub fn result(&self, result: Result<ChatReply, Failure>) -> Result<ChatReply, Failure> {
+    pub fn result(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
         match result {
-            Ok(mut reply) => {
+            Ok(Reply::Chat(mut reply)) => {
                 reply.text = self.text(&reply.text);
-                Ok(reply)
+                Ok(Reply::Chat(reply))
             }
+            Ok(Reply::Done(Done::Command(mut done))) => {
+                done.stdout = self.text(&done.stdout);
+                done.stderr = self.text(&done.stderr);
+                Ok(Reply::Done(Done::Command(done)))
+            }
+            // What was there before is kept as it was, so that it can be put back.
+            Ok(Reply::Done(done @ (Done::Looked(_) | Done::Written(_)))) => Ok(Reply::Done(done)),
             Err(mut failure) => {
                 failure.message = self.text(&failure.message);
                 failure.hint = failure.hint.map(|hint| self.text(&hint));

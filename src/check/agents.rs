@@ -1,31 +1,32 @@
 //! Agents and models: every reference leads somewhere, and every agent has work.
 
-use crate::config::{Project, child, item};
+use crate::config::{Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::ModelRef;
 use crate::model::name::{BUILT_IN, LOCAL};
+use crate::model::{ModelRef, Step};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let agents = &project.pipeline.agents;
     // Where a step names an unknown agent, the one that it means seems unused.
-    let all_known = project.pipeline.steps.iter().all(|step| agents.contains_key(&step.agent));
+    let steps = places(&project.pipeline);
+    let named = |step: &Step| step.agent.clone();
+    let all_known = steps.iter().filter_map(|(_, step)| named(step)).all(|agent| agents.contains_key(&agent));
     for (name, agent) in agents {
         let pointer = child(&child("/agents", name), "model");
         found.extend(model(project, &agent.model, &pointer));
-        if all_known && !project.pipeline.steps.iter().any(|step| step.agent == *name) {
+        if all_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
             let span = project.document.spans.key(&child("/agents", name));
             let message = format!("the agent `{name}` has no step");
             found.push(Diagnostic::warning(Code::UnusedAgent, message).at(&project.document.file, span));
         }
     }
-    for (index, step) in project.pipeline.steps.iter().enumerate() {
-        let at = item("/steps", index);
-        if !agents.contains_key(&step.agent) {
-            found.push(unknown_agent(project, &step.agent, &child(&at, "agent")));
+    for (at, step) in &steps {
+        if let Some(agent) = step.agent.as_ref().filter(|agent| !agents.contains_key(*agent)) {
+            found.push(unknown_agent(project, agent, &child(at, "agent")));
         }
         for (number, name) in step.fallback.iter().enumerate() {
-            found.extend(model(project, name, &item(&child(&at, "fallback"), number)));
+            found.extend(model(project, name, &item(&child(at, "fallback"), number)));
         }
     }
     found.extend(settings(project));

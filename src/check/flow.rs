@@ -1,27 +1,32 @@
-//! Data flow: what a step reads exists by then, and the prompts that steps name are there.
+//! Data flow: what a step reads exists by then and is in reach; prompts and pipelines that steps
+//! name are there.
 
-use crate::config::{Project, child, item};
+use super::sites::{Site, Sites};
+use crate::config::{Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
-use crate::model::Step;
+use crate::model::{Kind, Step};
 
-pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    for (index, step) in project.pipeline.steps.iter().enumerate() {
-        let at = item("/steps", index);
+    let writers = writers(project);
+    for site in &sites.list {
         let mut seen: Vec<&str> = Vec::new();
-        for (number, written) in step.inputs.iter().enumerate() {
-            let pointer = item(&child(&at, "inputs"), number);
-            let (name, _) = artifact(written);
+        for (number, written) in site.step.inputs.iter().enumerate() {
+            let pointer = item(&child(&site.pointer, "inputs"), number);
+            let (name, optional) = artifact(written);
             if seen.contains(&name) {
                 let span = project.document.spans.value(&pointer);
                 let message = format!("`{name}` is listed twice");
                 found.push(Diagnostic::error(Code::NameTaken, message).at(&project.document.file, span));
             } else {
-                found.extend(missing(project, index, step, name, &pointer));
+                found.extend(missing(project, site, (name, optional), &pointer, &writers));
             }
             seen.push(name);
         }
-        found.extend(prompt(project, &step.prompt, &child(&at, "prompt")));
+        if let Some(name) = &site.step.prompt {
+            found.extend(prompt(project, name, &child(&site.pointer, "prompt")));
+        }
+        found.extend(call(project, site));
     }
     found
 }
@@ -31,36 +36,100 @@ pub(super) fn artifact(written: &str) -> (&str, bool) {
     written.strip_suffix('?').map_or((written, false), |name| (name, true))
 }
 
-/// Why a step can't read an artifact, if it can't.
-fn missing(project: &Project, index: usize, step: &Step, name: &str, pointer: &str) -> Option<Diagnostic> {
-    let pipeline = &project.pipeline;
-    let writer = pipeline.steps.iter().position(|step| step.output == name);
-    let span = project.document.spans.value(pointer);
-    let at = |code: Code, message: String| Diagnostic::error(code, message).at(&project.document.file, span.clone());
-    match writer {
-        Some(writer) if writer < index => None,
-        Some(writer) if writer == index => {
-            Some(at(Code::LaterArtifact, format!("step `{}` cannot read its own output `{name}`", step.id)))
-        }
-        Some(writer) => {
-            let place = project.document.spans.value(&child(&item("/steps", writer), "output"));
-            let problem = at(Code::LaterArtifact, format!("`{name}` is produced only later"));
-            Some(problem.also(&project.document.file, place, "produced here").help("steps run from top to bottom"))
-        }
-        None if pipeline.inputs.contains_key(name) => {
-            let problem = at(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
-            Some(problem.help("every step can use it without listing it"))
-        }
-        None => {
-            let known = pipeline.steps.iter().take(index).map(|step| step.output.as_str());
-            let problem = at(Code::UnknownArtifact, format!("no step produces `{name}`")).suggest(name, known);
-            let is_step = pipeline.steps.iter().take(index).find(|step| step.id == name);
-            Some(match is_step {
-                Some(step) => problem.help(format!("step `{name}` produces `{}`", step.output)),
-                None => problem,
-            })
+/// Who produces what: the name, the step's pointer, and where the name stands.
+struct Writer<'a> {
+    name: &'a str,
+    pointer: String,
+    place: String,
+}
+
+fn writers(project: &Project) -> Vec<Writer<'_>> {
+    let mut found = Vec::new();
+    for (pointer, step) in places(&project.pipeline) {
+        if let Some(name) = &step.output {
+            found.push(Writer { name, place: child(&pointer, "output"), pointer });
+        } else if let Some(Kind::Pipeline(file)) = step.kind() {
+            for name in project.called.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys()) {
+                found.push(Writer { name, place: child(&pointer, "pipeline"), pointer: pointer.clone() });
+            }
         }
     }
+    found
+}
+
+/// Why a step can't read an artifact, if it can't.
+fn missing(
+    project: &Project,
+    site: &Site<'_>,
+    (name, optional): (&str, bool),
+    pointer: &str,
+    writers: &[Writer<'_>],
+) -> Option<Diagnostic> {
+    let span = project.document.spans.value(pointer);
+    let at = |code: Code, message: String| Diagnostic::error(code, message).at(&project.document.file, span.clone());
+    match site.view.artifacts.get(name) {
+        Some(visible) if !visible.last_round || optional => return None,
+        Some(_) => {
+            let problem = at(Code::LaterArtifact, format!("the first round has no `{name}` yet"));
+            return Some(problem.help(format!("make it optional: `{name}?`")));
+        }
+        None => {}
+    }
+    let Some(writer) = writers.iter().find(|writer| writer.name == name) else {
+        return Some(unknown(project, site, name, at));
+    };
+    if writer.pointer == site.pointer {
+        return Some(at(Code::LaterArtifact, format!("step `{}` cannot read its own output `{name}`", site.step.id)));
+    }
+    let place = project.document.spans.value(&writer.place);
+    let earlier = place.start < project.document.spans.value(&site.pointer).start;
+    let around = site.pointer.starts_with(&format!("{}/", writer.pointer));
+    let problem = if around {
+        at(Code::LaterArtifact, format!("`{name}` is what all items give together; one of them cannot read it"))
+    } else if earlier {
+        at(Code::OutOfReach, format!("`{name}` is out of reach here"))
+            .help("steps beside one another do not see what each produces; an item of `for_each` keeps to itself what its steps produce")
+    } else {
+        at(Code::LaterArtifact, format!("`{name}` is produced only later")).help("steps run from top to bottom")
+    };
+    Some(problem.also(&project.document.file, place, "produced here"))
+}
+
+fn unknown(project: &Project, site: &Site<'_>, name: &str, at: impl Fn(Code, String) -> Diagnostic) -> Diagnostic {
+    if project.pipeline.inputs.contains_key(name) {
+        let problem = at(Code::UnknownArtifact, format!("`{name}` is an input of the run, not an artifact"));
+        return problem.help("every step can use it without listing it");
+    }
+    let known = site.view.artifacts.keys().copied();
+    let problem = at(Code::UnknownArtifact, format!("no step produces `{name}`")).suggest(name, known);
+    let step = places(&project.pipeline).into_iter().find(|(_, step)| step.id == name);
+    match step.and_then(|(_, step): (String, &Step)| step.output.clone()) {
+        Some(output) => problem.help(format!("step `{name}` produces `{output}`")),
+        None => problem,
+    }
+}
+
+/// The inputs that a called pipeline is given, and those that it needs.
+fn call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
+    let Some(Kind::Pipeline(file)) = site.step.kind() else { return Vec::new() };
+    let Some(called) = project.called.get(file) else { return Vec::new() };
+    let (document, inputs) = (&project.document, &called.pipeline.inputs);
+    let mut found = Vec::new();
+    for name in site.step.with.keys().filter(|name| !inputs.contains_key(*name)) {
+        let span = document.spans.key(&child(&child(&site.pointer, "with"), name));
+        let message = format!("pipeline `{}` has no input `{name}`", called.pipeline.name);
+        let problem = Diagnostic::error(Code::InputUnknown, message).at(&document.file, span);
+        found.push(problem.suggest(name, inputs.keys().map(String::as_str)));
+    }
+    for (name, schema) in inputs {
+        if !site.step.with.contains_key(name) && !schema.contains_key("default") {
+            let span = document.spans.value(&child(&site.pointer, "pipeline"));
+            let message = format!("pipeline `{}` needs the input `{name}`", called.pipeline.name);
+            let problem = Diagnostic::error(Code::InputMissing, message).at(&document.file, span);
+            found.push(problem.help(format!("give it under `with:`: `{name}: …`")));
+        }
+    }
+    found
 }
 
 fn prompt(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {

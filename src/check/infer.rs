@@ -7,6 +7,7 @@ use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::facts::{facts, path};
 use super::scope::{Fact, Known, Scope};
+use super::sites::Site;
 use super::types::{Kind, Schemas, Type, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
@@ -30,7 +31,7 @@ pub(super) struct Checker<'a> {
     /// The inputs of the run that were mentioned.
     pub(super) used: Vec<String>,
     /// Who uses the text, and what would make a name known: see `Checker::unknown_variable`.
-    pub(super) step: Option<usize>,
+    pub(super) site: Option<&'a Site<'a>>,
     pub(super) place: Place,
     pub(super) text: &'a str,
     pub(super) includes: Vec<String>,
@@ -39,14 +40,14 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(project: &'a Project, step: Option<usize>) -> Self {
+    pub(super) fn new(project: &'a Project, site: Option<&'a Site<'a>>) -> Self {
         let (schemas, place) = (Schemas(&project.schema_documents), Place::Yaml(String::new()));
         Self {
             project,
             schemas,
             found: Vec::new(),
             used: Vec::new(),
-            step,
+            site,
             place,
             text: "",
             includes: Vec::new(),

@@ -9,26 +9,46 @@ mod facts;
 mod filters;
 mod flow;
 mod infer;
+mod kinds;
 mod names;
 mod operators;
 mod properties;
 mod schemas;
 mod scope;
+mod sites;
 mod statements;
 mod texts;
 mod types;
 
+use self::sites::Sites;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort};
 
 /// Everything that is wrong, or likely not meant, in a project; sorted by file and place.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (place, project) in project.with_called().into_iter().enumerate() {
+        let new = one(project);
+        if place == 0 {
+            found = new;
+        } else {
+            // Called pipelines share prompts, schemas and settings with their callers.
+            found.extend(new.into_iter().filter(|problem| !found.contains(problem)).collect::<Vec<_>>());
+        }
+    }
+    sort(&mut found);
+    found
+}
+
+/// What is wrong with one pipeline and what it names.
+fn one(project: &Project) -> Vec<Diagnostic> {
+    let sites = Sites::of(project);
     let mut found = project.problems.clone();
+    found.extend(kinds::check(project));
     found.extend(names::check(project));
     found.extend(agents::check(project));
-    found.extend(flow::check(project));
+    found.extend(flow::check(project, &sites));
     found.extend(schemas::check(project));
-    found.extend(texts::check(project));
-    sort(&mut found);
+    found.extend(texts::check(project, &sites));
     found
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::config::{Project, child, item};
+use crate::config::{Project, child, places};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::model::Kind;
 
 /// Words that mean something in templates.
 const RESERVED: &[&str] = &["item", "index", "loop", "steps"];
@@ -22,10 +23,16 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     for name in project.pipeline.inputs.keys() {
         names.take(name, &Holder { what: "an input", pointer: child("/inputs", name), step: None });
     }
-    for (index, step) in project.pipeline.steps.iter().enumerate() {
-        let at = item("/steps", index);
+    for (index, (at, step)) in places(&project.pipeline).into_iter().enumerate() {
         names.take(&step.id, &Holder { what: "a step", pointer: child(&at, "id"), step: Some(index) });
-        names.take(&step.output, &Holder { what: "an artifact", pointer: child(&at, "output"), step: Some(index) });
+        if let Some(output) = &step.output {
+            names.take(output, &Holder { what: "an artifact", pointer: child(&at, "output"), step: Some(index) });
+        } else if let Some(Kind::Pipeline(file)) = step.kind().filter(|_| step.for_each.is_none()) {
+            let outputs = project.called.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys());
+            for output in outputs {
+                names.take(output, &Holder { what: "an artifact", pointer: child(&at, "pipeline"), step: Some(index) });
+            }
+        }
     }
     names.found
 }

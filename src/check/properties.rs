@@ -26,17 +26,19 @@ impl<'a> Checker<'a> {
 
     fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Diagnostic {
         let problem = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
-        let steps = &self.project.pipeline.steps;
-        let writer = steps.iter().position(|step| step.output == name);
-        match (writer, self.step.and_then(|at| Some((at, steps.get(at)?)))) {
-            (Some(writer), Some((at, step))) if writer < at => {
-                problem.help(format!("add `{name}` to the `inputs` of step `{}`", step.id))
+        let steps = self.project.pipeline.all_steps();
+        let is_written = steps.iter().any(|step| step.output.as_deref() == Some(name));
+        match self.site {
+            Some(site) if site.view.artifacts.contains_key(name) => {
+                let mark =
+                    if site.view.artifacts.get(name).is_some_and(|visible| visible.last_round) { "?" } else { "" };
+                problem.help(format!("add `{name}{mark}` to the `inputs` of step `{}`", site.step.id))
             }
-            (Some(writer), Some((at, step))) if writer == at => {
-                problem.help(format!("step `{}` produces `{name}` itself", step.id))
+            Some(site) if site.step.output.as_deref() == Some(name) => {
+                problem.help(format!("step `{}` produces `{name}` itself", site.step.id))
             }
-            (Some(_), _) => problem.help(format!("`{name}` is produced only later")),
-            (None, step) => {
+            _ if is_written => problem.help(format!("`{name}` is produced only later, or out of reach here")),
+            site => {
                 let mut names: Vec<&str> = scope.names().collect();
                 names.sort_unstable();
                 let problem = problem.suggest(name, names.iter().copied());
@@ -44,7 +46,7 @@ impl<'a> Checker<'a> {
                     return problem;
                 }
                 let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                let who = step.map_or("here".to_owned(), |(_, step)| format!("in step `{}`", step.id));
+                let who = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));
                 problem.help(format!("known {who}: {}", shown.join(", ")))
             }
         }

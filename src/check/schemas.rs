@@ -3,15 +3,14 @@
 use serde_json::Value;
 
 use super::flow::{absent, unreadable};
-use crate::config::{Document, OutputType, Project, child, item, output_type};
+use crate::config::{Document, OutputType, Project, child, output_type, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::schema::{Schema, SchemaError};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    for (index, step) in project.pipeline.steps.iter().enumerate() {
-        let OutputType::File(file) = output_type(step) else { continue };
-        let at = item("/steps", index);
+    for (at, step) in places(&project.pipeline) {
+        let Some(OutputType::File(file)) = output_type(step) else { continue };
         let explicit = step.schema.is_some();
         let pointer = child(&at, if explicit { "schema" } else { "output" });
         found.extend(missing(project, &file, &pointer, explicit));

@@ -1,33 +1,37 @@
 //! Every template and expression of a project: can it run, and does it fit the schemas?
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use minijinja::machinery::parse_expr;
-use serde_json::Value;
 
-use super::flow::artifact;
 use super::infer::{Checker, Place};
 use super::scope::{Known, Scope};
-use super::types::{Kind, Members, Schemas, Type};
-use crate::config::{OutputType, Project, child, item, output_type};
+use super::sites::{Site, Sites, bind_all};
+use super::types::{Kind, Property, Schemas, Type};
+use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::Step;
+use crate::model::Kind as Written;
+use crate::model::step::{CommandLine, Expression};
 use crate::template::{TemplateError, TemplateErrorKind, extent, inspect_expression, inspect_template};
 
-pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     let mut texts = Texts { project, found: Vec::new(), used: BTreeSet::new() };
     for file in project.prompts.values() {
         if let Err(errors) = inspect_template(&file.text) {
             texts.refused(&Place::File(Arc::clone(file)), errors);
         }
     }
-    for (index, step) in project.pipeline.steps.iter().enumerate() {
-        texts.step(index, step);
+    for site in &sites.list {
+        texts.step(site);
     }
+    let end = sites.end.everything(project);
     if let Some(success) = &project.pipeline.success {
-        let scope = texts.final_scope();
-        texts.condition(None, "/success", success, &scope);
+        texts.condition(None, "/success", success, &end);
+    }
+    for (name, expression) in &project.pipeline.outputs {
+        texts.expression(None, &child("/outputs", name), expression, &end);
     }
     texts.unused();
     texts.found
@@ -40,34 +44,166 @@ struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    fn step(&mut self, index: usize, step: &'a Step) {
-        let at = item("/steps", index);
-        let scope = self.scope(index, step);
-        if let Some(file) = self.project.prompts.get(&step.prompt)
+    fn step(&mut self, site: &'a Site<'a>) {
+        let (step, at) = (site.step, &site.pointer);
+        let scope = site.view.of_step(self.project, step);
+        if let Some(name) = &step.prompt
+            && let Some(file) = self.project.prompts.get(name)
             && inspect_template(&file.text).is_ok()
         {
-            let mut checker = Checker::new(self.project, Some(index));
-            checker.enter(&step.prompt);
+            let mut checker = Checker::new(self.project, Some(site));
+            checker.enter(name);
             checker.template(Place::File(Arc::clone(file)), &file.text, &mut scope.clone());
             self.take(checker);
         }
-        match &step.message {
-            Some(message) => {
-                let place = Place::Yaml(child(&at, "message"));
-                if let Err(errors) = inspect_template(message) {
-                    self.refused(&place, errors);
-                } else {
-                    let mut checker = Checker::new(self.project, Some(index));
-                    checker.template(place, message, &mut scope.clone());
-                    self.take(checker);
+        self.kind(site, &scope);
+        if let Some(when) = &step.when {
+            self.condition(Some(site), &child(at, "when"), when, &scope);
+        }
+        if let Some(list) = &step.for_each {
+            let pointer = child(at, "for_each");
+            if let Some((known, range)) = self.expression(Some(site), &pointer, list, &scope)
+                && let Some(kinds) = known.ty.kinds()
+                && !kinds.contains(&Kind::List)
+            {
+                let message = format!("`{}` is {}, not a list", list.trim(), known.ty.words());
+                let problem = self.at(Code::NotList, &pointer, range, message);
+                self.found.push(problem.help("`for_each` runs over a list, such as `plan.steps`"));
+            }
+        }
+    }
+
+    /// The texts that belong to the kind of a step.
+    fn kind(&mut self, site: &'a Site<'a>, scope: &Scope<'a>) {
+        let (step, at) = (site.step, &site.pointer);
+        match step.kind() {
+            Some(Written::Agent { .. }) => match &step.message {
+                Some(message) => self.template(site, &child(at, "message"), message, scope),
+                // The default message holds every input of the run.
+                None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
+            },
+            Some(Written::Command(line)) => {
+                let pointer = child(at, "run");
+                match line {
+                    CommandLine::Shell(line) => self.template(site, &pointer, line, scope),
+                    CommandLine::Argv(parts) => {
+                        for (index, part) in parts.iter().enumerate() {
+                            self.template(site, &item(&pointer, index), part, scope);
+                        }
+                    }
+                }
+                if let Some(cwd) = &step.cwd {
+                    self.template(site, &child(at, "cwd"), cwd, scope);
+                }
+                if let Some(stdin) = &step.stdin {
+                    self.expression(Some(site), &child(at, "stdin"), stdin, scope);
                 }
             }
-            // The default message holds every input of the run.
-            None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
+            Some(Written::Write(files)) => self.files(site, files, scope),
+            Some(Written::Approve(message)) => self.template(site, &child(at, "approve"), message, scope),
+            Some(Written::Repeat(repeat)) => {
+                if let Some(until) = &repeat.until {
+                    let mut scope = scope.clone();
+                    bind_all(&site.gained, &mut scope);
+                    self.condition(Some(site), &child(&child(at, "repeat"), "until"), until, &scope);
+                }
+            }
+            Some(Written::Pipeline(file)) => {
+                let called = self.project.called.get(file).map(|called| &**called);
+                for (name, Expression(expression)) in &step.with {
+                    let pointer = child(&child(at, "with"), name);
+                    let known = self.expression(Some(site), &pointer, expression, scope);
+                    if let (Some(called), Some((known, range))) = (called, known) {
+                        self.given(called, name, (&pointer, expression), (known, range));
+                    }
+                }
+            }
+            Some(Written::Parallel(_) | Written::Sequence(_)) | None => {}
         }
-        if let Some(when) = &step.when {
-            self.condition(Some(index), &child(&at, "when"), when, &scope);
+    }
+
+    fn template(&mut self, site: &'a Site<'a>, pointer: &str, text: &'a str, scope: &Scope<'a>) {
+        let place = Place::Yaml(pointer.to_owned());
+        if let Err(errors) = inspect_template(text) {
+            self.refused(&place, errors);
+            return;
         }
+        let mut checker = Checker::new(self.project, Some(site));
+        checker.template(place, text, &mut scope.clone());
+        self.take(checker);
+    }
+
+    /// What an expression is, and its place; reports whatever is wrong with it.
+    fn expression(
+        &mut self,
+        site: Option<&'a Site<'a>>,
+        pointer: &str,
+        text: &'a str,
+        scope: &Scope<'a>,
+    ) -> Option<(Known<'a>, Range<usize>)> {
+        let place = Place::Yaml(pointer.to_owned());
+        if let Err(errors) = inspect_expression(text) {
+            self.refused(&place, errors);
+            return None;
+        }
+        let parsed = parse_expr(text).ok()?;
+        let mut checker = Checker::new(self.project, site);
+        (checker.place, checker.text) = (place, text);
+        let known = checker.value(&parsed, scope);
+        self.take(checker);
+        Some((known, extent(&parsed)))
+    }
+
+    fn at(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
+        let document = &self.project.document;
+        Diagnostic::error(code, message).at(&document.file, document.within(pointer, range))
+    }
+
+    /// What a step writes must be a list of files, or have one under `files`.
+    fn files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &Scope<'a>) {
+        let pointer = child(&site.pointer, "write");
+        let Some((known, range)) = self.expression(Some(site), &pointer, files, scope) else { return };
+        let schemas = Schemas(&self.project.schema_documents);
+        let list = match schemas.property(&known.ty, "files") {
+            Some(Property::Present(ty) | Property::Optional(ty)) => ty,
+            Some(Property::Absent(_)) | None => known.ty.clone(),
+        };
+        let entry = schemas.items(&list);
+        let is_text = |name: &str| match schemas.property(&entry, name) {
+            Some(Property::Present(ty) | Property::Optional(ty)) => {
+                ty.kinds().is_none_or(|kinds| kinds.contains(&Kind::Text))
+            }
+            Some(Property::Absent(_)) => false,
+            None => matches!(entry, Type::Unknown),
+        };
+        let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&Kind::List));
+        if !is_list || !is_text("path") || !is_text("content") {
+            let message = format!("`{}` is not a list of files", files.trim());
+            let problem = self.at(Code::NotFiles, &pointer, range, message);
+            self.found.push(
+                problem.help("files are a list of `{path, content}`, or an artifact with such a list under `files`"),
+            );
+        }
+    }
+
+    /// A value given to a called pipeline must be of a kind that its input takes.
+    fn given(
+        &mut self,
+        called: &'a Project,
+        name: &str,
+        (pointer, text): (&str, &str),
+        (known, range): (Known<'a>, Range<usize>),
+    ) {
+        let place = child("/inputs", name);
+        let Some(schema) = called.document.value.pointer(&place) else { return };
+        let wanted = Schemas(&called.schema_documents).root(schema);
+        let (Some(given), Some(takes)) = (known.ty.kinds(), wanted.kinds()) else { return };
+        if given.iter().any(|kind| takes.contains(kind)) {
+            return;
+        }
+        let message = format!("`{}` is {}, and `{name}` takes {}", text.trim(), known.ty.words(), wanted.words());
+        let problem = self.at(Code::InputMismatch, pointer, range, message);
+        self.found.push(problem.also(&called.document.file, called.document.spans.value(&place), "declared here"));
     }
 
     fn take(&mut self, checker: Checker<'a>) {
@@ -76,29 +212,20 @@ impl<'a> Texts<'a> {
     }
 
     /// An expression that must give a boolean.
-    fn condition(&mut self, step: Option<usize>, pointer: &str, text: &'a str, scope: &Scope<'a>) {
-        let place = Place::Yaml(pointer.to_owned());
-        if let Err(errors) = inspect_expression(text) {
-            self.refused(&place, errors);
+    fn condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &Scope<'a>) {
+        let Some((known, range)) = self.expression(site, pointer, text, scope) else { return };
+        let Some(kinds) = known.ty.kinds() else { return };
+        if kinds.contains(&Kind::Bool) {
             return;
         }
-        let Ok(parsed) = parse_expr(text) else { return };
-        let mut checker = Checker::new(self.project, step);
-        (checker.place, checker.text) = (place, text);
-        let known = checker.value(&parsed, scope);
-        if let Some(kinds) = known.ty.kinds()
-            && !kinds.contains(&Kind::Bool)
-        {
-            let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.words());
-            let problem = checker.error(Code::NotBoolean, extent(&parsed), message);
-            let help = match known.ty.kind() {
-                Some(Kind::Number) => format!("compare it: `{} > 0`", text.trim()),
-                Some(Kind::List | Kind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
-                _ => format!("test it: `{} is defined`", text.trim()),
-            };
-            checker.report(problem.help(help));
-        }
-        self.take(checker);
+        let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.words());
+        let problem = self.at(Code::NotBoolean, pointer, range, message);
+        let help = match known.ty.kind() {
+            Some(Kind::Number) => format!("compare it: `{} > 0`", text.trim()),
+            Some(Kind::List | Kind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
+            _ => format!("test it: `{} is defined`", text.trim()),
+        };
+        self.found.push(problem.help(help));
     }
 
     /// Reports what a text may not do.
@@ -125,55 +252,6 @@ impl<'a> Texts<'a> {
                 Some(hint) => problem.help(hint),
                 None => problem,
             });
-        }
-    }
-
-    /// What the texts of a step can see: the inputs of the run, its own inputs, and the
-    /// steps before it.
-    fn scope(&self, index: usize, step: &'a Step) -> Scope<'a> {
-        let mut scope = self.base_scope(index);
-        for written in &step.inputs {
-            let (name, optional) = artifact(written);
-            let writer = self.project.pipeline.steps.iter().take(index).find(|step| step.output == name);
-            // An unknown artifact was reported where it is listed.
-            let ty = writer.map_or(Type::Unknown, |writer| self.output(writer));
-            scope.bind(name, Known { ty, maybe: optional });
-        }
-        scope
-    }
-
-    /// What the success condition can see: everything; a step with a condition may not
-    /// have run.
-    fn final_scope(&self) -> Scope<'a> {
-        let mut scope = self.base_scope(self.project.pipeline.steps.len());
-        for step in &self.project.pipeline.steps {
-            scope.bind(&step.output, Known { ty: self.output(step), maybe: step.when.is_some() });
-        }
-        scope
-    }
-
-    fn base_scope(&self, before: usize) -> Scope<'a> {
-        let mut scope = Scope::default();
-        let schemas = Schemas(&self.project.schema_documents);
-        for name in self.project.pipeline.inputs.keys() {
-            let schema = self.project.document.value.pointer(&child("/inputs", name));
-            let ty = schema.map_or(Type::Unknown, |schema: &'a Value| schemas.root(schema));
-            scope.bind(name, Known::is(ty));
-        }
-        let steps = self.project.pipeline.steps.iter().take(before);
-        let members: Members<'a> = steps.map(|step| (step.id.as_str(), Type::Unknown)).collect();
-        scope.bind("steps", Known::is(Type::Fixed(members.into())));
-        scope
-    }
-
-    fn output(&self, step: &Step) -> Type<'a> {
-        match output_type(step) {
-            OutputType::Text => Type::Text(None),
-            OutputType::Any => Type::Unknown,
-            OutputType::File(file) => match self.project.schema_documents.get(&file) {
-                Some(document) => Schemas(&self.project.schema_documents).root(&document.value),
-                None => Type::Unknown,
-            },
         }
     }
 

@@ -15,6 +15,10 @@ pub(super) enum Code {
     Failed = 1,
     /// It could not run as written.
     Usage = 2,
+    /// It waits for a person.
+    Waiting = 3,
+    /// A budget or a limit was reached.
+    Limit = 4,
     /// A defect of orch.
     Internal = 5,
     /// A person stopped it.

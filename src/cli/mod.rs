@@ -1,5 +1,6 @@
 //! The command line: one file a command, its arguments beside its function.
 
+mod answer;
 mod completions;
 mod doctor;
 mod error;
@@ -90,7 +91,7 @@ enum Pipeline {
 }
 
 /// Where orch keeps its journal.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 struct State {
     /// Keep the journal in this folder instead of `.orch` beside the pipelines
     #[arg(long, value_name = "DIR")]

@@ -43,13 +43,11 @@ pub(super) async fn resolve(
     consent: Consent,
     ui: &Ui,
 ) -> Result<Names, CliError> {
-    let agents = project
-        .pipeline
-        .steps
-        .iter()
-        .filter_map(|step| project.pipeline.agents.get(&step.agent))
-        .map(|agent| &agent.model);
-    let fallbacks = project.pipeline.steps.iter().flat_map(|step| &step.fallback);
+    let all = project.with_called();
+    let steps = || all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
+    let agents = steps().filter_map(|(project, step)| project.pipeline.agents.get(step.agent.as_ref()?));
+    let agents = agents.map(|agent| &agent.model);
+    let fallbacks = steps().flat_map(|(_, step)| &step.fallback);
     let mut names = Names::new();
     let mut by_choice = false;
     for name in agents.chain(fallbacks) {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed};
-use crate::model::{Artifact, RunState, RunStatus};
+use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted};
+use crate::model::{Artifact, RunId, RunState, RunStatus};
 use crate::store::{Edited, Journal, RunRow, View};
 
 use super::error::{CliError, Code};
@@ -56,6 +56,22 @@ pub(super) struct Args {
     state: State,
 }
 
+/// Goes on with a run that somebody has just answered.
+pub(super) fn go_on(run: RunId, state: State, ui: &mut Ui) -> Result<Code, CliError> {
+    let args = Args {
+        run: Some(run.to_string()),
+        model: None,
+        output: Output::Text,
+        continue_on_error: false,
+        accept_changed: false,
+        discard_changed: false,
+        yes: false,
+        quiet: ui.quiet,
+        state,
+    };
+    self::run(&args, ui)
+}
+
 pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     ui.quiet = args.quiet;
     let here = here()?;
@@ -81,7 +97,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let events = journal.events(row.run)?;
     let accepted = edits(args, &journal, &view, &events, &project)?;
     let records = journal.records(&view.name())?;
-    let edited: Vec<&str> = accepted.iter().map(|fact| fact.artifact.path.as_str()).collect();
+    let edited: Vec<&str> = accepted.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
     let paths = plan.paths();
     view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
 
@@ -93,7 +109,16 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })];
     first.extend(accepted.into_iter().map(Fact::ArtifactAccepted));
-    let ready = Ready { journal: &journal, run: row.run, events: &events, view, plan: &plan, models, first };
+    let ready = Ready {
+        journal: &journal,
+        run: row.run,
+        events: &events,
+        view,
+        plan: &plan,
+        models,
+        gates: session::gates(&project),
+        first,
+    };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
     Ok(session::exit_code(&state))
@@ -135,7 +160,7 @@ fn edits(
         } else if args.discard_changed {
             view.show(&artifact)?;
         } else {
-            refused.push((view.folder().join(&artifact.path), edit));
+            refused.push((view.folder().join(artifact.path.as_deref().unwrap_or_default()), edit));
         }
     }
     if refused.is_empty() {
@@ -159,10 +184,13 @@ fn latest(events: &[Event]) -> Vec<(u64, crate::model::StepKey, Artifact)> {
     let mut found: Vec<(u64, crate::model::StepKey, Artifact)> = Vec::new();
     for event in events {
         let (seq, step, artifact) = match &event.fact {
-            Fact::StepCompleted(fact) => (event.seq, &fact.step, &fact.artifact),
+            Fact::StepCompleted(StepCompleted { step, artifact: Some(artifact), .. }) => (event.seq, step, artifact),
             Fact::ArtifactAccepted(fact) => (fact.completed, &fact.step, &fact.artifact),
             _ => continue,
         };
+        if artifact.path.is_none() {
+            continue;
+        }
         found.retain(|(_, _, old)| old.path != artifact.path);
         found.push((seq, step.clone(), artifact.clone()));
     }
@@ -171,17 +199,19 @@ fn latest(events: &[Event]) -> Vec<(u64, crate::model::StepKey, Artifact)> {
 
 /// An edited file as the artifact: read, checked against its schema, and recorded as it is.
 fn accept(view: &View, artifact: &Artifact, project: &crate::config::Project) -> Result<Artifact, CliError> {
-    let path = view.folder().join(&artifact.path);
-    let bytes = view.read(&artifact.path)?.unwrap_or_default();
+    let name = artifact.path.as_deref().unwrap_or_default();
+    let path = view.folder().join(name);
+    let bytes = view.read(name)?.unwrap_or_default();
     let refuse = |why: String| CliError::could_not(format!("`{}` can't be accepted: {why}", path.display()));
     let text = String::from_utf8(bytes.clone()).map_err(|_| refuse("it is no UTF-8".to_owned()))?;
-    let as_text = artifact.path.ends_with(".md");
+    let as_text = name.ends_with(".md");
     let value = if as_text {
         serde_json::Value::String(text)
     } else {
         serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?
     };
-    let step = project.pipeline.steps.iter().find(|step| step.output == artifact.name);
+    let steps = project.pipeline.all_steps();
+    let step = steps.into_iter().find(|step| step.output.as_ref() == Some(&artifact.name));
     if let Some(file) = step.and_then(crate::config::Project::schema_file) {
         let schema = project.schemas.get(&file).map_err(|error| refuse(error.to_string()))?;
         if let Some(first) = schema.errors(&value).first() {

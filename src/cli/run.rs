@@ -100,7 +100,16 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
-    let ready = Ready { journal: &journal, run, events: &[], view, plan: &plan, models, first: vec![first] };
+    let ready = Ready {
+        journal: &journal,
+        run,
+        events: &[],
+        view,
+        plan: &plan,
+        models,
+        gates: session::gates(&project),
+        first: vec![first],
+    };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
     Ok(session::exit_code(&state))

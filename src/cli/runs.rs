@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::config;
-use crate::model::event::Fact;
+use crate::model::event::{Done, Fact};
 use crate::model::{RunState, RunStatus};
 use crate::report::human;
 use crate::report::summary::{step_line, summary};
@@ -24,6 +24,10 @@ pub(super) enum Runs {
     List(List),
     /// Show a run: its steps, what they used and where their artifacts are
     Show(Show),
+    /// Say yes to what a run asks
+    Approve(super::answer::Args),
+    /// Say no to what a run asks
+    Reject(super::answer::Args),
 }
 
 /// List runs, the latest first
@@ -60,10 +64,12 @@ pub(super) struct Show {
     state: State,
 }
 
-pub(super) fn run(command: &Runs, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<Code, CliError> {
     match command {
         Runs::List(args) => list(args, ui),
         Runs::Show(args) => show(args, ui),
+        Runs::Approve(args) => super::answer::run(args, true, ui),
+        Runs::Reject(args) => super::answer::run(args, false, ui),
     }
 }
 
@@ -160,27 +166,41 @@ fn show(args: &Show, ui: &Ui) -> Result<Code, CliError> {
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
         ui.data(&format!("task: {}", human::first_line(task, 74)))?;
     }
-    for step in &state.steps {
+    for step in state.in_order() {
         ui.data(&step_line(step, ui.out_style))?;
     }
     ui.data(summary(&state, ui.out_style, &here, &resume_command(row.run, journal.state(), &here)).trim_end())?;
     for event in events.iter().filter(|_| args.replies) {
         if let Fact::CallEnded(call) = &event.fact {
-            let text = match (&call.reply, &call.failure) {
-                (Some(reply), _) => reply.text.clone(),
-                (None, Some(failure)) => failure.to_string(),
-                (None, None) => String::new(),
+            let text = match (&call.reply, &call.done, &call.failure) {
+                (Some(reply), _, _) => reply.text.clone(),
+                (None, Some(done), _) => words(done),
+                (None, None, Some(failure)) => failure.to_string(),
+                (None, None, None) => String::new(),
             };
-            ui.data(&format!("\n{} {} ({})\n{text}", ui.out_style.strong("call"), call.call, call.model))?;
+            ui.data(&format!(
+                "\n{} {} ({})\n{text}",
+                ui.out_style.strong("call"),
+                call.call,
+                call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string)
+            ))?;
         }
     }
     Ok(Code::Ok)
 }
 
+/// What a call did that asked no model.
+fn words(done: &Done) -> String {
+    match done {
+        Done::Command(done) => format!("exit code {}\n{}{}", done.exit_code, done.stdout, done.stderr),
+        Done::Looked(record) | Done::Written(record) => format!("{record:#}"),
+    }
+}
+
 fn call_json(fact: &Fact) -> Option<serde_json::Value> {
     let Fact::CallEnded(call) = fact else { return None };
     Some(json!({
-        "call": call.call.to_string(), "model": call.model.to_string(), "started_at": call.started, "ended_at": call.ended,
-        "reply": call.reply, "failure": call.failure, "cost_usd": call.cost,
+        "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
+        "reply": call.reply, "done": call.done, "failure": call.failure, "cost_usd": call.cost,
     }))
 }

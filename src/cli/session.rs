@@ -9,11 +9,12 @@ use crate::agent::Models;
 use crate::check;
 use crate::config::{self, Project};
 use crate::diagnostic::Diagnostic;
-use crate::durable::Stop;
+use crate::durable::{Observer, Stop};
+use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
 use crate::engine::perform::Performer;
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
 use crate::model::event::{Event, Fact, RunEnded};
-use crate::model::{RunId, RunState, RunStatus, Step};
+use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
 use crate::store::{Journal, LocalRun, Lock, RunParts, StopSwitch, View};
 use crate::template::Templates;
@@ -33,15 +34,20 @@ pub(super) fn load(path: &Path, here: &Path, model: Option<&str>, ui: &Ui) -> Re
         ui.findings(&findings);
     }
     if let Some(model) = model {
-        for agent in project.pipeline.agents.values_mut() {
-            model.clone_into(&mut agent.model);
-        }
-        // One model for everything: no other is asked, nor needs a key.
-        for step in &mut project.pipeline.steps {
-            step.fallback.clear();
-        }
+        only(&mut project, model);
     }
     Ok(project)
+}
+
+/// One model for everything: no other is asked, nor needs a key.
+fn only(project: &mut Project, model: &str) {
+    for agent in project.pipeline.agents.values_mut() {
+        model.clone_into(&mut agent.model);
+    }
+    project.pipeline.each_step_mut(&mut |step| step.fallback.clear());
+    for called in project.called.values_mut() {
+        only(Arc::make_mut(called), model);
+    }
 }
 
 /// Plans a loaded project.
@@ -75,6 +81,21 @@ impl Resolve<CliError> for Resolver<'_> {
         let reference =
             self.names.get(name).ok_or_else(|| CliError::internal(format!("the model `{name}` was not resolved")))?;
         planned(self.models, reference)
+    }
+
+    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, CliError> {
+        Schema::compile(name, Value::Object(schema.clone()))
+            .map_err(|error| CliError::could_not(format!("the input `{name}`: {error}")))
+    }
+
+    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<CliError> + '_>), CliError> {
+        let called = self.project.called.get(file);
+        let called = called.ok_or_else(|| CliError::internal(format!("the pipeline `{file}` was not loaded")))?;
+        Ok((&called.pipeline, Box::new(Resolver { project: called, names: self.names, models: self.models })))
+    }
+
+    fn refuse(&self, why: String) -> CliError {
+        CliError::internal(why)
     }
 
     fn contract(&self, step: &Step) -> Result<Contract, CliError> {
@@ -117,42 +138,94 @@ pub(super) struct Ready<'a> {
     pub(super) plan: &'a Plan,
     /// The models.
     pub(super) models: Arc<Models>,
+    /// How much may go on at once.
+    pub(super) gates: Arc<Gates>,
     /// What is announced first.
     pub(super) first: Vec<Fact>,
 }
 
-/// Runs a plan to its end and returns the run as it stands then.
-pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliError> {
-    let observer = ui.observer(ready.run, ready.events);
-    let performer = Performer::new(ready.models.clone(), observer.clone(), Arc::new(ready.models.redactor()));
+/// Runs a plan to its end, or until it waits for a person, and returns the run as it stands then.
+pub(super) async fn execute(mut ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliError> {
     let switch = StopSwitch::default();
     super::interrupt::listen(switch.clone());
-    let parts = RunParts { run: ready.run, view: ready.view, perform: Arc::new(performer), observer, switch };
-    let run = LocalRun::open(ready.journal, parts, ready.events)?;
-    let ended = drive(&run, ready.first, ready.plan).await;
-    let ended = match ended {
-        Ok(ended) => ended,
-        Err(Stop::Cancelled) => RunEnded { status: RunStatus::Cancelled, failure: None },
-        Err(stop) => return Err(broke_off(stop, ready.run)),
+    let mut events = ready.events.to_vec();
+    loop {
+        let letters = ready.journal.letters(ready.run)?;
+        ready.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
+        let observer = ui.observer(ready.run, &events);
+        let run = LocalRun::open(ready.journal, parts(&ready, observer, switch.clone(), ui), &events)?;
+        for fact in std::mem::take(&mut ready.first) {
+            run.announce(fact);
+        }
+        let ended = engine::interpret(&run, ready.plan).await;
+        let numbers: Vec<i64> = letters.iter().map(|(number, _)| *number).collect();
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(Stop::Cancelled | Stop::Dropped) => over(RunStatus::Cancelled, None),
+            Err(Stop::OverBudget(failure)) => over(RunStatus::Failed, Some(failure)),
+            Err(Stop::Parked) => {
+                run.settle().await.map_err(|stop| broke_off(stop, ready.run))?;
+                ready.journal.discard(&numbers)?;
+                // Somebody may have answered while other steps went on.
+                if !ready.journal.letters(ready.run)?.is_empty() {
+                    drop(run);
+                    events = ready.journal.events(ready.run)?;
+                    continue;
+                }
+                over(RunStatus::Waiting, None)
+            }
+            Err(stop @ Stop::Storage(_)) => return Err(broke_off(stop, ready.run)),
+        };
+        run.conclude(Fact::RunEnded(ended)).await.map_err(|stop| broke_off(stop, ready.run))?;
+        ready.journal.discard(&numbers)?;
+        return Ok(run.state());
+    }
+}
+
+fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
+    RunEnded { status, failure, result: None }
+}
+
+fn parts(ready: &Ready<'_>, observer: Arc<dyn Observer>, switch: StopSwitch, ui: &Ui) -> RunParts {
+    let performer = Performer {
+        models: ready.models.clone(),
+        observer: observer.clone(),
+        redactor: Arc::new(ready.models.redactor()),
+        workspace: ready.view.folder().to_path_buf(),
+        variables: super::resolve::variables(),
+        gates: ready.gates.clone(),
     };
-    run.announce(Fact::RunEnded(ended)).await.map_err(|stop| broke_off(stop, ready.run))?;
-    Ok(run.state())
+    let asker = ui.asker();
+    RunParts { run: ready.run, view: ready.view.clone(), perform: Arc::new(performer), observer, switch, asker }
 }
 
 /// A run that could not be recorded any further; what was recorded stands.
 fn broke_off(stop: Stop, run: RunId) -> CliError {
     let error = match stop {
-        Stop::Storage(failure) => CliError::from(failure),
-        Stop::Cancelled => CliError::could_not(stop.to_string()),
+        Stop::Storage(failure) | Stop::OverBudget(failure) => CliError::from(failure),
+        Stop::Cancelled | Stop::Parked | Stop::Dropped => CliError::could_not(stop.to_string()),
     };
     error.with_code(Code::Failed).hint(format!("go on with `orch pipeline resume {run}`"))
 }
 
-async fn drive(run: &LocalRun, first: Vec<Fact>, plan: &Plan) -> Result<RunEnded, Stop> {
-    for fact in first {
-        run.announce(fact).await?;
-    }
-    engine::interpret(run, plan).await
+/// The limits that the settings of a project set.
+pub(super) fn gates(project: &Project) -> Arc<Gates> {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let settings = &project.settings;
+    let providers = settings.providers.iter().map(|(name, entry)| {
+        let allowance = Allowance {
+            concurrency: entry.max_concurrency.map(count),
+            requests: entry.requests_per_minute,
+            tokens: entry.tokens_per_minute,
+        };
+        (name.clone(), allowance)
+    });
+    let known: Vec<(String, Allowance)> = providers.collect();
+    // A provider that the file does not name has no limits but those that it asks for itself.
+    let others = crate::model::name::BUILT_IN.iter().chain([&crate::model::name::LOCAL]);
+    let others = others.filter(|name| !settings.providers.contains_key(**name));
+    let others: Vec<_> = others.map(|name| ((*name).to_owned(), Allowance::default())).collect();
+    Arc::new(Gates::new(settings.limits.max_concurrency.map_or(CONCURRENCY, count), known.into_iter().chain(others)))
 }
 
 /// The exit code of a run that ended.
@@ -160,7 +233,9 @@ pub(super) fn exit_code(state: &RunState) -> Code {
     match state.status {
         RunStatus::Completed => Code::Ok,
         RunStatus::Cancelled | RunStatus::Interrupted => Code::Interrupted,
-        RunStatus::Failed | RunStatus::Running | RunStatus::Waiting => Code::Failed,
+        RunStatus::Waiting => Code::Waiting,
+        RunStatus::Failed if state.failure.as_ref().is_some_and(|f| f.class == Class::BudgetExceeded) => Code::Limit,
+        RunStatus::Failed | RunStatus::Running => Code::Failed,
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::config::{self, Project};
+use crate::model::step::CommandLine;
+use crate::model::{Kind, Step};
 
 use super::error::{CliError, Code};
 use super::here;
@@ -42,19 +44,58 @@ fn text(project: &Project, ui: &Ui) -> String {
         line(format!("agent  {name}: {}", agent.model));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
-        let reads = if step.inputs.is_empty() { String::new() } else { format!(" reads {}", step.inputs.join(", ")) };
-        let schema = match Project::schema_file(step) {
-            Some(file) => format!("schemas/{file}"),
-            None => step.schema.clone().unwrap_or_default(),
-        };
-        line(format!(
-            "{:>2}. {}  {} with prompts/{}{reads}, writes {} ({schema})",
-            i + 1,
-            style.strong(&step.id),
-            step.agent,
-            step.prompt,
-            step.output
-        ));
+        line(format!("{:>2}. {}", i + 1, words(step, ui)));
+        inside(step, 1, ui, &mut line);
+    }
+    for step in &pipeline.finally {
+        line(format!("finally {}", words(step, ui)));
+        inside(step, 2, ui, &mut line);
+    }
+    for (name, expression) in &pipeline.outputs {
+        line(format!("output {name}: {expression}"));
+    }
+    out
+}
+
+fn inside(step: &Step, depth: usize, ui: &Ui, line: &mut impl FnMut(String)) {
+    for child in step.children().1 {
+        line(format!("{}- {}", "    ".repeat(depth), words(child, ui)));
+        inside(child, depth + 1, ui, line);
+    }
+}
+
+/// A step in a line.
+fn words(step: &Step, ui: &Ui) -> String {
+    let what = match step.kind() {
+        Some(Kind::Agent { agent, prompt }) => format!("{agent} with prompts/{prompt}"),
+        Some(Kind::Command(CommandLine::Shell(text))) => format!("runs `{}`", text.trim()),
+        Some(Kind::Command(CommandLine::Argv(parts))) => format!("runs `{}`", parts.join(" ")),
+        Some(Kind::Write(files)) => format!("writes the files of `{files}`"),
+        Some(Kind::Approve(_)) => "asks a person".to_owned(),
+        Some(Kind::Parallel(_)) => "side by side:".to_owned(),
+        Some(Kind::Sequence(_)) => "one after another:".to_owned(),
+        Some(Kind::Repeat(repeat)) => {
+            let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
+            format!("at most {} times{until}:", repeat.max)
+        }
+        Some(Kind::Pipeline(file)) => format!("calls {file}"),
+        None => String::new(),
+    };
+    let mut out = format!("{}  {what}", ui.out_style.strong(&step.id));
+    if let Some(list) = &step.for_each {
+        out.push_str(&format!(", for each of `{list}`"));
+    }
+    if let Some(when) = &step.when {
+        out.push_str(&format!(", when `{when}`"));
+    }
+    if !step.inputs.is_empty() {
+        out.push_str(&format!(", reads {}", step.inputs.join(", ")));
+    }
+    if let Some(output) = &step.output {
+        let schema =
+            Project::schema_file(step).map_or_else(|| step.schema.clone(), |file| Some(format!("schemas/{file}")));
+        let schema = schema.map_or_else(String::new, |schema| format!(" ({schema})"));
+        out.push_str(&format!(", gives {output}{schema}"));
     }
     out
 }

@@ -3,10 +3,15 @@
 use std::io::{IsTerminal as _, Write};
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
 use crate::diagnostic::{self, Diagnostic};
 use crate::durable::Observer;
-use crate::model::{Event, RunId};
+use crate::model::event::Verdict;
+use crate::model::{Event, RunId, StepKey};
 use crate::report::{Lines, Live, Style};
+use crate::store::Asker;
 
 use super::error::CliError;
 
@@ -110,6 +115,11 @@ impl Ui {
         Arc::new(Lines::new(run, events, Box::new(std::io::stderr())))
     }
 
+    /// Who asks the person in front of the terminal; `None` when there is nobody.
+    pub(super) fn asker(&self) -> Option<Arc<dyn Asker>> {
+        (self.live && !self.quiet && std::io::stdin().is_terminal()).then(|| Arc::new(Terminal) as Arc<dyn Asker>)
+    }
+
     /// Asks a yes-or-no question; `None` when nobody can answer.
     #[cfg(feature = "local")]
     pub(super) fn ask(&self, question: &str) -> Option<bool> {
@@ -121,6 +131,42 @@ impl Ui {
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
+}
+
+/// Asks on the terminal: yes, no with a note, or later.
+struct Terminal;
+
+impl Asker for Terminal {
+    fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<Verdict>> {
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut err = std::io::stderr().lock();
+            // Nobody to tell that nobody listens.
+            drop(write!(err, "\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: "));
+            drop(err);
+            let answer = line()?;
+            let approved = match answer.to_ascii_lowercase().as_str() {
+                "y" | "yes" => true,
+                "n" | "no" => false,
+                _ => return None,
+            };
+            drop(write!(std::io::stderr().lock(), "note (may be empty): "));
+            let (note, by) = (line()?, user());
+            Some(Verdict { approved, note, by, at: jiff::Timestamp::now() })
+        });
+        async move { asked.await.ok().flatten() }.boxed()
+    }
+}
+
+/// A line of what the person types; `None` at the end of input.
+fn line() -> Option<String> {
+    let mut text = String::new();
+    let count = std::io::stdin().read_line(&mut text).ok()?;
+    (count > 0).then(|| text.trim().to_owned())
+}
+
+/// The person's name, as the system knows it.
+pub(super) fn user() -> String {
+    ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()
 }
 
 struct Silent;

@@ -4,19 +4,19 @@
 //! [`Project::problems`], so that one check reports all of them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::project::Project;
+use super::project::{Project, places};
 use super::root::{self, SETTINGS_FILE};
 use super::settings::Settings;
 use super::spans::Document;
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, did_you_mean, sort};
-use crate::model::Pipeline;
+use crate::model::{Kind, Pipeline};
 use crate::schema::SchemaSet;
 use crate::template;
 
@@ -25,7 +25,11 @@ use crate::template;
 /// # Errors
 /// The mistakes of the pipeline file, when they leave no pipeline.
 pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
-    let root = root::find_root(path);
+    load_within(path, root::find_root(path), &mut Vec::new())
+}
+
+/// Loads a pipeline of a known root; `callers` are the files that led here.
+fn load_within(path: &Path, root: PathBuf, callers: &mut Vec<PathBuf>) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = files::read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
     let (document, pipeline) = parse::<Pipeline>(&file, generate::pipeline_schema())?;
@@ -33,6 +37,9 @@ pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
     let (settings, settings_document) = loader.settings();
     let prompts = loader.prompts(&pipeline);
     let schema_documents = loader.schemas(&pipeline);
+    callers.push(path.to_owned());
+    let called = loader.called(path, &document, &pipeline, callers);
+    callers.pop();
     let mut problems = loader.problems;
     sort(&mut problems);
     let mut schemas = SchemaSet::default();
@@ -43,7 +50,7 @@ pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
     let schema_names = files::list(&root.join("schemas"));
     let (settings, root) = (settings.unwrap_or_default(), root.clone());
     #[rustfmt::skip]
-    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, problems };
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called, problems };
     Ok(project)
 }
 
@@ -105,6 +112,16 @@ fn not_found(problem: Diagnostic, root: &Path, shown: &str) -> Diagnostic {
     }
 }
 
+/// How deep pipelines may call one another.
+const MAX_CALLS: usize = 32;
+
+/// The way from file to file, for a message.
+fn chain(callers: &[PathBuf], last: &Path) -> String {
+    let from = callers.iter().position(|caller| caller == last).unwrap_or(0);
+    let files = callers.iter().skip(from).map(PathBuf::as_path).chain([last]);
+    files.map(|file| file.display().to_string()).collect::<Vec<_>>().join(" → ")
+}
+
 struct Loader<'a> {
     root: &'a Path,
     problems: Vec<Diagnostic>,
@@ -149,9 +166,11 @@ impl Loader<'_> {
 
     fn prompts(&mut self, pipeline: &Pipeline) -> BTreeMap<String, Arc<SourceFile>> {
         let mut found = BTreeMap::new();
-        let mut wanted: Vec<String> = pipeline.steps.iter().map(|step| step.prompt.clone()).collect();
-        for step in &pipeline.steps {
-            wanted.extend(step.message.iter().flat_map(|text| template::includes(text)));
+        let steps = pipeline.all_steps();
+        let mut wanted: Vec<String> = steps.iter().filter_map(|step| step.prompt.clone()).collect();
+        for step in steps {
+            let inline = step.message.iter().chain(&step.approve);
+            wanted.extend(inline.flat_map(|text| template::includes(text)));
         }
         while let Some(name) = wanted.pop() {
             if found.contains_key(&name) {
@@ -168,7 +187,7 @@ impl Loader<'_> {
     fn schemas(&mut self, pipeline: &Pipeline) -> BTreeMap<String, Document> {
         let mut found = BTreeMap::new();
         let mut tried = Vec::new();
-        let mut wanted: Vec<String> = pipeline.steps.iter().filter_map(Project::schema_file).collect();
+        let mut wanted: Vec<String> = pipeline.all_steps().into_iter().filter_map(Project::schema_file).collect();
         while let Some(name) = wanted.pop() {
             if tried.contains(&name) {
                 continue;
@@ -178,6 +197,48 @@ impl Loader<'_> {
             if let Some(document) = self.json(&file) {
                 references(&document.value, &mut wanted);
                 found.insert(name, document);
+            }
+        }
+        found
+    }
+
+    /// The pipelines that steps call. One that calls itself, at any depth, would never end.
+    fn called(
+        &mut self,
+        path: &Path,
+        document: &Document,
+        pipeline: &Pipeline,
+        callers: &mut Vec<PathBuf>,
+    ) -> BTreeMap<String, Arc<Project>> {
+        let mut found = BTreeMap::new();
+        for (pointer, step) in places(pipeline) {
+            let Some(Kind::Pipeline(name)) = step.kind() else { continue };
+            if found.contains_key(name) {
+                continue;
+            }
+            let pointer = super::spans::child(&pointer, "pipeline");
+            let refuse = |code: Code, message: String| {
+                Diagnostic::error(code, message).at(&document.file, document.spans.value(&pointer))
+            };
+            let file = path.parent().unwrap_or(Path::new("")).join(name);
+            let outside = Path::new(name).is_absolute() || name.split(['/', '\\']).any(|part| part == "..");
+            if outside {
+                let problem = refuse(Code::OutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
+                self.problems.push(problem.help("name a file beside this one, or below"));
+            } else if !file.is_file() {
+                let names = files::list(path.parent().unwrap_or(Path::new("")));
+                let problem = refuse(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
+                self.problems.push(problem.suggest(name, names.iter().map(String::as_str)));
+            } else if callers.contains(&file) || callers.len() >= MAX_CALLS {
+                let message = format!("`{name}` calls itself: {}", chain(callers, &file));
+                self.problems.push(refuse(Code::PipelineCycle, message));
+            } else {
+                match load_within(&file, self.root.to_owned(), callers) {
+                    Ok(project) => {
+                        found.insert(name.to_owned(), Arc::new(project));
+                    }
+                    Err(problems) => self.problems.extend(problems),
+                }
             }
         }
         found

@@ -16,7 +16,7 @@ mod yaml;
 
 pub use generate::{pipeline_schema, settings_schema};
 pub use load::{load, load_settings, parse_pipeline};
-pub use project::{OutputType, Project, output_type};
+pub use project::{OutputType, Project, output_type, places};
 pub use root::{SETTINGS_FILE, find_root, list_pipelines};
 pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use spans::{Document, SpanIndex, child, item};

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+use serde_json::{Value, json};
 
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
-use crate::model::{Pipeline, Step};
+use crate::model::{Kind, Pipeline, Step};
 use crate::schema::SchemaSet;
 
 /// A pipeline with the files that it names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Project {
     /// The folder that holds `prompts/`, `schemas/` and `orch.yaml`.
     pub root: PathBuf,
@@ -33,6 +35,8 @@ pub struct Project {
     pub schema_documents: BTreeMap<String, Document>,
     /// The names of all files in `schemas/`.
     pub schema_names: Vec<String>,
+    /// The pipelines that steps call, by what `pipeline:` says.
+    pub called: BTreeMap<String, Arc<Project>>,
     /// What was wrong with files that are not the pipeline itself.
     pub problems: Vec<Diagnostic>,
 }
@@ -46,17 +50,54 @@ pub enum OutputType {
     Any,
     /// The schema of a file in `schemas/`.
     File(String),
+    /// What the kind of the step gives, as a schema.
+    Built(&'static Value),
 }
 
-/// What a step's output must be: its `schema`, else the schema named like the output.
-pub fn output_type(step: &Step) -> OutputType {
-    match step.schema.as_deref() {
-        Some("text") => OutputType::Text,
-        Some("any") => OutputType::Any,
-        Some(name) => OutputType::File(schema_file(name)),
-        None => OutputType::File(schema_file(&step.output)),
-    }
+/// What a step's output must be: its `schema`, else what its kind gives, else the schema named like
+/// the output. With `for_each` it is what one item gives. `None` for a step without an output.
+pub fn output_type(step: &Step) -> Option<OutputType> {
+    let output = step.output.as_ref()?;
+    Some(match (step.schema.as_deref(), step.kind()) {
+        (Some("text"), _) => OutputType::Text,
+        (Some("any"), _) => OutputType::Any,
+        (Some(name), _) => OutputType::File(schema_file(name)),
+        (None, Some(Kind::Command(_))) => OutputType::Built(&COMMAND),
+        (None, Some(Kind::Write(_))) => OutputType::Built(&WRITTEN),
+        (None, Some(Kind::Approve(_))) => OutputType::Built(&APPROVAL),
+        (None, Some(Kind::Parallel(_) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_))) => OutputType::Any,
+        (None, Some(Kind::Agent { .. }) | None) => OutputType::File(schema_file(output)),
+    })
 }
+
+/// The artifact of a command without a `schema`.
+static COMMAND: LazyLock<Value> = LazyLock::new(|| {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["exit_code", "stdout", "stderr"],
+        "properties": {
+            "exit_code": { "type": "integer" }, "stdout": { "type": "string" }, "stderr": { "type": "string" }
+        }
+    })
+});
+
+/// The artifact of a step that writes files.
+static WRITTEN: LazyLock<Value> = LazyLock::new(|| {
+    json!({
+        "type": "object", "required": ["files"],
+        "properties": { "files": { "type": "array", "items": {
+            "type": "object", "required": ["path", "change"],
+            "properties": { "path": { "type": "string" }, "change": { "enum": ["created", "changed", "deleted", "unchanged"] } }
+        } } }
+    })
+});
+
+/// The artifact of an approval.
+static APPROVAL: LazyLock<Value> = LazyLock::new(|| {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["approved", "note", "by"],
+        "properties": { "approved": { "type": "boolean" }, "note": { "type": "string" }, "by": { "type": "string" } }
+    })
+});
 
 /// The file of a schema: `plan` and `plan.schema.json` name the same.
 fn schema_file(name: &str) -> String {
@@ -67,14 +108,47 @@ fn schema_file(name: &str) -> String {
 impl Project {
     /// The file of a step's schema in `schemas/`; `None` for text and any JSON.
     pub fn schema_file(step: &Step) -> Option<String> {
-        match output_type(step) {
+        match output_type(step)? {
             OutputType::File(name) => Some(name),
-            OutputType::Text | OutputType::Any => None,
+            OutputType::Text | OutputType::Any | OutputType::Built(_) => None,
         }
     }
 
-    /// The prompts as name and text, for the template engine.
-    pub fn prompt_sources(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str()))
+    /// The prompts as name and text, with those of called pipelines, for the template engine.
+    pub fn prompt_sources(&self) -> BTreeMap<&str, &str> {
+        let mut all: BTreeMap<&str, &str> = self.called.values().flat_map(|project| project.prompt_sources()).collect();
+        all.extend(self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str())));
+        all
     }
+
+    /// This project and those of the pipelines that it calls, at any depth; each file once.
+    pub fn with_called(&self) -> Vec<&Project> {
+        let mut found: Vec<&Project> = vec![self];
+        let mut next = 0;
+        while let Some(project) = found.get(next).copied() {
+            for called in project.called.values() {
+                if !found.iter().any(|known| known.document.file.path == called.document.file.path) {
+                    found.push(called);
+                }
+            }
+            next += 1;
+        }
+        found
+    }
+}
+
+/// Every step with its place in the file, from top to bottom: `/steps/0/parallel/1`.
+pub fn places(pipeline: &Pipeline) -> Vec<(String, &Step)> {
+    fn add<'a>(base: &str, steps: &'a [Step], found: &mut Vec<(String, &'a Step)>) {
+        for (index, step) in steps.iter().enumerate() {
+            let at = format!("{base}/{index}");
+            found.push((at.clone(), step));
+            let (key, children) = step.children();
+            add(&format!("{at}/{key}"), children, found);
+        }
+    }
+    let mut found = Vec::new();
+    add("/steps", &pipeline.steps, &mut found);
+    add("/finally", &pipeline.finally, &mut found);
+    found
 }

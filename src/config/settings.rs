@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::model::pipeline::Span;
+use crate::model::Span;
 
 /// The pattern of a provider's name: it stands before the slash of `provider/model`.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -31,6 +31,18 @@ pub struct Settings {
     /// What holds where an agent or a step says nothing.
     #[schemars(example = json!({"model": "fast", "timeout": "5m"}))]
     pub defaults: Defaults,
+    /// How much a run may do at once.
+    #[schemars(example = json!({"max_concurrency": 16}))]
+    pub limits: Limits,
+}
+
+/// How much a run may do at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Requests and commands of a run at once, in all branches together (64).
+    #[schemars(example = 16, range(min = 1, max = 10_000))]
+    pub max_concurrency: Option<u32>,
 }
 
 /// A model API that speaks one of the known dialects.
@@ -49,6 +61,15 @@ pub struct ProviderSettings {
     /// Whether schemas are sent for the API to constrain replies (`auto`).
     #[schemars(example = &"off")]
     pub structured_output: Option<StructuredOutput>,
+    /// Requests at once.
+    #[schemars(example = 8, range(min = 1, max = 10_000))]
+    pub max_concurrency: Option<u32>,
+    /// Requests a minute.
+    #[schemars(example = 60, range(min = 1, max = 1_000_000))]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute, input and output together, by an upper estimate.
+    #[schemars(example = 100_000, range(min = 1))]
+    pub tokens_per_minute: Option<u64>,
     /// Headers to send with each request; never put a secret here.
     #[serde(default)]
     #[schemars(example = json!({"x-team": "search"}))]

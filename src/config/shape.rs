@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
 use super::spans::{Document, child, item};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, Span, is_name};
+use crate::model::Span;
+use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
 
 /// The keyword of schemas whose values point to a secret.
 const SECRET: &str = "writeOnly";

@@ -16,7 +16,7 @@ use super::spans::{Document, SpanIndex, child, item};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
 /// How deep lists and mappings may be nested.
-const MAX_DEPTH: usize = 64;
+const MAX_DEPTH: usize = 128;
 /// How many values a file may hold once its aliases are expanded.
 const MAX_NODES: usize = 100_000;
 /// How many bytes of text a file may hold once its aliases are expanded.

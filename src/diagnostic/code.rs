@@ -46,6 +46,8 @@ codes! {
     MissingKey = "ORCH0202", "a key is missing";
     WrongType = "ORCH0203", "a value has the wrong type";
     WrongValue = "ORCH0204", "a value is not allowed";
+    WrongKind = "ORCH0205", "a step has no kind, or more than one";
+    KeyOfOtherKind = "ORCH0206", "a key does not belong to the kind of a step";
     // 03: how steps fit together
     BadName = "ORCH0301", "a name is malformed or reserved";
     NameTaken = "ORCH0302", "a name is used twice";
@@ -53,8 +55,15 @@ codes! {
     UnknownAgent = "ORCH0304", "an agent is unknown";
     UnknownArtifact = "ORCH0305", "an artifact is unknown";
     LaterArtifact = "ORCH0306", "an artifact is produced only later";
+    OutOfReach = "ORCH0307", "an artifact is out of reach";
+    WritesAtOnce = "ORCH0308", "two steps could write the workspace at once";
+    TooDeep = "ORCH0309", "steps are nested too deeply";
     UnusedInput = "ORCH0310", "an input is never used";
     UnusedAgent = "ORCH0311", "an agent is never used";
+    PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
+    PipelineCycle = "ORCH0321", "a pipeline calls itself";
+    InputMissing = "ORCH0322", "a called pipeline lacks an input";
+    InputUnknown = "ORCH0323", "a called pipeline has no such input";
     // 04: templates and expressions
     TemplateSyntax = "ORCH0401", "a template or expression cannot be parsed";
     TemplateRefused = "ORCH0402", "a template feature that prompts may not use";
@@ -74,6 +83,9 @@ codes! {
     NeverEqual = "ORCH0604", "two values can never be equal";
     NotBoolean = "ORCH0605", "a condition is not a boolean";
     PrintsStructure = "ORCH0606", "a list or object is printed as it is";
+    NotList = "ORCH0607", "a step runs over something that is not a list";
+    NotFiles = "ORCH0608", "a step writes something that is not a list of files";
+    InputMismatch = "ORCH0609", "a value does not fit the input of a called pipeline";
     // 07: models
     BadModel = "ORCH0701", "a model reference is malformed";
     UnknownProvider = "ORCH0702", "a provider is unknown";

@@ -6,37 +6,30 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::durable::{Ask, Call, Decided, Durable, Effect, Open, Stop};
+use crate::durable::{Ask, Call, Decided, Effect, Reply, Stop};
 use crate::extract::{self, Extraction, Options, Reason, StopHint};
-use crate::model::event::{ReplyRead, StepStarted};
+use crate::model::event::ReplyRead;
 use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason};
 use crate::schema::render_mismatches;
 
-use super::interpret::ask_digest;
+use super::agent::ask_digest;
+use super::leaf::Leaf;
 use super::message::{Asked, re_ask};
-use super::plan::{Contract, PlannedModel, StepNode};
-use super::retry::pause;
+use super::node::{AgentNode, Contract, Node, PlannedModel};
 
 /// The talk of one opening of a step.
 pub(super) struct Conversation<'a> {
-    durable: &'a dyn Durable,
-    step: &'a StepNode,
+    leaf: &'a Leaf<'a>,
+    agent: &'a AgentNode,
     asked: &'a Asked,
-    open: &'a Open,
     attempt: u32,
     began: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(
-        durable: &'a dyn Durable,
-        step: &'a StepNode,
-        asked: &'a Asked,
-        open: &'a Open,
-        attempt: u32,
-    ) -> Self {
-        Self { durable, step, asked, open, attempt, began: None, ended: None }
+    pub(super) fn new(leaf: &'a Leaf<'a>, agent: &'a AgentNode, asked: &'a Asked, attempt: u32) -> Self {
+        Self { leaf, agent, asked, attempt, began: None, ended: None }
     }
 
     /// The attempt that is going on or was the last.
@@ -48,7 +41,7 @@ impl<'a> Conversation<'a> {
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Stop> {
         let mut last = Failure::new(Class::NotInstalled, "the step has no model");
         let mut first = true;
-        for model in &self.step.models {
+        for model in &self.agent.models {
             let mut tries = 0;
             loop {
                 if !first {
@@ -56,7 +49,7 @@ impl<'a> Conversation<'a> {
                 }
                 first = false;
                 tries += 1;
-                self.start(model).await?;
+                self.leaf.start(self.attempt, &self.agent.agent, Some(model.reference.clone())).await?;
                 match self.talk(model).await? {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last = failure,
@@ -64,7 +57,7 @@ impl<'a> Conversation<'a> {
                 if self.is_over() {
                     return Ok(Err(last));
                 }
-                if !self.try_again(&last, tries).await? {
+                if !self.leaf.try_again(&self.agent.limits, &last, tries, self.attempt).await? {
                     break;
                 }
             }
@@ -72,20 +65,9 @@ impl<'a> Conversation<'a> {
         Ok(Err(last))
     }
 
-    async fn start(&self, model: &PlannedModel) -> Result<(), Stop> {
-        let fact = StepStarted {
-            step: self.open.step.clone(),
-            attempt: self.attempt,
-            agent: self.step.agent.clone(),
-            model: model.reference.clone(),
-            recipe: self.open.recipe.clone(),
-        };
-        self.durable.record(Decided::Started(fact)).await
-    }
-
     /// Whether the step's deadline has passed, as far as recorded outcomes tell.
     fn is_over(&self) -> bool {
-        match (self.step.deadline, self.began, self.ended) {
+        match (self.agent.limits.deadline, self.began, self.ended) {
             (Some(deadline), Some(began), Some(ended)) => {
                 Duration::try_from(ended.duration_since(began)).is_ok_and(|spent| spent >= deadline)
             }
@@ -93,39 +75,26 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Waits and returns true when the failure is worth another try.
-    async fn try_again(&self, failure: &Failure, tries: u32) -> Result<bool, Stop> {
-        if tries >= self.step.tries || !self.step.retry_on.contains(&failure.class) {
-            return Ok(false);
-        }
-        let next = CallKey { step: self.open.step.clone(), attempt: self.attempt + 1, ordinal: 0 };
-        let Some(pause) = pause(failure, tries) else {
-            return Ok(false);
-        };
-        self.durable.wait(next, pause).await?;
-        Ok(true)
-    }
-
     /// One conversation: a request, and re-asks while replies do not validate.
     async fn talk(&mut self, model: &PlannedModel) -> Result<Result<Value, Failure>, Stop> {
-        let mut request = self.asked.request(self.step, model);
+        let mut request = self.asked.request(self.leaf.node, self.agent, model);
         for ordinal in 1.. {
-            let key = CallKey { step: self.open.step.clone(), attempt: self.attempt, ordinal };
+            let key = self.leaf.call(self.attempt, ordinal);
             let reply = match self.ask(key.clone(), model, &request).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
-            let (failure, mismatches) = match read_reply(self.step, &reply) {
+            let (failure, mismatches) = match read_reply(self.leaf.node, self.agent, &reply) {
                 Ok(found) => {
-                    self.durable.record(Decided::Read(found.fact(key))).await?;
+                    self.leaf.run.durable.record(Decided::Read(found.fact(key))).await?;
                     return Ok(Ok(found.value));
                 }
                 Err(unread) => *unread,
             };
             let fact =
                 ReplyRead { call: key, source: None, repairs: Vec::new(), others: 0, failure: Some(failure.clone()) };
-            self.durable.record(Decided::Read(fact)).await?;
-            if ordinal > self.step.re_asks {
+            self.leaf.run.durable.record(Decided::Read(fact)).await?;
+            if ordinal > self.agent.re_asks {
                 return Ok(Err(failure));
             }
             match re_ask(&request, &reply.text, &failure, &mismatches) {
@@ -142,23 +111,27 @@ impl<'a> Conversation<'a> {
         model: &PlannedModel,
         request: &ChatRequest,
     ) -> Result<Result<ChatReply, Failure>, Stop> {
-        let until = match (self.step.deadline, self.began) {
+        let until = match (self.agent.limits.deadline, self.began) {
             (Some(deadline), Some(began)) => {
                 Some(began + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
             }
             _ => None,
         };
-        let limit = [self.step.timeout, self.step.deadline].into_iter().flatten().min();
+        let limit = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
         let effect = Effect::Ask(Ask { request: request.clone(), timeout_ms: limit.map(millis), until });
-        let outcome = self.durable.call(Call { key, ask: ask_digest(&model.dialect, request), effect }).await?;
+        let outcome = self.leaf.run.durable.call(Call { key, ask: ask_digest(model, request), effect }).await?;
         // Recorded, so that a resumed step keeps its deadline.
         self.began.get_or_insert(outcome.started);
         self.ended = Some(outcome.ended);
-        Ok(outcome.result)
+        Ok(match outcome.result {
+            Ok(Reply::Chat(reply)) => Ok(reply),
+            Ok(Reply::Done(_)) => Err(Failure::new(Class::AgentError, "the record of this call is of another kind")),
+            Err(failure) => Err(failure),
+        })
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -182,10 +155,10 @@ impl Found {
 }
 
 /// Reads a reply: the value, or why there is none together with the list of mismatches for a re-ask.
-pub(super) fn read_reply(step: &StepNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
-    let schema = match &step.contract {
-        Contract::Text => return read_text(step, reply),
-        Contract::Json(schema) => schema,
+pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
+    let schema = match node.output.as_ref().map(|output| &output.contract) {
+        Some(Contract::Text) | None => return read_text(agent, reply),
+        Some(Contract::Json(schema)) => schema,
     };
     let stop = match reply.stop {
         StopReason::End => StopHint::Complete,
@@ -193,7 +166,7 @@ pub(super) fn read_reply(step: &StepNode, reply: &ChatReply) -> Result<Found, Bo
         StopReason::Refusal => StopHint::Refusal,
         StopReason::Unknown => StopHint::Unknown,
     };
-    match extract::extract(reply.text.as_bytes(), schema, &Options { strict: step.strict, stop }) {
+    match extract::extract(reply.text.as_bytes(), schema, &Options { strict: agent.strict, stop }) {
         Ok(read) => Ok(Found { value: read.value.clone(), read: Some(read) }),
         Err(rejection) => {
             let class = match rejection.reason {
@@ -204,13 +177,13 @@ pub(super) fn read_reply(step: &StepNode, reply: &ChatReply) -> Result<Found, Bo
                 Reason::Refusal => Class::Refusal,
                 Reason::EmptyReply => Class::EmptyReply,
             };
-            let failure = with_hint(Failure::new(class, rejection.message.clone()), step);
+            let failure = with_hint(Failure::new(class, rejection.message.clone()), agent);
             Err(Box::new((failure, render_mismatches(&rejection.mismatches))))
         }
     }
 }
 
-fn read_text(step: &StepNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
+fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
     let failure = match reply.stop {
         StopReason::Refusal => Failure::new(Class::Refusal, "the model refused to answer"),
         StopReason::Length => Failure::new(Class::LengthStop, "the reply was cut off at the token limit"),
@@ -221,12 +194,12 @@ fn read_text(step: &StepNode, reply: &ChatReply) -> Result<Found, Box<(Failure, 
             return Ok(Found { value: Value::String(reply.text.clone()), read: None });
         }
     };
-    Err(Box::new((with_hint(failure, step), String::new())))
+    Err(Box::new((with_hint(failure, agent), String::new())))
 }
 
-fn with_hint(failure: Failure, step: &StepNode) -> Failure {
+fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
     let hint = match failure.class {
-        Class::LengthStop => format!("raise `max_output_tokens` of agent `{}` (now {})", step.agent, step.max_output_tokens),
+        Class::LengthStop => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
         Class::SchemaMismatch | Class::NoJson => {
             "see the reply with `orch runs show RUN --replies`; a larger model, a clearer prompt or a simpler schema may help".to_owned()
         }

@@ -3,165 +3,218 @@
 //! Everything that touches the world goes through [`Durable`]; nothing here joins, spawns,
 //! sleeps or reads a clock, and the future may be dropped at any await.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
-use crate::durable::{Begin, BranchEnd, Decided, Durable, Open, Stop};
-use crate::model::event::{RunEnded, StepCompleted, StepFailed, StepSkipped};
-use crate::model::pipeline::OnError;
-use crate::model::{Artifact, Class, Digest, Failure, Recipe, RunStatus, StepKey};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
 
-use super::converse::{Conversation, read_reply};
-use super::message::{Asked, holds};
-use super::plan::{Plan, StepNode, canonical};
+use crate::durable::{Decided, Durable, Flow, Stop};
+use crate::model::event::{RunEnded, StepFailed, StepSkipped};
+use crate::model::step::Access;
+use crate::model::{Class, Failure, RunStatus, StepKey};
+use crate::template::eval;
+
+use super::message::holds;
+use super::node::{Body, Kind, Node};
+use super::plan::Plan;
 use super::scope::Scope;
+use super::{agent, approve, command, each, group, write};
 
-/// The version of the recipe digests; a new one makes every recorded result stale.
-const RECIPE_VERSION: u32 = 1;
+/// What a step gave: its value, if it has one, or why it failed.
+pub(super) type Given = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and says how the run ended.
 pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Stop> {
-    let mut scope = Scope::new(plan.inputs.clone());
-    let mut halted: Option<&str> = None;
-    for step in &plan.steps {
-        if let Some(failed) = halted {
-            skip(durable, step, &mut scope, format!("step {failed} failed")).await?;
-            continue;
+    let run = Run { durable, plan };
+    let mut scope = Scope::new(plan.inputs.clone(), Scope::untouched());
+    let verdict = run.body(&plan.body, None, &mut scope).await?;
+    Ok(match verdict {
+        Verdict::Completed(outputs) => {
+            let result = (!plan.body.outputs.is_empty()).then(|| Value::Object(outputs));
+            RunEnded { status: RunStatus::Completed, failure: None, result }
         }
-        if run_step(durable, plan, step, &mut scope).await? == BranchEnd::Halt {
-            halted = Some(&step.id);
-        }
-    }
-    Ok(verdict(plan, &scope))
+        Verdict::Failed(failure) => RunEnded { status: RunStatus::Failed, failure, result: None },
+    })
 }
 
-/// A run with a failed step is failed; else `success` decides.
-fn verdict(plan: &Plan, scope: &Scope) -> RunEnded {
-    if scope.any_failed() {
-        return RunEnded { status: RunStatus::Failed, failure: None };
-    }
-    let Some(expression) = &plan.success else {
-        return RunEnded { status: RunStatus::Completed, failure: None };
-    };
-    match holds(&plan.templates, expression, &scope.everything()) {
-        Ok(true) => RunEnded { status: RunStatus::Completed, failure: None },
-        Ok(false) => {
-            let failure = Failure::new(Class::ExpressionError, format!("`success: {expression}` is false"));
-            RunEnded { status: RunStatus::Failed, failure: Some(failure) }
-        }
-        Err(failure) => RunEnded { status: RunStatus::Failed, failure: Some(failure) },
-    }
+/// How a pipeline ended.
+pub(super) enum Verdict {
+    /// It succeeded; what it gives.
+    Completed(Map<String, Value>),
+    /// It failed; why, when no step tells.
+    Failed(Option<Failure>),
 }
 
-async fn skip(durable: &dyn Durable, step: &StepNode, scope: &mut Scope, reason: String) -> Result<(), Stop> {
-    scope.skipped(step, &reason);
-    durable.record(Decided::Skipped(StepSkipped { step: StepKey::root(&step.id), reason })).await
+/// A run, as its steps see it.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    /// What does and records things.
+    pub(super) durable: &'a dyn Durable,
+    /// What is run.
+    pub(super) plan: &'a Plan,
 }
 
-async fn run_step(durable: &dyn Durable, plan: &Plan, step: &StepNode, scope: &mut Scope) -> Result<BranchEnd, Stop> {
-    if let Some(reason) = scope.missing(step) {
-        skip(durable, step, scope, reason).await?;
-        return Ok(BranchEnd::Done);
+impl<'a> Run<'a> {
+    /// Runs a pipeline's steps, then `finally`, and decides.
+    pub(super) async fn body(
+        self,
+        body: &'a Body,
+        parent: Option<&StepKey>,
+        scope: &mut Scope,
+    ) -> Result<Verdict, Stop> {
+        let flow = match self.sequence(&body.nodes, parent, scope).await {
+            Err(Stop::Cancelled) if !body.finally.is_empty() => {
+                let keys = body.finally.iter().map(|node| StepKey::below(parent, &node.id)).collect();
+                self.durable.record(Decided::Closing(keys)).await?;
+                self.sequence(&body.finally, parent, scope).await?;
+                return Err(Stop::Cancelled);
+            }
+            other => other?,
+        };
+        let failed = scope.failure().is_some();
+        let end = self.sequence(&body.finally, parent, scope).await?;
+        if flow == Flow::Halt || end == Flow::Halt || (!failed && scope.failure().is_some()) {
+            return Ok(Verdict::Failed(None));
+        }
+        let context = scope.everything();
+        let succeeded = match &body.success {
+            Some(expression) => match holds(expression, &context) {
+                Ok(true) => true,
+                Ok(false) => {
+                    let why = format!("`success: {expression}` is false");
+                    return Ok(Verdict::Failed(Some(Failure::new(Class::Unsuccessful, why))));
+                }
+                Err(failure) => return Ok(Verdict::Failed(Some(failure))),
+            },
+            None => !failed,
+        };
+        if !succeeded {
+            return Ok(Verdict::Failed(None));
+        }
+        let mut outputs = Map::new();
+        for (name, expression) in &body.outputs {
+            match eval(expression, &context) {
+                Ok(value) => outputs.insert(name.clone(), value),
+                Err(error) => {
+                    let why = format!("output `{name}`: {error}");
+                    return Ok(Verdict::Failed(Some(Failure::new(Class::ExpressionError, why))));
+                }
+            };
+        }
+        Ok(Verdict::Completed(outputs))
     }
-    let asked = match prepare(plan, step, scope) {
-        Ok(Prepared::Ask(asked)) => asked,
-        Ok(Prepared::Skip(reason)) => {
-            skip(durable, step, scope, reason).await?;
-            return Ok(BranchEnd::Done);
-        }
-        Err(failure) => return fail(durable, step, scope, 0, failure).await,
-    };
-    let open = open(step, &asked);
-    let (replies, attempt) = match durable.begin(&open).await? {
-        Begin::Stands(artifact) => {
-            scope.completed(step, artifact.value);
-            return Ok(BranchEnd::Done);
-        }
-        Begin::Reread { replies, attempt } => (replies, attempt),
-        Begin::Attempt(attempt) => (Vec::new(), attempt),
-    };
-    if let Some(value) = replies.iter().find_map(|reply| read_reply(step, reply).ok()) {
-        return complete(durable, step, scope, open, attempt, value.value).await;
-    }
-    let mut conversation = Conversation::new(durable, step, &asked, &open, attempt);
-    match conversation.run().await? {
-        Ok(value) => {
-            let attempt = conversation.attempt();
-            complete(durable, step, scope, open, attempt, value).await
-        }
-        Err(failure) => {
-            let attempt = conversation.attempt();
-            fail(durable, step, scope, attempt, failure).await
-        }
-    }
-}
 
-enum Prepared {
-    Ask(Asked),
-    Skip(String),
-}
-
-fn prepare(plan: &Plan, step: &StepNode, scope: &Scope) -> Result<Prepared, Failure> {
-    if let Some(expression) = &step.when
-        && !holds(&plan.templates, expression, &scope.context(step))?
+    /// Runs steps one after another.
+    pub(super) fn sequence<'b>(
+        self,
+        nodes: &'a [Node],
+        parent: Option<&'b StepKey>,
+        scope: &'b mut Scope,
+    ) -> BoxFuture<'b, Result<Flow, Stop>>
+    where
+        'a: 'b,
     {
-        return Ok(Prepared::Skip(format!("when: {expression} is false")));
+        async move {
+            let mut halted: Option<&str> = None;
+            for node in nodes {
+                let key = StepKey::below(parent, &node.id);
+                if let Some(failed) = halted {
+                    self.skip(&key, node, scope, format!("step {failed} failed")).await?;
+                } else if self.step(&key, node, scope).await? == Flow::Halt {
+                    halted = Some(&node.id);
+                }
+            }
+            Ok(if halted.is_some() { Flow::Halt } else { Flow::Go })
+        }
+        .boxed()
     }
-    Asked::render(plan, step, scope).map(Prepared::Ask)
-}
 
-async fn complete(
-    durable: &dyn Durable,
-    step: &StepNode,
-    scope: &mut Scope,
-    open: Open,
-    attempt: u32,
-    value: Value,
-) -> Result<BranchEnd, Stop> {
-    let artifact = Artifact::new(&step.output, value, step.contract.is_text());
-    let value = artifact.value.clone();
-    let fact = StepCompleted { step: open.step, attempt, recipe: open.recipe, artifact };
-    durable.record(Decided::Completed(fact)).await?;
-    scope.completed(step, value);
-    Ok(BranchEnd::Done)
-}
+    /// Runs a step if it can and should run.
+    pub(super) async fn step(self, key: &StepKey, node: &'a Node, scope: &mut Scope) -> Result<Flow, Stop> {
+        if let Some(reason) = scope.missing(node) {
+            return self.skip(key, node, scope, reason).await;
+        }
+        if let Some(expression) = &node.when {
+            match holds(expression, &scope.context(node)) {
+                Ok(true) => {}
+                Ok(false) => return self.skip(key, node, scope, format!("when: {expression} is false")).await,
+                Err(failure) => {
+                    self.fail(key, node, scope, 0, &failure).await?;
+                    return Ok(ended(node, scope, Err(failure)));
+                }
+            }
+        }
+        let given = match &node.each {
+            Some(list) => each::run(self, key, node, list, scope).await?,
+            None => self.once(key, node, scope).await?,
+        };
+        Ok(ended(node, scope, given))
+    }
 
-async fn fail(
-    durable: &dyn Durable,
-    step: &StepNode,
-    scope: &mut Scope,
-    attempt: u32,
-    failure: Failure,
-) -> Result<BranchEnd, Stop> {
-    let stops = step.on_error == OnError::Stop;
-    scope.failed(step, &failure);
-    durable.record(Decided::Failed(StepFailed { step: StepKey::root(&step.id), attempt, failure, stops })).await?;
-    Ok(if stops { BranchEnd::Halt } else { BranchEnd::Done })
-}
+    /// Runs a step once: the whole of it, or one item.
+    pub(super) fn once<'b>(
+        self,
+        key: &'b StepKey,
+        node: &'a Node,
+        scope: &'b mut Scope,
+    ) -> BoxFuture<'b, Result<Given, Stop>>
+    where
+        'a: 'b,
+    {
+        match &node.kind {
+            Kind::Agent(kind) => agent::run(self, key, node, kind, scope).boxed(),
+            Kind::Command(kind) => command::run(self, key, node, kind, scope).boxed(),
+            Kind::Write(kind) => write::run(self, key, node, kind, scope).boxed(),
+            Kind::Approve(kind) => approve::run(self, key, node, kind, scope).boxed(),
+            Kind::Parallel(nodes, limit) => group::parallel(self, key, node, (nodes, *limit), scope).boxed(),
+            Kind::Repeat(kind) => group::repeat(self, key, node, kind, scope).boxed(),
+            Kind::Sequence(nodes) => group::sequence(self, key, node, nodes, scope).boxed(),
+            Kind::Pipeline(kind) => group::pipeline(self, key, node, kind, scope).boxed(),
+        }
+    }
 
-/// The step with the two digests that determine its result.
-fn open(step: &StepNode, asked: &Asked) -> Open {
-    let requests: Vec<Value> =
-        step.models.iter().map(|model| ask_value(&model.dialect, &asked.request(step, model))).collect();
-    let ask = json!({ "version": RECIPE_VERSION, "requests": requests });
-    let take = json!({ "version": RECIPE_VERSION, "contract": step.contract.digest(), "strict": step.strict });
-    Open {
-        step: StepKey::root(&step.id),
-        recipe: Recipe { ask: digest(&ask), take: digest(&take) },
-        output: step.output.clone(),
-        path: step.path(),
+    pub(super) async fn skip(
+        self,
+        key: &StepKey,
+        node: &Node,
+        scope: &mut Scope,
+        reason: String,
+    ) -> Result<Flow, Stop> {
+        scope.skipped(node, &reason);
+        self.durable.record(Decided::Skipped(StepSkipped { step: key.clone(), reason })).await?;
+        Ok(Flow::Go)
+    }
+
+    /// Records that a step failed for good.
+    pub(super) async fn fail(
+        self,
+        key: &StepKey,
+        node: &Node,
+        scope: &mut Scope,
+        attempt: u32,
+        failure: &Failure,
+    ) -> Result<(), Stop> {
+        let fact = StepFailed { step: key.clone(), attempt, failure: failure.clone(), stops: node.stops };
+        let mark = self.durable.record(Decided::Failed(fact)).await?;
+        // Nobody knows how far it came.
+        if node.access == Access::Write && !node.kind.name().is_group() {
+            scope.touched(mark);
+        }
+        Ok(())
     }
 }
 
-fn digest(value: &Value) -> Digest {
-    Digest::of(canonical(value).as_bytes())
-}
-
-/// What is asked, as a value: what the digest of a request is taken of.
-pub(super) fn ask_value(dialect: &str, request: &crate::model::ChatRequest) -> Value {
-    json!({ "dialect": dialect, "request": request })
-}
-
-/// The digest of one request.
-pub(super) fn ask_digest(dialect: &str, request: &crate::model::ChatRequest) -> Digest {
-    digest(&ask_value(dialect, request))
+/// Notes how a step ended; its failure is recorded by then.
+fn ended(node: &Node, scope: &mut Scope, given: Given) -> Flow {
+    match given {
+        Ok(value) => scope.completed(node, value),
+        Err(failure) => {
+            scope.failed(node, &failure);
+            if node.stops {
+                return Flow::Halt;
+            }
+        }
+    }
+    Flow::Go
 }

@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
+use crate::durable::Gained;
 use crate::model::{ChatRequest, Class, Failure, Message};
-use crate::template::{Context, Templates, fence};
+use crate::template::{Context, eval_bool, fence};
 
-use super::plan::{Contract, Plan, PlannedModel, StepNode};
+use super::node::{AgentNode, Contract, Node, PlannedModel};
+use super::plan::Plan;
 use super::scope::Scope;
 
 /// The rendered texts of a step: what is asked, before any reply.
@@ -16,25 +18,25 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Renders a step's prompt and message in a scope.
-    pub(super) fn render(plan: &Plan, step: &StepNode, scope: &Scope) -> Result<Self, Failure> {
-        let context = scope.context(step);
-        let system = rendered(plan.templates.render(&step.prompt, &context))?;
-        let message = match &step.message {
+    pub(super) fn render(plan: &Plan, node: &Node, agent: &AgentNode, scope: &Scope) -> Result<Self, Failure> {
+        let context = scope.context(node);
+        let system = rendered(plan.templates.render(&agent.prompt, &context))?;
+        let message = match &agent.message {
             Some(template) => rendered(plan.templates.render_inline(template, &context))?,
-            None => default_message(step, scope),
+            None => default_message(node, scope),
         };
         if message.trim().is_empty() {
-            return Err(Failure::new(Class::TemplateError, format!("the message of step `{}` is empty", step.id))
+            return Err(Failure::new(Class::TemplateError, format!("the message of step `{}` is empty", node.id))
                 .with_hint("give the run an input such as --task, or the step a `message:`"));
         }
         Ok(Self { system: system.trim().to_owned(), message: message.trim().to_owned() })
     }
 
     /// The first request of a conversation with a model.
-    pub(super) fn request(&self, step: &StepNode, model: &PlannedModel) -> ChatRequest {
-        let (schema, message) = match &step.contract {
-            Contract::Text => (None, self.message.clone()),
-            Contract::Json(schema) => {
+    pub(super) fn request(&self, node: &Node, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
+        let (schema, message) = match node.output.as_ref().map(|output| &output.contract) {
+            Some(Contract::Text) | None => (None, self.message.clone()),
+            Some(Contract::Json(schema)) => {
                 let closure = schema.closure();
                 let message = if model.constrains || schema.is_any() {
                     self.message.clone()
@@ -48,9 +50,9 @@ impl Asked {
             model: model.reference.clone(),
             system: self.system.clone(),
             messages: vec![Message::user(message)],
-            max_output_tokens: step.max_output_tokens,
-            temperature: step.temperature,
-            schema_name: schema.is_some().then(|| step.output.clone()),
+            max_output_tokens: agent.max_output_tokens,
+            temperature: agent.temperature,
+            schema_name: node.output.as_ref().filter(|_| schema.is_some()).map(|output| output.name.clone()),
             schema,
         }
     }
@@ -60,22 +62,16 @@ fn rendered(result: Result<String, crate::template::TemplateError>) -> Result<St
     result.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
 }
 
-/// The run's inputs as text, then each artifact as fenced JSON.
-fn default_message(step: &StepNode, scope: &Scope) -> String {
-    let mut parts = Vec::new();
-    for (name, value) in scope.inputs() {
-        parts.push(match value {
-            Value::String(text) => format!("# {name}\n\n{}", text.trim()),
-            value => format!("# {name}\n\n{}", fence(value)),
-        });
-    }
-    for input in &step.inputs {
-        if let Some(value) = scope.artifact(&input.name) {
-            parts.push(match value {
-                Value::String(text) => format!("# {}\n\n{}", input.name, text.trim()),
-                value => format!("# {}\n\n{}", input.name, fence(value)),
-            });
-        }
+/// The run's inputs as text, the item, then each artifact as fenced JSON.
+fn default_message(node: &Node, scope: &Scope) -> String {
+    let part = |name: &str, value: &Value| match value {
+        Value::String(text) => format!("# {name}\n\n{}", text.trim()),
+        value => format!("# {name}\n\n{}", fence(value)),
+    };
+    let mut parts: Vec<String> = scope.inputs().map(|(name, value)| part(name, value)).collect();
+    parts.extend(scope.item().map(|item| part("item", item)));
+    for input in &node.inputs {
+        parts.extend(scope.artifact(&input.name).map(|value| part(&input.name, value)));
     }
     parts.join("\n\n")
 }
@@ -110,7 +106,15 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
     Some(next)
 }
 
-/// Evaluates a step's condition.
-pub(super) fn holds(templates: &Templates, expression: &str, context: &Context) -> Result<bool, Failure> {
-    templates.eval_bool(expression, context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
+/// Evaluates a condition.
+pub(super) fn holds(expression: &str, context: &Context) -> Result<bool, Failure> {
+    eval_bool(expression, context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
+}
+
+/// Evaluates a condition over a step's values and what its own steps gained.
+pub(super) fn holds_in(expression: &str, mut context: Context, gained: &Gained) -> Result<bool, Failure> {
+    for (name, value) in &gained.artifacts {
+        context.insert(name, value);
+    }
+    holds(expression, &context)
 }

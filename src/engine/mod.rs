@@ -3,13 +3,24 @@
 //! [`interpret`](interpret::interpret) walks the steps and decides; [`perform`] does what it asks
 //! for. Between them stands [`crate::durable`].
 
+mod agent;
+mod approve;
+mod command;
 mod converse;
+mod each;
+mod effects;
+pub mod gate;
+mod group;
 pub mod interpret;
+mod leaf;
 mod message;
+pub mod node;
 pub mod perform;
 pub mod plan;
 mod retry;
 mod scope;
+mod write;
 
 pub use interpret::interpret;
-pub use plan::{Contract, Defaults, Plan, PlannedModel, Resolve};
+pub use node::{Contract, PlannedModel};
+pub use plan::{Defaults, Plan, Resolve};

@@ -1,5 +1,7 @@
-//! Does what calls say: asks the model, within its time, and keeps secrets out of the answer.
+//! Does what calls say: asks the model, runs the command, writes the files; keeps secrets out of
+//! what comes back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,35 +9,54 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::agent::Models;
-use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Signal};
+use crate::agent::{Models, Variables};
+use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
 use crate::model::{CallKey, ChatReply, Class, Failure};
 use crate::provider::Signal as Heard;
 use crate::secret::Redactor;
 
-/// Performs the calls of a run.
-pub struct Performer {
-    models: Arc<Models>,
-    observer: Arc<dyn Observer>,
-    redactor: Arc<Redactor>,
-}
+use super::effects;
+use super::gate::Gates;
 
-impl Performer {
-    /// A performer that asks `models`, tells `observer`, and redacts with `redactor`.
-    pub fn new(models: Arc<Models>, observer: Arc<dyn Observer>, redactor: Arc<Redactor>) -> Self {
-        Self { models, observer, redactor }
-    }
+/// Performs the calls of a run.
+#[derive(Clone)]
+pub struct Performer {
+    /// The models that can be asked.
+    pub models: Arc<Models>,
+    /// Who is told of signals.
+    pub observer: Arc<dyn Observer>,
+    /// Keeps secrets out of what is recorded.
+    pub redactor: Arc<Redactor>,
+    /// The workspace, absolute.
+    pub workspace: PathBuf,
+    /// The environment of this process.
+    pub variables: Variables,
+    /// How much may go on at once.
+    pub gates: Arc<Gates>,
 }
 
 impl Perform for Performer {
+    fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
+        async move { Ok(self.gates.admit(call).await) }.boxed()
+    }
+
     fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
-        let (models, observer, redactor) = (self.models.clone(), self.observer.clone(), self.redactor.clone());
+        let own = self.clone();
         async move {
             let started = Timestamp::now();
-            let Effect::Ask(ask) = call.effect;
-            let result = redactor.result(answer(&models, observer.as_ref(), &call.key, &ask, started).await);
-            let cost = result.as_ref().ok().and_then(|reply| models.cost(&ask.request.model, &reply.usage));
-            Outcome { started, ended: Timestamp::now(), result, cost }
+            let mut cost = None;
+            let result = match call.effect {
+                Effect::Ask(ask) => {
+                    let answer = answer(&own.models, own.observer.as_ref(), &call.key, &ask, started).await;
+                    own.gates.heard(&ask.request.model.provider, &answer);
+                    cost = answer.as_ref().ok().and_then(|reply| own.models.cost(&ask.request.model, &reply.usage));
+                    answer.map(Reply::Chat)
+                }
+                Effect::Command(command) => effects::command(&own, &call.key, &command).await.map(Reply::Done),
+                Effect::Look(files) => effects::look(&own, files).await.map(Reply::Done),
+                Effect::Write(record) => effects::write(&own, record).await.map(Reply::Done),
+            };
+            Outcome { started, ended: Timestamp::now(), result: own.redactor.result(result), cost }
         }
         .boxed()
     }

@@ -5,13 +5,19 @@
 
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::model::event::PlannedStep;
-use crate::model::pipeline::{Extract, OnError, Pipeline, Retry, Step};
-use crate::model::{Artifact, Class, Digest, ModelRef, StepKey};
+use crate::model::step::{Access, Extract, Kind as Written, OnError, Outcome, Step};
+use crate::model::{Class, Pipeline, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
+
+use super::node::{
+    AgentNode, ApproveNode, Body, CommandNode, Contract, Each, InputContract, InputRef, Kind, Limits, Node, Output,
+    PipelineNode, PlannedModel, RepeatNode, WriteNode,
+};
 
 /// The reply bound of an agent that gives none, in tokens.
 pub const MAX_OUTPUT_TOKENS: u32 = 4096;
@@ -19,111 +25,17 @@ pub const MAX_OUTPUT_TOKENS: u32 = 4096;
 pub const TRIES: u32 = 3;
 /// Re-asks of a step that gives none.
 pub const RE_ASKS: u32 = 2;
+/// How many items of a `for_each` run at once, when a step gives no `max_parallel`.
+pub const MAX_PARALLEL: usize = 4;
 
 /// A pipeline ready to run.
 pub struct Plan {
-    /// The steps, in order.
-    pub steps: Vec<StepNode>,
-    /// Every prompt that they use.
+    /// What is run.
+    pub body: Body,
+    /// Every prompt that its steps use.
     pub templates: Templates,
-    /// The pipeline's `success` expression.
-    pub success: Option<String>,
     /// The values given to the run.
     pub inputs: Map<String, Value>,
-}
-
-/// One step ready to run.
-pub struct StepNode {
-    /// The step's id.
-    pub id: String,
-    /// The agent's name.
-    pub agent: String,
-    /// The models to ask: the agent's, then the fallbacks.
-    pub models: Vec<PlannedModel>,
-    /// Sampling temperature.
-    pub temperature: Option<f64>,
-    /// Upper bound of a reply in tokens.
-    pub max_output_tokens: u32,
-    /// The prompt's file name.
-    pub prompt: String,
-    /// The inline template of the user message.
-    pub message: Option<String>,
-    /// The condition under which the step runs.
-    pub when: Option<String>,
-    /// The artifacts that it reads.
-    pub inputs: Vec<InputRef>,
-    /// The name of its artifact.
-    pub output: String,
-    /// What the artifact must be.
-    pub contract: Contract,
-    /// How long one request may take.
-    pub timeout: Option<Duration>,
-    /// How long the whole step may take.
-    pub deadline: Option<Duration>,
-    /// Tries of a request in all.
-    pub tries: u32,
-    /// The classes of failure that are tried again.
-    pub retry_on: Vec<Class>,
-    /// How often a reply that does not validate is sent back.
-    pub re_asks: u32,
-    /// Whether replies must be exact.
-    pub strict: bool,
-    /// What a failure does to the run.
-    pub on_error: OnError,
-}
-
-/// A model with what the engine must know of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlannedModel {
-    /// The model.
-    pub reference: ModelRef,
-    /// The dialect in which it is asked.
-    pub dialect: String,
-    /// Whether every reply is made to fit the schema, so that the prompt need not show it.
-    pub constrains: bool,
-}
-
-/// An artifact that a step reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputRef {
-    /// The artifact's name.
-    pub name: String,
-    /// Whether the step runs without it.
-    pub optional: bool,
-}
-
-impl InputRef {
-    /// Reads `name` or `name?`.
-    pub fn parse(text: &str) -> Self {
-        match text.strip_suffix('?') {
-            Some(name) => Self { name: name.to_owned(), optional: true },
-            None => Self { name: text.to_owned(), optional: false },
-        }
-    }
-}
-
-/// What a step's artifact must be.
-#[derive(Clone)]
-pub enum Contract {
-    /// A string, as it comes.
-    Text,
-    /// JSON that fits a schema.
-    Json(Schema),
-}
-
-impl Contract {
-    /// Whether the artifact is text.
-    pub fn is_text(&self) -> bool {
-        matches!(self, Self::Text)
-    }
-
-    /// The digest of the contract: the schema with everything it refers to.
-    pub fn digest(&self) -> Digest {
-        match self {
-            Self::Text => Digest::of(b"text"),
-            Self::Json(schema) => Digest::of(canonical(&schema.closure()).as_bytes()),
-        }
-    }
 }
 
 /// What the command line and `orch.yaml` add to a step that says nothing itself.
@@ -139,9 +51,22 @@ pub struct Defaults {
     pub max_output_tokens: Option<u32>,
 }
 
+/// Resolves the names in a pipeline file that lead outside it.
+pub trait Resolve<E> {
+    /// The model of a name: `auto`, an alias, `provider/model`.
+    fn model(&self, name: &str) -> Result<PlannedModel, E>;
+    /// The contract of a step's output; any JSON for a step of a kind that takes no schema.
+    fn contract(&self, step: &Step) -> Result<Contract, E>;
+    /// The schema of an input of a pipeline.
+    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, E>;
+    /// A pipeline that another one calls, with what resolves its names.
+    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<E> + '_>), E>;
+    /// A step that can't be planned; checking refuses those first.
+    fn refuse(&self, why: String) -> E;
+}
+
 impl Plan {
-    /// Plans a pipeline that was checked: `model` resolves a model's name in the files, `contract`
-    /// gives the schema of an artifact.
+    /// Plans a pipeline that was checked.
     pub fn new<E>(
         pipeline: &Pipeline,
         inputs: Map<String, Value>,
@@ -149,75 +74,194 @@ impl Plan {
         defaults: &Defaults,
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
-        let steps = pipeline.steps.iter().map(|step| plan_step(pipeline, step, defaults, resolve));
-        Ok(Self { steps: steps.collect::<Result<_, _>>()?, templates, success: pipeline.success.clone(), inputs })
+        let body = Planner { pipeline, defaults, resolve, shown: true, depth: 0 }.body()?;
+        Ok(Self { body, templates, inputs })
     }
 
-    /// The steps as they are announced to the journal.
+    /// The steps as they are announced to the journal, with those inside groups.
     pub fn announced(&self) -> Vec<PlannedStep> {
-        let announce = |step: &StepNode| {
-            let model = step.models.first()?.reference.clone();
-            Some(PlannedStep { step: StepKey::root(&step.id), agent: step.agent.clone(), model })
-        };
-        self.steps.iter().filter_map(announce).collect()
+        fn add(node: &Node, parent: Option<&StepKey>, many: bool, found: &mut Vec<PlannedStep>) {
+            let step = StepKey::below(parent, &node.id);
+            let (agent, model) = match &node.kind {
+                Kind::Agent(agent) => (agent.agent.clone(), agent.models.first().map(|model| model.reference.clone())),
+                Kind::Command(_)
+                | Kind::Write(_)
+                | Kind::Approve(_)
+                | Kind::Parallel(..)
+                | Kind::Repeat(_)
+                | Kind::Sequence(_)
+                | Kind::Pipeline(_) => (String::new(), None),
+            };
+            let output = node.output.as_ref().map(|output| output.name.clone());
+            found.push(PlannedStep { step: step.clone(), kind: node.kind.name(), agent, model, output, many });
+            let many = many || node.each.is_some() || matches!(node.kind, Kind::Repeat(_));
+            for child in node.children() {
+                add(child, Some(&step), many, found);
+            }
+        }
+        let mut found = Vec::new();
+        for node in self.body.nodes.iter().chain(&self.body.finally) {
+            add(node, None, false, &mut found);
+        }
+        found
     }
 
     /// The artifact files that the plan writes, relative to the workspace.
     pub fn paths(&self) -> Vec<String> {
-        self.steps.iter().map(StepNode::path).collect()
+        fn add(node: &Node, found: &mut Vec<String>) {
+            found.extend(node.path());
+            node.children().for_each(|child| add(child, found));
+        }
+        let mut found = Vec::new();
+        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, &mut found));
+        found
     }
 }
 
-/// Resolves the names in a pipeline file that lead outside it.
-pub trait Resolve<E> {
-    /// The model of a name: `auto`, an alias, `provider/model`.
-    fn model(&self, name: &str) -> Result<PlannedModel, E>;
-    /// The contract of a step's output.
-    fn contract(&self, step: &Step) -> Result<Contract, E>;
+struct Planner<'a, E> {
+    pipeline: &'a Pipeline,
+    defaults: &'a Defaults,
+    resolve: &'a dyn Resolve<E>,
+    /// Whether artifacts are shown as files here.
+    shown: bool,
+    depth: usize,
 }
 
-impl StepNode {
-    /// The file that shows the step's artifact, relative to the workspace.
-    pub fn path(&self) -> String {
-        Artifact::path_of(&self.output, self.contract.is_text())
+/// How deep pipelines may call one another.
+const MAX_CALLS: usize = 32;
+
+impl<E> Planner<'_, E> {
+    fn body(&self) -> Result<Body, E> {
+        Ok(Body {
+            name: self.pipeline.name.clone(),
+            nodes: self.nodes(&self.pipeline.steps, self.shown)?,
+            finally: self.nodes(&self.pipeline.finally, self.shown)?,
+            success: self.pipeline.success.clone(),
+            outputs: self.pipeline.outputs.clone(),
+        })
+    }
+
+    fn nodes(&self, steps: &[Step], shown: bool) -> Result<Vec<Node>, E> {
+        steps.iter().map(|step| self.node(step, shown)).collect()
+    }
+
+    fn node(&self, step: &Step, shown: bool) -> Result<Node, E> {
+        let output = match &step.output {
+            Some(name) => Some(Output { name: name.clone(), contract: self.resolve.contract(step)? }),
+            None => None,
+        };
+        let each = step.for_each.as_ref().map(|list| Each {
+            list: list.clone(),
+            limit: step.max_parallel.map_or(MAX_PARALLEL, count),
+            // Told by the file alone: a flag must not change what the artifact is.
+            records: step.on_error == Some(OnError::Continue),
+        });
+        let inside = shown && each.is_none();
+        let mut node = Node {
+            id: step.id.clone(),
+            when: step.when.clone(),
+            each,
+            inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
+            output,
+            shown,
+            access: step.effective_access(),
+            stops: match step.on_error {
+                Some(OnError::Stop) => true,
+                Some(OnError::Continue) => false,
+                None => !self.defaults.continue_on_error,
+            },
+            kind: self.kind(step, inside)?,
+        };
+        node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
+        Ok(node)
+    }
+
+    fn kind(&self, step: &Step, shown: bool) -> Result<Kind, E> {
+        let Some(kind) = step.kind() else {
+            return Err(self.resolve.refuse(format!("step `{}` has no kind", step.id)));
+        };
+        Ok(match kind {
+            Written::Agent { agent, prompt } => Kind::Agent(Box::new(self.agent(step, agent, prompt)?)),
+            Written::Command(line) => Kind::Command(Box::new(CommandNode {
+                line: line.clone(),
+                env: step.env.clone(),
+                cwd: step.cwd.clone(),
+                stdin: step.stdin.clone(),
+                success: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
+                takes_stdout: step.schema.is_some(),
+                limits: self.limits(step, 1, &[Class::CommandFailed, Class::Timeout]),
+            })),
+            Written::Write(files) => Kind::Write(WriteNode { files: files.to_owned() }),
+            Written::Approve(message) => Kind::Approve(ApproveNode {
+                message: message.to_owned(),
+                on_reject: step.on_reject.unwrap_or(Outcome::Fail),
+                timeout: step.timeout.map(|span| span.0),
+            }),
+            Written::Parallel(steps) => {
+                Kind::Parallel(self.nodes(steps, shown)?, step.max_parallel.map_or(steps.len(), count))
+            }
+            Written::Sequence(steps) => Kind::Sequence(self.nodes(steps, shown)?),
+            Written::Repeat(repeat) => Kind::Repeat(RepeatNode {
+                until: repeat.until.clone(),
+                max: repeat.max,
+                on_exhausted: repeat.on_exhausted.unwrap_or(Outcome::Fail),
+                nodes: self.nodes(&repeat.steps, shown)?,
+            }),
+            Written::Pipeline(file) => Kind::Pipeline(Box::new(self.call(step, file)?)),
+        })
+    }
+
+    fn agent(&self, step: &Step, name: &str, prompt: &str) -> Result<AgentNode, E> {
+        let agent = self.pipeline.agents.get(name);
+        let model = agent.map_or("auto", |agent| agent.model.as_str());
+        let names = std::iter::once(model).chain(step.fallback.iter().map(String::as_str));
+        Ok(AgentNode {
+            agent: name.to_owned(),
+            models: names.map(|name| self.resolve.model(name)).collect::<Result<_, _>>()?,
+            temperature: agent.and_then(|agent| agent.temperature),
+            max_output_tokens: agent
+                .and_then(|agent| agent.max_output_tokens)
+                .or(self.defaults.max_output_tokens)
+                .unwrap_or(MAX_OUTPUT_TOKENS),
+            prompt: prompt.to_owned(),
+            message: step.message.clone(),
+            limits: self.limits(step, TRIES, &[Class::RateLimited, Class::ProviderUnavailable, Class::Timeout]),
+            re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
+            strict: step.extract == Some(Extract::Strict),
+        })
+    }
+
+    fn limits(&self, step: &Step, tries: u32, on: &[Class]) -> Limits {
+        let retry = step.retry.clone().unwrap_or_default();
+        Limits {
+            timeout: step.timeout.map(|span| span.0).or(self.defaults.timeout),
+            deadline: step.deadline.map(|span| span.0),
+            tries: retry.max.unwrap_or(tries).max(1),
+            backoff: retry.backoff.map(|span| span.0),
+            retry_on: retry.on.unwrap_or_else(|| on.to_vec()),
+        }
+    }
+
+    fn call(&self, step: &Step, file: &str) -> Result<PipelineNode, E> {
+        if self.depth >= MAX_CALLS {
+            return Err(self.resolve.refuse(format!("step `{}` calls pipelines too deeply", step.id)));
+        }
+        let (pipeline, resolve) = self.resolve.pipeline(file)?;
+        let planner =
+            Planner { pipeline, defaults: self.defaults, resolve: &*resolve, shown: false, depth: self.depth + 1 };
+        let mut inputs = IndexMap::new();
+        for (name, schema) in &pipeline.inputs {
+            let contract =
+                InputContract { schema: resolve.input(name, schema)?, default: schema.get("default").cloned() };
+            inputs.insert(name.clone(), contract);
+        }
+        let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();
+        Ok(PipelineNode { body: planner.body()?, with, inputs })
     }
 }
 
-fn plan_step<E>(
-    pipeline: &Pipeline,
-    step: &Step,
-    defaults: &Defaults,
-    resolve: &dyn Resolve<E>,
-) -> Result<StepNode, E> {
-    let agent = pipeline.agents.get(&step.agent);
-    let model = agent.map_or("auto", |agent| agent.model.as_str());
-    let names = std::iter::once(model).chain(step.fallback.iter().map(String::as_str));
-    let retry = step.retry.clone().unwrap_or(Retry { max: None, on: None });
-    let default_on = || vec![Class::RateLimited, Class::ProviderUnavailable, Class::Timeout];
-    let by_default = if defaults.continue_on_error { OnError::Continue } else { OnError::Stop };
-    Ok(StepNode {
-        id: step.id.clone(),
-        agent: step.agent.clone(),
-        models: names.map(|name| resolve.model(name)).collect::<Result<_, _>>()?,
-        temperature: agent.and_then(|agent| agent.temperature),
-        max_output_tokens: agent
-            .and_then(|agent| agent.max_output_tokens)
-            .or(defaults.max_output_tokens)
-            .unwrap_or(MAX_OUTPUT_TOKENS),
-        prompt: step.prompt.clone(),
-        message: step.message.clone(),
-        when: step.when.clone(),
-        inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
-        output: step.output.clone(),
-        contract: resolve.contract(step)?,
-        timeout: step.timeout.map(|span| span.0).or(defaults.timeout),
-        deadline: step.deadline.map(|span| span.0),
-        tries: retry.max.unwrap_or(TRIES).max(1),
-        retry_on: retry.on.unwrap_or_else(default_on),
-        re_asks: step.re_ask.or(defaults.re_ask).unwrap_or(RE_ASKS),
-        strict: step.extract == Some(Extract::Strict),
-        on_error: step.on_error.unwrap_or(by_default),
-    })
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX).max(1)
 }
 
 /// Canonical JSON: keys sorted, no white space, numbers as written; what digests are taken of.

@@ -1,5 +1,7 @@
 //! How long to wait before a failed request is tried again.
 
+use std::time::Duration;
+
 use crate::durable::Wait;
 use crate::model::Failure;
 
@@ -13,8 +15,9 @@ const PATIENCE: u64 = 300_000;
 /// The pause before the next try, `None` when the provider asks for more than we wait.
 ///
 /// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least.
-pub(super) fn pause(failure: &Failure, tries: u32) -> Option<Wait> {
-    let full = (BASE << tries.saturating_sub(1).min(16)).min(CAP);
+pub(super) fn pause(failure: &Failure, tries: u32, backoff: Option<Duration>) -> Option<Wait> {
+    let base = backoff.map_or(BASE, |backoff| u64::try_from(backoff.as_millis()).unwrap_or(CAP));
+    let full = base.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(CAP.max(base));
     match failure.retry_after_ms {
         Some(asked) if asked > PATIENCE => None,
         Some(asked) => Some(Wait::Between(asked, asked.saturating_add(full / 2))),
@@ -30,11 +33,11 @@ mod tests {
     #[test]
     fn pauses_grow_and_obey_the_provider() {
         let mut failure = Failure::new(Class::RateLimited, "slow down");
-        assert_eq!(pause(&failure, 1), Some(Wait::Between(250, 500)));
-        assert_eq!(pause(&failure, 10), Some(Wait::Between(15_000, 30_000)));
+        assert_eq!(pause(&failure, 1, None), Some(Wait::Between(250, 500)));
+        assert_eq!(pause(&failure, 10, None), Some(Wait::Between(15_000, 30_000)));
         failure.retry_after_ms = Some(45_000);
-        assert_eq!(pause(&failure, 1), Some(Wait::Between(45_000, 45_250)));
+        assert_eq!(pause(&failure, 1, None), Some(Wait::Between(45_000, 45_250)));
         failure.retry_after_ms = Some(3_600_000);
-        assert_eq!(pause(&failure, 1), None);
+        assert_eq!(pause(&failure, 1, None), None);
     }
 }

@@ -1,81 +1,180 @@
-//! What a step can see: the run's inputs, the artifacts so far, and how steps ended.
+//! What a step can see: the inputs, the artifacts so far, how steps ended, the item or round.
 
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use crate::model::{Failure, StepStatus};
+use crate::durable::{Gained, Mark, StepEnd};
+use crate::model::{Digest, Failure, StepStatus};
 use crate::template::Context;
 
-use super::plan::StepNode;
+use super::node::Node;
 
 /// The values in reach at one place of a run; cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Scope {
     inputs: Arc<Map<String, Value>>,
-    artifacts: IndexMap<String, Arc<Value>>,
-    steps: IndexMap<String, Ended>,
-}
-
-/// How a step ended.
-#[derive(Clone, Debug)]
-struct Ended {
-    status: StepStatus,
-    error: Option<String>,
-    output: String,
+    locals: Arc<Vec<(&'static str, Value)>>,
+    artifacts: Arc<IndexMap<String, Arc<Value>>>,
+    steps: Arc<IndexMap<String, StepEnd>>,
+    /// What stands for the state of the workspace: another after each step that wrote.
+    tree: Digest,
+    /// What was gained since this scope was opened.
+    gained: Gained,
 }
 
 impl Scope {
-    /// The scope at the start of a run.
-    pub(super) fn new(inputs: Map<String, Value>) -> Self {
-        Self { inputs: Arc::new(inputs), ..Self::default() }
+    /// The scope at the start of a pipeline.
+    pub(super) fn new(inputs: Map<String, Value>, tree: Digest) -> Self {
+        Self {
+            inputs: Arc::new(inputs),
+            locals: Arc::default(),
+            artifacts: Arc::default(),
+            steps: Arc::default(),
+            tree,
+            gained: Gained::default(),
+        }
+    }
+
+    /// The workspace of a run before its first step.
+    pub(super) fn untouched() -> Digest {
+        Digest::of(b"workspace")
+    }
+
+    /// A scope inside this one: sees everything, and keeps what it gains to itself.
+    pub(super) fn inner(&self) -> Self {
+        Self { gained: Gained::default(), ..self.clone() }
+    }
+
+    /// A scope inside this one, with an item or a round.
+    pub(super) fn with(&self, locals: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        let mut inner = self.inner();
+        let mut all = (*self.locals).clone();
+        for (name, value) in locals {
+            all.retain(|(old, _)| *old != name);
+            all.push((name, value));
+        }
+        inner.locals = Arc::new(all);
+        inner
+    }
+
+    /// What was gained here.
+    pub(super) fn into_gained(self) -> Gained {
+        Gained { tree: Some(self.tree), ..self.gained }
+    }
+
+    /// Takes in what an inner scope gained: after a group, or from the round before.
+    pub(super) fn merge(&mut self, gained: &Gained) {
+        for (name, value) in &gained.artifacts {
+            self.add(name, value.clone());
+        }
+        for (id, end) in &gained.steps {
+            self.note(id, end.clone());
+        }
+        self.note_failure(gained.failed.clone());
+        if let Some(tree) = &gained.tree {
+            self.tree = tree.clone();
+        }
+    }
+
+    /// Shows what the round before gained, without making it this round's own.
+    pub(super) fn recall(&mut self, gained: &Gained) {
+        let artifacts = Arc::make_mut(&mut self.artifacts);
+        artifacts.extend(gained.artifacts.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let steps = Arc::make_mut(&mut self.steps);
+        steps.extend(gained.steps.iter().map(|(id, end)| (id.clone(), end.clone())));
     }
 
     pub(super) fn inputs(&self) -> impl Iterator<Item = (&String, &Value)> {
         self.inputs.iter()
     }
 
-    pub(super) fn artifact(&self, name: &str) -> Option<&Value> {
-        self.artifacts.get(name).map(Arc::as_ref)
+    /// The item of the innermost `for_each`.
+    pub(super) fn item(&self) -> Option<&Value> {
+        self.locals.iter().find(|(name, _)| *name == "item").map(|(_, value)| value)
     }
 
-    pub(super) fn completed(&mut self, step: &StepNode, value: Value) {
-        self.artifacts.insert(step.output.clone(), Arc::new(value));
-        self.end(step, StepStatus::Completed, None);
+    pub(super) fn artifact(&self, name: &str) -> Option<&Arc<Value>> {
+        self.artifacts.get(name)
     }
 
-    pub(super) fn failed(&mut self, step: &StepNode, failure: &Failure) {
-        self.end(step, StepStatus::Failed, Some(failure.to_string()));
+    pub(super) fn tree(&self) -> &Digest {
+        &self.tree
     }
 
-    pub(super) fn skipped(&mut self, step: &StepNode, reason: &str) {
-        self.end(step, StepStatus::Skipped, Some(reason.to_owned()));
+    /// A step that may have written ran, or stands as it ran then.
+    pub(super) fn touched(&mut self, mark: Mark) {
+        self.tree = Digest::of(format!("{} {mark}", self.tree).as_bytes());
     }
 
-    fn end(&mut self, step: &StepNode, status: StepStatus, error: Option<String>) {
-        self.steps.insert(step.id.clone(), Ended { status, error, output: step.output.clone() });
+    /// The state of the workspace as somebody else left it.
+    pub(super) fn set_tree(&mut self, tree: Digest) {
+        self.tree = tree;
     }
 
-    /// Whether any step failed.
-    pub(super) fn any_failed(&self) -> bool {
-        self.steps.values().any(|ended| ended.status == StepStatus::Failed)
+    pub(super) fn add(&mut self, name: &str, value: Arc<Value>) {
+        Arc::make_mut(&mut self.artifacts).insert(name.to_owned(), value.clone());
+        self.gained.artifacts.insert(name.to_owned(), value);
+    }
+
+    pub(super) fn completed(&mut self, node: &Node, value: Option<Arc<Value>>) {
+        if let (Some(output), Some(value)) = (&node.output, value) {
+            self.add(&output.name, value);
+        }
+        self.end(node, StepStatus::Completed, None);
+    }
+
+    pub(super) fn failed(&mut self, node: &Node, failure: &Failure) {
+        self.note_failure(Some(failure.clone()));
+        self.end(node, StepStatus::Failed, Some(failure.to_string()));
+    }
+
+    pub(super) fn skipped(&mut self, node: &Node, reason: &str) {
+        self.end(node, StepStatus::Skipped, Some(reason.to_owned()));
+    }
+
+    fn end(&mut self, node: &Node, status: StepStatus, error: Option<String>) {
+        self.note(&node.id, StepEnd { status, error, outputs: node.names().into() });
+    }
+
+    fn note(&mut self, id: &str, end: StepEnd) {
+        Arc::make_mut(&mut self.steps).insert(id.to_owned(), end.clone());
+        self.gained.steps.insert(id.to_owned(), end);
+    }
+
+    /// A step that was given up because another one failed.
+    pub(super) fn cancelled(&mut self, node: &Node) {
+        self.end(node, StepStatus::Cancelled, None);
+    }
+
+    /// The first failure of any step, here or below.
+    pub(super) fn failure(&self) -> Option<&Failure> {
+        self.gained.failed.as_ref()
+    }
+
+    /// Notes a failure below that no step of this scope tells.
+    pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
+        if self.gained.failed.is_none() {
+            self.gained.failed = failure;
+        }
     }
 
     /// Why a required input of a step is not there, in words; `None` when all are.
-    pub(super) fn missing(&self, step: &StepNode) -> Option<String> {
-        let input = step.inputs.iter().find(|input| !input.optional && self.artifact(&input.name).is_none())?;
-        let writer = self.steps.iter().find(|(_, ended)| ended.output == input.name);
+    pub(super) fn missing(&self, node: &Node) -> Option<String> {
+        let input = node.inputs.iter().find(|input| !input.optional && self.artifact(&input.name).is_none())?;
+        let ends = |end: &StepEnd| end.status != StepStatus::Completed && end.outputs.contains(&input.name);
+        let writer = self.steps.iter().rev().find(|(_, end)| ends(end));
         Some(match writer {
-            Some((id, ended)) => format!("input {} missing: step {id} {}", input.name, ended.status.as_str()),
+            Some((id, end)) => format!("input {} missing: step {id} {}", input.name, end.status.as_str()),
             None => format!("input {} missing", input.name),
         })
     }
 
     /// The variables of a step's templates: its inputs and no other artifact.
-    pub(super) fn context(&self, step: &StepNode) -> Context {
+    pub(super) fn context(&self, node: &Node) -> Context {
         let mut context = self.base();
-        for input in &step.inputs {
+        for input in &node.inputs {
             if let Some(value) = self.artifacts.get(&input.name) {
                 context.insert(&input.name, value);
             }
@@ -83,10 +182,10 @@ impl Scope {
         context
     }
 
-    /// The variables of an expression over the whole run.
+    /// The variables of an expression over everything in reach.
     pub(super) fn everything(&self) -> Context {
         let mut context = self.base();
-        for (name, value) in &self.artifacts {
+        for (name, value) in self.artifacts.iter() {
             context.insert(name, value);
         }
         context
@@ -97,17 +196,19 @@ impl Scope {
         for (name, value) in self.inputs.iter() {
             context.insert(name, value);
         }
-        let steps: Map<String, Value> = self.steps.iter().map(|(id, ended)| (id.clone(), ended.value())).collect();
-        context.insert("steps", &Value::Object(steps));
+        for (name, value) in self.locals.iter() {
+            context.insert(name, value);
+        }
+        let steps = self.steps.clone();
+        let names = self.steps.clone();
+        context.insert_lookup("steps", move |id| steps.get(id).map(value_of), move || names.keys().cloned().collect());
         context
     }
 }
 
-impl Ended {
-    fn value(&self) -> Value {
-        match &self.error {
-            Some(error) => json!({ "status": self.status.as_str(), "error": error }),
-            None => json!({ "status": self.status.as_str() }),
-        }
+fn value_of(end: &StepEnd) -> Value {
+    match &end.error {
+        Some(error) => json!({ "status": end.status.as_str(), "error": error }),
+        None => json!({ "status": end.status.as_str() }),
     }
 }

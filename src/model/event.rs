@@ -51,17 +51,79 @@ pub enum Fact {
     RunEnded(RunEnded),
     /// A person's edit of an artifact was accepted in place of what the step produced.
     ArtifactAccepted(ArtifactAccepted),
+    /// A person is asked.
+    ApprovalAsked(ApprovalAsked),
+    /// A person answered.
+    ApprovalAnswered(ApprovalAnswered),
+}
+
+/// The kind of a step, as journals and reports name it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// A model is asked.
+    #[default]
+    Agent,
+    /// A command is run.
+    Command,
+    /// Files are written.
+    Write,
+    /// A person is asked.
+    Approve,
+    /// Steps side by side.
+    Parallel,
+    /// Steps again and again.
+    Repeat,
+    /// Steps one after another.
+    Steps,
+    /// Another pipeline.
+    Pipeline,
+}
+
+impl StepKind {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Command => "command",
+            Self::Write => "write",
+            Self::Approve => "approve",
+            Self::Parallel => "parallel",
+            Self::Repeat => "repeat",
+            Self::Steps => "steps",
+            Self::Pipeline => "pipeline",
+        }
+    }
+
+    /// Whether the step is made of other steps.
+    pub fn is_group(self) -> bool {
+        match self {
+            Self::Parallel | Self::Repeat | Self::Steps | Self::Pipeline => true,
+            Self::Agent | Self::Command | Self::Write | Self::Approve => false,
+        }
+    }
 }
 
 /// A step of the plan, as announced at the start of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
-    /// The step's key.
+    /// The step's key, without items and rounds.
     pub step: StepKey,
-    /// The agent's name.
+    /// What it is.
+    #[serde(default)]
+    pub kind: StepKind,
+    /// The agent's name; empty for other kinds.
+    #[serde(default)]
     pub agent: String,
     /// The model that the agent resolved to.
-    pub model: ModelRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// The artifact that it produces, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Whether it runs any number of times: it is inside a `for_each` or a `repeat`.
+    #[serde(default)]
+    pub many: bool,
 }
 
 /// A run began.
@@ -144,10 +206,12 @@ pub struct StepStarted {
     pub step: StepKey,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// The agent's name.
+    /// The agent's name; empty for other kinds.
+    #[serde(default)]
     pub agent: String,
     /// The model that is asked in this attempt.
-    pub model: ModelRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
     /// The step's recipe.
     pub recipe: Recipe,
 }
@@ -160,7 +224,8 @@ pub struct CallEnded {
     /// The digest of the request.
     pub ask: Digest,
     /// The model that was asked.
-    pub model: ModelRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
     /// When the request was sent.
     pub started: Timestamp,
     /// When the reply was complete, or the failure certain.
@@ -168,12 +233,51 @@ pub struct CallEnded {
     /// The reply, unless it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ChatReply>,
+    /// What a call that asks no model did, unless it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Done>,
     /// The failure, unless there is a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// What the call cost in US dollars; absent when the model's price is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
+}
+
+/// What a call gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// A model's answer.
+    Chat(ChatReply),
+    /// What anything else did.
+    Done(Done),
+}
+
+/// What a call did that asks no model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// A command ran to its end.
+    Command(CommandDone),
+    /// The files that a step is about to write were looked at: the record of how they were.
+    Looked(Value),
+    /// Files were written: the record of what changed.
+    Written(Value),
+}
+
+/// A command that ran to its end, whatever it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandDone {
+    /// Its exit code; 128 and the number of the signal that ended it, as shells say it.
+    pub exit_code: i32,
+    /// What it wrote to standard output; invalid UTF-8 is replaced.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// Whether more was written than is kept.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 /// A reply was read.
@@ -204,8 +308,9 @@ pub struct StepCompleted {
     pub attempt: u32,
     /// The step's recipe.
     pub recipe: Recipe,
-    /// What it produced.
-    pub artifact: Artifact,
+    /// What it produced, if it has an output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
 }
 
 /// A named value that a step produced.
@@ -213,8 +318,10 @@ pub struct StepCompleted {
 pub struct Artifact {
     /// The artifact's name.
     pub name: String,
-    /// The file that shows it, relative to the workspace: `plan.json`, `notes.md`.
-    pub path: String,
+    /// The file that shows it, relative to the workspace: `plan.json`, `notes.md`; none for what
+    /// is local to an item or to a pipeline that was called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// The digest of that file's bytes.
     pub digest: Digest,
     /// The value.
@@ -223,8 +330,7 @@ pub struct Artifact {
 
 impl Artifact {
     /// The artifact of a value: a string of a text step is shown as Markdown, all else as JSON.
-    pub fn new(name: &str, value: Value, as_text: bool) -> Self {
-        let path = Self::path_of(name, as_text);
+    pub fn new(name: &str, value: Value, path: Option<String>) -> Self {
         let mut artifact = Self { name: name.to_owned(), path, digest: Digest::of(b""), value };
         artifact.digest = Digest::of(&artifact.bytes());
         artifact
@@ -238,7 +344,7 @@ impl Artifact {
     /// The bytes of that file: text with a final newline, or two-space JSON.
     pub fn bytes(&self) -> Vec<u8> {
         let mut text = match &self.value {
-            Value::String(text) if self.path.ends_with(".md") => text.clone(),
+            Value::String(text) if self.path.as_ref().is_none_or(|path| path.ends_with(".md")) => text.clone(),
             value => format!("{value:#}"),
         };
         if !text.ends_with('\n') {
@@ -303,13 +409,16 @@ impl RunStatus {
 }
 
 /// A run ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEnded {
     /// How.
     pub status: RunStatus,
     /// Why, when that is not told by a step: `success` is false, or storage failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What the pipeline's `outputs:` gave, if it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
 }
 
 /// A person's edit of an artifact file became the artifact.
@@ -321,4 +430,48 @@ pub struct ArtifactAccepted {
     pub completed: u64,
     /// The new value.
     pub artifact: Artifact,
+}
+
+/// A person is asked to agree to something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalAsked {
+    /// The step that asks.
+    pub step: StepKey,
+    /// Its attempt.
+    pub attempt: u32,
+    /// What is shown to the person.
+    pub shown: String,
+    /// The digest of what is shown: an answer holds for nothing else.
+    pub ask: Digest,
+    /// Until when an answer counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// A person answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalAnswered {
+    /// The step that asked.
+    pub step: StepKey,
+    /// Its attempt.
+    pub attempt: u32,
+    /// The digest of what was shown.
+    pub ask: Digest,
+    /// The answer.
+    pub answer: Verdict,
+}
+
+/// What a person said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Yes or no.
+    pub approved: bool,
+    /// Why, or what to do instead; may be empty.
+    #[serde(default)]
+    pub note: String,
+    /// Who said it.
+    #[serde(default)]
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
 }

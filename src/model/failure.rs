@@ -66,6 +66,8 @@ classes! {
     AgentError = "agent_error",
     /// A reply or an output was larger than allowed.
     OutputTooLarge = "output_too_large",
+    /// Every step ran, and `success:` is false all the same.
+    Unsuccessful = "unsuccessful",
     /// Every round of a loop was used up.
     Exhausted = "exhausted",
     /// A person said no.

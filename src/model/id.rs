@@ -30,7 +30,7 @@ impl fmt::Display for RunId {
 }
 
 /// A step's place in the plan: ids joined by `/`, items and rounds as `[n]` from 0.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StepKey(String);
 
@@ -50,6 +50,44 @@ impl StepKey {
     #[must_use]
     pub fn item(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))
+    }
+
+    /// The key of a child of a group, or of a step at the top level.
+    pub fn below(parent: Option<&Self>, id: &str) -> Self {
+        parent.map_or_else(|| Self::root(id), |parent| parent.child(id))
+    }
+
+    /// The key without items and rounds: the place in the file.
+    #[must_use]
+    pub fn place(&self) -> Self {
+        let parts = self.0.split('/').map(|part| part.split('[').next().unwrap_or(part));
+        Self(parts.collect::<Vec<_>>().join("/"))
+    }
+
+    /// Whether this is a step inside the other, or an item or round of it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(['/', '[']))
+    }
+
+    /// The keys of what this step is inside of, outermost first.
+    pub fn ancestors(&self) -> Vec<Self> {
+        let ends = self.0.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'/' | b'['));
+        ends.filter_map(|(end, _)| self.0.get(..end)).map(|text| Self(text.to_owned())).collect()
+    }
+
+    /// The last id, with its item or round.
+    pub fn last(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// The number of the item or round, if this is one.
+    pub fn number(&self) -> Option<usize> {
+        self.0.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()
+    }
+
+    /// Whether this is an item or a round, not a step as the file has it.
+    pub fn is_item(&self) -> bool {
+        self.0.ends_with(']')
     }
 
     /// The key as text.
@@ -106,5 +144,23 @@ impl Digest {
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_know_where_they_are() {
+        let outer = StepKey::root("implement");
+        let key = outer.item(3).child("fix").item(0).child("code");
+        assert_eq!(key.as_str(), "implement[3]/fix[0]/code");
+        assert_eq!(key.place().as_str(), "implement/fix/code");
+        assert!(key.is_within(&outer) && key.is_within(&outer.item(3)) && !key.is_within(&StepKey::root("impl")));
+        assert!(!outer.is_within(&outer));
+        let names: Vec<String> = key.ancestors().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["implement", "implement[3]", "implement[3]/fix", "implement[3]/fix[0]"]);
+        assert_eq!(key.last(), "code");
     }
 }

@@ -4,16 +4,12 @@
 //! editor's descriptions. No `flatten`, `untagged` or tagged enums here: they would
 //! lose the path of a mistake.
 
-use std::fmt;
-use std::time::Duration;
-
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::failure::Class;
+use super::step::Step;
 
 /// The pattern of the names of inputs, artifacts and steps.
 pub const NAME_PATTERN: &str = "^[a-z_][a-z0-9_]*$";
@@ -53,8 +49,17 @@ pub struct Pipeline {
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "plan", "agent": "planner", "prompt": "planner.md", "output": "plan"}]))]
     pub steps: Vec<Step>,
-    /// An expression over inputs, artifacts and `steps` that must be true at the end;
-    /// without it a run succeeds when no step failed.
+    /// What is done at the end whatever happened: after success, after a failure, and after Ctrl-C.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = json!([{"id": "tidy", "run": ["rm", "-rf", "scratch"]}]))]
+    pub finally: Vec<Step>,
+    /// What the pipeline gives to one that calls it, and shows as its result: names with expressions.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(example = json!({"report": "synthesis", "score": "review.score"}))]
+    #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
+    pub outputs: IndexMap<String, String>,
+    /// An expression over inputs, artifacts and `steps` that decides at the end whether the run
+    /// succeeded; without it a run succeeds when no step failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"review.approved")]
     #[schemars(length(min = 1))]
@@ -89,197 +94,30 @@ fn auto() -> String {
     "auto".to_owned()
 }
 
-/// One step.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// The step's name, unique in the pipeline: `[a-z_][a-z0-9_]*`.
-    #[schemars(example = &"plan")]
-    #[schemars(regex(pattern = NAME_PATTERN))]
-    pub id: String,
-    /// The agent that does the step: a key of `agents`.
-    #[schemars(example = &"planner")]
-    pub agent: String,
-    /// The system prompt: a file in `prompts/`.
-    #[schemars(example = &"planner.md")]
-    #[schemars(length(min = 1))]
-    pub prompt: String,
-    /// Artifacts that the step may read; `name?` is optional and undefined when absent.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(example = json!(["plan", "code?"]))]
-    #[schemars(inner(regex(pattern = INPUT_PATTERN)))]
-    pub inputs: Vec<String>,
-    /// The artifact that the step produces: `workspace/<output>.json`.
-    #[schemars(example = &"plan")]
-    #[schemars(regex(pattern = NAME_PATTERN))]
-    pub output: String,
-    /// The schema of the output: a file in `schemas/` by name (`plan` or `plan.schema.json`),
-    /// `text` for a string, `any` for any JSON. By default the schema named like the output.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"plan")]
-    #[schemars(length(min = 1))]
-    pub schema: Option<String>,
-    /// An inline template for the user message; by default the inputs of the run and the
-    /// step's artifacts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"Review this.\n\n{{ code | tojson }}")]
-    pub message: Option<String>,
-    /// An expression; the step is skipped unless it is true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"not review.approved")]
-    #[schemars(length(min = 1))]
-    pub when: Option<String>,
-    /// How long one request may take, such as `90s` or `5m`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"5m")]
-    pub timeout: Option<Span>,
-    /// How long the whole step may take, retries and re-asks included.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"30m")]
-    pub deadline: Option<Span>,
-    /// When and how often a failed request is tried again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = json!({"max": 5}))]
-    pub retry: Option<Retry>,
-    /// How often a reply that does not validate is sent back with its errors (2).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 10))]
-    #[schemars(example = 2)]
-    pub re_ask: Option<u32>,
-    /// Models to go on with when `retry` is used up, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(example = json!(["openai/gpt-5-mini"]))]
-    #[schemars(inner(length(min = 1)))]
-    pub fallback: Vec<String>,
-    /// How strictly the JSON is taken out of a reply (`lenient`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"strict")]
-    pub extract: Option<Extract>,
-    /// What happens to the run when this step fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = &"continue")]
-    pub on_error: Option<OnError>,
-}
-
-/// When and how often a failed request is tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Retry {
-    /// Tries in all, the first included (3).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100))]
-    #[schemars(example = 5)]
-    pub max: Option<u32>,
-    /// The classes of failure that are tried again (`rate_limited`, `provider_unavailable`, `timeout`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(example = json!(["rate_limited", "timeout"]))]
-    pub on: Option<Vec<Class>>,
-}
-
-/// How strictly the JSON is taken out of a reply.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Extract {
-    /// Prose, fences and lossless repairs are accepted and recorded.
-    #[default]
-    Lenient,
-    /// Only one distinct value, needing no repair, is accepted.
-    Strict,
-}
-
-/// What happens to the run when a step fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// Nothing after the step runs.
-    Stop,
-    /// The steps that do not need it still run; the run ends failed all the same.
-    Continue,
-}
-
-/// A span of time, written as `90s`, `5m` or `1h30m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl Span {
-    /// The pattern of a span of time in the generated schemas.
-    pub const PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h))+$";
-
-    /// Parses one or more numbers with a unit each (`ms`, `s`, `m`, `h`); `None` otherwise.
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut rest = text;
-        let mut total = Duration::ZERO;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-            let count: u64 = rest.get(..digits)?.parse().ok()?;
-            let tail = rest.get(digits..)?;
-            let letters = tail.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(tail.len());
-            let millis = match tail.get(..letters)? {
-                "ms" => 1,
-                "s" => 1_000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                _ => return None,
-            };
-            total = total.checked_add(Duration::from_millis(count.checked_mul(millis)?))?;
-            rest = tail.get(letters..)?;
-        }
-        (total > Duration::ZERO).then_some(Self(total))
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut millis = self.0.as_millis();
-        for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
-            if millis >= size {
-                write!(f, "{}{unit}", millis / size)?;
-                millis %= size;
+impl Pipeline {
+    /// Changes every step, those inside groups and `finally` too.
+    pub fn each_step_mut(&mut self, change: &mut impl FnMut(&mut Step)) {
+        fn each(steps: &mut [Step], change: &mut impl FnMut(&mut Step)) {
+            for step in steps {
+                change(step);
+                for inside in [&mut step.parallel, &mut step.steps].into_iter().flatten() {
+                    each(inside, change);
+                }
+                if let Some(repeat) = &mut step.repeat {
+                    each(&mut repeat.steps, change);
+                }
             }
         }
-        Ok(())
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("expected a time such as `90s`, `5m` or `1h30m`"))
-    }
-}
-
-impl JsonSchema for Span {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Span".into()
+        each(&mut self.steps, change);
+        each(&mut self.finally, change);
     }
 
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "description": "A span of time, such as `90s`, `5m` or `1h30m`.",
-            "pattern": Span::PATTERN
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_read_what_they_print() {
-        for text in ["90s", "5m", "1h30m", "250ms"] {
-            let span = Span::parse(text).expect(text);
-            assert_eq!(Span::parse(&span.to_string()), Some(span));
+    /// Every step, those inside groups and `finally` too, from top to bottom.
+    pub fn all_steps(&self) -> Vec<&Step> {
+        let mut found = Vec::new();
+        for step in self.steps.iter().chain(&self.finally) {
+            step.walk(&mut |step| found.push(step));
         }
-        for text in ["", "5", "m", "5 m", "0s", "-1s", "5d", "99999999999999999999h"] {
-            assert_eq!(Span::parse(text), None, "{text}");
-        }
+        found
     }
 }

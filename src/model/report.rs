@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::event::RunStatus;
+use super::event::{RunStatus, StepKind};
 use super::failure::Failure;
-use super::run::{Read, StepState, StepStatus};
+use super::step_state::{Read, StepState, StepStatus};
 use super::usage::Usage;
 
 /// What `--output json` prints: one object a run.
@@ -36,8 +36,8 @@ pub struct RunReport {
     pub usage: Usage,
     /// Cost in US dollars; null when a model's price is unknown.
     pub cost_usd: Option<f64>,
-    /// The output of the pipeline's last step (of the default pipeline: the review); null
-    /// when that step did not complete.
+    /// What the pipeline's `outputs:` give, else the output of its last step that has one (of the
+    /// default pipeline: the review); null when that step did not complete.
     pub result: Option<Value>,
 }
 
@@ -46,9 +46,11 @@ pub struct RunReport {
 pub struct StepReport {
     /// The step's key.
     pub name: String,
-    /// The agent's name.
+    /// What it is.
+    pub kind: StepKind,
+    /// The agent's name; empty for other kinds.
     pub agent: String,
-    /// The model that answered, or was asked last.
+    /// The model that answered, or was asked last; empty for other kinds.
     pub model: String,
     /// How it ended.
     pub status: StepStatus,
@@ -80,8 +82,9 @@ impl StepReport {
     pub(super) fn of(step: &StepState) -> Self {
         Self {
             name: step.step.to_string(),
+            kind: step.kind,
             agent: step.agent.clone(),
-            model: step.model.to_string(),
+            model: step.model.as_ref().map_or_else(String::new, ToString::to_string),
             status: step.status,
             started_at: step.started,
             ended_at: step.ended,

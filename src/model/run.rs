@@ -3,133 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::chat::ModelRef;
-use super::event::{Artifact, CallEnded, Event, Fact, PlannedStep, RunStatus};
+use super::event::{Artifact, Event, Fact, PlannedStep, RunStatus, StepCompleted};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::report::{ArtifactReport, RunReport, StepReport};
+use super::step_state::{Read, StepState, StepStatus};
 use super::usage::Usage;
-
-/// Where a step is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepStatus {
-    /// Not begun.
-    #[default]
-    Pending,
-    /// An attempt is going on.
-    InProgress,
-    /// It waits for a person.
-    Waiting,
-    /// Its artifact is recorded.
-    Completed,
-    /// It failed for good.
-    Failed,
-    /// It was not run.
-    Skipped,
-    /// It was stopped with its run.
-    Cancelled,
-}
-
-impl StepStatus {
-    /// The stable name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::InProgress => "in_progress",
-            Self::Waiting => "waiting",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// One step of a run, as far as its events tell.
-#[derive(Clone, Debug)]
-pub struct StepState {
-    /// The step's key.
-    pub step: StepKey,
-    /// The agent's name.
-    pub agent: String,
-    /// The model that is or was asked last.
-    pub model: ModelRef,
-    /// Where it is.
-    pub status: StepStatus,
-    /// Start of the first attempt.
-    pub started: Option<Timestamp>,
-    /// When it completed, failed or was skipped.
-    pub ended: Option<Timestamp>,
-    /// Attempts begun.
-    pub attempts: u32,
-    /// Requests made.
-    pub calls: u32,
-    /// Tokens of all its calls.
-    pub usage: Usage,
-    /// Cost of its calls in US dollars, as far as prices are known.
-    pub cost: f64,
-    /// Whether a call had no known price.
-    pub unpriced: bool,
-    /// What it produced.
-    pub artifact: Option<Artifact>,
-    /// Why it failed.
-    pub failure: Option<Failure>,
-    /// Why it was skipped.
-    pub reason: Option<String>,
-    /// Whether its result was kept from an earlier session.
-    pub kept: bool,
-    /// How the reply was read: source and repairs.
-    pub read: Option<Read>,
-}
-
-/// How the value was found in the reply.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Read {
-    /// Where it was found: `whole`, `fence`, `tag` or `prose`.
-    pub source: String,
-    /// What was repaired, in order.
-    pub repairs: Vec<String>,
-    /// How many other values would have fitted.
-    pub others: usize,
-}
-
-impl StepState {
-    fn pending(planned: &PlannedStep) -> Self {
-        Self {
-            step: planned.step.clone(),
-            agent: planned.agent.clone(),
-            model: planned.model.clone(),
-            status: StepStatus::Pending,
-            started: None,
-            ended: None,
-            attempts: 0,
-            calls: 0,
-            usage: Usage::default(),
-            cost: 0.0,
-            unpriced: false,
-            artifact: None,
-            failure: None,
-            reason: None,
-            kept: false,
-            read: None,
-        }
-    }
-
-    fn spent(&mut self, call: &CallEnded) {
-        self.calls += 1;
-        if let Some(reply) = &call.reply {
-            self.usage += reply.usage;
-            match call.cost {
-                Some(cost) => self.cost += cost,
-                None => self.unpriced = true,
-            }
-        }
-    }
-}
 
 /// A run, as far as its events tell.
 #[derive(Clone, Debug)]
@@ -160,10 +42,16 @@ pub struct RunState {
     pub ended: Option<Timestamp>,
     /// Why it failed, when no step tells.
     pub failure: Option<Failure>,
-    /// The steps of the plan, in order.
+    /// What the pipeline's `outputs:` gave, if it has any.
+    pub outputs: Option<Value>,
+    /// The steps, as they came up: first those that were announced, then items and rounds. In the
+    /// order of the file by [`RunState::in_order`].
     pub steps: Vec<StepState>,
     /// Steps that the files no longer have; what they used stays on record.
     pub gone: Vec<StepState>,
+    planned: Vec<PlannedStep>,
+    places: HashMap<StepKey, usize>,
+    at: HashMap<StepKey, usize>,
     completed: HashMap<u64, Artifact>,
 }
 
@@ -184,8 +72,12 @@ impl RunState {
             started: None,
             ended: None,
             failure: None,
+            outputs: None,
             steps: Vec::new(),
             gone: Vec::new(),
+            planned: Vec::new(),
+            places: HashMap::new(),
+            at: HashMap::new(),
             completed: HashMap::new(),
         }
     }
@@ -212,39 +104,92 @@ impl RunState {
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.started = Some(event.at);
-                self.steps = fact.steps.iter().map(StepState::pending).collect();
+                self.plan(&fact.steps);
             }
             Fact::RunResumed(fact) => {
                 self.status = RunStatus::Running;
                 self.ended = None;
                 self.failure = None;
+                self.outputs = None;
                 self.model.clone_from(&fact.model);
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.replan(&fact.steps);
             }
-            Fact::RunEnded(fact) => self.end(event.at, fact.status, fact.failure.clone()),
+            Fact::RunEnded(fact) => {
+                self.end(event.at, fact.status, fact.failure.clone());
+                self.outputs.clone_from(&fact.result);
+            }
             _ => self.apply_to_step(event),
+        }
+    }
+
+    /// The steps of a plan, all pending.
+    fn plan(&mut self, planned: &[PlannedStep]) {
+        self.planned = planned.to_vec();
+        self.places = planned.iter().enumerate().map(|(place, step)| (step.step.clone(), place)).collect();
+        self.at.clear();
+        self.steps.clear();
+        for plan in planned.iter().filter(|plan| !plan.many) {
+            self.at.insert(plan.step.clone(), self.steps.len());
+            self.steps.push(StepState::pending(plan.step.clone(), plan));
         }
     }
 
     /// A resumed run has the steps that the files say now; what was spent stays on record.
     fn replan(&mut self, planned: &[PlannedStep]) {
-        let mut old: HashMap<StepKey, StepState> = self.steps.drain(..).map(|step| (step.step.clone(), step)).collect();
-        for plan in planned {
-            let mut step = StepState::pending(plan);
-            if let Some(old) = old.remove(&plan.step) {
-                step.attempts = old.attempts;
-                step.calls = old.calls;
-                step.usage = old.usage;
-                step.cost = old.cost;
-                step.unpriced = old.unpriced;
-                step.read = old.read;
-                step.started = old.started;
+        let mut old: HashMap<StepKey, StepState> =
+            std::mem::take(&mut self.steps).into_iter().map(|step| (step.step.clone(), step)).collect();
+        self.plan(planned);
+        for step in &mut self.steps {
+            if let Some(old) = old.remove(&step.step) {
+                step.take_over(old);
             }
-            self.steps.push(step);
         }
+        // Items and rounds come back when they come up; until then what they spent is kept aside.
         self.gone.extend(old.into_values().filter(|step| step.calls > 0));
+    }
+
+    /// The state of a step, made when it is an item or in a round that comes up.
+    fn step_at(&mut self, key: &StepKey) -> Option<usize> {
+        if let Some(at) = self.at.get(key) {
+            return Some(*at);
+        }
+        let planned = self.places.get(&key.place()).and_then(|place| self.planned.get(*place))?;
+        let mut step = StepState::pending(key.clone(), planned);
+        if let Some(old) = self.gone.iter().position(|old| old.step == *key) {
+            step.take_over(self.gone.swap_remove(old));
+        }
+        self.at.insert(key.clone(), self.steps.len());
+        self.steps.push(step);
+        Some(self.steps.len() - 1)
+    }
+
+    /// Whether a step is the whole of a `for_each`, whose items stand for themselves.
+    pub fn runs_over_items(&self, step: &StepState) -> bool {
+        self.at.contains_key(&step.step.item(0))
+    }
+
+    /// A step by its key.
+    pub fn step(&self, key: &StepKey) -> Option<&StepState> {
+        self.at.get(key).and_then(|at| self.steps.get(*at))
+    }
+
+    /// The steps in the order of the file, items and rounds in theirs.
+    pub fn in_order(&self) -> Vec<&StepState> {
+        let rank = |key: &StepKey| -> Vec<(usize, usize)> {
+            let mut path = Vec::new();
+            for ancestor in key.ancestors().into_iter().chain([key.clone()]) {
+                let place = self.places.get(&ancestor.place()).copied().unwrap_or(usize::MAX);
+                let number = ancestor.number().map_or(0, |number| number + 1);
+                path.push((place, number));
+            }
+            path
+        };
+        let mut steps: Vec<(Vec<(usize, usize)>, &StepState)> =
+            self.steps.iter().map(|step| (rank(&step.step), step)).collect();
+        steps.sort_by(|a, b| a.0.cmp(&b.0));
+        steps.into_iter().map(|(_, step)| step).collect()
     }
 
     fn end(&mut self, at: Timestamp, status: RunStatus, failure: Option<Failure>) {
@@ -252,17 +197,25 @@ impl RunState {
         self.ended = Some(at);
         self.failure = failure;
         for step in &mut self.steps {
-            if step.status == StepStatus::InProgress {
-                step.status = StepStatus::Cancelled;
-                step.ended = Some(at);
+            match step.status {
+                StepStatus::InProgress if status != RunStatus::Waiting => {
+                    step.status = StepStatus::Cancelled;
+                    step.ended = Some(at);
+                }
+                // What was not reached, or is inside of what was skipped.
+                StepStatus::Pending if matches!(status, RunStatus::Completed | RunStatus::Failed) => {
+                    step.status = StepStatus::Skipped;
+                    step.ended = Some(at);
+                }
+                _ => {}
             }
         }
     }
 
     fn apply_to_step(&mut self, event: &Event) {
         let at = event.at;
-        if let Fact::StepCompleted(fact) = &event.fact {
-            self.completed.insert(event.seq, fact.artifact.clone());
+        if let Fact::StepCompleted(StepCompleted { artifact: Some(artifact), .. }) = &event.fact {
+            self.completed.insert(event.seq, artifact.clone());
         }
         if let Fact::ArtifactAccepted(fact) = &event.fact {
             self.completed.insert(fact.completed, fact.artifact.clone());
@@ -275,9 +228,8 @@ impl RunState {
             _ => None,
         };
         let Some(key) = step_of(&event.fact) else { return };
-        let Some(step) = self.steps.iter_mut().find(|step| &step.step == key) else {
-            return;
-        };
+        self.touch(key, at);
+        let Some(step) = self.step_at(key).and_then(|at| self.steps.get_mut(at)) else { return };
         match &event.fact {
             Fact::StepKept(_) => {
                 step.status = StepStatus::Completed;
@@ -303,13 +255,15 @@ impl RunState {
             }
             Fact::StepCompleted(fact) => {
                 step.status = StepStatus::Completed;
-                step.artifact = Some(fact.artifact.clone());
+                step.artifact = fact.artifact.clone();
+                step.question = None;
                 step.started.get_or_insert(at);
                 step.ended = Some(at);
             }
             Fact::StepFailed(fact) => {
                 step.status = StepStatus::Failed;
                 step.failure = Some(fact.failure.clone());
+                step.question = None;
                 step.started.get_or_insert(at);
                 step.ended = Some(at);
             }
@@ -319,7 +273,26 @@ impl RunState {
                 step.ended = Some(at);
             }
             Fact::ArtifactAccepted(fact) => step.artifact = Some(fact.artifact.clone()),
+            Fact::ApprovalAsked(fact) => {
+                step.status = StepStatus::Waiting;
+                step.question = Some(fact.shown.clone());
+            }
+            Fact::ApprovalAnswered(_) => {
+                step.status = StepStatus::InProgress;
+                step.question = None;
+            }
             Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) => {}
+        }
+    }
+
+    /// What a step is inside of is going on.
+    fn touch(&mut self, key: &StepKey, at: Timestamp) {
+        for ancestor in key.ancestors() {
+            let Some(step) = self.at.get(&ancestor).and_then(|at| self.steps.get_mut(*at)) else { continue };
+            if matches!(step.status, StepStatus::Pending | StepStatus::Waiting) {
+                step.status = StepStatus::InProgress;
+                step.started.get_or_insert(at);
+            }
         }
     }
 
@@ -340,8 +313,8 @@ impl RunState {
 
     /// The report of the run as it stands.
     pub fn report(&self) -> RunReport {
-        let artifacts = self.steps.iter().filter_map(|step| step.artifact.as_ref());
-        let last = self.steps.last();
+        let steps = self.in_order();
+        let artifacts = steps.iter().filter_map(|step| step.artifact.as_ref());
         RunReport {
             run: self.run.to_string(),
             pipeline: self.pipeline.clone(),
@@ -351,21 +324,34 @@ impl RunState {
             ended_at: self.ended,
             workspace: self.workspace.clone(),
             error: self.failure.clone(),
-            steps: self.steps.iter().map(StepReport::of).collect(),
-            artifacts: artifacts.map(|a| self.artifact_report(a)).collect(),
+            steps: steps.iter().map(|step| StepReport::of(step)).collect(),
+            artifacts: artifacts.filter_map(|artifact| self.artifact_report(artifact)).collect(),
             usage: self.usage(),
             cost_usd: self.cost(),
-            result: last.and_then(|step| step.artifact.as_ref()).map(|a| a.value.clone()),
+            result: self.result(),
         }
     }
 
-    fn artifact_report(&self, artifact: &Artifact) -> ArtifactReport {
-        let path = std::path::Path::new(&self.workspace).join(&artifact.path);
-        ArtifactReport {
+    /// What the pipeline gives: its `outputs:`, else what its last step with an output produced.
+    fn result(&self) -> Option<Value> {
+        if self.outputs.is_some() {
+            return self.outputs.clone();
+        }
+        let top = |step: &&PlannedStep| step.step.ancestors().is_empty();
+        // Journals of early versions do not tell which steps have an output: all of them had.
+        let tells = self.planned.iter().any(|step| step.output.is_some());
+        let last = self.planned.iter().filter(top).rfind(|step| step.output.is_some() || !tells)?;
+        let step = self.at.get(&last.step).and_then(|at| self.steps.get(*at))?;
+        step.artifact.as_ref().map(|artifact| artifact.value.clone())
+    }
+
+    fn artifact_report(&self, artifact: &Artifact) -> Option<ArtifactReport> {
+        let path = std::path::Path::new(&self.workspace).join(artifact.path.as_ref()?);
+        Some(ArtifactReport {
             name: artifact.name.clone(),
             path: path.display().to_string(),
             digest: artifact.digest.to_string(),
-        }
+        })
     }
 }
 
@@ -379,6 +365,8 @@ fn step_of(fact: &Fact) -> Option<&StepKey> {
         Fact::StepFailed(fact) => Some(&fact.step),
         Fact::StepSkipped(fact) => Some(&fact.step),
         Fact::ArtifactAccepted(fact) => Some(&fact.step),
+        Fact::ApprovalAsked(fact) => Some(&fact.step),
+        Fact::ApprovalAnswered(fact) => Some(&fact.step),
         Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunEnded(_) => None,
     }
 }
@@ -387,14 +375,20 @@ fn step_of(fact: &Fact) -> Option<&StepKey> {
 mod tests {
     use super::*;
     use crate::model::Digest;
-    use crate::model::event::{Recipe, RunEnded, RunStarted, StepCompleted, StepStarted};
+    use crate::model::event::{Recipe, RunEnded, RunStarted, StepStarted};
 
     fn events() -> Vec<Event> {
         let run = RunId(uuid::Uuid::nil());
         let step = StepKey::root("plan");
         let model = ModelRef::new("lab", "m");
         let recipe = Recipe { ask: Digest::of(b"a"), take: Digest::of(b"t") };
-        let planned = PlannedStep { step: step.clone(), agent: "planner".into(), model: model.clone() };
+        let planned = PlannedStep {
+            step: step.clone(),
+            agent: "planner".into(),
+            model: Some(model.clone()),
+            output: Some("plan".into()),
+            ..PlannedStep::default()
+        };
         let facts = [
             Fact::RunStarted(RunStarted {
                 pipeline: "p".into(),
@@ -412,16 +406,16 @@ mod tests {
                 step: step.clone(),
                 attempt: 1,
                 agent: "planner".into(),
-                model,
+                model: Some(model),
                 recipe: recipe.clone(),
             }),
             Fact::StepCompleted(StepCompleted {
                 step,
                 attempt: 1,
                 recipe,
-                artifact: Artifact::new("plan", serde_json::json!({ "a": 1.50 }), false),
+                artifact: Some(Artifact::new("plan", serde_json::json!({ "a": 1.50 }), Some("plan.json".into()))),
             }),
-            Fact::RunEnded(RunEnded { status: RunStatus::Completed, failure: None }),
+            Fact::RunEnded(RunEnded { status: RunStatus::Completed, failure: None, result: None }),
         ];
         let at = |i: i64| Timestamp::from_second(1_000 + i).unwrap();
         (1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: at(i64::try_from(seq).unwrap()), fact }).collect()

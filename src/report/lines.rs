@@ -46,14 +46,15 @@ impl Observer for Lines {
 }
 
 fn line(event: &Event, state: &RunState) -> Option<String> {
-    let words =
-        |key| state.steps.iter().find(|step| &step.step == key).map(|step| format!("{key}: {}", step_words(step)));
+    let words = |key| state.step(key).map(|step| format!("{key}: {}", step_words(step)));
     match &event.fact {
         Fact::RunStarted(fact) => Some(format!("run {}: {}", event.run, fact.pipeline)),
         Fact::RunResumed(_) => Some(format!("run {}: {}, resumed", event.run, state.pipeline)),
-        Fact::StepStarted(fact) => {
-            Some(format!("{}: attempt {} with {} ({})", fact.step, fact.attempt, fact.model, fact.agent))
-        }
+        Fact::StepStarted(fact) => Some(match &fact.model {
+            Some(model) => format!("{}: attempt {} with {model} ({})", fact.step, fact.attempt, fact.agent),
+            None if fact.attempt > 1 => format!("{}: attempt {}", fact.step, fact.attempt),
+            None => format!("{}: begun", fact.step),
+        }),
         Fact::CallEnded(fact) => {
             let failure = fact.failure.as_ref()?;
             Some(format!("{}: {failure}", fact.call.step))
@@ -66,6 +67,11 @@ fn line(event: &Event, state: &RunState) -> Option<String> {
         Fact::StepCompleted(fact) => words(&fact.step),
         Fact::StepFailed(fact) => words(&fact.step),
         Fact::StepSkipped(fact) => words(&fact.step),
+        Fact::ApprovalAsked(fact) => Some(format!("{}: waiting for a person", fact.step)),
+        Fact::ApprovalAnswered(fact) => {
+            let word = if fact.answer.approved { "approved" } else { "rejected" };
+            Some(format!("{}: {word} by {}", fact.step, fact.answer.by))
+        }
         Fact::RunEnded(_) | Fact::ArtifactAccepted(_) => None,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::durable::{Observer, Signal};
-use crate::model::{Event, Fact, RunId, RunState, StepKey};
+use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
 use super::style::Style;
@@ -65,7 +65,7 @@ impl Live {
         if let Some(going) = inner.going_on.remove(key) {
             going.bar.finish_and_clear();
         }
-        if let Some(step) = inner.state.steps.iter().find(|step| &step.step == key) {
+        if let Some(step) = inner.state.step(key) {
             self.line(&step_line(step, self.style));
         }
     }
@@ -89,7 +89,10 @@ impl Observer for Live {
                 let name = inner.state.pipeline.clone();
                 self.line(&format!("run {}: {name}, resumed", self.style.strong(event.run)));
             }
-            Fact::StepStarted(fact) => self.start(&mut inner, &fact.step, format!("{} · {}", fact.agent, fact.model)),
+            Fact::StepStarted(fact) => {
+                let who = inner.state.step(&fact.step).map_or_else(String::new, StepState::who);
+                self.start(&mut inner, &fact.step, who);
+            }
             Fact::CallEnded(fact) => {
                 if let Some(failure) = &fact.failure {
                     self.line(&format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
@@ -109,27 +112,33 @@ impl Observer for Live {
             Fact::StepFailed(fact) => self.end(&mut inner, &fact.step),
             Fact::StepSkipped(fact) => self.end(&mut inner, &fact.step),
             Fact::RunEnded(_) => Self::clear(&mut inner),
-            Fact::ArtifactAccepted(_) => {}
+            // The question itself is for whoever asks it: the line that moves would be in its way.
+            Fact::ApprovalAsked(fact) => {
+                if let Some(going) = inner.going_on.remove(&fact.step) {
+                    going.bar.finish_and_clear();
+                }
+            }
+            Fact::ArtifactAccepted(_) | Fact::ApprovalAnswered(_) => {}
         }
     }
 
     fn signal(&self, signal: &Signal) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let step = match signal {
-            Signal::Sent(call) | Signal::Reading(call, ..) | Signal::Text(call, _) | Signal::Reasoning(call, _) => {
-                &call.step
-            }
+            Signal::Sent(call)
+            | Signal::Reading(call, ..)
+            | Signal::Text(call, _)
+            | Signal::Reasoning(call, _)
+            | Signal::Output(call, _) => &call.step,
             Signal::Backoff(step, _) => step,
         };
-        let Some(model) =
-            inner.state.steps.iter().find(|s| &s.step == step).map(|s| format!("{} · {}", s.agent, s.model))
-        else {
-            return;
-        };
+        let Some(who) = inner.state.step(step).map(StepState::who) else { return };
         let Some(going) = inner.going_on.get_mut(step) else {
             return;
         };
+        let model = who;
         going.bar.set_message(match signal {
+            Signal::Output(_, line) => format!("{model} · {}", human::first_line(line, 120)),
             Signal::Sent(_) => format!("{model} · asked"),
             Signal::Reading(_, done, total) => format!("{model} · reading {done}/{total} tokens"),
             Signal::Text(_, text) => {

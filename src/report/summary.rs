@@ -19,13 +19,19 @@ pub fn summary(state: &RunState, style: Style, here: &Path, resume: &str) -> Str
         let _ = writeln!(out, "{text}");
     };
     line(headline(state, style));
-    for step in &state.steps {
-        if let Some(artifact) = &step.artifact {
-            let path = Path::new(&state.workspace).join(&artifact.path);
-            line(format!("  {:<10} {}", artifact.name, shown(&path, here)));
-        }
+    let steps = state.in_order();
+    // Of a loop the last round's artifact is what the file shows.
+    let mut shown_by_name: Vec<(String, String)> = Vec::new();
+    for artifact in steps.iter().filter_map(|step| step.artifact.as_ref()) {
+        let Some(path) = &artifact.path else { continue };
+        shown_by_name.retain(|(name, _)| *name != artifact.name);
+        shown_by_name.push((artifact.name.clone(), shown(&Path::new(&state.workspace).join(path), here)));
     }
-    for step in &state.steps {
+    for (name, path) in shown_by_name {
+        line(format!("  {name:<10} {path}"));
+    }
+    // A group says no more than the step in it that failed.
+    for step in steps.iter().filter(|step| !step.kind.is_group() || !has_failed_inside(&steps, step)) {
         if let Some(failure) = &step.failure {
             line(format!("{} step {} failed: {failure}", style.bad("error:"), style.strong(&step.step)));
             if let Some(hint) = &failure.hint {
@@ -39,10 +45,18 @@ pub fn summary(state: &RunState, style: Style, here: &Path, resume: &str) -> Str
             line(format!("\n{} {hint}", style.strong("hint:")));
         }
     }
+    for step in steps.iter().filter(|step| step.status == StepStatus::Waiting) {
+        let question = step.question.as_deref().unwrap_or_default();
+        line(format!("{} step {} asks:\n\n{question}\n", style.warn("waiting:"), style.strong(&step.step)));
+    }
     if let Some(next) = next_step(state, resume) {
         line(format!("\n{} {next}", style.strong("next:")));
     }
     out
+}
+
+fn has_failed_inside(steps: &[&StepState], group: &StepState) -> bool {
+    steps.iter().any(|step| step.failure.is_some() && step.step.is_within(&group.step))
 }
 
 fn headline(state: &RunState, style: Style) -> String {
@@ -57,9 +71,11 @@ fn headline(state: &RunState, style: Style) -> String {
             style.warn(state.status.as_str())
         }
     };
-    let done = state.steps.iter().filter(|step| step.status == StepStatus::Completed).count();
+    // What a group did is told by its steps.
+    let leaves = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.runs_over_items(step));
+    let done = leaves().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
-    let mut facts = vec![format!("{done} of {} steps", state.steps.len())];
+    let mut facts = vec![format!("{done} of {} steps", leaves().count())];
     if !usage.is_zero() {
         facts.push(format!("tokens {}", human::usage(&usage)));
         facts.push(state.cost().map_or_else(|| "cost unknown".to_owned(), human::money));
@@ -74,7 +90,12 @@ fn next_step(state: &RunState, resume: &str) -> Option<String> {
             Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
         }
         RunStatus::Failed => None,
-        RunStatus::Running | RunStatus::Waiting | RunStatus::Cancelled | RunStatus::Interrupted => {
+        RunStatus::Waiting => Some(format!(
+            "`{}` or `{}` answers (--note says why), then `{resume}` goes on",
+            resume.replace("pipeline resume", "runs approve"),
+            resume.replace("pipeline resume", "runs reject"),
+        )),
+        RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` goes on from here; nothing that was answered is asked again"))
         }
     }

@@ -3,72 +3,70 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::durable::{Open, Outcome};
-use crate::model::event::{CallEnded, Event, Fact, StepStarted};
-use crate::model::{Artifact, CallKey, ChatReply, Digest, Recipe, StepKey};
+use crate::durable::{Open, Outcome, Reply};
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, StepStarted, Verdict};
+use crate::model::{Artifact, CallKey, Digest, Recipe, StepKey};
 
 /// An index over the events of one run, kept up to date as they are appended.
+///
+/// Outcomes and results of this session are not kept: nothing asks for them again.
 #[derive(Default)]
 pub(super) struct Index {
+    earlier: bool,
     outcomes: HashMap<CallKey, (Digest, Outcome)>,
-    calls: Vec<CallKey>,
+    calls: HashMap<(StepKey, u32), Vec<CallKey>>,
     read: HashSet<CallKey>,
-    completed: Vec<Completed>,
+    completed: HashMap<Recipe, Vec<Completed>>,
+    recipes: HashMap<u64, Recipe>,
     started: HashMap<StepKey, Vec<StepStarted>>,
+    asked: HashMap<Digest, Vec<StepStarted>>,
     /// Attempts announced in this session, also those that an earlier one began.
     announced: HashSet<(StepKey, u32)>,
     ended: HashMap<StepKey, u32>,
+    questions: Vec<ApprovalAsked>,
+    answers: Vec<ApprovalAnswered>,
 }
 
 struct Completed {
     seq: u64,
     step: StepKey,
-    recipe: Recipe,
-    artifact: Artifact,
-    claimed: bool,
+    artifact: Option<Artifact>,
 }
 
 impl Index {
     pub(super) fn of(events: &[Event]) -> Self {
-        let mut index = Self::default();
+        let mut index = Self { earlier: true, ..Self::default() };
         for event in events {
             index.apply(event);
         }
-        for completed in &mut index.completed {
-            completed.claimed = false;
-        }
+        index.earlier = false;
         index.announced.clear();
         index
     }
 
     pub(super) fn apply(&mut self, event: &Event) {
         match &event.fact {
-            Fact::StepStarted(fact) => {
-                self.announced.insert((fact.step.clone(), fact.attempt));
-                self.started.entry(fact.step.clone()).or_default().push(fact.clone());
-            }
-            Fact::CallEnded(fact) => self.call_ended(fact),
-            Fact::ReplyRead(fact) => {
+            Fact::StepStarted(fact) => self.step_started(fact),
+            Fact::CallEnded(fact) if self.earlier => self.call_ended(fact),
+            Fact::ReplyRead(fact) if self.earlier => {
                 self.read.insert(fact.call.clone());
             }
             Fact::StepCompleted(fact) => {
                 self.end(&fact.step, fact.attempt);
-                self.completed.push(Completed {
-                    seq: event.seq,
-                    step: fact.step.clone(),
-                    recipe: fact.recipe.clone(),
-                    artifact: fact.artifact.clone(),
-                    // A result of this session serves its own step; it is there for later ones.
-                    claimed: true,
-                });
-            }
-            Fact::StepFailed(fact) => self.end(&fact.step, fact.attempt),
-            Fact::ArtifactAccepted(fact) => {
-                if let Some(completed) = self.completed.iter_mut().find(|completed| completed.seq == fact.completed) {
-                    completed.artifact = fact.artifact.clone();
+                // A result of this session serves its own step; it is there for later ones.
+                if self.earlier {
+                    let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
+                    self.completed.entry(fact.recipe.clone()).or_default().push(Completed { seq, step, artifact });
+                    self.recipes.insert(event.seq, fact.recipe.clone());
                 }
             }
-            Fact::RunStarted(_)
+            Fact::StepFailed(fact) => self.end(&fact.step, fact.attempt),
+            Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
+            Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
+            Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
+            Fact::CallEnded(_)
+            | Fact::ReplyRead(_)
+            | Fact::RunStarted(_)
             | Fact::RunResumed(_)
             | Fact::RunEnded(_)
             | Fact::StepKept(_)
@@ -76,14 +74,23 @@ impl Index {
         }
     }
 
+    fn step_started(&mut self, fact: &StepStarted) {
+        self.announced.insert((fact.step.clone(), fact.attempt));
+        self.started.entry(fact.step.clone()).or_default().push(fact.clone());
+        if self.earlier {
+            self.asked.entry(fact.recipe.ask.clone()).or_default().push(fact.clone());
+        }
+    }
+
     fn call_ended(&mut self, fact: &CallEnded) {
-        let result = match (&fact.reply, &fact.failure) {
-            (Some(reply), _) => Ok(reply.clone()),
-            (None, Some(failure)) => Err(failure.clone()),
-            (None, None) => return,
+        let result = match (&fact.reply, &fact.done, &fact.failure) {
+            (Some(reply), _, _) => Ok(Reply::Chat(reply.clone())),
+            (None, Some(done), _) => Ok(Reply::Done(done.clone())),
+            (None, None, Some(failure)) => Err(failure.clone()),
+            (None, None, None) => return,
         };
         let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost };
-        self.calls.push(fact.call.clone());
+        self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         self.outcomes.insert(fact.call.clone(), (fact.ask.clone(), outcome));
     }
 
@@ -92,30 +99,40 @@ impl Index {
         *last = (*last).max(attempt);
     }
 
+    fn accepted(&mut self, completed: u64, artifact: &Artifact) {
+        let list = self.recipes.get(&completed).and_then(|recipe| self.completed.get_mut(recipe));
+        if let Some(found) = list.and_then(|list| list.iter_mut().find(|entry| entry.seq == completed)) {
+            found.artifact = Some(artifact.clone());
+        }
+    }
+
     /// The recorded outcome of a call, if the same was asked.
     pub(super) fn outcome(&self, key: &CallKey, ask: &Digest) -> Option<Outcome> {
         self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone())
     }
 
     /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it.
-    pub(super) fn claim(&mut self, open: &Open) -> Option<(u64, Artifact)> {
-        let fits = |completed: &Completed| !completed.claimed && completed.recipe == open.recipe;
-        let own = self.completed.iter().rposition(|completed| fits(completed) && completed.step == open.step);
-        let at = own.or_else(|| self.completed.iter().rposition(fits))?;
-        let completed = self.completed.get_mut(at)?;
-        completed.claimed = true;
-        Some((completed.seq, completed.artifact.clone()))
+    pub(super) fn claim(&mut self, open: &Open) -> Option<(u64, Option<Artifact>)> {
+        let list = self.completed.get_mut(&open.recipe)?;
+        let own = list.iter().rposition(|completed| completed.step == open.step);
+        let at = own.or_else(|| list.len().checked_sub(1))?;
+        let completed = list.remove(at);
+        Some((completed.seq, completed.artifact))
     }
 
     /// Replies to the very same question that were read in another way, latest first.
-    pub(super) fn replies(&self, open: &Open) -> Vec<ChatReply> {
-        let asked_alike = |key: &CallKey| {
-            let started = self.started.get(&key.step).into_iter().flatten();
-            started.clone().any(|s| s.attempt == key.attempt && s.recipe.ask == open.recipe.ask)
-                && !started.clone().any(|s| s.attempt == key.attempt && s.recipe == open.recipe)
+    pub(super) fn replies(&self, open: &Open) -> Vec<Reply> {
+        let Some(asked) = self.asked.get(&open.recipe.ask) else { return Vec::new() };
+        let same = |other: &StepStarted, started: &StepStarted| {
+            other.step == started.step && other.attempt == started.attempt && other.recipe == open.recipe
         };
-        let recorded = self.calls.iter().rev().filter(|key| asked_alike(key));
-        recorded.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()).collect()
+        let read_otherwise = asked.iter().filter(|started| !asked.iter().any(|other| same(other, started)));
+        let mut replies: Vec<Reply> = Vec::new();
+        for started in read_otherwise.rev() {
+            let calls = self.calls.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
+            replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));
+        }
+        replies
     }
 
     /// The attempt to go on with: the one that was going on with this recipe, else a new one.
@@ -138,5 +155,19 @@ impl Index {
 
     pub(super) fn has_read(&self, call: &CallKey) -> bool {
         self.read.contains(call)
+    }
+
+    /// A recorded question: was exactly this asked before, and until when does an answer count?
+    pub(super) fn asked(&self, key: &CallKey, ask: &Digest) -> Option<&ApprovalAsked> {
+        let same = |q: &&ApprovalAsked| q.step == key.step && q.attempt == key.attempt && q.ask == *ask;
+        self.questions.iter().find(same)
+    }
+
+    /// A person's answer to a question: within its time, and to exactly what was shown.
+    pub(super) fn answer(&self, key: &CallKey, ask: &Digest) -> Option<Verdict> {
+        let until = self.asked(key, ask).and_then(|asked| asked.until);
+        let same = |a: &&ApprovalAnswered| a.step == key.step && a.attempt == key.attempt && a.ask == *ask;
+        let in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
+        self.answers.iter().filter(same).find(in_time).map(|answer| answer.answer.clone())
     }
 }

@@ -16,7 +16,7 @@ use crate::model::{RunId, RunStatus};
 use super::blob::Blobs;
 use super::lock::Lock;
 use super::writer::Writer;
-use super::{Records, StoreError, schema, sync_folder};
+use super::{Records, StoreError, View, schema, sync_folder};
 
 /// The journal under a state folder (`.orch/`): every event of every run of a project.
 #[derive(Debug)]
@@ -80,8 +80,8 @@ impl Journal {
     }
 
     /// Starts the one writer of this process; `observer` hears of every event after its commit.
-    pub(super) fn writer(&self, observer: Arc<dyn Observer>) -> Result<Writer, StoreError> {
-        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), observer)
+    pub(super) fn writer(&self, observer: Arc<dyn Observer>, view: View) -> Result<Writer, StoreError> {
+        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, observer)
     }
 
     /// The lock of a run; whoever holds it owns the run.
@@ -221,7 +221,19 @@ impl Journal {
     }
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Journal { doing: "read", path: self.path.clone(), source }
+        self.failed("read", source)
+    }
+
+    pub(super) fn reader(&self) -> &Connection {
+        &self.reader
+    }
+
+    pub(super) fn failed(&self, doing: &'static str, source: rusqlite::Error) -> StoreError {
+        StoreError::Journal { doing, path: self.path.clone(), source }
+    }
+
+    pub(super) fn damaged(&self, what: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what }
     }
 }
 

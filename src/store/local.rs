@@ -3,62 +3,25 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 use crate::durable::{
-    Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Observer, Open, Outcome, Perform, Stop, Wait,
+    Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Mark, Observer, Open, Outcome, Perform, Reply,
+    Stop, Wait,
 };
 use crate::model::event::{CallEnded, Event, Fact, StepKept};
-use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState};
+use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
 
+use super::halt::Halted;
 use super::index::Index;
-use super::writer::Writer;
-use super::{Journal, StoreError, View};
+use super::switch::{Level, StopSwitch};
+use super::writer::{Promise, Writer};
+use super::{Asker, Journal, StoreError, View, branches};
 
 /// How long model requests in flight may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How urgently a run is asked to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Run,
-    Stop,
-    Abort,
-}
-
-/// The switch by which a person or a signal stops a run.
-#[derive(Clone, Debug)]
-pub struct StopSwitch(watch::Sender<Level>);
-
-impl Default for StopSwitch {
-    fn default() -> Self {
-        Self(watch::Sender::new(Level::Run))
-    }
-}
-
-impl StopSwitch {
-    /// Asks for a stop: no new call starts, calls in flight get a grace time. The second time
-    /// calls in flight are given up at once. Returns whether this was the first time.
-    pub fn press(&self) -> bool {
-        let first = *self.0.borrow() == Level::Run;
-        self.0.send_replace(if first { Level::Stop } else { Level::Abort });
-        first
-    }
-
-    fn level(&self) -> Level {
-        *self.0.borrow()
-    }
-
-    async fn reached(&self, level: Level) {
-        let mut receiver = self.0.subscribe();
-        if receiver.wait_for(|now| *now >= level).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
 
 /// What a [`LocalRun`] is built of.
 pub struct RunParts {
@@ -72,24 +35,28 @@ pub struct RunParts {
     pub observer: Arc<dyn Observer>,
     /// Stops the run.
     pub switch: StopSwitch,
+    /// Asks the person in front of the terminal, if there is one.
+    pub asker: Option<Arc<dyn Asker>>,
 }
 
 /// A run that this process owns.
 pub struct LocalRun {
     run: RunId,
     view: View,
-    workspace: Arc<str>,
     perform: Arc<dyn Perform>,
-    observer: Arc<dyn Observer>,
-    switch: StopSwitch,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) switch: StopSwitch,
+    pub(super) asker: Option<Arc<dyn Asker>>,
     writer: Writer,
+    pub(super) halted: Halted,
+    closing: Mutex<Vec<StepKey>>,
     inner: Mutex<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     seq: u64,
     state: RunState,
-    index: Index,
+    pub(super) index: Index,
 }
 
 impl LocalRun {
@@ -102,12 +69,14 @@ impl LocalRun {
         };
         Ok(Self {
             run: parts.run,
-            workspace: parts.view.name().into(),
+            writer: journal.writer(parts.observer.clone(), parts.view.clone())?,
             view: parts.view,
             perform: parts.perform,
-            writer: journal.writer(parts.observer.clone())?,
             observer: parts.observer,
             switch: parts.switch,
+            asker: parts.asker,
+            halted: Halted::default(),
+            closing: Mutex::default(),
             inner: Mutex::new(inner),
         })
     }
@@ -117,38 +86,47 @@ impl LocalRun {
         self.lock().state.clone()
     }
 
-    /// Records a fact of the run as a whole, durably.
-    pub async fn announce(&self, fact: Fact) -> Result<(), Stop> {
-        self.append(fact).await
+    /// Records a fact of the run as a whole. Nothing waits for it but what follows from it.
+    pub fn announce(&self, fact: Fact) {
+        self.queue(fact);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    /// Records how the run ended, durably.
+    pub async fn conclude(&self, fact: Fact) -> Result<(), Stop> {
+        self.append(fact).await.map(drop)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock is held can't leave the index half-changed in a way that matters:
         // the journal is the truth.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn send(&self, fact: Fact, urgent: bool) -> (Mark, Promise) {
+        let mut inner = self.lock();
+        inner.seq += 1;
+        let event = Event { run: self.run, seq: inner.seq, at: now(), fact };
+        inner.state.apply(&event);
+        inner.index.apply(&event);
+        // Sent under the lock, so that the journal has events in the order of their numbers.
+        (inner.seq, self.writer.append(event, urgent))
+    }
+
+    /// Queues a fact that nobody waits for: it is durable before anything that follows from it is.
+    fn queue(&self, fact: Fact) -> Mark {
+        self.send(fact, false).0
+    }
+
     /// Queues a fact in order; the future resolves once it is durable.
-    fn append(&self, fact: Fact) -> impl Future<Output = Result<(), Stop>> + Send + use<> {
-        let done = {
-            let mut inner = self.lock();
-            inner.seq += 1;
-            let event = Event { run: self.run, seq: inner.seq, at: now(), fact };
-            inner.state.apply(&event);
-            inner.index.apply(&event);
-            // Sent under the lock, so that the journal has events in the order of their numbers.
-            self.writer.append(event, self.workspace.clone())
-        };
-        async move {
-            let why = match done.await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(why)) => why,
-                Err(_) => "the journal's writer has ended".to_owned(),
-            };
-            Err(Stop::Storage(Failure::new(Class::Storage, why).with_hint(
-                "nothing that was recorded is lost; free some space or make the folder writable, then resume the run",
-            )))
-        }
+    pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<Mark, Stop>> + Send + use<> {
+        let (mark, done) = self.send(fact, true);
+        async move { kept(done).await.map(|()| mark) }
+    }
+
+    /// Waits until everything recorded so far is durable, and its files are written.
+    pub async fn settle(&self) -> Result<(), Stop> {
+        let done = self.writer.flush();
+        kept(done).await
     }
 
     /// A number up to `most` that depends on the run and the key alone.
@@ -156,10 +134,6 @@ impl LocalRun {
         let seed = Digest::of(format!("{} {key}", self.run.0).as_bytes());
         let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
         number.checked_rem(most.saturating_add(1)).unwrap_or_default()
-    }
-
-    fn show(&self, artifact: &Artifact) -> Result<(), Stop> {
-        self.view.show(artifact).map_err(|error| Stop::Storage(error.failure()))
     }
 
     async fn begin_step(&self, open: &Open) -> Result<Begin, Stop> {
@@ -170,51 +144,87 @@ impl LocalRun {
             let replies = inner.index.replies(open);
             return Ok(if replies.is_empty() { Begin::Attempt(attempt) } else { Begin::Reread { replies, attempt } });
         };
-        let moved = artifact.name != open.output || artifact.path != open.path;
-        let artifact = Artifact { name: open.output.clone(), path: open.path.clone(), ..artifact };
         let mut kept = StepKept::same(open.step.clone(), completed);
-        kept.moved = moved.then(|| artifact.clone());
-        self.append(Fact::StepKept(kept)).await?;
-        self.show(&artifact)?;
-        Ok(Begin::Stands(Box::new(artifact)))
+        let artifact = match (artifact, &open.output) {
+            (Some(old), Some(name)) => {
+                let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..old.clone() };
+                kept.moved = (artifact.name != old.name || artifact.path != old.path).then(|| artifact.clone());
+                Some(artifact)
+            }
+            (_, None) | (None, _) => None,
+        };
+        self.queue(Fact::StepKept(kept));
+        if let Some(artifact) = &artifact {
+            self.settle().await?;
+            self.view.show(artifact).map_err(|error| Stop::Storage(error.failure()))?;
+        }
+        Ok(Begin::Stands(artifact.map(Box::new), completed))
+    }
+
+    /// Why no call may start now, if none may.
+    fn barred(&self, step: &StepKey) -> Option<Stop> {
+        if self.halted.holds(step) {
+            return Some(Stop::Dropped);
+        }
+        let level = self.switch.level();
+        let is_closing = || {
+            let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+            closing.iter().any(|key| step == key || step.is_within(key))
+        };
+        (level > Level::Run && !(level == Level::Stop && is_closing())).then_some(Stop::Cancelled)
     }
 
     async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
         if let Some(outcome) = self.lock().index.outcome(&call.key, &call.ask) {
             return Ok(outcome);
         }
-        if self.switch.level() > Level::Run {
-            return Err(Stop::Cancelled);
+        let step = call.key.step.clone();
+        if let Some(stop) = self.barred(&step) {
+            return Err(stop);
         }
+        // What other programs see of the workspace must be there.
+        if !matches!(call.effect, Effect::Ask(_)) {
+            self.settle().await?;
+        }
+        let permit = tokio::select! {
+            biased;
+            () = self.halted.reaches(&step) => return Err(Stop::Dropped),
+            permit = self.perform.admit(&call) => permit?,
+            () = self.switch.reached(Level::Stop), if self.barred(&step).is_none() && self.switch.level() == Level::Run => return Err(Stop::Cancelled),
+        };
         let (key, ask) = (call.key.clone(), call.ask.clone());
-        let crate::durable::Effect::Ask(effect) = &call.effect;
-        let model = effect.request.model.clone();
+        let model = match &call.effect {
+            Effect::Ask(ask) => Some(ask.request.model.clone()),
+            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
+        };
         let outcome = self.perform_until_stopped(call).await?;
-        let (reply, failure) = match outcome.result.clone() {
-            Ok(reply) => (Some(reply), None),
-            Err(failure) => (None, Some(failure)),
-        };
-        let fact = CallEnded {
-            call: key,
-            ask,
-            model,
-            started: outcome.started,
-            ended: outcome.ended,
-            reply,
-            failure,
-            cost: outcome.cost,
-        };
+        drop(permit);
+        let (mut reply, mut done, mut failure) = (None, None, None);
+        match outcome.result.clone() {
+            Ok(Reply::Chat(chat)) => reply = Some(chat),
+            Ok(Reply::Done(what)) => done = Some(what),
+            Err(error) => failure = Some(error),
+        }
+        let (started, ended, cost) = (outcome.started, outcome.ended, outcome.cost);
+        let fact = CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost };
         self.append(Fact::CallEnded(fact)).await?;
         Ok(outcome)
     }
 
     async fn perform_until_stopped(&self, call: Call) -> Result<Outcome, Stop> {
+        // A command gets no grace: its group is ended at once.
+        let grace = if matches!(call.effect, Effect::Command(_)) { Duration::ZERO } else { GRACE };
+        let closing = self.switch.level() > Level::Run;
         let mut task = tokio::spawn(self.perform.perform(call));
         let given_up = async {
+            if closing {
+                tokio::time::sleep(GRACE).await;
+                return;
+            }
             self.switch.reached(Level::Stop).await;
             tokio::select! {
                 () = self.switch.reached(Level::Abort) => {}
-                () = tokio::time::sleep(GRACE) => {}
+                () = tokio::time::sleep(grace) => {}
             }
         };
         tokio::select! {
@@ -229,30 +239,42 @@ impl LocalRun {
         }
     }
 
-    async fn decide(&self, fact: Decided) -> Result<(), Stop> {
-        match fact {
+    async fn decide(&self, fact: Decided) -> Result<Mark, Stop> {
+        Ok(match fact {
             Decided::Started(fact) => {
-                if !self.lock().index.is_announced(&fact) {
-                    // Not waited for: the call's outcome is recorded after it, in order.
-                    drop(self.append(Fact::StepStarted(fact)));
+                if self.lock().index.is_announced(&fact) {
+                    return Ok(0);
                 }
-                Ok(())
+                self.queue(Fact::StepStarted(fact))
             }
             Decided::Read(fact) => {
-                if !self.lock().index.has_read(&fact.call) {
-                    drop(self.append(Fact::ReplyRead(fact)));
+                if self.lock().index.has_read(&fact.call) {
+                    return Ok(0);
                 }
-                Ok(())
+                self.queue(Fact::ReplyRead(fact))
             }
-            Decided::Completed(fact) => {
-                let artifact = fact.artifact.clone();
-                self.append(Fact::StepCompleted(fact)).await?;
-                self.show(&artifact)
+            // It follows from what is durable; its file is written after it is.
+            Decided::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
+            Decided::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
+            Decided::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
+            Decided::Closing(steps) => {
+                self.closing.lock().unwrap_or_else(PoisonError::into_inner).extend(steps);
+                0
             }
-            Decided::Failed(fact) => self.append(Fact::StepFailed(fact)).await,
-            Decided::Skipped(fact) => self.append(Fact::StepSkipped(fact)).await,
-        }
+        })
     }
+}
+
+/// Waits for a promise of the writer.
+async fn kept(done: Promise) -> Result<(), Stop> {
+    let why = match done.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(why)) => why,
+        Err(_) => "the journal's writer has ended".to_owned(),
+    };
+    Err(Stop::Storage(Failure::new(Class::Storage, why).with_hint(
+        "nothing that was recorded is lost; free some space or make the folder writable, then resume the run",
+    )))
 }
 
 impl Durable for LocalRun {
@@ -264,29 +286,34 @@ impl Durable for LocalRun {
         self.make_call(call).boxed()
     }
 
-    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<(), Stop>> {
+    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {
         self.decide(fact).boxed()
     }
 
-    fn branches<'a>(&'a self, list: Vec<Branch<'a>>, limit: usize) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
-        async move {
-            let ends: Vec<_> = stream::iter(list).buffered(limit.max(1)).collect().await;
-            ends.into_iter().collect()
-        }
-        .boxed()
+    fn branches<'a>(
+        &'a self,
+        group: StepKey,
+        list: Vec<Branch<'a>>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
+        branches::run(&self.halted, group, list, limit).boxed()
     }
 
     fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {
         async move {
-            let Wait::Between(least, most) = on;
+            let (least, most) = match on {
+                Wait::Between(least, most) => (least, most),
+                Wait::Approval(approval) => return self.ask_person(key, approval).await,
+            };
             let millis = least + self.jitter(&key, most.saturating_sub(least));
             // What came after the wait is on record: it was waited out before.
             if self.lock().index.has_attempt(&key) {
                 return Ok(Answer::Elapsed);
             }
-            self.observer.signal(&crate::durable::Signal::Backoff(key.step, millis));
+            self.observer.signal(&crate::durable::Signal::Backoff(key.step.clone(), millis));
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(Answer::Elapsed),
+                () = self.halted.reaches(&key.step) => Err(Stop::Dropped),
                 () = self.switch.reached(Level::Stop) => Err(Stop::Cancelled),
             }
         }
@@ -295,7 +322,7 @@ impl Durable for LocalRun {
 }
 
 /// The time now in whole microseconds, as the journal keeps it.
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }

@@ -4,20 +4,28 @@
 //! this folder knows that there is an SQLite database. [`LocalRun`] implements
 //! [`crate::durable::Durable`].
 
+mod approval;
 mod blob;
+mod branches;
+mod halt;
+mod inbox;
 mod index;
 mod journal;
 mod local;
 mod lock;
 mod records;
 mod schema;
+mod switch;
 mod view;
 mod writer;
 
+pub use approval::Asker;
+pub use inbox::Letter;
 pub use journal::{Journal, RunRow};
-pub use local::{LocalRun, RunParts, StopSwitch};
+pub use local::{LocalRun, RunParts};
 pub use lock::{Holder, Lock, LockError};
 pub use records::Records;
+pub use switch::StopSwitch;
 pub use view::{Edited, View};
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// The newest format; `PRAGMA user_version` of a journal.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 const V1: &str = "
 CREATE TABLE events (
@@ -42,6 +42,19 @@ CREATE TABLE files (
 PRAGMA user_version = 1;
 ";
 
+const V2: &str = "
+CREATE TABLE inbox (
+    id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    run  TEXT NOT NULL,
+    body TEXT NOT NULL               -- the letter as JSON
+) STRICT;
+CREATE INDEX inbox_by_run ON inbox (run);
+PRAGMA user_version = 2;
+";
+
+/// What brings a journal from each format to the next.
+const STEPS: &[&str] = &[V1, V2];
+
 /// Brings a journal to [`VERSION`]; returns the version found when that is newer.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), i64>> {
     let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
@@ -54,8 +67,9 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<()
     }
     // Another process may migrate at the same moment: look again under the write lock.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    if version(&transaction)? == 0 {
-        transaction.execute_batch(V1)?;
+    let from = usize::try_from(version(&transaction)?).unwrap_or_default();
+    for step in STEPS.iter().skip(from) {
+        transaction.execute_batch(step)?;
     }
     transaction.commit()?;
     Ok(Ok(()))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{Artifact, Digest};
 
 use super::blob::write_atomically;
-use super::{Records, StoreError, sync_folder};
+use super::{Records, StoreError};
 
 /// The name of the workspace's lock file.
 const LOCK: &str = ".orch.lock";
@@ -88,29 +88,26 @@ impl View {
     /// Whether a person or another run changed the file of a standing artifact. A missing file, or
     /// bytes of an earlier record of ours, is what a crash leaves, and no edit.
     pub fn edited(&self, artifact: &Artifact, run: &str, records: &Records) -> Result<Option<Edited>, StoreError> {
-        let Some(found) = self.digest(&artifact.path)? else {
-            return Ok(None);
-        };
+        let Some(path) = &artifact.path else { return Ok(None) };
+        let Some(found) = self.digest(path)? else { return Ok(None) };
         if found == artifact.digest {
             return Ok(None);
         }
-        if !records.has(&artifact.path, found.as_str()) {
+        if !records.has(path, found.as_str()) {
             return Ok(Some(Edited::Changed));
         }
-        Ok(records
-            .last_writer(&artifact.path)
-            .filter(|last| *last != run)
-            .map(|last| Edited::OtherRun(last.to_owned())))
+        Ok(records.last_writer(path).filter(|last| *last != run).map(|last| Edited::OtherRun(last.to_owned())))
     }
 
     /// Makes the file of an artifact show its value; does nothing when it already does.
+    ///
+    /// The folder is not synced: a file that a power failure takes away is written again from its record.
     pub fn show(&self, artifact: &Artifact) -> Result<(), StoreError> {
-        if self.digest(&artifact.path)?.as_ref() == Some(&artifact.digest) {
+        let Some(path) = &artifact.path else { return Ok(()) };
+        if self.digest(path)?.as_ref() == Some(&artifact.digest) {
             return Ok(());
         }
-        let path = self.folder.join(&artifact.path);
-        write_atomically(&path, &artifact.bytes())?;
-        sync_folder(&self.folder)
+        write_atomically(&self.folder.join(path), &artifact.bytes())
     }
 
     /// Removes the recorded files whose bytes are as recorded; returns the removed and the kept paths.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::Value;
@@ -13,15 +14,22 @@ use crate::durable::Observer;
 use crate::model::event::{Event, Fact, RunStarted};
 use crate::model::{Artifact, RunStatus, StepKey};
 
-use super::StoreError;
 use super::blob::{Blobs, THRESHOLD};
+use super::{StoreError, View};
 
 type Ack = oneshot::Sender<Result<(), String>>;
 
+/// Resolves once an event is durable and its file written, or with why not.
+pub(super) type Promise = oneshot::Receiver<Result<(), String>>;
+
+/// How long events that nobody waits for may wait for company.
+const LINGER: Duration = Duration::from_millis(50);
+
 struct Job {
-    event: Event,
-    workspace: Arc<str>,
-    ack: Option<Ack>,
+    /// Nothing for a mere wish to hear when everything before is durable.
+    event: Option<Event>,
+    urgent: bool,
+    ack: Ack,
 }
 
 /// The handle to the writer thread; dropping it lets the thread finish what waits.
@@ -36,20 +44,32 @@ impl Writer {
         connection: Connection,
         path: PathBuf,
         blobs: Blobs,
+        view: View,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || Worker { connection, path, blobs, observer, broken: None }.run(&waiting))
+            .spawn(move || {
+                Worker { connection, path, blobs, workspace: view.name(), view, observer, broken: None }.run(&waiting);
+            })
             .map_err(|error| StoreError::Stopped(error.to_string()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Hands an event over; the receiver resolves once it is durable, or with why it is not.
-    pub(super) fn append(&self, event: Event, workspace: Arc<str>) -> oneshot::Receiver<Result<(), String>> {
+    /// Hands an event over. One that is not urgent waits a moment for others to share the commit.
+    pub(super) fn append(&self, event: Event, urgent: bool) -> Promise {
+        self.send(Some(event), urgent)
+    }
+
+    /// Resolves once everything handed over so far is durable.
+    pub(super) fn flush(&self) -> Promise {
+        self.send(None, true)
+    }
+
+    fn send(&self, event: Option<Event>, urgent: bool) -> Promise {
         let (ack, done) = oneshot::channel();
-        let job = Job { event, workspace, ack: Some(ack) };
+        let job = Job { event, urgent, ack };
         // A closed channel drops the acknowledgement, and the receiver resolves with an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
@@ -72,6 +92,8 @@ struct Worker {
     connection: Connection,
     path: PathBuf,
     blobs: Blobs,
+    view: View,
+    workspace: String,
     observer: Arc<dyn Observer>,
     broken: Option<String>,
 }
@@ -79,8 +101,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, waiting: &mpsc::Receiver<Job>) {
         while let Ok(first) = waiting.recv() {
-            let mut jobs = vec![first];
-            jobs.extend(waiting.try_iter());
+            let jobs = gather(first, waiting);
             let result = match &self.broken {
                 Some(why) => Err(why.clone()),
                 None => self.commit(&jobs).map_err(|error| error.to_string()),
@@ -89,29 +110,46 @@ impl Worker {
                 self.broken.get_or_insert_with(|| why.clone());
             }
             for job in jobs {
-                if result.is_ok() {
-                    self.observer.event(&job.event);
+                if let (Ok(()), Some(event)) = (&result, &job.event) {
+                    self.observer.event(event);
                 }
-                if let Some(ack) = job.ack {
-                    // Nobody waits for facts that a later one covers.
-                    drop(ack.send(result.clone()));
-                }
+                // Nobody waits for facts that a later one covers.
+                drop(job.ack.send(result.clone()));
             }
         }
     }
 
     fn commit(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
         let mut rows = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            rows.push(self.payload(&job.event)?);
+        let events: Vec<&Event> = jobs.iter().filter_map(|job| job.event.as_ref()).collect();
+        if events.is_empty() {
+            return Ok(());
+        }
+        for event in &events {
+            rows.push(self.payload(event)?);
         }
         let path = self.path.clone();
         let error = |source| StoreError::Journal { doing: "write", path: path.clone(), source };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
-        for (job, (body, blob)) in jobs.iter().zip(rows) {
-            insert(&transaction, job, body, blob).map_err(error)?;
+        for (event, (body, blob)) in events.iter().zip(rows) {
+            insert(&transaction, event, &self.workspace, (body, blob)).map_err(error)?;
         }
-        transaction.commit().map_err(error)
+        transaction.commit().map_err(error)?;
+        self.show(&events)
+    }
+
+    /// Writes the files of artifacts that are durable now; of several for one path the last.
+    fn show(&self, events: &[&Event]) -> Result<(), StoreError> {
+        let artifacts = events.iter().filter_map(|event| match &event.fact {
+            Fact::StepCompleted(fact) => fact.artifact.as_ref(),
+            _ => None,
+        });
+        let mut last: Vec<&Artifact> = Vec::new();
+        for artifact in artifacts.filter(|artifact| artifact.path.is_some()) {
+            last.retain(|old| old.path != artifact.path);
+            last.push(artifact);
+        }
+        last.into_iter().try_for_each(|artifact| self.view.show(artifact))
     }
 
     /// The fact as JSON for the row, or the digest of the blob that now holds it.
@@ -125,8 +163,25 @@ impl Worker {
     }
 }
 
-fn insert(connection: &Connection, job: &Job, body: Option<String>, blob: Option<String>) -> rusqlite::Result<()> {
-    let event = &job.event;
+/// The event with whatever comes within a moment; at once when somebody waits.
+fn gather(first: Job, waiting: &mpsc::Receiver<Job>) -> Vec<Job> {
+    let until = Instant::now() + LINGER;
+    let mut jobs = vec![first];
+    loop {
+        jobs.extend(waiting.try_iter());
+        if jobs.iter().any(|job| job.urgent) {
+            return jobs;
+        }
+        match waiting.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(job) => jobs.push(job),
+            Err(_) => return jobs,
+        }
+    }
+}
+
+type Row = (Option<String>, Option<String>);
+
+fn insert(connection: &Connection, event: &Event, workspace: &str, (body, blob): Row) -> rusqlite::Result<()> {
     let (run, at) = (event.run.0.to_string(), event.at.as_microsecond());
     let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
     let (kind, step) = label(&event.fact);
@@ -140,15 +195,16 @@ fn insert(connection: &Connection, job: &Job, body: Option<String>, blob: Option
         Fact::RunStarted(fact) => add_run(connection, &run, at, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(at)),
-        Fact::StepCompleted(fact) => add_file(connection, job, &run, id, &fact.artifact),
-        Fact::ArtifactAccepted(fact) => add_file(connection, job, &run, id, &fact.artifact),
-        Fact::StepKept(fact) => match &fact.moved {
-            Some(artifact) => add_file(connection, job, &run, id, artifact),
-            None => Ok(()),
-        },
-        Fact::StepStarted(_) | Fact::CallEnded(_) | Fact::ReplyRead(_) | Fact::StepFailed(_) | Fact::StepSkipped(_) => {
-            Ok(())
-        }
+        Fact::StepCompleted(fact) => add_file(connection, workspace, &run, id, fact.artifact.as_ref()),
+        Fact::ArtifactAccepted(fact) => add_file(connection, workspace, &run, id, Some(&fact.artifact)),
+        Fact::StepKept(fact) => add_file(connection, workspace, &run, id, fact.moved.as_ref()),
+        Fact::StepStarted(_)
+        | Fact::CallEnded(_)
+        | Fact::ReplyRead(_)
+        | Fact::StepFailed(_)
+        | Fact::StepSkipped(_)
+        | Fact::ApprovalAsked(_)
+        | Fact::ApprovalAnswered(_) => Ok(()),
     }
 }
 
@@ -169,12 +225,21 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
     Ok(())
 }
 
-fn add_file(connection: &Connection, job: &Job, run: &str, event: i64, artifact: &Artifact) -> rusqlite::Result<()> {
+fn add_file(
+    connection: &Connection,
+    workspace: &str,
+    run: &str,
+    event: i64,
+    artifact: Option<&Artifact>,
+) -> rusqlite::Result<()> {
+    let Some((artifact, path)) = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?))) else {
+        return Ok(());
+    };
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
-        .execute(params![&*job.workspace, artifact.path, artifact.digest.as_str(), run, event])?;
+        .execute(params![workspace, path, artifact.digest.as_str(), run, event])?;
     Ok(())
 }
 
@@ -192,5 +257,7 @@ fn label(fact: &Fact) -> (&'static str, Option<&StepKey>) {
         Fact::StepFailed(fact) => ("step_failed", Some(&fact.step)),
         Fact::StepSkipped(fact) => ("step_skipped", Some(&fact.step)),
         Fact::ArtifactAccepted(fact) => ("artifact_accepted", Some(&fact.step)),
+        Fact::ApprovalAsked(fact) => ("approval_asked", Some(&fact.step)),
+        Fact::ApprovalAnswered(fact) => ("approval_answered", Some(&fact.step)),
     }
 }

@@ -10,6 +10,7 @@
 mod error;
 mod fence;
 mod inspect;
+mod shell;
 mod table;
 mod value;
 pub(crate) mod walk;
@@ -26,6 +27,7 @@ pub use error::{TemplateError, TemplateErrorKind};
 pub use fence::{fence, fence_text};
 pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub(crate) use inspect::{bytes, extent, name_at_end, syntax};
+pub use shell::Shell;
 pub use table::{FILTERS, FUNCTIONS, TESTS};
 
 /// How much work one rendering may do; a unit is an instruction or 64 bytes.
@@ -50,6 +52,16 @@ impl Context {
     /// Sets a value; an earlier one of the same name is replaced.
     pub fn insert(&mut self, name: &str, value: &Value) {
         self.values.insert(name.into(), value::to_templated(value));
+    }
+
+    /// Sets an object whose members are looked up when they are used.
+    pub fn insert_lookup(
+        &mut self,
+        name: &str,
+        get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
+        names: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) {
+        self.values.insert(name.into(), value::lookup(get, names));
     }
 
     fn root(&self) -> Templated {
@@ -134,12 +146,20 @@ impl Templates {
         render(&template, context).map_err(|error| explain(&error))
     }
 
-    /// Evaluates an expression that must give `true` or `false`; see [`eval_bool`].
+    /// Renders a line for a shell; see [`Shell`].
     ///
     /// # Errors
-    /// Like [`eval_bool`].
-    pub fn eval_bool(&self, expression: &str, context: &Context) -> Result<bool, TemplateError> {
-        eval_bool(expression, context)
+    /// What went wrong and where.
+    pub fn render_shell(&self, text: &str, context: &Context) -> Result<Shell, TemplateError> {
+        let inspection = inspect_template(text).map_err(first)?;
+        let runs = inspection.rewritten(text);
+        let explain = |error: &minijinja::Error| TemplateError::explain(error, |_| Some((None, text, &inspection)));
+        let values = shell::Values::default();
+        let mut env = environment();
+        env.set_formatter(values.formatter());
+        let template = env.template_from_named_str(INLINE, &runs).map_err(|error| explain(&error))?;
+        let marked = render(&template, context).map_err(|error| explain(&error))?;
+        Ok(values.put_into(&marked))
     }
 
     fn source(&self, file: &str) -> Option<(Option<&str>, &str, &Inspection)> {

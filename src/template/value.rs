@@ -71,6 +71,38 @@ fn number_from(value: &Templated) -> Option<Value> {
     Number::from_f64(f64::try_from(value.clone()).ok()?).map(Value::Number)
 }
 
+/// An object whose members are looked up when they are used.
+pub(super) fn lookup(
+    get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
+    names: impl Fn() -> Vec<String> + Send + Sync + 'static,
+) -> Templated {
+    Templated::from_object(Lookup { get: Box::new(get), names: Box::new(names) })
+}
+
+type Get = dyn Fn(&str) -> Option<Value> + Send + Sync;
+type Names = dyn Fn() -> Vec<String> + Send + Sync;
+
+struct Lookup {
+    get: Box<Get>,
+    names: Box<Names>,
+}
+
+impl std::fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries((self.names)()).finish()
+    }
+}
+
+impl minijinja::value::Object for Lookup {
+    fn get_value(self: &std::sync::Arc<Self>, key: &Templated) -> Option<Templated> {
+        (self.get)(key.as_str()?).map(|value| to_templated(&value))
+    }
+
+    fn enumerate(self: &std::sync::Arc<Self>) -> minijinja::value::Enumerator {
+        minijinja::value::Enumerator::Values((self.names)().into_iter().map(Templated::from).collect())
+    }
+}
+
 /// What a message calls a JSON value.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
 mod check;
+mod control;
 mod docs;
 #[cfg(feature = "local")]
 mod embedded;
 mod extract;
+mod files;
 mod house;
 mod llamacpp;
 mod mistakes;

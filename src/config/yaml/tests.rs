@@ -85,7 +85,7 @@ fn aliases_are_fine_until_they_explode() {
     let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), vec!["*a"; 100].join(", "));
     assert_eq!(codes(&long), [Code::YamlBounds]);
     let mut deep = "a0: &a0 [1]\n".to_owned();
-    for level in 1..100 {
+    for level in 1..200 {
         writeln!(deep, "a{level}: &a{level} [*a{}]", level - 1).unwrap();
     }
     assert_eq!(codes(&deep), [Code::YamlBounds]);

@@ -1,0 +1,284 @@
+//! Where each step stands: what it can see there, and what it leaves for those after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use minijinja::machinery::parse_expr;
+use serde_json::Value;
+
+use super::flow::artifact;
+use super::infer::{Checker, Place};
+use super::scope::{Known, Scope};
+use super::types::{Members, Schemas, Type};
+use crate::config::{OutputType, Project, child, output_type};
+use crate::model::{Kind, Step};
+use crate::template::inspect_expression;
+
+/// An artifact that can be seen at a place.
+#[derive(Clone, Debug)]
+pub(super) struct Visible<'a> {
+    /// What it is, when it is there.
+    pub(super) ty: Type<'a>,
+    /// Whether the step that produces it may not have run although nothing failed.
+    pub(super) conditional: bool,
+    /// Whether it comes from the round before, so that the first round does not have it.
+    pub(super) last_round: bool,
+}
+
+pub(super) type Artifacts<'a> = Rc<BTreeMap<&'a str, Visible<'a>>>;
+
+/// What can be seen at a place.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View<'a> {
+    pub(super) artifacts: Artifacts<'a>,
+    steps: Rc<BTreeSet<&'a str>>,
+    /// `item`, `index`, `loop`.
+    locals: Vec<(&'static str, Type<'a>)>,
+}
+
+/// A step at its place.
+#[derive(Debug)]
+pub(super) struct Site<'a> {
+    /// Where it stands in the file: `/steps/0/parallel/1`.
+    pub(super) pointer: String,
+    /// The step.
+    pub(super) step: &'a Step,
+    /// What it can see.
+    pub(super) view: View<'a>,
+    /// What its own steps leave, for the condition that ends a loop.
+    pub(super) gained: Artifacts<'a>,
+}
+
+/// Every step of a pipeline, and what is left at the end.
+#[derive(Debug, Default)]
+pub(super) struct Sites<'a> {
+    pub(super) list: Vec<Site<'a>>,
+    pub(super) end: View<'a>,
+}
+
+impl<'a> Sites<'a> {
+    /// Walks a pipeline from top to bottom.
+    pub(super) fn of(project: &'a Project) -> Self {
+        let mut walker = Walker { project, list: Vec::new() };
+        let mut view = View::default();
+        walker.steps(&project.pipeline.steps, "/steps", &mut view);
+        let end = view.clone();
+        walker.steps(&project.pipeline.finally, "/finally", &mut view);
+        Self { list: walker.list, end }
+    }
+}
+
+impl<'a> View<'a> {
+    fn add(&mut self, name: &'a str, visible: Visible<'a>) {
+        Rc::make_mut(&mut self.artifacts).insert(name, visible);
+    }
+
+    /// The variables that are there without being listed: inputs, `steps`, the item or round.
+    pub(super) fn base(&self, project: &'a Project) -> Scope<'a> {
+        let mut scope = Scope::default();
+        let schemas = Schemas(&project.schema_documents);
+        for name in project.pipeline.inputs.keys() {
+            let schema = project.document.value.pointer(&child("/inputs", name));
+            let ty = schema.map_or(Type::Unknown, |schema: &'a Value| schemas.root(schema));
+            scope.bind(name, Known::is(ty));
+        }
+        let members: Members<'a> = self.steps.iter().map(|id| (*id, Type::Unknown)).collect();
+        scope.bind("steps", Known::is(Type::Fixed(members.into())));
+        for (name, ty) in &self.locals {
+            scope.bind(name, Known::is(ty.clone()));
+        }
+        scope
+    }
+
+    /// What the texts of a step can see: the base, and the artifacts that it lists.
+    pub(super) fn of_step(&self, project: &'a Project, step: &Step) -> Scope<'a> {
+        let mut scope = self.base(project);
+        for written in &step.inputs {
+            let (name, optional) = artifact(written);
+            // An unknown artifact was reported where it is listed.
+            let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
+            scope.bind(name, Known { ty, maybe: optional });
+        }
+        scope
+    }
+
+    /// What an expression over the whole pipeline can see.
+    pub(super) fn everything(&self, project: &'a Project) -> Scope<'a> {
+        let mut scope = self.base(project);
+        bind_all(&self.artifacts, &mut scope);
+        scope
+    }
+}
+
+/// Shows artifacts; one of a step with a condition may not be there.
+pub(super) fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
+    for (name, visible) in artifacts.iter() {
+        scope.bind(name, Known { ty: visible.ty.clone(), maybe: visible.conditional });
+    }
+}
+
+struct Walker<'a> {
+    project: &'a Project,
+    list: Vec<Site<'a>>,
+}
+
+impl<'a> Walker<'a> {
+    fn steps(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) {
+        for (index, step) in steps.iter().enumerate() {
+            let gained = self.step(step, &format!("{base}/{index}"), view);
+            for (name, visible) in gained.iter() {
+                view.add(name, visible.clone());
+            }
+            Rc::make_mut(&mut view.steps).insert(&step.id);
+        }
+    }
+
+    /// Notes a step and gives what it leaves.
+    fn step(&mut self, step: &'a Step, pointer: &str, view: &View<'a>) -> Artifacts<'a> {
+        let place = self.list.len();
+        let site = Site { pointer: pointer.to_owned(), step, view: view.clone(), gained: Artifacts::default() };
+        self.list.push(site);
+        let mut inside = view.clone();
+        if let Some(list) = &step.for_each {
+            let ty = self.type_of(list, &view.of_step(self.project, step));
+            let items = Schemas(&self.project.schema_documents).items(&ty);
+            inside.locals.retain(|(name, _)| !matches!(*name, "item" | "index"));
+            inside.locals.extend([("item", items), ("index", Type::Number)]);
+            // The step's own texts see the item too.
+            if let Some(site) = self.list.get_mut(place) {
+                site.view.locals.clone_from(&inside.locals);
+            }
+        }
+        let inner = self.children(step, pointer, inside);
+        if let Some(site) = self.list.get_mut(place) {
+            site.gained = inner.clone();
+        }
+        self.left(step, inner)
+    }
+
+    /// What the steps inside leave.
+    fn children(&mut self, step: &'a Step, pointer: &str, mut inside: View<'a>) -> Artifacts<'a> {
+        let mut gained = BTreeMap::new();
+        let (key, children) = step.children();
+        let base = format!("{pointer}/{key}");
+        match step.kind() {
+            Some(Kind::Parallel(_)) => {
+                for (index, child) in children.iter().enumerate() {
+                    let left = self.step(child, &format!("{base}/{index}"), &inside);
+                    gained.extend(left.iter().map(|(name, visible)| (*name, visible.clone())));
+                }
+            }
+            Some(Kind::Sequence(_)) => gained = self.sequence(children, &base, &mut inside),
+            Some(Kind::Repeat(_)) => {
+                inside.locals.retain(|(name, _)| *name != "loop");
+                inside.locals.push(("loop", round_type()));
+                // What a round leaves is known only after a walk; a first one finds it out.
+                let mark = self.list.len();
+                let left = self.sequence(children, &base, &mut inside.clone());
+                self.list.truncate(mark);
+                for (name, visible) in left {
+                    inside.add(name, Visible { last_round: true, ..visible });
+                }
+                gained = self.sequence(children, &base, &mut inside);
+            }
+            Some(Kind::Pipeline(file)) => {
+                if let Some(called) = self.project.called.get(file) {
+                    gained = outputs(called);
+                }
+            }
+            Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {}
+        }
+        Rc::new(gained)
+    }
+
+    /// Walks steps one after another and gives only what they leave.
+    fn sequence(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) -> BTreeMap<&'a str, Visible<'a>> {
+        let mut gained = BTreeMap::new();
+        for (index, step) in steps.iter().enumerate() {
+            let left = self.step(step, &format!("{base}/{index}"), view);
+            for (name, visible) in left.iter() {
+                view.add(name, visible.clone());
+                gained.insert(*name, visible.clone());
+            }
+            Rc::make_mut(&mut view.steps).insert(&step.id);
+        }
+        gained
+    }
+
+    /// What a step leaves for those after it.
+    fn left(&self, step: &'a Step, inner: Artifacts<'a>) -> Artifacts<'a> {
+        let conditional = step.when.is_some();
+        let new = |ty: Type<'a>| Visible { ty, conditional, last_round: false };
+        if let Some(output) = &step.output {
+            let one = match step.kind() {
+                Some(Kind::Parallel(_) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_)) => object(&inner),
+                Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {
+                    self.output(step)
+                }
+            };
+            let ty = match (&step.for_each, step.on_error) {
+                // The entries tell failed items apart, which the types do not follow.
+                (Some(_), Some(crate::model::step::OnError::Continue)) => Type::List(Type::Unknown.into(), 0),
+                (Some(_), _) => Type::List(one.into(), 0),
+                (None, _) => one,
+            };
+            return Rc::new(BTreeMap::from([(output.as_str(), new(ty))]));
+        }
+        if step.for_each.is_some() {
+            return Artifacts::default();
+        }
+        if !conditional {
+            return inner;
+        }
+        Rc::new(inner.iter().map(|(name, visible)| (*name, new(visible.ty.clone()))).collect())
+    }
+
+    fn output(&self, step: &'a Step) -> Type<'a> {
+        match output_type(step) {
+            Some(OutputType::Text) => Type::Text(None),
+            Some(OutputType::Any) | None => Type::Unknown,
+            Some(OutputType::Built(schema)) => Schemas(&self.project.schema_documents).root(schema),
+            Some(OutputType::File(file)) => match self.project.schema_documents.get(&file) {
+                Some(document) => Schemas(&self.project.schema_documents).root(&document.value),
+                None => Type::Unknown,
+            },
+        }
+    }
+
+    /// What an expression is; whatever is wrong with it is reported elsewhere.
+    fn type_of(&self, text: &'a str, scope: &Scope<'a>) -> Type<'a> {
+        if inspect_expression(text).is_err() {
+            return Type::Unknown;
+        }
+        let Ok(parsed) = parse_expr(text) else { return Type::Unknown };
+        let mut checker = Checker::new(self.project, None);
+        (checker.place, checker.text) = (Place::Yaml(String::new()), text);
+        checker.infer(&parsed, scope).ty
+    }
+}
+
+/// What a called pipeline gives: its outputs, with the types that its own steps give them.
+fn outputs(called: &Project) -> BTreeMap<&str, Visible<'_>> {
+    let sites = Sites::of(called);
+    let scope = sites.end.everything(called);
+    let walker = Walker { project: called, list: Vec::new() };
+    let visible =
+        |expression| Visible { ty: walker.type_of(expression, &scope), conditional: false, last_round: false };
+    called.pipeline.outputs.iter().map(|(name, expression)| (name.as_str(), visible(expression))).collect()
+}
+
+/// The artifacts of a group as one object.
+fn object<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
+    if artifacts.values().any(|visible| visible.conditional) {
+        return Type::Unknown;
+    }
+    let members: Members<'a> = artifacts.iter().map(|(name, visible)| (*name, visible.ty.clone())).collect();
+    Type::Fixed(members.into())
+}
+
+/// The variable `loop` of a round.
+fn round_type<'a>() -> Type<'a> {
+    let mut members: Members<'a> = ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
+    members.extend(["first", "last"].map(|name| (name, Type::Bool)));
+    Type::Fixed(members.into())
+}

@@ -1,0 +1,108 @@
+//! `orch runs approve` and `orch runs reject`: a person's answer, from any process.
+
+use jiff::Timestamp;
+
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, Event, Fact, Verdict};
+use crate::model::{RunState, RunStatus};
+use crate::store::{Journal, Letter};
+
+use super::error::{CliError, Code};
+use super::report::resume_command;
+use super::ui::{Ui, user};
+use super::{State, here};
+
+/// Answer a run that waits for a person
+///
+/// The answer is recorded and holds for exactly what was shown. The run itself goes on with
+/// `orch pipeline resume`, or at once with --resume.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run, by its id or the start of it
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    /// The step, when several wait
+    #[arg(value_name = "STEP")]
+    step: Option<String>,
+
+    /// Why, or what to do instead; later steps can read it
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    note: String,
+
+    /// Who answers (the user of this process)
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+
+    /// Go on with the run at once
+    #[arg(long)]
+    resume: bool,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliError> {
+    let here = here()?;
+    let journal = super::runs::journal(&args.state, &super::runs::root(&here))?;
+    let row = super::runs::find(&journal, &args.run)?;
+    let events = journal.events(row.run)?;
+    let asked = question(args, &journal, &events)?;
+    let (note, by) = (args.note.clone(), args.by.clone().unwrap_or_else(user));
+    let answer = Verdict { approved, note, by, at: Timestamp::now() };
+    let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.ask.clone());
+    journal.post(row.run, &Letter::Answer(ApprovalAnswered { step, attempt, ask, answer }))?;
+    let word = if approved { "approved" } else { "rejected" };
+    if args.resume {
+        ui.say(format!("{} of run {} is {word}", asked.step, row.run));
+        return super::resume::go_on(row.run, args.state.clone(), ui);
+    }
+    let resume = resume_command(row.run, journal.state(), &here);
+    let next = if row.status == RunStatus::Waiting { format!("; go on with `{resume}`") } else { String::new() };
+    ui.say(format!("{} of run {} is {word}{next}", asked.step, row.run));
+    Ok(Code::Ok)
+}
+
+/// The question that is answered: open, in time, and the only one or the one that was named.
+fn question(args: &Args, journal: &Journal, events: &[Event]) -> Result<ApprovalAsked, CliError> {
+    let run = events.first().map(|event| event.run).ok_or_else(|| CliError::could_not("the run has no events"))?;
+    let state = RunState::fold(run, events);
+    let letters: Vec<Fact> = journal.letters(run)?.into_iter().map(|(_, letter)| letter.fact()).collect();
+    let facts = || events.iter().map(|event| &event.fact).chain(&letters);
+    let answered = |asked: &ApprovalAsked| {
+        facts().any(|fact| match fact {
+            Fact::ApprovalAnswered(answer) => {
+                answer.step == asked.step && answer.attempt == asked.attempt && answer.ask == asked.ask
+            }
+            _ => false,
+        })
+    };
+    let named = |asked: &&ApprovalAsked| args.step.as_ref().is_none_or(|step| asked.step.as_str() == step);
+    let asked = facts().filter_map(|fact| match fact {
+        Fact::ApprovalAsked(asked) => Some(asked),
+        _ => None,
+    });
+    let asked: Vec<&ApprovalAsked> = asked.filter(named).collect();
+    let open: Vec<&&ApprovalAsked> = asked.iter().filter(|asked| !answered(asked)).collect();
+    let open = match open.as_slice() {
+        [one] => **one,
+        [] if asked.is_empty() && args.step.is_some() => {
+            let step = args.step.as_deref().unwrap_or_default();
+            return Err(CliError::could_not(format!("step `{step}` of run {run} asks nothing")));
+        }
+        [] if asked.is_empty() => return Err(CliError::could_not(format!("run {run} waits for nobody"))),
+        [] => return Err(CliError::could_not(format!("what run {run} asked was answered"))),
+        several => {
+            let names: Vec<String> = several.iter().map(|asked| asked.step.to_string()).collect();
+            return Err(CliError::could_not(format!("run {run} asks in {}", names.join(" and ")))
+                .hint("name the step after the run"));
+        }
+    };
+    if state.status == RunStatus::Completed {
+        return Err(CliError::could_not(format!("run {run} is completed")));
+    }
+    if open.until.is_some_and(|until| Timestamp::now() > until) {
+        return Err(CliError::could_not(format!("the time to answer step `{}` is over", open.step))
+            .hint("resume the run; it goes on as its file says for a step that failed"));
+    }
+    Ok(open.clone())
+}

@@ -1,0 +1,67 @@
+//! Agent steps: a model is asked until its answer is taken.
+
+use serde_json::{Value, json};
+
+use crate::durable::{Reply, Stop};
+use crate::model::{ChatRequest, Digest, Recipe, StepKey};
+
+use super::converse::{Conversation, read_reply};
+use super::interpret::{Given, Run};
+use super::leaf::{Leaf, Opened, digest, recipe, tree_of};
+use super::message::Asked;
+use super::node::{AgentNode, Node};
+use super::scope::Scope;
+
+pub(super) async fn run(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    agent: &AgentNode,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let asked = match Asked::render(run.plan, node, agent, scope) {
+        Ok(asked) => asked,
+        Err(failure) => {
+            run.fail(key, node, scope, 0, &failure).await?;
+            return Ok(Err(failure));
+        }
+    };
+    let leaf = Leaf::new(run, key, node, recipe_of(node, agent, &asked, scope));
+    let (replies, attempt) = match leaf.begin(scope).await? {
+        Opened::Stands(value) => return Ok(Ok(value)),
+        Opened::Run(replies, attempt) => (replies, attempt),
+    };
+    let recorded = replies.iter().filter_map(|reply| match reply {
+        Reply::Chat(reply) => Some(reply),
+        Reply::Done(_) => None,
+    });
+    for reply in recorded {
+        if let Ok(found) = read_reply(node, agent, reply) {
+            return leaf.end(scope, attempt, Ok(Some(found.value))).await;
+        }
+    }
+    let mut conversation = Conversation::new(&leaf, agent, &asked, attempt);
+    let result = conversation.run().await?;
+    let attempt = conversation.attempt();
+    leaf.end(scope, attempt, result.map(Some)).await
+}
+
+fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> Recipe {
+    let request = |model| ask_value(model, &asked.request(node, agent, model));
+    let requests: Vec<Value> = agent.models.iter().map(request).collect();
+    let contract = node.output.as_ref().map(|output| output.contract.digest());
+    recipe(
+        &json!({ "requests": requests, "tree": tree_of(node, scope) }),
+        &json!({ "contract": contract, "strict": agent.strict }),
+    )
+}
+
+/// What is asked, as a value: what the digest of a request is taken of.
+fn ask_value(model: &super::node::PlannedModel, request: &ChatRequest) -> Value {
+    json!({ "dialect": model.dialect, "request": request })
+}
+
+/// The digest of one request.
+pub(super) fn ask_digest(model: &super::node::PlannedModel, request: &ChatRequest) -> Digest {
+    digest(&ask_value(model, request))
+}

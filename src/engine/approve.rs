@@ -1,0 +1,54 @@
+//! Approval steps: a person says yes or no.
+
+use serde_json::json;
+
+use crate::durable::{Answer, Approval, Stop, Wait};
+use crate::model::step::Outcome;
+use crate::model::{Class, Failure, StepKey};
+
+use super::converse::millis;
+use super::interpret::{Given, Run};
+use super::leaf::{Leaf, Opened, recipe};
+use super::node::{ApproveNode, Node};
+use super::scope::Scope;
+
+pub(super) async fn run(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    kind: &ApproveNode,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let rendered = run.plan.templates.render_inline(&kind.message, &scope.context(node));
+    let shown = match rendered {
+        Ok(shown) => shown.trim().to_owned(),
+        Err(error) => {
+            let failure = Failure::new(Class::TemplateError, error.to_string());
+            run.fail(key, node, scope, 0, &failure).await?;
+            return Ok(Err(failure));
+        }
+    };
+    // A yes is a yes to exactly this.
+    let leaf = Leaf::new(run, key, node, recipe(&json!({ "shown": shown }), &json!("approve")));
+    let attempt = match leaf.begin(scope).await? {
+        Opened::Stands(value) => return Ok(Ok(value)),
+        Opened::Run(_, attempt) => attempt,
+    };
+    leaf.start(attempt, "", None).await?;
+    let wait = Wait::Approval(Approval { shown, timeout_ms: kind.timeout.map(millis) });
+    let result = match run.durable.wait(leaf.call(attempt, 1), wait).await? {
+        Answer::Elapsed => Err(Failure::new(Class::ApprovalTimeout, "nobody answered in time")
+            .with_hint("raise `timeout:` of the step, and resume the run to ask again")),
+        Answer::Said(said) if said.approved || kind.on_reject == Outcome::Continue => {
+            Ok(Some(json!({ "approved": said.approved, "note": said.note, "by": said.by })))
+        }
+        Answer::Said(said) => {
+            let who =
+                if said.by.is_empty() { "it was rejected".to_owned() } else { format!("{} rejected it", said.by) };
+            let note = said.note.trim();
+            let why = if note.is_empty() { who } else { format!("{who}: {note}") };
+            Err(Failure::new(Class::Rejected, why))
+        }
+    };
+    leaf.end(scope, attempt, result).await
+}

@@ -1,0 +1,180 @@
+//! A step that runs once for each item of a list.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use serde_json::{Value, json};
+
+use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
+use crate::model::{Class, Failure, StepKey};
+use crate::template::eval;
+
+use super::interpret::{Given, Run};
+use super::leaf::{Leaf, Opened, recipe};
+use super::node::{Each, Node};
+use super::scope::Scope;
+
+/// How an item ended; `None` when it did not come to its end.
+type Item = Option<Result<Option<Arc<Value>>, Failure>>;
+
+pub(super) async fn run(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    each: &Each,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let items = match list(node, each, scope) {
+        Ok(items) => items,
+        Err(failure) => {
+            run.fail(key, node, scope, 0, &failure).await?;
+            return Ok(Err(failure));
+        }
+    };
+    let ends = if each.limit == 1 {
+        one_by_one(run, key, node, items, scope).await?
+    } else {
+        side_by_side(run, key, node, each, (items, scope)).await?
+    };
+    match collect(each, ends, scope) {
+        Ok(value) => {
+            let leaf = Leaf::new(run, key, node, recipe(&json!({ "items": value }), &json!("for_each")));
+            match leaf.begin(scope).await? {
+                Opened::Stands(value) => Ok(Ok(value)),
+                Opened::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await,
+            }
+        }
+        Err(failure) => {
+            run.fail(key, node, scope, 0, &failure).await?;
+            Ok(Err(failure))
+        }
+    }
+}
+
+fn list(node: &Node, each: &Each, scope: &Scope) -> Result<Vec<Value>, Failure> {
+    match eval(&each.list, &scope.context(node)) {
+        Ok(Value::Array(items)) => Ok(items),
+        Ok(other) => {
+            let kind = match other {
+                Value::Null => "null",
+                Value::Bool(_) => "a boolean",
+                Value::Number(_) => "a number",
+                Value::String(_) => "a string",
+                Value::Array(_) => "a list",
+                Value::Object(_) => "an object",
+            };
+            let why = format!("`for_each: {}` is {kind}, not a list", each.list);
+            Err(Failure::new(Class::ExpressionError, why))
+        }
+        Err(error) => Err(Failure::new(Class::ExpressionError, error.to_string())),
+    }
+}
+
+/// The scope of an item.
+fn within(scope: &Scope, index: usize, item: Value) -> Scope {
+    scope.with([("item", item), ("index", Value::from(index))])
+}
+
+/// One item after another: each sees the workspace as the one before left it.
+async fn one_by_one(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    items: Vec<Value>,
+    scope: &mut Scope,
+) -> Result<Vec<Item>, Stop> {
+    let mut ends: Vec<Item> = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        if node.stops && matches!(ends.last(), Some(Some(Err(_)))) {
+            break;
+        }
+        let mut inner = within(scope, index, item);
+        let given = run.once(&key.item(index), node, &mut inner).await?;
+        let gained = inner.into_gained();
+        if let Some(tree) = &gained.tree {
+            scope.set_tree(tree.clone());
+        }
+        scope.note_failure(gained.failed);
+        ends.push(Some(given));
+    }
+    Ok(ends)
+}
+
+async fn side_by_side(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    each: &Each,
+    (items, scope): (Vec<Value>, &mut Scope),
+) -> Result<Vec<Item>, Stop> {
+    let branch = |(index, item): (usize, Value)| -> Branch<'_> {
+        let mut inner = within(scope, index, item);
+        let key = key.item(index);
+        async move {
+            let given = run.once(&key, node, &mut inner).await?;
+            let flow = if given.is_err() && node.stops { Flow::Halt } else { Flow::Go };
+            let gained = Gained { value: Some(given), tree: None, ..inner.into_gained() };
+            Ok(BranchEnd::Ended(Box::new(gained), flow))
+        }
+        .boxed()
+    };
+    let branches: Vec<Branch<'_>> = items.into_iter().enumerate().map(branch).collect();
+    let ends = run.durable.branches(key.clone(), branches, each.limit).await?;
+    let mut items = Vec::with_capacity(ends.len());
+    for end in ends {
+        items.push(match end {
+            BranchEnd::Ended(gained, _) => {
+                scope.note_failure(gained.failed);
+                gained.value
+            }
+            BranchEnd::Dropped | BranchEnd::NotBegun => None,
+        });
+    }
+    Ok(items)
+}
+
+/// The values of all items, or why there are none.
+fn collect(each: &Each, ends: Vec<Item>, scope: &mut Scope) -> Result<Value, Failure> {
+    let failures: Vec<(usize, &Failure)> = ends
+        .iter()
+        .enumerate()
+        .filter_map(|(index, end)| match end {
+            Some(Err(failure)) => Some((index, failure)),
+            Some(Ok(_)) | None => None,
+        })
+        .collect();
+    if each.records {
+        if let Some((index, failure)) = failures.first() {
+            scope.note_failure(Some(of_items(failures.len(), ends.len(), *index, failure)));
+        }
+        return Ok(ends.into_iter().enumerate().map(|(index, end)| record(index, end)).collect());
+    }
+    if let Some((index, failure)) = failures.first() {
+        return Err(of_items(failures.len(), ends.len(), *index, failure));
+    }
+    Ok(ends.into_iter().flatten().filter_map(Result::ok).map(value).collect())
+}
+
+fn of_items(failed: usize, all: usize, index: usize, failure: &Failure) -> Failure {
+    let why = if failed == 1 {
+        format!("item {index} failed: {}", failure.message)
+    } else {
+        format!("{failed} of {all} items failed; item {index}: {}", failure.message)
+    };
+    Failure { message: why, ..failure.clone() }
+}
+
+fn value(value: Option<Arc<Value>>) -> Value {
+    value.map_or(Value::Null, |value| (*value).clone())
+}
+
+/// One entry of an output that tells failed items apart.
+fn record(index: usize, end: Item) -> Value {
+    match end {
+        Some(Ok(given)) => json!({ "index": index, "status": "completed", "value": value(given) }),
+        Some(Err(failure)) => json!({
+            "index": index, "status": "failed", "error": { "class": failure.class, "message": failure.message }
+        }),
+        None => json!({ "index": index, "status": "cancelled" }),
+    }
+}

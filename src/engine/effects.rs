@@ -1,0 +1,117 @@
+//! The effects that ask no model: commands and files.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::durable::{Command, Files, Signal};
+use crate::files::{self, Look, Tree};
+use crate::model::event::{CommandDone, Done};
+use crate::model::{CallKey, Class, Failure};
+use crate::process::{self, ProcessError, Spec, Stream};
+
+use super::perform::Performer;
+
+/// How much of each output of a command is kept, in bytes.
+const KEPT: usize = 4 << 20;
+/// Variables that every command sees: where programs and their settings are, and the language.
+const BASIC: &[&str] =
+    &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SystemRoot"];
+
+/// Runs a command in the workspace.
+pub(super) async fn command(own: &Performer, key: &CallKey, command: &Command) -> Result<Done, Failure> {
+    let taken = BASIC.iter().copied().chain(command.env.iter().map(String::as_str));
+    let mut env: Vec<(String, String)> =
+        taken.filter_map(|name| Some((name.to_owned(), (own.variables)(name)?))).collect();
+    env.extend(command.values.iter().cloned());
+    let spec = Spec {
+        argv: command.argv.clone(),
+        cwd: folder(&own.workspace, &command.cwd)?,
+        env,
+        stdin: command.stdin.as_ref().map(|text| text.clone().into_bytes()),
+        timeout: command.timeout_ms.map(Duration::from_millis),
+        cap: KEPT,
+    };
+    own.observer.signal(&Signal::Sent(key.clone()));
+    let heard = |_: Stream, bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        if let Some(line) = text.trim_end().lines().last() {
+            own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(line)));
+        }
+    };
+    let ended = process::run(&spec, &heard).await.map_err(failure)?;
+    Ok(Done::Command(CommandDone {
+        exit_code: ended.code,
+        cut: ended.stdout.cut() || ended.stderr.cut(),
+        stdout: ended.stdout.text(),
+        stderr: ended.stderr.text(),
+    }))
+}
+
+fn failure(error: ProcessError) -> Failure {
+    match &error {
+        ProcessError::NotFound(program) => Failure::new(Class::NotInstalled, error.to_string())
+            .with_hint(format!("install `{program}`, or give its whole path")),
+        ProcessError::Timeout { last, .. } => {
+            let last = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
+            Failure::new(Class::Timeout, format!("{error}{last}")).with_hint("raise `timeout:` of the step")
+        }
+        ProcessError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::ArgumentListTooLong => {
+            Failure::new(Class::CommandFailed, error.to_string()).with_hint("give large values on `stdin:`")
+        }
+        ProcessError::Spawn { .. } | ProcessError::Io { .. } => Failure::new(Class::CommandFailed, error.to_string()),
+    }
+}
+
+/// A folder of the workspace; it must be there, and inside, links resolved.
+fn folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
+    let refuse = |why: &str| {
+        Failure::new(Class::PathRefused, format!("`cwd: {cwd}` {why}"))
+            .with_hint("name a folder of the workspace, relative to it")
+    };
+    let relative = Path::new(cwd);
+    if relative.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(refuse("leads out of the workspace"));
+    }
+    let folder = workspace.join(relative).canonicalize().map_err(|error| refuse(&format!("can't be used: {error}")))?;
+    if !folder.starts_with(workspace) {
+        return Err(refuse("is a link that leads out of the workspace"));
+    }
+    if !folder.is_dir() {
+        return Err(refuse("is no folder"));
+    }
+    Ok(folder)
+}
+
+/// Looks at the files that are about to be written.
+pub(super) async fn look(own: &Performer, files: Files) -> Result<Done, Failure> {
+    let workspace = own.workspace.clone();
+    blocking(move || {
+        let entries = files::entries(&files.files)?;
+        let look = Tree::open(&workspace)?.look(&entries, &files.reserved)?;
+        serde_json::to_value(look).map(Done::Looked).map_err(unreadable)
+    })
+    .await
+}
+
+/// Writes files, given how they were when they were looked at.
+pub(super) async fn write(own: &Performer, record: Value) -> Result<Done, Failure> {
+    let workspace = own.workspace.clone();
+    blocking(move || {
+        let look: Look = serde_json::from_value(record).map_err(unreadable)?;
+        let applied = Tree::open(&workspace)?.apply(&look)?;
+        serde_json::to_value(&applied).map(Done::Written).map_err(unreadable)
+    })
+    .await
+}
+
+fn unreadable(error: serde_json::Error) -> Failure {
+    Failure::new(Class::Storage, format!("the record of the files can't be read: {error}"))
+}
+
+async fn blocking(work: impl FnOnce() -> Result<Done, Failure> + Send + 'static) -> Result<Done, Failure> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::new(Class::Storage, format!("the files can't be written: {error}")))?
+}

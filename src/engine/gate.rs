@@ -1,0 +1,143 @@
+//! How much may go on at once: one limit for the run, one for each provider, and the pace that
+//! a provider asks for. Fair: who waits longest comes first.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::durable::{Call, Effect, Permit};
+use crate::model::{ChatReply, ChatRequest, Failure};
+
+/// Calls of a run at once, when nothing else is said.
+pub const CONCURRENCY: usize = 64;
+/// The window of the limits by the minute.
+const MINUTE: Duration = Duration::from_mins(1);
+/// The longest pause that a provider may impose on its other calls.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// What a provider allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowance {
+    /// Requests at once.
+    pub concurrency: Option<usize>,
+    /// Requests a minute.
+    pub requests: Option<u32>,
+    /// Tokens a minute, input and output together.
+    pub tokens: Option<u64>,
+}
+
+/// The gates of a run.
+pub struct Gates {
+    run: Arc<Semaphore>,
+    providers: HashMap<String, Arc<Gate>>,
+}
+
+/// The gate of a provider.
+struct Gate {
+    allowance: Allowance,
+    places: Arc<Semaphore>,
+    pace: Mutex<Pace>,
+}
+
+/// What went through lately, and until when nothing may.
+#[derive(Default)]
+struct Pace {
+    sent: Vec<(Instant, u64)>,
+    closed_until: Option<Instant>,
+}
+
+/// Places in the run and at a provider.
+struct Places {
+    _run: Option<OwnedSemaphorePermit>,
+    _provider: Option<OwnedSemaphorePermit>,
+}
+
+impl Gates {
+    /// Gates for a run: `concurrency` calls at once, and what each provider allows.
+    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, Allowance)>) -> Self {
+        let gate = |(name, allowance): (String, Allowance)| {
+            let places = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
+            (name, Arc::new(Gate { allowance, places, pace: Mutex::default() }))
+        };
+        Self { run: Arc::new(Semaphore::new(concurrency.max(1))), providers: providers.into_iter().map(gate).collect() }
+    }
+
+    /// Waits for a place.
+    pub async fn admit(&self, call: &Call) -> Permit {
+        let request = match &call.effect {
+            Effect::Ask(ask) => Some(&ask.request),
+            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
+        };
+        let gate = request.and_then(|request| self.providers.get(&request.model.provider));
+        // The provider's place first: who waits for it must not hold up other providers.
+        let mut provider = None;
+        if let (Some(gate), Some(request)) = (gate, request) {
+            provider = gate.places.clone().acquire_owned().await.ok();
+            gate.pass(estimate(request)).await;
+        }
+        // A closed semaphore does not occur: nobody closes it.
+        let run = self.run.clone().acquire_owned().await.ok();
+        Box::new(Places { _run: run, _provider: provider })
+    }
+
+    /// Takes in what a provider answered: its `Retry-After` holds for every call to it.
+    pub fn heard(&self, provider: &str, answer: &Result<ChatReply, Failure>) {
+        if let (Some(gate), Err(failure)) = (self.providers.get(provider), answer)
+            && let Some(millis) = failure.retry_after_ms
+        {
+            let until = Instant::now() + Duration::from_millis(millis).min(PATIENCE);
+            let mut pace = gate.pace.lock().unwrap_or_else(PoisonError::into_inner);
+            pace.closed_until = pace.closed_until.max(Some(until));
+        }
+    }
+}
+
+impl Gate {
+    /// Waits until a request of so many tokens may be sent, and counts it.
+    async fn pass(&self, tokens: u64) {
+        loop {
+            let until = {
+                let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+                match pace.opens(self.allowance, tokens) {
+                    None => return,
+                    Some(until) => until,
+                }
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+impl Pace {
+    /// When the next request may be sent; `None` and counted when now.
+    fn opens(&mut self, allowance: Allowance, tokens: u64) -> Option<Instant> {
+        let now = Instant::now();
+        if let Some(until) = self.closed_until.filter(|until| *until > now) {
+            return Some(until);
+        }
+        self.sent.retain(|(at, _)| *at + MINUTE > now);
+        let used: u64 = self.sent.iter().map(|(_, tokens)| tokens).sum();
+        let many =
+            allowance.requests.is_some_and(|most| self.sent.len() >= usize::try_from(most).unwrap_or(usize::MAX));
+        // A request larger than the whole allowance goes alone: waiting would not help it.
+        let much = allowance.tokens.is_some_and(|most| used > 0 && used.saturating_add(tokens) > most);
+        if let (true, Some((first, _))) = (many || much, self.sent.first()) {
+            return Some(*first + MINUTE);
+        }
+        if allowance.requests.is_some() || allowance.tokens.is_some() {
+            self.sent.push((now, tokens));
+        }
+        None
+    }
+}
+
+/// An upper estimate of a request's tokens: two bytes each at least, and the longest reply.
+pub fn estimate(request: &ChatRequest) -> u64 {
+    let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
+    let input = (request.system.len() + messages + schema).div_ceil(2);
+    u64::try_from(input).unwrap_or(u64::MAX).saturating_add(u64::from(request.max_output_tokens))
+}

@@ -1,0 +1,229 @@
+//! Steps made of steps: side by side, one after another, again and again, and other pipelines.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use serde_json::{Map, Value, json};
+
+use crate::durable::{Branch, BranchEnd, Flow, Gained, StepEnd, Stop};
+use crate::model::step::Outcome;
+use crate::model::{Class, Failure, StepKey, StepStatus};
+use crate::template::eval;
+
+use super::interpret::{Given, Run, Verdict};
+use super::leaf::{Leaf, Opened, recipe};
+use super::message::holds_in;
+use super::node::{Node, PipelineNode, RepeatNode};
+use super::scope::Scope;
+
+/// Steps one after another, as one.
+pub(super) async fn sequence(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    nodes: &[Node],
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let mut inner = scope.inner();
+    let flow = run.sequence(nodes, Some(key), &mut inner).await?;
+    close(run, key, node, inner.into_gained(), flow, scope).await
+}
+
+/// Steps side by side: none sees what another one produces.
+pub(super) async fn parallel(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    (nodes, limit): (&[Node], usize),
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let mut branches: Vec<Branch<'_>> = Vec::with_capacity(nodes.len());
+    for child in nodes {
+        let (key, mut inner) = (key.child(&child.id), scope.inner());
+        let branch = async move {
+            let flow = run.step(&key, child, &mut inner).await?;
+            Ok(BranchEnd::Ended(Box::new(inner.into_gained()), flow))
+        };
+        branches.push(branch.boxed());
+    }
+    let ends = run.durable.branches(key.clone(), branches, limit).await?;
+    let mut inner = scope.inner();
+    let failed = ends.iter().zip(nodes).find_map(|(end, child)| match end {
+        BranchEnd::Ended(_, Flow::Halt) => Some(child.id.clone()),
+        BranchEnd::Ended(_, Flow::Go) | BranchEnd::Dropped | BranchEnd::NotBegun => None,
+    });
+    for (end, child) in ends.into_iter().zip(nodes) {
+        match end {
+            BranchEnd::Ended(gained, _) => inner.merge(&gained),
+            BranchEnd::Dropped => inner.cancelled(child),
+            BranchEnd::NotBegun => {
+                let reason = format!("step {} failed", failed.as_deref().unwrap_or("beside it"));
+                run.skip(&key.child(&child.id), child, &mut inner, reason).await?;
+            }
+        }
+    }
+    let flow = if failed.is_some() { Flow::Halt } else { Flow::Go };
+    close(run, key, node, inner.into_gained(), flow, scope).await
+}
+
+/// Steps again and again, until a condition holds.
+pub(super) async fn repeat(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    kind: &RepeatNode,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let mut last = Gained::default();
+    let mut failed = None;
+    for round in 0..kind.max {
+        let place = json!({ "index": round + 1, "index0": round, "first": round == 0, "last": round + 1 == kind.max, "max": kind.max });
+        let mut inner = scope.with([("loop", place)]);
+        inner.recall(&last);
+        if let Some(tree) = &last.tree {
+            inner.set_tree(tree.clone());
+        }
+        let index = usize::try_from(round).unwrap_or(usize::MAX);
+        let flow = run.sequence(&kind.nodes, Some(&key.item(index)), &mut inner).await?;
+        let context = inner.context(node);
+        last = inner.into_gained();
+        failed = failed.or_else(|| last.failed.clone());
+        last.failed.clone_from(&failed);
+        if flow == Flow::Halt {
+            return close(run, key, node, last, flow, scope).await;
+        }
+        match kind.until.as_ref().map(|until| holds_in(until, context, &last)) {
+            Some(Ok(true)) => return close(run, key, node, last, Flow::Go, scope).await,
+            Some(Ok(false)) | None => {}
+            Some(Err(failure)) => return fail(run, key, node, (last, failure), scope).await,
+        }
+    }
+    match (&kind.until, kind.on_exhausted) {
+        (Some(until), Outcome::Fail) => {
+            let rounds = if kind.max == 1 { "round" } else { "rounds" };
+            let why = format!("`{until}` was not true after {} {rounds}", kind.max);
+            let failure = Failure::new(Class::Exhausted, why)
+                .with_hint("raise `max:`, or say `on_exhausted: continue` to go on with the last round");
+            fail(run, key, node, (last, failure), scope).await
+        }
+        (Some(_), Outcome::Continue) | (None, _) => close(run, key, node, last, Flow::Go, scope).await,
+    }
+}
+
+/// Another pipeline, with inputs of its own; the caller sees its outputs.
+pub(super) async fn pipeline(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    call: &PipelineNode,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let inputs = match inputs(node, call, scope) {
+        Ok(inputs) => inputs,
+        Err(failure) => return fail(run, key, node, (Gained::default(), failure), scope).await,
+    };
+    let mut inner = Scope::new(inputs, scope.tree().clone());
+    let verdict = run.body(&call.body, Some(key), &mut inner).await?;
+    let mut gained = Gained { failed: inner.failure().cloned(), tree: Some(inner.tree().clone()), ..Gained::default() };
+    match verdict {
+        Verdict::Completed(outputs) => {
+            // What failed inside is the called pipeline's own affair once it says that it succeeded.
+            gained.failed = None;
+            gained.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
+            close(run, key, node, gained, Flow::Go, scope).await
+        }
+        Verdict::Failed(failure) => {
+            let inside = failure.or_else(|| gained.failed.clone());
+            let failure = inside.map_or_else(
+                || Failure::new(Class::AgentError, format!("pipeline {} failed", call.body.name)),
+                |inside| Failure { message: format!("pipeline {}: {}", call.body.name, inside.message), ..inside },
+            );
+            fail(run, key, node, (gained, failure), scope).await
+        }
+    }
+}
+
+fn inputs(node: &Node, call: &PipelineNode, scope: &Scope) -> Result<Map<String, Value>, Failure> {
+    let context = scope.context(node);
+    let mut inputs = Map::new();
+    for (name, contract) in &call.inputs {
+        let value = match call.with.get(name) {
+            Some(expression) => {
+                eval(expression, &context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))?
+            }
+            None => contract.default.clone().ok_or_else(|| {
+                Failure::new(Class::ExpressionError, format!("pipeline {} needs `{name}`", call.body.name))
+                    .with_hint(format!("give it under `with:` of step `{}`", node.id))
+            })?,
+        };
+        if let Some(first) = contract.schema.errors(&value).first() {
+            let why = format!("`with: {name}` does not fit pipeline {}: {first}", call.body.name);
+            return Err(Failure::new(Class::SchemaMismatch, why));
+        }
+        inputs.insert(name.clone(), value);
+    }
+    Ok(inputs)
+}
+
+/// Ends a group: what it gained is seen by what comes after, unless it is an item.
+async fn close(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    gained: Gained,
+    flow: Flow,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    if flow == Flow::Halt {
+        let failure = stopped(&gained);
+        return fail(run, key, node, (gained, failure), scope).await;
+    }
+    let object: Map<String, Value> =
+        gained.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
+    let value = Value::Object(object);
+    merge(key, node, &gained, scope);
+    let leaf = Leaf::new(run, key, node, recipe(&json!({ "group": value }), &json!("group")));
+    match leaf.begin(scope).await? {
+        Opened::Stands(_) => {}
+        Opened::Run(_, attempt) => {
+            drop(leaf.end(scope, attempt, Ok(Some(value.clone()))).await?);
+        }
+    }
+    Ok(Ok(Some(Arc::new(value))))
+}
+
+async fn fail(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    (gained, failure): (Gained, Failure),
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    merge(key, node, &gained, scope);
+    run.fail(key, node, scope, 0, &failure).await?;
+    Ok(Err(failure))
+}
+
+fn merge(key: &StepKey, node: &Node, gained: &Gained, scope: &mut Scope) {
+    let is_item = key.is_item();
+    if is_item || node.output.is_some() {
+        scope.note_failure(gained.failed.clone());
+        if let Some(tree) = &gained.tree {
+            scope.set_tree(tree.clone());
+        }
+    } else {
+        scope.merge(gained);
+    }
+}
+
+/// Why a group stopped, by its first step that failed.
+fn stopped(gained: &Gained) -> Failure {
+    let first = gained.steps.iter().find(|(_, end): &(&String, &StepEnd)| end.status == StepStatus::Failed);
+    match (first, &gained.failed) {
+        (Some((id, _)), Some(failure)) => {
+            Failure { message: format!("step {id} failed: {}", failure.message), ..failure.clone() }
+        }
+        (_, Some(failure)) => failure.clone(),
+        (_, None) => Failure::new(Class::Cancelled, "a step failed"),
+    }
+}

@@ -1,0 +1,154 @@
+//! What steps without children share: opening with a recipe, completing, failing, trying again.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::durable::{Begin, Decided, Open, Reply, Stop};
+use crate::model::event::{StepCompleted, StepStarted};
+use crate::model::step::Access;
+use crate::model::{Artifact, CallKey, Digest, Failure, ModelRef, Recipe, StepKey};
+
+use super::interpret::{Given, Run};
+use super::node::{Limits, Node};
+use super::plan::canonical;
+use super::retry::pause;
+use super::scope::Scope;
+
+/// The version of the recipe digests; a new one makes every recorded result stale.
+const RECIPE_VERSION: u32 = 1;
+
+/// A step that was opened.
+pub(super) struct Leaf<'a> {
+    pub(super) run: Run<'a>,
+    pub(super) node: &'a Node,
+    pub(super) open: Open,
+}
+
+/// What opening a step told.
+pub(super) enum Opened {
+    /// The recorded result stands.
+    Stands(Option<Arc<Value>>),
+    /// These recorded replies may fit now; else go on with the attempt.
+    Run(Vec<Reply>, u32),
+}
+
+impl<'a> Leaf<'a> {
+    /// A step about to be opened: `ask` and `take` are what determines its result.
+    pub(super) fn new(run: Run<'a>, key: &StepKey, node: &'a Node, recipe: Recipe) -> Self {
+        // What an item gives is local to it.
+        let shown = !key.is_item();
+        let open = Open {
+            step: key.clone(),
+            recipe,
+            output: node.output.as_ref().map(|output| output.name.clone()),
+            path: node.path().filter(|_| shown),
+        };
+        Self { run, node, open }
+    }
+
+    /// Asks whether a recorded result stands.
+    pub(super) async fn begin(&self, scope: &mut Scope) -> Result<Opened, Stop> {
+        Ok(match self.run.durable.begin(&self.open).await? {
+            Begin::Stands(artifact, mark) => {
+                self.touched(scope, mark);
+                Opened::Stands(artifact.map(|artifact| Arc::new(artifact.value)))
+            }
+            Begin::Reread { replies, attempt } => Opened::Run(replies, attempt),
+            Begin::Attempt(attempt) => Opened::Run(Vec::new(), attempt),
+        })
+    }
+
+    /// Says that an attempt begins.
+    pub(super) async fn start(&self, attempt: u32, agent: &str, model: Option<ModelRef>) -> Result<(), Stop> {
+        let fact = StepStarted {
+            step: self.open.step.clone(),
+            attempt,
+            agent: agent.to_owned(),
+            model,
+            recipe: self.open.recipe.clone(),
+        };
+        self.run.durable.record(Decided::Started(fact)).await.map(drop)
+    }
+
+    /// The key of a call of an attempt.
+    pub(super) fn call(&self, attempt: u32, ordinal: u32) -> CallKey {
+        CallKey { step: self.open.step.clone(), attempt, ordinal }
+    }
+
+    /// Records the result.
+    pub(super) async fn end(
+        &self,
+        scope: &mut Scope,
+        attempt: u32,
+        result: Result<Option<Value>, Failure>,
+    ) -> Result<Given, Stop> {
+        match result {
+            Ok(value) => self.complete(scope, attempt, value).await.map(Ok),
+            Err(failure) => {
+                self.run.fail(&self.open.step, self.node, scope, attempt, &failure).await?;
+                Ok(Err(failure))
+            }
+        }
+    }
+
+    async fn complete(
+        &self,
+        scope: &mut Scope,
+        attempt: u32,
+        value: Option<Value>,
+    ) -> Result<Option<Arc<Value>>, Stop> {
+        let artifact = match (&self.open.output, value) {
+            (Some(name), Some(value)) => Some(Artifact::new(name, value, self.open.path.clone())),
+            (Some(_) | None, _) => None,
+        };
+        let value = artifact.as_ref().map(|artifact| Arc::new(artifact.value.clone()));
+        let fact = StepCompleted { step: self.open.step.clone(), attempt, recipe: self.open.recipe.clone(), artifact };
+        let mark = self.run.durable.record(Decided::Completed(fact)).await?;
+        self.touched(scope, mark);
+        Ok(value)
+    }
+
+    fn touched(&self, scope: &mut Scope, mark: u64) {
+        if self.node.access == Access::Write && !self.node.kind.name().is_group() {
+            scope.touched(mark);
+        }
+    }
+
+    /// Waits and returns true when a failure is worth another try.
+    pub(super) async fn try_again(
+        &self,
+        limits: &Limits,
+        failure: &Failure,
+        tries: u32,
+        attempt: u32,
+    ) -> Result<bool, Stop> {
+        if tries >= limits.tries || !limits.retry_on.contains(&failure.class) {
+            return Ok(false);
+        }
+        let Some(pause) = pause(failure, tries, limits.backoff) else {
+            return Ok(false);
+        };
+        self.run.durable.wait(self.call(attempt + 1, 0), pause).await?;
+        Ok(true)
+    }
+}
+
+/// What determines a step's result: what is asked, and what is taken of the answer.
+pub(super) fn recipe(ask: &Value, take: &Value) -> Recipe {
+    let version = |value: &Value| digest(&json!({ "version": RECIPE_VERSION, "of": value }));
+    Recipe { ask: version(ask), take: version(take) }
+}
+
+/// The digest of a value.
+pub(super) fn digest(value: &Value) -> Digest {
+    Digest::of(canonical(value).as_bytes())
+}
+
+/// The state of the workspace, for the recipe of a step that can see it.
+pub(super) fn tree_of(node: &Node, scope: &Scope) -> Value {
+    match node.access {
+        Access::None => Value::Null,
+        Access::Read | Access::Write => Value::from(scope.tree().as_str()),
+    }
+}

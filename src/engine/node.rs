@@ -1,0 +1,298 @@
+//! The steps of a plan: a tree of plain data plus compiled schemas.
+
+use std::time::Duration;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+
+use crate::model::event::StepKind;
+use crate::model::step::{Access, CommandLine, Outcome};
+use crate::model::{Class, Digest, ModelRef};
+use crate::schema::Schema;
+
+use super::plan::canonical;
+
+/// Steps with what is done after them: a pipeline file, ready to run.
+pub struct Body {
+    /// The pipeline's name.
+    pub name: String,
+    /// The steps, in order.
+    pub nodes: Vec<Node>,
+    /// What is done at the end, whatever happened.
+    pub finally: Vec<Node>,
+    /// The expression that decides about success.
+    pub success: Option<String>,
+    /// What is given to a caller: names with expressions.
+    pub outputs: IndexMap<String, String>,
+}
+
+/// One step ready to run.
+pub struct Node {
+    /// The step's id.
+    pub id: String,
+    /// The condition under which the step runs.
+    pub when: Option<String>,
+    /// The list that it runs over.
+    pub each: Option<Each>,
+    /// The artifacts that it reads.
+    pub inputs: Vec<InputRef>,
+    /// What it produces.
+    pub output: Option<Output>,
+    /// Whether its artifact is shown as a file: not inside an item or a called pipeline.
+    pub shown: bool,
+    /// What it does to the workspace.
+    pub access: Access,
+    /// Whether a failure stops what comes after.
+    pub stops: bool,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// The list that a step runs over.
+pub struct Each {
+    /// The expression that gives the list.
+    pub list: String,
+    /// How many items run at once.
+    pub limit: usize,
+    /// Whether failed items stand in the output beside the others.
+    pub records: bool,
+}
+
+/// What a step produces.
+pub struct Output {
+    /// The artifact's name.
+    pub name: String,
+    /// What the artifact must be; with `for_each`, what each item must be.
+    pub contract: Contract,
+}
+
+/// What a step is.
+pub enum Kind {
+    /// A model is asked.
+    Agent(Box<AgentNode>),
+    /// A command is run.
+    Command(Box<CommandNode>),
+    /// Files are written.
+    Write(WriteNode),
+    /// A person is asked.
+    Approve(ApproveNode),
+    /// Steps side by side.
+    Parallel(Vec<Node>, usize),
+    /// Steps again and again.
+    Repeat(RepeatNode),
+    /// Steps one after another.
+    Sequence(Vec<Node>),
+    /// Another pipeline.
+    Pipeline(Box<PipelineNode>),
+}
+
+/// An agent's part of a step.
+pub struct AgentNode {
+    /// The agent's name.
+    pub agent: String,
+    /// The models to ask: the agent's, then the fallbacks.
+    pub models: Vec<PlannedModel>,
+    /// Sampling temperature.
+    pub temperature: Option<f64>,
+    /// Upper bound of a reply in tokens.
+    pub max_output_tokens: u32,
+    /// The prompt's file name.
+    pub prompt: String,
+    /// The inline template of the user message.
+    pub message: Option<String>,
+    /// When and how often it is tried again.
+    pub limits: Limits,
+    /// How often a reply that does not validate is sent back.
+    pub re_asks: u32,
+    /// Whether replies must be exact.
+    pub strict: bool,
+}
+
+/// How long a step may take, and how often it is tried.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How long one request or command may take.
+    pub timeout: Option<Duration>,
+    /// How long the whole step may take.
+    pub deadline: Option<Duration>,
+    /// Tries in all.
+    pub tries: u32,
+    /// The first pause between two tries.
+    pub backoff: Option<Duration>,
+    /// The classes of failure that are tried again.
+    pub retry_on: Vec<Class>,
+}
+
+/// A command's part of a step.
+pub struct CommandNode {
+    /// The command as written, with templates.
+    pub line: CommandLine,
+    /// Names of variables that it may see.
+    pub env: Vec<String>,
+    /// The folder in which it runs, a template.
+    pub cwd: Option<String>,
+    /// The expression of its standard input.
+    pub stdin: Option<String>,
+    /// The exit codes that count as success; empty for all.
+    pub success: Vec<u8>,
+    /// Whether its standard output is the artifact.
+    pub takes_stdout: bool,
+    /// When and how often it is tried again.
+    pub limits: Limits,
+}
+
+/// The part of a step that writes files.
+pub struct WriteNode {
+    /// The expression that gives the files.
+    pub files: String,
+}
+
+/// The part of a step that asks a person.
+pub struct ApproveNode {
+    /// The template of what is shown.
+    pub message: String,
+    /// What a no means.
+    pub on_reject: Outcome,
+    /// How long an answer is waited for.
+    pub timeout: Option<Duration>,
+}
+
+/// A loop.
+pub struct RepeatNode {
+    /// The condition that ends it.
+    pub until: Option<String>,
+    /// Rounds at most.
+    pub max: u32,
+    /// What it means that the condition never held.
+    pub on_exhausted: Outcome,
+    /// What is done in a round.
+    pub nodes: Vec<Node>,
+}
+
+/// A pipeline that is called.
+pub struct PipelineNode {
+    /// What is run.
+    pub body: Body,
+    /// Its inputs: names with expressions over the caller's values.
+    pub with: IndexMap<String, String>,
+    /// What its inputs must be.
+    pub inputs: IndexMap<String, InputContract>,
+}
+
+/// What an input of a called pipeline must be.
+pub struct InputContract {
+    /// Its schema.
+    pub schema: Schema,
+    /// What it is when nothing is given.
+    pub default: Option<Value>,
+}
+
+/// A model with what the engine must know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedModel {
+    /// The model.
+    pub reference: ModelRef,
+    /// The dialect in which it is asked.
+    pub dialect: String,
+    /// Whether every reply is made to fit the schema, so that the prompt need not show it.
+    pub constrains: bool,
+}
+
+/// An artifact that a step reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputRef {
+    /// The artifact's name.
+    pub name: String,
+    /// Whether the step runs without it.
+    pub optional: bool,
+}
+
+impl InputRef {
+    /// Reads `name` or `name?`.
+    pub fn parse(text: &str) -> Self {
+        match text.strip_suffix('?') {
+            Some(name) => Self { name: name.to_owned(), optional: true },
+            None => Self { name: text.to_owned(), optional: false },
+        }
+    }
+}
+
+/// What a step's artifact must be.
+#[derive(Clone)]
+pub enum Contract {
+    /// A string, as it comes.
+    Text,
+    /// JSON that fits a schema.
+    Json(Schema),
+}
+
+impl Contract {
+    /// Whether the artifact is text.
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text)
+    }
+
+    /// The digest of the contract: the schema with everything it refers to.
+    pub fn digest(&self) -> Digest {
+        match self {
+            Self::Text => Digest::of(b"text"),
+            Self::Json(schema) => Digest::of(canonical(&schema.closure()).as_bytes()),
+        }
+    }
+}
+
+impl Kind {
+    /// The kind as journals name it.
+    pub fn name(&self) -> StepKind {
+        match self {
+            Self::Agent(_) => StepKind::Agent,
+            Self::Command(_) => StepKind::Command,
+            Self::Write(_) => StepKind::Write,
+            Self::Approve(_) => StepKind::Approve,
+            Self::Parallel(..) => StepKind::Parallel,
+            Self::Repeat(_) => StepKind::Repeat,
+            Self::Sequence(_) => StepKind::Steps,
+            Self::Pipeline(_) => StepKind::Pipeline,
+        }
+    }
+}
+
+impl Node {
+    /// The steps inside it.
+    pub fn children(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
+        match &self.kind {
+            Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => Box::new(nodes.iter()),
+            Kind::Repeat(repeat) => Box::new(repeat.nodes.iter()),
+            Kind::Pipeline(call) => Box::new(call.body.nodes.iter().chain(&call.body.finally)),
+            Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The artifacts that are there once the step completed: its own, else those of a group's steps,
+    /// else what a called pipeline gives.
+    pub fn names(&self) -> Vec<String> {
+        if let Some(output) = &self.output {
+            return vec![output.name.clone()];
+        }
+        if self.each.is_some() {
+            return Vec::new();
+        }
+        match &self.kind {
+            Kind::Pipeline(call) => call.body.outputs.keys().cloned().collect(),
+            Kind::Parallel(..)
+            | Kind::Sequence(_)
+            | Kind::Repeat(_)
+            | Kind::Agent(_)
+            | Kind::Command(_)
+            | Kind::Write(_)
+            | Kind::Approve(_) => self.children().flat_map(Node::names).collect(),
+        }
+    }
+
+    /// The file that shows its artifact, relative to the workspace.
+    pub fn path(&self) -> Option<String> {
+        let output = self.output.as_ref().filter(|_| self.shown)?;
+        let as_text = self.each.is_none() && output.contract.is_text();
+        Some(crate::model::Artifact::path_of(&output.name, as_text))
+    }
+}

@@ -1,0 +1,64 @@
+//! Steps that write files: what is there is recorded first, then all or none is written.
+
+use serde_json::{Value, json};
+
+use crate::durable::{Call, Effect, Files, Reply, Stop};
+use crate::model::event::Done;
+use crate::model::{Class, Failure, StepKey};
+use crate::template::eval;
+
+use super::interpret::{Given, Run};
+use super::leaf::{Leaf, Opened, digest, recipe, tree_of};
+use super::node::{Node, WriteNode};
+use super::scope::Scope;
+
+pub(super) async fn run(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    kind: &WriteNode,
+    scope: &mut Scope,
+) -> Result<Given, Stop> {
+    let files = match eval(&kind.files, &scope.context(node)) {
+        Ok(files) => files,
+        Err(error) => {
+            let failure = Failure::new(Class::ExpressionError, error.to_string());
+            run.fail(key, node, scope, 0, &failure).await?;
+            return Ok(Err(failure));
+        }
+    };
+    let ask = json!({ "files": files, "tree": tree_of(node, scope) });
+    let leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")));
+    let attempt = match leaf.begin(scope).await? {
+        Opened::Stands(value) => return Ok(Ok(value)),
+        Opened::Run(_, attempt) => attempt,
+    };
+    leaf.start(attempt, "", None).await?;
+    let result = write(&leaf, attempt, files).await?;
+    leaf.end(scope, attempt, result.map(Some)).await
+}
+
+/// Looks, then writes; each is on record before the next, so that a crash in between is mended
+/// by doing the same again, and what was there before can be put back.
+async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Value, Failure>, Stop> {
+    let effect = Effect::Look(Files { files: files.clone(), reserved: leaf.run.plan.paths() });
+    let ask = digest(&json!({ "look": files }));
+    let looked = leaf.run.durable.call(Call { key: leaf.call(attempt, 1), ask, effect }).await?;
+    let record = match looked.result {
+        Ok(Reply::Done(Done::Looked(record))) => record,
+        Ok(_) => return Ok(Err(mixed_up())),
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let ask = digest(&json!({ "write": record }));
+    let call = Call { key: leaf.call(attempt, 2), ask, effect: Effect::Write(record) };
+    Ok(match leaf.run.durable.call(call).await?.result {
+        // How many files this very application touched differs after a crash; what became of them does not.
+        Ok(Reply::Done(Done::Written(record))) => Ok(json!({ "files": record.get("files") })),
+        Ok(_) => Err(mixed_up()),
+        Err(failure) => Err(failure),
+    })
+}
+
+fn mixed_up() -> Failure {
+    Failure::new(Class::AgentError, "the record of this call is of another kind")
+}

@@ -1,0 +1,154 @@
+//! Where a step of a run is, as far as its events tell.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::chat::ModelRef;
+use super::event::{Artifact, CallEnded, PlannedStep, StepKind};
+use super::failure::Failure;
+use super::id::StepKey;
+use super::usage::Usage;
+
+/// Where a step is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Not begun.
+    #[default]
+    Pending,
+    /// An attempt is going on.
+    InProgress,
+    /// It waits for a person.
+    Waiting,
+    /// Its artifact is recorded.
+    Completed,
+    /// It failed for good.
+    Failed,
+    /// It was not run.
+    Skipped,
+    /// It was stopped with its run.
+    Cancelled,
+}
+
+impl StepStatus {
+    /// The stable name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InProgress => "in_progress",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One step of a run, as far as its events tell.
+#[derive(Clone, Debug)]
+pub struct StepState {
+    /// The step's key.
+    pub step: StepKey,
+    /// What it is.
+    pub kind: StepKind,
+    /// The agent's name; empty for other kinds.
+    pub agent: String,
+    /// The model that is or was asked last.
+    pub model: Option<ModelRef>,
+    /// Where it is.
+    pub status: StepStatus,
+    /// Start of the first attempt.
+    pub started: Option<Timestamp>,
+    /// When it completed, failed or was skipped.
+    pub ended: Option<Timestamp>,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Requests made.
+    pub calls: u32,
+    /// Tokens of all its calls.
+    pub usage: Usage,
+    /// Cost of its calls in US dollars, as far as prices are known.
+    pub cost: f64,
+    /// Whether a call had no known price.
+    pub unpriced: bool,
+    /// What it produced.
+    pub artifact: Option<Artifact>,
+    /// Why it failed.
+    pub failure: Option<Failure>,
+    /// Why it was skipped.
+    pub reason: Option<String>,
+    /// Whether its result was kept from an earlier session.
+    pub kept: bool,
+    /// How the reply was read: source and repairs.
+    pub read: Option<Read>,
+    /// What a person is asked, while the step waits.
+    pub question: Option<String>,
+}
+
+/// How the value was found in the reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// Where it was found: `whole`, `fence`, `tag` or `prose`.
+    pub source: String,
+    /// What was repaired, in order.
+    pub repairs: Vec<String>,
+    /// How many other values would have fitted.
+    pub others: usize,
+}
+
+impl StepState {
+    /// A step that was announced and has not begun; its key may be that of an item or in a round.
+    pub(super) fn pending(step: StepKey, planned: &PlannedStep) -> Self {
+        Self {
+            step,
+            kind: planned.kind,
+            agent: planned.agent.clone(),
+            model: planned.model.clone(),
+            status: StepStatus::Pending,
+            started: None,
+            ended: None,
+            attempts: 0,
+            calls: 0,
+            usage: Usage::default(),
+            cost: 0.0,
+            unpriced: false,
+            artifact: None,
+            failure: None,
+            reason: None,
+            kept: false,
+            read: None,
+            question: None,
+        }
+    }
+
+    /// Who does the step: agent and model, or the kind.
+    pub fn who(&self) -> String {
+        match &self.model {
+            Some(model) => format!("{} · {model}", self.agent),
+            None => self.kind.as_str().to_owned(),
+        }
+    }
+
+    /// What an earlier session did of the same step stays on record.
+    pub(super) fn take_over(&mut self, old: Self) {
+        self.attempts = old.attempts;
+        self.calls = old.calls;
+        self.usage = old.usage;
+        self.cost = old.cost;
+        self.unpriced = old.unpriced;
+        self.read = old.read;
+        self.started = old.started;
+    }
+
+    pub(super) fn spent(&mut self, call: &CallEnded) {
+        self.calls += 1;
+        if let Some(reply) = &call.reply {
+            self.usage += reply.usage;
+            match call.cost {
+                Some(cost) => self.cost += cost,
+                None => self.unpriced = true,
+            }
+        }
+    }
+}

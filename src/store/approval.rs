@@ -1,0 +1,67 @@
+//! Waiting for a person: the question is recorded, and so is the answer.
+
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::durable::{Answer, Approval, Stop};
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, Fact, Verdict};
+use crate::model::{CallKey, Digest, StepKey};
+
+use super::LocalRun;
+use super::local::now;
+use super::switch::Level;
+
+/// Asks the person in front of the terminal.
+pub trait Asker: Send + Sync {
+    /// Shows what is asked; `None` when the person leaves it for later.
+    fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<Verdict>>;
+}
+
+impl LocalRun {
+    /// The recorded answer, else that of the person in front of the terminal, else the run parks.
+    pub(super) async fn ask_person(&self, key: CallKey, approval: Approval) -> Result<Answer, Stop> {
+        let ask = Digest::of(approval.shown.as_bytes());
+        if let Some(verdict) = self.lock().index.answer(&key, &ask) {
+            return Ok(Answer::Said(verdict));
+        }
+        let asked = self.lock().index.asked(&key, &ask).map(|asked| asked.until);
+        let until = if let Some(until) = asked {
+            until
+        } else {
+            let until = approval.timeout_ms.and_then(|millis| {
+                now().checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))).ok()
+            });
+            let (step, attempt, shown) = (key.step.clone(), key.attempt, approval.shown.clone());
+            let fact = ApprovalAsked { step, attempt, shown, ask: ask.clone(), until };
+            self.append(Fact::ApprovalAsked(fact)).await?;
+            until
+        };
+        let Some(asker) = &self.asker else {
+            return if until.is_some_and(|until| Timestamp::now() >= until) {
+                Ok(Answer::Elapsed)
+            } else {
+                Err(Stop::Parked)
+            };
+        };
+        // The files that the question is about must be there to be looked at.
+        self.settle().await?;
+        let answer = tokio::select! {
+            answer = asker.ask(key.step.clone(), approval.shown) => answer,
+            () = over(until) => return Ok(Answer::Elapsed),
+            () = self.halted.reaches(&key.step) => return Err(Stop::Dropped),
+            () = self.switch.reached(Level::Stop) => return Err(Stop::Cancelled),
+        };
+        let Some(answer) = answer else { return Err(Stop::Parked) };
+        let (step, attempt) = (key.step, key.attempt);
+        let fact = ApprovalAnswered { step, attempt, ask, answer: answer.clone() };
+        self.append(Fact::ApprovalAnswered(fact)).await?;
+        Ok(Answer::Said(answer))
+    }
+}
+
+/// Resolves at a time; never without one.
+async fn over(until: Option<Timestamp>) {
+    let Some(until) = until else { return std::future::pending().await };
+    let left = until.duration_since(Timestamp::now());
+    tokio::time::sleep(std::time::Duration::try_from(left).unwrap_or_default()).await;
+}

@@ -1,0 +1,61 @@
+//! Things side by side: a sliding window that stops when one of them fails.
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use crate::durable::{Branch, BranchEnd, Flow, Stop};
+use crate::model::StepKey;
+
+use super::halt::Halted;
+
+/// Runs branches, at most `limit` at once, and gives their ends in the order of the list.
+///
+/// After one ends with [`Flow::Halt`] no other one begins; those that have begun go on to the end
+/// of the call that they are in. A stop of the whole run waits for the others too, so that what
+/// they have in flight is recorded; only a broken store ends at once.
+pub(super) async fn run(
+    halted: &Halted,
+    group: StepKey,
+    list: Vec<Branch<'_>>,
+    limit: usize,
+) -> Result<Vec<BranchEnd>, Stop> {
+    let mut ends: Vec<BranchEnd> = list.iter().map(|_| BranchEnd::NotBegun).collect();
+    let mut waiting = list.into_iter().enumerate();
+    let mut running = FuturesUnordered::new();
+    let (mut stop, mut parked) = (None, false);
+    loop {
+        while running.len() < limit.max(1) && stop.is_none() && !halted.is(&group) {
+            let Some((index, branch)) = waiting.next() else { break };
+            running.push(async move { (index, branch.await) });
+        }
+        let Some((index, result)) = running.next().await else { break };
+        let end = match result {
+            Ok(end) => {
+                if matches!(end, BranchEnd::Ended(_, Flow::Halt)) {
+                    halted.add(&group);
+                }
+                end
+            }
+            Err(Stop::Storage(failure)) => return Err(Stop::Storage(failure)),
+            // What waits for a person leaves its place to the next.
+            Err(Stop::Parked) => {
+                parked = true;
+                BranchEnd::Dropped
+            }
+            Err(Stop::Dropped) if halted.is(&group) => BranchEnd::Dropped,
+            Err(other) => {
+                stop = Some(other);
+                BranchEnd::Dropped
+            }
+        };
+        if let Some(slot) = ends.get_mut(index) {
+            *slot = end;
+        }
+    }
+    match stop {
+        Some(stop) => Err(stop),
+        // A failure decides the group, whatever a person would have said.
+        None if parked && !halted.is(&group) => Err(Stop::Parked),
+        None => Ok(ends),
+    }
+}
