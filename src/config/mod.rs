@@ -12,6 +12,7 @@ mod root;
 mod settings;
 mod shape;
 mod spans;
+mod tracking;
 mod yaml;
 
 pub use generate::{pipeline_schema, settings_schema};
@@ -20,4 +21,5 @@ pub use project::{OutputType, Project, output_type, places};
 pub use root::{SETTINGS_FILE, find_root, list_pipelines};
 pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use spans::{Document, SpanIndex, child, item};
+pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};
 pub use yaml::parse;

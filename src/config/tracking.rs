@@ -1,0 +1,108 @@
+//! The part of `orch.yaml` that says who follows runs from outside.
+//!
+//! Like every setting it holds the *names* of variables with secrets, never the secrets.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+use super::settings::SecretRef;
+use crate::model::pipeline::Span;
+
+/// Who follows runs from outside.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrackerSettings {
+    /// A Convex deployment with the functions of `convex/`.
+    #[schemars(example = json!({"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}))]
+    pub convex: Option<ConvexSettings>,
+    /// An address to which every event is posted.
+    #[schemars(example = json!({"url": "https://example.com/orch", "secret": {"env": "ORCH_WEBHOOK_SECRET"}}))]
+    pub webhook: Option<WebhookSettings>,
+    /// How long the end of a run waits for what is not delivered yet (5s).
+    #[schemars(example = &"10s")]
+    pub flush: Option<Span>,
+}
+
+/// A Convex deployment.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConvexSettings {
+    /// Where the deployment is.
+    #[schemars(example = json!({"env": "CONVEX_URL"}))]
+    pub url: Address,
+    /// Where the deploy key is; without one, functions are called as anybody may call them.
+    #[schemars(example = json!({"env": "CONVEX_DEPLOY_KEY"}))]
+    pub auth: Option<SecretRef>,
+}
+
+/// A receiver of events.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Where events are posted to.
+    #[schemars(example = &"https://example.com/orch")]
+    pub url: Address,
+    /// Where the secret is with which every request is signed.
+    #[schemars(example = json!({"env": "ORCH_WEBHOOK_SECRET"}))]
+    pub secret: SecretRef,
+}
+
+/// An address, or the variable that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// The address itself.
+    Plain(String),
+    /// The environment variable that holds it.
+    Env(String),
+}
+
+/// The mapping form of [`Address`].
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AddressMapping {
+    /// The environment variable that holds it.
+    #[schemars(example = &"CONVEX_URL", regex(pattern = super::settings::ENV_PATTERN))]
+    env: String,
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        if let Value::String(address) = value {
+            return Ok(Self::Plain(address));
+        }
+        let AddressMapping { env } = serde_json::from_value(value).map_err(D::Error::custom)?;
+        Ok(Self::Env(env))
+    }
+}
+
+impl JsonSchema for Address {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Address".into()
+    }
+
+    /// A string or a mapping, said without `anyOf`, as with models.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = AddressMapping::json_schema(generator);
+        schema.insert("type".to_owned(), json!(["string", "object"]));
+        schema.insert("minLength".to_owned(), json!(1));
+        schema.insert("description".to_owned(), json!("An address, or the variable that holds it."));
+        schema
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_stands_in_the_file_or_in_the_environment() {
+        let text = json!({"url": "http://127.0.0.1:9", "secret": {"env": "S"}});
+        let webhook: WebhookSettings = serde_json::from_value(text).unwrap();
+        assert_eq!(webhook.url, Address::Plain("http://127.0.0.1:9".into()));
+        let convex: ConvexSettings = serde_json::from_value(json!({"url": {"env": "U"}})).unwrap();
+        assert_eq!(convex.url, Address::Env("U".into()));
+    }
+}
