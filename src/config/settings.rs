@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use crate::model::Span;
 use super::tracking::TrackerSettings;
-use crate::model::pipeline::Span;
 
 /// The pattern of a provider's name: it stands before the slash of `provider/model`.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -36,6 +35,9 @@ pub struct Settings {
     /// How much a run may do at once.
     #[schemars(example = json!({"max_concurrency": 16}))]
     pub limits: Limits,
+    /// Who follows runs from outside.
+    #[schemars(example = json!({"convex": {"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}}))]
+    pub tracker: TrackerSettings,
 }
 
 /// How much a run may do at once.
@@ -45,9 +47,6 @@ pub struct Limits {
     /// Requests and commands of a run at once, in all branches together (64).
     #[schemars(example = 16, range(min = 1, max = 10_000))]
     pub max_concurrency: Option<u32>,
-    /// Who follows runs from outside.
-    #[schemars(example = json!({"convex": {"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}}))]
-    pub tracker: TrackerSettings,
 }
 
 /// A model API that speaks one of the known dialects.

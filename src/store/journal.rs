@@ -22,8 +22,8 @@ use super::{Records, StoreError, View, schema, sync_folder};
 #[derive(Debug)]
 pub struct Journal {
     state: PathBuf,
-    path: PathBuf,
-    reader: Connection,
+    pub(super) path: PathBuf,
+    pub(super) reader: Connection,
     blobs: Blobs,
 }
 
@@ -91,12 +91,17 @@ impl Journal {
 
     /// Every event of a run, in order; empty when there is no such run.
     pub fn events(&self, run: RunId) -> Result<Vec<Event>, StoreError> {
+        self.events_after(run, 0)
+    }
+
+    /// The events of a run after the one numbered `seq`, in order.
+    pub(super) fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
         let mut statement = self
             .reader
-            .prepare_cached("SELECT seq, at, body, blob FROM events WHERE run = ?1 ORDER BY seq")
+            .prepare_cached("SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 ORDER BY seq")
             .map_err(|e| self.error(e))?;
         let rows = statement
-            .query_map([run.0.to_string()], |row| {
+            .query_map(params![run.0.to_string(), i64::try_from(seq).unwrap_or(i64::MAX)], |row| {
                 Ok((
                     row.get::<_, i64>(0)?,
                     row.get::<_, i64>(1)?,
@@ -220,7 +225,7 @@ impl Journal {
         Ok(found.filter(|text| text != "ok"))
     }
 
-    fn error(&self, source: rusqlite::Error) -> StoreError {
+    pub(super) fn error(&self, source: rusqlite::Error) -> StoreError {
         self.failed("read", source)
     }
 

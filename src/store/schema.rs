@@ -1,12 +1,12 @@
 //! The journal's tables and their migrations.
 //!
 //! `events` is the only truth. `runs` and `files` are caches that are filled in the same
-//! transaction and can be rebuilt from it.
+//! transaction and can be rebuilt from it. `outbox` holds how far trackers have got.
 
 use rusqlite::Connection;
 
 /// The newest format; `PRAGMA user_version` of a journal.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const V1: &str = "
 CREATE TABLE events (
@@ -52,8 +52,20 @@ CREATE INDEX inbox_by_run ON inbox (run);
 PRAGMA user_version = 2;
 ";
 
+const V3: &str = "
+CREATE TABLE outbox (
+    tracker TEXT NOT NULL,
+    run     TEXT NOT NULL,
+    seq     INTEGER NOT NULL,        -- the last event that needs no more deliveries
+    refused INTEGER,                 -- the first event that the tracker refused
+    why     TEXT,
+    PRIMARY KEY (tracker, run)
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 3;
+";
+
 /// What brings a journal from each format to the next.
-const STEPS: &[&str] = &[V1, V2];
+const STEPS: &[&str] = &[V1, V2, V3];
 
 /// Brings a journal to [`VERSION`]; returns the version found when that is newer.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), i64>> {
@@ -73,4 +85,34 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<()
     }
     transaction.commit()?;
     Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Journal, Outbox};
+
+    #[test]
+    fn a_journal_of_version_1_is_migrated_with_its_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = uuid::Uuid::now_v7();
+        let file = Connection::open(folder.path().join("journal.db")).unwrap();
+        file.execute_batch(V1).unwrap();
+        let started = r#"{"run_started":{"pipeline":"p","file":"p.yaml","workspace":"/w","inputs":{},"models":{},"steps":[],"version":"0.1.0"}}"#;
+        let ended = r#"{"run_ended":{"status":"completed"}}"#;
+        for (seq, kind, body) in [(1, "run_started", started), (2, "run_ended", ended)] {
+            let sql = "INSERT INTO events (run, seq, at, kind, body) VALUES (?1, ?2, 1000000, ?3, ?4)";
+            file.execute(sql, rusqlite::params![run.to_string(), seq, kind, body]).unwrap();
+        }
+        let row = "INSERT INTO runs (run, pipeline, file, workspace, status, started) VALUES (?1, 'p', 'p.yaml', '/w', 'completed', 1000000)";
+        file.execute(row, [run.to_string()]).unwrap();
+        drop(file);
+
+        let journal = Journal::open(folder.path()).unwrap();
+        assert_eq!(journal.runs(9).unwrap()[0].pipeline, "p");
+        assert_eq!(journal.events(crate::model::RunId(run)).unwrap().len(), 2);
+        assert_eq!(Outbox::open(folder.path()).unwrap().runs().unwrap(), []);
+        let version = Connection::open(folder.path().join("journal.db")).unwrap();
+        assert_eq!(version.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap(), VERSION);
+    }
 }

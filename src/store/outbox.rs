@@ -1,0 +1,131 @@
+//! How far each tracker has got with each run.
+//!
+//! The events to deliver are in the journal already, so that the outbox holds cursors only.
+//! A cursor moves after a delivery: what was under way when the process died is delivered
+//! again, so receivers must take an event twice.
+
+use std::path::Path;
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::lock::Lock;
+use super::{Journal, LockError, StoreError};
+use crate::model::{Event, RunId};
+
+/// How far a tracker has got with a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The last event that needs no more deliveries; 0 when there is none.
+    pub seq: u64,
+    /// The first event of those that the tracker refused.
+    pub refused: Option<u64>,
+    /// What it said to the last one that it refused.
+    pub why: Option<String>,
+}
+
+/// The cursors of a journal, over a connection of their own.
+#[derive(Debug)]
+pub struct Outbox(Journal);
+
+impl Outbox {
+    /// Opens the outbox of a state folder.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        let journal = Journal::open(state)?;
+        // A cursor lost to a power failure costs a second delivery; the run need not wait for disks.
+        let set = journal.reader.execute_batch("PRAGMA synchronous = NORMAL;");
+        set.map_err(|error| journal.error(error))?;
+        Ok(Self(journal))
+    }
+
+    /// Whoever holds this lock delivers the run.
+    pub fn lock(&self, run: RunId) -> Result<Lock, LockError> {
+        let path = self.0.state().join("locks").join(format!("{}.outbox.lock", run.0));
+        Lock::take(&path, &format!("the outbox of run {run}"), &format!("process {}", std::process::id()))
+            .map(Lock::disposable)
+    }
+
+    /// The events of a run after the one numbered `seq`, in order.
+    pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
+        self.0.events_after(run, seq)
+    }
+
+    /// How far a tracker has got with a run; `None` when it does not follow it.
+    pub fn cursor(&self, tracker: &str, run: RunId) -> Result<Option<Cursor>, StoreError> {
+        let found = self
+            .0
+            .reader
+            .prepare_cached("SELECT seq, refused, why FROM outbox WHERE tracker = ?1 AND run = ?2")
+            .and_then(|mut statement| {
+                let row =
+                    |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get(2)?));
+                statement.query_row(params![tracker, run.0.to_string()], row).optional()
+            })
+            .map_err(|error| self.0.error(error))?;
+        let number = |seq: i64| u64::try_from(seq).unwrap_or_default();
+        Ok(found.map(|(seq, refused, why)| Cursor { seq: number(seq), refused: refused.map(number), why }))
+    }
+
+    /// Records how far a tracker has got with a run.
+    pub fn advance(&self, tracker: &str, run: RunId, cursor: &Cursor) -> Result<(), StoreError> {
+        let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        self.0
+            .reader
+            .prepare_cached(
+                "INSERT OR REPLACE INTO outbox (tracker, run, seq, refused, why) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )
+            .and_then(|mut statement| {
+                let refused = cursor.refused.map(number);
+                statement.execute(params![tracker, run.0.to_string(), number(cursor.seq), refused, cursor.why])
+            })
+            .map_err(|error| StoreError::Journal { doing: "write", path: self.0.path.clone(), source: error })?;
+        Ok(())
+    }
+
+    /// The runs that some tracker follows, the earliest first.
+    pub fn runs(&self) -> Result<Vec<RunId>, StoreError> {
+        let error = |error| self.0.error(error);
+        // Ids of runs sort by their time.
+        let mut statement =
+            self.0.reader.prepare_cached("SELECT DISTINCT run FROM outbox ORDER BY run").map_err(error)?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(error)?;
+        let mut runs = Vec::new();
+        for row in rows {
+            let text = row.map_err(error)?;
+            let id = uuid::Uuid::parse_str(&text);
+            runs.push(RunId(id.map_err(|error| StoreError::Damaged {
+                path: self.0.path.clone(),
+                what: format!("the outbox has the run `{text}`: {error}"),
+            })?));
+        }
+        Ok(runs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_was_recorded() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(folder.path()).unwrap();
+        let run = RunId(uuid::Uuid::now_v7());
+        assert_eq!(outbox.cursor("convex", run).unwrap(), None);
+        let cursor = Cursor { seq: 7, refused: Some(3), why: Some("no".into()) };
+        outbox.advance("convex", run, &Cursor::default()).unwrap();
+        outbox.advance("convex", run, &cursor).unwrap();
+        assert_eq!(outbox.cursor("convex", run).unwrap(), Some(cursor));
+        assert_eq!(outbox.cursor("webhook", run).unwrap(), None);
+        assert_eq!(outbox.runs().unwrap(), [run]);
+    }
+
+    #[test]
+    fn one_process_delivers_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let outbox = Outbox::open(folder.path()).unwrap();
+        let run = RunId(uuid::Uuid::now_v7());
+        let _lock = outbox.lock(run).unwrap();
+        let second = outbox.lock(run).unwrap_err();
+        assert!(second.to_string().contains("is in use by process"), "{second}");
+    }
+}
