@@ -18,6 +18,8 @@ mod runs;
 mod schema;
 mod session;
 mod show;
+mod track;
+mod trackers;
 mod ui;
 mod validate;
 mod weights;

@@ -117,6 +117,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         models,
         gates: session::gates(&project),
+        tracker: &project.settings.tracker,
         first,
     };
     let state = runtime.block_on(session::execute(ready, ui))?;

@@ -46,6 +46,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     output: Output,
 
+    /// The workflow of `tracker.convex` that the run belongs to, by its id; a new one when left out
+    #[arg(long, value_name = "ID")]
+    workflow_id: Option<String>,
+
     /// Go on after a failed step with every step that does not need it; the run fails all the same
     #[arg(long)]
     continue_on_error: bool,
@@ -70,6 +74,12 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     ui.quiet = args.quiet;
     let here = here()?;
     let project = session::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    if args.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
+        return Err(CliError::could_not(
+            "--workflow-id names a workflow of Convex, and orch.yaml has no `tracker.convex`",
+        )
+        .hint("add `tracker: { convex: { url: { env: CONVEX_URL } } }`, or leave the flag out"));
+    }
     let inputs = args.given.values(&project.pipeline)?;
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
@@ -98,6 +108,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         models: names,
         continue_on_error: args.continue_on_error,
         steps: plan.announced(),
+        workflow_id: args.workflow_id.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
     let ready = Ready {
@@ -108,6 +119,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         models,
         gates: session::gates(&project),
+        tracker: &project.settings.tracker,
         first: vec![first],
     };
     let state = runtime.block_on(session::execute(ready, ui))?;

@@ -28,6 +28,8 @@ pub(super) enum Runs {
     Approve(super::answer::Args),
     /// Say no to what a run asks
     Reject(super::answer::Args),
+    /// Deliver runs to the trackers of orch.yaml
+    Track(super::track::Args),
 }
 
 /// List runs, the latest first
@@ -70,6 +72,7 @@ pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<Code, CliError> {
         Runs::Show(args) => show(args, ui),
         Runs::Approve(args) => super::answer::run(args, true, ui),
         Runs::Reject(args) => super::answer::run(args, false, ui),
+        Runs::Track(args) => super::track::run(args, ui),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::agent::Models;
 use crate::check;
-use crate::config::{self, Project};
+use crate::config::{self, Project, TrackerSettings};
 use crate::diagnostic::Diagnostic;
 use crate::durable::{Observer, Stop};
 use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
@@ -21,6 +21,7 @@ use crate::template::Templates;
 
 use super::error::{CliError, Code};
 use super::resolve::{Names, planned};
+use super::trackers::Trackers;
 use super::ui::Ui;
 
 /// Loads and checks the project of a pipeline file; `model` takes the place of every agent's model.
@@ -142,18 +143,31 @@ pub(super) struct Ready<'a> {
     pub(super) gates: Arc<Gates>,
     /// What is announced first.
     pub(super) first: Vec<Fact>,
+    /// Who follows it from outside.
+    pub(super) tracker: &'a TrackerSettings,
 }
 
-/// Runs a plan to its end, or until it waits for a person, and returns the run as it stands then.
-pub(super) async fn execute(mut ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliError> {
+/// Runs a plan to its end, or until it waits for a person, followed by its trackers; returns the
+/// run as it stands then.
+pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliError> {
+    let run = ready.run;
+    let trackers = Trackers::new(ready.tracker, &super::resolve::variables());
+    let seq = ready.events.last().map_or(0, |event| event.seq);
+    let follower = trackers.follow(ready.journal.state(), run, seq, ui);
+    let observer = follower.observer(ui.observer(run, ready.events));
+    let ended = to_its_end(ready, &observer, ui).await;
+    trackers.finish(follower, run, ui).await;
+    ended
+}
+
+async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui) -> Result<RunState, CliError> {
     let switch = StopSwitch::default();
     super::interrupt::listen(switch.clone());
     let mut events = ready.events.to_vec();
     loop {
         let letters = ready.journal.letters(ready.run)?;
         ready.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
-        let observer = ui.observer(ready.run, &events);
-        let run = LocalRun::open(ready.journal, parts(&ready, observer, switch.clone(), ui), &events)?;
+        let run = LocalRun::open(ready.journal, parts(&ready, observer.clone(), switch.clone(), ui), &events)?;
         for fact in std::mem::take(&mut ready.first) {
             run.announce(fact);
         }

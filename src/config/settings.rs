@@ -9,8 +9,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use crate::model::Span;
 use super::tracking::TrackerSettings;
+use crate::model::Span;
 
 /// The pattern of a provider's name: it stands before the slash of `provider/model`.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::settings::SecretRef;
-use crate::model::pipeline::Span;
+use crate::model::Span;
 
 /// Who follows runs from outside.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]

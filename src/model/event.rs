@@ -150,6 +150,9 @@ pub struct RunStarted {
     pub continue_on_error: bool,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
+    /// The document of an outside tracker that the run belongs to (`--workflow-id`), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_id: Option<String>,
     /// The version of orch that started the run.
     pub version: String,
 }

@@ -400,6 +400,7 @@ mod tests {
                 models: BTreeMap::new(),
                 continue_on_error: false,
                 steps: vec![planned],
+                workflow_id: None,
                 version: "0".into(),
             }),
             Fact::StepStarted(StepStarted {

@@ -37,11 +37,11 @@ impl Outbox {
         Ok(Self(journal))
     }
 
-    /// Whoever holds this lock delivers the run.
-    pub fn lock(&self, run: RunId) -> Result<Lock, LockError> {
-        let path = self.0.state().join("locks").join(format!("{}.outbox.lock", run.0));
-        Lock::take(&path, &format!("the outbox of run {run}"), &format!("process {}", std::process::id()))
-            .map(Lock::disposable)
+    /// Whoever holds this lock delivers the run to the tracker.
+    pub fn lock(&self, tracker: &str, run: RunId) -> Result<Lock, LockError> {
+        let path = self.0.state().join("locks").join(format!("{}.{tracker}.lock", run.0));
+        let what = format!("the delivery of run {run} to {tracker}");
+        Lock::take(&path, &what, &format!("process {}", std::process::id())).map(Lock::disposable)
     }
 
     /// The events of a run after the one numbered `seq`, in order.
@@ -124,8 +124,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let outbox = Outbox::open(folder.path()).unwrap();
         let run = RunId(uuid::Uuid::now_v7());
-        let _lock = outbox.lock(run).unwrap();
-        let second = outbox.lock(run).unwrap_err();
+        let _lock = outbox.lock("convex", run).unwrap();
+        let second = outbox.lock("convex", run).unwrap_err();
         assert!(second.to_string().contains("is in use by process"), "{second}");
+        outbox.lock("webhook", run).unwrap();
     }
 }

@@ -55,6 +55,7 @@ fn imports_point_down() {
         ("provider", &["provider", "model"]),
         ("store", &["store", "durable", "model"]),
         ("report", &["report", "durable", "model"]),
+        ("track", &["track", "durable", "model", "secret", "store"]),
         ("agent", &["agent", "config", "model", "provider", "secret"]),
         ("process", &["process"]),
         (
@@ -85,7 +86,7 @@ fn a_churny_crate_has_one_importer() {
         ("jsonschema", &["schema"]),
         ("minijinja", &["template", "check"]),
         ("rusqlite", &["store"]),
-        ("reqwest", &["provider"]),
+        ("reqwest", &["provider", "track"]),
         ("cap_std", &["files"]),
         ("similar", &["files"]),
     ];

@@ -1,0 +1,84 @@
+//! `orch runs track`: brings to the trackers what they have not got.
+
+use crate::config;
+use crate::model::RunId;
+use crate::store::{Journal, Outbox};
+use crate::track::{Begin, Report, Target, deliver};
+
+use super::error::{CliError, Code};
+use super::trackers::{Trackers, events, missing};
+use super::ui::Ui;
+use super::{State, here, resolve, runs, runtime};
+
+/// Deliver runs to the trackers of orch.yaml
+///
+/// Brings what a tracker has not got yet, because it was away or refused it, in order. What it
+/// has already is not sent again. Exit code 1 when something is left over.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The run, by its id or the start of it; the latest one when left out
+    #[arg(value_name = "RUN", conflicts_with = "all")]
+    run: Option<String>,
+
+    /// Every run that some tracker follows
+    #[arg(long)]
+    all: bool,
+
+    /// Begin with the first event, for a tracker that has lost what it had
+    #[arg(long)]
+    again: bool,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let here = here()?;
+    let root = runs::root(&here);
+    let settings = config::load_settings(&super::session::given(&root, &here))?;
+    let trackers = Trackers::new(&settings.tracker, &resolve::variables());
+    if trackers.is_empty() {
+        return Err(
+            CliError::could_not("orch.yaml has no tracker").hint("add one under `tracker:`; see docs/tracking.md")
+        );
+    }
+    let journal = runs::journal(&args.state, &root)?;
+    let list = which(args, &journal)?;
+    crate::provider::prepare_tls();
+    let runtime = runtime()?;
+    let mut complete = true;
+    for run in list {
+        for target in &trackers.targets {
+            let begin = if args.again { Begin::Anew } else { Begin::Refused };
+            let report = runtime.block_on(deliver(journal.state(), run, target, begin, jiff::Timestamp::now));
+            complete &= tell(run, target, &report, ui)?;
+        }
+        for (name, why) in &trackers.off {
+            ui.data(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")))?;
+            complete = false;
+        }
+    }
+    Ok(if complete { Code::Ok } else { Code::Failed })
+}
+
+fn which(args: &Args, journal: &Journal) -> Result<Vec<RunId>, CliError> {
+    if args.all {
+        return Ok(Outbox::open(journal.state())?.runs()?);
+    }
+    let row = match &args.run {
+        Some(name) => runs::find(journal, name)?,
+        None => journal.runs(1)?.into_iter().next().ok_or_else(|| CliError::could_not("there are no runs yet"))?,
+    };
+    Ok(vec![row.run])
+}
+
+/// Says what was done; whether nothing is left over.
+fn tell(run: RunId, target: &Target, report: &Report, ui: &Ui) -> Result<bool, CliError> {
+    let words = match (report.is_complete(), report.delivered) {
+        (true, 0) => "nothing to deliver".to_owned(),
+        (true, count) => format!("{} delivered", events(count)),
+        (false, count) => format!("{} delivered; {}", events(count), ui.out_style.bad(missing(report))),
+    };
+    ui.data(&format!("{run}  {:<8} {words}", target.name()))?;
+    Ok(report.is_complete())
+}

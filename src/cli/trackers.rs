@@ -1,0 +1,131 @@
+//! Trackers on the command line: from `orch.yaml` and the environment to what delivers.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::agent::Variables;
+use crate::config::{Address, SecretRef, TrackerSettings};
+use crate::model::RunId;
+use crate::store::{Cursor, Outbox, StoreError};
+use crate::track::{Follower, Report, Target};
+
+use super::ui::Ui;
+
+/// How long the end of a run waits for its trackers, unless `orch.yaml` says otherwise.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// The trackers of a project, as far as the environment has what they need.
+pub(super) struct Trackers {
+    /// Those that can be asked.
+    pub(super) targets: Vec<Target>,
+    /// The names of the others, with what they lack.
+    pub(super) off: Vec<(&'static str, String)>,
+    flush: Duration,
+}
+
+impl Trackers {
+    /// Reads addresses and secrets from the environment.
+    pub(super) fn new(settings: &TrackerSettings, variables: &Variables) -> Self {
+        let flush = settings.flush.map_or(FLUSH, |span| span.0);
+        let mut trackers = Self { targets: Vec::new(), off: Vec::new(), flush };
+        if let Some(convex) = &settings.convex {
+            let target = address(&convex.url, variables).and_then(|url| {
+                let key = convex.auth.as_ref().map(|auth| secret(auth, variables)).transpose()?;
+                Ok(Target::Convex { url, key })
+            });
+            trackers.add("convex", target);
+        }
+        if let Some(webhook) = &settings.webhook {
+            let target = address(&webhook.url, variables)
+                .and_then(|url| Ok(Target::Webhook { url, secret: secret(&webhook.secret, variables)? }));
+            trackers.add("webhook", target);
+        }
+        trackers
+    }
+
+    fn add(&mut self, name: &'static str, target: Result<Target, String>) {
+        match target {
+            Ok(target) if target.has_address() => self.targets.push(target),
+            Ok(_) => self.off.push((name, "its address does not begin with http:// or https://".to_owned())),
+            Err(why) => self.off.push((name, why)),
+        }
+    }
+
+    /// Whether there is none at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.off.is_empty()
+    }
+
+    /// Begins to follow a run whose last event so far is `seq`.
+    pub(super) fn follow(&self, state: &Path, run: RunId, seq: u64, ui: &Ui) -> Follower {
+        if !self.targets.is_empty() {
+            crate::provider::prepare_tls();
+        }
+        for (name, why) in &self.off {
+            ui.always(&format!("{} {name} can't follow this run: {why}", ui.style.warn("note:")));
+        }
+        if let Err(error) = self.remember(state, run) {
+            ui.always(&format!("{} {error}", ui.style.warn("note:")));
+        }
+        Follower::start(state, run, seq, &self.targets, jiff::Timestamp::now)
+    }
+
+    /// Puts those that are off into the outbox, so that the run is delivered once they are on.
+    fn remember(&self, state: &Path, run: RunId) -> Result<(), StoreError> {
+        if self.off.is_empty() {
+            return Ok(());
+        }
+        let outbox = Outbox::open(state)?;
+        for (name, _) in &self.off {
+            if outbox.cursor(name, run)?.is_none() {
+                outbox.advance(name, run, &Cursor::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the trackers of a run that has ended, and says what they have not got.
+    pub(super) async fn finish(&self, follower: Follower, run: RunId, ui: &Ui) {
+        for report in follower.finish(self.flush).await {
+            if !report.is_complete() {
+                let note = ui.style.warn("note:");
+                let (name, missing) = (report.tracker, missing(&report));
+                ui.always(&format!("{note} {name}: {missing}; `orch runs track {run}` tries again"));
+            }
+        }
+    }
+}
+
+/// What a tracker has not got, and why.
+pub(super) fn missing(report: &Report) -> String {
+    let mut parts = Vec::new();
+    if report.pending() > 0 || report.problem.is_some() {
+        let why = report.problem.as_deref().unwrap_or("it was given up");
+        parts.push(format!("{} not delivered: {why}", events(report.pending())));
+    }
+    if let Some(why) = &report.refusal {
+        parts.push(format!("{} refused: {why}", events(report.refused)));
+    }
+    parts.join("; ")
+}
+
+/// A number of events in words.
+pub(super) fn events(count: u64) -> String {
+    format!("{count} event{}", if count == 1 { "" } else { "s" })
+}
+
+fn address(address: &Address, variables: &Variables) -> Result<String, String> {
+    match address {
+        Address::Plain(url) => Ok(url.clone()),
+        Address::Env(name) => variables(name).map(|url| url.trim().to_owned()).ok_or_else(|| unset(name)),
+    }
+}
+
+fn secret(secret: &SecretRef, variables: &Variables) -> Result<(String, secrecy::SecretString), String> {
+    let value = variables(&secret.env).ok_or_else(|| unset(&secret.env))?;
+    Ok((secret.env.clone(), value.trim().to_owned().into()))
+}
+
+fn unset(name: &str) -> String {
+    format!("{name} is not set")
+}

@@ -1,0 +1,222 @@
+//! Brings the events of one run to one tracker, in order, and moves its cursor.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::http::Poster;
+use super::report::{Report, Shared};
+use super::{Clock, Message, Target, Tracker, Verdict};
+use crate::model::{Digest, Event, RunId};
+use crate::secret::Redactor;
+use crate::store::{Cursor, Lock, Outbox, StoreError};
+
+/// The first pause after a failed try; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How often a message is tried when the run has ended.
+const LAST_TRIES: u32 = 3;
+
+/// Where delivery begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// After the last event that was delivered or refused.
+    Cursor,
+    /// With the first event that was refused, if any was.
+    Refused,
+    /// With the first event.
+    Anew,
+}
+
+/// What is to be delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Order<'a> {
+    /// The state folder with the journal.
+    pub(super) state: &'a Path,
+    /// The run.
+    pub(super) run: RunId,
+    /// The tracker.
+    pub(super) target: &'a Target,
+    /// Where to begin.
+    pub(super) begin: Begin,
+    /// The clock for stamps.
+    pub(super) clock: Clock,
+}
+
+/// How far the run is, as its couriers are told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Goal {
+    /// The last event that is durable.
+    pub(super) seq: u64,
+    /// Whether nothing more will come.
+    pub(super) closing: bool,
+}
+
+/// Delivers what is recorded of a run to a tracker, and tells what came of it.
+pub async fn deliver(state: &Path, run: RunId, target: &Target, begin: Begin, clock: Clock) -> Report {
+    let shared = Shared::new(target.name());
+    let (_sender, goal) = watch::channel(Goal { seq: u64::MAX, closing: true });
+    drive(Order { state, run, target, begin, clock }, goal, &shared).await;
+    shared.report()
+}
+
+/// Delivers until the goal is reached and nothing more will come, or it is given up.
+pub(super) async fn drive(order: Order<'_>, mut goal: watch::Receiver<Goal>, shared: &Shared) {
+    let ended = match Courier::open(order, &goal, shared).await {
+        Ok(mut courier) => courier.follow(&mut goal).await,
+        Err(stop) => Err(stop),
+    };
+    if let Err(Stop::Broken(why)) = ended {
+        shared.note(|report| report.problem = Some(why));
+    }
+}
+
+/// Why a courier ends early.
+enum Stop {
+    /// The tracker takes nothing now; the report says why.
+    GivenUp,
+    /// Our own side does not work.
+    Broken(String),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+struct Courier<'a> {
+    run: RunId,
+    tracker: Box<dyn Tracker>,
+    name: &'static str,
+    outbox: Outbox,
+    cursor: Cursor,
+    poster: Poster,
+    redactor: Redactor,
+    shared: &'a Shared,
+    _lock: Lock,
+}
+
+impl<'a> Courier<'a> {
+    async fn open(order: Order<'_>, goal: &watch::Receiver<Goal>, shared: &'a Shared) -> Result<Self, Stop> {
+        let (run, name) = (order.run, order.target.name());
+        let mut tracker = order.target.tracker();
+        let poster = Poster::new(tracker.url(), order.clock).map_err(Stop::Broken)?;
+        let outbox = Outbox::open(order.state)?;
+        let lock = loop {
+            match outbox.lock(name, run) {
+                Ok(lock) => break lock,
+                Err(error) if goal.borrow().closing => return Err(Stop::Broken(error.to_string())),
+                // Another process delivers what was left over; it will be done soon.
+                Err(_) => sleep(FIRST_PAUSE).await,
+            }
+        };
+        let recorded = outbox.cursor(name, run)?.unwrap_or_default();
+        let cursor = begin_at(order.begin, recorded);
+        outbox.advance(name, run, &cursor)?;
+        let events = outbox.events_after(run, 0)?;
+        events.iter().filter(|event| event.seq <= cursor.seq).for_each(|event| tracker.skip(event));
+        shared.note(|report| report.seen(cursor.seq, events.last().map_or(0, |event| event.seq)));
+        let redactor = order.target.redactor();
+        Ok(Self { run, tracker, name, outbox, cursor, poster, redactor, shared, _lock: lock })
+    }
+
+    async fn follow(&mut self, goal: &mut watch::Receiver<Goal>) -> Result<(), Stop> {
+        loop {
+            let aim = *goal.borrow_and_update();
+            let events = if aim.seq > self.cursor.seq {
+                self.outbox.events_after(self.run, self.cursor.seq)?
+            } else {
+                Vec::new()
+            };
+            if events.is_empty() && (aim.closing || goal.changed().await.is_err()) {
+                return Ok(());
+            }
+            for event in &events {
+                self.event(event, goal).await?;
+            }
+        }
+    }
+
+    /// Delivers an event; what is refused is recorded, and does not hold up what follows.
+    async fn event(&mut self, event: &Event, goal: &mut watch::Receiver<Goal>) -> Result<(), Stop> {
+        let mut refusal = None;
+        for message in self.tracker.take(event) {
+            refusal = self.send(&message, goal).await?.or(refusal);
+        }
+        self.cursor.seq = event.seq;
+        if let Some(why) = &refusal {
+            self.cursor.refused.get_or_insert(event.seq);
+            self.cursor.why = Some(why.clone());
+        }
+        self.outbox.advance(self.name, self.run, &self.cursor)?;
+        self.shared.note(|report| report.passed(event.seq, refusal));
+        Ok(())
+    }
+
+    /// Sends a message until the tracker has decided on it; the reason when it refuses.
+    async fn send(&self, message: &Message, goal: &mut watch::Receiver<Goal>) -> Result<Option<String>, Stop> {
+        let (mut pause, mut last_tries) = (FIRST_PAUSE, 0);
+        loop {
+            let closing = goal.borrow().closing;
+            let why = match self.poster.post(&*self.tracker, message).await {
+                Verdict::Accepted => {
+                    self.shared.note(|report| report.problem = None);
+                    return Ok(None);
+                }
+                Verdict::Refused(why) => return Ok(Some(self.redactor.text(&why))),
+                Verdict::Later(why) => self.redactor.text(&why),
+            };
+            self.shared.note(|report| report.problem = Some(why));
+            if closing {
+                last_tries += 1;
+                if last_tries >= LAST_TRIES {
+                    return Err(Stop::GivenUp);
+                }
+                sleep(FIRST_PAUSE * last_tries).await;
+                continue;
+            }
+            tokio::select! {
+                () = sleep(self.spread(pause)) => {}
+                closed = goal.wait_for(|goal| goal.closing) => {
+                    closed.map_err(|_| Stop::GivenUp)?;
+                }
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Between half and all of a pause, by the run, so that a fleet of runs does not come back at once.
+    fn spread(&self, pause: Duration) -> Duration {
+        let seed = Digest::of(self.run.0.as_bytes());
+        let part = seed.as_str().get(..2).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(255);
+        pause * (256 + part) / 512
+    }
+}
+
+fn begin_at(begin: Begin, recorded: Cursor) -> Cursor {
+    match (begin, recorded.refused) {
+        (Begin::Anew, _) => Cursor::default(),
+        (Begin::Refused, Some(first)) => Cursor { seq: first.saturating_sub(1), ..Cursor::default() },
+        (Begin::Cursor | Begin::Refused, _) => recorded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_delivered_again_only_on_demand() {
+        let recorded = Cursor { seq: 9, refused: Some(4), why: Some("no".into()) };
+        assert_eq!(begin_at(Begin::Cursor, recorded.clone()), recorded);
+        assert_eq!(begin_at(Begin::Refused, recorded.clone()).seq, 3);
+        assert_eq!(begin_at(Begin::Refused, Cursor { seq: 9, ..Cursor::default() }).seq, 9);
+        assert_eq!(begin_at(Begin::Anew, recorded), Cursor::default());
+    }
+}

@@ -1,0 +1,104 @@
+//! Follows a run that is going on: a thread for each tracker, woken by durable events.
+//!
+//! The run's own threads only move a number. The events are read back from the journal, so
+//! that nothing heaps up in memory while a tracker is away.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use super::courier::{Begin, Goal, Order, drive};
+use super::report::{Report, Shared};
+use super::{Clock, Target};
+use crate::durable::{Observer, Signal};
+use crate::model::{Event, RunId};
+
+/// The trackers of a run that is going on.
+pub struct Follower {
+    goal: watch::Sender<Goal>,
+    couriers: Vec<(Shared, oneshot::Receiver<()>)>,
+}
+
+impl Follower {
+    /// Begins to deliver a run whose last event so far is `seq`.
+    pub fn start(state: &Path, run: RunId, seq: u64, targets: &[Target], clock: Clock) -> Self {
+        let goal = watch::Sender::new(Goal { seq, closing: false });
+        let start = |target: &Target| courier(state, run, target.clone(), clock, goal.subscribe());
+        let couriers = targets.iter().map(start).collect();
+        Self { goal, couriers }
+    }
+
+    /// An observer that wakes the trackers and hands everything on to another.
+    pub fn observer(&self, inner: Arc<dyn Observer>) -> Arc<dyn Observer> {
+        if self.couriers.is_empty() {
+            return inner;
+        }
+        Arc::new(Waking { goal: self.goal.clone(), inner })
+    }
+
+    /// Waits until everything is delivered, at most so long.
+    pub async fn finish(self, patience: Duration) -> Vec<Report> {
+        self.goal.send_modify(|goal| goal.closing = true);
+        let last = self.goal.borrow().seq;
+        let (reports, done): (Vec<Shared>, Vec<_>) = self.couriers.into_iter().unzip();
+        // Who is not done in time is left alone: its cursor says where to go on.
+        let in_time = timeout(patience, join_all(done)).await.is_ok();
+        let report = |shared: Shared| {
+            let mut report = shared.report();
+            report.seen_last(last);
+            if !in_time && report.pending() > 0 {
+                report.problem.get_or_insert_with(|| format!("it was too slow for {} s", patience.as_secs_f32()));
+            }
+            report
+        };
+        reports.into_iter().map(report).collect()
+    }
+}
+
+fn courier(
+    state: &Path,
+    run: RunId,
+    target: Target,
+    clock: Clock,
+    goal: watch::Receiver<Goal>,
+) -> (Shared, oneshot::Receiver<()>) {
+    let shared = Shared::new(target.name());
+    let (done, ended) = oneshot::channel();
+    let (state, report) = (state.to_owned(), shared.clone());
+    let work = move || {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => {
+                let order = Order { state: &state, run, target: &target, begin: Begin::Cursor, clock };
+                runtime.block_on(drive(order, goal, &report));
+            }
+            Err(error) => report.note(|report| report.problem = Some(error.to_string())),
+        }
+        // Nobody listens when the run broke off.
+        let _ = done.send(());
+    };
+    if let Err(error) = std::thread::Builder::new().name(format!("track {}", shared.report().tracker)).spawn(work) {
+        shared.note(|report| report.problem = Some(error.to_string()));
+    }
+    (shared, ended)
+}
+
+/// Moves the goal with every durable event.
+struct Waking {
+    goal: watch::Sender<Goal>,
+    inner: Arc<dyn Observer>,
+}
+
+impl Observer for Waking {
+    fn event(&self, event: &Event) {
+        self.inner.event(event);
+        self.goal.send_modify(|goal| goal.seq = goal.seq.max(event.seq));
+    }
+
+    fn signal(&self, signal: &Signal) {
+        self.inner.signal(signal);
+    }
+}
