@@ -19,7 +19,7 @@ pub struct Cursor {
     pub seq: u64,
     /// The first event of those that the tracker refused.
     pub refused: Option<u64>,
-    /// What it said to the last one that it refused.
+    /// What it said to that one.
     pub why: Option<String>,
 }
 

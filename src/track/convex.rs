@@ -213,7 +213,7 @@ fn document(step: &StepState, position: usize) -> Value {
     put(&mut usage, "costUsd", (!step.unpriced).then(|| json!(step.cost)));
     let mut value = json!({
         "key": key, "name": key.rsplit('/').next(), "position": position, "agent": step.agent,
-        "model": step.model.to_string(), "status": step.status, "attempts": step.attempts, "usage": usage,
+        "model": step.model.as_ref().map(ToString::to_string).unwrap_or_default(), "status": step.status, "attempts": step.attempts, "usage": usage,
     });
     put(&mut value, "startedAt", step.started.map(millis));
     put(&mut value, "endedAt", step.ended.map(millis));

@@ -147,12 +147,14 @@ impl<'a> Courier<'a> {
     async fn event(&mut self, event: &Event, goal: &mut watch::Receiver<Goal>) -> Result<(), Stop> {
         let mut refusal = None;
         for message in self.tracker.take(event) {
-            refusal = self.send(&message, goal).await?.or(refusal);
+            let said = self.send(&message, goal).await?;
+            refusal = refusal.or(said);
         }
         self.cursor.seq = event.seq;
         if let Some(why) = &refusal {
+            // The first refusal is the telling one: those after it may only follow from it.
             self.cursor.refused.get_or_insert(event.seq);
-            self.cursor.why = Some(why.clone());
+            self.cursor.why.get_or_insert_with(|| why.clone());
         }
         self.outbox.advance(self.name, self.run, &self.cursor)?;
         self.shared.note(|report| report.passed(event.seq, refusal));

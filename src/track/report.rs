@@ -11,7 +11,7 @@ pub struct Report {
     pub delivered: u64,
     /// How many events were refused now.
     pub refused: u64,
-    /// What the tracker said to the last one that it refused.
+    /// What the tracker said to the first one that it refused.
     pub refusal: Option<String>,
     /// Why nothing is delivered at the moment.
     pub problem: Option<String>,
@@ -46,7 +46,7 @@ impl Report {
         self.seen(seq, seq);
         self.delivered += u64::from(refusal.is_none());
         self.refused += u64::from(refusal.is_some());
-        self.refusal = refusal.or_else(|| self.refusal.take());
+        self.refusal = self.refusal.take().or(refusal);
         // Whatever was the matter, it took this one.
         self.problem = None;
     }

@@ -14,4 +14,6 @@ mod mistakes;
 mod provider;
 mod resume;
 mod support;
+mod track;
+mod webhook;
 mod workflow;

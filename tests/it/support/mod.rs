@@ -1,6 +1,7 @@
 //! What tests share: a scripted model server, and a builder for runs of the real program.
 #![allow(dead_code, reason = "every test uses its own part")]
 
+pub(crate) mod convex;
 mod orch;
 pub(crate) mod server;
 

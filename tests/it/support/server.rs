@@ -284,7 +284,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on a free port of the loopback.
     pub(crate) fn start(handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::start_on(0, handler)
+    }
+
+    /// The same on this port; on a free one if it is 0.
+    pub(crate) fn start_on(port: u16, handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
@@ -316,6 +321,10 @@ impl Server {
     pub(crate) fn saying(text: &str) -> Self {
         let text = text.to_owned();
         Self::start(move |request| Reply::text_for(&request.path, &text))
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// `http://127.0.0.1:PORT`: the base URL of the Anthropic and Gemini dialects.

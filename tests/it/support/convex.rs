@@ -1,0 +1,216 @@
+//! A Convex deployment for tests: the functions of `convex/` on Convex's own test double, behind a
+//! gate at which anything can be made to go wrong.
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Recorded, Reply, Server};
+
+/// The deploy key of every test.
+pub(crate) const KEY: &str = "prod:test|0123456789abcdef";
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/convex");
+
+/// The folder with the double's modules; `None`, with a notice, where npm can't install them.
+fn modules() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    match FOLDER.get_or_init(install) {
+        Ok(folder) => Some(folder),
+        Err(why) => {
+            // Not through the macro, whose words are only shown of tests that fail.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: the functions of convex/ are not tested: {why}");
+            None
+        }
+    }
+}
+
+/// Installs the pinned modules once for all checkouts, by the digest of the lock file.
+fn install() -> Result<PathBuf, String> {
+    let lock = fs::read(format!("{SOURCES}/package-lock.json")).unwrap();
+    let digest: String = Sha256::digest(&lock).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
+    let folder = cache.join("orch-ci").join(format!("convex-{digest}"));
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    let guard = File::create(folder.join("install.lock")).map_err(|error| error.to_string())?;
+    guard.lock().map_err(|error| error.to_string())?;
+    if folder.join("installed").exists() {
+        return Ok(folder);
+    }
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(format!("{SOURCES}/{name}"), folder.join(name)).map_err(|error| error.to_string())?;
+    }
+    let npm = Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .current_dir(&folder)
+        .stdin(Stdio::null())
+        .output();
+    let done = npm.map_err(|error| format!("npm can't be run: {error}"))?;
+    if !done.status.success() {
+        return Err(format!("`npm ci` failed: {}", String::from_utf8_lossy(&done.stderr)));
+    }
+    File::create(folder.join("installed")).map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// The functions in a folder below the modules, so that imports find them.
+fn functions(modules: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir_in(modules).unwrap();
+    for name in ["schema.ts", "workflows.ts", "tsconfig.json"] {
+        fs::copy(format!("convex/{name}"), folder.path().join(name)).unwrap();
+    }
+    folder
+}
+
+/// What TypeScript's checker says about the functions.
+pub(crate) fn type_check() -> Option<std::process::Output> {
+    let modules = modules()?;
+    let folder = functions(modules);
+    let checker = modules.join("node_modules/typescript/bin/tsc");
+    Some(Command::new("node").arg(checker).arg("-p").arg(folder.path()).output().unwrap())
+}
+
+/// What happens to requests at the gate.
+#[derive(Clone, Debug)]
+pub(crate) enum Mode {
+    /// They reach the deployment.
+    Open,
+    /// They hang.
+    Slow(Duration),
+    /// They are answered with this status and text.
+    Status(u16, &'static str),
+    /// They are answered with their own headers.
+    Echo,
+    /// Those about this step reach the deployment with a status that its validator refuses.
+    Spoiled(&'static str),
+}
+
+/// The deployment; it ends when it is dropped.
+pub(crate) struct Convex {
+    process: Child,
+    upstream: String,
+    mode: Arc<Mutex<Mode>>,
+    gate: Option<Server>,
+    port: u16,
+    passed: Arc<Mutex<Vec<Value>>>,
+    _functions: tempfile::TempDir,
+}
+
+impl Convex {
+    /// Starts a deployment; `None`, with a notice, where there can be none.
+    pub(crate) fn start() -> Option<Self> {
+        let modules = modules()?;
+        let functions = functions(modules);
+        fs::copy(format!("{SOURCES}/server.mjs"), functions.path().join("server.mjs")).unwrap();
+        let mut process = Command::new("node")
+            .args(["--import", "tsx", "server.mjs", "."])
+            .current_dir(functions.path())
+            .env("CONVEX_TEST_KEY", KEY)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut url = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        let upstream = url.trim().strip_prefix("http://").expect("the deployment did not start").to_owned();
+        let mode = Arc::new(Mutex::new(Mode::Open));
+        let mut convex =
+            Self { process, upstream, mode, gate: None, port: 0, passed: Arc::default(), _functions: functions };
+        convex.up();
+        Some(convex)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+
+    /// Nothing listens any more.
+    pub(crate) fn down(&mut self) {
+        self.gate = None;
+    }
+
+    /// It listens again, where it did before.
+    pub(crate) fn up(&mut self) {
+        let (mode, upstream, passed) = (self.mode.clone(), self.upstream.clone(), self.passed.clone());
+        let gate = Server::start_on(self.port, move |request| {
+            let mode = mode.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            handle(mode, request, &upstream, &passed)
+        });
+        self.port = gate.port();
+        self.gate = Some(gate);
+    }
+
+    /// Asks the deployment itself, whatever the gate does.
+    #[track_caller]
+    pub(crate) fn query(&self, function: &str, args: Value) -> Value {
+        let body = json!({ "path": format!("workflows:{function}"), "args": args, "format": "json" });
+        let (status, reply) = post(&self.upstream, "/api/query", &format!("Convex {KEY}"), &body);
+        assert_eq!((status, &reply["status"]), (200, &json!("success")), "{reply}");
+        reply["value"].clone()
+    }
+
+    /// Changes something in the deployment itself.
+    pub(crate) fn mutate(&self, body: &Value) -> Value {
+        post(&self.upstream, "/api/mutation", &format!("Convex {KEY}"), body).1
+    }
+
+    /// The calls that the deployment took, in order.
+    pub(crate) fn passed(&self) -> Vec<Value> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Convex {
+    fn drop(&mut self) {
+        // Its standard input ends, and so does it.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+fn handle(mode: Mode, request: &Recorded, upstream: &str, passed: &Mutex<Vec<Value>>) -> Reply {
+    let mut body = request.body.clone();
+    match mode {
+        Mode::Open => {}
+        Mode::Slow(time) => return Reply::status(200, "{}").delay(time),
+        Mode::Status(status, text) => return Reply::status(status, text),
+        Mode::Echo => return Reply::status(500, format!("{:?}", request.headers)),
+        Mode::Spoiled(step) if body["args"]["key"] == step => body["args"]["status"] = json!("spoiled"),
+        Mode::Spoiled(_) => {}
+    }
+    let (status, reply) = post(upstream, &request.path, request.header("authorization").unwrap_or_default(), &body);
+    if reply["status"] == "success" {
+        passed.lock().unwrap_or_else(PoisonError::into_inner).push(request.body.clone());
+    }
+    Reply::status(status, reply.to_string())
+}
+
+/// One request over a connection of its own.
+fn post(host: &str, path: &str, authorization: &str, body: &Value) -> (u16, Value) {
+    let mut stream = TcpStream::connect(host).unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: {authorization}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let text = reply.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    // The body may come in chunks, whose sizes stand on lines of their own.
+    let json = text.lines().find(|line| line.starts_with('{')).unwrap_or("null");
+    (status, serde_json::from_str(json).unwrap())
+}
