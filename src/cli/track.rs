@@ -46,15 +46,22 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let list = which(args, &journal)?;
     crate::provider::prepare_tls();
     let runtime = runtime()?;
-    let mut complete = true;
+    let begin = if args.again { Begin::Anew } else { Begin::Refused };
+    let not = |run, name, why: &str| ui.data(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")));
+    let (mut complete, mut away) = (true, Vec::new());
     for run in list {
         for target in &trackers.targets {
-            let begin = if args.again { Begin::Anew } else { Begin::Refused };
+            // Who did not take one run is not waited for with every other.
+            if away.contains(&target.name()) {
+                not(run, target.name(), "it is away")?;
+                continue;
+            }
             let report = runtime.block_on(deliver(journal.state(), run, target, begin, jiff::Timestamp::now));
             complete &= tell(run, target, &report, ui)?;
+            away.extend(report.away.then_some(target.name()));
         }
         for (name, why) in &trackers.off {
-            ui.data(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")))?;
+            not(run, name, why)?;
             complete = false;
         }
     }

@@ -71,8 +71,10 @@ pub(super) async fn drive(order: Order<'_>, mut goal: watch::Receiver<Goal>, sha
         Ok(mut courier) => courier.follow(&mut goal).await,
         Err(stop) => Err(stop),
     };
-    if let Err(Stop::Broken(why)) = ended {
-        shared.note(|report| report.problem = Some(why));
+    match ended {
+        Ok(()) => {}
+        Err(Stop::GivenUp) => shared.note(|report| report.away = true),
+        Err(Stop::Broken(why)) => shared.note(|report| report.problem = Some(why)),
     }
 }
 

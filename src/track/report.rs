@@ -15,6 +15,8 @@ pub struct Report {
     pub refusal: Option<String>,
     /// Why nothing is delivered at the moment.
     pub problem: Option<String>,
+    /// Whether it was given up because of that: the tracker takes nothing now.
+    pub away: bool,
     reached: u64,
     last: u64,
 }

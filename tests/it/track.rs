@@ -149,12 +149,14 @@ fn a_tracker_that_does_not_work_leaves_the_run_alone_and_gets_everything_later()
         assert_eq!(followed.workflow(), Value::Null, "{mode:?}");
         if mode.is_none() {
             assert!(followed.run(&["runs", "track"]).exits(1).stdout.contains(words));
+            assert!(followed.run(&["runs", "track", "--all", "--again"]).exits(1).stdout.contains("it is away"));
             followed.convex.up();
         }
         followed.convex.set(Mode::Open);
         let ran = followed.run(&["runs", "track"]).exits(0);
         assert!(ran.stdout.contains("events delivered"), "{ran:?}");
         followed.assert_complete();
+        followed.run(&["runs", "track", "--all"]).exits(0);
         let ran = followed.run(&["runs", "track", "--all"]).exits(0);
         assert!(ran.stdout.lines().all(|line| line.ends_with("nothing to deliver")), "{ran:?}");
     }
