@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use crate::model::event::Reply;
-use crate::model::event::{ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
+use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
 use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, Recipe, StepKey};
 
 /// One external effect of an attempt: a leaf of the run.
@@ -108,6 +108,10 @@ pub struct Open {
     pub output: Option<String>,
     /// The file that shows the artifact, relative to the workspace.
     pub path: Option<String>,
+    /// What the recipe is made of, in words with a digest each: tells why a result does not stand.
+    pub parts: Vec<Part>,
+    /// Whether the same recipe gives a result that stands for other runs too.
+    pub reusable: bool,
 }
 
 /// Tells one execution of a step from every other: what followed from one does not follow from another.
@@ -126,8 +130,8 @@ pub enum Begin {
         /// The attempt to go on with.
         attempt: u32,
     },
-    /// Nothing stands: go on with this attempt, begun or not.
-    Attempt(u32),
+    /// Nothing stands: go on with this attempt, begun or not; why, if something stood before.
+    Attempt(u32, Option<String>),
 }
 
 /// What to wait for.

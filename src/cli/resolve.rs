@@ -141,9 +141,5 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
 /// A model as the engine plans with it.
 pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, CliError> {
     let provider = models.provider(&reference.provider)?;
-    Ok(PlannedModel {
-        reference: reference.clone(),
-        dialect: provider.dialect().to_owned(),
-        constrains: provider.constrains(),
-    })
+    Ok(PlannedModel { reference: reference.clone(), dialect: provider.dialect().to_owned() })
 }

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::diagnostic::did_you_mean;
+use crate::engine::{self, Plan};
 use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted};
-use crate::model::{Artifact, RunId, RunState, RunStatus};
-use crate::store::{Edited, Journal, RunRow, View};
+use crate::model::{Artifact, RunId, RunState, RunStatus, StepKey};
+use crate::store::{Edited, Fate, Journal, Rehearsal, RunRow, View, gone};
 
 use super::error::{CliError, Code};
 use super::report::{Output, resume_command, tell};
@@ -36,6 +38,14 @@ pub(super) struct Args {
     #[arg(long)]
     continue_on_error: bool,
 
+    /// Run this step again, whatever stands; what its new output changes runs too
+    #[arg(long, value_name = "STEP")]
+    from: Option<String>,
+
+    /// Tell what would be kept and what would run, and why; do nothing
+    #[arg(long)]
+    dry_run: bool,
+
     /// Take artifact files that were edited since as what their steps produced
     #[arg(long, conflicts_with = "discard_changed")]
     accept_changed: bool,
@@ -63,6 +73,8 @@ pub(super) fn go_on(run: RunId, state: State, ui: &mut Ui) -> Result<Code, CliEr
         model: None,
         output: Output::Text,
         continue_on_error: false,
+        from: None,
+        dry_run: false,
         accept_changed: false,
         discard_changed: false,
         yes: false,
@@ -91,6 +103,10 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let continue_on_error = args.continue_on_error || old.continue_on_error;
     let plan = session::plan(&project, old.inputs.clone(), &names, &models, continue_on_error)?;
 
+    let from = args.from.as_deref().map(|name| named(&plan, name)).transpose()?;
+    if args.dry_run {
+        return rehearse(&plan, &journal.events(row.run)?, from.as_ref(), args.output, ui);
+    }
     let view = View::open(Path::new(&old.workspace))?;
     let _locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
@@ -105,6 +121,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         models: names,
         model: flag,
         continue_on_error,
+        from,
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })];
@@ -117,12 +134,58 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         models,
         gates: session::gates(&project),
+        reuse: None,
         tracker: &project.settings.tracker,
         first,
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
     Ok(session::exit_code(&state))
+}
+
+/// The step of the plan that `--from` names.
+fn named(plan: &Plan, name: &str) -> Result<StepKey, CliError> {
+    let steps = plan.announced();
+    let whole = steps.iter().find(|step| step.step.as_str() == name);
+    // The id alone will do: ids are unique in a file.
+    let found = whole.or_else(|| steps.iter().find(|step| step.step.last() == name));
+    found.map(|step| step.step.clone()).ok_or_else(|| {
+        let known: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
+        let error = CliError::could_not(format!("there is no step `{name}`"));
+        match did_you_mean(name, known.iter().copied()) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint(format!("the steps are {}", known.join(", "))),
+        }
+    })
+}
+
+/// Tells what a resume would do.
+fn rehearse(plan: &Plan, events: &[Event], from: Option<&StepKey>, output: Output, ui: &Ui) -> Result<Code, CliError> {
+    let rehearsal = Rehearsal::new(events, from);
+    let told = runtime()?.block_on(engine::interpret(&rehearsal, plan));
+    // A rehearsal makes no call that could stop it.
+    drop(told);
+    let planned: Vec<StepKey> = plan.announced().into_iter().map(|step| step.step).collect();
+    let fates = rehearsal.fates().into_iter().map(|(step, fate)| match fate {
+        Fate::Keep => ("keep", step, String::new()),
+        Fate::Run(why) => ("run", step, why),
+        Fate::Maybe(why) => ("maybe", step, why),
+        Fate::Skip(why) => ("skip", step, why),
+    });
+    let gone = gone(events, &planned).into_iter().map(|step| ("gone", step, "the files no longer have it".to_owned()));
+    let lines: Vec<(&str, StepKey, String)> = fates.chain(gone).collect();
+    if output == Output::Json {
+        let list: Vec<serde_json::Value> = lines
+            .iter()
+            .map(|(fate, step, why)| serde_json::json!({ "step": step, "fate": fate, "why": why }))
+            .collect();
+        ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
+        return Ok(Code::Ok);
+    }
+    for (fate, step, why) in lines {
+        ui.data(format!("{fate:<5} {step:<14} {why}").trim_end())?;
+    }
+    Ok(Code::Ok)
 }
 
 fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::model::RunId;
 use crate::model::event::{Fact, RunStarted};
-use crate::store::{Journal, View};
+use crate::store::{Earlier, Journal, View};
 
 use super::error::{CliError, Code};
 use super::inputs::Given;
@@ -61,6 +61,11 @@ pub(super) struct Args {
     /// Agree to downloading the embedded model
     #[arg(long, short)]
     yes: bool,
+
+    /// Take over results of earlier runs that were asked exactly the same; never those of commands,
+    /// of agents that see the workspace, or of people
+    #[arg(long)]
+    reuse: bool,
 
     /// No progress and no summary; errors are still told
     #[arg(long, short)]
@@ -119,6 +124,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         models,
         gates: session::gates(&project),
+        reuse: args.reuse.then(|| Earlier::open(&journal)).transpose()?,
         tracker: &project.settings.tracker,
         first: vec![first],
     };

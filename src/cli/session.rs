@@ -16,7 +16,7 @@ use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
 use crate::model::event::{Event, Fact, RunEnded};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
-use crate::store::{Journal, LocalRun, Lock, RunParts, StopSwitch, View};
+use crate::store::{Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
 use crate::template::Templates;
 
 use super::error::{CliError, Code};
@@ -141,6 +141,8 @@ pub(super) struct Ready<'a> {
     pub(super) models: Arc<Models>,
     /// How much may go on at once.
     pub(super) gates: Arc<Gates>,
+    /// Results of earlier runs, if they may be taken over.
+    pub(super) reuse: Option<Earlier>,
     /// What is announced first.
     pub(super) first: Vec<Fact>,
     /// Who follows it from outside.
@@ -210,7 +212,8 @@ fn parts(ready: &Ready<'_>, observer: Arc<dyn Observer>, switch: StopSwitch, ui:
         gates: ready.gates.clone(),
     };
     let asker = ui.asker();
-    RunParts { run: ready.run, view: ready.view.clone(), perform: Arc::new(performer), observer, switch, asker }
+    let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
+    RunParts { run, view, perform, observer, switch, asker, reuse }
 }
 
 /// A run that could not be recorded any further; what was recorded stands.

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::durable::{Reply, Stop};
+use crate::model::event::Part;
 use crate::model::{ChatRequest, Digest, Recipe, StepKey};
 
 use super::converse::{Conversation, read_reply};
 use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, digest, recipe, tree_of};
+use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
 use super::message::Asked;
 use super::node::{AgentNode, Node};
 use super::scope::Scope;
@@ -26,7 +27,7 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    let leaf = Leaf::new(run, key, node, recipe_of(node, agent, &asked, scope));
+    let leaf = Leaf::new(run, key, node, recipe_of(node, agent, &asked, scope), parts(run, node, agent, scope));
     let (replies, attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(replies, attempt) => (replies, attempt),
@@ -46,8 +47,26 @@ pub(super) async fn run(
     leaf.end(scope, attempt, result.map(Some)).await
 }
 
+/// What the recipe is made of, in words.
+fn parts(run: Run<'_>, node: &Node, agent: &AgentNode, scope: &Scope) -> Vec<Part> {
+    let models: Vec<String> = agent.models.iter().map(|model| model.reference.to_string()).collect();
+    let mut parts = vec![
+        part("model", &json!(models)),
+        part(format!("prompt {}", agent.prompt), &json!(run.plan.templates.text(&agent.prompt))),
+        part("message", &json!(agent.message)),
+        part("parameters", &json!([agent.temperature, agent.max_output_tokens, agent.strict])),
+    ];
+    parts.extend(scope.inputs().map(|(name, value)| part(format!("input {name}"), value)));
+    parts.extend(common_parts(node, scope));
+    parts
+}
+
 fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> Recipe {
-    let request = |model| ask_value(model, &asked.request(node, agent, model));
+    // What a reply must fit is taken, not asked: under another schema recorded replies are read again.
+    let request = |model| {
+        let request = asked.request(node, agent, model);
+        ask_value(model, &ChatRequest { schema: None, schema_name: None, ..request })
+    };
     let requests: Vec<Value> = agent.models.iter().map(request).collect();
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     recipe(

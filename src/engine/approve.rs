@@ -8,7 +8,7 @@ use crate::model::{Class, Failure, StepKey};
 
 use super::converse::millis;
 use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, recipe};
+use super::leaf::{Leaf, Opened, part, recipe};
 use super::node::{ApproveNode, Node};
 use super::scope::Scope;
 
@@ -29,7 +29,8 @@ pub(super) async fn run(
         }
     };
     // A yes is a yes to exactly this.
-    let leaf = Leaf::new(run, key, node, recipe(&json!({ "shown": shown }), &json!("approve")));
+    let parts = vec![part("question", &json!(shown))];
+    let leaf = Leaf::new(run, key, node, recipe(&json!({ "shown": shown }), &json!("approve")), parts);
     let attempt = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,

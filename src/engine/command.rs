@@ -10,7 +10,7 @@ use crate::template::{Context, eval};
 
 use super::converse::millis;
 use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, digest, recipe, tree_of};
+use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
 use super::node::{CommandNode, Contract, Node};
 use super::scope::Scope;
 
@@ -38,7 +38,9 @@ pub(super) async fn run(
         &json!({ "command": what, "tree": tree_of(node, scope) }),
         &json!({ "contract": contract, "success": kind.success, "stdout": kind.takes_stdout }),
     );
-    let leaf = Leaf::new(run, key, node, recipe);
+    let mut parts = common_parts(node, scope);
+    parts.push(part("command", &json!(kind.line)));
+    let leaf = Leaf::new(run, key, node, recipe, parts);
     let (replies, mut attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(replies, attempt) => (replies, attempt),

@@ -38,7 +38,8 @@ pub(super) async fn run(
     };
     match collect(each, ends, scope) {
         Ok(value) => {
-            let leaf = Leaf::new(run, key, node, recipe(&json!({ "items": value }), &json!("for_each")));
+            let recipe = recipe(&json!({ "items": value }), &json!("for_each"));
+            let leaf = Leaf::new(run, key, node, recipe, Vec::new());
             match leaf.begin(scope).await? {
                 Opened::Stands(value) => Ok(Ok(value)),
                 Opened::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await,

@@ -1,16 +1,16 @@
 //! What steps without children share: opening with a recipe, completing, failing, trying again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
 use crate::durable::{Begin, Decided, Open, Reply, Stop};
-use crate::model::event::{StepCompleted, StepStarted};
+use crate::model::event::{Part, StepCompleted, StepStarted};
 use crate::model::step::Access;
 use crate::model::{Artifact, CallKey, Digest, Failure, ModelRef, Recipe, StepKey};
 
 use super::interpret::{Given, Run};
-use super::node::{Limits, Node};
+use super::node::{Kind, Limits, Node};
 use super::plan::canonical;
 use super::retry::pause;
 use super::scope::Scope;
@@ -23,6 +23,7 @@ pub(super) struct Leaf<'a> {
     pub(super) run: Run<'a>,
     pub(super) node: &'a Node,
     pub(super) open: Open,
+    why: Mutex<Option<String>>,
 }
 
 /// What opening a step told.
@@ -35,7 +36,7 @@ pub(super) enum Opened {
 
 impl<'a> Leaf<'a> {
     /// A step about to be opened: `ask` and `take` are what determines its result.
-    pub(super) fn new(run: Run<'a>, key: &StepKey, node: &'a Node, recipe: Recipe) -> Self {
+    pub(super) fn new(run: Run<'a>, key: &StepKey, node: &'a Node, recipe: Recipe, parts: Vec<Part>) -> Self {
         // What an item gives is local to it.
         let shown = !key.is_item();
         let open = Open {
@@ -43,8 +44,10 @@ impl<'a> Leaf<'a> {
             recipe,
             output: node.output.as_ref().map(|output| output.name.clone()),
             path: node.path().filter(|_| shown),
+            parts,
+            reusable: node.access == Access::None && matches!(node.kind, Kind::Agent(_)),
         };
-        Self { run, node, open }
+        Self { run, node, open, why: Mutex::default() }
     }
 
     /// Asks whether a recorded result stands.
@@ -55,7 +58,10 @@ impl<'a> Leaf<'a> {
                 Opened::Stands(artifact.map(|artifact| Arc::new(artifact.value)))
             }
             Begin::Reread { replies, attempt } => Opened::Run(replies, attempt),
-            Begin::Attempt(attempt) => Opened::Run(Vec::new(), attempt),
+            Begin::Attempt(attempt, why) => {
+                *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                Opened::Run(Vec::new(), attempt)
+            }
         })
     }
 
@@ -67,6 +73,8 @@ impl<'a> Leaf<'a> {
             agent: agent.to_owned(),
             model,
             recipe: self.open.recipe.clone(),
+            parts: self.open.parts.clone(),
+            why: self.why.lock().unwrap_or_else(PoisonError::into_inner).take(),
         };
         self.run.durable.record(Decided::Started(fact)).await.map(drop)
     }
@@ -103,7 +111,13 @@ impl<'a> Leaf<'a> {
             (Some(_) | None, _) => None,
         };
         let value = artifact.as_ref().map(|artifact| Arc::new(artifact.value.clone()));
-        let fact = StepCompleted { step: self.open.step.clone(), attempt, recipe: self.open.recipe.clone(), artifact };
+        let fact = StepCompleted {
+            step: self.open.step.clone(),
+            attempt,
+            recipe: self.open.recipe.clone(),
+            reused: None,
+            artifact,
+        };
         let mark = self.run.durable.record(Decided::Completed(fact)).await?;
         self.touched(scope, mark);
         Ok(value)
@@ -143,6 +157,30 @@ pub(super) fn recipe(ask: &Value, take: &Value) -> Recipe {
 /// The digest of a value.
 pub(super) fn digest(value: &Value) -> Digest {
     Digest::of(canonical(value).as_bytes())
+}
+
+/// A part of a recipe, named in words.
+pub(super) fn part(name: impl Into<String>, content: &Value) -> Part {
+    Part { name: name.into(), digest: digest(content) }
+}
+
+/// The parts that steps of every kind have: what they read, and the workspace if they see it.
+pub(super) fn common_parts(node: &Node, scope: &Scope) -> Vec<Part> {
+    let inputs = node.inputs.iter().filter_map(|input| {
+        let value = scope.artifact(&input.name)?;
+        Some(part(format!("input {}", input.name), value))
+    });
+    let mut parts: Vec<Part> = inputs.collect();
+    parts.extend(scope.item().map(|item| part("item", item)));
+    parts.extend(
+        node.output
+            .as_ref()
+            .map(|output| Part { name: format!("schema of {}", output.name), digest: output.contract.digest() }),
+    );
+    if node.access != Access::None {
+        parts.push(Part { name: "workspace".to_owned(), digest: scope.tree().clone() });
+    }
+    parts
 }
 
 /// The state of the workspace, for the recipe of a step that can see it.

@@ -34,22 +34,14 @@ impl Asked {
 
     /// The first request of a conversation with a model.
     pub(super) fn request(&self, node: &Node, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
-        let (schema, message) = match node.output.as_ref().map(|output| &output.contract) {
-            Some(Contract::Text) | None => (None, self.message.clone()),
-            Some(Contract::Json(schema)) => {
-                let closure = schema.closure();
-                let message = if model.constrains || schema.is_any() {
-                    self.message.clone()
-                } else {
-                    format!("{}\n\n{}", self.message, contract(&closure))
-                };
-                ((!schema.is_any()).then_some(closure), message)
-            }
+        let schema = match node.output.as_ref().map(|output| &output.contract) {
+            Some(Contract::Text) | None => None,
+            Some(Contract::Json(schema)) => (!schema.is_any()).then(|| schema.closure()),
         };
         ChatRequest {
             model: model.reference.clone(),
             system: self.system.clone(),
-            messages: vec![Message::user(message)],
+            messages: vec![Message::user(self.message.clone())],
             max_output_tokens: agent.max_output_tokens,
             temperature: agent.temperature,
             schema_name: node.output.as_ref().filter(|_| schema.is_some()).map(|output| output.name.clone()),
@@ -76,8 +68,13 @@ fn default_message(node: &Node, scope: &Scope) -> String {
     parts.join("\n\n")
 }
 
-fn contract(schema: &Value) -> String {
-    format!("Answer with one JSON value and nothing else. It must fit this JSON Schema:\n\n{}", fence(schema))
+/// The request with its schema in words, for a provider that does not hold replies to it.
+pub(super) fn with_contract(mut request: ChatRequest) -> ChatRequest {
+    if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
+        let words = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
+        first.content = format!("{}\n\n{words}\n\n{}", first.content, fence(schema));
+    }
+    request
 }
 
 /// What is said to the model after a reply that was not taken; `None` when asking again is no use.

@@ -194,8 +194,6 @@ pub struct PlannedModel {
     pub reference: ModelRef,
     /// The dialect in which it is asked.
     pub dialect: String,
-    /// Whether every reply is made to fit the schema, so that the prompt need not show it.
-    pub constrains: bool,
 }
 
 /// An artifact that a step reads.

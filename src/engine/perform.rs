@@ -17,6 +17,7 @@ use crate::secret::Redactor;
 
 use super::effects;
 use super::gate::Gates;
+use super::message::with_contract;
 
 /// Performs the calls of a run.
 #[derive(Clone)]
@@ -95,5 +96,8 @@ async fn answer(
         };
         observer.signal(&signal);
     };
-    provider.chat(&ask.request, &limits, &sink).await
+    if provider.constrains() {
+        return provider.chat(&ask.request, &limits, &sink).await;
+    }
+    provider.chat(&with_contract(ask.request.clone()), &limits, &sink).await
 }

@@ -8,7 +8,7 @@ use crate::model::{Class, Failure, StepKey};
 use crate::template::eval;
 
 use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, digest, recipe, tree_of};
+use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
 use super::node::{Node, WriteNode};
 use super::scope::Scope;
 
@@ -28,7 +28,9 @@ pub(super) async fn run(
         }
     };
     let ask = json!({ "files": files, "tree": tree_of(node, scope) });
-    let leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")));
+    let mut parts = common_parts(node, scope);
+    parts.push(part("files", &files));
+    let leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")), parts);
     let attempt = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,

@@ -168,6 +168,9 @@ pub struct RunResumed {
     /// Whether steps that say nothing themselves go on after a failure.
     #[serde(default)]
     pub continue_on_error: bool,
+    /// The step whose result no longer stands (`--from`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<StepKey>,
     /// The steps as the files say now, in order.
     pub steps: Vec<PlannedStep>,
     /// The version of orch that took the run up.
@@ -217,6 +220,21 @@ pub struct StepStarted {
     pub model: Option<ModelRef>,
     /// The step's recipe.
     pub recipe: Recipe,
+    /// What the recipe is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Why it runs although it ran before: `prompt planner.md changed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A part of a recipe: what it is, in words, and its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// `prompt planner.md`, `input plan`, `model`, `schema`.
+    pub name: String,
+    /// The digest of its content.
+    pub digest: Digest,
 }
 
 /// A call ended.
@@ -311,6 +329,9 @@ pub struct StepCompleted {
     pub attempt: u32,
     /// The step's recipe.
     pub recipe: Recipe,
+    /// The run whose result it is, when it was taken over from another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused: Option<RunId>,
     /// What it produced, if it has an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,

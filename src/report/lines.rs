@@ -51,7 +51,10 @@ fn line(event: &Event, state: &RunState) -> Option<String> {
         Fact::RunStarted(fact) => Some(format!("run {}: {}", event.run, fact.pipeline)),
         Fact::RunResumed(_) => Some(format!("run {}: {}, resumed", event.run, state.pipeline)),
         Fact::StepStarted(fact) => Some(match &fact.model {
-            Some(model) => format!("{}: attempt {} with {model} ({})", fact.step, fact.attempt, fact.agent),
+            Some(model) => {
+                let why = fact.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+                format!("{}: attempt {} with {model} ({}){why}", fact.step, fact.attempt, fact.agent)
+            }
             None if fact.attempt > 1 => format!("{}: attempt {}", fact.step, fact.attempt),
             None => format!("{}: begun", fact.step),
         }),

@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::durable::{Open, Outcome, Reply};
-use crate::model::event::{ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, StepStarted, Verdict};
-use crate::model::{Artifact, CallKey, Digest, Recipe, StepKey};
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, Part, StepStarted, Verdict};
+use crate::model::{Artifact, CallKey, Class, Digest, Recipe, StepKey};
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
@@ -23,6 +23,9 @@ pub(super) struct Index {
     /// Attempts announced in this session, also those that an earlier one began.
     announced: HashSet<(StepKey, u32)>,
     ended: HashMap<StepKey, u32>,
+    failed: HashMap<StepKey, Class>,
+    /// Steps that a person wants to run again, with what they are made of.
+    forgotten: Vec<StepKey>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
 }
@@ -60,14 +63,21 @@ impl Index {
                     self.recipes.insert(event.seq, fact.recipe.clone());
                 }
             }
-            Fact::StepFailed(fact) => self.end(&fact.step, fact.attempt),
+            Fact::StepFailed(fact) => {
+                self.end(&fact.step, fact.attempt);
+                self.failed.insert(fact.step.clone(), fact.failure.class);
+            }
+            Fact::RunResumed(fact) => {
+                if let Some(step) = &fact.from {
+                    self.forget(step);
+                }
+            }
             Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
             Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
             Fact::CallEnded(_)
             | Fact::ReplyRead(_)
             | Fact::RunStarted(_)
-            | Fact::RunResumed(_)
             | Fact::RunEnded(_)
             | Fact::StepKept(_)
             | Fact::StepSkipped(_) => {}
@@ -104,6 +114,51 @@ impl Index {
         if let Some(found) = list.and_then(|list| list.iter_mut().find(|entry| entry.seq == completed)) {
             found.artifact = Some(artifact.clone());
         }
+    }
+
+    /// What a step gave no longer stands, nor what its items and rounds gave.
+    pub(super) fn forget(&mut self, step: &StepKey) {
+        let stale =
+            |key: &StepKey| key == step || key.place() == *step || key.is_within(step) || key.place().is_within(step);
+        for list in self.completed.values_mut() {
+            list.retain(|completed| !stale(&completed.step));
+        }
+        for list in self.asked.values_mut() {
+            list.retain(|started| !stale(&started.step));
+        }
+        let started: Vec<(StepKey, u32)> = self
+            .started
+            .iter()
+            .filter(|(key, _)| stale(key))
+            .filter_map(|(key, list)| Some((key.clone(), list.iter().map(|s| s.attempt).max()?)))
+            .collect();
+        for (key, attempt) in started {
+            self.end(&key, attempt);
+        }
+        self.forgotten.push(step.clone());
+    }
+
+    /// What a step gave last, whether it stands or not.
+    pub(super) fn last_result(&self, step: &StepKey) -> Option<&Artifact> {
+        let all = self.completed.values().flatten().filter(|completed| completed.step == *step);
+        all.max_by_key(|completed| completed.seq)?.artifact.as_ref()
+    }
+
+    /// Why a step runs although it ran before; `None` when it did not.
+    pub(super) fn why(&self, open: &Open) -> Option<String> {
+        let last = self.started.get(&open.step)?.last()?;
+        let place = open.step.place();
+        if self.forgotten.iter().any(|key| *key == open.step || *key == place || place.is_within(key)) {
+            return Some("asked for with --from".to_owned());
+        }
+        if last.recipe == open.recipe {
+            let class = self.failed.get(&open.step);
+            return Some(
+                class.map_or_else(|| "it did not come to its end".to_owned(), |class| format!("failed: {class}")),
+            );
+        }
+        let changed = changes(&last.parts, &open.parts);
+        Some(if changed.is_empty() { "what it asks changed".to_owned() } else { changed.join(", ") })
     }
 
     /// The recorded outcome of a call, if the same was asked.
@@ -170,4 +225,23 @@ impl Index {
         let in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
         self.answers.iter().filter(same).find(in_time).map(|answer| answer.answer.clone())
     }
+}
+
+/// Which parts of a recipe differ, in words.
+fn changes(old: &[Part], new: &[Part]) -> Vec<String> {
+    if old.is_empty() {
+        return Vec::new();
+    }
+    let find = |list: &[Part], name: &str| list.iter().find(|part| part.name == name).map(|part| part.digest.clone());
+    let mut words = Vec::new();
+    for part in new {
+        match find(old, &part.name) {
+            Some(digest) if digest == part.digest => {}
+            Some(_) => words.push(format!("{} changed", part.name)),
+            None => words.push(format!("{} is new", part.name)),
+        }
+    }
+    words
+        .extend(old.iter().filter(|part| find(new, &part.name).is_none()).map(|part| format!("{} is gone", part.name)));
+    words
 }

@@ -118,6 +118,12 @@ impl Journal {
         Ok(events)
     }
 
+    /// One event of a run.
+    pub(super) fn event_at(&self, run: RunId, seq: i64) -> Result<Option<Event>, StoreError> {
+        let after = u64::try_from(seq.saturating_sub(1)).unwrap_or_default();
+        Ok(self.events_after(run, after)?.into_iter().next())
+    }
+
     fn event(
         &self,
         run: RunId,

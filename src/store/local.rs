@@ -11,14 +11,14 @@ use crate::durable::{
     Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Mark, Observer, Open, Outcome, Perform, Reply,
     Stop, Wait,
 };
-use crate::model::event::{CallEnded, Event, Fact, StepKept};
+use crate::model::event::{CallEnded, Event, Fact, StepCompleted, StepKept};
 use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
 
 use super::halt::Halted;
 use super::index::Index;
 use super::switch::{Level, StopSwitch};
 use super::writer::{Promise, Writer};
-use super::{Asker, Journal, StoreError, View, branches};
+use super::{Asker, Earlier, Journal, StoreError, View, branches};
 
 /// How long model requests in flight may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,6 +37,8 @@ pub struct RunParts {
     pub switch: StopSwitch,
     /// Asks the person in front of the terminal, if there is one.
     pub asker: Option<Arc<dyn Asker>>,
+    /// Results of earlier runs, if they may be taken over (`--reuse`).
+    pub reuse: Option<Earlier>,
 }
 
 /// A run that this process owns.
@@ -47,6 +49,7 @@ pub struct LocalRun {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) switch: StopSwitch,
     pub(super) asker: Option<Arc<dyn Asker>>,
+    reuse: Option<Earlier>,
     writer: Writer,
     pub(super) halted: Halted,
     closing: Mutex<Vec<StepKey>>,
@@ -75,6 +78,7 @@ impl LocalRun {
             observer: parts.observer,
             switch: parts.switch,
             asker: parts.asker,
+            reuse: parts.reuse,
             halted: Halted::default(),
             closing: Mutex::default(),
             inner: Mutex::new(inner),
@@ -138,12 +142,7 @@ impl LocalRun {
 
     async fn begin_step(&self, open: &Open) -> Result<Begin, Stop> {
         let claim = self.lock().index.claim(open);
-        let Some((completed, artifact)) = claim else {
-            let inner = self.lock();
-            let attempt = inner.index.next_attempt(open);
-            let replies = inner.index.replies(open);
-            return Ok(if replies.is_empty() { Begin::Attempt(attempt) } else { Begin::Reread { replies, attempt } });
-        };
+        let Some((completed, artifact)) = claim else { return self.anew(open) };
         let mut kept = StepKept::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
             (Some(old), Some(name)) => {
@@ -159,6 +158,32 @@ impl LocalRun {
             self.view.show(artifact).map_err(|error| Stop::Storage(error.failure()))?;
         }
         Ok(Begin::Stands(artifact.map(Box::new), completed))
+    }
+
+    /// No result of this run stands: one of an earlier run, if that is wanted, else a new attempt.
+    fn anew(&self, open: &Open) -> Result<Begin, Stop> {
+        if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
+            let found = earlier.find(&open.recipe).map_err(|error| Stop::Storage(error.failure()))?;
+            if let (Some((run, artifact)), Some(name)) = (found, &open.output) {
+                let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..artifact };
+                let fact = StepCompleted {
+                    step: open.step.clone(),
+                    attempt: 0,
+                    recipe: open.recipe.clone(),
+                    reused: Some(run),
+                    artifact: Some(artifact.clone()),
+                };
+                let mark = self.queue(Fact::StepCompleted(fact));
+                return Ok(Begin::Stands(Some(Box::new(artifact)), mark));
+            }
+        }
+        let inner = self.lock();
+        let attempt = inner.index.next_attempt(open);
+        let replies = inner.index.replies(open);
+        if replies.is_empty() {
+            return Ok(Begin::Attempt(attempt, inner.index.why(open)));
+        }
+        Ok(Begin::Reread { replies, attempt })
     }
 
     /// Why no call may start now, if none may.

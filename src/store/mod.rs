@@ -7,6 +7,7 @@
 mod approval;
 mod blob;
 mod branches;
+mod earlier;
 mod halt;
 mod inbox;
 mod index;
@@ -15,18 +16,21 @@ mod local;
 mod lock;
 mod outbox;
 mod records;
+mod rehearsal;
 mod schema;
 mod switch;
 mod view;
 mod writer;
 
 pub use approval::Asker;
+pub use earlier::Earlier;
 pub use inbox::Letter;
 pub use journal::{Journal, RunRow};
 pub use local::{LocalRun, RunParts};
 pub use lock::{Holder, Lock, LockError};
 pub use outbox::{Cursor, Outbox};
 pub use records::Records;
+pub use rehearsal::{Fate, Rehearsal, gone};
 pub use switch::StopSwitch;
 pub use view::{Edited, View};
 

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 /// The newest format; `PRAGMA user_version` of a journal.
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const V1: &str = "
 CREATE TABLE events (
@@ -64,8 +64,21 @@ CREATE TABLE outbox (
 PRAGMA user_version = 3;
 ";
 
+/// Results by recipe, of steps that completed since this format.
+const V4: &str = "
+CREATE TABLE results (
+    id   INTEGER PRIMARY KEY,
+    ask  TEXT NOT NULL,
+    take TEXT NOT NULL,
+    run  TEXT NOT NULL,
+    seq  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX results_by_recipe ON results (ask, take);
+PRAGMA user_version = 4;
+";
+
 /// What brings a journal from each format to the next.
-const STEPS: &[&str] = &[V1, V2, V3];
+const STEPS: &[&str] = &[V1, V2, V3, V4];
 
 /// Brings a journal to [`VERSION`]; returns the version found when that is newer.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), i64>> {

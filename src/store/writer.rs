@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::durable::Observer;
-use crate::model::event::{Event, Fact, RunStarted};
+use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, RunStatus, StepKey};
 
 use super::blob::{Blobs, THRESHOLD};
@@ -195,7 +195,10 @@ fn insert(connection: &Connection, event: &Event, workspace: &str, (body, blob):
         Fact::RunStarted(fact) => add_run(connection, &run, at, fact),
         Fact::RunResumed(_) => set_status(connection, &run, RunStatus::Running, None),
         Fact::RunEnded(fact) => set_status(connection, &run, fact.status, Some(at)),
-        Fact::StepCompleted(fact) => add_file(connection, workspace, &run, id, fact.artifact.as_ref()),
+        Fact::StepCompleted(fact) => {
+            add_result(connection, &run, seq, fact)?;
+            add_file(connection, workspace, &run, id, fact.artifact.as_ref())
+        }
         Fact::ArtifactAccepted(fact) => add_file(connection, workspace, &run, id, Some(&fact.artifact)),
         Fact::StepKept(fact) => add_file(connection, workspace, &run, id, fact.moved.as_ref()),
         Fact::StepStarted(_)
@@ -222,6 +225,17 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
         status.as_str(),
         ended
     ])?;
+    Ok(())
+}
+
+fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
+    // What was taken over is found where it was made.
+    if fact.artifact.is_none() || fact.reused.is_some() {
+        return Ok(());
+    }
+    connection
+        .prepare_cached("INSERT INTO results (ask, take, run, seq) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![fact.recipe.ask.as_str(), fact.recipe.take.as_str(), run, seq])?;
     Ok(())
 }
 

@@ -122,6 +122,20 @@ impl Templates {
         Ok(())
     }
 
+    /// The text of a prompt, with those that it includes.
+    pub fn text(&self, name: &str) -> String {
+        let mut names = vec![name.to_owned()];
+        let mut next = 0;
+        let mut out = String::new();
+        while let Some(source) = names.get(next).and_then(|name| self.sources.get(name)) {
+            out.push_str(&source.text);
+            let more: Vec<String> = includes(&source.text).into_iter().filter(|name| !names.contains(name)).collect();
+            names.extend(more.into_iter().filter(|name| self.sources.contains_key(name)));
+            next += 1;
+        }
+        out
+    }
+
     /// Renders a prompt.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod llamacpp;
 mod mistakes;
 mod provider;
 mod resume;
+mod stands;
 mod support;
 mod track;
 mod webhook;

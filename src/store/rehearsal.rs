@@ -1,0 +1,152 @@
+//! What a resume would do, told without doing it: the same interpreter, over records alone.
+//!
+//! A step whose result does not stand is told, and its old result is shown to those after it, so
+//! that their own fate can be told too: what reads it may run again. Nothing is written or called.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::durable::{Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Mark, Open, Outcome, Stop, Wait};
+use crate::model::event::{Event, Fact};
+use crate::model::{CallKey, StepKey};
+
+use super::branches;
+use super::halt::Halted;
+use super::index::Index;
+
+/// What would become of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its recorded result stands.
+    Keep,
+    /// It runs; why.
+    Run(String),
+    /// It runs if what it reads comes out otherwise; what it reads.
+    Maybe(String),
+    /// It does not run; why.
+    Skip(String),
+}
+
+/// A [`Durable`] that only tells.
+#[derive(Default)]
+pub struct Rehearsal {
+    halted: Halted,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    index: Index,
+    fates: Vec<(StepKey, Fate)>,
+    /// Artifacts whose value is not known before the steps that run have run.
+    open: BTreeSet<String>,
+}
+
+impl Rehearsal {
+    /// A rehearsal over the events of a run; `from` as for a resume.
+    pub fn new(events: &[Event], from: Option<&StepKey>) -> Self {
+        let mut index = Index::of(events);
+        if let Some(step) = from {
+            index.forget(step);
+        }
+        Self { halted: Halted::default(), inner: Mutex::new(Inner { index, ..Inner::default() }) }
+    }
+
+    /// What would become of each step, in the order in which they came up.
+    pub fn fates(&self) -> Vec<(StepKey, Fate)> {
+        self.lock().fates.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_step(&self, open: &Open) -> Begin {
+        let mut inner = self.lock();
+        let inner = &mut *inner;
+        let is_group = open.parts.is_empty();
+        let reads = open.parts.iter().filter_map(|part| part.name.strip_prefix("input "));
+        let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
+        let old = inner.index.last_result(&open.step).cloned();
+        let claimed = inner.index.claim(open);
+        let fate = match (&claimed, unsure.first()) {
+            (Some(_), None) => Fate::Keep,
+            (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
+            (None, None) => Fate::Run(inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned())),
+        };
+        if fate != Fate::Keep {
+            inner.open.extend(open.output.clone());
+        }
+        if !is_group {
+            inner.fates.push((open.step.clone(), fate));
+        }
+        let (mark, artifact) = claimed.unwrap_or((0, old));
+        Begin::Stands(artifact.map(Box::new), mark)
+    }
+
+    fn tell(&self, step: StepKey, fate: Fate) {
+        self.lock().fates.push((step, fate));
+    }
+}
+
+impl Durable for Rehearsal {
+    fn begin<'a>(&'a self, open: &'a Open) -> BoxFuture<'a, Result<Begin, Stop>> {
+        async move { Ok(self.open_step(open)) }.boxed()
+    }
+
+    fn call(&self, _: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
+        // Every step stands here, so that none makes a call.
+        async { Err(Stop::Cancelled) }.boxed()
+    }
+
+    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {
+        match fact {
+            Decided::Skipped(fact) => {
+                let missing = fact.reason.strip_prefix("input ").and_then(|rest| rest.split(' ').next());
+                let unknown = missing.is_some_and(|name| self.lock().open.contains(name));
+                let fate = if unknown {
+                    Fate::Run("what it reads is not there yet".to_owned())
+                } else {
+                    Fate::Skip(fact.reason)
+                };
+                self.tell(fact.step, fate);
+            }
+            Decided::Failed(fact) => {
+                // A value that is not there yet can't be looked at: the step waits for it.
+                self.tell(fact.step, Fate::Run("what it depends on is not known yet".to_owned()));
+            }
+            Decided::Started(_) | Decided::Read(_) | Decided::Completed(_) | Decided::Closing(_) => {}
+        }
+        async { Ok(0) }.boxed()
+    }
+
+    fn branches<'a>(
+        &'a self,
+        group: StepKey,
+        list: Vec<Branch<'a>>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
+        branches::run(&self.halted, group, list, limit).boxed()
+    }
+
+    fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {
+        async { Ok(Answer::Elapsed) }.boxed()
+    }
+}
+
+/// Steps that are on record and that the plan no longer has.
+pub fn gone(events: &[Event], planned: &[StepKey]) -> Vec<StepKey> {
+    let mut found: Vec<StepKey> = Vec::new();
+    for event in events {
+        if let Fact::StepCompleted(fact) = &event.fact {
+            let place = fact.step.place();
+            if !planned.contains(&place) && !found.contains(&place) {
+                found.push(place);
+            }
+        }
+    }
+    found
+}
