@@ -4,7 +4,9 @@ mod answer;
 mod completions;
 mod doctor;
 mod error;
+mod explain;
 mod extract;
+mod findings;
 mod init;
 mod inputs;
 mod interrupt;
@@ -64,9 +66,11 @@ enum Command {
     Runs(runs::Runs),
     /// Take the JSON out of a model's reply
     Extract(extract::Args),
-    /// Print the JSON Schemas of orch's own files
+    /// Check the project's schemas, or print those of orch's own files
     #[command(subcommand)]
     Schema(schema::Schema),
+    /// Say what a code such as ORCH0305 means, with an example
+    Explain(explain::Args),
     /// Make a new project: pipelines, prompts, schemas, orch.yaml
     Init(init::Args),
     /// Say what is set up and what is missing
@@ -140,6 +144,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Runs(command) => runs::run(&command, ui),
         Command::Extract(args) => extract::run(&args, ui),
         Command::Schema(command) => schema::run(&command, ui),
+        Command::Explain(args) => explain::run(&args, ui),
         Command::Init(args) => init::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Models(command) => models::run(&command, ui),

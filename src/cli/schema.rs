@@ -1,5 +1,7 @@
 //! `orch schema`.
 
+mod check;
+
 use clap::Subcommand;
 
 use crate::config;
@@ -7,17 +9,20 @@ use crate::config;
 use super::error::{CliError, Code};
 use super::ui::Ui;
 
-/// Print the JSON Schemas of orch's own files
+/// Check the project's schemas, or print those of orch's own files
 #[derive(Debug, Subcommand)]
 pub(super) enum Schema {
-    /// Of pipeline files
+    /// Check every schema of the project, or an artifact against one
+    Check(check::Args),
+    /// Print the JSON Schema of pipeline files
     Pipeline,
-    /// Of orch.yaml
+    /// Print the JSON Schema of orch.yaml
     Orch,
 }
 
 pub(super) fn run(command: &Schema, ui: &Ui) -> Result<Code, CliError> {
     let schema = match command {
+        Schema::Check(args) => return check::run(args, ui),
         Schema::Pipeline => config::pipeline_schema(),
         Schema::Orch => config::settings_schema(),
     };

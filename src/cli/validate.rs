@@ -1,11 +1,15 @@
 //! `orch pipeline validate`.
 
-use std::path::PathBuf;
+mod fix;
+mod watch;
 
-use crate::diagnostic::Severity;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{self, Diagnostic};
 use crate::{check, config};
 
 use super::error::{CliError, Code};
+use super::findings::{Flags, tell};
 use super::here;
 use super::ui::Ui;
 
@@ -15,47 +19,113 @@ use super::ui::Ui;
 /// to do. Without a path, every pipeline of the project is checked. Exit code 0, or 2 with errors.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pipeline files; all of `pipelines/` when left out
-    #[arg(value_name = "PIPELINE")]
-    pipelines: Vec<PathBuf>,
+    /// Pipeline files, or folders of them; all of `pipelines/` when left out
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
 
-    /// Warnings count as errors
+    #[command(flatten)]
+    flags: Flags,
+
+    /// Mend what can only be meant in one way, then check again
     #[arg(long)]
-    deny_warnings: bool,
+    fix: bool,
+
+    /// With `--fix`, print what it would change first as a diff, and change nothing
+    #[arg(long, requires = "fix", conflicts_with = "format")]
+    dry_run: bool,
+
+    /// Go on, and check again whenever a file changes, until Ctrl-C
+    #[arg(long, conflicts_with = "fix")]
+    watch: bool,
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
-    let paths = if args.pipelines.is_empty() {
-        super::runs::pipelines(&super::runs::root(&here))
-    } else {
-        args.pipelines.clone()
+    if args.watch {
+        return watch::run(args, &here, ui);
+    }
+    once(args, &here, ui)
+}
+
+fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
+    let paths = pipelines(&args.paths, here)?;
+    let found = match (args.fix, args.dry_run) {
+        (true, true) => {
+            let found = check_all(&paths);
+            ui.data(&fix::diff(&found))?;
+            found
+        }
+        (true, false) => fix::apply(&|| check_all(&paths), ui)?,
+        (false, _) => check_all(&paths),
     };
-    if paths.is_empty() {
-        return Err(
-            CliError::could_not("there is no pipeline here").hint("`orch init` makes a project with a first pipeline")
-        );
+    let checked: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+    tell(&args.flags, &checked, found, "pipeline", ui)
+}
+
+/// The pipeline files that the arguments name, as short as they can be written.
+fn pipelines(given: &[PathBuf], here: &Path) -> Result<Vec<PathBuf>, CliError> {
+    if given.is_empty() {
+        let all = super::runs::pipelines(&super::runs::root(here));
+        if all.is_empty() {
+            let error = CliError::could_not("there is no pipeline here");
+            return Err(error.hint("`orch init` makes a project with a first pipeline"));
+        }
+        return Ok(all.iter().map(|path| super::session::given(path, here)).collect());
     }
-    let mut all = Vec::new();
-    for path in &paths {
-        match config::load(&super::session::given(path, &here)) {
-            Ok(project) => all.extend(check::check(&project)),
-            Err(findings) => all.extend(findings),
+    let mut out: Vec<PathBuf> = Vec::new();
+    for path in given {
+        let files = if path.is_dir() {
+            let below = config::pipelines_below(path);
+            if below.is_empty() {
+                let error = CliError::could_not(format!("there is no pipeline in `{}`", shown(path)));
+                return Err(error.hint("pipelines are `.yaml` files, by custom in a folder `pipelines/`"));
+            }
+            below
+        } else {
+            vec![path.clone()]
+        };
+        for file in files {
+            let file = super::session::given(file.strip_prefix(".").unwrap_or(&file), here);
+            if !out.contains(&file) {
+                out.push(file);
+            }
         }
     }
-    // A schema that two pipelines share is told of once.
-    let mut findings = Vec::with_capacity(all.len());
-    for finding in all {
-        if !findings.contains(&finding) {
-            findings.push(finding);
-        }
-    }
-    let bad = findings.iter().any(|finding| finding.severity == Severity::Error || args.deny_warnings);
-    ui.findings(&findings);
-    if bad {
-        return Ok(Code::Usage);
-    }
-    let count = paths.len();
-    ui.always(&format!("{} {count} pipeline{} checked", ui.style.good("ok:"), if count == 1 { "" } else { "s" }));
-    Ok(Code::Ok)
+    Ok(out)
+}
+
+/// The stack of a thread that checks: as large as that of a process.
+const STACK: usize = 8 << 20;
+
+/// What is wrong with any of the pipelines; a schema that two share is told of once.
+fn check_all(paths: &[PathBuf]) -> Vec<Diagnostic> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = paths.len().div_ceil(threads).max(1);
+    let mut found: Vec<Diagnostic> = std::thread::scope(|scope| {
+        let start = |part| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            (part, thread.spawn_scoped(scope, move || check_each(part)))
+        };
+        let started: Vec<_> = paths.chunks(share).map(start).collect();
+        let ended = started.into_iter().map(|(part, thread)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // A system without a thread to spare has this one.
+            Err(_) => check_each(part),
+        });
+        ended.flatten().collect()
+    });
+    diagnostic::sort(&mut found);
+    found
+}
+
+fn check_each(paths: &[PathBuf]) -> Vec<Diagnostic> {
+    let one = |path: &PathBuf| match config::load(path) {
+        Ok(project) => check::check(&project),
+        Err(found) => found,
+    };
+    paths.iter().flat_map(one).collect()
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().replace('\\', "/")
 }

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::project::{Project, places};
 use super::root::{self, SETTINGS_FILE};
 use super::settings::Settings;
-use super::spans::Document;
+use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, did_you_mean, sort};
 use crate::model::{Kind, Pipeline};
@@ -33,21 +34,19 @@ fn load_within(path: &Path, root: PathBuf, callers: &mut Vec<PathBuf>) -> Result
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = files::read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
     let (document, pipeline) = parse::<Pipeline>(&file, generate::pipeline_schema())?;
-    let mut loader = Loader { root: &root, problems: Vec::new() };
+    let mut loader = Loader { root: &root, problems: Vec::new(), absent: false };
     let (settings, settings_document) = loader.settings();
     let prompts = loader.prompts(&pipeline);
     let schema_documents = loader.schemas(&pipeline);
     callers.push(path.to_owned());
     let called = loader.called(path, &document, &pipeline, callers);
     callers.pop();
-    let mut problems = loader.problems;
+    let (mut problems, absent) = (loader.problems, loader.absent);
     sort(&mut problems);
-    let mut schemas = SchemaSet::default();
-    for (name, document) in &schema_documents {
-        schemas.insert(name, document.value.clone());
-    }
-    let prompt_names = files::list(&root.join("prompts"));
-    let schema_names = files::list(&root.join("schemas"));
+    let schemas = set(&schema_documents);
+    // To list a folder of thousands for each of hundreds of pipelines takes longer than all else.
+    let names = |folder: &str| if absent { files::list(&root.join(folder)) } else { Vec::new() };
+    let (prompt_names, schema_names) = (names("prompts"), names("schemas"));
     let (settings, root) = (settings.unwrap_or_default(), root.clone());
     #[rustfmt::skip]
     let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called, problems };
@@ -59,9 +58,58 @@ fn load_within(path: &Path, root: PathBuf, callers: &mut Vec<PathBuf>) -> Result
 /// # Errors
 /// Every mistake of the file.
 pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
-    let mut loader = Loader { root, problems: Vec::new() };
+    let mut loader = Loader { root, problems: Vec::new(), absent: false };
     let (settings, _) = loader.settings();
     if loader.problems.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.problems) }
+}
+
+/// Loads every schema of a root, as a project whose pipeline has no step.
+///
+/// # Errors
+/// There is no schema.
+pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
+    let schema_names = files::list(&root.join("schemas"));
+    let file = SourceFile::new(root::shown(root, "schemas"), "");
+    let mut wanted: Vec<String> = schema_names.iter().filter(|name| name.ends_with(".json")).cloned().collect();
+    if wanted.is_empty() {
+        let problem = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema in `{}/`", file.path));
+        return Err(vec![problem.help("schemas are files such as `schemas/plan.schema.json`")]);
+    }
+    let value = json!({ "name": "schemas", "steps": [] });
+    let pipeline = Pipeline::deserialize(&value)
+        .map_err(|error| vec![Diagnostic::error(Code::WrongValue, error.to_string()).in_file(&file)])?;
+    let document = Document { file, value, spans: SpanIndex::default() };
+    let mut loader = Loader { root, problems: Vec::new(), absent: false };
+    let schema_documents = loader.schema_files(&mut wanted);
+    let (problems, schemas) = (loader.problems, set(&schema_documents));
+    let (settings, settings_document, prompts, prompt_names) = (Settings::default(), None, BTreeMap::new(), Vec::new());
+    let root = root.to_owned();
+    #[rustfmt::skip]
+    let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called: BTreeMap::new(), problems };
+    Ok(project)
+}
+
+/// Reads a JSON file that is not the project's own, such as an artifact.
+///
+/// # Errors
+/// Why it can't be read or parsed, or the keys that it has twice.
+pub fn load_json(path: &Path, shown: &str) -> Result<Document, Vec<Diagnostic>> {
+    let file = files::read(path, shown).map_err(|problem| vec![*problem])?;
+    let value = json_value(&file)?;
+    // What is too large or too odd for the YAML reader loses its places, and is data all the same.
+    let spans = match yaml::index(&file) {
+        Err(found) if found.iter().any(|d| d.code == Code::DuplicateKey) => return Err(found),
+        spans => spans.unwrap_or_default(),
+    };
+    Ok(Document { file, value, spans })
+}
+
+fn set(documents: &BTreeMap<String, Document>) -> SchemaSet {
+    let mut schemas = SchemaSet::default();
+    for (name, document) in documents {
+        schemas.insert(name, document.value.clone());
+    }
+    schemas
 }
 
 /// Parses a pipeline that is given as text, without any other file.
@@ -125,6 +173,8 @@ fn chain(callers: &[PathBuf], last: &Path) -> String {
 struct Loader<'a> {
     root: &'a Path,
     problems: Vec<Diagnostic>,
+    /// Whether a file that is named is not there.
+    absent: bool,
 }
 
 impl Loader<'_> {
@@ -160,8 +210,9 @@ impl Loader<'_> {
     /// Reads a file of a folder if it is there; that it is missing is for the check to
     /// say, which knows who names it.
     fn member(&mut self, folder: &str, name: &str) -> Option<Arc<SourceFile>> {
-        let path = files::confined(&self.root.join(folder), name).ok()?;
-        if path.exists() { self.read(&path, &format!("{folder}/{name}")) } else { None }
+        let path = files::confined(&self.root.join(folder), name).ok().filter(|path| path.exists());
+        self.absent |= path.is_none();
+        self.read(&path?, &format!("{folder}/{name}"))
     }
 
     fn prompts(&mut self, pipeline: &Pipeline) -> BTreeMap<String, Arc<SourceFile>> {
@@ -185,17 +236,22 @@ impl Loader<'_> {
     }
 
     fn schemas(&mut self, pipeline: &Pipeline) -> BTreeMap<String, Document> {
+        self.schema_files(&mut pipeline.all_steps().into_iter().filter_map(Project::schema_file).collect())
+    }
+
+    /// The schemas of these names, and those that they refer to.
+    fn schema_files(&mut self, wanted: &mut Vec<String>) -> BTreeMap<String, Document> {
         let mut found = BTreeMap::new();
         let mut tried = Vec::new();
-        let mut wanted: Vec<String> = pipeline.all_steps().into_iter().filter_map(Project::schema_file).collect();
-        while let Some(name) = wanted.pop() {
+        let mut ids = Vec::new();
+        while let Some(name) = wanted.pop().or_else(|| self.named_by_id(&mut ids)) {
             if tried.contains(&name) {
                 continue;
             }
             tried.push(name.clone());
             let Some(file) = self.member("schemas", &name) else { continue };
             if let Some(document) = self.json(&file) {
-                references(&document.value, &mut wanted);
+                references(&document.value, wanted, &mut ids);
                 found.insert(name, document);
             }
         }
@@ -244,6 +300,24 @@ impl Loader<'_> {
         found
     }
 
+    /// The next file of `schemas/` whose `$id` is among the wanted ones; other files, and what
+    /// is wrong with them, are no concern of whoever refers to an id.
+    fn named_by_id(&self, ids: &mut Vec<String>) -> Option<String> {
+        let folder = self.root.join("schemas");
+        let has = |name: &String, id: &str| {
+            let file = files::confined(&folder, name).ok().and_then(|path| files::read(&path, name).ok());
+            let value = file.and_then(|file| json_value(&file).ok());
+            value.is_some_and(|value| value.get("$id").and_then(Value::as_str) == Some(id))
+        };
+        while let Some(id) = ids.pop() {
+            let found = files::list(&folder).into_iter().find(|name| name.ends_with(".json") && has(name, &id));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
     fn json(&mut self, file: &Arc<SourceFile>) -> Option<Document> {
         match parse_json(file) {
             Ok(document) => Some(document),
@@ -257,20 +331,24 @@ impl Loader<'_> {
 
 /// Parses a JSON file; its numbers keep their digits.
 fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
-    let value = serde_json::from_str::<Value>(&file.text).map_err(|error| {
-        let at = offset(&file.text, error.line(), error.column());
-        let text = error.to_string().to_lowercase();
-        let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
-        vec![Diagnostic::error(Code::JsonSyntax, message).at(file, at..at)]
-    })?;
+    let value = json_value(file)?;
     // What only the YAML reader finds wrong (a very long key, a tab) costs the places,
     // not the schema; a key written twice is wrong in JSON too.
     let spans = match yaml::index(file) {
         Ok(spans) => spans,
-        Err(found) if found.iter().all(|d| d.code == Code::YamlSyntax) => super::SpanIndex::default(),
+        Err(found) if found.iter().all(|d| d.code == Code::YamlSyntax) => SpanIndex::default(),
         Err(found) => return Err(found),
     };
     Ok(Document { file: Arc::clone(file), value, spans })
+}
+
+fn json_value(file: &Arc<SourceFile>) -> Result<Value, Vec<Diagnostic>> {
+    serde_json::from_str::<Value>(&file.text).map_err(|error| {
+        let at = offset(&file.text, error.line(), error.column());
+        let text = error.to_string().to_lowercase();
+        let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        vec![Diagnostic::error(Code::JsonSyntax, message).at(file, at..at)]
+    })
 }
 
 /// The byte offset of a line and column, both from 1, the column in bytes.
@@ -279,8 +357,8 @@ fn offset(text: &str, line: usize, column: usize) -> usize {
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// The files that a schema refers to.
-fn references(value: &Value, wanted: &mut Vec<String>) {
+/// The files that a schema refers to by their names, and the `$id`s that it refers to.
+fn references(value: &Value, wanted: &mut Vec<String>, ids: &mut Vec<String>) {
     match value {
         Value::Object(map) => {
             for (key, inner) in map {
@@ -288,15 +366,17 @@ fn references(value: &Value, wanted: &mut Vec<String>) {
                     Value::String(target) if key == "$ref" => {
                         let name = target.split('#').next().unwrap_or_default();
                         let name = name.strip_prefix("./").unwrap_or(name);
-                        if !name.is_empty() && !name.contains("://") {
-                            wanted.push(name.to_owned());
+                        match name {
+                            "" => {}
+                            id if id.contains("://") => ids.push(id.to_owned()),
+                            name => wanted.push(name.to_owned()),
                         }
                     }
-                    inner => references(inner, wanted),
+                    inner => references(inner, wanted, ids),
                 }
             }
         }
-        Value::Array(list) => list.iter().for_each(|inner| references(inner, wanted)),
+        Value::Array(list) => list.iter().for_each(|inner| references(inner, wanted, ids)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

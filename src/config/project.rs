@@ -27,13 +27,13 @@ pub struct Project {
     pub settings_document: Option<Document>,
     /// The prompts that steps name, and those that they include, by name.
     pub prompts: BTreeMap<String, Arc<SourceFile>>,
-    /// The names of all files in `prompts/`.
+    /// The names of all files in `prompts/`; listed only when a file that is named is missing.
     pub prompt_names: Vec<String>,
     /// The schemas that steps name, and those that they refer to, by file name.
     pub schemas: SchemaSet,
     /// The files of these schemas with their places, by file name.
     pub schema_documents: BTreeMap<String, Document>,
-    /// The names of all files in `schemas/`.
+    /// The same of `schemas/`.
     pub schema_names: Vec<String>,
     /// The pipelines that steps call, by what `pipeline:` says.
     pub called: BTreeMap<String, Arc<Project>>,

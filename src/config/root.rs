@@ -55,9 +55,25 @@ fn absolute(path: &Path) -> PathBuf {
 /// The pipeline files of a root, relative to it and sorted: `pipelines/default.yaml`.
 pub fn list_pipelines(root: &Path) -> Vec<String> {
     let names = files::list(&root.join("pipelines"));
-    let is_yaml =
-        |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    names.into_iter().filter(is_yaml).map(|name| format!("pipelines/{name}")).collect()
+    names.into_iter().filter(|name| is_pipeline(name)).map(|name| format!("pipelines/{name}")).collect()
+}
+
+/// Whether a file may be a pipeline by its name.
+fn is_pipeline(name: &str) -> bool {
+    let path = Path::new(name);
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+        && path.file_name().is_some_and(|name| name != SETTINGS_FILE)
+}
+
+/// The pipeline files below a folder, sorted.
+///
+/// Where there are folders named `pipelines`, here, above or below, only what is in them counts: a
+/// project has other YAML files too.
+pub fn pipelines_below(folder: &Path) -> Vec<PathBuf> {
+    let files: Vec<PathBuf> =
+        files::list(folder).iter().filter(|name| is_pipeline(name)).map(|name| folder.join(name)).collect();
+    let in_pipelines = |path: &PathBuf| path.ancestors().skip(1).any(|folder| folder.ends_with("pipelines"));
+    if files.iter().any(in_pipelines) { files.into_iter().filter(in_pipelines).collect() } else { files }
 }
 
 /// How a file of a root is called in messages.
@@ -103,5 +119,17 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(list_pipelines(folder.path()), ["pipelines/b.yml", "pipelines/x/a.yaml"]);
+    }
+
+    #[test]
+    fn a_folder_has_the_pipelines_below_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/pipelines")).unwrap();
+        for name in ["x.yaml", "orch.yaml", "notes.md"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(pipelines_below(folder.path()), [folder.path().join("x.yaml")]);
+        fs::write(folder.path().join("a/pipelines/p.yaml"), "").unwrap();
+        assert_eq!(pipelines_below(folder.path()), [folder.path().join("a/pipelines/p.yaml")]);
     }
 }

@@ -76,6 +76,7 @@ codes! {
     SchemaNotFound = "ORCH0501", "a schema does not exist";
     SchemaInvalid = "ORCH0502", "a schema is not a valid JSON Schema";
     DefaultMismatch = "ORCH0503", "a default does not fit its schema";
+    ArtifactMismatch = "ORCH0504", "an artifact does not fit its schema";
     // 06: types
     UnknownProperty = "ORCH0601", "a property does not exist";
     MaybeMissing = "ORCH0602", "a value may be missing";

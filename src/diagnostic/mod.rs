@@ -1,11 +1,16 @@
 //! What is wrong with a user's files: one value, many renderings.
 //!
 //! Owns [`Diagnostic`], the table of codes, and the ways to show one: with source and
-//! caret for people, on one line, as JSON. Promises stable codes, and that a rendering
+//! caret for people, on one line, and in the formats of other programs. Promises stable codes, and that a rendering
 //! never panics on any span. Refuses to know where files come from or who prints.
 
 mod code;
+mod explain;
+mod github;
+mod json;
+mod junit;
 mod render;
+mod sarif;
 mod suggest;
 
 use std::cmp::Ordering;
@@ -13,7 +18,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use code::Code;
-pub use render::{Style, render, render_all, summary, to_json, to_line};
+pub use explain::{ExampleFile, Explanation, example_base, explain, explain_all, explanation};
+pub use github::github;
+pub use json::{json_report, to_json};
+pub use junit::junit;
+pub use render::{Style, render, render_all, summary, to_line};
+pub use sarif::sarif;
 pub use suggest::did_you_mean;
 
 /// A file that was read: how it is called in messages, and its text.
@@ -165,12 +175,12 @@ impl Diagnostic {
     }
 
     /// The same, with the advice to write the known name that `got` looks like, if any,
-    /// and the edit that does it.
+    /// and the edit that does it when no other name is meant as likely.
     #[must_use]
     pub fn suggest<'a>(mut self, got: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Some(name) = did_you_mean(got, known) {
+        if let Some((name, only)) = suggest::near(got, known) {
             self.help.push(format!("did you mean `{name}`?"));
-            self.fix = self.span.clone().and_then(|span| self.fix_within(&span, got, name));
+            self.fix = self.span.clone().filter(|_| only).and_then(|span| self.fix_within(&span, got, name));
         }
         self
     }
@@ -233,5 +243,7 @@ mod tests {
             Diagnostic::error(Code::UnknownAgent, "unknown agent `codr`").at(&file, 7..11).suggest("codr", ["coder"]);
         assert_eq!(d.help, ["did you mean `coder`?"]);
         assert_eq!(d.fix, Some(Fix { span: 7..11, replacement: "coder".into() }));
+        let d = Diagnostic::error(Code::UnknownAgent, "x").at(&file, 7..11).suggest("codr", ["coder", "code"]);
+        assert_eq!((d.help.len(), d.fix), (1, None), "what may mean two names is for a person to mend");
     }
 }

@@ -1,4 +1,4 @@
-//! The renderings of a diagnostic: for people, for a line, for machines.
+//! The renderings of a diagnostic for people: with its source, and on one line.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -7,7 +7,6 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{
     Annotation, AnnotationKind, Element, Group, Level, Origin, Patch, Renderer, Snippet, normalize_untrusted_str,
 };
-use serde_json::{Value, json};
 
 use super::{Diagnostic, Label, Severity, SourceFile, floor_boundary};
 
@@ -80,48 +79,6 @@ pub fn to_line(d: &Diagnostic) -> String {
     clean(&line).replace('\n', " ")
 }
 
-/// One diagnostic as data; a place is `{path, start, end, line, column}`, offsets in bytes.
-pub fn to_json(d: &Diagnostic) -> Value {
-    let mut out = json!({
-        "code": d.code.as_str(),
-        "title": d.code.title(),
-        "severity": d.severity.as_str(),
-        "message": d.message,
-    });
-    let mut put = |key: &str, value: Value| {
-        if let Some(map) = out.as_object_mut() {
-            map.insert(key.to_owned(), value);
-        }
-    };
-    if let Some(file) = &d.file {
-        put("location", place(file, d.span.as_ref()));
-    }
-    if let Some(label) = &d.label {
-        put("label", json!(label));
-    }
-    if !d.labels.is_empty() {
-        let related = d.labels.iter().map(|l| json!({"text": l.text, "location": place(&l.file, Some(&l.span))}));
-        put("related", related.collect());
-    }
-    if !d.help.is_empty() {
-        put("help", json!(d.help));
-    }
-    if let Some(fix) = &d.fix {
-        put("fix", json!({"start": fix.span.start, "end": fix.span.end, "replacement": fix.replacement}));
-    }
-    out
-}
-
-fn place(file: &SourceFile, span: Option<&Range<usize>>) -> Value {
-    match span {
-        None => json!({"path": file.path}),
-        Some(span) => {
-            let (line, column) = file.line_column(span.start);
-            json!({"path": file.path, "start": span.start, "end": span.end, "line": line, "column": column})
-        }
-    }
-}
-
 fn level(severity: Severity) -> Level<'static> {
     match severity {
         Severity::Error => Level::ERROR,
@@ -185,8 +142,10 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::diagnostic::Code;
+    use crate::diagnostic::{Code, to_json};
 
     fn example() -> Diagnostic {
         let file = SourceFile::new("p.yaml", "steps:\n  - id: a\n    agent: codr\n");

@@ -5,19 +5,29 @@
 /// Close is a third of the letters, at least one; case and `-` for `_` cost nothing,
 /// and so does being a plural. Of equally close names the first wins.
 pub fn did_you_mean<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    near(got, known).map(|(name, _)| name)
+}
+
+/// The same, and whether it is the only name that is close.
+pub(super) fn near<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, bool)> {
     let wanted = fold(got);
     let limit = (wanted.chars().count() / 3).max(1);
     let mut best: Option<(usize, &'a str)> = None;
+    let mut only = true;
     for name in known {
         if name == got {
             continue;
         }
         let distance = distance(&wanted, &fold(name));
-        if distance <= limit && best.is_none_or(|(least, _)| distance < least) {
+        if distance > limit {
+            continue;
+        }
+        only &= best.is_none_or(|(_, first)| first == name);
+        if best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, name));
         }
     }
-    best.map(|(_, name)| name)
+    best.map(|(_, name)| (name, only))
 }
 
 fn distance(a: &str, b: &str) -> usize {
@@ -38,7 +48,7 @@ fn fold(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::did_you_mean;
+    use super::{did_you_mean, near};
 
     #[test]
     fn close_names_are_suggested_and_far_ones_are_not() {
@@ -53,5 +63,13 @@ mod tests {
         ] {
             assert_eq!(did_you_mean(got, known), want, "{got}");
         }
+    }
+
+    #[test]
+    fn a_name_with_a_rival_is_not_the_only_one() {
+        assert_eq!(near("codr", ["coder", "planner"]), Some(("coder", true)));
+        assert_eq!(near("codr", ["coder", "coder"]), Some(("coder", true)));
+        assert_eq!(near("codr", ["coder", "code"]), Some(("coder", false)));
+        assert_eq!(near("codr", ["planner"]), None);
     }
 }

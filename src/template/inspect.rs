@@ -11,6 +11,7 @@ use minijinja::machinery::ast::{BinOpKind, CallType, Expr, Stmt};
 use minijinja::machinery::{Span, parse, parse_expr};
 use minijinja::syntax::SyntaxConfig;
 
+use super::depth::too_deep;
 use super::error::{TemplateError, TemplateErrorKind as Kind};
 use super::table::{FILTERS, FUNCTIONS, OPERAND, TESTS};
 use super::walk::{Visit, walk_expr, walk_stmt};
@@ -84,6 +85,7 @@ pub fn includes(text: &str) -> Vec<String> {
 /// # Errors
 /// The syntax error, or everything that it may not do.
 pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
+    shallow(text, false)?;
     let parsed = parse(text, "template", syntax()).map_err(|error| vec![TemplateError::syntax(&error, text)])?;
     let mut inspector = Inspector::new(text);
     walk_stmt(&parsed, &mut inspector);
@@ -95,10 +97,19 @@ pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
 /// # Errors
 /// The syntax error, or everything that it may not do.
 pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
+    shallow(text, true)?;
     let parsed = parse_expr(text).map_err(|error| vec![TemplateError::syntax(&error, text)])?;
     let mut inspector = Inspector::new(text);
     walk_expr(&parsed, &mut inspector);
     inspector.finish()
+}
+
+/// Refuses what would be too deep to walk.
+fn shallow(text: &str, expression: bool) -> Result<(), Vec<TemplateError>> {
+    let Some(range) = too_deep(text, expression) else { return Ok(()) };
+    let message = "the expression is too long: it has too many operators in a row".to_owned();
+    let error = TemplateError::new(Kind::Syntax, text, range, message);
+    Err(vec![error.hint("split it, with `{% set %}` or a loop")])
 }
 
 /// The bytes of a node.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use orch::check::check;
 use orch::config::{load, pipeline_schema, settings_schema};
 use orch::diagnostic::{Code, Diagnostic, Style, render_all};
+use serde_json::Value;
 
 fn validate(pipeline: &Path) -> Vec<Diagnostic> {
     match load(pipeline) {
@@ -68,8 +69,9 @@ fn each_code_has_an_example() {
             missing.remove(problem.code.as_str());
         }
     }
-    // These need a file that version control does not keep: none at all, unreadable, huge.
-    for code in [Code::FileNotFound, Code::FileUnreadable, Code::TooLarge] {
+    // These need a file that version control does not keep (none at all, unreadable, huge), or
+    // another command.
+    for code in [Code::FileNotFound, Code::FileUnreadable, Code::TooLarge, Code::ArtifactMismatch] {
         missing.remove(code.as_str());
     }
     assert!(missing.is_empty(), "no example for {missing:?}");
@@ -78,10 +80,63 @@ fn each_code_has_an_example() {
 #[test]
 fn valid_pipelines_have_no_finding() {
     let all = folders("valid");
-    assert!(all.len() >= 15);
+    assert!(all.len() >= 40);
     for folder in all {
         let found = validate(&folder.join("pipelines/main.yaml"));
         assert!(found.is_empty(), "{}:\n{}", folder.display(), seen(&folder, &found));
+    }
+}
+
+/// Goes over a schema of ours: every key that a file may have, and those that this one has.
+fn keys(schema: &Value, root: &Value, value: Option<&Value>, at: &str, all: &mut BTreeSet<String>) {
+    // A definition may refer to itself (steps in steps): its keys are named after it, and gone over once.
+    let name = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
+    let (schema, at) = match name {
+        Some(name) => (root.pointer(name).unwrap(), name),
+        None => (schema, at),
+    };
+    if value.is_none() && name.is_some() && !all.insert(at.to_owned()) {
+        return;
+    }
+    if value.is_some() && name.is_some() {
+        all.insert(at.to_owned());
+    }
+    for (key, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let below = format!("{at}.{key}");
+        let found = value.and_then(|value| value.get(key));
+        if value.is_none() || found.is_some() {
+            all.insert(below.clone());
+            keys(inner, root, found, &below, all);
+        }
+    }
+    let each: Vec<Option<&Value>> = match value {
+        None => vec![None],
+        Some(Value::Object(map)) => map.values().map(Some).collect(),
+        Some(Value::Array(list)) => list.iter().map(Some).collect(),
+        Some(_) => Vec::new(),
+    };
+    for (word, mark) in [("additionalProperties", "*"), ("items", "[]")] {
+        if let Some(inner) = schema.get(word).filter(|inner| inner.is_object()) {
+            for value in &each {
+                keys(inner, root, *value, &format!("{at}.{mark}"), all);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_valid_pipelines_use_every_key_together() {
+    for (name, schema) in [("pipelines/main.yaml", pipeline_schema()), ("orch.yaml", settings_schema())] {
+        let (mut all, mut used) = (BTreeSet::new(), BTreeSet::new());
+        keys(schema, schema, None, "", &mut all);
+        for folder in folders("valid") {
+            let Ok(text) = fs::read_to_string(folder.join(name)) else { continue };
+            let value: Value = serde_yaml::from_str(&text).unwrap();
+            keys(schema, schema, Some(&value), "", &mut used);
+        }
+        assert!(all.len() > 10, "{all:?}");
+        let missing: Vec<_> = all.difference(&used).collect();
+        assert!(missing.is_empty(), "no valid {name} has {missing:?}");
     }
 }
 

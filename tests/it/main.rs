@@ -2,17 +2,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
 mod check;
+#[cfg(unix)]
+mod ci;
 mod control;
 mod docs;
 #[cfg(feature = "local")]
 mod embedded;
+mod explain;
 mod extract;
 mod files;
+mod findings;
+mod fix;
+mod hostile;
 mod house;
 mod llamacpp;
 mod mistakes;
 mod provider;
 mod resume;
+mod schema_check;
 mod stands;
 mod support;
 mod track;

@@ -1,0 +1,102 @@
+//! `--watch`: checks again whenever a file of the project changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::config;
+
+use super::super::error::{CliError, Code};
+use super::super::ui::Ui;
+use super::{Args, once, pipelines, shown};
+
+/// How long it waits between two looks: short for a person, long for a disk.
+const PAUSE: Duration = Duration::from_millis(300);
+/// How deep folders are followed.
+const DEEP: usize = 8;
+
+/// When each file was written, and its length.
+type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+
+/// Checks until the process is stopped; it returns only when nobody reads its output.
+pub(super) fn run(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
+    let mut seen = look(args, here);
+    loop {
+        match once(args, here, ui) {
+            Ok(_) => {}
+            Err(error) if error.is_broken_pipe() => return Err(error),
+            Err(error) => ui.error(&error),
+        }
+        ui.say("\nwaiting for changes; Ctrl-C ends");
+        let changed = loop {
+            std::thread::sleep(PAUSE);
+            let now = look(args, here);
+            if now != seen {
+                let changed = difference(&seen, &now);
+                seen = now;
+                break changed;
+            }
+        };
+        let name = changed.map_or_else(|| "a file".to_owned(), |path| shown(path.strip_prefix(here).unwrap_or(&path)));
+        ui.say(format!("\n{} {name} changed", ui.style.strong("again:")));
+    }
+}
+
+/// Everything that a check reads, as it is now.
+fn look(args: &Args, here: &Path) -> Seen {
+    let files = pipelines(&args.paths, here).unwrap_or_default();
+    let mut roots: BTreeSet<PathBuf> = files.iter().map(|file| here.join(config::find_root(file))).collect();
+    if roots.is_empty() {
+        roots.insert(super::super::runs::root(here));
+    }
+    let mut seen = Seen::new();
+    for file in &files {
+        note(&here.join(file), &mut seen);
+    }
+    for root in roots {
+        note(&root.join(config::SETTINGS_FILE), &mut seen);
+        for folder in ["pipelines", "prompts", "schemas"] {
+            walk(&root.join(folder), 0, &mut seen);
+        }
+    }
+    seen
+}
+
+fn walk(folder: &Path, depth: usize, seen: &mut Seen) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth < DEEP => walk(&entry.path(), depth + 1, seen),
+            Ok(_) => note(&entry.path(), seen),
+            Err(_) => {}
+        }
+    }
+}
+
+fn note(path: &Path, seen: &mut Seen) {
+    if let Ok(about) = fs::metadata(path) {
+        seen.insert(path.to_owned(), (about.modified().ok(), about.len()));
+    }
+}
+
+/// The first file that is new, gone or different.
+fn difference(before: &Seen, after: &Seen) -> Option<PathBuf> {
+    let changed = after.iter().find(|(path, about)| before.get(*path) != Some(*about)).map(|(path, _)| path);
+    changed.or_else(|| before.keys().find(|path| !after.contains_key(*path))).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_a_changed_and_a_missing_file_are_differences() {
+        let one: Seen = [(PathBuf::from("a"), (None, 1))].into();
+        let two: Seen = [(PathBuf::from("a"), (None, 2))].into();
+        assert_eq!(difference(&one, &two), Some(PathBuf::from("a")));
+        assert_eq!(difference(&Seen::new(), &one), Some(PathBuf::from("a")));
+        assert_eq!(difference(&one, &Seen::new()), Some(PathBuf::from("a")));
+        assert_eq!(difference(&one, &one.clone()), None);
+    }
+}

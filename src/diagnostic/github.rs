@@ -1,0 +1,63 @@
+//! Findings as workflow commands of GitHub Actions, which become notes beside the changed lines.
+
+use super::{Diagnostic, Severity};
+
+/// One command a finding, a line each; empty for none.
+pub fn github(list: &[Diagnostic]) -> String {
+    list.iter().map(command).collect()
+}
+
+fn command(d: &Diagnostic) -> String {
+    let name = match d.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    let mut properties = Vec::new();
+    if let Some(file) = &d.file {
+        properties.push(format!("file={}", property(&file.path)));
+        if let Some(span) = &d.span {
+            let (line, column) = file.line_column(span.start);
+            let (end_line, end_column) = file.line_column(span.end.max(span.start));
+            properties.push(format!("line={line},col={column}"));
+            // GitHub refuses an end column on another line than the start.
+            if line == end_line && end_column > column {
+                properties.push(format!("endLine={line},endColumn={end_column}"));
+            }
+        }
+    }
+    properties.push(format!("title={}", property(d.code.as_str())));
+    let text: Vec<&str> = std::iter::once(&d.message).chain(&d.help).map(String::as_str).collect();
+    format!("::{name} {}::{}\n", properties.join(","), data(&text.join("\n")))
+}
+
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+fn property(text: &str) -> String {
+    data(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::{Code, SourceFile};
+
+    #[test]
+    fn a_command_is_one_line_whatever_the_texts_hold() {
+        let file = SourceFile::new("a,b:c.yaml", "x: 100%\ny");
+        let d = Diagnostic::error(Code::UnknownArtifact, "`100%` is\nwrong: no").at(&file, 3..7).help("mend it");
+        assert_eq!(
+            github(&[d]),
+            "::error file=a%2Cb%3Ac.yaml,line=1,col=4,endLine=1,endColumn=8,title=ORCH0305::`100%25` is%0Awrong: \
+             no%0Amend it\n"
+        );
+    }
+
+    #[test]
+    fn a_finding_without_a_place_has_only_a_title() {
+        let d = Diagnostic::warning(Code::UnusedInput, "unused");
+        assert_eq!(github(&[d]), "::warning title=ORCH0310::unused\n");
+        assert_eq!(github(&[]), "");
+    }
+}

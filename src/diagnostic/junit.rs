@@ -1,0 +1,73 @@
+//! Findings as a JUnit report, which most CI systems show: a suite a file, a case a finding.
+
+use std::collections::BTreeMap;
+
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+use super::render::to_line;
+use super::{Diagnostic, Style, render};
+
+/// The report of a check: a failed case for each error, a passed one with its text for each
+/// warning, and one passed case for each checked file without a finding.
+///
+/// # Errors
+/// The texts can't be written as XML; the writer escapes and drops what XML forbids.
+pub fn junit(checked: &[String], list: &[Diagnostic]) -> Result<String, SerializeError> {
+    let mut files: BTreeMap<&str, Vec<&Diagnostic>> = checked.iter().map(|path| (path.as_str(), Vec::new())).collect();
+    for d in list {
+        let path = d.file.as_ref().map_or("project", |file| file.path.as_str());
+        files.entry(path).or_default().push(d);
+    }
+    let mut report = Report::new("orch");
+    for (path, found) in files {
+        let mut suite = TestSuite::new(path);
+        if found.is_empty() {
+            suite.add_test_case(case(path, "no findings".to_owned(), TestCaseStatus::success()));
+        }
+        for d in found {
+            suite.add_test_case(finding(path, d));
+        }
+        report.add_test_suite(suite);
+    }
+    report.to_string()
+}
+
+fn finding(path: &str, d: &Diagnostic) -> TestCase {
+    let place = d.line_column().map_or_else(String::new, |(line, column)| format!(" at {line}:{column}"));
+    let name = format!("{}{place}", d.code);
+    if !d.is_error() {
+        let mut passed = case(path, name, TestCaseStatus::success());
+        passed.set_system_out(to_line(d));
+        return passed;
+    }
+    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+    status.set_message(d.message.as_str()).set_type(d.code.as_str()).set_description(render(d, Style::default()));
+    case(path, name, status)
+}
+
+fn case(path: &str, name: String, status: TestCaseStatus) -> TestCase {
+    let mut case = TestCase::new(name, status);
+    case.set_classname(path);
+    case.extra.insert("file".into(), path.into());
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::{Code, SourceFile};
+
+    #[test]
+    fn errors_fail_and_warnings_and_clean_files_pass() {
+        let file = SourceFile::new("a.yaml", "x: <y>\u{1}");
+        let list = [
+            Diagnostic::error(Code::UnknownArtifact, "no step produces `<y>\u{1}`").at(&file, 3..6),
+            Diagnostic::warning(Code::UnusedInput, "unused").at(&file, 0..1),
+        ];
+        let text = junit(&["a.yaml".to_owned(), "b.yaml".to_owned()], &list).unwrap();
+        assert!(text.contains("name=\"orch\" tests=\"3\"") && text.contains("failures=\"1\" errors=\"0\""), "{text}");
+        assert!(text.contains("name=\"ORCH0305 at 1:4\"") && text.contains("`&lt;y&gt;`"), "{text}");
+        assert!(text.contains("name=\"b.yaml\"") && text.contains("no findings"), "{text}");
+        assert!(!text.contains('\u{1}'), "{text}");
+    }
+}

@@ -1,0 +1,129 @@
+//! The files for CI systems: they are YAML, and the commands in them do what they say.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Orch, Ran};
+
+fn parse(name: &str, text: &str) -> Value {
+    serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}\n{text}"))
+}
+
+fn examples() -> Vec<Value> {
+    let text = fs::read_to_string("docs/ci.md").unwrap();
+    let blocks = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.map(|block| parse("docs/ci.md", block)).collect()
+}
+
+/// The lines of every text below a value that are commands of orch.
+fn commands(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::String(text) => out.extend(text.lines().filter(|line| line.starts_with("orch ")).map(str::to_owned)),
+        Value::Array(items) => items.iter().for_each(|item| commands(item, out)),
+        // A title may read like a command.
+        Value::Object(map) => map.iter().filter(|(key, _)| *key != "name").for_each(|(_, inner)| commands(inner, out)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn bash(orch: &Orch, script: &str) -> Command {
+    let mut command = Command::new("bash");
+    let program = Path::new(env!("CARGO_BIN_EXE_orch")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    command.args(["-eo", "pipefail", "-c", script]).current_dir(orch.path()).env("PATH", path);
+    command
+}
+
+fn run(mut command: Command) -> Ran {
+    Ran::of(&command.output().unwrap())
+}
+
+#[test]
+fn each_command_of_the_examples_passes_a_good_project_and_fails_a_bad_one() {
+    let mut lines = Vec::new();
+    for example in examples() {
+        commands(&example, &mut lines);
+    }
+    commands(&parse("hooks", &fs::read_to_string(".pre-commit-hooks.yaml").unwrap()), &mut lines);
+    assert!(lines.len() >= 6, "{lines:?}");
+    for line in lines {
+        let orch = Orch::new();
+        run(bash(&orch, &line)).exits(0);
+        orch.edit("pipelines/default.yaml", "agent: coder", "agent: nobody");
+        orch.edit("schemas/plan.schema.json", "\"type\": \"object\"", "\"type\": \"objekt\"");
+        run(bash(&orch, &line)).exits(2);
+    }
+}
+
+#[test]
+fn the_examples_give_the_action_only_inputs_that_it_has() {
+    let action = parse("action.yml", &fs::read_to_string("action.yml").unwrap());
+    let text = fs::read_to_string("docs/ci.md").unwrap();
+    for name in action["inputs"].as_object().unwrap().keys() {
+        assert!(text.contains(&format!("| `{name}` |")), "docs/ci.md does not explain `{name}`");
+    }
+    let mut uses = 0;
+    for example in examples() {
+        let Some(steps) = example.pointer("/jobs/validate/steps").and_then(Value::as_array) else { continue };
+        for step in
+            steps.iter().filter(|step| step["uses"].as_str().is_some_and(|name| name.starts_with("OWNER/orch@")))
+        {
+            uses += 1;
+            for name in step["with"].as_object().unwrap().keys() {
+                assert!(action["inputs"].get(name).is_some(), "the action has no input `{name}`");
+            }
+        }
+    }
+    assert_eq!(uses, 2);
+}
+
+/// Runs the steps of the action as a runner does, but for installing orch.
+fn act(orch: &Orch, given: &[(&str, &str)]) -> Ran {
+    let action = parse("action.yml", &fs::read_to_string("action.yml").unwrap());
+    let input = |name: &str| {
+        let given = given.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        given.unwrap_or_else(|| action["inputs"][name]["default"].as_str().unwrap().to_owned())
+    };
+    let fill = |text: &str| {
+        let name = text.strip_prefix("${{ inputs.").and_then(|rest| rest.strip_suffix(" }}"));
+        name.map_or_else(|| text.to_owned(), input)
+    };
+    orch.write("runner/path", "");
+    let mut last = None;
+    for step in action["runs"]["steps"].as_array().unwrap() {
+        let script = step["run"].as_str().unwrap();
+        if script.contains("cargo install") {
+            continue;
+        }
+        let added = orch.read("runner/path").lines().collect::<Vec<_>>().join(":");
+        let mut command = bash(orch, script);
+        // What comes first on the path is what the step before put there.
+        command.env("PATH", format!("{added}:{}", std::env::var("PATH").unwrap()));
+        command.env("RUNNER_TEMP", orch.path().join("runner")).env("GITHUB_PATH", orch.path().join("runner/path"));
+        for (name, value) in step["env"].as_object().unwrap() {
+            command.env(name, fill(value.as_str().unwrap()));
+        }
+        if let Some(folder) = step["working-directory"].as_str() {
+            command.current_dir(orch.path().join(fill(folder)));
+        }
+        last = Some(run(command));
+    }
+    last.unwrap()
+}
+
+#[test]
+fn the_action_checks_with_a_given_program() {
+    let binary = ("binary", env!("CARGO_BIN_EXE_orch"));
+    let orch = Orch::new();
+    act(&orch, &[binary]).exits(0);
+    orch.edit("pipelines/default.yaml", "agents:", "agents:\n  spare: { model: auto }");
+    let ran = act(&orch, &[binary]).exits(0);
+    assert!(ran.stdout.starts_with("::warning file=pipelines/default.yaml,"), "{}", ran.stdout);
+    let ran = act(&orch, &[binary, ("deny", "warnings"), ("paths", "pipelines pipelines/default.yaml")]).exits(2);
+    assert!(ran.stdout.starts_with("::error file=pipelines/default.yaml,"), "{}", ran.stdout);
+    act(&orch, &[binary, ("format", "sarif"), ("output", "orch.sarif")]).exits(0);
+    assert_eq!(orch.json("orch.sarif")["version"], "2.1.0");
+}

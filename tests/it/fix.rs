@@ -1,0 +1,109 @@
+//! `orch pipeline validate --fix` and `--watch`.
+
+use std::io::{BufRead as _, BufReader};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::support::Orch;
+
+fn fix(orch: &Orch, more: &[&str]) -> crate::support::Ran {
+    orch.run(&[&["pipeline", "validate", "--fix"], more].concat())
+}
+
+#[test]
+fn typos_are_mended_over_several_rounds_and_told() {
+    let orch = Orch::new();
+    let good = orch.read("pipelines/default.yaml");
+    // The misspelt key hides the misspelt agent until it is mended.
+    orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    promt: coder.md");
+    orch.edit("pipelines/default.yaml", "agent: coder", "agent: codr");
+    let ran = fix(&orch, &[]).exits(0);
+    assert_eq!(orch.read("pipelines/default.yaml"), good);
+    for text in ["fixed pipelines/default.yaml:21:5: `promt` is now `prompt` (ORCH0201)", "`codr` is now `coder`"] {
+        assert!(ran.stderr.contains(text), "{}", ran.stderr);
+    }
+    assert!(ran.stderr.contains("ok: 1 pipeline checked"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_dry_run_prints_a_diff_and_changes_nothing() {
+    let orch = Orch::new();
+    orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    promt: coder.md");
+    let before = orch.read("pipelines/default.yaml");
+    let ran = fix(&orch, &["--dry-run"]).exits(2);
+    assert_eq!(orch.read("pipelines/default.yaml"), before);
+    assert!(ran.stdout.starts_with("--- a/pipelines/default.yaml\n+++ b/pipelines/default.yaml\n@@"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\n-    promt: coder.md\n+    prompt: coder.md\n"), "{}", ran.stdout);
+    orch.run(&["pipeline", "validate", "--dry-run"]).exits(2);
+}
+
+#[test]
+fn what_may_mean_two_things_is_left_to_a_person() {
+    let orch = Orch::new();
+    let text = orch.read("prompts/coder.md");
+    orch.write("prompts/codes.md", &text);
+    orch.edit("pipelines/default.yaml", "prompt: coder.md", "prompt: codex.md");
+    let before = orch.read("pipelines/default.yaml");
+    fix(&orch, &[]).exits(2).says("there is no prompt");
+    assert_eq!(orch.read("pipelines/default.yaml"), before);
+}
+
+#[test]
+fn an_edit_that_makes_a_file_worse_is_taken_back() {
+    let orch = Orch::new();
+    orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    prompt: coder.md\n    promt: coder.md");
+    let before = orch.read("pipelines/default.yaml");
+    let ran = fix(&orch, &[]).exits(2).says("unknown key `promt`");
+    assert!(!ran.stderr.contains("fixed"), "{}", ran.stderr);
+    assert_eq!(orch.read("pipelines/default.yaml"), before);
+}
+
+#[test]
+fn what_is_mended_is_told_and_so_is_the_rest() {
+    for folder in std::fs::read_dir("tests/pipelines/invalid").unwrap() {
+        let folder = folder.unwrap().path();
+        let orch = Orch::empty();
+        copy(&folder, orch.path());
+        let before = orch.run(&["pipeline", "validate", "--format", "json"]);
+        let ran = fix(&orch, &["--format", "json"]);
+        let count = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap()["errors"].as_u64().unwrap();
+        assert_eq!(ran.code == 0, count(&ran.stdout) == 0, "{}", folder.display());
+        let fixed = ran.stderr.contains("fixed");
+        assert_eq!(fixed, before.stdout != ran.stdout, "{}: {}", folder.display(), ran.stderr);
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        if path.is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn watching_checks_again_after_each_change() {
+    let orch = Orch::new();
+    let mut child = orch.start(&["pipeline", "validate", "--watch"]);
+    let (send, lines) = mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    let wait = |text: &str| {
+        while !lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("no {text:?}")).contains(text) {}
+    };
+    wait("ok: 1 pipeline checked");
+    wait("waiting for changes");
+    let good = orch.read("prompts/coder.md");
+    orch.write("prompts/coder.md", &format!("{good}{{{{ nothing }}}}"));
+    wait("prompts/coder.md changed");
+    wait("unknown variable `nothing`");
+    wait("waiting for changes");
+    orch.write("prompts/coder.md", &good);
+    wait("ok: 1 pipeline checked");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

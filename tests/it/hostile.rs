@@ -1,0 +1,214 @@
+//! Files that want to take a machine down: each is refused with a clear word, soon and in little memory.
+#![cfg(target_os = "linux")]
+
+use std::fs::File;
+use std::io::Write as _;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{Orch, Ran, Reply, Server};
+
+/// What a check of a project may take; a debug build on a busy machine is slow.
+const TIME: Duration = Duration::from_secs(20);
+/// And what it may hold of memory, in kB.
+const MEMORY: u64 = 400_000;
+
+/// Runs the program to its end and watches how long it takes and how much memory it holds.
+#[track_caller]
+fn bounded(orch: &Orch, args: &[&str]) -> Ran {
+    let mut command = orch.command(args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (begun, mut most) = (Instant::now(), 0);
+    // Reading on threads, so that a long answer does not block the program.
+    let read = |from: Option<Box<dyn std::io::Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            from.unwrap().read_to_string(&mut text).unwrap();
+            text
+        })
+    };
+    let stdout = read(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+    let stderr = read(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+    let status = loop {
+        most = most.max(memory(&child));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > TIME {
+            child.kill().unwrap();
+            panic!("{args:?} still runs after {TIME:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert!(most < MEMORY, "{args:?} took {most} kB");
+    Ran { code: status.code().unwrap_or(-1), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// The most memory that a process held so far, in kB; 0 when it has ended.
+fn memory(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[track_caller]
+fn validate(orch: &Orch) -> Ran {
+    bounded(orch, &["pipeline", "validate"])
+}
+
+fn huge(orch: &Orch, name: &str) {
+    let mut file = File::create(orch.path().join(name)).unwrap();
+    let line = "# nothing but a comment\n".repeat(4096);
+    for _ in 0..1100 {
+        file.write_all(line.as_bytes()).unwrap();
+    }
+    assert!(file.metadata().unwrap().len() > 100 << 20);
+}
+
+#[test]
+fn a_file_of_100_mb_is_not_read() {
+    for name in ["pipelines/default.yaml", "orch.yaml", "prompts/coder.md", "schemas/plan.schema.json"] {
+        let orch = Orch::new();
+        huge(&orch, name);
+        validate(&orch).exits(2).says(&format!("`{name}` is larger than 4 MiB"));
+    }
+    let orch = Orch::new();
+    huge(&orch, "review.json");
+    let args = ["schema", "check", "--artifact", "review.json", "--schema", "review"];
+    bounded(&orch, &args).exits(2).says("`review.json` is larger than 4 MiB");
+}
+
+#[test]
+fn aliases_of_aliases_do_not_fill_the_memory() {
+    let mut text = String::from("name: x\nsteps:\n  - &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..30 {
+        let line = format!("*a{}, ", i - 1).repeat(10);
+        text.push_str(&format!("  - &a{i} [{}]\n", line.trim_end_matches(", ")));
+    }
+    for name in ["pipelines/default.yaml", "orch.yaml"] {
+        let orch = Orch::new();
+        orch.write(name, &text);
+        validate(&orch).exits(2).says("the file holds more than 100000 values").says("counted with aliases expanded");
+    }
+}
+
+#[test]
+fn deep_nesting_does_not_end_the_stack() {
+    let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+    let block: String = (0..10_000).map(|depth| format!("{}a:\n", " ".repeat(depth % 180))).collect();
+    let indented: String = (0..2_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    for text in [format!("name: {open}{close}\n"), format!("name: {open}\n"), block, indented, "- ".repeat(10_000)] {
+        let orch = Orch::new();
+        orch.write("pipelines/default.yaml", &text);
+        let ran = validate(&orch).exits(2);
+        assert!(ran.stderr.contains("error[ORCH01"), "{}", &ran.stderr[..ran.stderr.len().min(500)]);
+    }
+    let deep = ["{\"items\":".repeat(10_000), "{}".to_owned(), "}".repeat(10_000)].concat();
+    let orch = Orch::new();
+    orch.write("schemas/plan.schema.json", &deep);
+    let ran = validate(&orch).exits(2);
+    assert!(
+        ran.stderr.contains("error[ORCH01") && ran.stderr.contains("schemas/plan.schema.json"),
+        "{}",
+        ran.stderr.len()
+    );
+}
+
+#[test]
+fn deep_templates_do_not_end_the_stack() {
+    let many = |text: &str| text.repeat(10_000);
+    for text in [
+        format!("{{{{ {}1{} }}}}", many("("), many(")")),
+        format!("{{{{ {}{} }}}}", many("["), many("]")),
+        format!("{{{{ {}task }}}}", many("not ")),
+        format!("{{{{ task{} }}}}", many(" | trim")),
+        format!("{{{{ task{} }}}}", many(" ~ task")),
+        format!("{{{{ task{} }}}}", many("[0]")),
+        format!("{{{{ {}2 }}}}", many("1 if task else ")),
+        format!("{}{}", many("{% if task %}"), many("{% endif %}")),
+        format!("{{% if task %}}{}{{% endif %}}", many("{% elif task %}")),
+        format!("{{% filter trim{} %}}{{% endfilter %}}", many(" | trim")),
+    ] {
+        let orch = Orch::new();
+        orch.write("prompts/coder.md", &text);
+        let ran = validate(&orch).exits(2);
+        assert!(ran.stderr.contains("error[ORCH0401]"), "{}", &text[..40]);
+        // The same through an include, and in the pipeline itself.
+        let orch = Orch::new();
+        orch.write("prompts/deep.md", &text);
+        orch.write("prompts/coder.md", "{% include \"deep.md\" %}");
+        let ran = validate(&orch).exits(2);
+        assert!(ran.stderr.contains("error[ORCH0401]"), "{}", &text[..40]);
+    }
+    let orch = Orch::new();
+    let when = format!("prompt: coder.md\n    when: {}task", many("not "));
+    orch.edit("pipelines/default.yaml", "prompt: coder.md", &when);
+    validate(&orch).exits(2).says("error[ORCH0401]");
+}
+
+#[test]
+fn a_prompt_that_loops_for_ever_fails_its_step() {
+    let server = Server::start(|_| Reply::status(500, "nobody asks"));
+    let orch = Orch::new().with(&server);
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
+    orch.write("prompts/planner.md", endless);
+    validate(&orch).exits(0);
+    let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "x"];
+    let ran = bounded(&orch, &args).exits(1);
+    assert!(ran.stderr.contains("template_error"), "{}", ran.stderr);
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn a_prompt_that_grows_without_end_fails_its_step() {
+    let server = Server::start(|_| Reply::status(500, "nobody asks"));
+    let orch = Orch::new().with(&server);
+    let grows = "{% set n = namespace(x=task) %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}";
+    orch.write("prompts/planner.md", grows);
+    let ran = bounded(&orch, &["pipeline", "run", "pipelines/default.yaml", "--task", "0123456789"]).exits(1);
+    assert!(ran.stderr.contains("template_error"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_pattern_that_backtracks_without_end_does_not_hang_a_check() {
+    let orch = Orch::new();
+    let value = format!("{}!", "a".repeat(50_000));
+    for pattern in ["^(a+)+$", "^(a|a)*$", "^(.*a){20}$"] {
+        orch.write("schemas/odd.schema.json", &format!("{{ \"type\": \"string\", \"pattern\": \"{pattern}\" }}"));
+        orch.write("odd.json", &format!("\"{value}\""));
+        let ran = bounded(&orch, &["schema", "check", "--artifact", "odd.json", "--schema", "odd"]).exits(2);
+        assert!(ran.stderr.contains("text that matches"), "{}", &ran.stderr[..ran.stderr.len().min(500)]);
+    }
+    // A pattern that only a backtracking engine takes, and one whose program would be huge.
+    for pattern in ["^(?=a)(a+)+$", "^((a{1000}){1000}){1000}$"] {
+        orch.write("schemas/odd.schema.json", &format!("{{ \"type\": \"string\", \"pattern\": \"{pattern}\" }}"));
+        bounded(&orch, &["schema", "check"]).exits(2).says("error[ORCH0502]").says("schemas/odd.schema.json");
+    }
+}
+
+#[test]
+fn a_remote_reference_is_refused_and_nothing_is_fetched() {
+    let server = Server::start(|_| Reply::status(200, "{}"));
+    let orch = Orch::new();
+    orch.edit(
+        "schemas/plan.schema.json",
+        "\"type\": \"object\"",
+        &format!("\"$ref\": \"{}/x.json\", \"type\": \"object\"", server.url()),
+    );
+    validate(&orch).exits(2).says("error[ORCH0502]").says("is remote; put a copy into schemas/");
+    bounded(&orch, &["schema", "check"]).exits(2).says("is remote");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn references_in_a_circle_end() {
+    let orch = Orch::new();
+    orch.write("schemas/a.schema.json", "{ \"$ref\": \"b.schema.json\" }");
+    orch.write("schemas/b.schema.json", "{ \"$ref\": \"a.schema.json\" }");
+    orch.edit("pipelines/default.yaml", "    prompt: coder.md", "    schema: a\n    prompt: coder.md");
+    let ran = validate(&orch);
+    assert!([0, 2].contains(&ran.code), "{ran:?}");
+    orch.write("odd.json", "{}");
+    let ran = bounded(&orch, &["schema", "check", "--artifact", "odd.json", "--schema", "a"]);
+    assert!([0, 2].contains(&ran.code), "{ran:?}");
+}
