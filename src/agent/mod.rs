@@ -7,6 +7,8 @@ mod auto;
 #[cfg(feature = "local")]
 pub mod local;
 mod models;
+mod recording;
 
 pub use auto::{AutoChoice, AutoError, CANDIDATES, Candidate, choose};
 pub use models::{Models, Variables};
+pub use recording::{REPLAY, Recorder, Replay};

@@ -87,7 +87,8 @@ fn typed(pipeline: &Pipeline, name: &str, text: &str) -> Result<Value, CliError>
     })
 }
 
-fn complete(pipeline: &Pipeline, given: Map<String, Value>) -> Result<Map<String, Value>, CliError> {
+/// The inputs of a run: those given, defaults filled in, every value checked.
+pub(super) fn complete(pipeline: &Pipeline, given: Map<String, Value>) -> Result<Map<String, Value>, CliError> {
     for name in given.keys() {
         if !pipeline.inputs.contains_key(name) {
             let known = pipeline.inputs.keys().map(String::as_str);

@@ -20,6 +20,7 @@ mod runs;
 mod schema;
 mod session;
 mod show;
+mod test;
 mod track;
 mod trackers;
 mod ui;
@@ -90,6 +91,8 @@ enum Pipeline {
     Resume(resume::Args),
     /// Check pipelines, prompts and schemas without running anything
     Validate(validate::Args),
+    /// Run test cases offline, from recordings
+    Test(test::Args),
     /// List the pipelines of a project
     List(list::Args),
     /// Show a pipeline: its inputs, agents, steps and files
@@ -139,6 +142,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Pipeline(Pipeline::Run(args)) => run::run(args, ui),
         Command::Pipeline(Pipeline::Resume(args)) => resume::run(&args, ui),
         Command::Pipeline(Pipeline::Validate(args)) => validate::run(&args, ui),
+        Command::Pipeline(Pipeline::Test(args)) => test::run(&args, ui),
         Command::Pipeline(Pipeline::List(args)) => list::run(&args, ui),
         Command::Pipeline(Pipeline::Show(args)) => show::run(&args, ui),
         Command::Runs(command) => runs::run(&command, ui),

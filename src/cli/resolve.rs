@@ -1,10 +1,11 @@
 //! Which models a run asks: names in files and flags to providers, `auto` included.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{AutoError, Models, Variables, choose};
+use crate::agent::{AutoError, Models, REPLAY, Replay, Variables, choose};
 use crate::config::Project;
 use crate::engine::PlannedModel;
 use crate::model::ModelRef;
@@ -75,6 +76,27 @@ pub(super) async fn resolve(
     Ok(names)
 }
 
+/// The names of a project whose models are replayed: no model is resolved, and no key is needed.
+pub(super) fn replayed(project: &Project) -> Names {
+    let all = project.with_called();
+    let steps = all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
+    let mut names = Names::new();
+    for (project, step) in steps {
+        let agent = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name));
+        for name in agent.map(|agent| &agent.model).into_iter().chain(&step.fallback) {
+            names.insert(name.clone(), ModelRef::new(REPLAY, name.clone()));
+        }
+    }
+    names
+}
+
+/// The recordings of a folder.
+pub(super) fn replay(folder: &Path) -> Result<Arc<Replay>, CliError> {
+    Replay::open(folder)
+        .map(Arc::new)
+        .map_err(|why| CliError::could_not(why).hint("`orch pipeline run … --record DIR` writes recordings"))
+}
+
 /// What a name other than `auto` stands for.
 pub(super) fn named(models: &Models, name: &str) -> Result<ModelRef, CliError> {
     models.resolve(name).map_err(|error| {
@@ -140,6 +162,9 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
 
 /// A model as the engine plans with it.
 pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, CliError> {
+    if reference.provider == REPLAY {
+        return Ok(PlannedModel { reference: reference.clone(), dialect: REPLAY.to_owned() });
+    }
     let provider = models.provider(&reference.provider)?;
     Ok(PlannedModel { reference: reference.clone(), dialect: provider.dialect().to_owned() })
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::did_you_mean;
+use crate::engine::perform::Exchange;
 use crate::engine::{self, Plan};
 use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted};
 use crate::model::{Artifact, RunId, RunState, RunStatus, StepKey};
@@ -135,6 +136,8 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         models,
         gates: session::gates(&project),
         reuse: None,
+        asker: None,
+        exchange: Exchange::default(),
         tracker: &project.settings.tracker,
         first,
     };

@@ -1,7 +1,10 @@
 //! `orch pipeline run`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::agent::Recorder;
+use crate::engine::perform::Exchange;
 use crate::model::RunId;
 use crate::model::event::{Fact, RunStarted};
 use crate::store::{Earlier, Journal, View};
@@ -67,6 +70,14 @@ pub(super) struct Args {
     #[arg(long)]
     reuse: bool,
 
+    /// Write each exchange with a model into a folder, without secrets; `--replay` reads it
+    #[arg(long, value_name = "DIR", conflicts_with = "replay")]
+    record: Option<PathBuf>,
+
+    /// Answer from a folder of recordings and ask no model; what is not recorded fails
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "reuse"])]
+    replay: Option<PathBuf>,
+
     /// No progress and no summary; errors are still told
     #[arg(long, short)]
     quiet: bool,
@@ -89,7 +100,12 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
     let consent = Consent { yes: args.yes };
-    let names = runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?;
+    let exchange = exchange(&args)?;
+    let names = if exchange.replay.is_some() {
+        resolve::replayed(&project)
+    } else {
+        runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?
+    };
     let plan = session::plan(&project, inputs.clone(), &names, &models, args.continue_on_error)?;
 
     let (root, file) = session::places(&project, &here);
@@ -124,6 +140,8 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         models,
         gates: session::gates(&project),
+        asker: None,
+        exchange,
         reuse: args.reuse.then(|| Earlier::open(&journal)).transpose()?,
         tracker: &project.settings.tracker,
         first: vec![first],
@@ -131,6 +149,18 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
     Ok(session::exit_code(&state))
+}
+
+/// What the flags say about exchanges with models.
+fn exchange(args: &Args) -> Result<Exchange, CliError> {
+    let recorder = match &args.record {
+        Some(folder) => Some(Arc::new(Recorder::new(folder).map_err(|error| {
+            CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()))
+        })?)),
+        None => None,
+    };
+    let replay = args.replay.as_deref().map(resolve::replay).transpose()?;
+    Ok(Exchange { recorder, replay })
 }
 
 fn clean(view: &View, records: &crate::store::Records, ui: &Ui) -> Result<(), CliError> {

@@ -18,6 +18,8 @@ pub(super) enum Schema {
     Pipeline,
     /// Print the JSON Schema of orch.yaml
     Orch,
+    /// Print the JSON Schema of test cases
+    Case,
 }
 
 pub(super) fn run(command: &Schema, ui: &Ui) -> Result<Code, CliError> {
@@ -25,6 +27,7 @@ pub(super) fn run(command: &Schema, ui: &Ui) -> Result<Code, CliError> {
         Schema::Check(args) => return check::run(args, ui),
         Schema::Pipeline => config::pipeline_schema(),
         Schema::Orch => config::settings_schema(),
+        Schema::Case => config::case_schema(),
     };
     ui.data(&format!("{schema:#}"))?;
     Ok(Code::Ok)

@@ -11,12 +11,12 @@ use crate::config::{self, Project, TrackerSettings};
 use crate::diagnostic::Diagnostic;
 use crate::durable::{Observer, Stop};
 use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
-use crate::engine::perform::Performer;
+use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
 use crate::model::event::{Event, Fact, RunEnded};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
-use crate::store::{Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
+use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
 use crate::template::Templates;
 
 use super::error::{CliError, Code};
@@ -141,6 +141,10 @@ pub(super) struct Ready<'a> {
     pub(super) models: Arc<Models>,
     /// How much may go on at once.
     pub(super) gates: Arc<Gates>,
+    /// Who answers approvals; the person in front of the terminal when there is one.
+    pub(super) asker: Option<Arc<dyn Asker>>,
+    /// Where exchanges with models are written, or come from.
+    pub(super) exchange: Exchange,
     /// Results of earlier runs, if they may be taken over.
     pub(super) reuse: Option<Earlier>,
     /// What is announced first.
@@ -210,8 +214,9 @@ fn parts(ready: &Ready<'_>, observer: Arc<dyn Observer>, switch: StopSwitch, ui:
         workspace: ready.view.folder().to_path_buf(),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
+        exchange: ready.exchange.clone(),
     };
-    let asker = ui.asker();
+    let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
     RunParts { run, view, perform, observer, switch, asker, reuse }
 }

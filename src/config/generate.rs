@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value};
 
 use super::settings::Settings;
-use crate::model::Pipeline;
+use crate::model::{Case, Pipeline};
 
 /// The JSON Schema of a pipeline file, as written to `schemas/pipeline.schema.json`.
 pub fn pipeline_schema() -> &'static Value {
@@ -23,6 +23,12 @@ pub fn pipeline_schema() -> &'static Value {
 pub fn settings_schema() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| generate::<Settings>("orch settings"))
+}
+
+/// The JSON Schema of a test case, as `orch schema case` prints it.
+pub fn case_schema() -> &'static Value {
+    static SCHEMA: OnceLock<Value> = OnceLock::new();
+    SCHEMA.get_or_init(|| generate::<Case>("orch test case"))
 }
 
 fn generate<T: JsonSchema>(title: &str) -> Value {

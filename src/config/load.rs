@@ -17,7 +17,7 @@ use super::settings::Settings;
 use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, did_you_mean, sort};
-use crate::model::{Kind, Pipeline};
+use crate::model::{Case, Kind, Pipeline};
 use crate::schema::SchemaSet;
 use crate::template;
 
@@ -110,6 +110,16 @@ fn set(documents: &BTreeMap<String, Document>) -> SchemaSet {
         schemas.insert(name, document.value.clone());
     }
     schemas
+}
+
+/// Loads a test case.
+///
+/// # Errors
+/// Every mistake of the file.
+pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
+    let shown = path.to_string_lossy().replace('\\', "/");
+    let file = files::read(path, &shown).map_err(|problem| vec![*problem])?;
+    parse(&file, generate::case_schema())
 }
 
 /// Parses a pipeline that is given as text, without any other file.

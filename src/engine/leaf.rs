@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 use crate::durable::{Begin, Decided, Open, Reply, Stop};
 use crate::model::event::{Part, StepCompleted, StepStarted};
 use crate::model::step::Access;
-use crate::model::{Artifact, CallKey, Digest, Failure, ModelRef, Recipe, StepKey};
+use crate::model::{Artifact, CallKey, Digest, Failure, ModelRef, Recipe, StepKey, canonical};
 
 use super::interpret::{Given, Run};
 use super::node::{Kind, Limits, Node};
-use super::plan::canonical;
 use super::retry::pause;
 use super::scope::Scope;
 

@@ -7,10 +7,8 @@ use serde_json::Value;
 
 use crate::model::event::StepKind;
 use crate::model::step::{Access, CommandLine, Outcome};
-use crate::model::{Class, Digest, ModelRef};
+use crate::model::{Class, Digest, ModelRef, canonical};
 use crate::schema::Schema;
-
-use super::plan::canonical;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
 pub struct Body {

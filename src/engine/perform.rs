@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::agent::{Models, Variables};
+use crate::agent::{Models, Recorder, Replay, Variables};
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
 use crate::model::{CallKey, ChatReply, Class, Failure};
 use crate::provider::Signal as Heard;
@@ -34,6 +34,17 @@ pub struct Performer {
     pub variables: Variables,
     /// How much may go on at once.
     pub gates: Arc<Gates>,
+    /// Where exchanges are written, and where they come from instead of a model.
+    pub exchange: Exchange,
+}
+
+/// What becomes of exchanges with models.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// Writes each one down.
+    pub recorder: Option<Arc<Recorder>>,
+    /// Answers instead of the models.
+    pub replay: Option<Arc<Replay>>,
 }
 
 impl Perform for Performer {
@@ -48,7 +59,7 @@ impl Perform for Performer {
             let mut cost = None;
             let result = match call.effect {
                 Effect::Ask(ask) => {
-                    let answer = answer(&own.models, own.observer.as_ref(), &call.key, &ask, started).await;
+                    let answer = own.exchange(&call.key, &ask, started).await;
                     own.gates.heard(&ask.request.model.provider, &answer);
                     cost = answer.as_ref().ok().and_then(|reply| own.models.cost(&ask.request.model, &reply.usage));
                     answer.map(Reply::Chat)
@@ -60,6 +71,20 @@ impl Perform for Performer {
             Outcome { started, ended: Timestamp::now(), result: own.redactor.result(result), cost }
         }
         .boxed()
+    }
+}
+
+impl Performer {
+    /// The model's answer, or the recorded one; written down if that is wanted.
+    async fn exchange(&self, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
+        if let Some(replay) = &self.exchange.replay {
+            return replay.answer(&key.step, &ask.request);
+        }
+        let reply = answer(&self.models, self.observer.as_ref(), key, ask, now).await?;
+        if let Some(recorder) = &self.exchange.recorder {
+            recorder.keep(&key.step, &ask.request, &reply, &self.redactor)?;
+        }
+        Ok(reply)
     }
 }
 

@@ -3,6 +3,8 @@
 //! Owns the words that every other module uses. Promises no I/O, no async and no
 //! import of any other module of this crate, so that everything may depend on it.
 
+mod canonical;
+pub mod case;
 pub mod chat;
 pub mod event;
 pub mod failure;
@@ -16,6 +18,8 @@ pub mod step;
 pub mod step_state;
 pub mod usage;
 
+pub use canonical::canonical;
+pub use case::Case;
 pub use chat::{ChatReply, ChatRequest, Message, ModelRef, Role, StopReason};
 pub use event::{Artifact, Event, Fact, Recipe, RunStatus};
 pub use failure::{Class, Failure};

@@ -4,6 +4,7 @@
 //! to writers that it is given.
 
 pub mod human;
+pub mod junit;
 pub mod lines;
 pub mod live;
 pub mod style;

@@ -18,6 +18,7 @@ mod house;
 mod llamacpp;
 mod mistakes;
 mod provider;
+mod replay;
 mod resume;
 mod schema_check;
 mod stands;

@@ -1,0 +1,208 @@
+//! Recordings: what was asked and what was answered, as files that people can read and tests replay.
+//!
+//! A recording is found by what was asked, without the model: the same pipeline can be recorded
+//! with a large model and replayed without any.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use similar::TextDiff;
+
+use crate::model::{ChatReply, ChatRequest, Class, Digest, Failure, StepKey, StopReason, Usage, canonical};
+use crate::secret::Redactor;
+
+/// The provider's name of models that are replayed.
+pub const REPLAY: &str = "replay";
+/// How much of a difference a message shows, in lines.
+const SHOWN: usize = 24;
+
+/// One exchange, as written to a file. Texts are lists of lines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Recording {
+    /// The step that asked, for people and for the nearest recording.
+    step: String,
+    /// The model that answered.
+    model: String,
+    /// The digest by which it is found.
+    key: Digest,
+    /// The system prompt.
+    system: Vec<String>,
+    /// The conversation so far: who spoke, and what.
+    messages: Vec<(String, Vec<String>)>,
+    /// The digest of the schema, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    schema: Option<Digest>,
+    /// The reply.
+    reply: Vec<String>,
+    /// Why the model stopped.
+    stop: StopReason,
+    /// What it counted.
+    usage: Usage,
+}
+
+/// What a recording is found by: the request without its model, bounds and names.
+fn key(request: &ChatRequest) -> Digest {
+    let what = json!({ "system": request.system, "messages": request.messages, "schema": request.schema });
+    Digest::of(canonical(&what).as_bytes())
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.split('\n').map(str::to_owned).collect()
+}
+
+impl Recording {
+    fn asked(&self) -> String {
+        asked(&self.system.join("\n"), self.messages.iter().map(|(who, text)| (who.clone(), text.join("\n"))))
+    }
+}
+
+/// What was asked as one text, to compare.
+fn asked(system: &str, messages: impl Iterator<Item = (String, String)>) -> String {
+    let mut out = format!("system:\n{system}\n");
+    for (who, text) in messages {
+        out.push_str(&format!("{who}:\n{text}\n"));
+    }
+    out
+}
+
+fn speakers(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
+    request.messages.iter().map(|message| {
+        let who = serde_json::to_value(message.role).ok().and_then(|role| role.as_str().map(str::to_owned));
+        (who.unwrap_or_default(), message.content.clone())
+    })
+}
+
+/// Writes each exchange of a run into a folder.
+#[derive(Debug)]
+pub struct Recorder {
+    folder: PathBuf,
+}
+
+impl Recorder {
+    /// A recorder into a folder, made if it is not there.
+    ///
+    /// # Errors
+    /// The folder can't be made.
+    pub fn new(folder: &Path) -> std::io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Keeps an exchange, without secrets.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn keep(
+        &self,
+        step: &StepKey,
+        request: &ChatRequest,
+        reply: &ChatReply,
+        redactor: &Redactor,
+    ) -> Result<(), Failure> {
+        let key = key(request);
+        let clean = |text: &str| lines(&redactor.text(text));
+        let recording = Recording {
+            step: step.to_string(),
+            model: request.model.to_string(),
+            system: clean(&request.system),
+            messages: speakers(request).map(|(who, text)| (who, clean(&text))).collect(),
+            schema: request.schema.as_ref().map(|schema| Digest::of(canonical(schema).as_bytes())),
+            reply: clean(&reply.text),
+            stop: reply.stop,
+            usage: reply.usage,
+            key: key.clone(),
+        };
+        let name = format!("{}.{}.json", step.place().as_str().replace('/', "."), key.short());
+        let path = self.folder.join(name);
+        let failed = |why: String| {
+            Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", path.display()))
+        };
+        let value: Value = serde_json::to_value(recording).map_err(|error| failed(error.to_string()))?;
+        std::fs::write(&path, format!("{value:#}\n")).map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// Answers from a folder of recordings, and from nothing else.
+#[derive(Debug)]
+pub struct Replay {
+    folder: PathBuf,
+    recordings: BTreeMap<String, Recording>,
+}
+
+impl Replay {
+    /// The recordings of a folder.
+    ///
+    /// # Errors
+    /// What can't be read, and why.
+    pub fn open(folder: &Path) -> Result<Self, String> {
+        let mut recordings = BTreeMap::new();
+        let failed = |path: &Path, why: String| format!("the recording `{}` can't be read: {why}", path.display());
+        let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
+        for entry in entries {
+            let path = entry.map_err(|error| failed(folder, error.to_string()))?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).map_err(|error| failed(&path, error.to_string()))?;
+            let recording: Recording = serde_json::from_str(&text).map_err(|error| failed(&path, error.to_string()))?;
+            recordings.insert(recording.key.to_string(), recording);
+        }
+        if recordings.is_empty() {
+            return Err(format!("there are no recordings in `{}`", folder.display()));
+        }
+        Ok(Self { folder: folder.to_owned(), recordings })
+    }
+
+    /// The recorded reply to a request.
+    ///
+    /// # Errors
+    /// `no_recording`, with how the request differs from the nearest one.
+    pub fn answer(&self, step: &StepKey, request: &ChatRequest) -> Result<ChatReply, Failure> {
+        let key = key(request);
+        if let Some(found) = self.recordings.get(key.as_str()) {
+            let model = Some(found.model.clone());
+            let (text, stop, usage) = (found.reply.join("\n"), found.stop, found.usage);
+            return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false });
+        }
+        let why = format!("no recording in `{}` fits this request", self.folder.display());
+        let hint = match self.nearest(step, request) {
+            Some((recording, difference)) => format!(
+                "the nearest one is of step {}; it differs so (- recorded, + asked):\n{difference}\nrecord anew if that is meant",
+                recording.step
+            ),
+            None => "record the pipeline anew".to_owned(),
+        };
+        Err(Failure::new(Class::NoRecording, why).with_hint(hint))
+    }
+
+    fn nearest(&self, step: &StepKey, request: &ChatRequest) -> Option<(&Recording, String)> {
+        let new = asked(&request.system, speakers(request));
+        let place = step.place();
+        let of_step: Vec<&Recording> = self
+            .recordings
+            .values()
+            .filter(|recording| recording.step.split('[').next() == place.as_str().split('/').next())
+            .collect();
+        let all: Vec<&Recording> = if of_step.is_empty() { self.recordings.values().collect() } else { of_step };
+        let (nearest, old) =
+            all.into_iter().map(|recording| (recording, recording.asked())).max_by_key(|(_, old)| alike(old, &new))?;
+        if old == new {
+            return Some((nearest, "the schema of the answer".to_owned()));
+        }
+        let diff = TextDiff::from_lines(&old, &new);
+        let text = diff.unified_diff().context_radius(1).to_string();
+        let mut shown: Vec<&str> = text.lines().take(SHOWN).collect();
+        if text.lines().count() > SHOWN {
+            shown.push("…");
+        }
+        Some((nearest, shown.join("\n")))
+    }
+}
+
+/// How many lines two texts share.
+fn alike(old: &str, new: &str) -> usize {
+    let lines: std::collections::HashSet<&str> = old.lines().collect();
+    new.lines().filter(|line| lines.contains(line)).count()
+}

@@ -1,0 +1,269 @@
+//! `orch pipeline test`: runs test cases offline, from recordings.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::agent::Recorder;
+use crate::config::{self, Document};
+use crate::engine::perform::Exchange;
+use crate::model::case::{CannedAnswer, Case};
+use crate::model::event::{Fact, RunStarted, Verdict};
+use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::report::human;
+use crate::report::junit::{CaseResult, junit};
+use crate::store::{Asker, Journal, View};
+use crate::template::{Context, eval_bool};
+
+use super::error::{CliError, Code};
+use super::inputs;
+use super::resolve::{self, Consent};
+use super::session::{self, Ready};
+use super::ui::Ui;
+use super::{here, runtime};
+
+/// Run the test cases of a project, offline, from recordings
+///
+/// A case names a pipeline, its inputs, a folder of recordings and what must come out. It runs in
+/// a workspace and with a journal of its own, which are thrown away. Cases are the YAML files in
+/// pipelines/tests/; `orch schema case` prints their format.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Test cases, or folders of them; those of pipelines/tests/ when left out
+    #[arg(value_name = "CASE")]
+    cases: Vec<PathBuf>,
+
+    /// Ask the models and record their answers anew
+    #[arg(long)]
+    update: bool,
+
+    /// The model of every agent, with --update
+    #[arg(long, short, value_name = "MODEL", requires = "update")]
+    model: Option<String>,
+
+    /// The form of the results
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    format: Format,
+}
+
+/// The form of the results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A line for each case.
+    #[default]
+    Human,
+    /// A JUnit report on standard output.
+    Junit,
+}
+
+pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
+    let here = here()?;
+    let files = cases(args, &here)?;
+    let quiet = std::mem::replace(&mut ui.quiet, true);
+    let mut results = Vec::new();
+    for file in files {
+        let began = Instant::now();
+        let shown = session::given(&file, &here).display().to_string();
+        let wrong = match one(args, &file, &here, ui) {
+            Ok(wrong) => wrong,
+            Err(error) if error.findings.is_empty() => {
+                vec![error.hints.iter().fold(error.message.clone(), |text, hint| format!("{text}\nhint: {hint}"))]
+            }
+            Err(error) => {
+                ui.error(&error);
+                vec!["the files have mistakes".to_owned()]
+            }
+        };
+        let result = CaseResult { name: shown, wrong, took: began.elapsed() };
+        if args.format == Format::Human && !quiet {
+            tell(&result, ui)?;
+        }
+        results.push(result);
+    }
+    ui.quiet = quiet;
+    let failed = results.iter().filter(|result| !result.wrong.is_empty()).count();
+    match args.format {
+        Format::Human => ui.data(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
+        Format::Junit => {
+            let report = junit(&results).map_err(|error| CliError::internal(error.to_string()))?;
+            ui.data(&report)?;
+        }
+    }
+    Ok(if failed == 0 { Code::Ok } else { Code::Failed })
+}
+
+fn tell(result: &CaseResult, ui: &Ui) -> Result<(), CliError> {
+    let took = human::duration(result.took);
+    if result.wrong.is_empty() {
+        return ui.data(&format!("{}   {} ({took})", ui.out_style.good("ok"), result.name));
+    }
+    ui.data(&format!("{} {} ({took})", ui.out_style.bad("FAIL"), result.name))?;
+    for line in result.wrong.iter().flat_map(|wrong| wrong.lines()) {
+        ui.data(&format!("     {line}"))?;
+    }
+    Ok(())
+}
+
+/// The case files that are meant.
+fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let given = if args.cases.is_empty() {
+        let root = super::runs::root(here);
+        vec![root.join("pipelines").join("tests")]
+    } else {
+        args.cases.iter().map(|path| here.join(path)).collect()
+    };
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path);
+            continue;
+        }
+        let failed = |error: std::io::Error| CliError::could_not(format!("`{}`: {error}", path.display()));
+        for entry in std::fs::read_dir(&path).map_err(failed)? {
+            let file = entry.map_err(failed)?.path();
+            if file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+                files.push(file);
+            }
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(
+            CliError::could_not("there are no test cases").hint("write one in pipelines/tests/: docs/testing.md")
+        );
+    }
+    Ok(files)
+}
+
+/// Runs one case; what was not as expected.
+fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, CliError> {
+    let (document, case) = config::load_case(&session::given(file, here))?;
+    let folder = file.parent().unwrap_or(here);
+    let project = session::load(&folder.join(&case.pipeline), here, args.model.as_deref(), ui)?;
+    let inputs = inputs::complete(&project.pipeline, case.inputs.clone())?;
+    let runtime = runtime()?;
+    let models = resolve::models(&project.settings);
+    let recordings = folder.join(recordings(&document, &case));
+    let (exchange, names) = if args.update {
+        let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: true }, ui))?;
+        (anew(&recordings)?, names)
+    } else {
+        let replay = Some(resolve::replay(&recordings)?);
+        (Exchange { replay, recorder: None }, resolve::replayed(&project))
+    };
+    let plan = session::plan(&project, inputs.clone(), &names, &models, false)?;
+    let place = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
+    let journal = Journal::open(&place.path().join("state"))?;
+    let view = View::open(&place.path().join("workspace"))?;
+    let run = RunId(uuid::Uuid::now_v7());
+    let first = Fact::RunStarted(RunStarted {
+        pipeline: project.pipeline.name.clone(),
+        root: project.root.display().to_string(),
+        file: project.document.file.path.clone(),
+        workspace: view.name(),
+        workflow_id: None,
+        inputs,
+        model: args.model.clone(),
+        models: names,
+        continue_on_error: false,
+        steps: plan.announced(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    });
+    let ready = Ready {
+        journal: &journal,
+        run,
+        events: &[],
+        view: view.clone(),
+        plan: &plan,
+        models,
+        gates: session::gates(&project),
+        tracker: &config::TrackerSettings::default(),
+        exchange,
+        reuse: None,
+        asker: Some(Arc::new(Canned(case.answers.clone().into_iter().collect()))),
+        first: vec![first],
+    };
+    let state = runtime.block_on(session::execute(ready, ui))?;
+    Ok(compare(&case, &state, &view))
+}
+
+/// The folder of a case's recordings: as it says, else named like the case.
+fn recordings(document: &Document, case: &Case) -> PathBuf {
+    let own = Path::new(&document.file.path).file_stem().unwrap_or_default();
+    case.recordings.as_ref().map_or_else(|| PathBuf::from(own), PathBuf::from)
+}
+
+/// A folder for new recordings; the old ones go.
+fn anew(folder: &Path) -> Result<Exchange, CliError> {
+    let failed = |error: std::io::Error| CliError::could_not(format!("`{}`: {error}", folder.display()));
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                std::fs::remove_file(&path).map_err(failed)?;
+            }
+        }
+    }
+    Ok(Exchange { recorder: Some(Arc::new(Recorder::new(folder).map_err(failed)?)), replay: None })
+}
+
+/// What was not as the case expects.
+fn compare(case: &Case, state: &RunState, view: &View) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let expected = case.expect.status.unwrap_or(RunStatus::Completed);
+    if state.status != expected {
+        wrong.push(format!("the run {}, and {} was expected", state.status.as_str(), expected.as_str()));
+        let failures = state.in_order().into_iter().filter_map(|step| Some((&step.step, step.failure.as_ref()?)));
+        for (step, failure) in failures {
+            wrong.push(format!("step {step}: {failure}"));
+            wrong.extend(failure.hint.clone());
+        }
+        wrong.extend(state.failure.as_ref().map(ToString::to_string));
+    }
+    for (key, status) in &case.expect.steps {
+        match state.steps.iter().find(|step| step.step.as_str() == key) {
+            Some(step) if step.status == *status => {}
+            Some(step) => wrong.push(format!("step {key} is {}, not {}", step.status.as_str(), status.as_str())),
+            None => wrong.push(format!("there is no step {key}")),
+        }
+    }
+    let mut context = Context::new();
+    for (name, value) in &state.inputs {
+        context.insert(name, value);
+    }
+    for artifact in state.in_order().into_iter().filter_map(|step| step.artifact.as_ref()) {
+        context.insert(&artifact.name, &artifact.value);
+    }
+    for expression in &case.expect.assert {
+        match eval_bool(expression, &context) {
+            Ok(true) => {}
+            Ok(false) => wrong.push(format!("`{expression}` is false")),
+            Err(error) => wrong.push(format!("`{expression}`: {error}")),
+        }
+    }
+    for file in &case.expect.files {
+        if !view.folder().join(file).is_file() {
+            wrong.push(format!("the workspace has no file `{file}`"));
+        }
+    }
+    wrong
+}
+
+/// Answers approvals as the case says.
+struct Canned(std::collections::HashMap<String, CannedAnswer>);
+
+impl Asker for Canned {
+    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<Verdict>> {
+        let answer = self.0.get(step.last()).or_else(|| self.0.get(step.as_str()));
+        let verdict = answer.map(|answer| Verdict {
+            approved: answer.approved,
+            note: answer.note.clone(),
+            by: "test".to_owned(),
+            at: jiff::Timestamp::now(),
+        });
+        async move { verdict }.boxed()
+    }
+}

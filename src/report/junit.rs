@@ -1,0 +1,40 @@
+//! The results of test cases as a JUnit report, which most CI systems show.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+/// How a test case went.
+#[derive(Clone, Debug)]
+pub struct CaseResult {
+    /// The case's file, as people see it.
+    pub name: String,
+    /// What was not as expected; nothing for a case that passed.
+    pub wrong: Vec<String>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The report of some test cases.
+///
+/// # Errors
+/// The texts can't be written as XML; the writer escapes and drops what XML forbids.
+pub fn junit(results: &[CaseResult]) -> Result<String, SerializeError> {
+    let mut suite = TestSuite::new("pipelines");
+    for result in results {
+        let status = match result.wrong.first() {
+            None => TestCaseStatus::success(),
+            Some(first) => {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(first.as_str()).set_description(result.wrong.join("\n"));
+                status
+            }
+        };
+        let mut case = TestCase::new(result.name.as_str(), status);
+        case.set_time(result.took);
+        suite.add_test_case(case);
+    }
+    let mut report = Report::new("orch");
+    report.add_test_suite(suite);
+    report.to_string()
+}
