@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::did_you_mean;
 use crate::engine::perform::Exchange;
 use crate::engine::{self, Plan};
+use crate::model::budget::Budget;
 use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted};
 use crate::model::{Artifact, RunId, RunState, RunStatus, StepKey};
 use crate::store::{Edited, Fate, Journal, Rehearsal, RunRow, View, gone};
@@ -12,7 +13,7 @@ use crate::store::{Edited, Fate, Journal, Rehearsal, RunRow, View, gone};
 use super::error::{CliError, Code};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
-use super::session::{self, Ready};
+use super::session::{self, Flags, Ready};
 use super::ui::Ui;
 use super::{State, here, runtime};
 
@@ -59,6 +60,10 @@ pub(super) struct Args {
     #[arg(long, short)]
     yes: bool,
 
+    /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
+    #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
+    budget: Option<Budget>,
+
     /// No progress and no summary; errors are still told
     #[arg(long, short)]
     quiet: bool,
@@ -76,6 +81,7 @@ pub(super) fn go_on(run: RunId, state: State, ui: &mut Ui) -> Result<Code, CliEr
         continue_on_error: false,
         from: None,
         dry_run: false,
+        budget: None,
         accept_changed: false,
         discard_changed: false,
         yes: false,
@@ -102,7 +108,13 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let pinned = args.model.is_none().then_some(&old.models);
     let names = runtime.block_on(resolve::resolve(&project, &models, pinned, Consent { yes: args.yes }, ui))?;
     let continue_on_error = args.continue_on_error || old.continue_on_error;
-    let plan = session::plan(&project, old.inputs.clone(), &names, &models, continue_on_error)?;
+    let plan = session::plan(
+        &project,
+        old.inputs.clone(),
+        &names,
+        &models,
+        &Flags { continue_on_error, budget: args.budget.clone() },
+    )?;
 
     let from = args.from.as_deref().map(|name| named(&plan, name)).transpose()?;
     if args.dry_run {

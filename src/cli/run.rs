@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::agent::Recorder;
 use crate::engine::perform::Exchange;
 use crate::model::RunId;
+use crate::model::budget::Budget;
 use crate::model::event::{Fact, RunStarted};
 use crate::store::{Earlier, Journal, View};
 
@@ -13,7 +14,7 @@ use super::error::{CliError, Code};
 use super::inputs::Given;
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
-use super::session::{self, Ready};
+use super::session::{self, Flags, Ready};
 use super::ui::Ui;
 use super::{State, here, runtime};
 
@@ -78,6 +79,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "reuse"])]
     replay: Option<PathBuf>,
 
+    /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
+    #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
+    budget: Option<Budget>,
+
     /// No progress and no summary; errors are still told
     #[arg(long, short)]
     quiet: bool,
@@ -106,7 +111,8 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     } else {
         runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?
     };
-    let plan = session::plan(&project, inputs.clone(), &names, &models, args.continue_on_error)?;
+    let flags = Flags { continue_on_error: args.continue_on_error, budget: args.budget.clone() };
+    let plan = session::plan(&project, inputs.clone(), &names, &models, &flags)?;
 
     let (root, file) = session::places(&project, &here);
     let journal = Journal::open(&args.state.folder(&root))?;

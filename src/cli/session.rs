@@ -10,9 +10,11 @@ use crate::check;
 use crate::config::{self, Project, TrackerSettings};
 use crate::diagnostic::Diagnostic;
 use crate::durable::{Observer, Stop};
+use crate::engine::budget::{self, Budgets};
 use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
 use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
+use crate::model::budget::{Budget, Unpriced};
 use crate::model::event::{Event, Fact, RunEnded};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
@@ -51,24 +53,60 @@ fn only(project: &mut Project, model: &str) {
     }
 }
 
+/// What the command line says of a plan.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Flags {
+    /// `--continue-on-error`.
+    pub(super) continue_on_error: bool,
+    /// `--budget`.
+    pub(super) budget: Option<Budget>,
+}
+
+/// Reads `--budget usd=2,tokens=500000,seconds=3600`.
+pub(super) fn budget(text: &str) -> Result<Budget, String> {
+    let mut budget = Budget::default();
+    for part in text.split(',') {
+        let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` has no `=`"))?;
+        let wrong = || format!("`{value}` is not a number for `{name}`");
+        match name.trim() {
+            "usd" => budget.usd = Some(value.trim().parse().ok().filter(|usd| *usd >= 0.0).ok_or_else(wrong)?),
+            "tokens" => budget.tokens = Some(value.trim().parse().map_err(|_| wrong())?),
+            "seconds" => budget.seconds = Some(value.trim().parse().map_err(|_| wrong())?),
+            "unpriced" if value.trim() == "allow" => budget.unpriced = Some(Unpriced::Allow),
+            other => return Err(format!("`{other}` is not `usd`, `tokens`, `seconds` or `unpriced=allow`")),
+        }
+    }
+    Ok(budget)
+}
+
 /// Plans a loaded project.
 pub(super) fn plan(
     project: &Project,
     inputs: Map<String, Value>,
     names: &Names,
     models: &Models,
-    continue_on_error: bool,
+    flags: &Flags,
 ) -> Result<Plan, CliError> {
     let templates = Templates::new(project.prompt_sources())
         .map_err(|errors| CliError::could_not(errors.first().map_or_else(String::new, ToString::to_string)))?;
     let settings = &project.settings.defaults;
     let defaults = Defaults {
-        continue_on_error,
+        continue_on_error: flags.continue_on_error,
         timeout: settings.timeout.map(|span| span.0),
         re_ask: settings.re_ask,
         max_output_tokens: settings.max_output_tokens,
+        budget: project.settings.budget.clone(),
+        given: flags.budget.clone(),
     };
-    Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })
+    let plan = Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })?;
+    match budget::unpriced(&plan.budgets(), plan.asked(), models) {
+        // What is replayed costs nothing.
+        Some(model) if model.provider != crate::agent::REPLAY => {
+            Err(CliError::could_not(format!("{model} has no known price, and there is a budget in dollars"))
+                .hint("give its prices under `models:` in orch.yaml, or say `unpriced: allow` in the budget"))
+        }
+        Some(_) | None => Ok(plan),
+    }
 }
 
 struct Resolver<'a> {
@@ -122,6 +160,7 @@ pub(super) fn lock(journal: &Journal, run: RunId, view: &View) -> Result<Locks, 
     let me = format!("process {} (run {run})", std::process::id());
     let run_lock = Lock::take(&journal.lock_path(run), &format!("run {run}"), &me)?.disposable();
     let workspace = Lock::take(&view.lock_path(), &format!("the workspace `{}`", view.name()), &me)?.disposable();
+    view.sweep()?;
     Ok(Locks { _run: run_lock, _workspace: workspace })
 }
 
@@ -173,7 +212,7 @@ async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui)
     loop {
         let letters = ready.journal.letters(ready.run)?;
         ready.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
-        let run = LocalRun::open(ready.journal, parts(&ready, observer.clone(), switch.clone(), ui), &events)?;
+        let run = LocalRun::open(ready.journal, parts(&ready, &events, observer.clone(), switch.clone(), ui), &events)?;
         for fact in std::mem::take(&mut ready.first) {
             run.announce(fact);
         }
@@ -206,7 +245,7 @@ fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
     RunEnded { status, failure, result: None }
 }
 
-fn parts(ready: &Ready<'_>, observer: Arc<dyn Observer>, switch: StopSwitch, ui: &Ui) -> RunParts {
+fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switch: StopSwitch, ui: &Ui) -> RunParts {
     let performer = Performer {
         models: ready.models.clone(),
         observer: observer.clone(),
@@ -214,6 +253,7 @@ fn parts(ready: &Ready<'_>, observer: Arc<dyn Observer>, switch: StopSwitch, ui:
         workspace: ready.view.folder().to_path_buf(),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
+        budgets: Budgets::new(ready.plan.budgets(), events, ready.models.clone()),
         exchange: ready.exchange.clone(),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());

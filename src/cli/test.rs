@@ -21,7 +21,7 @@ use crate::template::{Context, eval_bool};
 use super::error::{CliError, Code};
 use super::inputs;
 use super::resolve::{self, Consent};
-use super::session::{self, Ready};
+use super::session::{self, Flags, Ready};
 use super::ui::Ui;
 use super::{here, runtime};
 
@@ -154,7 +154,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         let replay = Some(resolve::replay(&recordings)?);
         (Exchange { replay, recorder: None }, resolve::replayed(&project))
     };
-    let plan = session::plan(&project, inputs.clone(), &names, &models, false)?;
+    let plan = session::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
     let place = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::tracking::TrackerSettings;
 use crate::model::Span;
+use crate::model::budget::Budget;
 
 /// The pattern of a provider's name: it stands before the slash of `provider/model`.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -35,6 +36,9 @@ pub struct Settings {
     /// How much a run may do at once.
     #[schemars(example = json!({"max_concurrency": 16}))]
     pub limits: Limits,
+    /// What a run may spend, when its pipeline says nothing.
+    #[schemars(example = json!({"usd": 2.0}))]
+    pub budget: Option<Budget>,
     /// Who follows runs from outside.
     #[schemars(example = json!({"convex": {"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}}))]
     pub tracker: TrackerSettings,

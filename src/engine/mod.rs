@@ -5,6 +5,7 @@
 
 mod agent;
 mod approve;
+pub mod budget;
 mod command;
 mod converse;
 mod each;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Access, CommandLine, Outcome};
 use crate::model::{Class, Digest, ModelRef, canonical};
@@ -18,6 +19,8 @@ pub struct Body {
     pub nodes: Vec<Node>,
     /// What is done at the end, whatever happened.
     pub finally: Vec<Node>,
+    /// What it may spend.
+    pub budget: Option<Budget>,
     /// The expression that decides about success.
     pub success: Option<String>,
     /// What is given to a caller: names with expressions.
@@ -40,6 +43,8 @@ pub struct Node {
     pub shown: bool,
     /// What it does to the workspace.
     pub access: Access,
+    /// What it may spend.
+    pub budget: Option<Budget>,
     /// Whether a failure stops what comes after.
     pub stops: bool,
     /// What it is.

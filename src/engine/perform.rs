@@ -15,6 +15,7 @@ use crate::model::{CallKey, ChatReply, Class, Failure};
 use crate::provider::Signal as Heard;
 use crate::secret::Redactor;
 
+use super::budget::Budgets;
 use super::effects;
 use super::gate::Gates;
 use super::message::with_contract;
@@ -34,6 +35,8 @@ pub struct Performer {
     pub variables: Variables,
     /// How much may go on at once.
     pub gates: Arc<Gates>,
+    /// How much may be spent.
+    pub budgets: Arc<Budgets>,
     /// Where exchanges are written, and where they come from instead of a model.
     pub exchange: Exchange,
 }
@@ -49,7 +52,12 @@ pub struct Exchange {
 
 impl Perform for Performer {
     fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
-        async move { Ok(self.gates.admit(call).await) }.boxed()
+        async move {
+            let reserved = self.budgets.reserve(call).await.map_err(Stop::OverBudget)?;
+            let place = self.gates.admit(call).await;
+            Ok(Box::new((reserved, place)) as Permit)
+        }
+        .boxed()
     }
 
     fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
@@ -68,7 +76,9 @@ impl Perform for Performer {
                 Effect::Look(files) => effects::look(&own, files).await.map(Reply::Done),
                 Effect::Write(record) => effects::write(&own, record).await.map(Reply::Done),
             };
-            Outcome { started, ended: Timestamp::now(), result: own.redactor.result(result), cost }
+            let outcome = Outcome { started, ended: Timestamp::now(), result: own.redactor.result(result), cost };
+            own.budgets.settle(&call.key.step, &outcome);
+            outcome
         }
         .boxed()
     }

@@ -8,12 +8,14 @@ use std::time::Duration;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
+use crate::model::budget::Budget;
 use crate::model::event::PlannedStep;
 use crate::model::step::{Access, Extract, Kind as Written, OnError, Outcome, Step};
-use crate::model::{Class, Pipeline, StepKey};
+use crate::model::{Class, ModelRef, Pipeline, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
+use super::budget::Limit;
 use super::node::{
     AgentNode, ApproveNode, Body, CommandNode, Contract, Each, InputContract, InputRef, Kind, Limits, Node, Output,
     PipelineNode, PlannedModel, RepeatNode, WriteNode,
@@ -32,6 +34,8 @@ pub const MAX_PARALLEL: usize = 4;
 pub struct Plan {
     /// What is run.
     pub body: Body,
+    /// What the run may spend.
+    pub budget: Option<Budget>,
     /// Every prompt that its steps use.
     pub templates: Templates,
     /// The values given to the run.
@@ -49,6 +53,10 @@ pub struct Defaults {
     pub re_ask: Option<u32>,
     /// `defaults.max_output_tokens`.
     pub max_output_tokens: Option<u32>,
+    /// `budget` of `orch.yaml`: holds when the pipeline has none.
+    pub budget: Option<Budget>,
+    /// `--budget`: takes the place of the run's budget.
+    pub given: Option<Budget>,
 }
 
 /// Resolves the names in a pipeline file that lead outside it.
@@ -75,7 +83,8 @@ impl Plan {
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
         let body = Planner { pipeline, defaults, resolve, shown: true, depth: 0 }.body()?;
-        Ok(Self { body, templates, inputs })
+        let budget = defaults.given.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
+        Ok(Self { body, budget, templates, inputs })
     }
 
     /// The steps as they are announced to the journal, with those inside groups.
@@ -103,6 +112,35 @@ impl Plan {
         for node in self.body.nodes.iter().chain(&self.body.finally) {
             add(node, None, false, &mut found);
         }
+        found
+    }
+
+    /// Every budget of the plan: of the run, of steps, and of pipelines that steps call.
+    pub fn budgets(&self) -> Vec<Limit> {
+        fn add(node: &Node, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
+            let step = StepKey::below(parent, &node.id);
+            found.extend(node.budget.clone().map(|budget| (Some(step.clone()), budget)));
+            if let Kind::Pipeline(call) = &node.kind {
+                found.extend(call.body.budget.clone().map(|budget| (Some(step.clone()), budget)));
+            }
+            node.children().for_each(|child| add(child, Some(&step), found));
+        }
+        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (None, budget)).into_iter().collect();
+        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, None, &mut found));
+        found
+    }
+
+    /// Every model that may be asked, with the step that asks.
+    pub fn asked(&self) -> Vec<(StepKey, &ModelRef)> {
+        fn add<'a>(node: &'a Node, parent: Option<&StepKey>, found: &mut Vec<(StepKey, &'a ModelRef)>) {
+            let step = StepKey::below(parent, &node.id);
+            if let Kind::Agent(agent) = &node.kind {
+                found.extend(agent.models.iter().map(|model| (step.clone(), &model.reference)));
+            }
+            node.children().for_each(|child| add(child, Some(&step), found));
+        }
+        let mut found = Vec::new();
+        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, None, &mut found));
         found
     }
 
@@ -136,6 +174,7 @@ impl<E> Planner<'_, E> {
             name: self.pipeline.name.clone(),
             nodes: self.nodes(&self.pipeline.steps, self.shown)?,
             finally: self.nodes(&self.pipeline.finally, self.shown)?,
+            budget: self.pipeline.budget.clone(),
             success: self.pipeline.success.clone(),
             outputs: self.pipeline.outputs.clone(),
         })
@@ -165,6 +204,7 @@ impl<E> Planner<'_, E> {
             output,
             shown,
             access: step.effective_access(),
+            budget: step.budget.clone(),
             stops: match step.on_error {
                 Some(OnError::Stop) => true,
                 Some(OnError::Continue) => false,

@@ -3,6 +3,7 @@
 //! Owns the words that every other module uses. Promises no I/O, no async and no
 //! import of any other module of this crate, so that everything may depend on it.
 
+pub mod budget;
 mod canonical;
 pub mod case;
 pub mod chat;

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::budget::Budget;
 use super::step::Step;
 
 /// The pattern of the names of inputs, artifacts and steps.
@@ -58,6 +59,10 @@ pub struct Pipeline {
     #[schemars(example = json!({"report": "synthesis", "score": "review.score"}))]
     #[schemars(extend("propertyNames" = {"pattern": NAME_PATTERN}))]
     pub outputs: IndexMap<String, String>,
+    /// What may be spent, checked before each call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"usd": 2.0, "tokens": 500_000, "seconds": 3600}))]
+    pub budget: Option<Budget>,
     /// An expression over inputs, artifacts and `steps` that decides at the end whether the run
     /// succeeded; without it a run succeeds when no step failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use super::budget::Budget;
 use super::failure::Class;
 use super::pipeline::{INPUT_PATTERN, NAME_PATTERN};
 use super::span::Span;
@@ -157,6 +158,10 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
+    /// What the step and the steps inside it may spend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"tokens": 100_000}))]
+    pub budget: Option<Budget>,
     /// What happens to the run when this step fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]

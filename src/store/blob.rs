@@ -7,6 +7,9 @@ use crate::model::Digest;
 
 use super::{StoreError, sync_folder};
 
+/// How the names of files begin that are not whole yet.
+pub(super) const TEMPORARY: &str = ".orch-tmp-";
+
 /// Payloads of at least this many bytes become blobs.
 pub(super) const THRESHOLD: usize = 64 * 1024;
 
@@ -57,7 +60,7 @@ impl Blobs {
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .prefix(".orch-tmp-")
+        .prefix(TEMPORARY)
         .permissions_for_new_files()
         .tempfile_in(folder)
         .map_err(StoreError::io("create a file in", folder))?;

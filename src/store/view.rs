@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Artifact, Digest};
 
-use super::blob::write_atomically;
+use super::blob::{TEMPORARY, write_atomically};
 use super::{Records, StoreError};
 
 /// The name of the workspace's lock file.
@@ -108,6 +108,20 @@ impl View {
             return Ok(());
         }
         write_atomically(&self.folder.join(path), &artifact.bytes())
+    }
+
+    /// Removes what a killed process left half-written beside the artifacts. For whoever holds the
+    /// workspace's lock: nobody else writes such files.
+    pub fn sweep(&self) -> Result<(), StoreError> {
+        let entries = std::fs::read_dir(&self.folder).map_err(StoreError::io("read", &self.folder))?;
+        for entry in entries {
+            let entry = entry.map_err(StoreError::io("read", &self.folder))?;
+            let is_ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
+            if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                std::fs::remove_file(entry.path()).map_err(StoreError::io("remove", &entry.path()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the recorded files whose bytes are as recorded; returns the removed and the kept paths.

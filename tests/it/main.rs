@@ -1,6 +1,7 @@
 //! Integration tests: the real program against real servers, files and processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
+mod budget;
 mod check;
 #[cfg(unix)]
 mod ci;
@@ -15,6 +16,7 @@ mod findings;
 mod fix;
 mod hostile;
 mod house;
+mod kill;
 mod llamacpp;
 mod mistakes;
 mod provider;

@@ -1,0 +1,254 @@
+//! Budgets: what is spent, what is reserved, and whether a call still fits.
+//!
+//! A call reserves an upper estimate before it is made and settles for what it took. What does not
+//! fit waits while other calls hold reservations, since they may give some back.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::agent::Models;
+use crate::durable::{Call, Effect, Outcome, Reply};
+use crate::model::budget::Budget;
+use crate::model::event::Event;
+use crate::model::{ChatRequest, Class, Fact, Failure, ModelRef, StepKey, Usage};
+
+/// A limit: of the run, or of a step and what is inside it.
+pub type Limit = (Option<StepKey>, Budget);
+
+/// The budgets of a run.
+pub struct Budgets {
+    accounts: Mutex<Vec<Account>>,
+    models: Arc<Models>,
+    freed: Arc<Notify>,
+    /// How long earlier sessions owned the run.
+    before: Duration,
+    since: Instant,
+}
+
+/// A limit with what counts against it.
+struct Account {
+    place: Option<StepKey>,
+    limit: Budget,
+    spent: Amount,
+    reserved: Amount,
+    open: usize,
+}
+
+/// Something that is spent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Amount {
+    tokens: u64,
+    usd: f64,
+    time: Duration,
+}
+
+impl Amount {
+    fn add(&mut self, other: Self) {
+        self.tokens = self.tokens.saturating_add(other.tokens);
+        self.usd += other.usd;
+        self.time = self.time.saturating_add(other.time);
+    }
+
+    fn give_back(&mut self, other: Self) {
+        self.tokens = self.tokens.saturating_sub(other.tokens);
+        self.usd = (self.usd - other.usd).max(0.0);
+    }
+}
+
+/// What a call holds back while it goes on; given back when dropped.
+pub struct Reservation {
+    budgets: Arc<Budgets>,
+    accounts: Vec<usize>,
+    amount: Amount,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut accounts = self.budgets.lock();
+        for index in &self.accounts {
+            if let Some(account) = accounts.get_mut(*index) {
+                account.reserved.give_back(self.amount);
+                account.open = account.open.saturating_sub(1);
+            }
+        }
+        drop(accounts);
+        self.budgets.freed.notify_waiters();
+    }
+}
+
+impl Budgets {
+    /// The budgets of a run, with what its events say was spent.
+    pub fn new(limits: Vec<Limit>, events: &[Event], models: Arc<Models>) -> Arc<Self> {
+        let account =
+            |(place, limit)| Account { place, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
+        let budgets = Self {
+            accounts: Mutex::new(limits.into_iter().map(account).collect()),
+            models,
+            freed: Arc::default(),
+            before: owned(events),
+            since: Instant::now(),
+        };
+        for event in events {
+            if let Fact::CallEnded(fact) = &event.fact {
+                let time = fact.ended.duration_since(fact.started);
+                let usage = fact.reply.as_ref().map_or_else(Usage::default, |reply| reply.usage);
+                budgets.count(&fact.call.step, amount(usage, fact.cost, time));
+            }
+        }
+        Arc::new(budgets)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Account>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, step: &StepKey, amount: Amount) {
+        for account in self.lock().iter_mut().filter(|account| account.holds(step)) {
+            account.spent.add(amount);
+        }
+    }
+
+    /// Counts what a call took.
+    pub fn settle(&self, step: &StepKey, outcome: &Outcome) {
+        let usage = match &outcome.result {
+            Ok(Reply::Chat(reply)) => reply.usage,
+            Ok(Reply::Done(_)) | Err(_) => Usage::default(),
+        };
+        self.count(step, amount(usage, outcome.cost, outcome.ended.duration_since(outcome.started)));
+    }
+
+    /// Reserves the upper estimate of a call.
+    ///
+    /// # Errors
+    /// `budget_exceeded` when it does not fit and nothing else could give room.
+    pub async fn reserve(self: &Arc<Self>, call: &Call) -> Result<Reservation, Failure> {
+        let amount = match &call.effect {
+            Effect::Ask(ask) => self.estimate(&ask.request),
+            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => Amount::default(),
+        };
+        loop {
+            // Told of before looking, so that nothing given back in between is missed.
+            let freed = self.freed.notified();
+            match self.try_reserve(&call.key.step, amount) {
+                Ok(accounts) => return Ok(Reservation { budgets: self.clone(), accounts, amount }),
+                Err((_, true)) => freed.await,
+                Err((failure, false)) => return Err(failure),
+            }
+        }
+    }
+
+    /// Reserves at once; else why not, and whether waiting may help.
+    fn try_reserve(&self, step: &StepKey, amount: Amount) -> Result<Vec<usize>, (Failure, bool)> {
+        let time = self.before + self.since.elapsed();
+        let mut accounts = self.lock();
+        for account in accounts.iter().filter(|account| account.holds(step)) {
+            if let Some(failure) = account.exceeded(amount, time) {
+                return Err((failure, account.open > 0));
+            }
+        }
+        let mut held = Vec::new();
+        for (index, account) in accounts.iter_mut().enumerate().filter(|(_, account)| account.holds(step)) {
+            account.reserved.add(Amount { time: Duration::ZERO, ..amount });
+            account.open += 1;
+            held.push(index);
+        }
+        Ok(held)
+    }
+
+    fn estimate(&self, request: &ChatRequest) -> Amount {
+        let tokens = super::gate::estimate(request);
+        let output = u64::from(request.max_output_tokens);
+        let usage = Usage { input: tokens.saturating_sub(output), output, ..Usage::default() };
+        Amount { tokens, usd: self.models.cost(&request.model, &usage).unwrap_or_default(), time: Duration::ZERO }
+    }
+}
+
+impl Account {
+    fn holds(&self, step: &StepKey) -> bool {
+        let Some(place) = &self.place else { return true };
+        let step = step.place();
+        step == *place || step.is_within(place)
+    }
+
+    /// Why so much more does not fit, if it does not.
+    fn exceeded(&self, more: Amount, owned: Duration) -> Option<Failure> {
+        let whose = self.place.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("step {step}"));
+        let fail = |what: String| {
+            let hint = "raise the `budget:` and resume the run; nothing that was answered is asked again";
+            Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
+        };
+        let (spent, held) = (self.spent, self.reserved);
+        if let Some(most) = self.limit.tokens
+            && spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens) > most
+        {
+            let used = spent.tokens;
+            return Some(fail(format!(
+                "{most} tokens; {used} are used, and the next request may take {}",
+                more.tokens
+            )));
+        }
+        if let Some(most) = self.limit.usd
+            && spent.usd + held.usd + more.usd > most
+        {
+            let (used, next) = (spent.usd, more.usd);
+            return Some(fail(format!("${most:.2}; ${used:.4} are spent, and the next request may take ${next:.4}")));
+        }
+        let time = if self.place.is_some() { spent.time } else { owned };
+        match self.limit.seconds {
+            Some(most) if time.as_secs() >= most => {
+                Some(fail(format!("{most} s, and {} s have passed", time.as_secs())))
+            }
+            Some(_) | None => None,
+        }
+    }
+}
+
+fn amount(usage: Usage, cost: Option<f64>, time: jiff::SignedDuration) -> Amount {
+    Amount {
+        tokens: usage.input.saturating_add(usage.output),
+        usd: cost.unwrap_or_default(),
+        time: Duration::try_from(time).unwrap_or_default(),
+    }
+}
+
+/// How long processes owned a run, by its events.
+fn owned(events: &[Event]) -> Duration {
+    let mut total = Duration::ZERO;
+    let mut began: Option<Timestamp> = None;
+    let mut last: Option<Timestamp> = None;
+    let mut close = |began: &mut Option<Timestamp>, last: Option<Timestamp>| {
+        if let (Some(start), Some(end)) = (began.take(), last) {
+            total += Duration::try_from(end.duration_since(start)).unwrap_or_default();
+        }
+    };
+    for event in events {
+        if matches!(event.fact, Fact::RunStarted(_) | Fact::RunResumed(_)) {
+            close(&mut began, last);
+            began = Some(event.at);
+        }
+        last = Some(event.at);
+    }
+    close(&mut began, last);
+    total
+}
+
+/// The first model without a known price under a limit of money that refuses such models.
+pub fn unpriced<'a>(
+    limits: &[Limit],
+    asked: impl IntoIterator<Item = (StepKey, &'a ModelRef)>,
+    models: &Models,
+) -> Option<ModelRef> {
+    let strict = |step: &StepKey| {
+        limits.iter().any(|(place, budget)| {
+            let holds = place.as_ref().is_none_or(|place| step == place || step.is_within(place));
+            holds && budget.usd.is_some() && budget.unpriced != Some(crate::model::budget::Unpriced::Allow)
+        })
+    };
+    let some = Usage { input: 1, output: 1, ..Usage::default() };
+    let mut asked = asked.into_iter();
+    asked.find(|(step, model)| strict(step) && models.cost(model, &some).is_none()).map(|(_, model)| model.clone())
+}

@@ -1,0 +1,87 @@
+//! Budgets are limits: checked before a call, kept over a resume.
+
+use serde_json::{Value, json};
+
+use crate::control::{answering, project, run, statuses};
+use crate::support::Orch;
+
+const AGENT: &str = "agent: a, schema: any";
+
+fn two(orch: &Orch) -> String {
+    orch.read("pipelines/main.yaml")
+}
+
+fn steps() -> String {
+    format!(
+        "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n"
+    )
+}
+
+#[test]
+fn a_call_that_does_not_fit_is_not_made_and_the_run_goes_on_with_a_higher_budget() {
+    let server = answering(|step, _| json!({ "step": step }));
+    let orch = project(&server, &steps());
+    let text = two(&orch).replace("model: auto", "model: auto, max_output_tokens: 100");
+    // The first call takes 10 + 5 tokens by the server's count; the estimate of one is about 110.
+    orch.write("pipelines/main.yaml", &format!("{text}budget: {{ tokens: 120 }}\n"));
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert_eq!(server.requests().len(), 1);
+    assert_eq!(report["error"]["class"], "budget_exceeded", "{report:#}");
+    assert!(ran.stderr.contains("the budget of the run is 120 tokens"), "{}", ran.stderr);
+    let id = report["run"].as_str().unwrap();
+    orch.run(&["pipeline", "resume", id]).exits(4);
+    assert_eq!(server.requests().len(), 1, "what was spent still counts");
+    orch.run(&["pipeline", "resume", id, "--budget", "tokens=1000"]).exits(0);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn a_budget_of_a_step_holds_for_what_is_inside_it() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(
+        &server,
+        &format!(
+            "  - id: all\n    budget: {{ tokens: 140 }}\n    for_each: \"[1, 2, 3, 4]\"\n    max_parallel: 4\n    {}\n    prompt: one.md\n    output: x\n",
+            AGENT.replace(", ", "\n    ")
+        ),
+    );
+    orch.edit("pipelines/main.yaml", "model: auto", "model: auto, max_output_tokens: 100");
+    let (ran, report) = run(&orch, &[]);
+    assert!(ran.stderr.contains("the budget of step all"), "{ran:?}");
+    let made = server.requests().len();
+    assert_eq!(made, 2, "one after the other, while it fits: {:?}", statuses(&report));
+}
+
+#[test]
+fn a_model_without_a_price_does_not_start_under_a_budget_of_money() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(&server, &steps());
+    let text = two(&orch);
+    orch.write("pipelines/main.yaml", &format!("{text}budget: {{ usd: 1 }}\n"));
+    let ran = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x"]).exits(2);
+    assert!(ran.stderr.contains("lab/test has no known price"), "{}", ran.stderr);
+    orch.write("pipelines/main.yaml", &format!("{text}budget: {{ usd: 1, unpriced: allow }}\n"));
+    assert_eq!(run(&orch, &[]).0.code, 0);
+    orch.write("pipelines/main.yaml", &format!("{text}budget: {{ usd: 0.0001 }}\n"));
+    let settings = orch.read("orch.yaml").replace(
+        "defaults: { model: lab/test }",
+        "models: { dear: { model: lab/test, input_price: 10, output_price: 50 } }\ndefaults: { model: dear }",
+    );
+    orch.write("orch.yaml", &settings);
+    let (ran, report) = run(&orch, &["--workspace", "third"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("the budget of the run is $0.00"), "{}", ran.stderr);
+    assert_eq!(report["cost_usd"], Value::from(0.0));
+}
+
+#[test]
+fn time_is_a_budget_too() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(&server, "  - { id: slow, run: sleep 1.1 }\n  - { id: next, run: \"true\" }\n");
+    orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { seconds: 1 }");
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert_eq!(report["steps"][0]["status"], "completed");
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--budget", "secs=3"]).exits(2).says("`secs`");
+}
