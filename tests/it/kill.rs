@@ -75,6 +75,7 @@ fn replies_on_record(orch: &Orch, run: &str) -> usize {
 
 #[cfg(unix)]
 #[test]
+#[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
 fn a_run_that_is_killed_at_any_instant_comes_out_the_same() {
     let server = Server::start(answer);
     let whole = project(&server, STEPS);
