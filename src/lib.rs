@@ -10,6 +10,7 @@ pub mod agent;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod crash;
 pub mod diagnostic;
 pub mod durable;
 pub mod engine;

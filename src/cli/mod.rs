@@ -115,6 +115,8 @@ impl State {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _chosen = crate::crash::chosen();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::crash::crash_point;
 use crate::model::{Class, Digest, Failure};
 
 use super::look::MAX_BYTES;
@@ -85,15 +86,19 @@ struct Commit<'a> {
 
 impl Commit<'_> {
     fn run(&mut self, between: Between<'_>) -> Result<(), Broken> {
+        crash_point!("files::apply");
         for step in self.moves {
             self.stage(step).map_err(|why| (step.path.to_owned(), why))?;
         }
+        crash_point!("files::staged");
         for (index, step) in self.moves.iter().enumerate() {
             between(index);
             self.swap(step).map_err(|why| (step.path.to_owned(), why))?;
             self.swapped = index + 1;
+            crash_point!("files::swapped");
         }
         self.sync()?;
+        crash_point!("files::applied");
         self.moves.iter().try_for_each(|step| {
             self.tree.remove_beside(step.path, &temporary(step.path, "old")).map_err(|why| (step.path.to_owned(), why))
         })

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use crate::crash::crash_point;
 use crate::model::Digest;
 
 use super::{StoreError, sync_folder};
@@ -38,9 +39,11 @@ impl Blobs {
         }
         let folder = path.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+        crash_point!("blob::put");
         write_atomically(&path, bytes)?;
         sync_folder(folder)?;
         sync_folder(&self.folder)?;
+        crash_point!("blob::kept");
         Ok(digest)
     }
 
@@ -64,9 +67,13 @@ pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreErr
         .permissions_for_new_files()
         .tempfile_in(folder)
         .map_err(StoreError::io("create a file in", folder))?;
+    crash_point!("file::created");
     file.write_all(bytes).map_err(StoreError::io("write", path))?;
+    crash_point!("file::written");
     file.as_file().sync_all().map_err(StoreError::io("sync", path))?;
+    crash_point!("file::synced");
     file.persist(path).map_err(|error| StoreError::io("replace", path)(error.error))?;
+    crash_point!("file::renamed");
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use crate::crash::crash_point;
 use crate::durable::{
     Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Mark, Observer, Open, Outcome, Perform, Reply,
     Stop, Wait,
@@ -223,6 +224,7 @@ impl LocalRun {
             Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
         };
         let outcome = self.perform_until_stopped(call).await?;
+        crash_point!("call::performed");
         drop(permit);
         let (mut reply, mut done, mut failure) = (None, None, None);
         match outcome.result.clone() {
@@ -233,6 +235,7 @@ impl LocalRun {
         let (started, ended, cost) = (outcome.started, outcome.ended, outcome.cost);
         let fact = CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost };
         self.append(Fact::CallEnded(fact)).await?;
+        crash_point!("call::recorded");
         Ok(outcome)
     }
 

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::crash::crash_point;
 use crate::model::{Artifact, Digest};
 
 use super::blob::{TEMPORARY, write_atomically};
@@ -107,7 +108,10 @@ impl View {
         if self.digest(path)?.as_ref() == Some(&artifact.digest) {
             return Ok(());
         }
-        write_atomically(&self.folder.join(path), &artifact.bytes())
+        crash_point!("view::show");
+        write_atomically(&self.folder.join(path), &artifact.bytes())?;
+        crash_point!("view::shown");
+        Ok(())
     }
 
     /// Removes what a killed process left half-written beside the artifacts. For whoever holds the

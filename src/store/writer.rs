@@ -10,6 +10,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, RunStatus, StepKey};
@@ -125,16 +126,20 @@ impl Worker {
         if events.is_empty() {
             return Ok(());
         }
+        crash_point!("journal::queued");
         for event in &events {
             rows.push(self.payload(event)?);
         }
+        crash_point!("journal::begin");
         let path = self.path.clone();
         let error = |source| StoreError::Journal { doing: "write", path: path.clone(), source };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
         for (event, (body, blob)) in events.iter().zip(rows) {
             insert(&transaction, event, &self.workspace, (body, blob)).map_err(error)?;
         }
+        crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
+        crash_point!("journal::committed");
         self.show(&events)
     }
 

@@ -16,7 +16,7 @@ fn kills() -> u32 {
 }
 
 /// Every kind of step, in 12 requests.
-const STEPS: &str = "  - { id: plan, agent: a, schema: any, prompt: plan.md, output: plan }
+pub(crate) const STEPS: &str = "  - { id: plan, agent: a, schema: any, prompt: plan.md, output: plan }
   - id: sides
     parallel:
       - { id: one, agent: a, schema: any, prompt: one.md, output: x }
@@ -41,7 +41,7 @@ finally:
   - { id: tidy, run: \"echo done > tidied\" }
 ";
 
-fn answer(request: &Recorded) -> Reply {
+pub(crate) fn answer(request: &Recorded) -> Reply {
     let said = request.last();
     let value = match asked(request).as_str() {
         "plan" => json!([1, 2, 3, 4]),
@@ -53,7 +53,7 @@ fn answer(request: &Recorded) -> Reply {
 }
 
 /// Every file of the workspace with its content.
-fn workspace(orch: &Orch) -> BTreeMap<String, String> {
+pub(crate) fn workspace(orch: &Orch) -> BTreeMap<String, String> {
     let files = orch.files().into_iter().filter(|name| name.starts_with("workspace/") && !name.ends_with(".lock"));
     files.map(|name| (name.clone(), orch.read(&name))).collect()
 }
@@ -67,7 +67,7 @@ fn questions(server: &Server) -> BTreeMap<String, usize> {
     found
 }
 
-fn replies_on_record(orch: &Orch, run: &str) -> usize {
+pub(crate) fn replies_on_record(orch: &Orch, run: &str) -> usize {
     let ran = orch.run(&["runs", "show", run, "--replies", "--output", "json"]).exits(0);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     report["calls"].as_array().unwrap().iter().filter(|call| !call["reply"].is_null()).count()

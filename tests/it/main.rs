@@ -6,6 +6,8 @@ mod check;
 #[cfg(unix)]
 mod ci;
 mod control;
+#[cfg(all(unix, feature = "failpoints"))]
+mod crash;
 mod docs;
 #[cfg(feature = "local")]
 mod embedded;

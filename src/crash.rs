@@ -1,0 +1,42 @@
+//! Places where a test can end the process, as a power cut would: before and after whatever is
+//! made durable. Without the feature `failpoints` there is nothing.
+//!
+//! `FAILPOINTS="journal::committed=2*off->return"` ends the process at the third commit.
+
+/// A place where a test can end the process.
+macro_rules! crash_point {
+    ($name:literal) => {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!($name, |_| std::process::abort());
+    };
+}
+
+pub(crate) use crash_point;
+
+/// Reads the environment for the places that a test has chosen; they hold as long as the value lives.
+#[cfg(feature = "failpoints")]
+pub fn chosen() -> fail::FailScenario<'static> {
+    fail::FailScenario::setup()
+}
+
+/// Every place, for the test that goes through them.
+pub const POINTS: &[&str] = &[
+    "journal::queued",
+    "journal::begin",
+    "journal::commit",
+    "journal::committed",
+    "view::show",
+    "view::shown",
+    "file::created",
+    "file::written",
+    "file::synced",
+    "file::renamed",
+    "blob::put",
+    "blob::kept",
+    "files::apply",
+    "files::staged",
+    "files::swapped",
+    "files::applied",
+    "call::performed",
+    "call::recorded",
+];
