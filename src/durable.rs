@@ -191,7 +191,8 @@ pub enum Decided {
     Started(StepStarted),
     /// A reply was read.
     Read(ReplyRead),
-    /// The step completed; durable, and its file written, when the call returns.
+    /// The step completed. It follows from what is durable, and is so itself before anything that
+    /// follows from it; its file is written after that.
     Completed(StepCompleted),
     /// The step failed for good.
     Failed(StepFailed),

@@ -8,7 +8,8 @@ use super::ui::Ui;
 
 /// Make a new project: pipelines, prompts, schemas, orch.yaml
 ///
-/// Writes the default pipeline (plan, write the code, review it) with its prompts and schemas.
+/// Writes the pipelines default (plan, code, review), iterate, research and review-diff with their
+/// prompts and schemas.
 /// Files that are there already are left as they are.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -17,24 +18,49 @@ pub(super) struct Args {
     folder: PathBuf,
 }
 
+/// The files of this repository that a new project begins with.
+macro_rules! shipped {
+    ($($name:literal,)+) => {
+        [$(($name, include_str!(concat!("../../", $name)))),+]
+    };
+}
+
 /// What a new project is made of: path and content.
-const FILES: [(&str, &str); 10] = [
-    ("pipelines/default.yaml", include_str!("../../pipelines/default.yaml")),
-    ("prompts/planner.md", include_str!("../../prompts/planner.md")),
-    ("prompts/coder.md", include_str!("../../prompts/coder.md")),
-    ("prompts/reviewer.md", include_str!("../../prompts/reviewer.md")),
-    ("schemas/plan.schema.json", include_str!("../../schemas/plan.schema.json")),
-    ("schemas/code.schema.json", include_str!("../../schemas/code.schema.json")),
-    ("schemas/review.schema.json", include_str!("../../schemas/review.schema.json")),
-    ("schemas/pipeline.schema.json", include_str!("../../schemas/pipeline.schema.json")),
-    ("schemas/orch.schema.json", include_str!("../../schemas/orch.schema.json")),
-    ("orch.yaml", include_str!("orch.yaml")),
+const FILES: &[(&str, &str)] = &shipped![
+    "pipelines/default.yaml",
+    "pipelines/iterate.yaml",
+    "pipelines/research.yaml",
+    "pipelines/review-diff.yaml",
+    "prompts/planner.md",
+    "prompts/coder.md",
+    "prompts/reviewer.md",
+    "prompts/iterate-engineer.md",
+    "prompts/iterate-reviewer.md",
+    "prompts/iterate-tests.md",
+    "prompts/research-planner.md",
+    "prompts/research-answer.md",
+    "prompts/research-writer.md",
+    "prompts/diff.md",
+    "prompts/diff-rules.md",
+    "prompts/diff-correctness.md",
+    "prompts/diff-security.md",
+    "prompts/diff-design.md",
+    "prompts/diff-judge.md",
+    "schemas/plan.schema.json",
+    "schemas/code.schema.json",
+    "schemas/review.schema.json",
+    "schemas/questions.schema.json",
+    "schemas/pipeline.schema.json",
+    "schemas/orch.schema.json",
 ];
+
+/// The settings of a new project.
+const SETTINGS: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let folder = here()?.join(&args.folder);
     let mut kept = 0;
-    for (name, text) in FILES {
+    for (name, text) in FILES.iter().chain([&SETTINGS]) {
         let path = folder.join(name);
         let io = |error: std::io::Error| CliError::could_not(format!("`{}` can't be written: {error}", path.display()));
         if let Some(parent) = path.parent() {
@@ -54,7 +80,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         }
     }
     let go = if args.folder.as_os_str() == "." { String::new() } else { format!("cd {} && ", args.folder.display()) };
-    if kept < FILES.len() {
+    if kept <= FILES.len() {
         ui.say(format!(
             "\n{} {go}orch pipeline run pipelines/default.yaml --task \"Create a User model with authentication\"",
             ui.style.strong("next:")

@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[arg(long)]
     continue_on_error: bool,
 
-    /// Before the run, remove what earlier runs wrote into the workspace, and nothing else
+    /// Before the run, remove the artifacts that earlier runs left in the workspace, and nothing else
     #[arg(long)]
     clean: bool,
 

@@ -72,11 +72,11 @@ fn words(step: &Step, ui: &Ui) -> String {
         Some(Kind::Command(CommandLine::Argv(parts))) => format!("runs `{}`", parts.join(" ")),
         Some(Kind::Write(files)) => format!("writes the files of `{files}`"),
         Some(Kind::Approve(_)) => "asks a person".to_owned(),
-        Some(Kind::Parallel(_)) => "side by side:".to_owned(),
-        Some(Kind::Sequence(_)) => "one after another:".to_owned(),
+        Some(Kind::Parallel(_)) => "side by side".to_owned(),
+        Some(Kind::Sequence(_)) => "one after another".to_owned(),
         Some(Kind::Repeat(repeat)) => {
             let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
-            format!("at most {} times{until}:", repeat.max)
+            format!("at most {} times{until}", repeat.max)
         }
         Some(Kind::Pipeline(file)) => format!("calls {file}"),
         None => String::new(),
@@ -96,6 +96,9 @@ fn words(step: &Step, ui: &Ui) -> String {
             Project::schema_file(step).map_or_else(|| step.schema.clone(), |file| Some(format!("schemas/{file}")));
         let schema = schema.map_or_else(String::new, |schema| format!(" ({schema})"));
         out.push_str(&format!(", gives {output}{schema}"));
+    }
+    if !step.children().1.is_empty() {
+        out.push(':');
     }
     out
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::model::event::RunStatus;
+use crate::model::event::{RunStatus, StepKind};
 use crate::model::{RunState, StepState, StepStatus};
 
 use super::human;
@@ -148,9 +148,11 @@ pub fn step_words(step: &StepState) -> String {
 /// What is worth knowing of how a step got its result.
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
+    let asks = step.kind == StepKind::Agent;
     if step.attempts > 1 && !step.kept {
-        notes.push(format!("{} attempts, {} requests", step.attempts, step.calls));
-    } else if step.calls > 1 && !step.kept {
+        let requests = if asks { format!(", {} requests", step.calls) } else { String::new() };
+        notes.push(format!("{} attempts{requests}", step.attempts));
+    } else if asks && step.calls > 1 && !step.kept {
         notes.push(format!("{} requests: a reply was sent back with its errors", step.calls));
     }
     if let Some(read) = step.read.as_ref().filter(|read| !read.repairs.is_empty()) {

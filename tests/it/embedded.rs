@@ -19,6 +19,8 @@ fn project() -> Orch {
         "reviewer: { model: auto }",
         "reviewer: { model: auto, max_output_tokens: 400 }",
     );
+    // A tiny model names its files alike; of one file there is no second to collide with.
+    orch.edit("schemas/code.schema.json", "\"maxItems\": 12", "\"maxItems\": 1");
     orch.run(&["models", "pull", "smollm2-135m"]).exits(0);
     orch
 }
@@ -34,7 +36,10 @@ fn the_default_pipeline_completes_on_the_small_embedded_model() {
         let errors = Schema::compile(name, schema).unwrap().errors(&value);
         assert!(errors.is_empty(), "{name}: {errors:?}");
     }
-    for step in report["steps"].as_array().unwrap() {
+    let code = orch.json("workspace/code.json");
+    let (path, content) = (code["files"][0]["path"].as_str().unwrap(), &code["files"][0]["content"]);
+    assert_eq!(&Value::from(orch.read(&format!("workspace/{path}"))), content, "its code is on disk");
+    for step in report["steps"].as_array().unwrap().iter().filter(|step| step["name"] != "files") {
         assert_eq!(step["calls"], 1, "a constrained reply fits the first time");
         assert!(step["usage"]["output"].as_u64() > Some(10), "{step}");
         assert_eq!(step["cost_usd"], 0.0);

@@ -69,7 +69,8 @@ impl Followed {
         let workflow = self.workflow();
         assert_eq!(workflow["status"], "completed", "{workflow}");
         assert!(workflow["endedAt"].as_f64() >= workflow["startedAt"].as_f64(), "{workflow}");
-        assert_eq!(statuses(&self.steps()), ["plan completed", "code completed", "review completed"]);
+        let ends = ["plan completed", "code completed", "files completed", "review completed"];
+        assert_eq!(statuses(&self.steps()), ends);
     }
 
     /// What the deployment took came in the order of the events.
@@ -101,7 +102,7 @@ fn a_deployment_sees_each_step_pending_then_in_progress_then_completed() {
         let workflows = followed.convex.query("listWorkflows", json!({}));
         if let Some(run) = workflows[0]["runId"].as_str() {
             let now = statuses(&followed.convex.query("listSteps", json!({ "runId": run })));
-            if now.len() == 3 && seen.last() != Some(&now) {
+            if now.len() == 4 && seen.last() != Some(&now) {
                 seen.push(now);
             }
         }
@@ -109,9 +110,9 @@ fn a_deployment_sees_each_step_pending_then_in_progress_then_completed() {
     }
     assert!(child.wait().unwrap().success());
     for moment in [
-        ["plan in_progress", "code pending", "review pending"],
-        ["plan completed", "code in_progress", "review pending"],
-        ["plan completed", "code completed", "review in_progress"],
+        ["plan in_progress", "code pending", "files pending", "review pending"],
+        ["plan completed", "code in_progress", "files pending", "review pending"],
+        ["plan completed", "code completed", "files completed", "review in_progress"],
     ] {
         assert!(seen.iter().any(|now| now[..] == moment), "{moment:?} not in {seen:?}");
     }
@@ -197,7 +198,7 @@ fn what_a_validator_refuses_is_told_and_holds_nothing_up() {
     followed.convex.set(Mode::Spoiled("code"));
     followed.pipeline(&[]).exits(0).says("refused: Validator error").says("orch runs track");
     assert_eq!(followed.workflow()["status"], "completed");
-    assert_eq!(statuses(&followed.steps()), ["plan completed", "review completed"]);
+    assert_eq!(statuses(&followed.steps()), ["plan completed", "files completed", "review completed"]);
     followed.run(&["runs", "track"]).exits(1);
     followed.convex.set(Mode::Open);
     followed.run(&["runs", "track"]).exits(0);

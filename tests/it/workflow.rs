@@ -61,20 +61,23 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn a_task_becomes_three_artifacts_and_a_report() {
+fn a_task_becomes_artifacts_files_and_a_report() {
     let server = Server::start(good);
     let orch = Orch::new().with(&server);
     let (code_, report) = orch.report(&[]);
     assert_eq!(code_, 0);
     assert_eq!((&report["success"], &report["status"]), (&json!(true), &json!("completed")));
-    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "completed"), ("review", "completed")]));
+    let done = [("plan", "completed"), ("code", "completed"), ("files", "completed"), ("review", "completed")];
+    assert_eq!(statuses(&report), pairs(&done));
     assert_eq!(orch.json("workspace/plan.json"), plan());
     assert_eq!(orch.json("workspace/code.json"), code());
     assert_eq!(orch.json("workspace/review.json"), review());
+    assert_eq!(orch.read("workspace/user.py"), code()["files"][0]["content"].as_str().unwrap(), "real code on disk");
     assert_eq!(report["result"], review(), "the final review is the report's result");
     let names: Vec<_> = report["artifacts"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["plan", "code", "review"]);
-    for (step, agent) in report["steps"].as_array().unwrap().iter().zip(["planner", "coder", "reviewer"]) {
+    let asked = ["planner", "coder", "", "reviewer"];
+    for (step, agent) in report["steps"].as_array().unwrap().iter().zip(asked).filter(|(_, agent)| !agent.is_empty()) {
         assert_eq!(step["agent"], agent);
         assert_eq!(step["attempts"], 1);
         assert!(step["started_at"].as_str() < step["ended_at"].as_str(), "{step}");
@@ -82,6 +85,8 @@ fn a_task_becomes_three_artifacts_and_a_report() {
         assert_eq!(step["error"], Value::Null);
     }
     assert_eq!(server.requests().len(), 3);
+    let shown = orch.run(&["runs", "show"]).exits(0).stdout;
+    assert!(shown.contains("✓ files") && !shown.contains("sent back"), "a write asks nobody: {shown}");
 }
 
 #[test]
@@ -124,7 +129,7 @@ fn a_failed_planner_stops_the_run() {
         assert_eq!(report["success"], false);
         assert_eq!(
             statuses(&report),
-            pairs(&[("plan", "failed"), ("code", "skipped"), ("review", "skipped")]),
+            pairs(&[("plan", "failed"), ("code", "skipped"), ("files", "skipped"), ("review", "skipped")]),
             "{more:?}"
         );
         assert_eq!(report["steps"][0]["error"]["class"], "bad_request");
@@ -141,8 +146,9 @@ fn a_failed_coder_stops_the_run() {
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 1);
-    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "failed"), ("review", "skipped")]));
-    assert_eq!(report["steps"][2]["reason"], "step code failed");
+    let ends = [("plan", "completed"), ("code", "failed"), ("files", "skipped"), ("review", "skipped")];
+    assert_eq!(statuses(&report), pairs(&ends));
+    assert_eq!(report["steps"][3]["reason"], "step code failed");
     assert_eq!(report["result"], Value::Null);
     assert!(orch.exists("workspace/plan.json"), "what was done stays");
 }
@@ -153,7 +159,9 @@ fn a_failed_coder_leaves_the_reviewer_with_the_plan_alone_when_the_run_goes_on()
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1, "a run with a failed step is failed");
-    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "failed"), ("review", "completed")]));
+    let ends = [("plan", "completed"), ("code", "failed"), ("files", "skipped"), ("review", "completed")];
+    assert_eq!(statuses(&report), pairs(&ends));
+    assert_eq!(report["steps"][2]["reason"], "input code missing: step code failed");
     let requests = server.requests();
     let last = requests.last().unwrap();
     assert!(last.last().contains("# plan") && !last.last().contains("# code"));
@@ -162,17 +170,35 @@ fn a_failed_coder_leaves_the_reviewer_with_the_plan_alone_when_the_run_goes_on()
 }
 
 #[test]
-fn a_failed_reviewer_leaves_plan_and_code() {
+fn a_failed_reviewer_leaves_plan_code_and_the_written_files() {
     let server = failing("review");
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1);
-    assert_eq!(statuses(&report), pairs(&[("plan", "completed"), ("code", "completed"), ("review", "failed")]));
+    let ends = [("plan", "completed"), ("code", "completed"), ("files", "completed"), ("review", "failed")];
+    assert_eq!(statuses(&report), pairs(&ends));
     assert!(
         orch.exists("workspace/plan.json")
             && orch.exists("workspace/code.json")
+            && orch.exists("workspace/user.py")
             && !orch.exists("workspace/review.json")
     );
+}
+
+#[test]
+fn a_path_that_leads_out_of_the_workspace_is_never_written() {
+    let server = Server::start(|request| {
+        let mut value = code();
+        value["files"][0]["path"] = json!("../user.py");
+        if step(request) == "code" { Reply::openai_text(&value.to_string()) } else { good(request) }
+    });
+    let orch = Orch::new().with(&server);
+    let (_, report) = orch.report(&[]);
+    assert_eq!(report["steps"][1]["error"]["class"], "schema_mismatch", "the schema refuses it first: {report:#}");
+    orch.edit("pipelines/default.yaml", "    output: code", "    output: code\n    schema: any");
+    let (_, report) = orch.report(&[]);
+    assert_eq!(report["steps"][2]["error"]["class"], "path_refused", "{report:#}");
+    assert!(!orch.exists("user.py") && !orch.exists("workspace/user.py"));
 }
 
 #[test]
@@ -183,8 +209,8 @@ fn a_missing_required_input_skips_a_step_with_the_reason() {
     orch.edit("prompts/reviewer.md", "{% if code -%}", "{% if true -%}");
     let (code, report) = orch.report(&["--continue-on-error"]);
     assert_eq!(code, 1);
-    assert_eq!(report["steps"][2]["status"], "skipped");
-    assert_eq!(report["steps"][2]["reason"], "input code missing: step code failed");
+    assert_eq!(report["steps"][3]["status"], "skipped");
+    assert_eq!(report["steps"][3]["reason"], "input code missing: step code failed");
 }
 
 #[test]
@@ -212,7 +238,7 @@ fn a_reply_that_does_not_fit_is_sent_back_with_its_errors() {
     let orch = Orch::new().with(&server);
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);
-    assert_eq!((&report["steps"][2]["calls"], &report["steps"][2]["attempts"]), (&json!(2), &json!(1)));
+    assert_eq!((&report["steps"][3]["calls"], &report["steps"][3]["attempts"]), (&json!(2), &json!(1)));
     let requests = server.requests();
     let last = requests.last().unwrap();
     assert_eq!(last.messages().len(), 3);
@@ -300,7 +326,9 @@ fn clean_removes_what_is_on_record_and_nothing_else() {
             && !after.contains(&"plan.json".to_owned())
             && !after.contains(&"review.json".to_owned())
     );
-    after.retain(|name| name != "code.json");
+    // What a `write` step put there is the work itself, and stays.
+    assert!(after.contains(&"user.py".to_owned()));
+    after.retain(|name| name != "code.json" && name != "user.py");
     assert_eq!(after, before);
 }
 
@@ -369,5 +397,5 @@ fn a_step_whose_condition_is_false_is_skipped() {
     );
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0);
-    assert_eq!(report["steps"][2]["reason"], "when: code is defined and plan.risks | length > 0 is false");
+    assert_eq!(report["steps"][3]["reason"], "when: code is defined and plan.risks | length > 0 is false");
 }

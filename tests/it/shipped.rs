@@ -1,0 +1,286 @@
+//! The pipelines that `orch init` writes beside the default one, end to end.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::control::statuses;
+use crate::support::{Orch, Ran, Recorded, Reply, Server};
+
+const RIGHT: &str = "def add(a, b):\n    return a + b\n";
+const WRONG: &str = "def add(a, b):\n    return a - b\n";
+const TEST: &str = "import unittest\n\nfrom calc import add\n\n\nclass Adding(unittest.TestCase):\n    def test_adds(self):\n        self.assertEqual(add(2, 3), 5)\n";
+
+fn text(value: &Value) -> Reply {
+    Reply::openai_text(&value.to_string())
+}
+
+/// Code of two files, the first of which is at `path`.
+fn code(path: &str, content: &str) -> Reply {
+    let file = |path: &str, content: &str| json!({ "path": path, "language": "python", "content": content });
+    text(&json!({ "files": [file(path, content), file("test_calc.py", TEST)], "notes": [] }))
+}
+
+fn verdict(approved: bool, summary: &str) -> Value {
+    json!({ "approved": approved, "score": if approved { 9 } else { 3 }, "summary": format!("{summary}, all in all."), "issues": [] })
+}
+
+fn engineers(request: &Recorded) -> bool {
+    request.system().contains("You write working code with its tests")
+}
+
+fn run(orch: &Orch, pipeline: &str, more: &[&str]) -> (Ran, Value) {
+    let ran = orch.run(&[&["pipeline", "run", pipeline, "--output", "json"], more].concat());
+    let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    (ran, report)
+}
+
+fn iterate(orch: &Orch) -> (Ran, Value) {
+    run(orch, "pipelines/iterate.yaml", &["--task", "Add two numbers"])
+}
+
+#[test]
+fn init_writes_every_pipeline_prompt_and_schema_of_the_repository_and_they_check_clean() {
+    let orch = Orch::new();
+    for folder in ["pipelines", "prompts", "schemas"] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let name = format!("{folder}/{}", entry.unwrap().file_name().to_string_lossy());
+            assert_eq!(orch.read(&name), std::fs::read_to_string(&name).unwrap(), "{name}");
+        }
+    }
+    orch.run(&["pipeline", "validate", "--deny-warnings"]).exits(0).says("4 pipelines checked");
+    for file in ["iterate", "research", "review-diff"] {
+        let shown = orch.run(&["pipeline", "show", &format!("pipelines/{file}.yaml")]).exits(0).stdout;
+        let inputs: Vec<&str> = shown.lines().filter(|line| line.starts_with("input ")).collect();
+        assert!(!inputs.is_empty() && inputs.iter().all(|line| line.ends_with('.')), "described: {inputs:?}");
+    }
+}
+
+#[test]
+fn iterate_ends_after_one_round_that_is_approved() {
+    let server =
+        Server::start(
+            |request| {
+                if engineers(request) { code("calc.py", RIGHT) } else { text(&verdict(true, "It adds")) }
+            },
+        );
+    let orch = Orch::new().with(&server);
+    let (ran, report) = iterate(&orch);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(report["result"]["review"]["approved"], true);
+    assert_eq!(orch.json("workspace/tests.json")["exit_code"], 0, "the tests did run");
+    assert_eq!(orch.read("workspace/calc.py"), RIGHT);
+    assert!(statuses(&report).contains(&"work[0]/ask skipped".to_owned()), "{:?}", statuses(&report));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
+fn iterate_shows_failing_tests_to_the_engineer_and_never_takes_their_code() {
+    let server = Server::start(|request| match (engineers(request), request.last().contains("# The review")) {
+        (true, true) => code("calc.py", RIGHT),
+        (true, false) => code("calc.py", WRONG),
+        // A reviewer that approves whatever it sees.
+        (false, _) => text(&verdict(true, "It adds")),
+    });
+    let orch = Orch::new().with(&server);
+    let (ran, report) = iterate(&orch);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 4);
+    assert!(requests[1].system().contains("The tests did not pass. Do not approve."), "{}", requests[1].system());
+    assert!(requests[1].last().contains("# The tests ended with exit code 1"), "{}", requests[1].last());
+    assert!(requests[2].last().contains("-1 != 5"), "the engineer sees why: {}", requests[2].last());
+    assert!(requests[2].last().contains("return a - b"), "and its own code: {}", requests[2].last());
+    assert!(!requests[3].system().contains("Do not approve."));
+    assert!(statuses(&report).contains(&"work[0]/rounds[1]/run_tests completed".to_owned()));
+    assert_eq!(orch.read("workspace/calc.py"), RIGHT);
+}
+
+#[test]
+fn iterate_asks_a_person_when_rounds_run_out_and_gives_their_note_to_the_engineer() {
+    let server = Server::start(|request| {
+        if engineers(request) {
+            return code("calc.py", RIGHT);
+        }
+        text(&verdict(false, "It adds whatever it is given"))
+    });
+    let orch = Orch::new().with(&server);
+    let (ran, report) = iterate(&orch);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(report["status"], "waiting");
+    assert!(ran.stderr.contains("score 3 of 10") && ran.stderr.contains("whatever it is given"), "{}", ran.stderr);
+    assert_eq!(server.requests().len(), 6, "three rounds of engineer and reviewer");
+    let id = report["run"].as_str().unwrap();
+
+    let pleased = Server::start(|request| {
+        if engineers(request) { code("calc.py", RIGHT) } else { text(&verdict(true, "It refuses text")) }
+    });
+    let orch = orch.with(&pleased);
+    orch.run(&["runs", "reject", id, "--note", "Refuse anything but integers", "--resume"]).exits(0);
+    let requests = pleased.requests();
+    assert_eq!(requests.len(), 2, "one round was enough");
+    assert!(requests[0].last().contains("Refuse anything but integers"), "{}", requests[0].last());
+    assert!(requests[0].last().contains("whatever it is given"), "the last review too: {}", requests[0].last());
+    assert!(requests[0].system().contains("A person looked at the code"));
+}
+
+#[test]
+fn iterate_takes_what_a_person_accepts_and_fails_when_they_never_do() {
+    let server = Server::start(|request| {
+        if engineers(request) { code("calc.py", RIGHT) } else { text(&verdict(false, "It could be better")) }
+    });
+    let orch = Orch::new().with(&server);
+    let id = iterate(&orch).1["run"].as_str().unwrap().to_owned();
+    orch.run(&["runs", "approve", &id, "--resume"]).exits(0);
+    assert_eq!(server.requests().len(), 6, "nothing was asked again");
+
+    let orch = Orch::new().with(&server);
+    let id = iterate(&orch).1["run"].as_str().unwrap().to_owned();
+    orch.run(&["runs", "reject", &id, "--note", "no", "--resume"]).exits(3);
+    orch.run(&["runs", "reject", &id, "--note", "no", "--resume"]).exits(1).says("exhausted");
+    assert_eq!(server.requests().len(), 18);
+}
+
+#[test]
+fn iterate_goes_on_when_files_can_t_be_written_or_tests_never_end() {
+    let server = Server::start(|request| match (engineers(request), request.last()) {
+        (true, said) if said.contains("was not written") => code("calc.py", "import time\n\ntime.sleep(60)\n"),
+        (true, said) if said.contains("did not end") => code("calc.py", RIGHT),
+        (true, _) => code("review.json", "{ \"this\": \"is an artifact\" }\n"),
+        (false, said) if said.contains("could not be written") => text(&verdict(true, "review.json was not written")),
+        (false, said) if said.contains("did not run to their end") => text(&verdict(true, "The tests did not end")),
+        (false, _) => text(&verdict(true, "It adds")),
+    });
+    let orch = Orch::new().with(&server);
+    orch.edit("pipelines/iterate.yaml", "timeout: 5m", "timeout: 2s");
+    let (ran, report) = iterate(&orch);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let all = statuses(&report);
+    for step in ["files failed", "run_tests skipped", "reviewer completed"] {
+        assert!(all.contains(&format!("work[0]/rounds[0]/{step}")), "{step}: {all:?}");
+    }
+    assert!(all.contains(&"work[0]/rounds[1]/run_tests failed".to_owned()), "{all:?}");
+    assert_eq!(server.requests().len(), 6);
+    assert!(server.requests()[1].last().contains("kept for the artifact"), "{}", server.requests()[1].last());
+}
+
+/// A project in a git repository, one of whose files was changed since its commit.
+fn repository(server: &Server) -> Orch {
+    let orch = Orch::new().with(server);
+    orch.write("src/price.py", "def price(amount):\n    return amount * 2\n").write(".gitignore", ".orch\nworkspace\n");
+    let git = |args: &[&str]| {
+        let name = ["-c", "user.name=ana", "-c", "user.email=ana@example.org"];
+        let done = Command::new("git").args(name).args(args).current_dir(orch.path()).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    git(&["commit", "-qm", "first"]);
+    orch.edit("src/price.py", "amount * 2", "amount * 3");
+    orch
+}
+
+/// The lens of a request of `review-diff`, or `judge`.
+fn lens(request: &Recorded) -> &'static str {
+    let system = request.system();
+    let all = ["correctness", "security", "design"];
+    all.into_iter().find(|lens| system.contains(&format!("Your lens is {lens}"))).unwrap_or("judge")
+}
+
+#[test]
+fn review_diff_looks_through_three_lenses_and_merges_them() {
+    let server = Server::start(|request| text(&verdict(lens(request) != "security", &format!("By {}", lens(request)))));
+    let orch = repository(&server);
+    let (ran, report) = run(&orch, "pipelines/review-diff.yaml", &["--task", "Raise prices", "--input", "base=HEAD"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(report["result"]["summary"], "By judge, all in all.");
+    assert!(orch.read("workspace/diff.md").contains("+    return amount * 3"));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 4);
+    for request in &requests {
+        let said = request.last();
+        assert!(said.contains("-    return amount * 2") && said.contains("Raise prices"), "{said}");
+        assert!(request.system().contains("Answer with the review as one JSON object"), "{}", request.system());
+    }
+    for lens in ["correctness", "security", "design"] {
+        assert!(requests[3].last().contains(&format!("By {lens}, all in all.")), "{lens}");
+        assert!(orch.exists(&format!("workspace/{lens}.json")));
+    }
+}
+
+#[test]
+fn review_diff_goes_on_without_a_lens_that_failed_and_asks_nothing_about_no_change() {
+    let server = Server::start(|request| match lens(request) {
+        "design" => Reply::status(400, "{\"error\":{\"message\":\"no\"}}"),
+        lens => text(&verdict(true, &format!("By {lens}"))),
+    });
+    let orch = repository(&server);
+    let (ran, report) = run(&orch, "pipelines/review-diff.yaml", &[]);
+    assert_eq!(ran.code, 1, "a failed step fails the run: {ran:?}");
+    assert_eq!(report["result"]["summary"], "By judge, all in all.");
+    let judged = server.requests().last().unwrap().last();
+    assert!(judged.contains("# The review of security") && !judged.contains("# The review of design"), "{judged}");
+
+    let before = server.requests().len();
+    orch.edit("src/price.py", "amount * 3", "amount * 2");
+    let (ran, report) = run(&orch, "pipelines/review-diff.yaml", &["--workspace", "other"]);
+    assert_eq!((ran.code, server.requests().len()), (0, before), "{ran:?}");
+    assert_eq!(statuses(&report).last().unwrap(), "judge skipped");
+}
+
+#[test]
+fn review_diff_takes_no_option_of_git_for_a_base_and_says_what_git_says() {
+    let server = Server::saying("{}");
+    let orch = repository(&server);
+    let args = ["pipeline", "run", "pipelines/review-diff.yaml", "--input"];
+    orch.run(&[&args[..], &["base=--output=stolen"]].concat()).exits(2);
+    assert!(!orch.exists("stolen") && !orch.exists("workspace/stolen"));
+    orch.run(&[&args[..], &["base=no-such-branch"]].concat()).exits(1).says("command_failed").says("no-such-branch");
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[test]
+fn research_answers_side_by_side_and_names_what_has_no_answer() {
+    let bad = Arc::new(AtomicBool::new(true));
+    let flag = bad.clone();
+    let server = Server::start(move |request| {
+        let (system, said) = (request.system(), request.last());
+        if system.contains("You plan research") {
+            let question =
+                |n: u32| json!({ "question": format!("What about part {n}?"), "why": "The report needs it." });
+            let questions: Vec<Value> = (1..=5).map(question).collect();
+            return text(&json!({ "goal": "Tell what the parts are about.", "questions": questions }));
+        }
+        if system.contains("You write reports") {
+            return Reply::openai_text("# Parts\n\nAll of them.");
+        }
+        if said.contains("part 3?") && flag.load(Ordering::SeqCst) {
+            return Reply::status(400, "{\"error\":{\"message\":\"no\"}}");
+        }
+        let part = said.split("part ").nth(1).and_then(|rest| rest.split('?').next()).unwrap().to_owned();
+        Reply::openai_text(&format!("Part {part} is fine."))
+    });
+    let orch = Orch::new().with(&server);
+    let (ran, report) = run(&orch, "pipelines/research.yaml", &["--task", "Parts", "--input", "context=Some notes"]);
+    assert_eq!(ran.code, 1, "a failed step fails the run: {ran:?}");
+    assert!(statuses(&report).contains(&"research[2] failed".to_owned()), "{:?}", statuses(&report));
+    assert_eq!(orch.read("workspace/report.md").trim(), "# Parts\n\nAll of them.");
+    let answers = orch.json("workspace/answers.json");
+    assert_eq!((&answers[1]["value"], &answers[2]["status"]), (&json!("Part 2 is fine."), &json!("failed")));
+    let requests = server.requests();
+    assert_eq!(requests.len(), 7);
+    let asked = requests.last().unwrap().last();
+    assert!(
+        asked.contains("Part 5 is fine.") && asked.contains("What about part 3?\n\n(There is no answer"),
+        "{asked}"
+    );
+    assert!(requests[1].last().contains("Some notes"), "{}", requests[1].last());
+
+    bad.store(false, Ordering::SeqCst);
+    orch.run(&["pipeline", "resume", report["run"].as_str().unwrap()]).exits(0);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 9, "the failed question and the report, and nothing else");
+    assert!(requests[8].last().contains("Part 3 is fine."));
+}
