@@ -171,7 +171,12 @@ fn a_missing_pipeline_names_the_ones_that_exist() {
     assert_eq!(help, ["did you mean `pipelines/default.yaml`?"]);
     assert_eq!(message("default.yaml").1, ["did you mean `pipelines/default.yaml`?"]);
     assert_eq!(message("default").1, ["did you mean `pipelines/default.yaml`?"]);
-    assert_eq!(message("pipelines/nothing-like-it.yaml").1, ["pipelines here: `pipelines/default.yaml`"]);
+    assert_eq!(
+        message("pipelines/nothing-like-it.yaml").1,
+        [
+            "pipelines here: `pipelines/default.yaml`, `pipelines/iterate.yaml`, `pipelines/research.yaml`, `pipelines/review-diff.yaml`"
+        ]
+    );
     assert_eq!(message("pipelines").0, "`pipelines` is a folder, not a file");
 }
 
