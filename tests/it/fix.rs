@@ -22,7 +22,7 @@ fn typos_are_mended_over_several_rounds_and_told() {
     for text in ["fixed pipelines/default.yaml:21:5: `promt` is now `prompt` (ORCH0201)", "`codr` is now `coder`"] {
         assert!(ran.stderr.contains(text), "{}", ran.stderr);
     }
-    assert!(ran.stderr.contains("ok: 1 pipeline checked"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("ok: 4 pipelines checked"), "{}", ran.stderr);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn watching_checks_again_after_each_change() {
     let wait = |text: &str| {
         while !lines.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("no {text:?}")).contains(text) {}
     };
-    wait("ok: 1 pipeline checked");
+    wait("ok: 4 pipelines checked");
     wait("waiting for changes");
     let good = orch.read("prompts/coder.md");
     orch.write("prompts/coder.md", &format!("{good}{{{{ nothing }}}}"));
@@ -103,7 +103,7 @@ fn watching_checks_again_after_each_change() {
     wait("unknown variable `nothing`");
     wait("waiting for changes");
     orch.write("prompts/coder.md", &good);
-    wait("ok: 1 pipeline checked");
+    wait("ok: 4 pipelines checked");
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -50,7 +50,7 @@ fn init_writes_every_pipeline_prompt_and_schema_of_the_repository_and_they_check
             assert_eq!(orch.read(&name), std::fs::read_to_string(&name).unwrap(), "{name}");
         }
     }
-    orch.run(&["pipeline", "validate", "--deny-warnings"]).exits(0).says("4 pipelines checked");
+    orch.run(&["pipeline", "validate", "--deny", "warnings"]).exits(0).says("4 pipelines checked");
     for file in ["iterate", "research", "review-diff"] {
         let shown = orch.run(&["pipeline", "show", &format!("pipelines/{file}.yaml")]).exits(0).stdout;
         let inputs: Vec<&str> = shown.lines().filter(|line| line.starts_with("input ")).collect();
