@@ -16,6 +16,7 @@ pub mod durable;
 pub mod engine;
 pub mod extract;
 pub mod files;
+pub mod graph;
 pub mod model;
 pub mod process;
 pub mod provider;

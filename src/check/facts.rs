@@ -3,6 +3,7 @@
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::scope::Fact;
+use super::types::Kind;
 
 /// The path that an expression is, such as `plan.steps[0].title`; `None` for anything else.
 pub(super) fn path(expr: &Expr<'_>) -> Option<String> {
@@ -37,31 +38,124 @@ fn collect(expr: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
                 collect(&inner.left, when, found);
                 collect(&inner.right, when, found);
             }
-            // A comparison with a value that is not there fails, so that it was there.
-            (BinOpKind::Eq | BinOpKind::Gt | BinOpKind::Gte | BinOpKind::Lt | BinOpKind::Lte, true) => {
-                found.extend(path(&inner.left).map(|path| (path, Fact::Defined)));
-            }
-            _ => {}
+            (BinOpKind::ScAnd | BinOpKind::ScOr, _) => {}
+            (BinOpKind::In, _) => contained(&inner.left, &inner.right, when, found),
+            (op, _) => compared(op, &inner.left, &inner.right, when, found),
         },
         Expr::Test(inner) => {
-            let Some(path) = path(&inner.expr) else { return };
-            match (inner.name, when) {
-                ("defined", true) | ("undefined", false) => found.push((path, Fact::Defined)),
-                ("none", false) => found.push((path, Fact::NotNull)),
-                (name, true) if !matches!(name, "none" | "undefined" | "defined" | "false") => {
-                    found.push((path.clone(), Fact::Defined));
-                    found.push((path, Fact::NotNull));
-                }
-                _ => {}
+            if let Some(path) = path(&inner.expr) {
+                tested(path, inner.name, when, found);
             }
         }
         // The length of a list is true when the list is.
-        Expr::Filter(inner) if when && matches!(inner.name, "length" | "count") => {
-            if let Some(path) = inner.expr.as_ref().and_then(path) {
+        Expr::Filter(_) => {
+            if let (Some(path), true) = (measured(expr), when) {
                 found.push((path, Fact::True));
             }
         }
         other if when => found.extend(path(other).map(|path| (path, Fact::True))),
+        _ => {}
+    }
+}
+
+/// The path of which an expression is the length.
+fn measured(expr: &Expr<'_>) -> Option<String> {
+    match expr {
+        Expr::Filter(inner) if matches!(inner.name, "length" | "count") => path(inner.expr.as_ref()?),
+        _ => None,
+    }
+}
+
+fn text(expr: &Expr<'_>) -> Option<String> {
+    match expr {
+        Expr::Const(constant) => constant.value.as_str().map(str::to_owned),
+        _ => None,
+    }
+}
+
+fn number(expr: &Expr<'_>) -> Option<u64> {
+    match expr {
+        Expr::Const(constant) => constant.value.as_usize().and_then(|number| u64::try_from(number).ok()),
+        _ => None,
+    }
+}
+
+/// What `name in value` and `value in [...]` show.
+fn contained(item: &Expr<'_>, whole: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
+    if let (Some(name), Some(path), true) = (text(item), path(whole), when) {
+        found.push((format!("{path}.{name}"), Fact::Defined));
+    }
+    if let (Some(path), Expr::List(list)) = (path(item), whole) {
+        let texts: Option<Vec<String>> = list.items.iter().map(text).collect();
+        found.extend(texts.map(|texts| (path, Fact::Among(texts, when))));
+    }
+}
+
+fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
+    use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
+    // A comparison with a value that is not there fails, so that it was there.
+    if when && matches!(op, Eq | Gt | Gte | Lt | Lte) {
+        found.extend(path(left).map(|path| (path, Fact::Defined)));
+    }
+    let equal = match (op, when) {
+        (Eq, true) | (Ne, false) => Some(true),
+        (Eq, false) | (Ne, true) => Some(false),
+        _ => None,
+    };
+    for (value, constant) in [(left, right), (right, left)] {
+        if let (Some(path), Some(text), Some(equal)) = (path(value), text(constant), equal) {
+            found.push((path, Fact::Among(vec![text], equal)));
+        }
+    }
+    let (list, op, than) = match (measured(left), measured(right)) {
+        (Some(list), None) => (list, op, number(right)),
+        (None, Some(list)) => (list, mirrored(op), number(left)),
+        _ => return,
+    };
+    let Some(than) = than else { return };
+    let least = match (op, when) {
+        (Gt, true) | (Lte, false) => than.saturating_add(1),
+        (Gte | Eq, true) | (Lt | Ne, false) => than,
+        (Ne, true) | (Eq, false) if than == 0 => 1,
+        _ => return,
+    };
+    found.push((list, Fact::AtLeast(least)));
+}
+
+/// The operator when its sides are exchanged.
+fn mirrored(op: BinOpKind) -> BinOpKind {
+    match op {
+        BinOpKind::Gt => BinOpKind::Lt,
+        BinOpKind::Gte => BinOpKind::Lte,
+        BinOpKind::Lt => BinOpKind::Gt,
+        BinOpKind::Lte => BinOpKind::Gte,
+        other => other,
+    }
+}
+
+/// What a test such as `is string` shows.
+fn tested(path: String, name: &str, when: bool, found: &mut Vec<(String, Fact)>) {
+    let kinds = match name {
+        "string" => vec![Kind::Text],
+        "mapping" => vec![Kind::Object],
+        "sequence" => vec![Kind::List],
+        "boolean" => vec![Kind::Bool],
+        "number" => vec![Kind::Number, Kind::Bool],
+        "none" => vec![Kind::Null],
+        _ => Vec::new(),
+    };
+    if !kinds.is_empty() {
+        found.push((path.clone(), Fact::Kinds(kinds, when)));
+    }
+    match (name, when) {
+        ("defined", true) | ("undefined", false) => found.push((path, Fact::Defined)),
+        ("none", false) => found.push((path, Fact::NotNull)),
+        // An undefined value is a sequence, and it is unequal to everything.
+        ("none" | "undefined" | "defined" | "false" | "sequence" | "iterable" | "ne" | "!=", _) => {}
+        (_, true) => {
+            found.push((path.clone(), Fact::Defined));
+            found.push((path, Fact::NotNull));
+        }
         _ => {}
     }
 }

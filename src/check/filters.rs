@@ -26,7 +26,7 @@ impl<'a> Checker<'a> {
         }
         let base = self.value(operand, scope).ty;
         self.takes(inner.name, operand, &base);
-        let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), Fact::True);
+        let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), &Fact::True);
         let attribute = self.attribute(inner, &base);
         match inner.name {
             "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => Known::is(Type::Number),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::facts::{facts, path};
-use super::scope::{Fact, Known, Scope};
+use super::scope::{Known, Scope};
 use super::sites::Site;
 use super::types::{Kind, Schemas, Type, union};
 use crate::config::Project;
@@ -176,7 +176,7 @@ impl<'a> Checker<'a> {
                 Known::unknown()
             }
         };
-        narrowed(known, path(expr).as_ref(), scope)
+        self.narrowed(known, path(expr).as_ref(), scope)
     }
 
     fn list(&mut self, items: &[Expr<'a>], scope: &Scope<'a>) -> Known<'a> {
@@ -212,13 +212,6 @@ fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
 /// Either of two values.
 fn either<'a>(first: Known<'a>, second: Known<'a>) -> Known<'a> {
     Known { maybe: first.maybe || second.maybe, ty: union([first.ty, second.ty]) }
-}
-
-/// A value with what conditions have shown of its path.
-fn narrowed<'a>(known: Known<'a>, path: Option<&String>, scope: &Scope<'a>) -> Known<'a> {
-    let maybe = known.maybe && !scope.knows(path, Fact::Defined);
-    let ty = if scope.knows(path, Fact::NotNull) { known.ty.without_null() } else { known.ty };
-    Known { ty, maybe }
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

@@ -6,7 +6,7 @@ use minijinja::machinery::ast::Expr;
 
 use super::facts::path;
 use super::infer::Checker;
-use super::scope::{Fact, Known, Scope};
+use super::scope::{Known, Scope};
 use super::types::{Kind, Property, Type, union};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::{bytes, extent};
@@ -94,7 +94,8 @@ impl<'a> Checker<'a> {
                 if !problem.help.is_empty() || names.is_empty() {
                     return problem;
                 }
-                let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                let once = names.iter().enumerate().filter(|(index, name)| !names[..*index].contains(name));
+                let shown: Vec<String> = once.map(|(_, name)| format!("`{name}`")).collect();
                 problem.help(format!("it has {}", shown.join(", ")))
             }
         }
@@ -110,8 +111,7 @@ impl<'a> Checker<'a> {
         }
         match (ty.kind(), constant.value.as_usize()) {
             (Some(Kind::List), Some(index)) => {
-                let sure =
-                    (index as u64) < ty.least_length() || (index == 0 && scope.knows(path(base).as_ref(), Fact::True));
+                let sure = (index as u64) < ty.least_length().max(scope.least(path(base).as_ref()));
                 Known { ty: self.schemas.items(ty), maybe: !sure }
             }
             (Some(Kind::List), None) => Known::is(self.schemas.items(ty)),

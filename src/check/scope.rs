@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::types::Type;
+use super::types::{Kind, Type};
 
 /// What is known of an expression's value.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ impl<'a> Known<'a> {
 }
 
 /// What a condition has shown of a path such as `plan.notes`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Fact {
     /// It is defined.
     Defined,
@@ -34,6 +34,12 @@ pub(super) enum Fact {
     NotNull,
     /// It is true in a condition: not empty, not zero.
     True,
+    /// It has at least so many items.
+    AtLeast(u64),
+    /// It is of one of these kinds, or of none of them.
+    Kinds(Vec<Kind>, bool),
+    /// It is one of these texts, or none of them.
+    Among(Vec<String>, bool),
 }
 
 /// The variables in sight and the facts about them.
@@ -63,7 +69,10 @@ impl<'a> Scope<'a> {
     /// Notes what a condition has shown.
     pub(super) fn learn(&mut self, facts: impl IntoIterator<Item = (String, Fact)>) {
         for (path, fact) in facts {
-            if fact == Fact::True {
+            if matches!(fact, Fact::AtLeast(1..)) {
+                self.facts.insert((path.clone(), Fact::True));
+            }
+            if matches!(fact, Fact::True | Fact::AtLeast(1..)) {
                 self.facts.insert((path.clone(), Fact::NotNull));
                 self.facts.insert((path.clone(), Fact::Defined));
             }
@@ -72,8 +81,31 @@ impl<'a> Scope<'a> {
     }
 
     /// Whether something was shown of a path.
-    pub(super) fn knows(&self, path: Option<&String>, fact: Fact) -> bool {
-        path.is_some_and(|path| self.facts.contains(&(path.clone(), fact)))
+    pub(super) fn knows(&self, path: Option<&String>, fact: &Fact) -> bool {
+        path.is_some_and(|path| self.facts.contains(&(path.clone(), fact.clone())))
+    }
+
+    /// How many items a list was shown to have at least.
+    pub(super) fn least(&self, path: Option<&String>) -> u64 {
+        let shown = self.facts.iter().filter(|(of, _)| Some(of) == path);
+        let least = shown.map(|(_, fact)| match fact {
+            Fact::AtLeast(least) => *least,
+            Fact::True => 1,
+            Fact::Defined | Fact::NotNull | Fact::Kinds(..) | Fact::Among(..) => 0,
+        });
+        least.max().unwrap_or(0)
+    }
+
+    /// What was shown of the kind of a path, and of the texts below it: names with the fact.
+    pub(super) fn shown<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Fact)> {
+        self.facts.iter().filter_map(move |(of, fact)| {
+            let rest = of.strip_prefix(path)?;
+            match fact {
+                Fact::Kinds(..) if rest.is_empty() => Some(("", fact)),
+                Fact::Among(..) => rest.strip_prefix('.').map(|name| (name, fact)),
+                _ => None,
+            }
+        })
     }
 
     /// Takes over the names that a branch has set, as unknown: the other branch may have

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use super::joined::{ignores_siblings, speaks};
 use crate::config::Document;
 
 /// A place in a schema.
@@ -38,6 +39,8 @@ pub(super) enum Type<'a> {
     Items(Node<'a>, u64),
     /// An object that a schema describes.
     Object(Node<'a>),
+    /// An object that several schemas describe at once.
+    Every(Rc<Vec<Node<'a>>>),
     /// An object that has these members and no others.
     Fixed(Rc<Members<'a>>),
     /// One of several.
@@ -78,14 +81,24 @@ impl<'a> Schemas<'a> {
         self.read(node, &mut budget)
     }
 
-    fn read(self, node: Node<'a>, budget: &mut usize) -> Type<'a> {
+    pub(super) fn read(self, node: Node<'a>, budget: &mut usize) -> Type<'a> {
         let Value::Object(map) = node.schema else { return Type::Unknown };
         let Some(left) = budget.checked_sub(1) else { return Type::Unknown };
         *budget = left;
-        if let Some(target) = map.get("$ref").and_then(Value::as_str) {
+        if let Some(target) = map.get("$ref").and_then(Value::as_str)
+            && (ignores_siblings(node.root) || !speaks(map))
+        {
             return self.follow(node, target).map_or(Type::Unknown, |target| self.read(target, budget));
         }
-        if map.contains_key("allOf") || map.contains_key("not") || map.contains_key("if") {
+        if map.contains_key("$ref") || map.contains_key("allOf") {
+            return self.joined(node, map, budget);
+        }
+        self.alone(node, map, budget)
+    }
+
+    /// What the words of a schema say without those that bring in others.
+    pub(super) fn alone(self, node: Node<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
+        if map.contains_key("not") || map.contains_key("if") {
             return Type::Unknown;
         }
         if let Some(branches) = map.get("anyOf").or_else(|| map.get("oneOf")).and_then(Value::as_array) {
@@ -109,7 +122,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    fn follow(self, node: Node<'a>, target: &str) -> Option<Node<'a>> {
+    pub(super) fn follow(self, node: Node<'a>, target: &str) -> Option<Node<'a>> {
         let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
         let file = file.strip_prefix("./").unwrap_or(file);
         let root = if file.is_empty() { node.root } else { &self.0.get(file)?.value };
@@ -131,6 +144,7 @@ impl<'a> Schemas<'a> {
             | Type::Number
             | Type::Text(_)
             | Type::Object(_)
+            | Type::Every(_)
             | Type::Fixed(_) => Type::Unknown,
         }
     }
@@ -142,7 +156,8 @@ impl<'a> Schemas<'a> {
                 Some(ty) => Property::Present(ty.clone()),
                 None => Property::Absent(members.keys().copied().collect()),
             }),
-            Type::Object(node) => Some(self.member(*node, name)),
+            Type::Object(node) => Some(self.member(std::slice::from_ref(node), name)),
+            Type::Every(nodes) => Some(self.member(nodes, name)),
             Type::Unknown
             | Type::Null
             | Type::Bool
@@ -152,23 +167,6 @@ impl<'a> Schemas<'a> {
             | Type::Items(..)
             | Type::Union(_) => None,
         }
-    }
-
-    fn member(self, node: Node<'a>, name: &str) -> Property<'a> {
-        let properties = node.schema.get("properties").and_then(Value::as_object);
-        if let Some(schema) = properties.and_then(|all| all.get(name)) {
-            let ty = self.of(Node { schema, ..node });
-            let required = node.schema.get("required").and_then(Value::as_array);
-            let required = required.is_some_and(|all| all.iter().any(|required| required == name));
-            return if required { Property::Present(ty) } else { Property::Optional(ty) };
-        }
-        let closed = node.schema.get("additionalProperties") == Some(&Value::Bool(false))
-            || node.schema.get("unevaluatedProperties") == Some(&Value::Bool(false));
-        if closed && node.schema.get("patternProperties").is_none() {
-            return Property::Absent(properties.into_iter().flat_map(Map::keys).map(String::as_str).collect());
-        }
-        // An open object promises nothing about other names, and forbids nothing.
-        Property::Present(Type::Unknown)
     }
 }
 
@@ -223,7 +221,7 @@ pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
 }
 
 /// The kind of a type that is no union.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Null,
     Bool,
@@ -257,7 +255,7 @@ impl<'a> Type<'a> {
             Type::Number => Some(Kind::Number),
             Type::Text(_) => Some(Kind::Text),
             Type::List(..) | Type::Items(..) => Some(Kind::List),
-            Type::Object(_) | Type::Fixed(_) => Some(Kind::Object),
+            Type::Object(_) | Type::Every(_) | Type::Fixed(_) => Some(Kind::Object),
         }
     }
 
@@ -295,6 +293,7 @@ impl<'a> Type<'a> {
             | Type::Number
             | Type::Text(_)
             | Type::Object(_)
+            | Type::Every(_)
             | Type::Fixed(_)
             | Type::Union(_) => 0,
         }

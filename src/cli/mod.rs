@@ -7,6 +7,7 @@ mod error;
 mod explain;
 mod extract;
 mod findings;
+mod graph;
 mod init;
 mod inputs;
 mod interrupt;
@@ -97,6 +98,8 @@ enum Pipeline {
     List(list::Args),
     /// Show a pipeline: its inputs, agents, steps and files
     Show(show::Args),
+    /// Draw a pipeline: its steps, groups and the artifacts between them
+    Graph(graph::Args),
 }
 
 /// Where orch keeps its journal.
@@ -147,6 +150,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Pipeline(Pipeline::Test(args)) => test::run(&args, ui),
         Command::Pipeline(Pipeline::List(args)) => list::run(&args, ui),
         Command::Pipeline(Pipeline::Show(args)) => show::run(&args, ui),
+        Command::Pipeline(Pipeline::Graph(args)) => graph::run(&args, ui),
         Command::Runs(command) => runs::run(&command, ui),
         Command::Extract(args) => extract::run(&args, ui),
         Command::Schema(command) => schema::run(&command, ui),

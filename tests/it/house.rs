@@ -52,6 +52,7 @@ fn imports_point_down() {
         ("files", &["files", "model"]),
         ("config", &["config", "diagnostic", "model", "schema", "template"]),
         ("check", &["check", "config", "diagnostic", "model", "schema", "template"]),
+        ("graph", &["graph", "config", "model"]),
         ("provider", &["provider", "model"]),
         ("store", &["store", "durable", "model"]),
         ("report", &["report", "durable", "model"]),

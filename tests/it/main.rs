@@ -16,6 +16,7 @@ mod extract;
 mod files;
 mod findings;
 mod fix;
+mod graph;
 mod guide;
 mod hostile;
 mod house;

@@ -1,0 +1,50 @@
+//! `orch pipeline graph`.
+
+use std::path::PathBuf;
+
+use crate::config;
+use crate::graph::{self, Graph};
+
+use super::error::{CliError, Code};
+use super::here;
+use super::ui::Ui;
+
+/// Draw a pipeline: its steps, groups and the artifacts between them
+///
+/// Nothing is run. `text` is for a terminal, `mermaid` for Markdown, `dot` for Graphviz, and `svg` is
+/// a picture that is readable on light and dark pages.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+
+    /// What is drawn: text, mermaid, dot or svg
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Format {
+    /// Boxes of at most 80 columns
+    Text,
+    /// A Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
+    /// A picture
+    Svg,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let project = config::load(&super::session::given(&args.pipeline, &here()?))?;
+    let graph = Graph::of(&project);
+    let drawn = match args.format {
+        Format::Text => graph::text(&graph),
+        Format::Mermaid => graph::mermaid(&graph),
+        Format::Dot => graph::dot(&graph),
+        Format::Svg => graph::svg(&graph),
+    };
+    ui.data(&drawn)?;
+    Ok(Code::Ok)
+}

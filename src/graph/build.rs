@@ -1,0 +1,198 @@
+//! From a project to its graph: which step produces what another one reads.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::words::{lines, what};
+use super::{Edge, Flow, Given, Graph, Node, Read, Shape};
+use crate::config::{OutputType, Project, output_type};
+use crate::model::{Kind, Step};
+
+impl Graph {
+    /// The graph of a loaded project, with the pipelines that it calls.
+    pub fn of(project: &Project) -> Self {
+        let pipeline = &project.pipeline;
+        let mut builder = Builder { next: 0 };
+        let mut nodes = builder.body(project);
+        let mut edges = Edges::default();
+        let mut scope = Scope::new();
+        edges.sequence(&nodes, &mut scope);
+        edges.list.sort_by(|a, b| (a.from, a.to, &a.flow).cmp(&(b.from, b.to, &b.flow)));
+        edges.list.dedup();
+        nodes.shrink_to_fit();
+        Self {
+            name: pipeline.name.clone(),
+            description: pipeline.description.clone(),
+            inputs: pipeline.inputs.iter().map(|(name, schema)| input(name, schema)).collect(),
+            nodes,
+            edges: edges.list,
+            outputs: pipeline.outputs.iter().map(|(name, from)| (name.clone(), from.clone())).collect(),
+        }
+    }
+}
+
+fn input(name: &str, schema: &serde_json::Map<String, Value>) -> String {
+    let optional = if schema.contains_key("default") { "?" } else { "" };
+    match schema.get("type").and_then(Value::as_str) {
+        Some(ty) => format!("{name}{optional}: {ty}"),
+        None => format!("{name}{optional}"),
+    }
+}
+
+struct Builder {
+    next: usize,
+}
+
+impl Builder {
+    fn number(&mut self) -> usize {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// The steps of a pipeline, and what is done at the end as a group.
+    fn body(&mut self, project: &Project) -> Vec<Node> {
+        let mut nodes = self.nodes(&project.pipeline.steps, project);
+        if !project.pipeline.finally.is_empty() {
+            let at = self.number();
+            let inside = self.nodes(&project.pipeline.finally, project);
+            nodes.push(Node {
+                at,
+                last: self.next - 1,
+                id: "finally".to_owned(),
+                shape: Shape::Finally,
+                what: "at the end, whatever happened".to_owned(),
+                lines: Vec::new(),
+                reads: Vec::new(),
+                gives: Vec::new(),
+                each: false,
+                inside,
+            });
+        }
+        nodes
+    }
+
+    fn nodes(&mut self, steps: &[Step], project: &Project) -> Vec<Node> {
+        steps.iter().map(|step| self.node(step, project)).collect()
+    }
+
+    fn node(&mut self, step: &Step, project: &Project) -> Node {
+        let at = self.number();
+        let called = match step.kind() {
+            Some(Kind::Pipeline(file)) => project.called.get(file),
+            _ => None,
+        };
+        let inside = match called {
+            Some(called) => self.body(called),
+            None => self.nodes(step.children().1, project),
+        };
+        let mut gives: Vec<Given> = step.output.iter().map(|name| given(name, step)).collect();
+        if let (true, Some(called), None) = (gives.is_empty(), called, &step.for_each) {
+            let outputs = called.pipeline.outputs.keys();
+            gives.extend(outputs.map(|name| Given { name: name.clone(), contract: String::new() }));
+        }
+        Node {
+            at,
+            last: self.next - 1,
+            id: step.id.clone(),
+            shape: shape(step),
+            what: what(step, &project.pipeline),
+            lines: lines(step),
+            reads: step.inputs.iter().map(|text| read(text)).collect(),
+            gives,
+            each: step.for_each.is_some(),
+            inside,
+        }
+    }
+}
+
+fn shape(step: &Step) -> Shape {
+    match step.kind() {
+        Some(Kind::Agent { .. }) => Shape::Agent,
+        Some(Kind::Command(_)) => Shape::Command,
+        Some(Kind::Write(_)) => Shape::Write,
+        Some(Kind::Approve(_)) => Shape::Approve,
+        Some(Kind::Parallel(_)) => Shape::Parallel,
+        Some(Kind::Repeat(_)) => Shape::Repeat,
+        Some(Kind::Pipeline(_)) => Shape::Pipeline,
+        Some(Kind::Sequence(_)) | None => Shape::Sequence,
+    }
+}
+
+fn read(written: &str) -> Read {
+    let name = written.strip_suffix('?');
+    Read { name: name.unwrap_or(written).to_owned(), optional: name.is_some() }
+}
+
+fn given(name: &str, step: &Step) -> Given {
+    let one = match output_type(step) {
+        Some(OutputType::Text) => "text".to_owned(),
+        Some(OutputType::File(file)) => format!("schemas/{file}"),
+        Some(OutputType::Any | OutputType::Built(_)) | None => String::new(),
+    };
+    let contract = match (step.for_each.is_some(), one.is_empty()) {
+        (true, true) => "a list".to_owned(),
+        (true, false) => format!("a list of {one}"),
+        (false, _) => one,
+    };
+    Given { name: name.to_owned(), contract }
+}
+
+/// Who produces an artifact, and whether in the round before.
+type Scope = BTreeMap<String, (usize, bool)>;
+
+#[derive(Default)]
+struct Edges {
+    list: Vec<Edge>,
+}
+
+impl Edges {
+    /// Steps one after another: each sees what those before it left.
+    fn sequence(&mut self, nodes: &[Node], scope: &mut Scope) {
+        for (index, node) in nodes.iter().enumerate() {
+            self.node(node, scope);
+            let before = index.checked_sub(1).and_then(|before| nodes.get(before));
+            if let Some(before) = before
+                && !self.list.iter().any(|edge| before.holds(edge.from) && node.holds(edge.to))
+            {
+                self.list.push(Edge { from: before.at, to: node.at, flow: Flow::Order });
+            }
+            scope.extend(left(node).into_iter().map(|(name, at)| (name, (at, false))));
+        }
+    }
+
+    fn node(&mut self, node: &Node, scope: &Scope) {
+        for read in &node.reads {
+            let Some((from, last_round)) = scope.get(&read.name) else { continue };
+            let name = read.name.clone();
+            let flow = match (last_round, read.optional) {
+                (true, _) => Flow::LastRound(name),
+                (false, true) => Flow::Optional(name),
+                (false, false) => Flow::Needed(name),
+            };
+            self.list.push(Edge { from: *from, to: node.at, flow });
+        }
+        let mut inner = scope.clone();
+        match node.shape {
+            Shape::Parallel => node.inside.iter().for_each(|child| self.node(child, &inner)),
+            Shape::Pipeline => self.sequence(&node.inside, &mut Scope::new()),
+            Shape::Repeat => {
+                inner.extend(node.inside.iter().flat_map(left).map(|(name, at)| (name, (at, true))));
+                self.sequence(&node.inside, &mut inner);
+            }
+            Shape::Sequence | Shape::Finally => self.sequence(&node.inside, &mut inner),
+            Shape::Agent | Shape::Command | Shape::Write | Shape::Approve => {}
+        }
+    }
+}
+
+/// The artifacts that are there after a step, with the step that produces each.
+fn left(node: &Node) -> Vec<(String, usize)> {
+    if !node.gives.is_empty() {
+        return node.gives.iter().map(|given| (given.name.clone(), node.at)).collect();
+    }
+    if node.each || node.shape == Shape::Pipeline {
+        return Vec::new();
+    }
+    node.inside.iter().flat_map(left).collect()
+}

@@ -1,0 +1,144 @@
+//! What a picture says about a step, and how text is fitted into it.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::{Edge, Flow, Given, Node, Read};
+use crate::model::step::CommandLine;
+use crate::model::{Kind, Pipeline, Step};
+
+/// The kind of a step in words.
+pub(super) fn what(step: &Step, pipeline: &Pipeline) -> String {
+    match step.kind() {
+        Some(Kind::Agent { agent, .. }) => {
+            let model = pipeline.agents.get(agent).map_or("", |agent| agent.model.as_str());
+            let dot = if model.is_empty() { "" } else { " · " };
+            one_line(&format!("agent {agent}{dot}{model}"))
+        }
+        Some(Kind::Command(_)) => "command".to_owned(),
+        Some(Kind::Write(_)) => "files".to_owned(),
+        Some(Kind::Approve(_)) => "approval".to_owned(),
+        Some(Kind::Parallel(_)) => match step.max_parallel {
+            Some(limit) if step.for_each.is_none() => format!("side by side, {limit} at once"),
+            _ => "side by side".to_owned(),
+        },
+        Some(Kind::Sequence(_)) => "one after another".to_owned(),
+        Some(Kind::Repeat(repeat)) => format!("repeat, {} rounds at most", repeat.max),
+        Some(Kind::Pipeline(file)) => one_line(&format!("pipeline {file}")),
+        None => String::new(),
+    }
+}
+
+/// More about a step, a line each.
+pub(super) fn lines(step: &Step) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Some(list) = &step.for_each {
+        let limit = step.max_parallel.map_or_else(String::new, |limit| format!(", {limit} at once"));
+        out.push(format!("for each of {list}{limit}"));
+    }
+    out.extend(step.when.iter().map(|when| format!("when {when}")));
+    match step.kind() {
+        Some(Kind::Agent { prompt, .. }) => out.push(format!("prompts/{prompt}")),
+        Some(Kind::Command(CommandLine::Shell(line))) => out.push(format!("$ {line}")),
+        Some(Kind::Command(CommandLine::Argv(parts))) => out.push(format!("$ {}", parts.join(" "))),
+        Some(Kind::Write(files)) => out.push(format!("writes the files of {files}")),
+        Some(Kind::Approve(message)) => out.push(format!("asks: {}", message.trim())),
+        Some(Kind::Repeat(repeat)) => out.extend(repeat.until.iter().map(|until| format!("until {until}"))),
+        Some(Kind::Parallel(_) | Kind::Sequence(_) | Kind::Pipeline(_)) | None => {}
+    }
+    out.iter().map(|line| one_line(line)).collect()
+}
+
+/// What a step reads and gives: `plan, code? ─▶ review (schemas/review.schema.json)`.
+pub(super) fn flow(node: &Node, edges: &[Edge]) -> Option<String> {
+    if node.reads.is_empty() && node.gives.is_empty() {
+        return None;
+    }
+    let read = |read: &Read| {
+        let mark = if read.optional { "?" } else { "" };
+        let last_round =
+            |edge: &&Edge| edge.to == node.at && matches!(&edge.flow, Flow::LastRound(name) if *name == read.name);
+        let round = if edges.iter().any(|edge| last_round(&edge)) { " (of the round before)" } else { "" };
+        format!("{}{mark}{round}", read.name)
+    };
+    let reads = node.reads.iter().map(read).collect::<Vec<_>>().join(", ");
+    let given = |given: &Given| match given.contract.as_str() {
+        "" => given.name.clone(),
+        contract => format!("{} ({contract})", given.name),
+    };
+    let gives = node.gives.iter().map(given).collect::<Vec<_>>().join(", ");
+    Some(match (reads.is_empty(), gives.is_empty()) {
+        (false, true) => format!("{reads} ─▶"),
+        (true, _) => format!("─▶ {gives}"),
+        (false, false) => format!("{reads} ─▶ {gives}"),
+    })
+}
+
+/// A text without line breaks and other controls: each run of white space is one space.
+pub(super) fn one_line(text: &str) -> String {
+    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// How many columns a text takes.
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// A text of at most so many columns; what is cut off is an ellipsis.
+pub(super) fn fit(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        let mut longer = out.clone();
+        longer.push(c);
+        if width(&longer) + 1 > columns {
+            break;
+        }
+        out = longer;
+    }
+    out.push('…');
+    out
+}
+
+/// A text in lines of at most so many columns, broken at spaces where there are any.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(4);
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let used = lines.last().map_or(0, |line| width(line));
+        if used > 0 && used + 1 + width(word) <= columns {
+            if let Some(line) = lines.last_mut() {
+                line.push(' ');
+                line.push_str(word);
+            }
+            continue;
+        }
+        if used > 0 {
+            lines.push(String::new());
+        }
+        for c in word.chars() {
+            let full = lines.last().is_some_and(|line| width(line) + c.width().unwrap_or(0) > columns);
+            if full {
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push(c);
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_letters_take_two_columns_when_text_is_cut_and_broken() {
+        assert_eq!(fit("計画を立てる", 7), "計画を…");
+        assert_eq!(wrap("計画を立てる", 6), ["計画を", "立てる"]);
+        assert_eq!(wrap("a long name of words", 8), ["a long", "name of", "words"]);
+    }
+}

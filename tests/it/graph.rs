@@ -1,0 +1,115 @@
+//! `orch pipeline graph`: pictures as they are kept in `tests/data/graph`; `ORCH_UPDATE=1` writes them anew.
+
+use std::fs;
+use std::path::Path;
+
+use orch::config::load;
+use orch::graph::{Flow, Graph, Node, dot, mermaid, svg, text};
+
+use crate::support::Orch;
+
+const EVERY_KIND: &str = "tests/pipelines/valid/graph_of_every_kind/pipelines/main.yaml";
+
+fn graph(path: &str) -> Graph {
+    Graph::of(&load(Path::new(path)).unwrap())
+}
+
+fn same(name: &str, drawn: &str) {
+    let path = format!("tests/data/graph/{name}");
+    if std::env::var_os("ORCH_UPDATE").is_some() {
+        fs::write(&path, drawn).unwrap();
+    }
+    let kept = fs::read_to_string(&path).unwrap_or_default().replace("\r\n", "\n");
+    assert!(kept == drawn, "{path} differs; ORCH_UPDATE=1 writes it anew:\n{drawn}");
+}
+
+#[test]
+fn the_pictures_are_those_that_are_kept() {
+    for (name, path) in [("default", "pipelines/default.yaml"), ("every_kind", EVERY_KIND)] {
+        let graph = graph(path);
+        same(&format!("{name}.txt"), &text(&graph));
+        same(&format!("{name}.mmd"), &mermaid(&graph));
+        same(&format!("{name}.dot"), &dot(&graph));
+        same(&format!("{name}.svg"), &svg(&graph));
+    }
+}
+
+#[test]
+fn every_valid_pipeline_can_be_drawn_in_80_columns_and_as_well_formed_xml() {
+    for folder in fs::read_dir("tests/pipelines/valid").unwrap() {
+        let path = folder.unwrap().path().join("pipelines/main.yaml");
+        let graph = Graph::of(&load(&path).unwrap());
+        for line in text(&graph).lines() {
+            assert!(unicode_width::UnicodeWidthStr::width(line) <= 80, "{}: {line}", path.display());
+        }
+        well_formed(&svg(&graph));
+        let lines = mermaid(&graph);
+        let count = |word: &str| {
+            lines.lines().filter(|line| line.trim() == word || line.trim().starts_with(&format!("{word} "))).count()
+        };
+        assert_eq!(count("subgraph"), count("end"), "{lines}");
+        assert_eq!(dot(&graph).matches("subgraph cluster_").count() + 1, dot(&graph).matches("}\n").count());
+    }
+}
+
+/// Every element is closed in order, and no sign of markup stands in text.
+fn well_formed(xml: &str) {
+    let mut open: Vec<&str> = Vec::new();
+    for part in xml.split('<').skip(1) {
+        let (tag, text) = part.split_once('>').expect("a tag ends");
+        let name = tag.trim_start_matches('/').split([' ', '/', '\n']).next().unwrap();
+        match (tag.starts_with('/'), tag.ends_with('/')) {
+            (true, _) => assert_eq!(open.pop(), Some(name)),
+            (false, true) => {}
+            (false, false) => open.push(name),
+        }
+        for entity in text.split('&').skip(1) {
+            let known = ["amp;", "lt;", "gt;", "quot;"].iter().any(|known| entity.starts_with(known));
+            assert!(known, "&{entity}");
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn edges_lead_from_the_step_that_produces_to_the_one_that_reads() {
+    fn names(nodes: &[Node], found: &mut Vec<String>) {
+        for node in nodes {
+            found.push(node.id.clone());
+            names(&node.inside, found);
+        }
+    }
+    let graph = graph(EVERY_KIND);
+    let mut ids = Vec::new();
+    names(&graph.nodes, &mut ids);
+    let has = |from: &str, to: &str, flow: Flow| {
+        let found = graph.edges.iter().any(|edge| ids[edge.from] == from && ids[edge.to] == to && edge.flow == flow);
+        assert!(found, "no edge from {from} to {to}: {:?}", graph.edges);
+    };
+    has("plan", "code", Flow::Needed("plan".into()));
+    has("review", "code", Flow::LastRound("review".into()));
+    has("help", "sign", Flow::Needed("answer".into()));
+    has("think", "tell", Flow::Needed("thought".into()));
+    has("sign", "finally", Flow::Order);
+}
+
+#[test]
+fn the_picture_in_the_documentation_is_what_the_program_prints() {
+    let shown = fs::read_to_string("docs/cli.md").unwrap();
+    let ran = Orch::new().run(&["pipeline", "graph", "pipelines/default.yaml"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let block = format!("```console\n$ orch pipeline graph pipelines/default.yaml\n{}```", ran.stdout);
+    assert!(shown.contains(&block), "docs/cli.md does not show:\n{}", ran.stdout);
+}
+
+#[test]
+fn a_format_that_is_not_there_is_refused_and_a_broken_file_is_a_finding() {
+    let orch = Orch::new();
+    let ran = orch.run(&["pipeline", "graph", "pipelines/default.yaml", "--format", "png"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("svg"), "{}", ran.stderr);
+    orch.write("pipelines/broken.yaml", "name: x\nsteps: 3\n");
+    let ran = orch.run(&["pipeline", "graph", "pipelines/broken.yaml"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("broken.yaml:2"), "{}", ran.stderr);
+}
