@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::agent::Recorder;
 use crate::engine::perform::Exchange;
+use serde_json::{Map, Value};
+
 use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::event::{Fact, RunStarted};
+use crate::secret::Redactor;
 use crate::store::{Earlier, Journal, View};
 
 use super::error::{CliError, Code};
@@ -104,6 +107,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let inputs = args.given.values(&project.pipeline)?;
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
+    without_secrets(&inputs, &models.redactor())?;
     let consent = Consent { yes: args.yes };
     let exchange = exchange(&args)?;
     let names = if exchange.replay.is_some() {
@@ -167,6 +171,15 @@ fn exchange(args: &Args) -> Result<Exchange, CliError> {
     };
     let replay = args.replay.as_deref().map(resolve::replay).transpose()?;
     Ok(Exchange { recorder, replay })
+}
+
+/// Inputs are recorded as they are given, so that a run can go on: keys have no place in them.
+fn without_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), CliError> {
+    match inputs.iter().find(|(_, value)| redactor.finds_in(&value.to_string())) {
+        None => Ok(()),
+        Some((name, _)) => Err(CliError::could_not(format!("the input `{name}` holds a key, and inputs are recorded"))
+            .hint("leave the key out; a command that needs one gets it with `env: [NAME]`")),
+    }
 }
 
 fn clean(view: &View, records: &crate::store::Records, ui: &Ui) -> Result<(), CliError> {

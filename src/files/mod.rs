@@ -25,7 +25,9 @@ mod tree;
 pub use diff::diff;
 pub use entry::{Entry, entries};
 pub use look::{MAX_BYTES, MAX_FILES};
-pub use record::{Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile};
+pub use record::{
+    Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
+};
 pub use tree::Tree;
 
 /// Permission bits as people write them.

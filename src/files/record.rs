@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
@@ -158,6 +159,22 @@ pub struct Look {
     /// Folders that were not there before, parents first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_folders: Vec<String>,
+}
+
+/// Looks that were applied one after another as one: every file before the first and after the last.
+pub fn together(looks: &[Look]) -> Look {
+    let mut files: IndexMap<&str, Change> = IndexMap::new();
+    let mut new_folders: Vec<String> = Vec::new();
+    for look in looks {
+        for change in &look.files {
+            match files.get_mut(change.path.as_str()) {
+                Some(first) => first.after.clone_from(&change.after),
+                None => drop(files.insert(&change.path, change.clone())),
+            }
+        }
+        new_folders.extend(look.new_folders.iter().cloned());
+    }
+    Look { files: files.into_values().collect(), new_folders }
 }
 
 /// What applying a [`Look`] did, without the contents.

@@ -1,11 +1,14 @@
 //! Takes back what applying a look did.
 
+use std::collections::HashMap;
+
 use crate::model::{Class, Failure};
 
 use super::apply::acceptable;
 use super::commit::{Move, commit, state, sweep};
 use super::problem::Problems;
-use super::record::{Change, Ending, Kind, Look, Reverted, RevertedFile, shown_difference, shows};
+use super::record::{Change, Ending, FileState, Kind, Look, Reverted, RevertedFile, shown_difference, shows};
+use super::together;
 use super::tree::{Blocked, Tree};
 
 /// What is to be done with one file.
@@ -37,6 +40,47 @@ impl Tree {
         Ok(reverted)
     }
 
+    /// Takes back looks that were applied one after another, all or none, as [`Tree::revert`] does: a
+    /// file becomes what it was before the first of them if it shows what any of them made of it.
+    pub fn revert_all(&self, looks: &[Look], force: bool) -> Result<Reverted, Failure> {
+        for look in looks {
+            acceptable(look)?;
+        }
+        self.revert(&self.seen(looks), force)
+    }
+
+    /// What [`Tree::revert_all`] would do to each file; nothing is written.
+    pub fn would_revert(&self, looks: &[Look], force: bool) -> Reverted {
+        let look = self.seen(looks);
+        let changed = look.files.iter().filter(|change| change.kind() != Kind::Unchanged);
+        let files = changed.map(|change| {
+            let (ending, reason) = match state(self, &change.path) {
+                Ok(found) => judge(change, found.as_ref(), force),
+                Err(why) => (Ending::Left, Some(why.to_string())),
+            };
+            RevertedFile { path: change.path.clone(), ending, reason }
+        });
+        Reverted { files: files.collect() }
+    }
+
+    /// Looks as one, whose `after` is the state of any of them that the disk shows, if it shows one.
+    fn seen(&self, looks: &[Look]) -> Look {
+        let mut all = together(looks);
+        let mut states: HashMap<&str, Vec<&Option<FileState>>> = HashMap::new();
+        for change in looks.iter().flat_map(|look| &look.files) {
+            states.entry(&change.path).or_default().push(&change.after);
+        }
+        for change in &mut all.files {
+            // What can't be read is told when it is to be put back.
+            let Ok(found) = state(self, &change.path) else { continue };
+            let known = states.get(change.path.as_str()).into_iter().flatten();
+            if let Some(shown) = known.copied().find(|after| shows(found.as_ref(), after.as_ref())) {
+                change.after.clone_from(shown);
+            }
+        }
+        all
+    }
+
     /// Removes the folders that the look made; one that is full, or that was replaced, is left.
     fn remove_folders(&self, look: &Look) -> Result<(), Failure> {
         let mut problems = Problems::default();
@@ -55,13 +99,23 @@ impl Tree {
             Ok(found) => found,
             Err(why) => return Verdict::End(Ending::Left, Some(why.to_string())),
         };
-        if shows(found.as_ref(), change.before.as_ref()) {
-            return Verdict::End(Ending::Unchanged, None);
+        match judge(change, found.as_ref(), force) {
+            (Ending::Restored, _) => {
+                Verdict::Move(Move { path: &change.path, from: found, to: change.before.as_ref() })
+            }
+            (ending, reason) => Verdict::End(ending, reason),
         }
-        if force || shows(found.as_ref(), change.after.as_ref()) {
-            return Verdict::Move(Move { path: &change.path, from: found, to: change.before.as_ref() });
-        }
-        let how = shown_difference(found.as_ref(), change.after.as_ref());
-        Verdict::End(Ending::Left, Some(format!("{how} since orch wrote it")))
     }
+}
+
+/// How a file ends that is found so.
+fn judge(change: &Change, found: Option<&FileState>, force: bool) -> (Ending, Option<String>) {
+    if shows(found, change.before.as_ref()) {
+        return (Ending::Unchanged, None);
+    }
+    if force || shows(found, change.after.as_ref()) {
+        return (Ending::Restored, None);
+    }
+    let how = shown_difference(found, change.after.as_ref());
+    (Ending::Left, Some(format!("{how} since orch wrote it")))
 }

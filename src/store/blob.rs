@@ -25,8 +25,25 @@ impl Blobs {
         Self { folder: state.join("blobs") }
     }
 
-    fn path(&self, digest: &str) -> PathBuf {
+    pub(super) fn path(&self, digest: &str) -> PathBuf {
         self.folder.join(digest.get(..2).unwrap_or("__")).join(digest)
+    }
+
+    /// Every file of the folder.
+    pub(super) fn files(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let list = |folder: &Path| -> Result<Vec<PathBuf>, StoreError> {
+            let error = |source| StoreError::io("list", folder)(source);
+            match std::fs::read_dir(folder) {
+                Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(error)).collect(),
+                Err(found) if found.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+                Err(found) => Err(error(found)),
+            }
+        };
+        let mut files = Vec::new();
+        for folder in list(&self.folder)?.iter().filter(|path| path.is_dir()) {
+            files.extend(list(folder)?);
+        }
+        Ok(files)
     }
 
     /// Writes a payload durably: temporary file, fsync, rename, fsync of the folder.
@@ -50,7 +67,12 @@ impl Blobs {
     /// Reads a payload back and checks its digest.
     pub(super) fn get(&self, digest: &str) -> Result<Vec<u8>, StoreError> {
         let path = self.path(digest);
-        let bytes = std::fs::read(&path).map_err(StoreError::io("read", &path))?;
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Damaged { path, what: "the file is gone".to_owned() });
+            }
+            read => read.map_err(StoreError::io("read", &path))?,
+        };
         if Digest::of(&bytes).as_str() == digest {
             Ok(bytes)
         } else {
@@ -97,6 +119,13 @@ impl<'a, 'b> Permissions<'a, 'b> for tempfile::Builder<'a, 'b> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_blob_that_is_gone_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = Blobs::new(folder.path()).get("00").unwrap_err();
+        assert!(matches!(found, StoreError::Damaged { .. }), "{found}");
+    }
 
     #[test]
     fn a_torn_blob_is_noticed_and_written_again() {

@@ -24,7 +24,18 @@ pub struct Journal {
     state: PathBuf,
     pub(super) path: PathBuf,
     pub(super) reader: Connection,
-    blobs: Blobs,
+    pub(super) blobs: Blobs,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// At most this many.
+    pub limit: usize,
+    /// Only those with this status.
+    pub status: Option<RunStatus>,
+    /// Only those of the pipeline of this name.
+    pub pipeline: Option<String>,
 }
 
 /// A run in a listing.
@@ -95,7 +106,7 @@ impl Journal {
     }
 
     /// The events of a run after the one numbered `seq`, in order.
-    pub(super) fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
+    pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
         let mut statement = self
             .reader
             .prepare_cached("SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 ORDER BY seq")
@@ -152,6 +163,24 @@ impl Journal {
     /// The latest runs first, at most `limit` of them.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRow>, StoreError> {
         self.select("ORDER BY started DESC, run DESC LIMIT ?1", params![i64::try_from(limit).unwrap_or(i64::MAX)])
+    }
+
+    /// The latest runs first that a filter lets through.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<RunRow>, StoreError> {
+        // Whether a run that says it is running has an owner is known outside the database only.
+        let stored = filter.status.map(|status| match status {
+            RunStatus::Interrupted => RunStatus::Running.as_str(),
+            other => other.as_str(),
+        });
+        let lives = matches!(filter.status, Some(RunStatus::Running | RunStatus::Interrupted));
+        let limit = if lives { usize::MAX } else { filter.limit };
+        let mut rows = self.select(
+            "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR pipeline = ?2) ORDER BY started DESC, run DESC LIMIT ?3",
+            params![stored, filter.pipeline, i64::try_from(limit).unwrap_or(i64::MAX)],
+        )?;
+        rows.retain(|row| filter.status.is_none_or(|status| row.status == status));
+        rows.truncate(filter.limit);
+        Ok(rows)
     }
 
     /// The runs that `text` names: a whole id, or the start of a short one.

@@ -9,12 +9,14 @@ mod blob;
 mod branches;
 mod earlier;
 mod halt;
+mod import;
 mod inbox;
 mod index;
 mod journal;
 mod local;
 mod lock;
 mod outbox;
+mod prune;
 mod records;
 mod rehearsal;
 mod schema;
@@ -25,10 +27,11 @@ mod writer;
 pub use approval::Asker;
 pub use earlier::Earlier;
 pub use inbox::Letter;
-pub use journal::{Journal, RunRow};
+pub use journal::{Filter, Journal, RunRow};
 pub use local::{LocalRun, RunParts};
 pub use lock::{Holder, Lock, LockError};
 pub use outbox::{Cursor, Outbox};
+pub use prune::{Deleted, Swept};
 pub use records::Records;
 pub use rehearsal::{Fate, Rehearsal, gone};
 pub use switch::StopSwitch;
@@ -82,6 +85,14 @@ pub enum StoreError {
     /// The writer has stopped after an earlier failure.
     #[error("the journal no longer writes: {0}")]
     Stopped(String),
+    /// A run can't be taken in.
+    #[error("run {run} can't be taken in: {why}")]
+    Refused {
+        /// The run.
+        run: String,
+        /// Why not.
+        why: String,
+    },
     /// A workspace file holds bytes that orch did not write.
     #[error("`{}` was not written by orch, so it is not overwritten", path.display())]
     Foreign {
@@ -103,7 +114,7 @@ impl StoreError {
             Self::Journal { source, .. } => sqlite_hint(source),
             Self::TooNew { .. } => Some("install the newer orch, or give another folder with --state"),
             Self::Damaged { .. } => Some("restore the `.orch` folder from a copy, or move it away to begin anew"),
-            Self::Stopped(_) => None,
+            Self::Stopped(_) | Self::Refused { .. } => None,
             Self::Foreign { .. } => Some("move the file away, or give another --workspace"),
         };
         let failure = Failure::new(Class::Storage, self.to_string());

@@ -35,6 +35,12 @@ impl View {
         Ok(Self { folder })
     }
 
+    /// The workspace at `folder` if it is there.
+    pub fn existing(folder: &Path) -> Option<Self> {
+        let folder = folder.canonicalize().ok().filter(|folder| folder.is_dir())?;
+        Some(Self { folder })
+    }
+
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
-use crate::model::{Artifact, RunStatus, StepKey};
+use crate::model::{Artifact, Digest, RunStatus, StepKey};
 
 use super::blob::{Blobs, THRESHOLD};
 use super::{StoreError, View};
@@ -128,14 +128,15 @@ impl Worker {
         }
         crash_point!("journal::queued");
         for event in &events {
-            rows.push(self.payload(event)?);
+            rows.push(Payload::of(event, &self.blobs)?);
         }
         crash_point!("journal::begin");
         let path = self.path.clone();
         let error = |source| StoreError::Journal { doing: "write", path: path.clone(), source };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(error)?;
-        for (event, (body, blob)) in events.iter().zip(rows) {
-            insert(&transaction, event, &self.workspace, (body, blob)).map_err(error)?;
+        for (event, payload) in events.iter().zip(rows) {
+            payload.secure(&self.blobs)?;
+            insert(&transaction, event, Some(&self.workspace), &payload).map_err(error)?;
         }
         crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
@@ -156,15 +157,29 @@ impl Worker {
         }
         last.into_iter().try_for_each(|artifact| self.view.show(artifact))
     }
+}
 
-    /// The fact as JSON for the row, or the digest of the blob that now holds it.
-    fn payload(&self, event: &Event) -> Result<(Option<String>, Option<String>), StoreError> {
+/// A fact as JSON, and the digest of the blob that holds it when it is too large for a row.
+pub(super) struct Payload {
+    body: String,
+    blob: Option<Digest>,
+}
+
+impl Payload {
+    /// The payload of an event, its blob durable.
+    pub(super) fn of(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
         let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::Stopped(error.to_string()))?;
-        if body.len() < THRESHOLD {
-            return Ok((Some(body), None));
+        let blob = if body.len() < THRESHOLD { None } else { Some(blobs.put(body.as_bytes())?) };
+        Ok(Self { body, blob })
+    }
+
+    /// Writes the blob again if it was swept away since, as one that nobody used; called under the
+    /// write lock, where nobody sweeps.
+    pub(super) fn secure(&self, blobs: &Blobs) -> Result<(), StoreError> {
+        match &self.blob {
+            Some(digest) if !blobs.path(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
+            Some(_) | None => Ok(()),
         }
-        let digest = self.blobs.put(body.as_bytes())?;
-        Ok((None, Some(digest.to_string())))
     }
 }
 
@@ -184,9 +199,15 @@ fn gather(first: Job, waiting: &mpsc::Receiver<Job>) -> Vec<Job> {
     }
 }
 
-type Row = (Option<String>, Option<String>);
-
-fn insert(connection: &Connection, event: &Event, workspace: &str, (body, blob): Row) -> rusqlite::Result<()> {
+/// Puts an event into the tables; what it wrote into a workspace only when that is given.
+pub(super) fn insert(
+    connection: &Connection,
+    event: &Event,
+    workspace: Option<&str>,
+    payload: &Payload,
+) -> rusqlite::Result<()> {
+    let blob = payload.blob.as_ref().map(Digest::as_str);
+    let body = blob.is_none().then_some(&payload.body);
     let (run, at) = (event.run.0.to_string(), event.at.as_microsecond());
     let seq = i64::try_from(event.seq).unwrap_or(i64::MAX);
     let (kind, step) = label(&event.fact);
@@ -246,14 +267,13 @@ fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted
 
 fn add_file(
     connection: &Connection,
-    workspace: &str,
+    workspace: Option<&str>,
     run: &str,
     event: i64,
     artifact: Option<&Artifact>,
 ) -> rusqlite::Result<()> {
-    let Some((artifact, path)) = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?))) else {
-        return Ok(());
-    };
+    let shown = artifact.and_then(|artifact| Some((artifact, artifact.path.as_ref()?)));
+    let (Some((artifact, path)), Some(workspace)) = (shown, workspace) else { return Ok(()) };
     connection
         .prepare_cached(
             "INSERT OR REPLACE INTO files (workspace, path, digest, run, event) VALUES (?1, ?2, ?3, ?4, ?5)",

@@ -61,6 +61,41 @@ fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
     }
 }
 
+/// Commands of `orch runs` in the documents, without what a shell makes of the rest of the line.
+fn shown_commands() -> Vec<(String, Vec<String>)> {
+    let mut all = Vec::new();
+    for (name, text) in documents() {
+        for block in ["sh", "console"].into_iter().flat_map(|info| blocks(&text, info)) {
+            let lines = block.lines().map(|line| line.trim_start_matches("$ "));
+            for line in lines.filter(|line| line.starts_with("orch runs ")) {
+                let end = line.find(['|', '>', '&', '#']).unwrap_or(line.len());
+                let words = line[..end].split_whitespace().skip(1).map(|word| word.trim_matches('\'').to_owned());
+                all.push((name.clone(), words.collect()));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn every_command_about_runs_is_shown_and_taken_as_it_is_shown() {
+    let orch = Orch::new();
+    let shown = shown_commands();
+    for (name, words) in &shown {
+        let args: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = orch.run(&args);
+        assert!(!ran.stderr.contains("--help"), "{name}: {}\n{}", args.join(" "), ran.stderr);
+    }
+    let help = orch.run(&["runs", "--help"]).stdout;
+    let listed = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let reference = fs::read_to_string("docs/cli.md").unwrap();
+    for command in listed.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| *word != "help") {
+        let answers = ["approve", "reject"].contains(&command);
+        assert!(answers || shown.iter().any(|(_, words)| words[1] == command), "`orch runs {command}` is not shown");
+        assert!(answers || reference.contains(&format!("## orch runs {command}\n")), "no section for {command}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn the_example_script_shows_success_and_failure() {

@@ -1,0 +1,129 @@
+//! `orch runs diff A B`: how two runs differ, step by step and artifact by artifact.
+
+use serde_json::{Value, json};
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::report::Output;
+use crate::cli::ui::Ui;
+use crate::files::{self, Change, FileState, Look};
+use crate::model::{Artifact, RunState, StepKey, StepState};
+use crate::report::human;
+use crate::store::{Journal, RunRow};
+
+pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui: &Ui) -> Result<Code, CliError> {
+    let state = |row: &RunRow| -> Result<RunState, CliError> {
+        let mut state = RunState::fold(row.run, &journal.events(row.run)?);
+        state.status = row.status;
+        Ok(state)
+    };
+    let (one, other) = (state(a)?, state(b)?);
+    let pairs = pairs(&one, &other);
+    if output == Output::Json {
+        ui.data(&format!("{:#}", as_json(&one, &other, &pairs)))?;
+        return Ok(Code::Ok);
+    }
+    let mut lines = vec![format!("run {} → {}", one.run, other.run)];
+    lines.extend(change("status", one.status.as_str(), other.status.as_str()));
+    lines.extend(change("tokens", &human::usage(&one.usage()), &human::usage(&other.usage())));
+    lines.extend(change("cost", &money(one.cost()), &money(other.cost())));
+    for (key, a, b) in &pairs {
+        let words = differences(*a, *b);
+        if !words.is_empty() {
+            lines.push(format!("{}: {}", ui.out_style.strong(key), words.join("; ")));
+        }
+    }
+    if lines.len() == 1 {
+        lines.push("every step ended alike".to_owned());
+    }
+    ui.data(&lines.join("\n"))?;
+    for (key, a, b) in &pairs {
+        let diff = artifact_diff(key, *a, *b);
+        if !diff.is_empty() {
+            ui.data(&format!("\n{diff}"))?;
+        }
+    }
+    Ok(Code::Ok)
+}
+
+type Pair<'a> = (StepKey, Option<&'a StepState>, Option<&'a StepState>);
+
+/// The steps of both runs: those of the first in its order, then those that only the second has.
+fn pairs<'a>(one: &'a RunState, other: &'a RunState) -> Vec<Pair<'a>> {
+    let mut pairs: Vec<Pair<'_>> =
+        one.in_order().into_iter().map(|step| (step.step.clone(), Some(step), other.step(&step.step))).collect();
+    let only = other.in_order().into_iter().filter(|step| one.step(&step.step).is_none());
+    pairs.extend(only.map(|step| (step.step.clone(), None, Some(step))));
+    pairs
+}
+
+fn change(what: &str, a: &str, b: &str) -> Option<String> {
+    (a != b).then(|| format!("{what} {a} → {b}"))
+}
+
+fn money(cost: Option<f64>) -> String {
+    cost.map_or_else(|| "unknown".to_owned(), human::money)
+}
+
+fn cost(step: &StepState) -> Option<f64> {
+    (!step.unpriced).then_some(step.cost)
+}
+
+fn differences(a: Option<&StepState>, b: Option<&StepState>) -> Vec<String> {
+    let (a, b) = match (a, b) {
+        (Some(a), Some(b)) => (a, b),
+        (Some(_), None) => return vec!["only in the first".to_owned()],
+        (None, Some(_)) => return vec!["only in the second".to_owned()],
+        (None, None) => return Vec::new(),
+    };
+    let model = |step: &StepState| step.model.as_ref().map_or_else(String::new, ToString::to_string);
+    [
+        change("status", a.status.as_str(), b.status.as_str()),
+        change("model", &model(a), &model(b)),
+        change("attempts", &a.attempts.to_string(), &b.attempts.to_string()),
+        change("tokens", &human::usage(&a.usage), &human::usage(&b.usage)),
+        change("cost", &money(cost(a)), &money(cost(b))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Under which name an artifact is shown: its file's, or the step's when it has none.
+fn name(key: &StepKey, artifact: &Artifact) -> String {
+    artifact
+        .path
+        .clone()
+        .unwrap_or_else(|| format!("{key}/{}", Artifact::path_of(&artifact.name, artifact.value.is_string())))
+}
+
+fn artifact_diff(key: &StepKey, a: Option<&StepState>, b: Option<&StepState>) -> String {
+    let artifact = |step: Option<&StepState>| step.and_then(|step| step.artifact.clone());
+    let (before, after) = (artifact(a), artifact(b));
+    let Some(path) = after.as_ref().or(before.as_ref()).map(|artifact| name(key, artifact)) else {
+        return String::new();
+    };
+    let state = |artifact: Artifact| FileState { content: artifact.bytes().into(), mode: None };
+    let change = Change { path, before: before.map(state), after: after.map(state) };
+    files::diff(&Look { files: vec![change], new_folders: Vec::new() })
+}
+
+fn as_json(one: &RunState, other: &RunState, pairs: &[Pair<'_>]) -> Value {
+    let run = |state: &RunState| json!({ "run": state.run.to_string(), "status": state.status, "usage": state.usage(), "cost_usd": state.cost() });
+    let step = |step: Option<&StepState>| {
+        step.map(|step| {
+            let model = step.model.as_ref().map(ToString::to_string);
+            json!({
+                "status": step.status, "model": model, "attempts": step.attempts, "usage": step.usage,
+                "cost_usd": cost(step),
+            })
+        })
+    };
+    let steps: Vec<Value> = pairs
+        .iter()
+        .map(|(key, a, b)| {
+            let (same, diff) = (differences(*a, *b).is_empty(), artifact_diff(key, *a, *b));
+            json!({ "name": key, "same": same && diff.is_empty(), "a": step(*a), "b": step(*b), "diff": diff })
+        })
+        .collect();
+    json!({ "a": run(one), "b": run(other), "steps": steps })
+}

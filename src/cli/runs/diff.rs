@@ -1,0 +1,105 @@
+//! `orch runs diff`: what a run changed in the workspace, or how two runs differ.
+
+use serde_json::json;
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::report::Output;
+use crate::cli::ui::Ui;
+use crate::cli::{State, here};
+use crate::files::{self, Kind, Look};
+use crate::store::{Journal, RunRow};
+
+use super::written::{Written, written};
+use super::{compare, find, journal, root};
+
+/// Show what a run changed in the workspace, or how two runs differ
+///
+/// With one run: a unified diff, as `git apply` takes it, of what its `write:` steps changed.
+/// Files that several steps wrote are shown once, from before the first to after the last;
+/// --each shows every step on its own. It is made of the journal: what happened to the files
+/// since does not show, and what commands changed is not known.
+///
+/// With two runs: which steps ended otherwise, needed other attempts, tokens or money, and
+/// unified diffs of their artifacts.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs diff 7d1d\n  orch runs diff 7d1d | git apply --reverse\n  orch runs diff 7d1d c395"
+)]
+pub(in crate::cli) struct Args {
+    /// The run, by its id or the start of it
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    /// Another run to compare it with
+    #[arg(value_name = "OTHER")]
+    other: Option<String>,
+
+    /// Show what each step wrote on its own, in order
+    #[arg(long, conflicts_with = "other")]
+    each: bool,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let journal = journal(&args.state, &root(&here()?))?;
+    let row = find(&journal, &args.run)?;
+    match &args.other {
+        Some(other) => compare::run(&journal, &row, &find(&journal, other)?, args.output, ui),
+        None => one(args, &journal, &row, ui),
+    }
+}
+
+fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<Code, CliError> {
+    let all = written(row.run, &journal.events(row.run)?)?;
+    for unsure in all.iter().filter(|written| !written.done) {
+        ui.say(format!("{}: whether all its files were written is not on record; left out", unsure.step));
+    }
+    let done: Vec<&Written> = all.iter().filter(|written| written.done).collect();
+    let looks: Vec<(String, Look)> = if args.each {
+        done.iter().map(|written| (written.step.to_string(), written.look.clone())).collect()
+    } else {
+        let looks: Vec<Look> = done.iter().map(|written| written.look.clone()).collect();
+        vec![(String::new(), files::together(&looks))]
+    };
+    if args.output == Output::Json {
+        let files: Vec<_> = looks.iter().flat_map(|(step, look)| of(step, look)).collect();
+        let diff: String = looks.iter().map(|(_, look)| files::diff(look)).collect();
+        let text = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
+        ui.data(&format!("{text:#}"))?;
+        return Ok(Code::Ok);
+    }
+    let mut nothing = true;
+    for (step, look) in &looks {
+        let diff = files::diff(look);
+        if diff.is_empty() {
+            continue;
+        }
+        nothing = false;
+        // A line before `diff --git` is a comment to git.
+        let head = if step.is_empty() { String::new() } else { format!("# {step}\n") };
+        ui.data(&format!("{head}{diff}"))?;
+    }
+    if nothing {
+        ui.say(format!("run {} changed no files", row.run));
+    }
+    Ok(Code::Ok)
+}
+
+fn of(step: &str, look: &Look) -> Vec<serde_json::Value> {
+    let changed = look.files.iter().filter(|change| change.kind() != Kind::Unchanged);
+    changed
+        .map(|change| {
+            let mut file = json!({ "path": change.path, "change": change.kind() });
+            if !step.is_empty() {
+                file["step"] = json!(step);
+            }
+            file
+        })
+        .collect()
+}

@@ -1,0 +1,133 @@
+//! `orch runs events`: what was recorded, one event a line.
+
+use std::time::Duration;
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::report::Output;
+use crate::cli::ui::Ui;
+use crate::cli::{State, here};
+use crate::model::event::{CallEnded, Done, Event, Fact};
+use crate::model::{Artifact, Failure, StepKey};
+use crate::report::human;
+use crate::store::Lock;
+
+use super::{journal, pick, root};
+
+/// How often a run that goes on is looked at.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Print what was recorded of a run, one event a line
+///
+/// Events are in the order in which they became true. With --follow, which works from any
+/// process, new ones are printed as they are recorded, until the run ends or waits for a person.
+/// With --output json every line is one JSON object with `run`, `seq`, `at` and `fact`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs events 7d1d --follow\n  orch runs events 7d1d --output json | jq -c .fact.step_failed"
+)]
+pub(in crate::cli) struct Args {
+    /// The run, by its id or the start of it; the latest one when left out
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// Go on with what is recorded until the run ends
+    #[arg(long, short)]
+    follow: bool,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let journal = journal(&args.state, &root(&here()?))?;
+    let row = pick(&journal, args.run.as_deref())?;
+    let mut seen = 0;
+    loop {
+        // Asked before reading: what its owner wrote until it let go is read then.
+        let goes_on = args.follow && Lock::is_held(&journal.lock_path(row.run));
+        for event in journal.events_after(row.run, seen)? {
+            seen = event.seq;
+            print(&event, args.output, ui)?;
+        }
+        if !goes_on {
+            return Ok(Code::Ok);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn print(event: &Event, output: Output, ui: &Ui) -> Result<(), CliError> {
+    let text = match output {
+        Output::Json => serde_json::to_string(event).map_err(|error| CliError::internal(error.to_string()))?,
+        Output::Text => line(event),
+    };
+    ui.data(&text)
+}
+
+/// An event in one line: number, time, kind, step, and what matters of the rest.
+fn line(event: &Event) -> String {
+    let at = event.at.to_zoned(jiff::tz::TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+    let (kind, step, rest) = words(&event.fact);
+    let step = step.map_or_else(|| "-".to_owned(), ToString::to_string);
+    let rest = human::first_line(&rest, 120);
+    format!("{:>5}  {at}  {kind:<17}  {step:<16}  {rest}", event.seq).trim_end().to_owned()
+}
+
+fn words(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
+    match fact {
+        Fact::RunStarted(fact) => ("run_started", None, format!("{} in {}", fact.pipeline, fact.workspace)),
+        Fact::RunResumed(fact) => ("run_resumed", None, format!("orch {}", fact.version)),
+        Fact::StepKept(fact) => ("step_kept", Some(&fact.step), format!("result of event {}", fact.completed)),
+        Fact::StepStarted(fact) => {
+            let model = fact.model.as_ref().map(|model| format!(" with {model}")).unwrap_or_default();
+            ("step_started", Some(&fact.step), format!("attempt {}{model}", fact.attempt))
+        }
+        Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step), call(fact)),
+        Fact::ReplyRead(fact) => {
+            let how = match (&fact.source, &fact.failure) {
+                (Some(source), _) => format!("found in {source}, {} repairs", fact.repairs.len()),
+                (None, failure) => why(failure.as_ref()),
+            };
+            ("reply_read", Some(&fact.call.step), how)
+        }
+        Fact::StepCompleted(fact) => {
+            ("step_completed", Some(&fact.step), fact.artifact.as_ref().map(artifact).unwrap_or_default())
+        }
+        Fact::StepFailed(fact) => ("step_failed", Some(&fact.step), fact.failure.to_string()),
+        Fact::StepSkipped(fact) => ("step_skipped", Some(&fact.step), fact.reason.clone()),
+        Fact::RunEnded(fact) => {
+            let why = fact.failure.as_ref().map(|failure| format!(": {failure}")).unwrap_or_default();
+            ("run_ended", None, format!("{}{why}", fact.status.as_str()))
+        }
+        Fact::ArtifactAccepted(fact) => ("artifact_accepted", Some(&fact.step), artifact(&fact.artifact)),
+        Fact::ApprovalAsked(fact) => ("approval_asked", Some(&fact.step), fact.shown.clone()),
+        Fact::ApprovalAnswered(fact) => {
+            let word = if fact.answer.approved { "yes" } else { "no" };
+            ("approval_answered", Some(&fact.step), format!("{word} by {}", fact.answer.by))
+        }
+    }
+}
+
+fn call(fact: &CallEnded) -> String {
+    let took = human::duration(human::between(fact.started, fact.ended));
+    let what = match (&fact.reply, &fact.done, &fact.failure) {
+        (Some(reply), _, _) => human::usage(&reply.usage),
+        (None, Some(Done::Command(done)), _) => format!("exit code {}", done.exit_code),
+        (None, Some(Done::Looked(_)), _) => "looked at the files".to_owned(),
+        (None, Some(Done::Written(_)), _) => "wrote the files".to_owned(),
+        (None, None, failure) => why(failure.as_ref()),
+    };
+    format!("#{} {took}, {what}", fact.call.ordinal)
+}
+
+fn why(failure: Option<&Failure>) -> String {
+    failure.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+}
+
+fn artifact(artifact: &Artifact) -> String {
+    format!("{} {}", artifact.path.as_ref().unwrap_or(&artifact.name), artifact.digest.short())
+}

@@ -1,0 +1,70 @@
+//! `orch runs export`: a run as one JSON file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::ui::Ui;
+use crate::cli::{State, here};
+use crate::model::{Event, RunId};
+
+use super::{find, journal, root};
+
+/// The version of the file's form.
+pub(super) const VERSION: u32 = 1;
+
+/// Write a run into one JSON file
+///
+/// The file holds every event with what is kept in blobs: prompts, replies, artifacts and what
+/// `write:` steps replaced, as they were recorded, without keys. It is for looking into a run
+/// elsewhere, for keeping one that is deleted here, and for `orch runs import`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs export 7d1d --to run.json\n  orch runs export 7d1d | jq '.events | length'"
+)]
+pub(in crate::cli) struct Args {
+    /// The run, by its id or the start of it
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    /// The file, which must not be there yet; standard output when left out
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+
+    #[command(flatten)]
+    state: State,
+}
+
+/// A run outside of its journal.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Exported {
+    /// The version of this form.
+    pub(super) orch_run: u32,
+    /// The version of orch that wrote the file.
+    pub(super) version: String,
+    /// The run.
+    pub(super) run: RunId,
+    /// Every event, in order.
+    pub(super) events: Vec<Event>,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let journal = journal(&args.state, &root(&here()?))?;
+    let row = find(&journal, &args.run)?;
+    let events = journal.events(row.run)?;
+    let count = events.len();
+    let whole = Exported { orch_run: VERSION, version: env!("CARGO_PKG_VERSION").to_owned(), run: row.run, events };
+    let mut text = serde_json::to_string_pretty(&whole).map_err(|error| CliError::internal(error.to_string()))?;
+    text.push('\n');
+    let Some(file) = &args.to else {
+        ui.data(&text)?;
+        return Ok(Code::Ok);
+    };
+    let refused = |error: std::io::Error| CliError::could_not(format!("can't write `{}`: {error}", file.display()));
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
+    let mut opened = opened.map_err(|error| refused(error).hint("name a file that is not there yet"))?;
+    std::io::Write::write_all(&mut opened, text.as_bytes()).and_then(|()| opened.sync_all()).map_err(refused)?;
+    ui.say(format!("run {} with {count} events is in {}", row.run, file.display()));
+    Ok(Code::Ok)
+}

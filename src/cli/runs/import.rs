@@ -1,0 +1,44 @@
+//! `orch runs import`: a run from the file of another journal.
+
+use std::path::PathBuf;
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::ui::Ui;
+use crate::cli::{State, here};
+use crate::store::Journal;
+
+use super::export::{Exported, VERSION};
+use super::root;
+
+/// Read a run from a file that `orch runs export` wrote
+///
+/// The run can then be shown, compared and exported again. Import only files of people whom you
+/// trust: to resume or revert a run writes files where its record says.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/looked-at")]
+pub(in crate::cli) struct Args {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let refused = |why: String| CliError::could_not(format!("can't import `{}`: {why}", args.file.display()));
+    let text = std::fs::read(&args.file).map_err(|error| refused(error.to_string()))?;
+    let mut reader = serde_json::Deserializer::from_slice(&text);
+    // Values are as deep as they were when they were recorded.
+    reader.disable_recursion_limit();
+    let whole = <Exported as serde::Deserialize>::deserialize(&mut reader)
+        .map_err(|error| refused(error.to_string()).hint("it must be a file that `orch runs export` wrote"))?;
+    if whole.orch_run != VERSION {
+        let why = format!("it has form {}, and this orch reads {VERSION}", whole.orch_run);
+        return Err(refused(why).hint("install the newer orch"));
+    }
+    let journal = Journal::open(&args.state.folder(&root(&here()?)))?;
+    journal.import(whole.run, &whole.events)?;
+    ui.say(format!("run {} is here, with {} events", whole.run, whole.events.len()));
+    Ok(Code::Ok)
+}

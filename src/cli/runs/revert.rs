@@ -1,0 +1,93 @@
+//! `orch runs revert`: takes back what a run's `write:` steps changed.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::report::Output;
+use crate::cli::ui::Ui;
+use crate::cli::{State, here, session};
+use crate::files::{Ending, Look, RevertedFile, Tree};
+use crate::store::{RunRow, View};
+
+use super::written::written;
+use super::{find, journal, root};
+
+/// Take back what a run's `write:` steps changed in the workspace
+///
+/// Every file becomes what it was before the run, all or none. A file that somebody
+/// changed since orch wrote it is left and named, and the exit code is 1; --force puts it back
+/// too. The journal stays as it is: run the pipeline anew to write the files again. What
+/// commands changed is not known and not taken back; artifact files stay.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  orch runs diff 7d1d            what would be taken back\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"
+)]
+pub(in crate::cli) struct Args {
+    /// The run, by its id or the start of it
+    #[arg(value_name = "RUN")]
+    run: String,
+
+    /// Put back also what was changed since
+    #[arg(long)]
+    force: bool,
+
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let journal = journal(&args.state, &root(&here()?))?;
+    let row = find(&journal, &args.run)?;
+    let view = View::existing(Path::new(&row.workspace)).ok_or_else(|| {
+        CliError::could_not(format!("the workspace `{}` of run {} is not there", row.workspace, row.run))
+    })?;
+    let _locks = session::lock(&journal, row.run, &view)?;
+    let events = journal.events(row.run)?;
+    let looks: Vec<Look> = written(row.run, &events)?.into_iter().map(|written| written.look).collect();
+    let tree = Tree::open(view.folder())?;
+    let reverted = if args.dry_run {
+        tree.would_revert(&looks, args.force)
+    } else {
+        let reverted = tree.revert_all(&looks, args.force);
+        reverted.map_err(|failure| CliError::from(failure).with_code(Code::Failed))?
+    };
+    tell(args, &row, &reverted.files, ui)?;
+    let left = reverted.files.iter().any(|file| file.ending == Ending::Left);
+    Ok(if left { Code::Failed } else { Code::Ok })
+}
+
+fn tell(args: &Args, row: &RunRow, files: &[RevertedFile], ui: &Ui) -> Result<(), CliError> {
+    if args.output == Output::Json {
+        let text = json!({
+            "run": row.run.to_string(), "workspace": row.workspace, "dry_run": args.dry_run, "files": files,
+        });
+        return ui.data(&format!("{text:#}"));
+    }
+    for file in files {
+        let (word, why) = match file.ending {
+            Ending::Restored if args.dry_run => ("would be put back", None),
+            Ending::Restored => ("put back", None),
+            Ending::Unchanged => ("was so already", None),
+            Ending::Left => ("left", file.reason.as_deref()),
+        };
+        let why = why.map(|why| format!(": it {why}")).unwrap_or_default();
+        ui.data(&format!("{word:<9} {}{why}", file.path))?;
+    }
+    if files.is_empty() {
+        ui.say(format!("run {} changed no files", row.run));
+    }
+    if files.iter().any(|file| file.ending == Ending::Left) {
+        ui.always(&format!("\n{} --force puts back what was left, if it is still a file", ui.style.strong("hint:")));
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! `orch runs show`: one run as it stands.
+
+use serde_json::json;
+
+use crate::cli::error::{CliError, Code};
+use crate::cli::report::{Output, resume_command};
+use crate::cli::ui::Ui;
+use crate::cli::{State, here};
+use crate::model::RunState;
+use crate::model::event::{Done, Fact};
+use crate::report::human;
+use crate::report::summary::{step_line, summary};
+
+use super::{journal, pick, root};
+
+/// Show a run: its steps, what they used and where their artifacts are
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The run, by its id or the start of it; the latest one when left out
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+
+    /// Also print every recorded reply as it came
+    #[arg(long)]
+    replies: bool,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    #[command(flatten)]
+    state: State,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let here = here()?;
+    let journal = journal(&args.state, &root(&here))?;
+    let row = pick(&journal, args.run.as_deref())?;
+    let events = journal.events(row.run)?;
+    let mut state = RunState::fold(row.run, &events);
+    state.status = journal.live_status(row.run, state.status);
+    if args.output == Output::Json {
+        let mut report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
+        if args.replies {
+            report["calls"] = events.iter().filter_map(|event| call_json(&event.fact)).collect();
+        }
+        ui.data(&format!("{report:#}"))?;
+        return Ok(Code::Ok);
+    }
+    if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
+        ui.data(&format!("task: {}", human::first_line(task, 74)))?;
+    }
+    for step in state.in_order() {
+        ui.data(&step_line(step, ui.out_style))?;
+    }
+    ui.data(summary(&state, ui.out_style, &here, &resume_command(row.run, journal.state(), &here)).trim_end())?;
+    for event in events.iter().filter(|_| args.replies) {
+        if let Fact::CallEnded(call) = &event.fact {
+            let text = match (&call.reply, &call.done, &call.failure) {
+                (Some(reply), _, _) => reply.text.clone(),
+                (None, Some(done), _) => words(done),
+                (None, None, Some(failure)) => failure.to_string(),
+                (None, None, None) => String::new(),
+            };
+            ui.data(&format!(
+                "\n{} {} ({})\n{text}",
+                ui.out_style.strong("call"),
+                call.call,
+                call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string)
+            ))?;
+        }
+    }
+    Ok(Code::Ok)
+}
+
+/// What a call did that asked no model.
+fn words(done: &Done) -> String {
+    match done {
+        Done::Command(done) => format!("exit code {}\n{}{}", done.exit_code, done.stdout, done.stderr),
+        Done::Looked(record) | Done::Written(record) => format!("{record:#}"),
+    }
+}
+
+fn call_json(fact: &Fact) -> Option<serde_json::Value> {
+    let Fact::CallEnded(call) = fact else { return None };
+    Some(json!({
+        "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
+        "reply": call.reply, "done": call.done, "failure": call.failure, "cost_usd": call.cost,
+    }))
+}

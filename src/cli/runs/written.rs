@@ -1,0 +1,43 @@
+//! What the `write:` steps of a run did to its workspace, by the records of their looks.
+
+use crate::cli::error::CliError;
+use crate::files::Look;
+use crate::model::event::{Done, Event, Fact};
+use crate::model::{RunId, StepKey};
+
+/// One write of a step.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// The step.
+    pub(super) step: StepKey,
+    /// Every file before and after.
+    pub(super) look: Look,
+    /// Whether it is on record that the files were written; otherwise some may be.
+    pub(super) done: bool,
+}
+
+/// The writes of a run, the earliest first.
+pub(super) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, CliError> {
+    let mut all: Vec<(u32, Written)> = Vec::new();
+    for event in events {
+        let Fact::CallEnded(call) = &event.fact else { continue };
+        let (step, attempt) = (&call.call.step, call.call.attempt);
+        match &call.done {
+            Some(Done::Looked(record)) => {
+                let look = serde_json::from_value(record.clone()).map_err(|error| {
+                    CliError::could_not(format!("event {} of run {run} can't be read: {error}", event.seq))
+                        .hint("a newer orch may have written it")
+                })?;
+                all.push((attempt, Written { step: step.clone(), look, done: false }));
+            }
+            Some(Done::Written(_)) => {
+                let same = |(other, written): &&mut (u32, Written)| *other == attempt && written.step == *step;
+                if let Some((_, written)) = all.iter_mut().rev().find(same) {
+                    written.done = true;
+                }
+            }
+            Some(Done::Command(_)) | None => {}
+        }
+    }
+    Ok(all.into_iter().map(|(_, written)| written).collect())
+}

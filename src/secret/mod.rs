@@ -1,0 +1,142 @@
+//! Secrets: the values that must never be written, and the redactor that keeps them out.
+//!
+//! Values come from the environment only. Every writer of the program (journal, blobs,
+//! messages, reports) gets text that passed through a [`Redactor`]; text that comes in pieces
+//! passes through a [`Pieces`]. A secret is found as it is, in Base64 and hexadecimal, and where
+//! the text escapes it for JSON or for an address. What a program derives from it otherwise
+//! can't be known.
+
+mod forms;
+mod pieces;
+mod views;
+
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::model::Failure;
+use crate::model::event::{Done, Reply};
+
+pub use pieces::Pieces;
+
+/// Values shorter than this are not searched for: they would hit ordinary text.
+pub const SHORTEST: usize = 8;
+
+/// Replaces every known secret, in the forms that programs write it in, by a mark.
+#[derive(Default)]
+pub struct Redactor {
+    needles: Vec<(SecretString, String)>,
+    search: Option<AhoCorasick>,
+    longest: usize,
+}
+
+impl Redactor {
+    /// A redactor for named values; the name stands in the mark that replaces the value.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a SecretString)>) -> Self {
+        let mut needles: Vec<(SecretString, String)> = Vec::new();
+        for (name, secret) in secrets {
+            let value = secret.expose_secret().trim();
+            if value.len() < SHORTEST {
+                continue;
+            }
+            let mark = format!("[secret {name}]");
+            for form in forms::of(value) {
+                if needles.iter().all(|(seen, _)| seen.expose_secret() != form) {
+                    needles.push((SecretString::from(form), mark.clone()));
+                }
+            }
+        }
+        let texts = || needles.iter().map(|(needle, _)| needle.expose_secret());
+        let longest = texts().map(str::len).max().unwrap_or_default();
+        // Too many needles for an automaton are more than an environment can hold.
+        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts()).ok();
+        Self { search: search.filter(|_| longest > 0), needles, longest }
+    }
+
+    /// The text without secrets.
+    pub fn text(&self, text: &str) -> String {
+        self.struck(text, self.find(text))
+    }
+
+    /// The same for a text whose end was cut off: of a secret that the cut went through no part is left.
+    pub fn beginning(&self, text: &str) -> String {
+        let mut places = self.find(text);
+        places.extend(self.begun(text));
+        self.struck(text, places)
+    }
+
+    /// Whether a secret is in the text.
+    pub fn finds_in(&self, text: &str) -> bool {
+        !self.find(text).is_empty()
+    }
+
+    /// A reply or failure as it may be recorded: redacted once, on arrival.
+    pub fn result(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+        match result {
+            Ok(Reply::Chat(mut reply)) => {
+                reply.text = self.text(&reply.text);
+                reply.model = reply.model.map(|model| self.text(&model));
+                reply.id = reply.id.map(|id| self.text(&id));
+                Ok(Reply::Chat(reply))
+            }
+            Ok(Reply::Done(Done::Command(mut done))) => {
+                let text = |text: &str| if done.cut { self.beginning(text) } else { self.text(text) };
+                (done.stdout, done.stderr) = (text(&done.stdout), text(&done.stderr));
+                Ok(Reply::Done(Done::Command(done)))
+            }
+            // What was there before is kept as it was, so that it can be put back.
+            Ok(Reply::Done(done @ (Done::Looked(_) | Done::Written(_)))) => Ok(Reply::Done(done)),
+            Err(mut failure) => {
+                // Messages quote the beginning of what somebody said, with a mark where it was cut.
+                failure.message = match failure.message.strip_suffix('…') {
+                    Some(beginning) => self.beginning(beginning) + "…",
+                    None => self.text(&failure.message),
+                };
+                failure.hint = failure.hint.map(|hint| self.text(&hint));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Where secrets are, with the number of the needle found.
+    fn find(&self, text: &str) -> Vec<(Range<usize>, usize)> {
+        let Some(search) = &self.search else { return Vec::new() };
+        let mut found = Vec::new();
+        views::each(text, &mut |view| {
+            for hit in search.find_iter(view.bytes()) {
+                found.push((view.place(hit.range()), hit.pattern().as_usize()));
+            }
+        });
+        found
+    }
+
+    /// The end of a text that is the beginning of a secret.
+    fn begun(&self, text: &str) -> Option<(Range<usize>, usize)> {
+        let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
+        let longest = needles.filter_map(|(number, needle)| {
+            let ends = needle.char_indices().map(|(end, _)| end).filter(|end| *end >= SHORTEST);
+            let length = ends.filter(|end| needle.get(..*end).is_some_and(|part| text.ends_with(part))).max()?;
+            Some((length, number))
+        });
+        longest.max().map(|(length, number)| (text.len() - length..text.len(), number))
+    }
+
+    /// The text with marks in these places, where they overlap one for all.
+    fn struck(&self, text: &str, mut places: Vec<(Range<usize>, usize)>) -> String {
+        places.sort_unstable_by_key(|(place, number)| (place.start, std::cmp::Reverse(place.end), *number));
+        let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+        for (place, number) in places {
+            if place.start >= done {
+                out.push_str(text.get(done..place.start).unwrap_or_default());
+                out.push_str(self.needles.get(number).map_or("[secret]", |(_, mark)| mark));
+            }
+            done = done.max(place.end);
+        }
+        out.push_str(text.get(done..).unwrap_or_default());
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! Taking in a run that was recorded elsewhere.
+
+use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
+
+use crate::model::RunId;
+use crate::model::event::{Event, Fact};
+
+use super::writer::{Payload, insert};
+use super::{Journal, StoreError};
+
+impl Journal {
+    /// Records the events of a run that this journal does not have. Whether the files in its
+    /// workspace are of orch is not taken from it: that is known of runs of this journal only.
+    pub fn import(&self, run: RunId, events: &[Event]) -> Result<(), StoreError> {
+        let refused = |why: &str| StoreError::Refused { run: run.to_string(), why: why.to_owned() };
+        whole(run, events).map_err(refused)?;
+        let error = |source| self.failed("write", source);
+        let mut payloads = Vec::with_capacity(events.len());
+        for event in events {
+            payloads.push(Payload::of(event, &self.blobs)?);
+        }
+        let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
+        let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
+        let found = transaction.query_row(sql, [run.0.to_string()], |_| Ok(())).optional().map_err(error)?;
+        if found.is_some() {
+            return Err(refused("it is here already"));
+        }
+        for (event, payload) in events.iter().zip(payloads) {
+            payload.secure(&self.blobs)?;
+            insert(&transaction, event, None, &payload).map_err(error)?;
+        }
+        transaction.commit().map_err(error)
+    }
+}
+
+/// Whether events are those of one run from its start, none missing.
+fn whole(run: RunId, events: &[Event]) -> Result<(), &'static str> {
+    if !matches!(events.first(), Some(Event { fact: Fact::RunStarted(_), .. })) {
+        return Err("its first event is not its start");
+    }
+    if events.iter().any(|event| event.run != run) {
+        return Err("some events are of another run");
+    }
+    if (1..).zip(events).any(|(seq, event)| event.seq != seq) {
+        return Err("some events are missing");
+    }
+    Ok(())
+}

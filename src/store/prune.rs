@@ -1,0 +1,174 @@
+//! Deleting runs, and the blobs that no run uses.
+//!
+//! Rows go first, in one transaction; blobs after, while no other process can commit an event
+//! that uses them. A process that dies in between leaves blobs that the next sweep removes.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use crate::model::RunId;
+
+use super::{Journal, StoreError, View};
+
+/// Every table whose rows belong to one run; what tells orch's files from people's goes by its own rule.
+const TABLES: &[&str] = &["events", "runs", "inbox", "outbox"];
+
+/// A temporary file this old was left by a process that died.
+const STALE: Duration = Duration::from_secs(3600);
+
+/// What deleting runs took away.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// How many events.
+    pub events: usize,
+    /// The blobs that they used, which others may use too.
+    pub blobs: Vec<String>,
+}
+
+/// What sweeping took away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// How many blobs.
+    pub blobs: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Journal {
+    /// Deletes what is recorded of runs; whoever calls it holds their locks. That orch wrote a file
+    /// stays known as long as the file is as it was written, so that it is not taken for a person's.
+    pub fn delete(&self, runs: &[RunId]) -> Result<Deleted, StoreError> {
+        let error = |source| self.failed("write", source);
+        // What is deleted shall not be found in the free pages of the file.
+        self.reader.execute_batch("PRAGMA secure_delete = ON;").map_err(error)?;
+        let mut deleted = Deleted::default();
+        let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
+        for run in runs {
+            let run = run.0.to_string();
+            deleted.blobs.extend(blobs_of(&transaction, Some(&run)).map_err(error)?);
+            self.forget_files(&transaction, &run)?;
+            for table in TABLES {
+                let sql = format!("DELETE FROM {table} WHERE run = ?1");
+                let count = transaction.execute(&sql, [&run]).map_err(error)?;
+                deleted.events += if *table == "events" { count } else { 0 };
+            }
+        }
+        transaction.commit().map_err(error)?;
+        Ok(deleted)
+    }
+
+    /// Forgets that a run wrote files which are not there any more as it wrote them.
+    fn forget_files(&self, transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
+        let error = |source| self.failed("write", source);
+        let mut statement =
+            transaction.prepare_cached("SELECT workspace, path, digest FROM files WHERE run = ?1").map_err(error)?;
+        let rows = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(error)?;
+        let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
+        for (workspace, path, digest) in rows {
+            // A folder that can't be read now may come back: its files stay known.
+            let stays = match View::existing(Path::new(&workspace)) {
+                Some(view) => view.digest(&path).map_or(true, |found| found.is_some_and(|it| it.as_str() == digest)),
+                None => false,
+            };
+            if !stays {
+                let sql = "DELETE FROM files WHERE workspace = ?1 AND path = ?2 AND digest = ?3";
+                transaction.execute(sql, params![workspace, path, digest]).map_err(error)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes those of some blobs that no event uses.
+    pub fn sweep(&self, blobs: &[String]) -> Result<Swept, StoreError> {
+        if blobs.is_empty() {
+            return Ok(Swept::default());
+        }
+        let files = blobs.iter().map(|digest| self.blobs.path(digest)).filter(|path| path.exists()).collect();
+        self.remove_unused(files, true)
+    }
+
+    /// Removes every blob that no event uses, and what processes that died left behind; only
+    /// counts them unless told to remove.
+    pub fn sweep_all(&self, remove: bool) -> Result<Swept, StoreError> {
+        let files = self.blobs.files()?;
+        if remove {
+            for path in files.iter().filter(|path| is_temporary(path) && is_stale(path)) {
+                std::fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+            }
+        }
+        self.remove_unused(files.into_iter().filter(|path| !is_temporary(path)).collect(), remove)
+    }
+
+    fn remove_unused(&self, files: Vec<PathBuf>, remove: bool) -> Result<Swept, StoreError> {
+        let error = |source| self.failed("write", source);
+        // Under the write lock: a writer looks for its blobs again once it has that.
+        let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
+        let used: HashSet<String> = blobs_of(&transaction, None).map_err(error)?.into_iter().collect();
+        let mut swept = Swept::default();
+        for path in files.iter().filter(|path| !name(path).is_some_and(|name| used.contains(name))) {
+            swept.bytes += std::fs::metadata(path).map_err(StoreError::io("read", path))?.len();
+            swept.blobs += 1;
+            if remove {
+                std::fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+            }
+        }
+        transaction.commit().map_err(error)?;
+        Ok(swept)
+    }
+
+    /// Gives the space of deleted runs back to the disk; needs room for a copy of the journal meanwhile.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        let sql = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE);";
+        self.reader.execute_batch(sql).map_err(|source| self.failed("compact", source))
+    }
+}
+
+/// The blobs that the events of a run use, or those of all runs.
+fn blobs_of(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(match run {
+        Some(_) => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND run = ?1",
+        None => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND ?1 IS NULL",
+    })?;
+    let rows = statement.query_map([run], |row| row.get(0))?;
+    rows.collect()
+}
+
+fn name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+fn is_temporary(path: &Path) -> bool {
+    name(path).is_some_and(|name| name.starts_with('.'))
+}
+
+fn is_stale(path: &Path) -> bool {
+    let age = std::fs::metadata(path).and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
+    age.is_ok_and(|age| age > STALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{Event, Fact, RunEnded};
+    use crate::model::{Failure, RunStatus};
+    use crate::store::writer::Payload;
+
+    #[test]
+    fn a_blob_that_is_swept_before_its_event_is_committed_is_written_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let failure = Failure::new(crate::model::Class::Storage, "x".repeat(100_000));
+        let fact = Fact::RunEnded(RunEnded { status: RunStatus::Failed, failure: Some(failure), result: None });
+        let event = Event { run: RunId(uuid::Uuid::now_v7()), seq: 1, at: jiff::Timestamp::UNIX_EPOCH, fact };
+        let payload = Payload::of(&event, &journal.blobs).unwrap();
+        assert_eq!(journal.sweep_all(false).unwrap().blobs, 1);
+        assert_eq!(journal.blobs.files().unwrap().len(), 1, "nothing is removed unless told");
+        assert_eq!(journal.sweep_all(true).unwrap().blobs, 1);
+        assert!(journal.blobs.files().unwrap().is_empty());
+        payload.secure(&journal.blobs).unwrap();
+        assert_eq!(journal.blobs.files().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,267 @@
+//! What one can do with runs that are on record.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::control::{answering, project, run};
+use crate::support::{Orch, Ran, Reply, Server};
+use crate::workflow::good;
+
+const AGENT: &str = "agent: a, schema: any";
+
+/// A project whose pipeline writes `src/a.py` twice, and `new/b.txt` once; the task is in what is written.
+fn writing(server: &Server) -> Orch {
+    let orch = project(
+        server,
+        &format!(
+            "  - {{ id: one, {AGENT}, prompt: one.md, output: x, message: \"{{{{ task }}}}\" }}\n  - {{ id: first, write: x, inputs: [x] }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y, message: \"{{{{ task }}}}\" }}\n  - {{ id: second, write: y, inputs: [y] }}\n"
+        ),
+    );
+    orch.write("workspace/src/a.py", "a = 0\nkept\n");
+    orch
+}
+
+fn files_server() -> Server {
+    answering(|step, task| {
+        let task = task.trim();
+        match step {
+            "one" => json!([{ "path": "src/a.py", "content": "a = 1\nkept\n" }]),
+            _ => json!([
+                { "path": "src/a.py", "content": format!("a = 2 # {task}\nkept\n") },
+                { "path": "new/b.txt", "content": "b\n" },
+            ]),
+        }
+    })
+}
+
+fn id(report: &Value) -> String {
+    report["run"].as_str().unwrap().to_owned()
+}
+
+fn parsed(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+#[test]
+fn a_runs_writes_are_shown_as_one_diff_that_git_takes_back() {
+    let server = files_server();
+    let orch = writing(&server);
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let diff = orch.run(&["runs", "diff", &id(&report)]).exits(0).stdout;
+    assert!(diff.contains("-a = 0\n+a = 2 # do it\n kept\n") && !diff.contains("a = 1"), "{diff}");
+    let each = orch.run(&["runs", "diff", &id(&report), "--each"]).exits(0).stdout;
+    assert!(each.contains("# first\n") && each.contains("+a = 1\n") && each.contains("-a = 1\n"), "{each}");
+    let shown = parsed(&orch.run(&["runs", "diff", &id(&report), "--output", "json"]).exits(0));
+    assert_eq!(shown["files"][1], json!({ "path": "new/b.txt", "change": "created" }));
+    orch.write("patch", &diff);
+    let workspace = orch.path().join("workspace");
+    let git = Command::new("git").args(["apply", "--reverse", "../patch"]).current_dir(workspace).output();
+    assert!(git.as_ref().is_ok_and(|done| done.status.success()), "{git:?}");
+    assert_eq!(orch.read("workspace/src/a.py"), "a = 0\nkept\n");
+}
+
+#[test]
+fn a_run_is_taken_back_and_what_was_edited_since_is_left() {
+    let server = files_server();
+    let orch = writing(&server);
+    let (_, report) = run(&orch, &[]);
+    let run = id(&report);
+    let before = orch.files();
+    let dry = parsed(&orch.run(&["runs", "revert", &run, "--dry-run", "--output", "json"]).exits(0));
+    assert_eq!(dry["files"].as_array().unwrap().iter().filter(|file| file["ending"] == "restored").count(), 2, "{dry}");
+    assert_eq!(orch.files(), before);
+
+    orch.write("workspace/src/a.py", "mine\n");
+    let left = orch.run(&["runs", "revert", &run, "--dry-run"]).exits(1);
+    assert!(left.stdout.contains("left      src/a.py: it was edited since orch wrote it"), "{left:?}");
+    let left = orch.run(&["runs", "revert", &run]).exits(1).says("--force");
+    assert!(left.stdout.contains("put back  new/b.txt"), "{left:?}");
+    assert!(!orch.exists("workspace/new") && orch.read("workspace/src/a.py") == "mine\n");
+
+    orch.run(&["runs", "revert", &run, "--force"]).exits(0);
+    assert_eq!(orch.read("workspace/src/a.py"), "a = 0\nkept\n");
+    // What the first of its two writes made of it, as after a crash.
+    orch.write("workspace/src/a.py", "a = 1\nkept\n");
+    orch.run(&["runs", "revert", &run]).exits(0);
+    assert_eq!(orch.read("workspace/src/a.py"), "a = 0\nkept\n");
+    let again = orch.run(&["runs", "revert", &run]).exits(0);
+    assert!(again.stdout.contains("was so already src/a.py"), "{again:?}");
+}
+
+#[test]
+fn two_runs_are_compared_by_steps_and_artifacts() {
+    let server = files_server();
+    let orch = writing(&server);
+    let (_, one) = run(&orch, &[]);
+    let ran =
+        orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "other words", "--output", "json"]).exits(0);
+    let other = parsed(&ran);
+    let shown = orch.run(&["runs", "diff", &id(&one), &id(&other)]).exits(0).stdout;
+    assert!(shown.contains("--- a/y.json\n+++ b/y.json\n") && shown.contains("a = 2 # other words"), "{shown}");
+    assert!(!shown.contains("x.json"), "{shown}");
+    let shown = parsed(&orch.run(&["runs", "diff", &id(&one), &id(&other), "--output", "json"]).exits(0));
+    let same: Vec<bool> =
+        shown["steps"].as_array().unwrap().iter().map(|step| step["same"].as_bool().unwrap()).collect();
+    assert_eq!((shown["steps"][0]["name"].as_str(), same[0], same[2]), (Some("one"), true, false), "{shown:#}");
+}
+
+#[test]
+fn events_and_artifacts_are_printed_as_they_were_recorded() {
+    let server = Server::start(good);
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(0);
+    let lines = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events[0]["fact"]["run_started"]["pipeline"], "default");
+    assert!((1..).zip(&events).all(|(seq, event)| event["seq"] == seq), "{lines}");
+    let text = orch.run(&["runs", "events"]).exits(0).stdout;
+    assert_eq!(text.lines().count(), events.len());
+    assert!(text.contains("step_completed     plan") && text.contains("run_ended"), "{text}");
+
+    let id = events[0]["run"].as_str().unwrap().to_owned();
+    let before = orch.read("workspace/plan.json");
+    orch.write("workspace/plan.json", "edited");
+    assert_eq!(orch.run(&["runs", "artifact", &id, "plan"]).exits(0).stdout, before);
+    let shown = parsed(&orch.run(&["runs", "artifact", &id, "plan", "--output", "json"]).exits(0));
+    assert_eq!((&shown["step"], &shown["path"]), (&json!("plan"), &json!("plan.json")));
+    orch.run(&["runs", "artifact", &id, "pln"]).exits(2).says("it has `code`, `plan`, `review`");
+}
+
+#[test]
+fn the_artifact_of_one_item_is_named_by_its_step() {
+    let server = answering(|_, message| json!({ "did": message.trim() }));
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: work, {AGENT}, prompt: code.md, for_each: \"[1, 2]\", message: \"{{{{ item }}}}\", output: done }}\n"
+        ),
+    );
+    let (_, report) = run(&orch, &[]);
+    let run = id(&report);
+    let whole = orch.run(&["runs", "artifact", &run, "done"]).exits(0).stdout;
+    assert_eq!(serde_json::from_str::<Value>(&whole).unwrap(), json!([{ "did": "1" }, { "did": "2" }]));
+    let item = orch.run(&["runs", "artifact", &run, "done", "--step", "work[1]"]).exits(0).stdout;
+    assert_eq!(serde_json::from_str::<Value>(&item).unwrap(), json!({ "did": "2" }));
+}
+
+#[test]
+fn a_run_that_goes_on_is_followed_from_another_process_and_neither_reverted_nor_deleted() {
+    let server = Server::start(|request| good(request).delay(Duration::from_millis(700)));
+    let orch = Orch::new().with(&server);
+    let mut running = orch.start(&["pipeline", "run", "pipelines/default.yaml", "--task", "x", "-q"]);
+    let began = Instant::now();
+    let run = loop {
+        let list = parsed(&orch.run(&["runs", "list", "--status", "running", "--output", "json"]));
+        if let Some(run) = list[0]["run"].as_str() {
+            break run.to_owned();
+        }
+        assert!(began.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    for command in ["revert", "delete"] {
+        orch.run(&["runs", command, &run]).exits(2).says("is in use by process");
+    }
+    let events = orch.run(&["runs", "events", &run, "--follow", "--output", "json"]).exits(0).stdout;
+    assert!(events.lines().last().unwrap().contains("run_ended"), "{events}");
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn runs_are_listed_by_status_and_pipeline() {
+    let server =
+        Server::start(
+            |request| if request.last().contains("refuse me") { Reply::status(400, "{}") } else { good(request) },
+        );
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(0);
+    orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task", "refuse me"]).exits(1);
+    let count = |more: &[&str]| {
+        parsed(&orch.run(&[&["runs", "list", "--output", "json"], more].concat()).exits(0)).as_array().unwrap().len()
+    };
+    assert_eq!(count(&[]), 2);
+    assert_eq!(count(&["--status", "failed"]), 1);
+    assert_eq!(count(&["--status", "interrupted"]), 0);
+    assert_eq!(count(&["--pipeline", "default", "--status", "completed"]), 1);
+    assert_eq!(count(&["--pipeline", "other"]), 0);
+}
+
+/// Blob files of a project.
+fn blobs(orch: &Orch) -> usize {
+    let Ok(folders) = std::fs::read_dir(orch.path().join(".orch/blobs")) else { return 0 };
+    folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+}
+
+/// A project whose plan is large enough for a blob, the same in every run.
+fn large(server: &Server) -> Orch {
+    project(
+        server,
+        &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan, message: \"{{{{ task }}}}\" }}\n"),
+    )
+}
+
+#[test]
+fn a_deleted_run_leaves_what_another_one_uses() {
+    let server = answering(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    let orch = large(&server);
+    let (_, one) = run(&orch, &["--workspace", "w1"]);
+    let count = blobs(&orch);
+    assert!(count > 0);
+    let (_, two) = run(&orch, &["--workspace", "w2"]);
+    let shared = blobs(&orch);
+    assert!(shared < 2 * count, "the artifact is the same: {shared} of {count}");
+    orch.run(&["runs", "delete", &id(&one)]).exits(0).says("deleted 1 run with");
+    orch.run(&["runs", "show", &id(&one)]).exits(2);
+    let value = parsed(&orch.run(&["runs", "artifact", &id(&two), "plan"]).exits(0));
+    assert_eq!(value["of"], "do it");
+    // The files stay, and are still known as written by orch.
+    assert!(orch.exists("w1/plan.json"));
+    run(&orch, &["--workspace", "w1"]).0.exits(0);
+    let runs = parsed(&orch.run(&["runs", "list", "--output", "json"]));
+    let names: Vec<&str> = runs.as_array().unwrap().iter().map(|row| row["run"].as_str().unwrap()).collect();
+    orch.run(&[&["runs", "delete"], &names[..]].concat()).exits(0);
+    assert_eq!(blobs(&orch), 0);
+}
+
+#[test]
+fn gc_keeps_the_latest_and_the_young_and_sweeps_what_nobody_uses() {
+    let server = answering(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    let orch = large(&server);
+    for _ in 0..3 {
+        run(&orch, &[]).0.exits(0);
+    }
+    orch.write(".orch/blobs/zz/zzzz", "left by a process that died");
+    let rows = || parsed(&orch.run(&["runs", "list", "--output", "json"])).as_array().unwrap().len();
+    let dry = parsed(&orch.run(&["runs", "gc", "--keep", "1", "--dry-run", "--output", "json"]).exits(0));
+    assert_eq!((dry["runs"].as_array().unwrap().len(), dry["blobs"].as_u64(), rows()), (2, Some(1), 3), "{dry}");
+    orch.run(&["runs", "gc"]).exits(0).says("deleted 0 runs and 1 blob");
+    orch.run(&["runs", "gc", "--keep", "1", "--older-than", "1d"]).exits(0).says("deleted 0 runs");
+    assert_eq!(rows(), 3);
+    orch.run(&["runs", "gc", "--keep", "1", "--vacuum"]).exits(0).says("deleted 2 runs");
+    assert_eq!(rows(), 1);
+    orch.run(&["runs", "gc", "--older-than", "1y"]).exits(2).says("is no time such as `30d`");
+}
+
+#[test]
+fn a_run_goes_to_another_journal_and_comes_out_the_same() {
+    let server = answering(|_, message| json!({ "text": "x".repeat(100_000), "of": message.trim() }));
+    let orch = large(&server);
+    let (_, report) = run(&orch, &[]);
+    let run = id(&report);
+    orch.run(&["runs", "export", &run, "--to", "run.json"]).exits(0);
+    orch.run(&["runs", "export", &run, "--to", "run.json"]).exits(2).says("name a file that is not there yet");
+    orch.run(&["runs", "import", "run.json"]).exits(2).says("it is here already");
+    orch.run(&["runs", "import", "run.json", "--state", "other"]).exits(0);
+    let again = orch.run(&["runs", "export", &run, "--state", "other"]).exits(0).stdout;
+    assert_eq!(again, orch.read("run.json"));
+    let show = |state: &str| orch.run(&["runs", "show", &run, "--output", "json", "--state", state]).exits(0).stdout;
+    assert_eq!(show("other"), show(".orch"));
+    // What it wrote elsewhere is not taken for orch's own here.
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--state", "other"];
+    orch.run(&args).exits(2).says("was not written by orch");
+    let torn = orch.read("run.json").replacen("\"seq\": 2", "\"seq\": 3", 1);
+    orch.write("torn.json", &torn);
+    orch.run(&["runs", "import", "torn.json", "--state", "third"]).exits(2).says("some events are missing");
+}

@@ -1,0 +1,197 @@
+//! Keys stay out of everything that is written, whoever says them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use crate::support::{Orch, Recorded, Reply, Server};
+
+/// Forms in which the secret must not be found anywhere.
+fn forms(secret: &str) -> Vec<String> {
+    let quoted = |text: &str| {
+        let json = Value::from(text).to_string();
+        json[1..json.len() - 1].to_owned()
+    };
+    let percent = |upper: bool| -> String {
+        secret
+            .bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+                _ if upper => format!("%{byte:02X}"),
+                _ => format!("%{byte:02x}"),
+            })
+            .collect()
+    };
+    vec![
+        secret.to_owned(),
+        quoted(secret),
+        quoted(&quoted(secret)),
+        percent(true),
+        percent(false),
+        STANDARD_NO_PAD.encode(secret),
+        URL_SAFE_NO_PAD.encode(secret),
+        // As a user's password, without the last characters, which the padding changes.
+        STANDARD.encode(format!("user:{secret}")).trim_end_matches('=')[7..].to_owned(),
+        secret.bytes().map(|byte| format!("\\u{:04x}", u16::from(byte))).collect(),
+        secret.bytes().map(|byte| format!("{byte:02x}")).collect(),
+    ]
+}
+
+/// A pipeline in which the secret comes back in values, as text, as an error, and from a command;
+/// what an agent said is written into files.
+const STEPS: &str = "name: leaky
+inputs:
+  task: { type: string }
+agents:
+  a: { model: lab/test }
+steps:
+  - { id: value, agent: a, schema: any, prompt: value.md, output: value }
+  - { id: text, agent: a, schema: text, prompt: text.md, output: text }
+  - { id: files, agent: a, schema: any, prompt: files.md, output: files }
+  - { id: write, write: files, inputs: [files], output: written }
+  - { id: say, run: [cat, FILE], output: said }
+  - { id: cry, run: [sh, -c, 'cat FILE >&2; exit 3'], output: cried }
+  - { id: refused, agent: a, schema: any, prompt: refused.md, output: refused }
+  - { id: garbled, agent: a, schema: any, prompt: garbled.md, output: garbled }
+";
+
+/// A streamed reply whose text comes in these pieces.
+fn deltas(secret: &str, pieces: &[String]) -> Reply {
+    let content =
+        |piece: &String| json!({ "id": secret, "model": secret, "choices": [{ "delta": { "content": piece } }] });
+    let mut events: Vec<Value> = pieces.iter().map(content).collect();
+    events.push(json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }));
+    Reply::events(&events)
+}
+
+/// A text in pieces of so many letters.
+fn pieces(text: &str, letters: usize) -> Vec<String> {
+    text.chars().collect::<Vec<_>>().chunks(letters).map(|part| part.iter().collect()).collect()
+}
+
+/// Every form once for each of its places, split there.
+fn splits(forms: &[String]) -> Vec<String> {
+    let all = forms.iter().flat_map(|form| (1..form.len()).map(move |at| form.split_at(at)));
+    all.flat_map(|(one, other)| [one.to_owned(), other.to_owned(), " | ".to_owned()]).collect()
+}
+
+/// Replies with the secret in every form; text comes in deltas of `letters` and packets of `bytes`.
+fn reply(request: &Recorded, secret: &str, letters: usize, bytes: usize) -> Reply {
+    let forms = forms(secret);
+    let all = forms.join(" | ");
+    let said = |text: &str| deltas(secret, &pieces(text, letters));
+    let reply = match request.system().trim() {
+        "value" => said(&json!({ "forms": forms, secret: secret, "deep": [[{ "x": all }]] }).to_string()),
+        "text" => deltas(secret, &splits(&forms)),
+        "files" => said(&json!([{ "path": "out/a.txt", "content": all }]).to_string()),
+        "refused" => {
+            Reply::status(400, json!({ "error": { "message": format!("bad key {all}"), "type": all } }).to_string())
+        }
+        _ => Reply::typed("text/plain", format!("<b>what</b> {all}")),
+    };
+    reply.pieces(bytes, Duration::ZERO)
+}
+
+/// Every file below a folder, with its bytes.
+fn files(folder: &Path, out: &mut Vec<(String, Vec<u8>)>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            files(&path, out);
+        } else {
+            out.push((path.display().to_string(), fs::read(&path).unwrap()));
+        }
+    }
+}
+
+/// Runs the pipeline and looks at everything that is left of it.
+fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
+    let (key, forms) = (secret.to_owned(), forms(secret));
+    let server = Server::start({
+        let key = key.clone();
+        move |request| reply(request, &key, letters, bytes)
+    });
+    let orch = Orch::empty();
+    let url = server.openai_url();
+    let settings =
+        format!("providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", api_key: {{ env: LAB_KEY }} }}\n");
+    orch.write("orch.yaml", &settings);
+    // What the command prints lies outside of everything that is looked at.
+    let echo = orch.path().join("echo.txt");
+    fs::write(&echo, forms.join("\n")).unwrap();
+    orch.write("pipelines/main.yaml", &STEPS.replace("FILE", &echo.display().to_string()));
+    for name in ["value", "text", "files", "refused", "garbled"] {
+        orch.write(&format!("prompts/{name}.md"), name);
+    }
+    let mut seen: Vec<(String, Vec<u8>)> = Vec::new();
+    for args in [
+        &["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--continue-on-error", "--output", "json"][..],
+        &["runs", "show", "--replies"],
+        &["runs", "events"],
+        &["runs", "events", "--output", "json"],
+    ] {
+        let done = orch.command(args).env("LAB_KEY", secret).output().unwrap();
+        seen.push((format!("stdout of {}", args.join(" ")), done.stdout));
+        seen.push((format!("stderr of {}", args.join(" ")), done.stderr));
+    }
+    let said = String::from_utf8_lossy(&seen[6].1).into_owned();
+    assert_eq!(
+        said.matches("\"call_ended\"").count(),
+        9,
+        "every step made its calls: {said}{}",
+        String::from_utf8_lossy(&seen[1].1)
+    );
+    assert!(said.contains("[secret LAB_KEY]"));
+    assert!(orch.read("workspace/out/a.txt").contains("[secret LAB_KEY]"));
+    files(&orch.path().join(".orch"), &mut seen);
+    files(&orch.path().join("workspace"), &mut seen);
+    let found = |text: &[u8], form: &str| text.windows(form.len()).any(|part| part == form.as_bytes());
+    for (name, text) in &seen {
+        if let Some(form) = forms.iter().find(|form| found(text, form)) {
+            return Some(format!("{form} is in {name}: {}", String::from_utf8_lossy(text)));
+        }
+    }
+    None
+}
+
+#[test]
+fn a_key_is_in_no_file_and_no_output_wherever_its_replies_are_split() {
+    for (letters, bytes) in [(1, 1), (2, 7), (3, 1_000), (19, 64)] {
+        assert_eq!(leaks("sk-Lab/0+1\"2\\3%4=567", letters, bytes), None, "in pieces of {letters}");
+    }
+}
+
+#[test]
+fn no_key_of_any_kind_is_in_any_file_or_output() {
+    let mut runner = TestRunner::new(Config { cases: 8, failure_persistence: None, ..Config::default() });
+    let kinds = ("[!-~]{8,60}", 1..40_usize, 1..200_usize);
+    runner
+        .run(&kinds, |(secret, letters, bytes)| {
+            prop_assert_eq!(leaks(&secret, letters, bytes), None);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_key_among_the_inputs_is_refused_before_anything_is_recorded() {
+    let server = Server::saying("{}");
+    let orch = Orch::new();
+    let url = server.openai_url();
+    let settings = format!(
+        "providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", api_key: {{ env: LAB_KEY }} }}\ndefaults: {{ model: lab/m }}\n"
+    );
+    orch.write("orch.yaml", &settings);
+    let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "use sk-0123\"456789 please"];
+    let done = orch.command(&args).env("LAB_KEY", "sk-0123\"456789").output().unwrap();
+    let text = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(2), "{text}");
+    assert!(text.contains("the input `task` holds a key") && !text.contains("456789"), "{text}");
+    assert!(!orch.exists(".orch") && server.requests().is_empty());
+}

@@ -1,0 +1,138 @@
+//! Files under `.orch` that are not as they were written.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{AGENT, assert_whole, copy, journal};
+use crate::control::{answering, project, run};
+use crate::support::{Orch, Reply, Server};
+
+/// A project with one run whose reply and artifact are blobs.
+fn large() -> (Server, Orch, String) {
+    let server = answering(|_, _| json!({ "text": "x".repeat(100_000) }));
+    let orch = project(&server, &format!("  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n"));
+    let (_, report) = run(&orch, &[]);
+    (server, orch, report["run"].as_str().unwrap().to_owned())
+}
+
+/// The blob of the artifact, which the same run again has too.
+fn blob(orch: &Orch) -> PathBuf {
+    let sql = "SELECT blob FROM events WHERE kind = 'step_completed'";
+    let digest: String = journal(orch).query_row(sql, [], |row| row.get(0)).unwrap();
+    orch.path().join(".orch/blobs").join(&digest[..2]).join(digest)
+}
+
+#[test]
+fn a_torn_blob_is_told_and_written_again_by_the_next_run() {
+    let (_server, orch, id) = large();
+    let path = blob(&orch);
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for (damage, words) in [
+        (Some(whole[..whole.len() - 1].to_vec()), "its bytes do not match its name"),
+        (Some(flipped), "its bytes do not match its name"),
+        (Some(Vec::new()), "its bytes do not match its name"),
+        (None, "the file is gone"),
+    ] {
+        match damage {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        for args in [&["runs", "show", &id][..], &["runs", "export", &id], &["pipeline", "resume", &id]] {
+            orch.run(args).exits(2).says(words).says("is damaged").says("restore the `.orch` folder");
+        }
+        // What needs no payload still works, and the same payload mends the blob.
+        assert!(orch.run(&["runs", "list"]).exits(0).stdout.contains(&id));
+        let (_, again) = run(&orch, &[]);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        orch.run(&["runs", "show", &id]).exits(0);
+        orch.run(&["runs", "delete", again["run"].as_str().unwrap()]).exits(0);
+    }
+    fs::remove_file(&path).unwrap();
+    orch.run(&["runs", "delete", &id]).exits(0);
+    assert_whole(&orch);
+}
+
+#[test]
+fn a_corrupt_page_of_the_journal_is_told_and_nothing_is_written_over_it() {
+    let (_server, orch, _) = large();
+    let path = orch.path().join(".orch/journal.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let last = bytes.len() - 4096;
+    bytes[last..].fill(0xa5);
+    fs::write(&path, &bytes).unwrap();
+    let ran = orch.run(&["doctor"]).exits(2);
+    assert!(ran.stdout.contains("journal") && ran.stdout.contains("damaged"), "{ran:?}");
+    for args in [&["runs", "show"][..], &["runs", "events"], &["runs", "list"]] {
+        let ran = orch.run(args);
+        let told = ran.code == 2 && ran.stderr.contains("malformed") && ran.stderr.contains("restore the `.orch`");
+        assert!(ran.code == 0 || told, "{ran:?}");
+    }
+    bytes[..100].fill(0);
+    fs::write(&path, &bytes).unwrap();
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
+    orch.run(&args).exits(2).says("file is not a database").says("move it away to begin anew");
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+/// A project whose run was killed in the middle, with the write-ahead log that it left.
+#[cfg(unix)]
+fn killed() -> (Server, Orch) {
+    let server = Server::start(|request| {
+        let late = if request.system().contains("two") { Duration::from_secs(30) } else { Duration::ZERO };
+        Reply::openai_text(&json!({ "text": "x".repeat(9_000) }).to_string()).delay(late)
+    });
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n"
+        ),
+    );
+    let mut child = orch.start(&["pipeline", "run", "pipelines/main.yaml", "--task", "x"]);
+    while server.requests().len() < 3 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The start of the attempt is on record a moment after the request.
+    std::thread::sleep(Duration::from_millis(300));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    (server, orch)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_corrupt_end_of_the_write_ahead_log_costs_the_last_commits_only() {
+    let (_server, orch) = killed();
+    let (state, saved) = (orch.path().join(".orch"), orch.path().join("saved"));
+    copy(&state, &saved);
+    let wal = fs::read(saved.join("journal.db-wal")).unwrap();
+    let events = || -> Vec<Value> {
+        let lines = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let all = events();
+    let mut flipped = wal.clone();
+    let end = flipped.len() - 100;
+    flipped[end] ^= 1;
+    // Damaged in its last page, torn in its last page, and torn before that.
+    for log in [&flipped[..], &wal[..wal.len() - 7], &wal[..wal.len() / 5 * 4]] {
+        copy(&saved, &state);
+        fs::write(state.join("journal.db-wal"), log).unwrap();
+        drop(fs::remove_file(state.join("journal.db-shm")));
+        let left = events();
+        assert!(left.len() < all.len() && !left.is_empty(), "{} of {}", left.len(), all.len());
+        assert_eq!(left[..], all[..left.len()], "what is left is the beginning");
+        assert_whole(&orch);
+    }
+    let quick = answering(|_, _| json!({ "text": "y" }));
+    let orch = orch.with(&quick);
+    // Whose record is lost is not known to be of orch, so it is not overwritten.
+    orch.run(&["pipeline", "resume"]).exits(2).says("was not written by orch");
+    fs::remove_file(orch.path().join("workspace/x.json")).unwrap();
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_whole(&orch);
+}

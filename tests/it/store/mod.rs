@@ -1,0 +1,135 @@
+//! The store holds: two processes for one run, damage, disks that are full or read-only.
+
+mod damage;
+mod disk;
+
+use std::path::Path;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::control::{answering, project, run};
+use crate::support::{Orch, Ran, Reply, Server};
+
+const AGENT: &str = "agent: a, schema: any";
+
+/// The journal, opened beside orch.
+fn journal(orch: &Orch) -> rusqlite::Connection {
+    rusqlite::Connection::open(orch.path().join(".orch/journal.db")).unwrap()
+}
+
+/// Asserts that the database is whole by SQLite's own and thorough check, and events have no gaps.
+#[track_caller]
+fn assert_whole(orch: &Orch) {
+    let journal = journal(orch);
+    let found: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(found, "ok");
+    let gaps =
+        "SELECT count(*) FROM (SELECT run FROM events GROUP BY run HAVING min(seq) <> 1 OR max(seq) <> count(*))";
+    assert_eq!(journal.query_row(gaps, [], |row| row.get::<_, i64>(0)).unwrap(), 0, "events are missing");
+}
+
+/// Waits until one of two processes ends; whether it was the first.
+fn first_to_end(one: &mut Child, other: &mut Child) -> bool {
+    let began = Instant::now();
+    loop {
+        if one.try_wait().unwrap().is_some() {
+            return true;
+        }
+        if other.try_wait().unwrap().is_some() {
+            return false;
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "both have the run, or neither goes on");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn of_two_processes_one_has_the_run_and_the_other_is_told_who() {
+    const RACES: usize = 50;
+    let (hold, held) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (waits, free) = (hold.clone(), held.clone());
+    let server = Server::start(move |_| {
+        // The winner keeps the run until the other has given up.
+        while waits.load(Ordering::SeqCst) && !free.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Reply::status(400, "{\"error\":{\"message\":\"not today\"}}")
+    });
+    let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let id = report["run"].as_str().unwrap().to_owned();
+    hold.store(true, Ordering::SeqCst);
+    for race in 0..RACES {
+        held.store(false, Ordering::SeqCst);
+        let args = ["pipeline", "resume", &id, "-q"];
+        let (mut one, mut other) = (orch.start(&args), orch.start(&args));
+        let first = first_to_end(&mut one, &mut other);
+        held.store(true, Ordering::SeqCst);
+        let (loser, winner) = if first { (one, other) } else { (other, one) };
+        let (pid, won) = (winner.id(), Ran::of(&winner.wait_with_output().unwrap()));
+        let lost = Ran::of(&loser.wait_with_output().unwrap());
+        assert_eq!((lost.code, won.code), (2, 1), "race {race}: {lost:?}\n{won:?}");
+        let told = format!("run {id} is in use by process {pid} (run {id})");
+        assert!(lost.stderr.contains(&told), "race {race}: no {told:?} in {lost:?}");
+    }
+    assert_eq!(server.requests().len(), RACES + 1, "only winners ask");
+    assert_whole(&orch);
+}
+
+#[test]
+fn a_journal_of_the_first_format_is_read_and_gone_on_with() {
+    let server = answering(|step, _| json!({ "from": step }));
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, inputs: [x], output: y }}\n"
+        ),
+    );
+    let (_, report) = run(&orch, &[]);
+    let file = journal(&orch);
+    // As the first version left it: no letters, no trackers, no results by recipe, and fields that came later are not there.
+    file.execute_batch("DROP TABLE inbox; DROP TABLE outbox; DROP TABLE results; PRAGMA user_version = 1;").unwrap();
+    for (table, path) in [("run_started", "continue_on_error"), ("run_started", "root"), ("run_started", "workflow_id")]
+    {
+        let sql = format!("UPDATE events SET body = json_remove(body, '$.{table}.{path}') WHERE kind = '{table}'");
+        file.execute(&sql, []).unwrap();
+    }
+    let cut =
+        "DELETE FROM events WHERE seq > (SELECT max(seq) FROM events WHERE kind = 'step_completed' AND step = 'one')";
+    file.execute(cut, []).unwrap();
+    file.execute("UPDATE runs SET status = 'running', ended = NULL", []).unwrap();
+    drop(file);
+    let shown = orch.run(&["runs", "show", "--output", "json"]).exits(0);
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!((&shown["run"], &shown["status"]), (&report["run"], &json!("interrupted")));
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(server.requests().len(), 3, "the first step was paid for before");
+    assert_whole(&orch);
+}
+
+#[test]
+fn a_journal_of_a_newer_format_is_left_alone() {
+    let server = answering(|step, _| json!({ "from": step }));
+    let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
+    run(&orch, &[]).0.exits(0);
+    journal(&orch).execute_batch("PRAGMA user_version = 99;").unwrap();
+    for args in [&["runs", "list"][..], &["pipeline", "run", "pipelines/main.yaml", "--task", "x"]] {
+        orch.run(args).exits(2).says("has format 99").says("install the newer orch");
+    }
+}
+
+/// Copies the files of a folder, none of them in folders of its own.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
