@@ -52,6 +52,7 @@ pub struct RunState {
     planned: Vec<PlannedStep>,
     places: HashMap<StepKey, usize>,
     at: HashMap<StepKey, usize>,
+    gone_at: HashMap<StepKey, usize>,
     completed: HashMap<u64, Artifact>,
 }
 
@@ -78,6 +79,7 @@ impl RunState {
             planned: Vec::new(),
             places: HashMap::new(),
             at: HashMap::new(),
+            gone_at: HashMap::new(),
             completed: HashMap::new(),
         }
     }
@@ -148,6 +150,7 @@ impl RunState {
         }
         // Items and rounds come back when they come up; until then what they spent is kept aside.
         self.gone.extend(old.into_values().filter(|step| step.calls > 0));
+        self.gone_at = self.gone.iter().enumerate().map(|(at, step)| (step.step.clone(), at)).collect();
     }
 
     /// The state of a step, made when it is an item or in a round that comes up.
@@ -157,8 +160,12 @@ impl RunState {
         }
         let planned = self.places.get(&key.place()).and_then(|place| self.planned.get(*place))?;
         let mut step = StepState::pending(key.clone(), planned);
-        if let Some(old) = self.gone.iter().position(|old| old.step == *key) {
+        if let Some(old) = self.gone_at.remove(key) {
             step.take_over(self.gone.swap_remove(old));
+            // The last one has moved to the place that is free.
+            if let Some(moved) = self.gone.get(old) {
+                self.gone_at.insert(moved.step.clone(), old);
+            }
         }
         self.at.insert(key.clone(), self.steps.len());
         self.steps.push(step);

@@ -1,5 +1,6 @@
 //! The end of a run in one screen: how it went, where things are, what to do next.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -21,22 +22,24 @@ pub fn summary(state: &RunState, style: Style, here: &Path, resume: &str) -> Str
     line(headline(state, style));
     let steps = state.in_order();
     // Of a loop the last round's artifact is what the file shows.
-    let mut shown_by_name: Vec<(String, String)> = Vec::new();
-    for artifact in steps.iter().filter_map(|step| step.artifact.as_ref()) {
-        let Some(path) = &artifact.path else { continue };
-        shown_by_name.retain(|(name, _)| *name != artifact.name);
-        shown_by_name.push((artifact.name.clone(), shown(&Path::new(&state.workspace).join(path), here)));
+    let (mut seen, mut files) = (HashSet::new(), Vec::new());
+    for artifact in steps.iter().rev().filter_map(|step| step.artifact.as_ref()) {
+        if let Some(path) = artifact.path.as_ref().filter(|_| seen.insert(&artifact.name)) {
+            files.push((&artifact.name, shown(&Path::new(&state.workspace).join(path), here)));
+        }
     }
-    for (name, path) in shown_by_name {
+    for (name, path) in files.into_iter().rev() {
         line(format!("  {name:<10} {path}"));
     }
     // A group says no more than the step in it that failed.
-    for step in steps.iter().filter(|step| !step.kind.is_group() || !has_failed_inside(&steps, step)) {
-        if let Some(failure) = &step.failure {
-            line(format!("{} step {} failed: {failure}", style.bad("error:"), style.strong(&step.step)));
-            if let Some(hint) = &failure.hint {
-                line(format!("\n{} {hint}", style.strong("hint:")));
-            }
+    for step in &steps {
+        let Some(failure) = &step.failure else { continue };
+        if step.kind.is_group() && has_failed_inside(&steps, step) {
+            continue;
+        }
+        line(format!("{} step {} failed: {failure}", style.bad("error:"), style.strong(&step.step)));
+        if let Some(hint) = &failure.hint {
+            line(format!("\n{} {hint}", style.strong("hint:")));
         }
     }
     if let Some(failure) = &state.failure {
