@@ -154,9 +154,13 @@ impl LocalRun {
             (_, None) | (None, _) => None,
         };
         self.queue(Fact::StepKept(kept));
-        if let Some(artifact) = &artifact {
+        // Mostly the file is there as it was written, and then nothing needs to be waited for.
+        let failed = |error: StoreError| Stop::Storage(error.failure());
+        if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
+            && !self.view.shows(artifact).map_err(failed)?
+        {
             self.settle().await?;
-            self.view.show(artifact).map_err(|error| Stop::Storage(error.failure()))?;
+            self.view.show(artifact).map_err(failed)?;
         }
         Ok(Begin::Stands(artifact.map(Box::new), completed))
     }

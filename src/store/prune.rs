@@ -14,10 +14,10 @@ use crate::model::RunId;
 use super::{Journal, StoreError, View};
 
 /// Every table whose rows belong to one run; what tells orch's files from people's goes by its own rule.
-const TABLES: &[&str] = &["events", "runs", "inbox", "outbox"];
+const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results"];
 
 /// A temporary file this old was left by a process that died.
-const STALE: Duration = Duration::from_secs(3600);
+const STALE: Duration = Duration::from_hours(1);
 
 /// What deleting runs took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -106,12 +106,18 @@ impl View {
         Ok(records.last_writer(path).filter(|last| *last != run).map(|last| Edited::OtherRun(last.to_owned())))
     }
 
+    /// Whether the file of an artifact shows its value.
+    pub fn shows(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+        let Some(path) = &artifact.path else { return Ok(false) };
+        Ok(self.digest(path)?.as_ref() == Some(&artifact.digest))
+    }
+
     /// Makes the file of an artifact show its value; does nothing when it already does.
     ///
     /// The folder is not synced: a file that a power failure takes away is written again from its record.
     pub fn show(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let Some(path) = &artifact.path else { return Ok(()) };
-        if self.digest(path)?.as_ref() == Some(&artifact.digest) {
+        if self.shows(artifact)? {
             return Ok(());
         }
         crash_point!("view::show");

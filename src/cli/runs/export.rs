@@ -16,7 +16,7 @@ pub(super) const VERSION: u32 = 1;
 
 /// Write a run into one JSON file
 ///
-/// The file holds every event with what is kept in blobs: prompts, replies, artifacts and what
+/// The file holds every event with what is kept in blobs: inputs, replies, artifacts and what
 /// `write:` steps replaced, as they were recorded, without keys. It is for looking into a run
 /// elsewhere, for keeping one that is deleted here, and for `orch runs import`.
 #[derive(Debug, clap::Args)]
