@@ -35,7 +35,10 @@ fn json_has_the_files_the_counts_and_the_findings() {
     let ran = validate(&wrong(), &["--format", "json"]).exits(2);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     let checked: Vec<&str> = report["checked"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert!(checked.contains(&"pipelines/default.yaml") && checked.contains(&"pipelines/more/clean.yaml"), "{checked:?}");
+    assert!(
+        checked.contains(&"pipelines/default.yaml") && checked.contains(&"pipelines/more/clean.yaml"),
+        "{checked:?}"
+    );
     assert_eq!(report["errors"], 1);
     let findings = report["findings"].as_array().unwrap();
     assert_eq!(Some(findings.len() as u64), report["warnings"].as_u64().map(|count| count + 1));
