@@ -12,13 +12,21 @@ pub(super) fn path(expr: &Expr<'_>) -> Option<String> {
         Expr::GetAttr(attr) => Some(format!("{}.{}", path(&attr.expr)?, attr.name)),
         Expr::GetItem(item) => {
             let base = path(&item.expr)?;
-            let Expr::Const(key) = &item.subscript_expr else { return None };
-            match (key.value.as_str(), key.value.as_usize()) {
-                (Some(name), _) => Some(format!("{base}.{name}")),
-                (None, Some(index)) => Some(format!("{base}[{index}]")),
-                (None, None) => None,
+            if let Some(index) = index(&item.subscript_expr) {
+                return Some(format!("{base}[{index}]"));
             }
+            let Expr::Const(key) = &item.subscript_expr else { return None };
+            key.value.as_str().map(|name| format!("{base}.{name}"))
         }
+        _ => None,
+    }
+}
+
+/// The number that an expression is, such as `0` or `-1`.
+pub(super) fn index(expr: &Expr<'_>) -> Option<i64> {
+    match expr {
+        Expr::Const(constant) => constant.value.as_i64(),
+        Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Neg) => index(&inner.expr)?.checked_neg(),
         _ => None,
     }
 }

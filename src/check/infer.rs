@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
-use super::facts::{facts, path};
+use super::facts::{facts, index, path};
 use super::scope::{Known, Scope};
 use super::sites::Site;
 use super::types::{Kind, Schemas, Type, union};
@@ -201,7 +201,7 @@ impl<'a> Checker<'a> {
 fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     match expr {
         Expr::GetItem(inner) => match &inner.subscript_expr {
-            Expr::Const(index) if index.value.as_usize() == Some(0) => Some(&inner.expr),
+            key if matches!(index(key), Some(0 | -1)) => Some(&inner.expr),
             _ => None,
         },
         Expr::Filter(inner) if matches!(inner.name, "first" | "last") => inner.expr.as_ref(),

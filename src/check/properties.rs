@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
-use super::facts::path;
+use super::facts::{index, path};
 use super::infer::Checker;
 use super::scope::{Known, Scope};
 use super::types::{Kind, Property, Type, union};
@@ -102,26 +102,52 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn item(&mut self, base: &Expr<'a>, ty: &Type<'a>, key: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+        if let Some(index) = index(key) {
+            return self.numbered(base, ty, index, bytes(key.span()), scope);
+        }
         let Expr::Const(constant) = key else {
             self.value(key, scope);
             return Known::is(self.schemas.items(ty));
         };
-        if let Some(name) = constant.value.as_str() {
-            return self.property(base, ty, name, extent(key));
+        match constant.value.as_str() {
+            Some(name) => self.property(base, ty, name, extent(key)),
+            None => Known::unknown(),
         }
-        match (ty.kind(), constant.value.as_usize()) {
-            (Some(Kind::List), Some(index)) => {
-                let sure = (index as u64) < ty.least_length().max(scope.least(path(base).as_ref()));
-                Known { ty: self.schemas.items(ty), maybe: !sure }
+    }
+
+    /// What a value has at a number: only lists have items, and only so many.
+    fn numbered(
+        &mut self,
+        base: &Expr<'a>,
+        ty: &Type<'a>,
+        index: i64,
+        at: Range<usize>,
+        scope: &Scope<'a>,
+    ) -> Known<'a> {
+        let needed = index.unsigned_abs() + u64::from(index >= 0);
+        let shown = scope.least(path(base).as_ref());
+        let (mut types, mut maybe) = (Vec::new(), false);
+        for branch in ty.branches() {
+            match branch.kind() {
+                None => return Known::unknown(),
+                Some(Kind::List) => {
+                    maybe |= needed > branch.least_length().max(shown);
+                    types.push(self.schemas.items(&branch));
+                }
+                Some(Kind::Text) => {
+                    maybe = true;
+                    types.push(Type::Text(None));
+                }
+                Some(Kind::Null | Kind::Bool | Kind::Number | Kind::Object) => maybe = true,
             }
-            (Some(Kind::List), None) => Known::is(self.schemas.items(ty)),
-            (Some(Kind::Bool | Kind::Number | Kind::Null), _) => {
-                let message = format!("`{}` is {} and has no items", self.source(base), ty.words());
-                let problem = self.error(Code::UnknownProperty, bytes(key.span()), message);
-                self.report(problem);
-                Known::unknown()
-            }
-            _ => Known::unknown(),
         }
+        if types.is_empty() {
+            let has = if ty.kind() == Some(Kind::Object) { "has no items by number" } else { "has no items" };
+            let message = format!("`{}` is {} and {has}", self.source(base), ty.words());
+            let problem = self.error(Code::UnknownProperty, at, message);
+            self.report(problem);
+            return Known::unknown();
+        }
+        Known { ty: union(types), maybe }
     }
 }
