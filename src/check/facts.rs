@@ -115,6 +115,12 @@ fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found:
             found.push((path, Fact::Among(vec![text], equal)));
         }
     }
+    for (value, constant) in [(left, right), (right, left)] {
+        let none = matches!(constant, Expr::Const(constant) if constant.value.is_none());
+        if let (Some(path), true, Some(false)) = (path(value), none, equal) {
+            found.push((path, Fact::NotNull));
+        }
+    }
     let (list, op, than) = match (measured(left), measured(right)) {
         (Some(list), None) => (list, op, number(right)),
         (None, Some(list)) => (list, mirrored(op), number(left)),

@@ -63,23 +63,16 @@ impl<'a> Checker<'a> {
 
     /// Reports an operand that the filter cannot take.
     fn takes(&mut self, name: &str, operand: &Expr<'a>, ty: &Type<'a>) {
-        let Some(kind) = ty.kind() else { return };
-        let listed = matches!(kind, Kind::List | Kind::Text | Kind::Object);
-        let fits = match name {
-            "count" | "first" | "groupby" | "join" | "last" | "length" | "list" | "map" | "max" | "min" | "reject"
-            | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "sum" | "unique" => listed,
-            "items" | "dictsort" => kind == Kind::Object,
-            "abs" | "round" => kind == Kind::Number,
-            "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" | "indent" => {
-                !matches!(kind, Kind::List | Kind::Object)
-            }
-            _ => true,
+        let Some(kinds) = ty.kinds() else { return };
+        let Some(kind) = kinds.iter().copied().find(|kind| !fits(name, *kind)) else { return };
+        let always = kinds.iter().all(|kind| !fits(name, *kind));
+        let word = if always { "is" } else { "may be" };
+        let message = format!("`{}` {word} {}; `{name}` cannot be used on it", self.source(operand), kind.words());
+        let problem = if always {
+            self.error(Code::WrongOperand, extent(operand), message)
+        } else {
+            self.warning(Code::WrongOperand, extent(operand), message)
         };
-        if fits {
-            return;
-        }
-        let message = format!("`{}` is {}; `{name}` cannot be used on it", self.source(operand), kind.words());
-        let problem = self.error(Code::WrongOperand, extent(operand), message);
         let hint = kind == Kind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
         self.report(if hint { problem.help(format!("for each item: `map(\"{name}\")`")) } else { problem });
     }
@@ -138,5 +131,21 @@ impl<'a> Checker<'a> {
         }
         let ty = if has_default { Type::Unknown } else { found.ty };
         Known::is(Type::List(ty.into(), 0))
+    }
+}
+
+/// Whether a filter can be used on values of a kind.
+fn fits(name: &str, kind: Kind) -> bool {
+    let listed = matches!(kind, Kind::List | Kind::Text | Kind::Object);
+    match name {
+        "count" | "first" | "groupby" | "join" | "last" | "length" | "list" | "map" | "max" | "min" | "reject"
+        | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => listed,
+        "sum" => kind == Kind::List,
+        "items" | "dictsort" => kind == Kind::Object,
+        "abs" | "round" => kind == Kind::Number,
+        "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" | "indent" => {
+            !matches!(kind, Kind::List | Kind::Object)
+        }
+        _ => true,
     }
 }

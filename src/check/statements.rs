@@ -8,7 +8,7 @@ use minijinja::machinery::parse;
 use super::facts::facts;
 use super::infer::{Checker, Place};
 use super::scope::{Known, Scope};
-use super::types::{Kind, Members, Type};
+use super::types::{Kind, Members, Type, union};
 use crate::diagnostic::Code;
 use crate::template::{extent, inspect_template, syntax};
 
@@ -93,17 +93,11 @@ impl<'a> Checker<'a> {
     fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut Scope<'a>) {
         let known = self.value(&inner.iter, scope);
         let mut inside = scope.clone();
-        let items = match known.ty.kind() {
+        self.looped(&inner.iter, &known.ty);
+        let items = union(known.ty.branches().iter().map(|branch| match branch.kind() {
             Some(Kind::Object) => Type::Text(None),
-            Some(Kind::Null | Kind::Bool | Kind::Number) => {
-                let message =
-                    format!("`{}` is {}; it cannot be looped over", self.source(&inner.iter), known.ty.words());
-                let problem = self.error(Code::WrongOperand, extent(&inner.iter), message);
-                self.report(problem);
-                Type::Unknown
-            }
-            Some(Kind::Text | Kind::List) | None => self.schemas.items(&known.ty),
-        };
+            _ => self.schemas.items(branch),
+        }));
         bind(&inner.target, Known::is(items), &mut inside);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &inside);
@@ -112,6 +106,22 @@ impl<'a> Checker<'a> {
         inside.bind("loop", Known::is(loop_type()));
         self.stmts(&inner.body, &mut inside);
         self.stmts(&inner.else_body, &mut scope.clone());
+    }
+
+    /// Reports what cannot be looped over, or only sometimes.
+    fn looped(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
+        let plain = |kind: &Kind| matches!(kind, Kind::Null | Kind::Bool | Kind::Number);
+        let Some(kinds) = ty.kinds() else { return };
+        let Some(kind) = kinds.iter().copied().find(plain) else { return };
+        let written = self.source(iter);
+        let problem = if kinds.iter().all(plain) {
+            let message = format!("`{written}` is {}; it cannot be looped over", ty.words());
+            self.error(Code::WrongOperand, extent(iter), message)
+        } else {
+            let message = format!("`{written}` may be {}; that cannot be looped over", kind.words());
+            self.warning(Code::WrongOperand, extent(iter), message)
+        };
+        self.report(problem);
     }
 
     fn condition(&mut self, inner: &IfCond<'a>, scope: &mut Scope<'a>) {
