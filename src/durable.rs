@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use crate::model::event::Reply;
 use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
-use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, Recipe, StepKey};
+use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, ModelRef, Recipe, StepKey, Turn};
 
 /// One external effect of an attempt: a leaf of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,12 +39,25 @@ pub struct Call {
 pub enum Effect {
     /// Asks a model.
     Ask(Ask),
+    /// Has an agent program take a turn.
+    Turn(Box<Turn>),
     /// Runs a command in the workspace.
     Command(Command),
     /// Looks at the files that are about to be written.
     Look(Files),
     /// Writes the files, given how they were when they were looked at.
     Write(Value),
+}
+
+impl Effect {
+    /// Who answers, when anybody does.
+    pub fn model(&self) -> Option<&ModelRef> {
+        match self {
+            Self::Ask(ask) => Some(&ask.request.model),
+            Self::Turn(turn) => Some(&turn.request.model),
+            Self::Command(_) | Self::Look(_) | Self::Write(_) => None,
+        }
+    }
 }
 
 /// A command to run in the workspace.
@@ -300,7 +313,7 @@ pub enum Signal {
     Text(CallKey, String),
     /// The model wrote some reasoning, with its length in bytes.
     Reasoning(CallKey, usize),
-    /// A command wrote a line.
+    /// A command wrote a line, or a program used a tool.
     Output(CallKey, String),
     /// The call waits this many milliseconds before its step is tried again.
     Backoff(StepKey, u64),

@@ -193,5 +193,6 @@ fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
         model: Some(request.model.model.clone()),
         id: None,
         constrained: request.schema.is_some(),
+        work: None,
     }
 }

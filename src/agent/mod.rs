@@ -1,14 +1,23 @@
-//! What answers a step: models by name, and which model `auto` is.
+//! What answers a step: models by name, which model `auto` is, and programs.
 //!
 //! Owns the way from a model's name in a file to the provider that is asked. Reads no
 //! environment: the caller hands in what it says.
 
+mod acp;
 mod auto;
+mod capped;
+mod changes;
+mod claude;
+mod codex;
+mod command;
+mod lines;
 #[cfg(feature = "local")]
 pub mod local;
 mod models;
+mod program;
 mod recording;
 
 pub use auto::{AutoChoice, AutoError, CANDIDATES, Candidate, choose};
 pub use models::{Models, Variables};
+pub use program::{Answer, PATIENCE, Place, Sign, missing, take_turn};
 pub use recording::{REPLAY, Recorder, Replay};

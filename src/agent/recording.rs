@@ -164,7 +164,7 @@ impl Replay {
         if let Some(found) = self.recordings.get(key.as_str()) {
             let model = Some(found.model.clone());
             let (text, stop, usage) = (found.reply.join("\n"), found.stop, found.usage);
-            return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false });
+            return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false, work: None });
         }
         let why = format!("no recording in `{}` fits this request", self.folder.display());
         let hint = match self.nearest(step, request) {

@@ -14,7 +14,10 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let all_known = steps.iter().filter_map(|(_, step)| named(step)).all(|agent| agents.contains_key(&agent));
     for (name, agent) in agents {
         let pointer = child(&child("/agents", name), "model");
-        found.extend(model(project, &agent.model, &pointer));
+        // A program has its own words for its models.
+        if agent.kind().is_none() {
+            found.extend(model(project, &agent.model, &pointer));
+        }
         if all_known && !steps.iter().any(|(_, step)| step.agent.as_ref() == Some(name)) {
             let span = project.document.spans.key(&child("/agents", name));
             let message = format!("the agent `{name}` has no step");

@@ -161,7 +161,7 @@ impl One<'_> {
         step.walk(&mut |inner| {
             let called = match inner.kind() {
                 Some(Kind::Pipeline(file)) => self.project.called.get(file).is_some_and(|called| writes(called)),
-                _ => inner.effective_access() == Access::Write,
+                _ => inner.effective_access(&self.project.pipeline.agents) == Access::Write,
             };
             if called && found.is_none() {
                 found = Some(inner);
@@ -173,10 +173,10 @@ impl One<'_> {
 
 /// Whether a pipeline writes the workspace, itself or through one that it calls.
 fn writes(project: &Project) -> bool {
-    project
-        .with_called()
-        .iter()
-        .any(|project| project.pipeline.all_steps().iter().any(|step| step.effective_access() == Access::Write))
+    project.with_called().iter().any(|project| {
+        let agents = &project.pipeline.agents;
+        project.pipeline.all_steps().iter().any(|step| step.effective_access(agents) == Access::Write)
+    })
 }
 
 fn list(names: &[&str]) -> String {

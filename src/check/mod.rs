@@ -14,6 +14,7 @@ mod kinds;
 mod names;
 mod narrow;
 mod operators;
+mod programs;
 mod properties;
 mod schemas;
 mod scope;
@@ -49,6 +50,7 @@ fn one(project: &Project) -> Vec<Diagnostic> {
     found.extend(kinds::check(project));
     found.extend(names::check(project));
     found.extend(agents::check(project));
+    found.extend(programs::check(project));
     found.extend(flow::check(project, &sites));
     found.extend(schemas::check(project));
     found.extend(texts::check(project, &sites));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use crate::agent;
 use crate::config;
+use crate::model::ProgramKind;
+use crate::process::{self, Spec};
 use crate::provider::served_models;
 use crate::store::Journal;
 
@@ -12,12 +15,27 @@ use super::{State, here, resolve, runtime};
 
 /// Say what is set up and what is missing
 ///
-/// Looks at the project, the keys in the environment, local model servers, the embedded model and
-/// the journal, and says what `model: auto` would be. Sends nothing outside this machine.
+/// Looks at the project, the keys in the environment, local model servers, agent programs, the
+/// embedded model and the journal, and says what `model: auto` would be. Sends nothing outside this machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     state: State,
+}
+
+/// What a program says about itself; `None` when it is not here.
+fn version(program: &str) -> Option<String> {
+    let spec = Spec {
+        argv: vec![program.to_owned(), "--version".to_owned()],
+        cwd: std::env::temp_dir(),
+        env: std::env::vars().collect(),
+        stdin: None,
+        timeout: Some(Duration::from_secs(10)),
+        cap: 4096,
+        most: None,
+    };
+    let ended = runtime().ok()?.block_on(process::run(&spec, &|_, _| {})).ok()?;
+    (ended.code == 0).then(|| ended.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
@@ -66,6 +84,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         match answer {
             Ok(list) => line(Some(true), "ollama", format!("{} answers with {}", endpoint.base_url, list.join(", ")))?,
             Err(_) => line(None, "ollama", format!("nothing answers at {}", endpoint.base_url))?,
+        }
+    }
+    for kind in [ProgramKind::Claude, ProgramKind::Codex] {
+        let name = kind.as_str();
+        match version(name) {
+            Some(version) => line(Some(true), name, version)?,
+            None => line(None, name, format!("not installed; {}", agent::missing(kind, name)))?,
         }
     }
     #[cfg(feature = "local")]

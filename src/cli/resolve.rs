@@ -47,7 +47,7 @@ pub(super) async fn resolve(
     let all = project.with_called();
     let steps = || all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let agents = steps().filter_map(|(project, step)| project.pipeline.agents.get(step.agent.as_ref()?));
-    let agents = agents.map(|agent| &agent.model);
+    let agents = agents.filter(|agent| agent.kind().is_none()).map(|agent| &agent.model);
     let fallbacks = steps().flat_map(|(_, step)| &step.fallback);
     let mut names = Names::new();
     let mut by_choice = false;
@@ -163,8 +163,8 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
 /// A model as the engine plans with it.
 pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, CliError> {
     if reference.provider == REPLAY {
-        return Ok(PlannedModel { reference: reference.clone(), dialect: REPLAY.to_owned() });
+        return Ok(PlannedModel { reference: reference.clone(), dialect: REPLAY.to_owned(), program: None });
     }
     let provider = models.provider(&reference.provider)?;
-    Ok(PlannedModel { reference: reference.clone(), dialect: provider.dialect().to_owned() })
+    Ok(PlannedModel { reference: reference.clone(), dialect: provider.dialect().to_owned(), program: None })
 }

@@ -44,7 +44,7 @@ pub(super) fn load(path: &Path, here: &Path, model: Option<&str>, ui: &Ui) -> Re
 
 /// One model for everything: no other is asked, nor needs a key.
 fn only(project: &mut Project, model: &str) {
-    for agent in project.pipeline.agents.values_mut() {
+    for agent in project.pipeline.agents.values_mut().filter(|agent| agent.kind().is_none()) {
         model.clone_into(&mut agent.model);
     }
     project.pipeline.each_step_mut(&mut |step| step.fallback.clear());
@@ -251,6 +251,7 @@ fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switc
         observer: observer.clone(),
         redactor: Arc::new(ready.models.redactor()),
         workspace: ready.view.folder().to_path_buf(),
+        homes: homes(ready),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan.budgets(), events, ready.models.clone()),
@@ -259,6 +260,12 @@ fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switc
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
     RunParts { run, view, perform, observer, switch, asker, reuse }
+}
+
+/// Where agent programs keep their things during a run.
+fn homes(ready: &Ready<'_>) -> PathBuf {
+    let folder = ready.journal.state().join("agents").join(ready.run.0.to_string());
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 /// A run that could not be recorded any further; what was recorded stands.

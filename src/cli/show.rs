@@ -41,7 +41,11 @@ fn text(project: &Project, ui: &Ui) -> String {
         line(format!("input  {name}: {}{optional}  {}", word("type"), word("description")));
     }
     for (name, agent) in &pipeline.agents {
-        line(format!("agent  {name}: {}", agent.model));
+        let who = match agent.program(agent.access()) {
+            Some(program) => program.reference().to_string(),
+            None => agent.model.clone(),
+        };
+        line(format!("agent  {name}: {who}"));
     }
     for (i, step) in pipeline.steps.iter().enumerate() {
         line(format!("{:>2}. {}", i + 1, words(step, ui)));

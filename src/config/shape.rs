@@ -9,6 +9,7 @@ use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
 use super::spans::{Document, child, item};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Span;
+use crate::model::agent::TOOLS_PATTERN;
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
 
 /// The keyword of schemas whose values point to a secret.
@@ -25,6 +26,7 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
         |text| is_name(text.strip_suffix('?').unwrap_or(text)),
         "the name of an artifact, with `?` at the end if it is optional",
     ),
+    (TOOLS_PATTERN, |text| text == "none", "`none`, or a list of names"),
     (Span::PATTERN, |text| Span::parse(text).is_some(), "a time such as `90s`, `5m` or `1h30m`"),
     (
         PROVIDER_PATTERN,

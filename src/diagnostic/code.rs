@@ -47,7 +47,8 @@ codes! {
     WrongType = "ORCH0203", "a value has the wrong type";
     WrongValue = "ORCH0204", "a value is not allowed";
     WrongKind = "ORCH0205", "a step has no kind, or more than one";
-    KeyOfOtherKind = "ORCH0206", "a key does not belong to the kind of a step";
+    KeyOfOtherKind = "ORCH0206", "a key does not belong to the kind of a step or an agent";
+    TwoPrograms = "ORCH0207", "an agent is more than one program";
     // 03: how steps fit together
     BadName = "ORCH0301", "a name is malformed or reserved";
     NameTaken = "ORCH0302", "a name is used twice";

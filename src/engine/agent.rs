@@ -77,7 +77,10 @@ fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> Re
 
 /// What is asked, as a value: what the digest of a request is taken of.
 fn ask_value(model: &super::node::PlannedModel, request: &ChatRequest) -> Value {
-    json!({ "dialect": model.dialect, "request": request })
+    match &model.program {
+        None => json!({ "dialect": model.dialect, "request": request }),
+        Some(program) => json!({ "program": program, "request": request }),
+    }
 }
 
 /// The digest of one request.

@@ -128,7 +128,8 @@ impl Budgets {
     pub async fn reserve(self: &Arc<Self>, call: &Call) -> Result<Reservation, Failure> {
         let amount = match &call.effect {
             Effect::Ask(ask) => self.estimate(&ask.request),
-            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => Amount::default(),
+            // What a program will ask of its model is its own affair: it is counted when it is told.
+            Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => Amount::default(),
         };
         loop {
             // Told of before looking, so that nothing given back in between is missed.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::durable::{Ask, Call, Decided, Effect, Reply, Stop};
 use crate::extract::{self, Extraction, Options, Reason, StopHint};
 use crate::model::event::ReplyRead;
-use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason};
+use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, Turn};
 use crate::schema::render_mismatches;
 
 use super::agent::ask_digest;
@@ -78,9 +78,10 @@ impl<'a> Conversation<'a> {
     /// One conversation: a request, and re-asks while replies do not validate.
     async fn talk(&mut self, model: &PlannedModel) -> Result<Result<Value, Failure>, Stop> {
         let mut request = self.asked.request(self.leaf.node, self.agent, model);
+        let mut session = None;
         for ordinal in 1.. {
             let key = self.leaf.call(self.attempt, ordinal);
-            let reply = match self.ask(key.clone(), model, &request).await? {
+            let reply = match self.ask(key.clone(), model, &request, session.take()).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
@@ -97,6 +98,7 @@ impl<'a> Conversation<'a> {
             if ordinal > self.agent.re_asks {
                 return Ok(Err(failure));
             }
+            session = reply.id.clone();
             match re_ask(&request, &reply.text, &failure, &mismatches) {
                 Some(next) => request = next,
                 None => return Ok(Err(failure)),
@@ -110,6 +112,7 @@ impl<'a> Conversation<'a> {
         key: CallKey,
         model: &PlannedModel,
         request: &ChatRequest,
+        session: Option<String>,
     ) -> Result<Result<ChatReply, Failure>, Stop> {
         let until = match (self.agent.limits.deadline, self.began) {
             (Some(deadline), Some(began)) => {
@@ -118,7 +121,14 @@ impl<'a> Conversation<'a> {
             _ => None,
         };
         let limit = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
-        let effect = Effect::Ask(Ask { request: request.clone(), timeout_ms: limit.map(millis), until });
+        let (request_of, timeout_ms) = (request.clone(), limit.map(millis));
+        let effect = match &model.program {
+            None => Effect::Ask(Ask { request: request_of, timeout_ms, until }),
+            Some(program) => {
+                let program = program.clone();
+                Effect::Turn(Box::new(Turn { program, request: request_of, session, timeout_ms, until }))
+            }
+        };
         let outcome = self.leaf.run.durable.call(Call { key, ask: ask_digest(model, request), effect }).await?;
         // Recorded, so that a resumed step keeps its deadline.
         self.began.get_or_insert(outcome.started);
@@ -156,6 +166,11 @@ impl Found {
 
 /// Reads a reply: the value, or why there is none together with the list of mismatches for a re-ask.
 pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
+    if let Some(denied) = reply.work.as_ref().and_then(|work| work.denied.first()) {
+        let why = format!("the agent was denied what it asked for: {denied}");
+        let hint = "grant it under `tools:` of the agent, or tell it in the prompt to do without";
+        return Err(Box::new((Failure::new(Class::PermissionDenied, why).with_hint(hint), String::new())));
+    }
     let schema = match node.output.as_ref().map(|output| &output.contract) {
         Some(Contract::Text) | None => return read_text(agent, reply),
         Some(Contract::Json(schema)) => schema,

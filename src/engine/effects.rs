@@ -32,6 +32,7 @@ pub(super) async fn command(own: &Performer, key: &CallKey, command: &Command) -
         stdin: command.stdin.as_ref().map(|text| text.clone().into_bytes()),
         timeout: command.timeout_ms.map(Duration::from_millis),
         cap: KEPT,
+        most: None,
     };
     own.observer.signal(&Signal::Sent(key.clone()));
     let heard = |_: Stream, bytes: &[u8]| {
@@ -60,7 +61,9 @@ fn failure(error: ProcessError) -> Failure {
         ProcessError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::ArgumentListTooLong => {
             Failure::new(Class::CommandFailed, error.to_string()).with_hint("give large values on `stdin:`")
         }
-        ProcessError::Spawn { .. } | ProcessError::Io { .. } => Failure::new(Class::CommandFailed, error.to_string()),
+        ProcessError::Spawn { .. } | ProcessError::Io { .. } | ProcessError::TooMuch { .. } => {
+            Failure::new(Class::CommandFailed, error.to_string())
+        }
     }
 }
 

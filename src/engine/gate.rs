@@ -69,7 +69,7 @@ impl Gates {
     pub async fn admit(&self, call: &Call) -> Permit {
         let request = match &call.effect {
             Effect::Ask(ask) => Some(&ask.request),
-            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
+            Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
         };
         let gate = request.and_then(|request| self.providers.get(&request.model.provider));
         // The provider's place first: who waits for it must not hold up other providers.

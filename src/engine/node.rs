@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Access, CommandLine, Outcome};
-use crate::model::{Class, Digest, ModelRef, canonical};
+use crate::model::{Class, Digest, ModelRef, Program, canonical};
 use crate::schema::Schema;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
@@ -190,13 +190,22 @@ pub struct InputContract {
     pub default: Option<Value>,
 }
 
-/// A model with what the engine must know of it.
+/// A model, or a program in its place, with what the engine must know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedModel {
     /// The model.
     pub reference: ModelRef,
     /// The dialect in which it is asked.
     pub dialect: String,
+    /// The program that stands in the model's place, if one does.
+    pub program: Option<Program>,
+}
+
+impl From<Program> for PlannedModel {
+    fn from(program: Program) -> Self {
+        // What a program makes of a schema is its own affair: the prompt shows it all the same.
+        Self { reference: program.reference(), dialect: program.kind.as_str().to_owned(), program: Some(program) }
+    }
 }
 
 /// An artifact that a step reads.

@@ -9,9 +9,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::agent::{Models, Recorder, Replay, Variables};
+use crate::agent::{Answer, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
-use crate::model::{CallKey, ChatReply, Class, Failure};
+use crate::model::{CallKey, ChatReply, Class, Failure, Turn};
 use crate::provider::Signal as Heard;
 use crate::secret::Redactor;
 
@@ -31,6 +31,8 @@ pub struct Performer {
     pub redactor: Arc<Redactor>,
     /// The workspace, absolute.
     pub workspace: PathBuf,
+    /// The folder in which agent programs keep their things during this run, absolute.
+    pub homes: PathBuf,
     /// The environment of this process.
     pub variables: Variables,
     /// How much may go on at once.
@@ -72,6 +74,11 @@ impl Perform for Performer {
                     cost = answer.as_ref().ok().and_then(|reply| own.models.cost(&ask.request.model, &reply.usage));
                     answer.map(Reply::Chat)
                 }
+                Effect::Turn(turn) => {
+                    let answer = own.turn(&call.key, &turn, started).await;
+                    cost = answer.as_ref().ok().and_then(|answer| answer.cost);
+                    answer.and_then(|answer| answer.reply).map(Reply::Chat)
+                }
                 Effect::Command(command) => effects::command(&own, &call.key, &command).await.map(Reply::Done),
                 Effect::Look(files) => effects::look(&own, files).await.map(Reply::Done),
                 Effect::Write(record) => effects::write(&own, record).await.map(Reply::Done),
@@ -96,6 +103,34 @@ impl Performer {
         }
         Ok(reply)
     }
+}
+
+impl Performer {
+    /// The program's answer, or the recorded one; what it did to the workspace is not replayed.
+    async fn turn(&self, key: &CallKey, turn: &Turn, now: Timestamp) -> Result<Answer, Failure> {
+        if let Some(replay) = &self.exchange.replay {
+            return replay.answer(&key.step, &turn.request).map(|reply| Answer { reply: Ok(reply), cost: None });
+        }
+        let words = Turn { request: with_contract(turn.request.clone()), ..turn.clone() };
+        let answer = program(self, key, &words, now).await?;
+        if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
+            recorder.keep(&key.step, &turn.request, reply, &self.redactor)?;
+        }
+        Ok(answer)
+    }
+}
+
+async fn program(own: &Performer, key: &CallKey, turn: &Turn, now: Timestamp) -> Result<Answer, Failure> {
+    let (workspace, homes, variables) = (own.workspace.clone(), own.homes.clone(), own.variables.clone());
+    let place = Place { workspace, homes, variables };
+    own.observer.signal(&Signal::Sent(key.clone()));
+    let sink = |sign: Sign| {
+        own.observer.signal(&match sign {
+            Sign::Text(text) => Signal::Text(key.clone(), text),
+            Sign::Tool(line) => Signal::Output(key.clone(), own.redactor.text(&line)),
+        });
+    };
+    take_turn(turn, &place, now, &sink).await
 }
 
 async fn answer(

@@ -203,8 +203,8 @@ impl<E> Planner<'_, E> {
             inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
             output,
             shown,
-            access: step.effective_access(),
             budget: step.budget.clone(),
+            access: step.effective_access(&self.pipeline.agents),
             stops: match step.on_error {
                 Some(OnError::Stop) => true,
                 Some(OnError::Continue) => false,
@@ -253,11 +253,17 @@ impl<E> Planner<'_, E> {
 
     fn agent(&self, step: &Step, name: &str, prompt: &str) -> Result<AgentNode, E> {
         let agent = self.pipeline.agents.get(name);
-        let model = agent.map_or("auto", |agent| agent.model.as_str());
-        let names = std::iter::once(model).chain(step.fallback.iter().map(String::as_str));
+        let access = step.effective_access(&self.pipeline.agents);
+        let first = match agent.and_then(|agent| agent.program(access)) {
+            Some(program) => PlannedModel::from(program),
+            None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
+        };
+        // A program with tools may have changed something before it failed.
+        let tries = if first.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
+        let others = step.fallback.iter().map(|name| self.resolve.model(name));
         Ok(AgentNode {
             agent: name.to_owned(),
-            models: names.map(|name| self.resolve.model(name)).collect::<Result<_, _>>()?,
+            models: std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?,
             temperature: agent.and_then(|agent| agent.temperature),
             max_output_tokens: agent
                 .and_then(|agent| agent.max_output_tokens)
@@ -265,7 +271,7 @@ impl<E> Planner<'_, E> {
                 .unwrap_or(MAX_OUTPUT_TOKENS),
             prompt: prompt.to_owned(),
             message: step.message.clone(),
-            limits: self.limits(step, TRIES, &[Class::RateLimited, Class::ProviderUnavailable, Class::Timeout]),
+            limits: self.limits(step, tries, &[Class::RateLimited, Class::ProviderUnavailable, Class::Timeout]),
             re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
             strict: step.extract == Some(Extract::Strict),
         })

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::program::Work;
 use super::usage::Usage;
 
 /// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`.
@@ -118,10 +119,13 @@ pub struct ChatReply {
     /// The model that answered, as the provider named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The provider's id of the reply, for support requests.
+    /// The provider's id of the reply, for support requests; of a program, its session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Whether the provider constrained the reply to the schema.
     #[serde(default)]
     pub constrained: bool,
+    /// What an agent program did beside answering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
 }

@@ -68,7 +68,7 @@ classes! {
     OutputTooLarge = "output_too_large",
     /// Every step ran, and `success:` is false all the same.
     Unsuccessful = "unsuccessful",
-    /// Every round of a loop was used up.
+    /// Every round of a loop, or every turn of a program, was used up.
     Exhausted = "exhausted",
     /// A person said no.
     Rejected = "rejected",

@@ -3,6 +3,7 @@
 //! Owns the words that every other module uses. Promises no I/O, no async and no
 //! import of any other module of this crate, so that everything may depend on it.
 
+pub mod agent;
 pub mod budget;
 mod canonical;
 pub mod case;
@@ -12,6 +13,7 @@ pub mod failure;
 pub mod id;
 pub mod name;
 pub mod pipeline;
+pub mod program;
 pub mod report;
 pub mod run;
 pub mod span;
@@ -19,6 +21,7 @@ pub mod step;
 pub mod step_state;
 pub mod usage;
 
+pub use agent::Agents;
 pub use canonical::canonical;
 pub use case::Case;
 pub use chat::{ChatReply, ChatRequest, Message, ModelRef, Role, StopReason};
@@ -26,6 +29,7 @@ pub use event::{Artifact, Event, Fact, Recipe, RunStatus};
 pub use failure::{Class, Failure};
 pub use id::{CallKey, Digest, RunId, StepKey};
 pub use pipeline::{Agent, Input, Pipeline};
+pub use program::{Program, ProgramKind, Turn, Work};
 pub use report::RunReport;
 pub use run::RunState;
 pub use span::Span;

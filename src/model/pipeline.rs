@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::agent::{Acp, Cli, Tools};
 use super::budget::Budget;
 use super::step::Step;
 
@@ -74,11 +75,12 @@ pub struct Pipeline {
 /// The JSON Schema of one input; `default` makes the input optional.
 pub type Input = Map<String, Value>;
 
-/// A model with its parameters.
+/// A model with its parameters, or a program: at most one of `cli`, `acp` and `command`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Agent {
-    /// `provider/model`, an alias from `orch.yaml`, `local`, or `auto`.
+    /// `provider/model`, an alias from `orch.yaml`, `local`, or `auto`. For a program: the model that
+    /// it is told to use, in its own words; its own choice when absent.
     #[serde(default = "auto")]
     #[schemars(length(min = 1))]
     #[schemars(example = &"anthropic/claude-sonnet-5")]
@@ -93,6 +95,34 @@ pub struct Agent {
     #[schemars(range(min = 1, max = 1_000_000))]
     #[schemars(example = 8192)]
     pub max_output_tokens: Option<u32>,
+    /// A command-line agent: `claude` or `codex`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"claude")]
+    pub cli: Option<Cli>,
+    /// A program that speaks the Agent Client Protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"command": ["gemini", "--acp"]}))]
+    pub acp: Option<Acp>,
+    /// Any program, with its arguments: the prompt on its standard input, the reply on its standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    #[schemars(example = json!(["python3", "review.py"]))]
+    pub command: Option<Vec<String>>,
+    /// The tools that a program may use, by its own names; `none` by default. With tools the agent's
+    /// steps have write access to the workspace unless they say otherwise.
+    #[serde(default, skip_serializing_if = "Tools::is_none")]
+    #[schemars(example = json!(["Read", "Edit", "Bash(git diff:*)"]))]
+    pub tools: Tools,
+    /// How many turns a program may take for one answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    #[schemars(example = 20)]
+    pub max_turns: Option<u32>,
+    /// Names of environment variables that a program may see beside the basic ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = json!(["GITHUB_TOKEN"]))]
+    #[schemars(inner(length(min = 1)))]
+    pub env: Vec<String>,
 }
 
 fn auto() -> String {

@@ -6,9 +6,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 
+use super::agent::Agents;
 use super::budget::Budget;
 use super::failure::Class;
-use super::pipeline::{INPUT_PATTERN, NAME_PATTERN};
+use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
 use super::span::Span;
 
 /// One step.
@@ -154,7 +155,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
     pub on_reject: Option<Outcome>,
-    /// What the step does to the workspace; by default `write` for `write` and `run`, else `none`.
+    /// What the step does to the workspace; by default `write` for `write`, `run` and agents with
+    /// `tools`, else `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"read")]
     pub access: Option<Access>,
@@ -386,10 +388,11 @@ impl Step {
         }
     }
 
-    /// What the step does to the workspace, by its key or by its kind.
-    pub fn effective_access(&self) -> Access {
-        self.access.unwrap_or(match self.kind() {
+    /// What the step does to the workspace, by its key, its kind, or what its agent may do.
+    pub fn effective_access(&self, agents: &Agents) -> Access {
+        self.access.unwrap_or_else(|| match self.kind() {
             Some(Kind::Command(_) | Kind::Write(_)) => Access::Write,
+            Some(Kind::Agent { agent, .. }) => agents.get(agent).map_or(Access::None, Agent::access),
             _ => Access::None,
         })
     }

@@ -50,11 +50,13 @@ impl Captured {
     }
 }
 
-/// Reads a pipe to its end. All of it is read, so that the child never waits, also what is not kept.
+/// Reads a pipe to its end, or until there was more than `most`. All of it is read, so that the child
+/// never waits, also what is not kept.
 pub(super) async fn capture(
     pipe: Option<impl AsyncRead + Unpin>,
     stream: Stream,
     into: &mut Captured,
+    most: u64,
     heard: &(dyn Fn(Stream, &[u8]) + Send + Sync),
 ) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Ok(()) };
@@ -64,5 +66,8 @@ pub(super) async fn capture(
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
         into.add(bytes);
         heard(stream, bytes);
+        if into.total > most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! Child processes: a group of their own, a time limit, capped output.
 //!
 //! Promises that nothing that a child started in its group outlives the call: not after its
-//! end, its time-out, or when the call is given up. The environment is given whole by the
+//! end, its time-out, when the call is given up, or when this process is killed. The environment is given whole by the
 //! caller; nothing is inherited. Refuses to know what a program is for.
 
 mod capture;
+mod talk;
 
 use std::io;
 use std::path::PathBuf;
@@ -13,9 +14,11 @@ use std::time::Duration;
 
 use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::io::AsyncWriteExt as _;
+use tokio::process::Child;
 
 use capture::capture;
 pub use capture::{Captured, Stream};
+pub use talk::{Pipes, Talked, talk};
 
 /// How long a group has between the polite signal and the one that it can't refuse.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -38,6 +41,8 @@ pub struct Spec {
     pub timeout: Option<Duration>,
     /// How much of each output is kept, in bytes.
     pub cap: usize,
+    /// How much it may write to each output, in bytes: with more it is ended; any amount when absent.
+    pub most: Option<u64>,
 }
 
 /// How a program ended.
@@ -75,6 +80,14 @@ pub enum ProcessError {
         /// The end of what it wrote to standard error, else to standard output.
         last: String,
     },
+    /// It wrote more than it may, and was ended with its whole group.
+    #[error("`{program}` wrote more than {} MiB", most >> 20)]
+    TooMuch {
+        /// The program.
+        program: String,
+        /// How much it may write to each output, in bytes.
+        most: u64,
+    },
     /// Its pipes failed.
     #[error("`{program}` can't be followed: {source}")]
     Io {
@@ -91,8 +104,9 @@ pub enum ProcessError {
 /// When it can't be started, takes too long, or its pipes fail. An exit code is no error.
 pub async fn run(spec: &Spec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> Result<Ended, ProcessError> {
     let program = spec.argv.first().cloned().unwrap_or_default();
-    let mut child = Group(spawn(spec, &program)?);
-    let (stdin, stdout, stderr) = (child.0.stdin().take(), child.0.stdout().take(), child.0.stderr().take());
+    let mut child = Group::start(spec, &program)?;
+    let (stdin, stdout, stderr) =
+        (child.child.stdin().take(), child.child.stdout().take(), child.child.stderr().take());
     let input = spec.stdin.as_deref().unwrap_or_default();
     let feed = async move {
         if let Some(mut pipe) = stdin {
@@ -107,11 +121,12 @@ pub async fn run(spec: &Spec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> 
         }
     };
     let (mut out, mut err) = (Captured::new(spec.cap), Captured::new(spec.cap));
+    let most = spec.most.unwrap_or(u64::MAX);
     let status = {
         let read = async {
             tokio::try_join!(
-                capture(stdout, Stream::Out, &mut out, heard),
-                capture(stderr, Stream::Err, &mut err, heard)
+                capture(stdout, Stream::Out, &mut out, most, heard),
+                capture(stderr, Stream::Err, &mut err, most, heard)
             )
         };
         let work = follow(&mut child, feed, read);
@@ -123,6 +138,9 @@ pub async fn run(spec: &Spec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> 
     child.end();
     match status {
         Some(Ok(status)) => Ok(Ended { code: code(status), stdout: out, stderr: err }),
+        Some(Err(source)) if source.kind() == io::ErrorKind::FileTooLarge => {
+            Err(ProcessError::TooMuch { program, most })
+        }
         Some(Err(source)) => Err(ProcessError::Io { program, source }),
         None => {
             let last = if err.bytes.is_empty() { out.tail() } else { err.tail() };
@@ -169,6 +187,21 @@ async fn follow(
     Ok(status)
 }
 
+/// Ends a group when this process is gone, however it went: its pipe to the guard closes then.
+#[cfg(unix)]
+fn guard(leader: Option<u32>) -> io::Result<Option<Child>> {
+    let Some(leader) = leader else { return Ok(None) };
+    let script = "read -r _; kill -s KILL -- \"-$1\"";
+    let mut command = tokio::process::Command::new("/bin/sh");
+    command.args(["-c", script, "sh", &leader.to_string()]).env_clear().process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Some)
+}
+
+#[cfg(not(unix))]
+fn guard(_: Option<u32>) -> io::Result<Option<Child>> {
+    Ok(None)
+}
+
 fn code(status: ExitStatus) -> i32 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
@@ -178,13 +211,24 @@ fn code(status: ExitStatus) -> i32 {
 }
 
 /// A process group that ends with its owner.
-struct Group(Box<dyn ChildWrapper>);
+struct Group {
+    child: Box<dyn ChildWrapper>,
+    guard: Option<Child>,
+}
 
 impl Group {
+    fn start(spec: &Spec, program: &str) -> Result<Self, ProcessError> {
+        let child = spawn(spec, program)?;
+        let mut group = Self { child, guard: None };
+        group.guard =
+            guard(group.child.id()).map_err(|source| ProcessError::Spawn { program: "/bin/sh".to_owned(), source })?;
+        Ok(group)
+    }
+
     /// Waits for the program itself, not for the rest of its group.
     async fn leader(&mut self) -> io::Result<ExitStatus> {
         loop {
-            if let Some(status) = self.0.inner_mut().try_wait()? {
+            if let Some(status) = self.child.inner_mut().try_wait()? {
                 return Ok(status);
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -193,17 +237,18 @@ impl Group {
 
     /// Ends everything that is left of the group: politely first, if the program itself still runs.
     fn end(&mut self) {
-        if matches!(self.0.try_wait(), Ok(None)) {
+        if matches!(self.child.try_wait(), Ok(None)) {
             // The group may be gone by now, which is what is wanted.
             let mut left = PATIENCE;
-            let asked = self.0.signal(TERM).is_ok();
-            while asked && !left.is_zero() && matches!(self.0.try_wait(), Ok(None)) {
+            let asked = self.child.signal(TERM).is_ok();
+            while asked && !left.is_zero() && matches!(self.child.try_wait(), Ok(None)) {
                 let pause = Duration::from_millis(5);
                 std::thread::sleep(pause);
                 left = left.saturating_sub(pause);
             }
         }
-        drop(self.0.start_kill());
+        drop(self.child.start_kill());
+        self.guard = None;
     }
 }
 

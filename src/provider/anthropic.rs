@@ -209,6 +209,7 @@ impl Assembler for Parts {
             model: self.model,
             id: self.id,
             constrained: self.constrained,
+            work: None,
         }
     }
 }

@@ -29,6 +29,7 @@ pub use builtin::{BUILTIN, Builtin};
 pub use client::prepare_tls;
 pub use discover::served_models;
 pub use price::cost;
+pub use schema::strict_schema;
 
 /// Something that answers chat requests.
 pub trait Provider: Send + Sync {

@@ -198,6 +198,7 @@ impl Assembler for Parts {
             model: self.model,
             id: self.id,
             constrained: self.constrained,
+            work: None,
         }
     }
 }

@@ -34,6 +34,13 @@ pub(super) fn openai(schema: &Value) -> Strict {
     Strict { schema, strict }
 }
 
+/// A schema that OpenAI's models can be held to, for programs that always send it so; `None` if
+/// it lies outside the strict subset.
+pub fn strict_schema(schema: &Value) -> Option<Value> {
+    let adapted = openai(schema);
+    adapted.strict.then_some(adapted.schema)
+}
+
 /// Keywords of the strict subset.
 const STRICT: &[&str] = &[
     "type",

@@ -223,10 +223,7 @@ impl LocalRun {
             () = self.switch.reached(Level::Stop), if self.barred(&step).is_none() && self.switch.level() == Level::Run => return Err(Stop::Cancelled),
         };
         let (key, ask) = (call.key.clone(), call.ask.clone());
-        let model = match &call.effect {
-            Effect::Ask(ask) => Some(ask.request.model.clone()),
-            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
-        };
+        let model = call.effect.model().cloned();
         let outcome = self.perform_until_stopped(call).await?;
         crash_point!("call::performed");
         drop(permit);
@@ -244,8 +241,11 @@ impl LocalRun {
     }
 
     async fn perform_until_stopped(&self, call: Call) -> Result<Outcome, Stop> {
-        // A command gets no grace: its group is ended at once.
-        let grace = if matches!(call.effect, Effect::Command(_)) { Duration::ZERO } else { GRACE };
+        // A program gets no grace: its group is ended at once.
+        let grace = match call.effect {
+            Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
+            Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
+        };
         let closing = self.switch.level() > Level::Run;
         let mut task = tokio::spawn(self.perform.perform(call));
         let given_up = async {

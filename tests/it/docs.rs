@@ -35,6 +35,18 @@ fn every_whole_pipeline_in_the_documents_checks_clean() {
 }
 
 #[test]
+fn the_table_of_agent_programs_is_what_the_code_says() {
+    let word = |able: bool| if able { "yes" } else { "no" };
+    let text = fs::read_to_string("docs/agents.md").unwrap();
+    for kind in orch::model::ProgramKind::ALL {
+        let can = kind.abilities();
+        let cells = [can.structured, can.tools, can.cost, can.resume, can.cancel, can.model, can.max_turns].map(word);
+        let row = format!("| `{}` | {} |", kind.as_str(), cells.join(" | "));
+        assert!(text.contains(&row), "docs/agents.md lacks {row}");
+    }
+}
+
+#[test]
 fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
     fn keys(schema: &Value, out: &mut Vec<String>) {
         if let Some(properties) = schema.get("properties").and_then(Value::as_object) {

@@ -1,6 +1,8 @@
 //! Integration tests: the real program against real servers, files and processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
+mod acp;
+mod agents;
 mod budget;
 mod check;
 #[cfg(unix)]
@@ -23,6 +25,7 @@ mod house;
 mod kill;
 mod llamacpp;
 mod mistakes;
+mod programs;
 mod provider;
 mod replay;
 mod resume;

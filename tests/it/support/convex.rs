@@ -1,7 +1,7 @@
 //! A Convex deployment for tests: the functions of `convex/` on Convex's own test double, behind a
 //! gate at which anything can be made to go wrong.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::{Recorded, Reply, Server};
 
@@ -22,7 +21,7 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/convex");
 /// The folder with the double's modules; `None`, with a notice, where npm can't install them.
 fn modules() -> Option<&'static Path> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match FOLDER.get_or_init(install) {
+    match FOLDER.get_or_init(|| super::npm::install(SOURCES, "convex")) {
         Ok(folder) => Some(folder),
         Err(why) => {
             // Not through the macro, whose words are only shown of tests that fail.
@@ -30,35 +29,6 @@ fn modules() -> Option<&'static Path> {
             None
         }
     }
-}
-
-/// Installs the pinned modules once for all checkouts, by the digest of the lock file.
-fn install() -> Result<PathBuf, String> {
-    let lock = fs::read(format!("{SOURCES}/package-lock.json")).unwrap();
-    let digest: String = Sha256::digest(&lock).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from);
-    let folder = cache.join("orch-ci").join(format!("convex-{digest}"));
-    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-    let guard = File::create(folder.join("install.lock")).map_err(|error| error.to_string())?;
-    guard.lock().map_err(|error| error.to_string())?;
-    if folder.join("installed").exists() {
-        return Ok(folder);
-    }
-    for name in ["package.json", "package-lock.json"] {
-        fs::copy(format!("{SOURCES}/{name}"), folder.join(name)).map_err(|error| error.to_string())?;
-    }
-    let npm = Command::new("npm")
-        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-        .current_dir(&folder)
-        .stdin(Stdio::null())
-        .output();
-    let done = npm.map_err(|error| format!("npm can't be run: {error}"))?;
-    if !done.status.success() {
-        return Err(format!("`npm ci` failed: {}", String::from_utf8_lossy(&done.stderr)));
-    }
-    File::create(folder.join("installed")).map_err(|error| error.to_string())?;
-    Ok(folder)
 }
 
 /// The functions in a folder below the modules, so that imports find them.

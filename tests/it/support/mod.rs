@@ -1,7 +1,9 @@
 //! What tests share: a scripted model server, and a builder for runs of the real program.
 #![allow(dead_code, reason = "every test uses its own part")]
 
+pub(crate) mod agents;
 pub(crate) mod convex;
+mod npm;
 mod orch;
 pub(crate) mod server;
 

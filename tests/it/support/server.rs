@@ -191,6 +191,46 @@ impl Reply {
         Self::named_events(&events)
     }
 
+    /// A streamed message that uses a tool.
+    pub(crate) fn anthropic_tool(name: &str, input: &Value) -> Self {
+        let id = format!("toolu_{name}");
+        Self::named_events(&[
+            json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant",
+                "model": "scripted", "content": [], "stop_reason": null,
+                "usage": {"input_tokens": 5, "output_tokens": 1}}}),
+            json!({"type": "content_block_start", "index": 0, "content_block":
+                {"type": "tool_use", "id": id, "name": name, "input": {}}}),
+            json!({"type": "content_block_delta", "index": 0, "delta":
+                {"type": "input_json_delta", "partial_json": input.to_string()}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}}),
+            json!({"type": "message_stop"}),
+        ])
+    }
+
+    /// A streamed response of the Responses API with one item.
+    fn response(item: Value) -> Self {
+        Self::named_events(&[
+            json!({"type": "response.created", "response": {"id": "resp_1"}}),
+            json!({"type": "response.output_item.done", "item": item}),
+            json!({"type": "response.completed", "response": {"id": "resp_1", "usage": {
+                "input_tokens": 11, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 3,
+                "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 14}}}),
+        ])
+    }
+
+    /// The same that says something.
+    pub(crate) fn response_text(text: &str) -> Self {
+        let content = json!([{"type": "output_text", "text": text}]);
+        Self::response(json!({"type": "message", "role": "assistant", "id": "msg_1", "content": content}))
+    }
+
+    /// The same that calls a function.
+    pub(crate) fn response_call(name: &str, arguments: &Value) -> Self {
+        let arguments = arguments.to_string();
+        Self::response(json!({"type": "function_call", "call_id": "call_1", "name": name, "arguments": arguments}))
+    }
+
     /// An event stream in which every event is named by its `type`.
     pub(crate) fn named_events(events: &[Value]) -> Self {
         let lines: Vec<String> = events

@@ -1,0 +1,271 @@
+//! `acp:` agents: any program that speaks the Agent Client Protocol, version 1.
+//!
+//! The only file that knows the protocol's crate. We are a client without files and without a
+//! terminal; what the agent asks leave for is granted by the names under `tools`, else refused.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agent_client_protocol::schema::ProtocolVersion;
+use agent_client_protocol::v1::ConnectionTo;
+use agent_client_protocol::v1::schema::{
+    CancelNotification, ContentBlock, ErrorCode, InitializeRequest, LoadSessionRequest, NewSessionRequest,
+    PermissionOptionKind, PromptRequest, PromptResponse, RequestPermissionOutcome, RequestPermissionRequest,
+    RequestPermissionResponse, SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate,
+    StopReason as Stop, TextContent, ToolCallUpdateFields,
+};
+use agent_client_protocol::{Agent, ByteStreams, Client, Error};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
+
+use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
+use crate::process::{self, Pipes};
+
+use super::capped::Capped;
+use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, plain, streams, too_large};
+
+/// How long an agent has to stop after it was asked to.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// An agent behind the protocol.
+pub(super) struct Acp;
+
+/// What was heard in a session so far.
+#[derive(Default)]
+struct Heard {
+    /// What it said since it last used a tool.
+    text: String,
+    /// Whether what it says now belongs to what came before.
+    more: bool,
+    denied: Vec<String>,
+    cost: Option<f64>,
+}
+
+impl AgentProgram for Acp {
+    fn turn<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        sink: &'a (dyn Fn(Sign) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        async move {
+            let program = &job.turn.program;
+            let name = program.argv.first().map_or("", String::as_str);
+            let mut spec = job.spec(program.argv.clone(), job.environment(&["HOME"], Vec::new()), None);
+            streams(&mut spec);
+            // Its own limit is told to it first.
+            spec.timeout = Some(job.limit + FAREWELL * 2);
+            let flooded = Arc::new(AtomicBool::new(false));
+            let talked = process::talk(&spec, |pipes| session(job, pipes, flooded.clone(), sink)).await;
+            let talked = talked.map_err(|error| job.failed(&error))?;
+            match talked.result {
+                Ok(answer) => Ok(answer),
+                Err(_) if flooded.load(Ordering::Relaxed) => Err(too_large(name)),
+                Err(Broken::Late) => {
+                    let why = format!("`{name}` took longer than {:?} and was asked to stop", job.limit);
+                    Err(Failure::new(Class::Timeout, why).with_hint("raise `timeout:` of the step"))
+                }
+                Err(Broken::Said(error)) => Err(match talked.code {
+                    Some(code) if error.code != ErrorCode::AuthRequired => ended_badly(name, code, &[&talked.stderr]),
+                    Some(_) | None => failed(name, &error),
+                }),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Why a talk came to no answer.
+enum Broken {
+    /// The time was up.
+    Late,
+    /// The agent, or the connection, failed.
+    Said(Error),
+}
+
+async fn session(
+    job: &Job<'_>,
+    pipes: Pipes,
+    flooded: Arc<AtomicBool>,
+    sink: &(dyn Fn(Sign) + Send + Sync),
+) -> Result<Answer, Broken> {
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let (signs, mut listened) = unbounded_channel();
+    let transport = ByteStreams::new(pipes.stdin.compat_write(), Capped::new(pipes.stdout, flooded).compat());
+    let (told, asked, granted) = (heard.clone(), heard.clone(), job.turn.program.tools.clone());
+    let late = AtomicBool::new(false);
+    let done = Client
+        .v1()
+        .name("orch")
+        .on_receive_notification(
+            async move |update: SessionNotification, _cx| {
+                note(&told, &signs, update.update);
+                Ok(())
+            },
+            agent_client_protocol::on_receive_notification!(),
+        )
+        .on_receive_request(
+            async move |request: RequestPermissionRequest, responder, _cx| {
+                responder.respond(decide(&asked, &granted, &request))
+            },
+            agent_client_protocol::on_receive_request!(),
+        )
+        .connect_with(transport, async |connection: ConnectionTo<Agent>| {
+            let opened = open(job, &connection, &heard);
+            let prompted = async {
+                let (id, words) = opened.await?;
+                let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(words))]);
+                let reply = converse(connection.send_request(prompt).block_task(), &mut listened, sink);
+                if let Ok(reply) = tokio::time::timeout(job.limit, reply).await {
+                    return Ok((id, reply?));
+                }
+                late.store(true, Ordering::Relaxed);
+                connection.send_notification(CancelNotification::new(id))?;
+                // Time for the agent to put things in order; then it is ended.
+                tokio::time::sleep(FAREWELL).await;
+                Err(Error::internal_error())
+            };
+            prompted.await
+        })
+        .await;
+    match done {
+        Ok((id, response)) => Ok(answer(job, &id, &response, &heard)),
+        Err(_) if late.load(Ordering::Relaxed) => Err(Broken::Late),
+        Err(error) => Err(Broken::Said(error)),
+    }
+}
+
+/// Waits for the end of a turn, and tells meanwhile what the agent does.
+async fn converse(
+    reply: impl Future<Output = Result<PromptResponse, Error>>,
+    listened: &mut UnboundedReceiver<Sign>,
+    sink: &(dyn Fn(Sign) + Send + Sync),
+) -> Result<PromptResponse, Error> {
+    tokio::pin!(reply);
+    loop {
+        tokio::select! {
+            Some(sign) = listened.recv() => sink(sign),
+            done = &mut reply => return done,
+        }
+    }
+}
+
+/// Opens a session, or the one in which the agent answered before; and what is to be said in it.
+async fn open(
+    job: &Job<'_>,
+    connection: &ConnectionTo<Agent>,
+    heard: &Mutex<Heard>,
+) -> Result<(SessionId, String), Error> {
+    let initialized = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
+    let cwd = job.place.workspace.clone();
+    if let Some(session) = job.turn.session.as_ref().filter(|_| initialized.agent_capabilities.load_session) {
+        let id = SessionId::new(session.clone());
+        let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
+        if loaded.is_ok() {
+            // It told the whole session again.
+            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Heard::default();
+            return Ok((id, job.next_words()));
+        }
+        // A session that is gone is no loss: the talk is told again in a new one.
+    }
+    let opened = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
+    Ok((opened.session_id, job.whole_talk()))
+}
+
+fn note(heard: &Mutex<Heard>, signs: &UnboundedSender<Sign>, update: SessionUpdate) {
+    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    let sign = match update {
+        SessionUpdate::AgentMessageChunk(chunk) => {
+            let ContentBlock::Text(text) = chunk.content else { return };
+            if !heard.more {
+                heard.text.clear();
+                heard.more = true;
+            }
+            heard.text.push_str(&text.text);
+            Sign::Text(text.text)
+        }
+        SessionUpdate::ToolCall(call) => {
+            heard.more = false;
+            Sign::Tool(call.title)
+        }
+        SessionUpdate::UsageUpdate(update) => {
+            let dollars = update.cost.filter(|cost| cost.currency == "USD").map(|cost| cost.amount);
+            heard.cost = dollars.or(heard.cost);
+            return;
+        }
+        _ => return,
+    };
+    // Nobody listens any more once the turn is over.
+    drop(signs.send(sign));
+}
+
+/// Answers what the agent asks leave for: by the grant, and never for more than once.
+fn decide(heard: &Mutex<Heard>, granted: &[String], request: &RequestPermissionRequest) -> RequestPermissionResponse {
+    let fields = &request.tool_call.fields;
+    let is_granted = names(fields).iter().any(|name| granted.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    let wanted = if is_granted {
+        [PermissionOptionKind::AllowOnce, PermissionOptionKind::AllowAlways]
+    } else {
+        [PermissionOptionKind::RejectOnce, PermissionOptionKind::RejectAlways]
+    };
+    if !is_granted {
+        let about = fields.title.clone().unwrap_or_else(|| names(fields).join(" "));
+        heard.lock().unwrap_or_else(PoisonError::into_inner).denied.push(about);
+    }
+    let option = wanted.iter().find_map(|kind| request.options.iter().find(|option| option.kind == *kind));
+    RequestPermissionResponse::new(match option {
+        Some(option) => RequestPermissionOutcome::Selected(SelectedPermissionOutcome::new(option.option_id.clone())),
+        None => RequestPermissionOutcome::Cancelled,
+    })
+}
+
+/// The names by which a tool may be granted: its own, and its kind's.
+fn names(fields: &ToolCallUpdateFields) -> Vec<String> {
+    let kind = fields.kind.and_then(|kind| serde_json::to_value(kind).ok());
+    let kind = kind.and_then(|kind| kind.as_str().map(str::to_owned));
+    fields.name.clone().into_iter().chain(kind).collect()
+}
+
+fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mutex<Heard>) -> Answer {
+    let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+    let stop = match response.stop_reason {
+        Stop::MaxTokens => StopReason::Length,
+        Stop::Refusal => StopReason::Refusal,
+        Stop::MaxTurnRequests => {
+            let failure = Failure::new(Class::Exhausted, "the agent used up the requests that it may make in a turn");
+            return Answer { reply: Err(failure), cost: heard.cost };
+        }
+        // Some agents end the turn when they are refused something.
+        Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
+        Stop::Cancelled => {
+            let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
+            return Answer { reply: Err(failure), cost: heard.cost };
+        }
+        _ => StopReason::End,
+    };
+    let usage = response.usage.as_ref().map_or_else(Usage::default, |usage| {
+        let (cache_read, cache_write) =
+            (usage.cached_read_tokens.unwrap_or_default(), usage.cached_write_tokens.unwrap_or_default());
+        let reasoning = usage.thought_tokens.unwrap_or_default();
+        let input = usage.input_tokens.saturating_add(cache_read).saturating_add(cache_write);
+        Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning }
+    });
+    let work = Some(Work { denied: heard.denied, ..Work::default() });
+    let reply = ChatReply { stop, usage, id: Some(id.to_string()), work, ..plain(heard.text, job.turn) };
+    Answer { reply: Ok(reply), cost: heard.cost }
+}
+
+fn failed(name: &str, error: &Error) -> Failure {
+    let data = error.data.as_ref().map(|data| match data.as_str() {
+        Some(text) => format!(": {text}"),
+        None => format!(": {data}"),
+    });
+    let words = format!("`{name}` failed: {}{}", error.message, data.unwrap_or_default());
+    if error.code == ErrorCode::AuthRequired {
+        return Failure::new(Class::Auth, words)
+            .with_hint("log in to the agent, or list the variable with its key under `env:`");
+    }
+    Failure::new(Class::AgentError, words)
+}

@@ -1,0 +1,43 @@
+//! A pipe whose lines are bounded: who reads them whole must not run out of memory.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// The longest line, in bytes.
+const LONGEST: usize = 32 << 20;
+
+/// A reader that fails at a line that is too long, and says so in a flag.
+pub(super) struct Capped<R> {
+    inner: R,
+    line: usize,
+    flooded: Arc<AtomicBool>,
+}
+
+impl<R> Capped<R> {
+    /// Bounds the lines of a reader.
+    pub(super) fn new(inner: R, flooded: Arc<AtomicBool>) -> Self {
+        Self { inner, line: 0, flooded }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Capped<R> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        let new = buffer.filled().get(before..).unwrap_or_default();
+        self.line = match new.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => new.len() - end - 1,
+            None => self.line + new.len(),
+        };
+        if self.line > LONGEST {
+            self.flooded.store(true, Ordering::Relaxed);
+            return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,204 @@
+//! `cli: claude`: Claude Code in its print mode.
+//!
+//! It sees no settings but those given here: its home and configuration are folders of the
+//! run, and neither the person's nor the project's own files are read. Its session lives in
+//! that home, so that a re-ask goes on in it, also after a crash.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use crate::model::step::Access;
+use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
+use crate::process;
+
+use super::lines::{Lines, Reader};
+use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, file, of_status, streams, too_large};
+
+/// Variables with which it reaches its models.
+const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+/// Nothing but the work itself goes over the network, its own ten retries would hang for minutes, and
+/// what a step remembers must not change what the next one says.
+const QUIET: &[(&str, &str)] = &[
+    ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+    ("DISABLE_TELEMETRY", "1"),
+    ("DISABLE_ERROR_REPORTING", "1"),
+    ("DISABLE_AUTOUPDATER", "1"),
+    ("CLAUDE_CODE_MAX_RETRIES", "2"),
+    ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
+];
+/// Tools that change files: allowed inside the workspace by the permission mode, never by name, which
+/// would allow them everywhere.
+const EDITS: &[&str] = &["Edit", "MultiEdit", "Write", "NotebookEdit"];
+
+/// Claude Code.
+pub(super) struct Claude;
+
+impl AgentProgram for Claude {
+    fn turn<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        sink: &'a (dyn Fn(Sign) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        async move {
+            let home = job.home()?;
+            let prompt = file(&home, "system.md", &job.turn.request.system)?;
+            let mut argv = vec!["claude".to_owned()];
+            argv.extend(arguments(job));
+            argv.extend(["--append-system-prompt-file".to_owned(), prompt.path().display().to_string()]);
+            let text = |path: std::path::PathBuf| path.display().to_string();
+            let mut own = vec![
+                ("HOME".to_owned(), text(home.clone())),
+                ("CLAUDE_CONFIG_DIR".to_owned(), text(home.join(".claude"))),
+            ];
+            own.extend(QUIET.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+            let mut spec = job.spec(argv, job.environment(KEYS, own), Some(job.next_words()));
+            streams(&mut spec);
+            let lines = Lines::new(Heard { sink, result: None, error: None });
+            let ended = process::run(&spec, &|stream, bytes| lines.push(stream, bytes)).await;
+            let (heard, too_long) = lines.end();
+            let ended = ended.map_err(|error| job.failed(&error))?;
+            match heard.result {
+                Some(result) => Ok(Answer {
+                    reply: reply(job, &result, heard.error.as_deref()),
+                    cost: result["total_cost_usd"].as_f64(),
+                }),
+                None if too_long => Err(too_large("claude")),
+                None => Err(ended_badly("claude", ended.code, &[&ended.stderr, &ended.stdout])),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn arguments(job: &Job<'_>) -> Vec<String> {
+    let program = &job.turn.program;
+    let flags = ["-p", "--output-format", "stream-json", "--verbose", "--setting-sources", "", "--strict-mcp-config"];
+    let mut argv: Vec<String> = flags.map(str::to_owned).to_vec();
+    let mut add = |name: &str, value: &str| argv.extend([name.to_owned(), value.to_owned()]);
+    // `Bash(git diff:*)` is the tool `Bash`, with a rule.
+    let bare = |name: &str| name.split('(').next().unwrap_or(name).trim().to_owned();
+    let mut tools: Vec<String> = program.tools.iter().map(|name| bare(name)).collect();
+    tools.dedup();
+    add("--tools", &tools.join(","));
+    add("--permission-mode", if program.access == Access::Write { "acceptEdits" } else { "dontAsk" });
+    if let Some(model) = &program.model {
+        add("--model", model);
+    }
+    if let Some(turns) = program.max_turns {
+        add("--max-turns", &turns.to_string());
+    }
+    // Its answer tool takes objects only.
+    let is_object = |schema: &&Value| schema.get("type").is_some_and(|kind| kind == "object");
+    if let Some(schema) = job.turn.request.schema.as_ref().filter(is_object) {
+        add("--json-schema", &schema.to_string());
+    }
+    if let Some(session) = &job.turn.session {
+        add("--resume", session);
+    }
+    // A prompt that begins with a slash is a prompt.
+    argv.push("--disable-slash-commands".to_owned());
+    let allowed = program.tools.iter().filter(|name| !EDITS.contains(&bare(name).as_str()));
+    for (number, name) in allowed.enumerate() {
+        if number == 0 {
+            argv.push("--allowedTools".to_owned());
+        }
+        argv.push(name.clone());
+    }
+    argv
+}
+
+/// What its events say.
+struct Heard<'a> {
+    sink: &'a (dyn Fn(Sign) + Send + Sync),
+    result: Option<Value>,
+    /// Why a request to its model failed, in a word.
+    error: Option<String>,
+}
+
+impl Reader for Heard<'_> {
+    fn value(&mut self, value: &Value) {
+        match value["type"].as_str() {
+            Some("result") => self.result = Some(value.clone()),
+            Some("assistant") => {
+                self.error = value["error"].as_str().map(str::to_owned);
+                for block in value["message"]["content"].as_array().into_iter().flatten() {
+                    match block["type"].as_str() {
+                        Some("text") => (self.sink)(Sign::Text(block["text"].as_str().unwrap_or_default().to_owned())),
+                        Some("tool_use") => (self.sink)(Sign::Tool(tool(block))),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A use of a tool in a line: its name and what it is about.
+fn tool(block: &Value) -> String {
+    let name = block["name"].as_str().or(block["tool_name"].as_str()).unwrap_or("a tool");
+    let input = if block["input"].is_null() { &block["tool_input"] } else { &block["input"] };
+    let about = ["file_path", "path", "command", "pattern", "url"].iter().find_map(|key| input[*key].as_str());
+    about.map_or_else(|| name.to_owned(), |about| format!("{name} {}", about.lines().next().unwrap_or_default()))
+}
+
+fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
+    let said = result["result"].as_str().unwrap_or_default();
+    // A failed request is a `success` that says `is_error`.
+    if result["is_error"] == true || result["subtype"] != "success" {
+        return Err(failed(job, result, error));
+    }
+    let denied = result["permission_denials"].as_array().into_iter().flatten().map(tool).collect();
+    let value = result.get("structured_output").filter(|value| !value.is_null());
+    Ok(ChatReply {
+        text: value.map_or_else(|| said.to_owned(), Value::to_string),
+        stop: match result["stop_reason"].as_str() {
+            Some("max_tokens") => StopReason::Length,
+            Some("refusal") => StopReason::Refusal,
+            _ => StopReason::End,
+        },
+        usage: usage(&result["usage"]),
+        model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
+        id: result["session_id"].as_str().map(str::to_owned),
+        constrained: value.is_some(),
+        work: Some(Work { denied, ..Work::default() }),
+    })
+}
+
+fn usage(counted: &Value) -> Usage {
+    let count = |name: &str| counted[name].as_u64().unwrap_or_default();
+    let (cache_read, cache_write) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
+    let input = count("input_tokens") + cache_read + cache_write;
+    Usage { input, cache_read, cache_write, output: count("output_tokens"), reasoning: 0 }
+}
+
+fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
+    let subtype = result["subtype"].as_str().unwrap_or("no result");
+    let first = result["errors"][0].as_str();
+    let words = result["result"].as_str().filter(|text| !text.is_empty()).or(first).unwrap_or(subtype);
+    if subtype == "error_max_turns" {
+        let turns = job.turn.program.max_turns.map(|turns| format!(" of {turns}")).unwrap_or_default();
+        return Failure::new(Class::Exhausted, format!("`claude` used up its turns{turns}"))
+            .with_hint("raise `max_turns` of the agent, or give it less to do");
+    }
+    if let Some(status) = result["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
+        return of_status("claude", status, words, "ANTHROPIC_API_KEY");
+    }
+    let class = match error {
+        Some("authentication_failed" | "oauth_org_not_allowed" | "billing_error") => Class::Auth,
+        Some("rate_limit") => Class::RateLimited,
+        Some("server_error" | "overloaded") => Class::ProviderUnavailable,
+        Some("invalid_request" | "model_not_found") => Class::BadRequest,
+        Some("max_output_tokens") => Class::LengthStop,
+        // A connection that fails has no status.
+        _ if words.contains("Unable to connect") || words.contains("Connection error") => Class::ProviderUnavailable,
+        _ => Class::AgentError,
+    };
+    let failure = Failure::new(class, format!("`claude` failed: {words}"));
+    if class == Class::Auth {
+        return failure
+            .with_hint("set ANTHROPIC_API_KEY; what you logged in to is not used, since no settings of yours are");
+    }
+    failure
+}

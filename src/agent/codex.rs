@@ -1,0 +1,196 @@
+//! `cli: codex`: Codex in its exec mode.
+//!
+//! It sees no configuration but what is given here. Its tools can't be granted one by one: with
+//! any tool its sandbox may write the workspace, without one its shell is off.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::model::step::Access;
+use crate::model::{ChatReply, Class, Failure, StopReason, Usage};
+use crate::process::{self, ProcessError};
+use crate::provider::strict_schema;
+
+use super::lines::{Lines, Reader};
+use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, file, of_status, streams, too_large};
+
+/// Where its models are, unless `OPENAI_BASE_URL` says otherwise.
+const BASE_URL: &str = "https://api.openai.com/v1";
+/// What makes its behaviour its own: neither the project's instructions nor anything that asks the network.
+const PLAIN: &[(&str, &str)] = &[
+    ("model_provider", "orch"),
+    ("check_for_update_on_startup", "false"),
+    ("analytics.enabled", "false"),
+    ("project_doc_max_bytes", "0"),
+    ("features.apps", "false"),
+    ("approval_policy", "never"),
+];
+/// What is off without a grant.
+const TOOLS: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_host", "multi_agent", "goals"];
+/// The one tool that has a name of its own here: it asks the network.
+const SEARCH: &str = "web_search";
+
+/// Codex.
+pub(super) struct Codex;
+
+impl AgentProgram for Codex {
+    fn turn<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        sink: &'a (dyn Fn(Sign) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        async move {
+            let home = job.home()?;
+            let schema = job.turn.request.schema.as_ref().and_then(strict_schema);
+            let schema = schema.map(|schema| file(&home, "schema.json", &schema.to_string())).transpose()?;
+            let path = schema.as_ref().map(|file| file.path().display().to_string());
+            let base = (job.place.variables)("OPENAI_BASE_URL").unwrap_or_else(|| BASE_URL.to_owned());
+            let own = ["HOME", "CODEX_HOME"].map(|name| (name.to_owned(), home.display().to_string()));
+            let env = job.environment(&["OPENAI_API_KEY"], own.to_vec());
+            let words = if job.turn.session.is_some() { job.next_words() } else { job.whole_talk() };
+            let mut spec = job.spec(arguments(job, &base, path), env, Some(words));
+            streams(&mut spec);
+            let constrained = schema.is_some();
+            let lines = Lines::new(Heard { sink, reply: empty(job, constrained), answered: false, failure: None });
+            let ended = process::run(&spec, &|stream, bytes| lines.push(stream, bytes)).await;
+            let (heard, too_long) = lines.end();
+            let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
+            let reply = match (heard.failure, ended.code) {
+                (None, 0) if heard.answered => Ok(heard.reply),
+                (Some(words), _) => Err(failed(&words)),
+                (None, _) if too_long => Err(too_large("codex")),
+                (None, code) => Err(ended_badly("codex", code, &[&ended.stderr, &ended.stdout])),
+            };
+            Ok(Answer { reply, cost: None })
+        }
+        .boxed()
+    }
+}
+
+fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {
+    let program = &job.turn.program;
+    let sandbox = if program.access == Access::Write { "workspace-write" } else { "read-only" };
+    let workspace = job.place.workspace.display().to_string();
+    let flags = ["exec", "--json", "--skip-git-repo-check", "--ignore-user-config", "--ignore-rules"];
+    let mut argv: Vec<String> = ["codex"].into_iter().chain(flags).map(str::to_owned).collect();
+    let mut add = |name: &str, value: String| argv.extend([name.to_owned(), value]);
+    add("-s", sandbox.to_owned());
+    add("-C", workspace);
+    // A JSON string is a TOML string.
+    let quoted = Value::from(base.trim_end_matches('/')).to_string();
+    let provider = format!(
+        "{{name=\"orch\",base_url={quoted},env_key=\"OPENAI_API_KEY\",wire_api=\"responses\",request_max_retries=2,stream_max_retries=2}}"
+    );
+    add("-c", format!("model_providers.orch={provider}"));
+    for (name, value) in PLAIN {
+        add("-c", format!("{name}={value}"));
+    }
+    if program.tools.is_empty() {
+        for name in TOOLS {
+            add("-c", format!("features.{name}=false"));
+        }
+    }
+    if !program.tools.iter().any(|name| name == SEARCH) {
+        add("-c", format!("{SEARCH}=disabled"));
+    }
+    if let Some(model) = &program.model {
+        add("-m", model.clone());
+    }
+    if let Some(schema) = schema {
+        add("--output-schema", schema);
+    }
+    if let Some(session) = &job.turn.session {
+        add("resume", session.clone());
+    }
+    argv.push("-".to_owned());
+    argv
+}
+
+fn empty(job: &Job<'_>, constrained: bool) -> ChatReply {
+    let model = job.turn.program.model.clone();
+    let usage = Usage::default();
+    ChatReply { text: String::new(), stop: StopReason::End, usage, model, id: None, constrained, work: None }
+}
+
+/// What its events say.
+struct Heard<'a> {
+    sink: &'a (dyn Fn(Sign) + Send + Sync),
+    reply: ChatReply,
+    answered: bool,
+    /// The last thing that went wrong and was not overcome.
+    failure: Option<String>,
+}
+
+impl Reader for Heard<'_> {
+    fn value(&mut self, value: &Value) {
+        match value["type"].as_str() {
+            Some("thread.started") => self.reply.id = value["thread_id"].as_str().map(str::to_owned),
+            Some("item.completed") => self.item(&value["item"]),
+            Some("item.started") if value["item"]["type"] == "command_execution" => {
+                let command = value["item"]["command"].as_str().unwrap_or_default();
+                (self.sink)(Sign::Tool(command.lines().next().unwrap_or_default().to_owned()));
+            }
+            Some("turn.completed") => {
+                self.failure = None;
+                let count = |name: &str| value["usage"][name].as_u64().unwrap_or_default();
+                self.reply.usage = Usage {
+                    input: count("input_tokens"),
+                    cache_read: count("cached_input_tokens"),
+                    cache_write: count("cache_write_input_tokens"),
+                    output: count("output_tokens"),
+                    reasoning: count("reasoning_output_tokens"),
+                };
+            }
+            Some("error") => self.failure = value["message"].as_str().map(str::to_owned),
+            Some("turn.failed") => self.failure = value["error"]["message"].as_str().map(str::to_owned),
+            _ => {}
+        }
+    }
+}
+
+impl Heard<'_> {
+    /// Items of the type `error` are notes, not failures.
+    fn item(&mut self, item: &Value) {
+        match item["type"].as_str() {
+            Some("agent_message") => {
+                item["text"].as_str().unwrap_or_default().clone_into(&mut self.reply.text);
+                self.answered = true;
+                (self.sink)(Sign::Text(self.reply.text.clone()));
+            }
+            Some("file_change") => {
+                let paths = item["changes"].as_array().into_iter().flatten();
+                let paths: Vec<&str> = paths.filter_map(|change| change["path"].as_str()).collect();
+                (self.sink)(Sign::Tool(format!("edit {}", paths.join(", "))));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A failure in its own words, which name the HTTP status.
+fn failed(words: &str) -> Failure {
+    let status = words.split_once("unexpected status ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
+    if let Some(status) = status {
+        return of_status("codex", status, words, "OPENAI_API_KEY");
+    }
+    let json: Value = serde_json::from_str(words).unwrap_or(json!({}));
+    if let Some(status) = json["status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
+        return of_status("codex", status, json["error"]["message"].as_str().unwrap_or(words), "OPENAI_API_KEY");
+    }
+    let away = ["Reconnecting", "stream disconnected", "Connection failed", "error sending request"];
+    let class =
+        if away.iter().any(|sign| words.contains(sign)) { Class::ProviderUnavailable } else { Class::AgentError };
+    Failure::new(class, format!("`codex` failed: {words}"))
+}
+
+/// An unreachable provider is waited for as long as the turn may take.
+fn timed_out(job: &Job<'_>, error: &ProcessError, last: Option<&str>) -> Failure {
+    match (error, last) {
+        (ProcessError::Timeout { limit, .. }, Some(last)) => {
+            Failure::new(Class::Timeout, format!("`codex` took longer than {limit:?}; it said last: {last}"))
+                .with_hint("raise `timeout:` of the step, or see whether OPENAI_BASE_URL can be reached")
+        }
+        _ => job.failed(error),
+    }
+}

@@ -1,0 +1,43 @@
+//! `command:` agents: any program, the talk on its standard input, the reply on its standard output.
+//!
+//! It may be a script: it knows nothing of us but these two, and the variables `ORCH_MODEL`,
+//! `ORCH_TOOLS` and `ORCH_MAX_TURNS`. It has no session; a re-ask tells it the whole talk again.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use crate::model::Failure;
+use crate::process;
+
+use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, plain};
+
+/// Any program.
+pub(super) struct AnyProgram;
+
+impl AgentProgram for AnyProgram {
+    fn turn<'a>(
+        &'a self,
+        job: &'a Job<'a>,
+        sink: &'a (dyn Fn(Sign) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        async move {
+            let program = &job.turn.program;
+            let set = |name: &str, value: String| (name.to_owned(), value);
+            let mut more = vec![set("ORCH_TOOLS", program.tools.join(","))];
+            more.extend(program.model.clone().map(|model| set("ORCH_MODEL", model)));
+            more.extend(program.max_turns.map(|turns| set("ORCH_MAX_TURNS", turns.to_string())));
+            let env = job.environment(&["HOME"], more);
+            let spec = job.spec(program.argv.clone(), env, Some(job.whole_talk()));
+            let heard = |_: process::Stream, bytes: &[u8]| {
+                sink(Sign::Text(String::from_utf8_lossy(bytes).into_owned()));
+            };
+            let ended = process::run(&spec, &heard).await.map_err(|error| job.failed(&error))?;
+            if ended.code != 0 {
+                let name = program.argv.first().map_or("", String::as_str);
+                return Err(ended_badly(name, ended.code, &[&ended.stderr, &ended.stdout]));
+            }
+            Ok(Answer { reply: Ok(plain(ended.stdout.text(), job.turn)), cost: None })
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,90 @@
+//! Agents that are programs: one program each, and only options that reach it.
+
+use crate::config::{Project, child};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::agent::PROGRAMS;
+use crate::model::{Agent, ProgramKind};
+
+/// Keys that only a model has.
+const OF_MODELS: &[&str] = &["temperature", "max_output_tokens"];
+/// Keys that only a program has.
+const OF_PROGRAMS: &[&str] = &["tools", "max_turns", "env"];
+
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (name, agent) in &project.pipeline.agents {
+        One { project, name, agent }.check(&mut found);
+    }
+    found
+}
+
+struct One<'a> {
+    project: &'a Project,
+    name: &'a str,
+    agent: &'a Agent,
+}
+
+impl One<'_> {
+    fn pointer(&self, key: &str) -> String {
+        child(&child("/agents", self.name), key)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.project.document.spans.has(&self.pointer(key))
+    }
+
+    fn at_key(&self, code: Code, message: String, key: &str) -> Diagnostic {
+        let document = &self.project.document;
+        Diagnostic::error(code, message).at(&document.file, document.spans.key(&self.pointer(key)))
+    }
+
+    fn check(&self, found: &mut Vec<Diagnostic>) {
+        let name = self.name;
+        let programs: Vec<&str> = PROGRAMS.iter().copied().filter(|key| self.has(key)).collect();
+        if let [first, second, ..] = programs.as_slice() {
+            let message = format!("agent `{name}` has both `{first}` and `{second}`");
+            let problem = self.at_key(Code::TwoPrograms, message, second);
+            found.push(problem.help("an agent is one program, or a model; make two agents of it"));
+            return;
+        }
+        let Some(kind) = self.agent.kind() else {
+            for key in OF_PROGRAMS.iter().filter(|key| self.has(key)) {
+                let message = format!("`{key}` means nothing to a model");
+                let help = "it belongs to agents with `cli`, `acp` or `command`";
+                found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(help));
+            }
+            return;
+        };
+        let written = programs.first().copied().unwrap_or_default();
+        for key in OF_MODELS.iter().filter(|key| self.has(key)) {
+            let message = format!("`{key}` means nothing to a program");
+            let help = format!("agent `{name}` has `{written}`; such options belong into its own settings");
+            found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(help));
+        }
+        let abilities = kind.abilities();
+        for (key, reaches) in [("model", abilities.model), ("max_turns", abilities.max_turns)] {
+            if self.has(key) && !reaches {
+                let message = format!("`{key}` does not reach {}", described(kind));
+                found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(instead(kind, key)));
+            }
+        }
+    }
+}
+
+fn described(kind: ProgramKind) -> &'static str {
+    match kind {
+        ProgramKind::Claude => "Claude Code",
+        ProgramKind::Codex => "Codex",
+        ProgramKind::Acp => "a program behind `acp`",
+        ProgramKind::Command => "a program behind `command`",
+    }
+}
+
+fn instead(kind: ProgramKind, key: &str) -> String {
+    match kind {
+        ProgramKind::Acp => format!("give `{key}` to the program among the arguments under `command`, if it takes it"),
+        ProgramKind::Claude | ProgramKind::Codex | ProgramKind::Command => {
+            "it has no such option; `timeout:` of the step bounds its time".to_owned()
+        }
+    }
+}
