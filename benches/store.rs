@@ -44,11 +44,11 @@ fn fsync() -> Duration {
     })
 }
 
-fn median(count: usize, mut work: impl FnMut()) -> Duration {
+fn median<T>(count: usize, mut work: impl FnMut() -> T) -> Duration {
     let mut times: Vec<Duration> = (0..count)
         .map(|_| {
             let began = Instant::now();
-            work();
+            drop(work());
             began.elapsed()
         })
         .collect();
@@ -90,7 +90,7 @@ const RUN: [&str; 4] = ["pipeline", "run", "pipelines/main.yaml", "-q"];
 fn runs() {
     let folder = project(&commands(3), "127.0.0.1:9");
     let path = folder.path();
-    let empty = median(15, || drop(orch(path, &RUN)));
+    let empty = median(15, || orch(path, &RUN));
     let journal = Journal::open(&path.join(".orch")).unwrap();
     let first = journal.runs(1).unwrap().remove(0).run;
     let events = journal.events(first).unwrap();
@@ -106,10 +106,10 @@ fn runs() {
     let name = first.to_string();
     println!("\n10 000 runs in the store (taken in at {each:.2?} each)");
     let line = |name: &str, time: Duration| println!("{name:<44} {time:>10.2?}");
-    line("runs list", median(15, || drop(orch(path, &["runs", "list"]))));
-    line("runs list --status failed", median(15, || drop(orch(path, &["runs", "list", "--status", "failed"]))));
-    line("runs show RUN", median(15, || drop(orch(path, &["runs", "show", &name]))));
-    line("a run of three commands", median(15, || drop(orch(path, &RUN))));
+    line("runs list", median(15, || orch(path, &["runs", "list"])));
+    line("runs list --status failed", median(15, || orch(path, &["runs", "list", "--status", "failed"])));
+    line("runs show RUN", median(15, || orch(path, &["runs", "show", &name])));
+    line("a run of three commands", median(15, || orch(path, &RUN)));
     line("the same in an empty store", empty);
     line("runs gc --keep 1000", orch(path, &["runs", "gc", "--keep", "1000"]));
 }
@@ -133,26 +133,29 @@ fn agents(count: usize) -> String {
     })
 }
 
+/// So many steps, as a pipeline file has them.
+type Steps = fn(usize) -> String;
+
 /// Runs of many steps one after another.
 fn steps(fsync: Duration) {
     let address = serve(Duration::ZERO);
-    let kinds: [(_, fn(usize) -> String, &[usize]); 2] = [
+    let kinds: [(&str, Steps, &[usize]); 2] = [
         ("agents, replies at once", agents, &[3, 100, 300, 1_000, 10_000]),
         ("`run: [true]`, access: none", commands, &[3, 100, 300, 1_000]),
     ];
     for (what, make, counts) in kinds {
         println!("\nsteps: {what}");
         let floor = project(&make(1), &address);
-        let base = median(7, || drop(orch(floor.path(), &RUN)));
+        let base = median(7, || orch(floor.path(), &RUN));
         println!("{:>6} steps {base:>10.2?}", 1);
         for &count in counts {
             let folder = project(&make(count), &address);
-            let time = median(if count > 300 { 1 } else { 3 }, || drop(orch(folder.path(), &RUN)));
+            let time = median(if count > 300 { 1 } else { 3 }, || orch(folder.path(), &RUN));
             let each = time.saturating_sub(base) / u32::try_from(count - 1).unwrap();
             let syncs = each.as_secs_f64() / fsync.as_secs_f64();
             println!("{count:>6} steps {time:>10.2?}   a step {each:>9.2?}, {syncs:.1} fsyncs");
             if count >= 1_000 {
-                let show = median(3, || drop(orch(folder.path(), &["runs", "show"])));
+                let show = median(3, || orch(folder.path(), &["runs", "show"]));
                 let resume = orch(folder.path(), &["pipeline", "resume", &latest(folder.path()), "-q"]);
                 println!("       runs show {show:.2?}, resume with everything kept {resume:.2?}");
             }
@@ -174,7 +177,7 @@ fn items(fsync: Duration) {
         "  - {{ id: each, agent: a, prompt: p.md, schema: any, output: all, for_each: \"[{list}]\", max_parallel: 200, message: \"{{{{ item }}}}\" }}\n"
     );
     let folder = project(&step, &address);
-    let time = median(3, || drop(orch(folder.path(), &RUN)));
+    let time = median(3, || orch(folder.path(), &RUN));
     // Each reply is a commit, unless several came while the one before was written.
     let ideal = late * 5;
     println!("\n1 000 items, 200 at once, replies after 20 ms");
