@@ -132,7 +132,8 @@ fn a_corrupt_end_of_the_write_ahead_log_costs_the_last_commits_only() {
     let orch = orch.with(&quick);
     // Whose record is lost is not known to be of orch, so it is not overwritten.
     orch.run(&["pipeline", "resume"]).exits(2).says("was not written by orch");
-    fs::remove_file(orch.path().join("workspace/x.json")).unwrap();
+    // How many records share a commit, and so are lost together, differs from run to run.
+    fs::remove_dir_all(orch.path().join("workspace")).unwrap();
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_whole(&orch);
 }
