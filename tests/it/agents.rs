@@ -303,3 +303,53 @@ fn each_way_in_which_a_command_line_agent_breaks_off_has_its_class() {
         }
     }
 }
+
+/// Processes that run with this folder in their command line or environment, but for the asking one.
+#[cfg(target_os = "linux")]
+fn running_below(folder: &std::path::Path) -> Vec<String> {
+    let folder = folder.display().to_string();
+    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let has = |path: &PathBuf| {
+        let text = |name: &str| std::fs::read(path.join(name)).unwrap_or_default();
+        let all = [text("cmdline"), text("environ")].concat();
+        String::from_utf8_lossy(&all).contains(&folder)
+    };
+    all.filter(has).map(|path| path.display().to_string()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killed_orch_leaves_no_agent_behind_and_resume_goes_on() {
+    for cli in ["claude", "codex, model: scripted"] {
+        let slow = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let first = slow.clone();
+        let agents = Agents::one(&format!("cli: {cli}"), ", schema: any", move |request| {
+            let text = "{\"n\": 1}";
+            let reply = if request.path.contains("/messages") {
+                Reply::anthropic_text(text)
+            } else {
+                Reply::response_text(text)
+            };
+            let wait = first.load(std::sync::atomic::Ordering::SeqCst);
+            reply.delay(Duration::from_secs(if wait { 30 } else { 0 }))
+        });
+        let Some(agents) = agents else { return };
+        let mut command = agents.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t"]);
+        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+        let began = std::time::Instant::now();
+        let wait = |what: &str, done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(began.elapsed() < Duration::from_secs(25), "waited in vain: {what}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        wait("a request", &|| !agents.asked().is_empty());
+        assert!(running_below(agents.orch.path()).len() > 1, "the agent runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait("the end of the agent", &|| running_below(agents.orch.path()).is_empty());
+        slow.store(false, std::sync::atomic::Ordering::SeqCst);
+        Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
+        assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }));
+    }
+}
