@@ -64,11 +64,11 @@ impl<'a> Run<'a> {
         scope: &mut Scope,
     ) -> Result<Verdict, Stop> {
         let flow = match self.sequence(&body.nodes, parent, scope).await {
-            Err(Stop::Cancelled) if !body.finally.is_empty() => {
+            Err(stop @ (Stop::Cancelled | Stop::OverBudget(_))) if !body.finally.is_empty() => {
                 let keys = body.finally.iter().map(|node| StepKey::below(parent, &node.id)).collect();
                 self.durable.record(Decided::Closing(keys)).await?;
                 self.sequence(&body.finally, parent, scope).await?;
-                return Err(Stop::Cancelled);
+                return Err(stop);
             }
             other => other?,
         };

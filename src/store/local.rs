@@ -249,14 +249,12 @@ impl LocalRun {
         let closing = self.switch.level() > Level::Run;
         let mut task = tokio::spawn(self.perform.perform(call));
         let given_up = async {
-            if closing {
-                tokio::time::sleep(GRACE).await;
-                return;
-            }
+            // What `finally` does after a stop has the grace time from its own beginning.
+            let left = if closing { GRACE } else { grace };
             self.switch.reached(Level::Stop).await;
             tokio::select! {
                 () = self.switch.reached(Level::Abort) => {}
-                () = tokio::time::sleep(grace) => {}
+                () = tokio::time::sleep(left) => {}
             }
         };
         tokio::select! {

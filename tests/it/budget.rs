@@ -85,3 +85,18 @@ fn time_is_a_budget_too() {
     assert_eq!(report["steps"][0]["status"], "completed");
     orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--budget", "secs=3"]).exits(2).says("`secs`");
 }
+
+#[test]
+fn finally_runs_when_the_budget_is_used_up() {
+    let server = answering(|step, _| json!({ "step": step }));
+    let orch = project(&server, &steps());
+    let text = two(&orch);
+    orch.write(
+        "pipelines/main.yaml",
+        &format!("{text}finally:\n  - {{ id: tidy, run: touch tidied }}\nbudget: {{ tokens: 10 }}\n"),
+    );
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(orch.exists("workspace/tidied"), "{report:#}");
+    assert_eq!(server.requests().len(), 0);
+}
