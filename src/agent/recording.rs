@@ -4,7 +4,9 @@
 //! with a large model and replayed without any.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -78,6 +80,7 @@ fn speakers(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
 #[derive(Debug)]
 pub struct Recorder {
     folder: PathBuf,
+    failed: Mutex<Option<Failure>>,
 }
 
 impl Recorder {
@@ -87,14 +90,23 @@ impl Recorder {
     /// The folder can't be made.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self { folder: folder.to_owned(), failed: Mutex::default() })
     }
 
-    /// Keeps an exchange, without secrets.
-    ///
-    /// # Errors
-    /// The file can't be written.
-    pub fn keep(
+    /// Keeps an exchange, without secrets. What goes wrong is told by [`Recorder::failure`]: a reply
+    /// that was paid for is not lost for the sake of a recording.
+    pub fn keep(&self, step: &StepKey, request: &ChatRequest, reply: &ChatReply, redactor: &Redactor) {
+        if let Err(failure) = self.write(step, request, reply, redactor) {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+        }
+    }
+
+    /// The first thing that could not be recorded.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn write(
         &self,
         step: &StepKey,
         request: &ChatRequest,
@@ -120,7 +132,10 @@ impl Recorder {
             Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", path.display()))
         };
         let value: Value = serde_json::to_value(recording).map_err(|error| failed(error.to_string()))?;
-        std::fs::write(&path, format!("{value:#}\n")).map_err(|error| failed(error.to_string()))
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder).map_err(|error| failed(error.to_string()))?;
+        file.write_all(format!("{value:#}\n").as_bytes()).map_err(|error| failed(error.to_string()))?;
+        file.persist(&path).map_err(|error| failed(error.to_string()))?;
+        Ok(())
     }
 }
 

@@ -130,17 +130,12 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     view.check_free(plan.paths().iter().map(String::as_str), &records)?;
 
     let first = Fact::RunStarted(RunStarted {
-        pipeline: project.pipeline.name.clone(),
-        root: root.display().to_string(),
-        file: file.display().to_string(),
-        workspace: view.name(),
         inputs,
         model: args.model.clone(),
         models: names,
         continue_on_error: args.continue_on_error,
-        steps: plan.announced(),
         workflow_id: args.workflow_id.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..session::started((&root, &file), &project, &view, &plan)
     });
     let ready = Ready {
         journal: &journal,
@@ -151,14 +146,17 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         models,
         gates: session::gates(&project),
         asker: None,
-        exchange,
+        exchange: exchange.clone(),
         reuse: args.reuse.then(|| Earlier::open(&journal)).transpose()?,
         tracker: &project.settings.tracker,
         first: vec![first],
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
-    Ok(session::exit_code(&state))
+    match exchange.recorder.and_then(|recorder| recorder.failure()) {
+        Some(failure) => Err(CliError::from(failure).with_code(Code::Failed).hint("the run itself is on record")),
+        None => Ok(session::exit_code(&state)),
+    }
 }
 
 /// What the flags say about exchanges with models.

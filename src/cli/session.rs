@@ -15,7 +15,7 @@ use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
 use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::event::{Event, Fact, RunEnded};
+use crate::model::event::{Event, Fact, RunEnded, RunStarted};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
 use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
@@ -190,6 +190,23 @@ pub(super) struct Ready<'a> {
     pub(super) first: Vec<Fact>,
     /// Who follows it from outside.
     pub(super) tracker: &'a TrackerSettings,
+}
+
+/// How a run of a project begins: what every run says of itself; the rest is for the caller to fill in.
+pub(super) fn started((root, file): (&Path, &Path), project: &Project, view: &View, plan: &Plan) -> RunStarted {
+    RunStarted {
+        pipeline: project.pipeline.name.clone(),
+        root: root.display().to_string(),
+        file: file.display().to_string(),
+        workspace: view.name(),
+        inputs: Map::new(),
+        model: None,
+        models: Names::new(),
+        continue_on_error: false,
+        steps: plan.announced(),
+        workflow_id: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
 }
 
 /// Runs a plan to its end, or until it waits for a person, followed by its trackers; returns the

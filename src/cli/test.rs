@@ -44,6 +44,10 @@ pub(super) struct Args {
     #[arg(long, short, value_name = "MODEL", requires = "update")]
     model: Option<String>,
 
+    /// Agree to downloading the embedded model, with --update
+    #[arg(long, short, requires = "update")]
+    yes: bool,
+
     /// The form of the results
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     format: Format,
@@ -148,7 +152,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let models = resolve::models(&project.settings);
     let recordings = folder.join(recordings(&document, &case));
     let (exchange, names) = if args.update {
-        let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: true }, ui))?;
+        let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: args.yes }, ui))?;
         (anew(&recordings)?, names)
     } else {
         let replay = Some(resolve::replay(&recordings)?);
@@ -159,18 +163,12 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;
     let run = RunId(uuid::Uuid::now_v7());
+    let (root, file) = session::places(&project, here);
     let first = Fact::RunStarted(RunStarted {
-        pipeline: project.pipeline.name.clone(),
-        root: project.root.display().to_string(),
-        file: project.document.file.path.clone(),
-        workspace: view.name(),
-        workflow_id: None,
         inputs,
         model: args.model.clone(),
         models: names,
-        continue_on_error: false,
-        steps: plan.announced(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..session::started((&root, &file), &project, &view, &plan)
     });
     let ready = Ready {
         journal: &journal,
@@ -181,13 +179,15 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         models,
         gates: session::gates(&project),
         tracker: &config::TrackerSettings::default(),
-        exchange,
+        exchange: exchange.clone(),
         reuse: None,
         asker: Some(Arc::new(Canned(case.answers.clone().into_iter().collect()))),
         first: vec![first],
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
-    Ok(compare(&case, &state, &view))
+    let mut wrong = compare(&case, &state, &view);
+    wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
+    Ok(wrong)
 }
 
 /// The folder of a case's recordings: as it says, else named like the case.

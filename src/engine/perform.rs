@@ -99,7 +99,7 @@ impl Performer {
         }
         let reply = answer(&self.models, self.observer.as_ref(), key, ask, now).await?;
         if let Some(recorder) = &self.exchange.recorder {
-            recorder.keep(&key.step, &ask.request, &reply, &self.redactor)?;
+            recorder.keep(&key.step, &ask.request, &reply, &self.redactor);
         }
         Ok(reply)
     }
@@ -114,7 +114,7 @@ impl Performer {
         let words = Turn { request: with_contract(turn.request.clone()), ..turn.clone() };
         let answer = program(self, key, &words, now).await?;
         if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
-            recorder.keep(&key.step, &turn.request, reply, &self.redactor)?;
+            recorder.keep(&key.step, &turn.request, reply, &self.redactor);
         }
         Ok(answer)
     }
