@@ -138,23 +138,29 @@ struct Terminal;
 
 impl Asker for Terminal {
     fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<Verdict>> {
-        let asked = tokio::task::spawn_blocking(move || {
-            let mut err = std::io::stderr().lock();
-            // Nobody to tell that nobody listens.
-            drop(write!(err, "\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: "));
-            drop(err);
-            let answer = line()?;
-            let approved = match answer.to_ascii_lowercase().as_str() {
-                "y" | "yes" => true,
-                "n" | "no" => false,
-                _ => return None,
-            };
-            drop(write!(std::io::stderr().lock(), "note (may be empty): "));
-            let (note, by) = (line()?, user());
-            Some(Verdict { approved, note, by, at: jiff::Timestamp::now() })
+        let (send, asked) = tokio::sync::oneshot::channel();
+        // A thread of its own: the runtime would wait at its end for one that waits for a person.
+        std::thread::spawn(move || {
+            // Nobody waits for the answer any more after Ctrl-C.
+            drop(send.send(ask_on_terminal(&step, &shown)));
         });
         async move { asked.await.ok().flatten() }.boxed()
     }
+}
+
+/// Asks and waits for a line; `None` for later.
+fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<Verdict> {
+    let question = format!("\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: ");
+    // Nobody to tell that nobody listens.
+    drop(std::io::stderr().lock().write_all(question.as_bytes()));
+    let approved = match line()?.to_ascii_lowercase().as_str() {
+        "y" | "yes" => true,
+        "n" | "no" => false,
+        _ => return None,
+    };
+    drop(std::io::stderr().lock().write_all(b"note (may be empty): "));
+    let (note, by) = (line()?, user());
+    Some(Verdict { approved, note, by, at: jiff::Timestamp::now() })
 }
 
 /// A line of what the person types; `None` at the end of input.
