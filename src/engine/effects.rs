@@ -1,6 +1,7 @@
 //! The effects that ask no model: commands and files.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,6 +11,8 @@ use crate::files::{self, Look, Tree};
 use crate::model::event::{CommandDone, Done};
 use crate::model::{CallKey, Class, Failure};
 use crate::process::{self, ProcessError, Spec, Stream};
+
+use crate::secret::Pieces;
 
 use super::perform::Performer;
 
@@ -35,10 +38,17 @@ pub(super) async fn command(own: &Performer, key: &CallKey, command: &Command) -
         most: None,
     };
     own.observer.signal(&Signal::Sent(key.clone()));
-    let heard = |_: Stream, bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
+    // A secret may begin in one piece of an output and end in the next.
+    let pieces = || Mutex::new(Pieces::new(&own.redactor));
+    let (out, err) = (pieces(), pieces());
+    let heard = |stream: Stream, bytes: &[u8]| {
+        let pieces = match stream {
+            Stream::Out => &out,
+            Stream::Err => &err,
+        };
+        let text = pieces.lock().unwrap_or_else(PoisonError::into_inner).push(&String::from_utf8_lossy(bytes));
         if let Some(line) = text.trim_end().lines().last() {
-            own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(line)));
+            own.observer.signal(&Signal::Output(key.clone(), line.to_owned()));
         }
     };
     let ended = process::run(&spec, &heard).await.map_err(failure)?;

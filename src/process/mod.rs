@@ -227,12 +227,7 @@ impl Group {
 
     /// Waits for the program itself, not for the rest of its group.
     async fn leader(&mut self) -> io::Result<ExitStatus> {
-        loop {
-            if let Some(status) = self.child.inner_mut().try_wait()? {
-                return Ok(status);
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        self.child.inner_mut().wait().await
     }
 
     /// Ends everything that is left of the group: politely first, if the program itself still runs.
