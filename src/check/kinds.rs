@@ -1,6 +1,8 @@
 //! What a step is: exactly one kind, only keys that mean something to it, writes never at once,
 //! bounded nesting.
 
+use std::collections::HashMap;
+
 use crate::config::{Project, child, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::step::{Access, KINDS};
@@ -8,6 +10,8 @@ use crate::model::{Kind, Step};
 
 /// How deep steps may be nested.
 const MAX_DEPTH: usize = 32;
+/// How many steps a pipeline may have with those of all pipelines that it calls, each call counted.
+const MAX_STEPS: usize = 100_000;
 
 /// Keys that only some kinds have, with those kinds. All other keys are for every kind.
 const KEYS: &[(&str, &[&str])] = &[
@@ -31,12 +35,38 @@ const KEYS: &[(&str, &[&str])] = &[
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    let mut known = HashMap::new();
+    if expanded(project, &mut known) > MAX_STEPS {
+        let document = &project.document;
+        let message = format!("with all pipelines that it calls it has more than {MAX_STEPS} steps");
+        let problem = Diagnostic::error(Code::TooDeep, message).at(&document.file, document.spans.value("/name"));
+        found.push(problem.help("let pipelines call fewer others"));
+    }
     for (pointer, step) in places(&project.pipeline) {
         let one = One { project, pointer: &pointer, step };
         one.kind(&mut found);
         one.writes(&mut found);
     }
     found
+}
+
+/// How many steps a pipeline has with those of the pipelines that it calls; bounded.
+fn expanded<'a>(project: &'a Project, known: &mut HashMap<&'a str, usize>) -> usize {
+    let file = project.document.file.path.as_str();
+    if let Some(count) = known.get(file) {
+        return *count;
+    }
+    let mut count = 0_usize;
+    for step in project.pipeline.all_steps() {
+        count = count.saturating_add(1);
+        if let Some(Kind::Pipeline(name)) = step.kind()
+            && let Some(called) = project.called.get(name)
+        {
+            count = count.saturating_add(expanded(called, known));
+        }
+    }
+    known.insert(file, count);
+    count
 }
 
 struct One<'a> {

@@ -1,5 +1,6 @@
 //! Where each step stands: what it can see there, and what it leaves for those after it.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -59,7 +60,12 @@ pub(super) struct Sites<'a> {
 impl<'a> Sites<'a> {
     /// Walks a pipeline from top to bottom.
     pub(super) fn of(project: &'a Project) -> Self {
-        let mut walker = Walker { project, list: Vec::new() };
+        Self::with(project, &Outputs::default())
+    }
+
+    /// The same, with what called pipelines are known to give.
+    fn with(project: &'a Project, outputs: &Outputs<'a>) -> Self {
+        let mut walker = Walker { project, list: Vec::new(), outputs: outputs.clone(), scouting: false };
         let mut view = View::default();
         walker.steps(&project.pipeline.steps, "/steps", &mut view);
         let end = view.clone();
@@ -117,9 +123,15 @@ pub(super) fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
     }
 }
 
+/// What each called pipeline gives, by its file: found out once, however many ways lead to it.
+type Outputs<'a> = Rc<RefCell<BTreeMap<&'a str, BTreeMap<&'a str, Visible<'a>>>>>;
+
 struct Walker<'a> {
     project: &'a Project,
     list: Vec<Site<'a>>,
+    outputs: Outputs<'a>,
+    /// Whether only what a round leaves is looked for: loops inside are walked once, not twice each.
+    scouting: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -173,17 +185,21 @@ impl<'a> Walker<'a> {
                 inside.locals.retain(|(name, _)| *name != "loop");
                 inside.locals.push(("loop", round_type()));
                 // What a round leaves is known only after a walk; a first one finds it out.
-                let mark = self.list.len();
-                let left = self.sequence(children, &base, &mut inside.clone());
-                self.list.truncate(mark);
-                for (name, visible) in left {
-                    inside.add(name, Visible { last_round: true, ..visible });
+                if !self.scouting {
+                    let mark = self.list.len();
+                    self.scouting = true;
+                    let left = self.sequence(children, &base, &mut inside.clone());
+                    self.scouting = false;
+                    self.list.truncate(mark);
+                    for (name, visible) in left {
+                        inside.add(name, Visible { last_round: true, ..visible });
+                    }
                 }
                 gained = self.sequence(children, &base, &mut inside);
             }
             Some(Kind::Pipeline(file)) => {
                 if let Some(called) = self.project.called.get(file) {
-                    gained = outputs(called);
+                    gained = self.called(called);
                 }
             }
             Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {}
@@ -245,6 +261,24 @@ impl<'a> Walker<'a> {
         }
     }
 
+    /// What a called pipeline gives: its outputs, with the types that its own steps give them.
+    fn called(&self, called: &'a Project) -> BTreeMap<&'a str, Visible<'a>> {
+        let file = called.document.file.path.as_str();
+        if let Some(known) = self.outputs.borrow().get(file) {
+            return known.clone();
+        }
+        let sites = Sites::with(called, &self.outputs);
+        let scope = sites.end.everything(called);
+        let walker = Walker { project: called, list: Vec::new(), outputs: self.outputs.clone(), scouting: false };
+        let visible =
+            |expression| Visible { ty: walker.type_of(expression, &scope), conditional: false, last_round: false };
+        let outputs = called.pipeline.outputs.iter();
+        let outputs: BTreeMap<&'a str, Visible<'a>> =
+            outputs.map(|(name, expression)| (name.as_str(), visible(expression))).collect();
+        self.outputs.borrow_mut().insert(file, outputs.clone());
+        outputs
+    }
+
     /// What an expression is; whatever is wrong with it is reported elsewhere.
     fn type_of(&self, text: &'a str, scope: &Scope<'a>) -> Type<'a> {
         if inspect_expression(text).is_err() {
@@ -255,16 +289,6 @@ impl<'a> Walker<'a> {
         (checker.place, checker.text) = (Place::Yaml(String::new()), text);
         checker.infer(&parsed, scope).ty
     }
-}
-
-/// What a called pipeline gives: its outputs, with the types that its own steps give them.
-fn outputs(called: &Project) -> BTreeMap<&str, Visible<'_>> {
-    let sites = Sites::of(called);
-    let scope = sites.end.everything(called);
-    let walker = Walker { project: called, list: Vec::new() };
-    let visible =
-        |expression| Visible { ty: walker.type_of(expression, &scope), conditional: false, last_round: false };
-    called.pipeline.outputs.iter().map(|(name, expression)| (name.as_str(), visible(expression))).collect()
 }
 
 /// The artifacts of a group as one object.

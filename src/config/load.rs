@@ -3,7 +3,7 @@
 //! Stops only when there is no pipeline to speak of; every other problem is kept in
 //! [`Project::problems`], so that one check reports all of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,11 +26,20 @@ use crate::template;
 /// # Errors
 /// The mistakes of the pipeline file, when they leave no pipeline.
 pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
-    load_within(path, root::find_root(path), &mut Vec::new())
+    load_within(path, root::find_root(path), &mut Calls::default())
 }
 
-/// Loads a pipeline of a known root; `callers` are the files that led here.
-fn load_within(path: &Path, root: PathBuf, callers: &mut Vec<PathBuf>) -> Result<Project, Vec<Diagnostic>> {
+/// The pipeline files on the way to one that is called, and those that were loaded: two files that
+/// each call two others, and so on, are not loaded anew for every way that leads to them.
+#[derive(Default)]
+struct Calls {
+    callers: Vec<PathBuf>,
+    /// Nothing for a file whose mistakes are told already.
+    loaded: HashMap<PathBuf, Option<Arc<Project>>>,
+}
+
+/// Loads a pipeline of a known root.
+fn load_within(path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = files::read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
     let (document, pipeline) = parse::<Pipeline>(&file, generate::pipeline_schema())?;
@@ -38,9 +47,9 @@ fn load_within(path: &Path, root: PathBuf, callers: &mut Vec<PathBuf>) -> Result
     let (settings, settings_document) = loader.settings();
     let prompts = loader.prompts(&pipeline);
     let schema_documents = loader.schemas(&pipeline);
-    callers.push(path.to_owned());
-    let called = loader.called(path, &document, &pipeline, callers);
-    callers.pop();
+    calls.callers.push(path.to_owned());
+    let called = loader.called(path, &document, &pipeline, calls);
+    calls.callers.pop();
     let (mut problems, absent) = (loader.problems, loader.absent);
     sort(&mut problems);
     let schemas = set(&schema_documents);
@@ -274,7 +283,7 @@ impl Loader<'_> {
         path: &Path,
         document: &Document,
         pipeline: &Pipeline,
-        callers: &mut Vec<PathBuf>,
+        calls: &mut Calls,
     ) -> BTreeMap<String, Arc<Project>> {
         let mut found = BTreeMap::new();
         for (pointer, step) in places(pipeline) {
@@ -295,15 +304,22 @@ impl Loader<'_> {
                 let names = files::list(path.parent().unwrap_or(Path::new("")));
                 let problem = refuse(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
                 self.problems.push(problem.suggest(name, names.iter().map(String::as_str)));
-            } else if callers.contains(&file) || callers.len() >= MAX_CALLS {
-                let message = format!("`{name}` calls itself: {}", chain(callers, &file));
+            } else if calls.callers.contains(&file) || calls.callers.len() >= MAX_CALLS {
+                let message = format!("`{name}` calls itself: {}", chain(&calls.callers, &file));
                 self.problems.push(refuse(Code::PipelineCycle, message));
+            } else if let Some(known) = calls.loaded.get(&file) {
+                found.extend(known.clone().map(|project| (name.to_owned(), project)));
             } else {
-                match load_within(&file, self.root.to_owned(), callers) {
+                match load_within(&file, self.root.to_owned(), calls) {
                     Ok(project) => {
-                        found.insert(name.to_owned(), Arc::new(project));
+                        let project = Arc::new(project);
+                        calls.loaded.insert(file, Some(project.clone()));
+                        found.insert(name.to_owned(), project);
                     }
-                    Err(problems) => self.problems.extend(problems),
+                    Err(problems) => {
+                        calls.loaded.insert(file, None);
+                        self.problems.extend(problems);
+                    }
                 }
             }
         }

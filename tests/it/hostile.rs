@@ -212,3 +212,30 @@ fn references_in_a_circle_end() {
     let ran = bounded(&orch, &["schema", "check", "--artifact", "odd.json", "--schema", "a"]);
     assert!([0, 2].contains(&ran.code), "{ran:?}");
 }
+
+#[test]
+fn pipelines_that_multiply_by_calling_one_another_are_refused() {
+    let orch = Orch::empty();
+    for level in 0..26 {
+        let step = |side: &str| format!("  - {{ id: {side}, pipeline: {side}{}.yaml }}\n", level + 1);
+        for side in ["a", "b"] {
+            let steps =
+                if level == 25 { "  - { id: end, run: \"true\" }\n".to_owned() } else { step("a") + &step("b") };
+            orch.write(&format!("pipelines/{side}{level}.yaml"), &format!("name: {side}{level}\nsteps:\n{steps}"));
+        }
+    }
+    let ran = bounded(&orch, &["pipeline", "validate", "pipelines/a0.yaml"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("more than 100000 steps"), "{}", ran.stderr);
+}
+
+#[test]
+fn loops_in_loops_are_checked_in_time() {
+    let orch = Orch::empty();
+    let mut steps = "{ id: end, run: \"true\" }".to_owned();
+    for level in 0..30 {
+        steps = format!("{{ id: s{level}, repeat: {{ max: 2, steps: [{steps}] }} }}");
+    }
+    orch.write("pipelines/deep.yaml", &format!("name: deep\nsteps:\n  - {steps}\n"));
+    assert_eq!(bounded(&orch, &["pipeline", "validate"]).code, 0);
+}
