@@ -18,6 +18,7 @@ mod message;
 pub mod node;
 pub mod perform;
 pub mod plan;
+mod planner;
 mod retry;
 mod scope;
 mod write;

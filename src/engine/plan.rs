@@ -5,30 +5,18 @@
 
 use std::time::Duration;
 
-use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::model::budget::Budget;
 use crate::model::event::PlannedStep;
-use crate::model::step::{Access, Extract, Kind as Written, OnError, Outcome, Step};
-use crate::model::{Class, ModelRef, Pipeline, StepKey};
+use crate::model::step::Step;
+use crate::model::{ModelRef, Pipeline, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::budget::Limit;
-use super::node::{
-    AgentNode, ApproveNode, Body, CommandNode, Contract, Each, InputContract, InputRef, Kind, Limits, Node, Output,
-    PipelineNode, PlannedModel, RepeatNode, WriteNode,
-};
-
-/// The reply bound of an agent that gives none, in tokens.
-pub const MAX_OUTPUT_TOKENS: u32 = 4096;
-/// Tries of a request in all, when a step gives no `retry.max`.
-pub const TRIES: u32 = 3;
-/// Re-asks of a step that gives none.
-pub const RE_ASKS: u32 = 2;
-/// How many items of a `for_each` run at once, when a step gives no `max_parallel`.
-pub const MAX_PARALLEL: usize = 4;
+use super::node::{Body, Contract, Kind, Node, PlannedModel};
+use super::planner::Planner;
 
 /// A pipeline ready to run.
 pub struct Plan {
@@ -82,7 +70,7 @@ impl Plan {
         defaults: &Defaults,
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
-        let body = Planner { pipeline, defaults, resolve, shown: true, depth: 0 }.body()?;
+        let body = Planner::new(pipeline, defaults, resolve).body()?;
         let budget = defaults.given.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
         Ok(Self { body, budget, templates, inputs })
     }
@@ -154,158 +142,4 @@ impl Plan {
         self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, &mut found));
         found
     }
-}
-
-struct Planner<'a, E> {
-    pipeline: &'a Pipeline,
-    defaults: &'a Defaults,
-    resolve: &'a dyn Resolve<E>,
-    /// Whether artifacts are shown as files here.
-    shown: bool,
-    depth: usize,
-}
-
-/// How deep pipelines may call one another.
-const MAX_CALLS: usize = 32;
-
-impl<E> Planner<'_, E> {
-    fn body(&self) -> Result<Body, E> {
-        Ok(Body {
-            name: self.pipeline.name.clone(),
-            nodes: self.nodes(&self.pipeline.steps, self.shown)?,
-            finally: self.nodes(&self.pipeline.finally, self.shown)?,
-            budget: self.pipeline.budget.clone(),
-            success: self.pipeline.success.clone(),
-            outputs: self.pipeline.outputs.clone(),
-        })
-    }
-
-    fn nodes(&self, steps: &[Step], shown: bool) -> Result<Vec<Node>, E> {
-        steps.iter().map(|step| self.node(step, shown)).collect()
-    }
-
-    fn node(&self, step: &Step, shown: bool) -> Result<Node, E> {
-        let output = match &step.output {
-            Some(name) => Some(Output { name: name.clone(), contract: self.resolve.contract(step)? }),
-            None => None,
-        };
-        let each = step.for_each.as_ref().map(|list| Each {
-            list: list.clone(),
-            limit: step.max_parallel.map_or(MAX_PARALLEL, count),
-            // Told by the file alone: a flag must not change what the artifact is.
-            records: step.on_error == Some(OnError::Continue),
-        });
-        let inside = shown && each.is_none();
-        let mut node = Node {
-            id: step.id.clone(),
-            when: step.when.clone(),
-            each,
-            inputs: step.inputs.iter().map(|text| InputRef::parse(text)).collect(),
-            output,
-            shown,
-            budget: step.budget.clone(),
-            access: step.effective_access(&self.pipeline.agents),
-            stops: match step.on_error {
-                Some(OnError::Stop) => true,
-                Some(OnError::Continue) => false,
-                None => !self.defaults.continue_on_error,
-            },
-            kind: self.kind(step, inside)?,
-        };
-        node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
-        Ok(node)
-    }
-
-    fn kind(&self, step: &Step, shown: bool) -> Result<Kind, E> {
-        let Some(kind) = step.kind() else {
-            return Err(self.resolve.refuse(format!("step `{}` has no kind", step.id)));
-        };
-        Ok(match kind {
-            Written::Agent { agent, prompt } => Kind::Agent(Box::new(self.agent(step, agent, prompt)?)),
-            Written::Command(line) => Kind::Command(Box::new(CommandNode {
-                line: line.clone(),
-                env: step.env.clone(),
-                cwd: step.cwd.clone(),
-                stdin: step.stdin.clone(),
-                success: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
-                takes_stdout: step.schema.is_some(),
-                limits: self.limits(step, 1, &[Class::CommandFailed, Class::Timeout]),
-            })),
-            Written::Write(files) => Kind::Write(WriteNode { files: files.to_owned() }),
-            Written::Approve(message) => Kind::Approve(ApproveNode {
-                message: message.to_owned(),
-                on_reject: step.on_reject.unwrap_or(Outcome::Fail),
-                timeout: step.timeout.map(|span| span.0),
-            }),
-            Written::Parallel(steps) => {
-                Kind::Parallel(self.nodes(steps, shown)?, step.max_parallel.map_or(steps.len(), count))
-            }
-            Written::Sequence(steps) => Kind::Sequence(self.nodes(steps, shown)?),
-            Written::Repeat(repeat) => Kind::Repeat(RepeatNode {
-                until: repeat.until.clone(),
-                max: repeat.max,
-                on_exhausted: repeat.on_exhausted.unwrap_or(Outcome::Fail),
-                nodes: self.nodes(&repeat.steps, shown)?,
-            }),
-            Written::Pipeline(file) => Kind::Pipeline(Box::new(self.call(step, file)?)),
-        })
-    }
-
-    fn agent(&self, step: &Step, name: &str, prompt: &str) -> Result<AgentNode, E> {
-        let agent = self.pipeline.agents.get(name);
-        let access = step.effective_access(&self.pipeline.agents);
-        let first = match agent.and_then(|agent| agent.program(access)) {
-            Some(program) => PlannedModel::from(program),
-            None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
-        };
-        // A program with tools may have changed something before it failed.
-        let tries = if first.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
-        let others = step.fallback.iter().map(|name| self.resolve.model(name));
-        Ok(AgentNode {
-            agent: name.to_owned(),
-            models: std::iter::once(Ok(first)).chain(others).collect::<Result<_, _>>()?,
-            temperature: agent.and_then(|agent| agent.temperature),
-            max_output_tokens: agent
-                .and_then(|agent| agent.max_output_tokens)
-                .or(self.defaults.max_output_tokens)
-                .unwrap_or(MAX_OUTPUT_TOKENS),
-            prompt: prompt.to_owned(),
-            message: step.message.clone(),
-            limits: self.limits(step, tries, &[Class::RateLimited, Class::ProviderUnavailable, Class::Timeout]),
-            re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
-            strict: step.extract == Some(Extract::Strict),
-        })
-    }
-
-    fn limits(&self, step: &Step, tries: u32, on: &[Class]) -> Limits {
-        let retry = step.retry.clone().unwrap_or_default();
-        Limits {
-            timeout: step.timeout.map(|span| span.0).or(self.defaults.timeout),
-            deadline: step.deadline.map(|span| span.0),
-            tries: retry.max.unwrap_or(tries).max(1),
-            backoff: retry.backoff.map(|span| span.0),
-            retry_on: retry.on.unwrap_or_else(|| on.to_vec()),
-        }
-    }
-
-    fn call(&self, step: &Step, file: &str) -> Result<PipelineNode, E> {
-        if self.depth >= MAX_CALLS {
-            return Err(self.resolve.refuse(format!("step `{}` calls pipelines too deeply", step.id)));
-        }
-        let (pipeline, resolve) = self.resolve.pipeline(file)?;
-        let planner =
-            Planner { pipeline, defaults: self.defaults, resolve: &*resolve, shown: false, depth: self.depth + 1 };
-        let mut inputs = IndexMap::new();
-        for (name, schema) in &pipeline.inputs {
-            let contract =
-                InputContract { schema: resolve.input(name, schema)?, default: schema.get("default").cloned() };
-            inputs.insert(name.clone(), contract);
-        }
-        let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();
-        Ok(PipelineNode { body: planner.body()?, with, inputs })
-    }
-}
-
-fn count(number: u32) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX).max(1)
 }

@@ -4,7 +4,9 @@
 //! import of any other module of this crate, so that everything may depend on it.
 
 pub mod agent;
+pub mod approval;
 pub mod budget;
+pub mod call;
 mod canonical;
 pub mod case;
 pub mod chat;

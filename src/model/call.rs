@@ -1,0 +1,92 @@
+//! What calls are, as recorded: their outcome, and what was read of a reply.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::chat::{ChatReply, ModelRef};
+use super::failure::Failure;
+use super::id::{CallKey, Digest};
+
+/// A call ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallEnded {
+    /// Which call.
+    pub call: CallKey,
+    /// The digest of the request.
+    pub ask: Digest,
+    /// The model that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRef>,
+    /// When the request was sent.
+    pub started: Timestamp,
+    /// When the reply was complete, or the failure certain.
+    pub ended: Timestamp,
+    /// The reply, unless it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ChatReply>,
+    /// What a call that asks no model did, unless it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Done>,
+    /// The failure, unless there is a reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// What the call cost in US dollars; absent when the model's price is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
+}
+
+/// What a call gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// A model's answer.
+    Chat(ChatReply),
+    /// What anything else did.
+    Done(Done),
+}
+
+/// What a call did that asks no model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// A command ran to its end.
+    Command(CommandDone),
+    /// The files that a step is about to write were looked at: the record of how they were.
+    Looked(Value),
+    /// Files were written: the record of what changed.
+    Written(Value),
+}
+
+/// A command that ran to its end, whatever it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandDone {
+    /// Its exit code; 128 and the number of the signal that ended it, as shells say it.
+    pub exit_code: i32,
+    /// What it wrote to standard output; invalid UTF-8 is replaced.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+    /// Whether more was written than is kept.
+    #[serde(default)]
+    pub cut: bool,
+}
+
+/// A reply was read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplyRead {
+    /// The call that gave the reply.
+    pub call: CallKey,
+    /// Where in the reply the value was found; absent when none was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What was repaired, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<String>,
+    /// How many other values of the reply would have fitted.
+    #[serde(default)]
+    pub others: usize,
+    /// Why no value was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
