@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::did_you_mean;
 use crate::engine::perform::Exchange;
 use crate::engine::{self, Plan};
+use indexmap::IndexMap;
+
 use crate::model::budget::Budget;
 use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted};
+use crate::model::step::{OnError, Step};
 use crate::model::{Artifact, RunId, RunState, RunStatus, StepKey};
 use crate::store::{Edited, Fate, Journal, Rehearsal, RunRow, View, gone};
 
@@ -177,9 +180,9 @@ fn named(plan: &Plan, name: &str) -> Result<StepKey, CliError> {
 /// Tells what a resume would do.
 fn rehearse(plan: &Plan, events: &[Event], from: Option<&StepKey>, output: Output, ui: &Ui) -> Result<Code, CliError> {
     let rehearsal = Rehearsal::new(events, from);
-    let told = runtime()?.block_on(engine::interpret(&rehearsal, plan));
     // A rehearsal makes no call that could stop it.
-    drop(told);
+    let told = runtime()?.block_on(engine::interpret(&rehearsal, plan));
+    told.map_err(|stop| CliError::internal(format!("the rehearsal broke off: {stop}")))?;
     let planned: Vec<StepKey> = plan.announced().into_iter().map(|step| step.step).collect();
     let fates = rehearsal.fates().into_iter().map(|(step, fate)| match fate {
         Fate::Keep => ("keep", step, String::new()),
@@ -259,21 +262,26 @@ fn edits(
 }
 
 /// The latest completed result of each artifact file.
-fn latest(events: &[Event]) -> Vec<(u64, crate::model::StepKey, Artifact)> {
-    let mut found: Vec<(u64, crate::model::StepKey, Artifact)> = Vec::new();
+fn latest(events: &[Event]) -> Vec<(u64, StepKey, Artifact)> {
+    let mut found: IndexMap<String, (u64, StepKey, Artifact)> = IndexMap::new();
     for event in events {
         let (seq, step, artifact) = match &event.fact {
             Fact::StepCompleted(StepCompleted { step, artifact: Some(artifact), .. }) => (event.seq, step, artifact),
             Fact::ArtifactAccepted(fact) => (fact.completed, &fact.step, &fact.artifact),
             _ => continue,
         };
-        if artifact.path.is_none() {
-            continue;
+        if let Some(path) = &artifact.path {
+            found.insert(path.clone(), (seq, step.clone(), artifact.clone()));
         }
-        found.retain(|(_, _, old)| old.path != artifact.path);
-        found.push((seq, step.clone(), artifact.clone()));
     }
-    found
+    found.into_values().collect()
+}
+
+/// What the items of a `for_each` gave; where failed ones are told apart, each is inside an entry.
+fn items<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_json::Value>> {
+    let told_apart = step.on_error == Some(OnError::Continue);
+    let item = |entry: &'a serde_json::Value| if told_apart { entry.get("value") } else { Some(entry) };
+    Some(list.as_array()?.iter().filter_map(item).collect())
 }
 
 /// An edited file as the artifact: read, checked against its schema, and recorded as it is.
@@ -293,7 +301,12 @@ fn accept(view: &View, artifact: &Artifact, project: &crate::config::Project) ->
     let step = steps.into_iter().find(|step| step.output.as_ref() == Some(&artifact.name));
     if let Some(file) = step.and_then(crate::config::Project::schema_file) {
         let schema = project.schemas.get(&file).map_err(|error| refuse(error.to_string()))?;
-        if let Some(first) = schema.errors(&value).first() {
+        // With `for_each` the schema is that of one item.
+        let values = match step.filter(|step| step.for_each.is_some()) {
+            Some(step) => items(step, &value).ok_or_else(|| refuse("it is no list".to_owned()))?,
+            None => vec![&value],
+        };
+        if let Some(first) = values.into_iter().find_map(|value| schema.errors(value).into_iter().next()) {
             return Err(refuse(first.to_string()));
         }
     }

@@ -130,3 +130,24 @@ fn a_reply_that_was_read_otherwise_is_read_again_before_anything_is_asked() {
     orch.run(&["pipeline", "resume", report["run"].as_str().unwrap()]).exits(1);
     assert_eq!(server.requests().len(), 2, "no recorded reply fits");
 }
+
+#[test]
+fn an_edited_list_is_accepted_when_each_item_fits() {
+    let server = answering(|step, _| if step == "plan" { json!([1, 2]) } else { json!({ "n": 3 }) });
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: plan, {AGENT}, prompt: plan.md, output: plan }}\n  - {{ id: work, agent: a, prompt: code.md, inputs: [plan], for_each: plan, output: parts, schema: part }}\n"
+        ),
+    );
+    let schema = json!({ "type": "object", "required": ["n"], "properties": { "n": { "type": "integer" } } });
+    orch.write("schemas/part.schema.json", &schema.to_string());
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let id = report["run"].as_str().unwrap();
+    orch.write("workspace/parts.json", "[{ \"n\": \"x\" }]");
+    orch.run(&["pipeline", "resume", id, "--accept-changed"]).exits(2).says("can't be accepted");
+    orch.write("workspace/parts.json", "[{ \"n\": 4 }, { \"n\": 5 }]");
+    orch.run(&["pipeline", "resume", id, "--accept-changed"]).exits(0);
+    assert_eq!(orch.json("workspace/parts.json"), json!([{ "n": 4 }, { "n": 5 }]));
+}
