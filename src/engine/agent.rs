@@ -27,7 +27,7 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    let leaf = Leaf::new(run, key, node, recipe_of(node, agent, &asked, scope), parts(run, node, agent, scope));
+    let mut leaf = Leaf::new(run, key, node, recipe_of(node, agent, &asked, scope), parts(run, node, agent, scope));
     let (replies, attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(replies, attempt) => (replies, attempt),

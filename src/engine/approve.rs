@@ -30,7 +30,7 @@ pub(super) async fn run(
     };
     // A yes is a yes to exactly this.
     let parts = vec![part("question", &json!(shown))];
-    let leaf = Leaf::new(run, key, node, recipe(&json!({ "shown": shown }), &json!("approve")), parts);
+    let mut leaf = Leaf::new(run, key, node, recipe(&json!({ "shown": shown }), &json!("approve")), parts);
     let attempt = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,

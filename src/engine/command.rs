@@ -10,7 +10,7 @@ use crate::template::{Context, eval};
 
 use super::converse::millis;
 use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
+use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
 use super::node::{CommandNode, Contract, Node};
 use super::scope::Scope;
 
@@ -40,7 +40,7 @@ pub(super) async fn run(
     );
     let mut parts = common_parts(node, scope);
     parts.push(part("command", &json!(kind.line)));
-    let leaf = Leaf::new(run, key, node, recipe, parts);
+    let mut leaf = Leaf::new(run, key, node, recipe, parts);
     let (replies, mut attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(replies, attempt) => (replies, attempt),
@@ -59,7 +59,7 @@ pub(super) async fn run(
         let outcome = run.durable.call(Call { key: leaf.call(attempt, 1), ask: digest(&what), effect }).await?;
         let result = match outcome.result {
             Ok(Reply::Done(Done::Command(done))) => read(node, kind, &done),
-            Ok(_) => Err(Failure::new(Class::AgentError, "the record of this call is of another kind")),
+            Ok(_) => Err(mixed_up()),
             Err(failure) => Err(failure),
         };
         match result {

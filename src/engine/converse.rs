@@ -13,7 +13,7 @@ use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, 
 use crate::schema::render_mismatches;
 
 use super::agent::ask_digest;
-use super::leaf::Leaf;
+use super::leaf::{Leaf, mixed_up};
 use super::message::{Asked, re_ask};
 use super::node::{AgentNode, Contract, Node, PlannedModel};
 
@@ -135,7 +135,7 @@ impl<'a> Conversation<'a> {
         self.ended = Some(outcome.ended);
         Ok(match outcome.result {
             Ok(Reply::Chat(reply)) => Ok(reply),
-            Ok(Reply::Done(_)) => Err(Failure::new(Class::AgentError, "the record of this call is of another kind")),
+            Ok(Reply::Done(_)) => Err(mixed_up()),
             Err(failure) => Err(failure),
         })
     }

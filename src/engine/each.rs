@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
 use crate::model::{Class, Failure, StepKey};
-use crate::template::eval;
+use crate::template::{eval, kind_of};
 
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, recipe};
@@ -39,7 +39,7 @@ pub(super) async fn run(
     match collect(each, ends, scope) {
         Ok(value) => {
             let recipe = recipe(&json!({ "items": value }), &json!("for_each"));
-            let leaf = Leaf::new(run, key, node, recipe, Vec::new());
+            let mut leaf = Leaf::new(run, key, node, recipe, Vec::new());
             match leaf.begin(scope).await? {
                 Opened::Stands(value) => Ok(Ok(value)),
                 Opened::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await,
@@ -56,15 +56,7 @@ fn list(node: &Node, each: &Each, scope: &Scope) -> Result<Vec<Value>, Failure> 
     match eval(&each.list, &scope.context(node)) {
         Ok(Value::Array(items)) => Ok(items),
         Ok(other) => {
-            let kind = match other {
-                Value::Null => "null",
-                Value::Bool(_) => "a boolean",
-                Value::Number(_) => "a number",
-                Value::String(_) => "a string",
-                Value::Array(_) => "a list",
-                Value::Object(_) => "an object",
-            };
-            let why = format!("`for_each: {}` is {kind}, not a list", each.list);
+            let why = format!("`for_each: {}` is {}, not a list", each.list, kind_of(&other));
             Err(Failure::new(Class::ExpressionError, why))
         }
         Err(error) => Err(Failure::new(Class::ExpressionError, error.to_string())),

@@ -182,7 +182,7 @@ async fn close(
         gained.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
     let value = Value::Object(object);
     merge(key, node, &gained, scope);
-    let leaf = Leaf::new(run, key, node, recipe(&json!({ "group": value }), &json!("group")), Vec::new());
+    let mut leaf = Leaf::new(run, key, node, recipe(&json!({ "group": value }), &json!("group")), Vec::new());
     match leaf.begin(scope).await? {
         Opened::Stands(_) => {}
         Opened::Run(_, attempt) => {

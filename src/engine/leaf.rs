@@ -1,13 +1,13 @@
 //! What steps without children share: opening with a recipe, completing, failing, trying again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::durable::{Begin, Decided, Open, Reply, Stop};
 use crate::model::event::{Part, StepCompleted, StepStarted};
 use crate::model::step::Access;
-use crate::model::{Artifact, CallKey, Digest, Failure, ModelRef, Recipe, StepKey, canonical};
+use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, StepKey, canonical};
 
 use super::interpret::{Given, Run};
 use super::node::{Kind, Limits, Node};
@@ -22,7 +22,8 @@ pub(super) struct Leaf<'a> {
     pub(super) run: Run<'a>,
     pub(super) node: &'a Node,
     pub(super) open: Open,
-    why: Mutex<Option<String>>,
+    /// Why the step runs although it ran before, and the attempt that tells it.
+    why: Option<(u32, String)>,
 }
 
 /// What opening a step told.
@@ -46,11 +47,11 @@ impl<'a> Leaf<'a> {
             parts,
             reusable: node.access == Access::None && matches!(node.kind, Kind::Agent(_)),
         };
-        Self { run, node, open, why: Mutex::default() }
+        Self { run, node, open, why: None }
     }
 
     /// Asks whether a recorded result stands.
-    pub(super) async fn begin(&self, scope: &mut Scope) -> Result<Opened, Stop> {
+    pub(super) async fn begin(&mut self, scope: &mut Scope) -> Result<Opened, Stop> {
         Ok(match self.run.durable.begin(&self.open).await? {
             Begin::Stands(artifact, mark) => {
                 self.touched(scope, mark);
@@ -58,7 +59,7 @@ impl<'a> Leaf<'a> {
             }
             Begin::Reread { replies, attempt } => Opened::Run(replies, attempt),
             Begin::Attempt(attempt, why) => {
-                *self.why.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                self.why = why.map(|why| (attempt, why));
                 Opened::Run(Vec::new(), attempt)
             }
         })
@@ -73,7 +74,7 @@ impl<'a> Leaf<'a> {
             model,
             recipe: self.open.recipe.clone(),
             parts: self.open.parts.clone(),
-            why: self.why.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            why: self.why.as_ref().filter(|(first, _)| *first == attempt).map(|(_, why)| why.clone()),
         };
         self.run.durable.record(Decided::Started(fact)).await.map(drop)
     }
@@ -145,6 +146,11 @@ impl<'a> Leaf<'a> {
         self.run.durable.wait(self.call(attempt + 1, 0), pause).await?;
         Ok(true)
     }
+}
+
+/// A call's record that is of another kind than the call: somebody else's journal.
+pub(super) fn mixed_up() -> Failure {
+    Failure::new(Class::AgentError, "the record of this call is of another kind")
 }
 
 /// What determines a step's result: what is asked, and what is taken of the answer.

@@ -8,7 +8,7 @@ use crate::model::{Class, Failure, StepKey};
 use crate::template::eval;
 
 use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
+use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
 use super::node::{Node, WriteNode};
 use super::scope::Scope;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(
     let ask = json!({ "files": files, "tree": tree_of(node, scope) });
     let mut parts = common_parts(node, scope);
     parts.push(part("files", &files));
-    let leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")), parts);
+    let mut leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")), parts);
     let attempt = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,
@@ -59,8 +59,4 @@ async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Val
         Ok(_) => Err(mixed_up()),
         Err(failure) => Err(failure),
     })
-}
-
-fn mixed_up() -> Failure {
-    Failure::new(Class::AgentError, "the record of this call is of another kind")
 }

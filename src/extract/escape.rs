@@ -69,7 +69,7 @@ fn unicode(cursor: &mut Cursor<'_>, out: &mut String) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The code unit of a `\uXXXX` at the start of the text; none when it is no such escape.
+/// The code unit of an escape (`\u` and four hexadecimal digits) at the start of the text; none when it is no such escape.
 fn unit(text: &str) -> Result<Option<u32>, Fault> {
     let Some(digits) = text.strip_prefix("\\u") else { return Ok(None) };
     let mut value = 0;

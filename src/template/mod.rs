@@ -30,6 +30,7 @@ pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub(crate) use inspect::{bytes, extent, name_at_end, syntax};
 pub use shell::Shell;
 pub use table::{FILTERS, FUNCTIONS, TESTS};
+pub use value::kind_of;
 
 /// How much work one rendering may do; a unit is an instruction or 64 bytes.
 const FUEL: u64 = 2_000_000;
@@ -212,7 +213,7 @@ pub fn eval_bool(expression: &str, context: &Context) -> Result<bool, TemplateEr
     match eval(expression, context)? {
         Value::Bool(flag) => Ok(flag),
         other => {
-            let message = format!("`{}` is {}, not `true` or `false`", expression.trim(), value::kind(&other));
+            let message = format!("`{}` is {}, not `true` or `false`", expression.trim(), kind_of(&other));
             Err(TemplateError::wrong_type(expression, message))
         }
     }

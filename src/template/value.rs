@@ -104,7 +104,7 @@ impl minijinja::value::Object for Lookup {
 }
 
 /// What a message calls a JSON value.
-pub(super) fn kind(value: &Value) -> &'static str {
+pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
