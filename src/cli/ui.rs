@@ -1,7 +1,7 @@
 //! The terminal: what is data goes to standard output, what is for people to standard error.
 
 use std::io::{IsTerminal as _, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -117,7 +117,8 @@ impl Ui {
 
     /// Who asks the person in front of the terminal; `None` when there is nobody.
     pub(super) fn asker(&self) -> Option<Arc<dyn Asker>> {
-        (self.live && !self.quiet && std::io::stdin().is_terminal()).then(|| Arc::new(Terminal) as Arc<dyn Asker>)
+        (self.live && !self.quiet && std::io::stdin().is_terminal())
+            .then(|| Arc::new(Terminal::default()) as Arc<dyn Asker>)
     }
 
     /// Asks a yes-or-no question; `None` when nobody can answer.
@@ -134,13 +135,19 @@ impl Ui {
 }
 
 /// Asks on the terminal: yes, no with a note, or later.
-struct Terminal;
+#[derive(Default)]
+struct Terminal {
+    /// One question at a time.
+    turn: Arc<Mutex<()>>,
+}
 
 impl Asker for Terminal {
     fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<Verdict>> {
         let (send, asked) = tokio::sync::oneshot::channel();
         // A thread of its own: the runtime would wait at its end for one that waits for a person.
+        let turn = self.turn.clone();
         std::thread::spawn(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody waits for the answer any more after Ctrl-C.
             drop(send.send(ask_on_terminal(&step, &shown)));
         });

@@ -24,6 +24,10 @@ pub struct Live {
 struct Inner {
     state: RunState,
     going_on: HashMap<StepKey, Going>,
+    /// Lines that wait while a person is asked.
+    held: Option<Vec<String>>,
+    /// How many questions are open.
+    asking: usize,
 }
 
 struct Going {
@@ -37,11 +41,20 @@ impl Live {
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
             style,
-            inner: Mutex::new(Inner { state: RunState::fold(run, events), going_on: HashMap::new() }),
+            inner: Mutex::new(Inner {
+                state: RunState::fold(run, events),
+                going_on: HashMap::new(),
+                held: None,
+                asking: 0,
+            }),
         }
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, inner: &mut Inner, text: &str) {
+        if let Some(held) = &mut inner.held {
+            held.push(text.to_owned());
+            return;
+        }
         // A terminal that went away must not stop the run.
         drop(self.bars.println(text));
     }
@@ -65,8 +78,25 @@ impl Live {
         if let Some(going) = inner.going_on.remove(key) {
             going.bar.finish_and_clear();
         }
-        if let Some(step) = inner.state.step(key) {
-            self.line(&step_line(step, self.style));
+        if let Some(line) = inner.state.step(key).map(|step| step_line(step, self.style)) {
+            self.line(inner, &line);
+        }
+    }
+
+    /// Leaves the terminal to a question.
+    fn hush(&self, inner: &mut Inner) {
+        inner.asking += 1;
+        inner.held.get_or_insert_with(Vec::new);
+        // A terminal that went away must not stop the run.
+        drop(self.bars.clear());
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Takes the terminal back.
+    fn speak(&self, inner: &mut Inner) {
+        if let Some(held) = inner.held.take() {
+            self.bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            held.iter().for_each(|line| self.line(inner, line));
         }
     }
 
@@ -83,11 +113,11 @@ impl Observer for Live {
         inner.state.apply(event);
         match &event.fact {
             Fact::RunStarted(fact) => {
-                self.line(&format!("run {}: {}", self.style.strong(event.run), fact.pipeline));
+                self.line(&mut inner, &format!("run {}: {}", self.style.strong(event.run), fact.pipeline));
             }
             Fact::RunResumed(_) => {
                 let name = inner.state.pipeline.clone();
-                self.line(&format!("run {}: {name}, resumed", self.style.strong(event.run)));
+                self.line(&mut inner, &format!("run {}: {name}, resumed", self.style.strong(event.run)));
             }
             Fact::StepStarted(fact) => {
                 let who = inner.state.step(&fact.step).map_or_else(String::new, StepState::who);
@@ -95,30 +125,32 @@ impl Observer for Live {
             }
             Fact::CallEnded(fact) => {
                 if let Some(failure) = &fact.failure {
-                    self.line(&format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
+                    self.line(&mut inner, &format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
                 }
             }
             Fact::ReplyRead(fact) => {
                 if let Some(failure) = &fact.failure {
-                    self.line(&format!(
-                        "{} {:<10} the reply was not taken: {failure}",
-                        self.style.warn("!"),
-                        fact.call.step
-                    ));
+                    self.line(
+                        &mut inner,
+                        &format!("{} {:<10} the reply was not taken: {failure}", self.style.warn("!"), fact.call.step),
+                    );
                 }
             }
             Fact::StepKept(fact) => self.end(&mut inner, &fact.step),
             Fact::StepCompleted(fact) => self.end(&mut inner, &fact.step),
             Fact::StepFailed(fact) => self.end(&mut inner, &fact.step),
             Fact::StepSkipped(fact) => self.end(&mut inner, &fact.step),
-            Fact::RunEnded(_) => Self::clear(&mut inner),
-            // The question itself is for whoever asks it: the line that moves would be in its way.
-            Fact::ApprovalAsked(fact) => {
-                if let Some(going) = inner.going_on.remove(&fact.step) {
-                    going.bar.finish_and_clear();
+            Fact::RunEnded(_) => {
+                self.speak(&mut inner);
+                Self::clear(&mut inner);
+            }
+            Fact::ApprovalAnswered(_) => {
+                inner.asking = inner.asking.saturating_sub(1);
+                if inner.asking == 0 {
+                    self.speak(&mut inner);
                 }
             }
-            Fact::ArtifactAccepted(_) | Fact::ApprovalAnswered(_) => {}
+            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
         }
     }
 
@@ -131,15 +163,18 @@ impl Observer for Live {
             | Signal::Reasoning(call, _)
             | Signal::Output(call, _) => &call.step,
             Signal::Backoff(step, _) => step,
+            Signal::Asking(_) => return self.hush(&mut inner),
         };
-        let Some(who) = inner.state.step(step).map(StepState::who) else { return };
+        let Some((model, is_model)) = inner.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
+            return;
+        };
         let Some(going) = inner.going_on.get_mut(step) else {
             return;
         };
-        let model = who;
         going.bar.set_message(match signal {
             Signal::Output(_, line) => format!("{model} · {}", human::first_line(line, 120)),
-            Signal::Sent(_) => format!("{model} · asked"),
+            Signal::Sent(_) if is_model => format!("{model} · asked"),
+            Signal::Sent(_) | Signal::Asking(_) => format!("{model} · running"),
             Signal::Reading(_, done, total) => format!("{model} · reading {done}/{total} tokens"),
             Signal::Text(_, text) => {
                 going.written += text.len();

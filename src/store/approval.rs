@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::durable::{Answer, Approval, Stop};
+use crate::durable::{Answer, Approval, Signal, Stop};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, Fact, Verdict};
 use crate::model::{CallKey, Digest, StepKey};
 
@@ -45,6 +45,7 @@ impl LocalRun {
         };
         // The files that the question is about must be there to be looked at.
         self.settle().await?;
+        self.observer.signal(&Signal::Asking(key.step.clone()));
         let answer = tokio::select! {
             answer = asker.ask(key.step.clone(), approval.shown) => answer,
             () = over(until) => return Ok(Answer::Elapsed),

@@ -36,6 +36,7 @@ mod shipped;
 mod stands;
 mod store;
 mod support;
+mod terminal;
 mod track;
 mod webhook;
 mod workflow;
