@@ -5,10 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
 
 use std::io::{BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+mod server;
+
+use server::{read_message, serve};
 
 const ORCH: &str = env!("CARGO_BIN_EXE_orch");
 const RUNS: usize = 40;
@@ -19,7 +23,7 @@ fn main() {
         bare(&args[at + 1]);
         return;
     }
-    let address = serve(Duration::ZERO);
+    let address = serve(Duration::ZERO, say);
     let project = tempfile::tempdir().unwrap();
     let run = prepare(project.path(), &address);
     let own = std::env::current_exe().unwrap();
@@ -82,7 +86,7 @@ fn prepare(folder: &Path, address: &str) -> impl Fn(&Path) -> Command + use<> {
 
 /// The most memory that a run holds, read while its last reply is late.
 fn peak(folder: &Path) -> String {
-    let late = serve(Duration::from_millis(200));
+    let late = serve(Duration::from_millis(200), say);
     let run = prepare(folder, &late);
     let mut child = run(folder).spawn().unwrap();
     let mut most = String::new();
@@ -107,60 +111,13 @@ fn bare(address: &str) {
     }
 }
 
-/// Head and body of one HTTP message with a `content-length`.
-fn read_message(reader: &mut impl std::io::BufRead) -> Option<String> {
-    let (mut line, mut length) = (String::new(), 0);
-    loop {
-        line.clear();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().ok()?;
-        }
-        if line == "\r\n" {
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).ok()?;
-            return String::from_utf8(body).ok();
-        }
-    }
-}
-
-/// A server on the loopback that answers every step of the default pipeline at once, or a little late.
-fn serve(late: Duration) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(&stream, late));
-        }
-    });
-    address
-}
-
-fn answer(stream: &TcpStream, late: Duration) {
-    let mut reader = BufReader::new(stream);
-    let mut writer = stream;
-    stream.set_nodelay(true).unwrap();
-    while let Some(body) = read_message(&mut reader) {
-        std::thread::sleep(late);
-        let value = if body.contains("\"name\":\"plan\"") {
-            r#"{"summary":"A user model with hashed passwords.","steps":[{"title":"Write the model","detail":"A User class with its fields.","files":["user.py"],"acceptance":["it can be imported"]}],"risks":[]}"#
-        } else if body.contains("\"name\":\"code\"") {
-            r#"{"files":[{"path":"user.py","language":"python","content":"class User:\n    pass  # fields follow\n"}],"notes":[]}"#
-        } else {
-            r#"{"approved":true,"score":8,"summary":"A small change that does its work.","issues":[]}"#
-        };
-        let text = serde_json::Value::String(value.to_owned());
-        let events = format!(
-            "data: {{\"choices\":[{{\"delta\":{{\"content\":{text}}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":9}}}}\n\ndata: [DONE]\n\n"
-        );
-        let head =
-            format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n", events.len());
-        if writer.write_all((head + &events).as_bytes()).is_err() {
-            return;
-        }
+/// What each step of the default pipeline should answer.
+fn say(body: &str) -> &'static str {
+    if body.contains("\"name\":\"plan\"") {
+        r#"{"summary":"A user model with hashed passwords.","steps":[{"title":"Write the model","detail":"A User class with its fields.","files":["user.py"],"acceptance":["it can be imported"]}],"risks":[]}"#
+    } else if body.contains("\"name\":\"code\"") {
+        r#"{"files":[{"path":"user.py","language":"python","content":"class User:\n    pass  # fields follow\n"}],"notes":[]}"#
+    } else {
+        r#"{"approved":true,"score":8,"summary":"A small change that does its work.","issues":[]}"#
     }
 }

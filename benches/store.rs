@@ -7,8 +7,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +15,13 @@ use orch::model::RunId;
 use orch::model::event::{Event, Fact};
 use orch::store::Journal;
 
+mod server;
+
+use server::serve;
+
 const ORCH: &str = env!("CARGO_BIN_EXE_orch");
+/// What every request is answered.
+const OK: &str = "{\"ok\":true}";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
@@ -138,7 +142,7 @@ type Steps = fn(usize) -> String;
 
 /// Runs of many steps one after another.
 fn steps(fsync: Duration) {
-    let address = serve(Duration::ZERO);
+    let address = serve(Duration::ZERO, |_| OK);
     let kinds: [(&str, Steps, &[usize]); 2] = [
         ("agents, replies at once", agents, &[3, 100, 300, 1_000, 10_000]),
         ("`run: [true]`, access: none", commands, &[3, 100, 300, 1_000]),
@@ -171,7 +175,7 @@ fn latest(folder: &Path) -> String {
 /// A thousand items, two hundred at once, each with a reply after 20 ms.
 fn items(fsync: Duration) {
     let late = Duration::from_millis(20);
-    let address = serve(late);
+    let address = serve(late, |_| OK);
     let list = (0..1_000).map(|number| number.to_string()).collect::<Vec<_>>().join(", ");
     let step = format!(
         "  - {{ id: each, agent: a, prompt: p.md, schema: any, output: all, for_each: \"[{list}]\", max_parallel: 200, message: \"{{{{ item }}}}\" }}\n"
@@ -184,43 +188,4 @@ fn items(fsync: Duration) {
     println!("{:<44} {time:>10.2?}", "wall time");
     println!("{:<44} {ideal:>10.2?}", "waiting alone");
     println!("{:<44} {:>10.2?}", "waiting and 1 000 fsyncs", ideal + fsync * 1_000);
-}
-
-/// A server on the loopback that answers every request after a while.
-fn serve(late: Duration) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            std::thread::spawn(move || answer(&stream, late));
-        }
-    });
-    address
-}
-
-fn answer(stream: &TcpStream, late: Duration) -> Option<()> {
-    let events = "data: {\"choices\":[{\"delta\":{\"content\":\"{\\\"ok\\\":true}\"},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":9}}\n\ndata: [DONE]\n\n";
-    let reply = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {}\r\n\r\n{events}",
-        events.len()
-    );
-    let (mut reader, mut writer) = (BufReader::new(stream), stream);
-    stream.set_nodelay(true).ok()?;
-    loop {
-        let (mut line, mut length) = (String::new(), 0);
-        while line != "\r\n" {
-            line.clear();
-            if reader.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().ok()?;
-            }
-        }
-        reader.read_exact(&mut vec![0; length]).ok()?;
-        std::thread::sleep(late);
-        writer.write_all(reply.as_bytes()).ok()?;
-    }
 }

@@ -96,7 +96,9 @@ impl Live {
     fn speak(&self, inner: &mut Inner) {
         if let Some(held) = inner.held.take() {
             self.bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            held.iter().for_each(|line| self.line(inner, line));
+            for line in held {
+                self.line(inner, &line);
+            }
         }
     }
 
