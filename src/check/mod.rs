@@ -5,6 +5,7 @@
 //! read files or to run anything.
 
 mod agents;
+mod case;
 mod facts;
 mod filters;
 mod flow;
@@ -23,6 +24,7 @@ mod statements;
 mod texts;
 mod types;
 
+pub use self::case::check_case;
 use self::sites::Sites;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort};

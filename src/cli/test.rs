@@ -1,5 +1,7 @@
 //! `orch pipeline test`: runs test cases offline, from recordings.
 
+mod stage;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,11 +10,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::agent::Recorder;
-use crate::config::{self, Document};
+use crate::config::{self, Document, Project, places};
 use crate::engine::perform::Exchange;
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::{Fact, RunStarted, Verdict};
-use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::model::{RunId, RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit};
 use crate::store::{Asker, Journal, View};
@@ -155,13 +157,14 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: args.yes }, ui))?;
         (anew(&recordings)?, names)
     } else {
-        let replay = Some(resolve::replay(&recordings)?);
+        let replay = if asks(&project) { Some(resolve::replay(&recordings)?) } else { None };
         (Exchange { replay, recorder: None }, resolve::replayed(&project))
     };
     let plan = session::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
     let place = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;
+    stage::set(&case, folder, view.folder(), &runtime)?;
     let run = RunId(uuid::Uuid::now_v7());
     let (root, file) = session::places(&project, here);
     let first = Fact::RunStarted(RunStarted {
@@ -188,6 +191,12 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let mut wrong = compare(&case, &state, &view);
     wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     Ok(wrong)
+}
+
+/// Whether any step asks an agent; a pipeline of commands alone needs no recordings.
+fn asks(project: &Project) -> bool {
+    let steps = |project: &Project| places(&project.pipeline).iter().any(|(_, step)| step.agent.is_some());
+    project.with_called().into_iter().any(steps)
 }
 
 /// The folder of a case's recordings: as it says, else named like the case.
@@ -234,7 +243,9 @@ fn compare(case: &Case, state: &RunState, view: &View) -> Vec<String> {
     for (name, value) in &state.inputs {
         context.insert(name, value);
     }
-    for artifact in state.in_order().into_iter().filter_map(|step| step.artifact.as_ref()) {
+    // What an item or a called pipeline gives is local to it, and has no file.
+    let shown = |step: &&StepState| step.artifact.as_ref().is_some_and(|artifact| artifact.path.is_some());
+    for artifact in state.in_order().into_iter().filter(shown).filter_map(|step| step.artifact.as_ref()) {
         context.insert(&artifact.name, &artifact.value);
     }
     for expression in &case.expect.assert {

@@ -16,10 +16,11 @@ use super::ui::Ui;
 /// Check pipelines, prompts and schemas without running anything
 ///
 /// Reports everything that is wrong in one go, each finding with its file, line, column and what
-/// to do. Without a path, every pipeline of the project is checked. Exit code 0, or 2 with errors.
+/// to do. Without a path, every pipeline and test case of the project is checked. Exit code 0, or 2
+/// with errors.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pipeline files, or folders of them; all of `pipelines/` when left out
+    /// Pipeline files and test cases, or folders of them; all of `pipelines/` when left out
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -59,13 +60,19 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
         (false, _) => check_all(&paths),
     };
     let checked: Vec<String> = paths.iter().map(|path| shown(path)).collect();
-    tell(&args.flags, &checked, found, "pipeline", ui)
+    let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
+    tell(&args.flags, &checked, found, what, ui)
 }
 
 /// The pipeline files that the arguments name, as short as they can be written.
 fn pipelines(given: &[PathBuf], here: &Path) -> Result<Vec<PathBuf>, CliError> {
     if given.is_empty() {
-        let all = super::runs::pipelines(&super::runs::root(here));
+        let root = super::runs::root(here);
+        let mut all = super::runs::pipelines(&root);
+        let cases = config::list_cases(&root);
+        if !all.is_empty() {
+            all.extend(cases.iter().map(|name| root.join(name)));
+        }
         if all.is_empty() {
             let error = CliError::could_not("there is no pipeline here");
             return Err(error.hint("`orch init` makes a project with a first pipeline"));
@@ -123,7 +130,26 @@ fn check_each(paths: &[PathBuf]) -> Vec<Diagnostic> {
         Ok(project) => check::check(&project),
         Err(found) => found,
     };
-    paths.iter().flat_map(one).collect()
+    paths.iter().flat_map(|path| if config::is_case(path) { check_case(path) } else { one(path) }).collect()
+}
+
+/// A test case beside its pipeline, whose own mistakes are told where it is checked itself.
+fn check_case(path: &Path) -> Vec<Diagnostic> {
+    let (document, case) = match config::load_case(path) {
+        Ok(loaded) => loaded,
+        Err(found) => return found,
+    };
+    let pipeline = path.parent().unwrap_or(Path::new(".")).join(&case.pipeline);
+    match config::load(&pipeline) {
+        Ok(project) => check::check_case(&document, &case, &project),
+        Err(_) if pipeline.is_file() => Vec::new(),
+        Err(_) => {
+            let message = format!("the pipeline `{}` does not exist", case.pipeline);
+            let span = document.spans.value("/pipeline");
+            let problem = Diagnostic::error(diagnostic::Code::PipelineNotFound, message).at(&document.file, span);
+            vec![problem.help("the path is relative to the test case, as `../default.yaml`")]
+        }
+    }
 }
 
 fn shown(path: &Path) -> String {

@@ -18,7 +18,7 @@ mod yaml;
 pub use generate::{case_schema, pipeline_schema, settings_schema};
 pub use load::{load, load_case, load_json, load_schemas, load_settings, parse_pipeline};
 pub use project::{OutputType, Project, output_type, places};
-pub use root::{SETTINGS_FILE, find_root, list_pipelines, pipelines_below};
+pub use root::{SETTINGS_FILE, find_root, is_case, list_cases, list_pipelines, pipelines_below};
 pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use spans::{Document, SpanIndex, child, item};
 pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};

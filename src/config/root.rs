@@ -54,8 +54,24 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// The pipeline files of a root, relative to it and sorted: `pipelines/default.yaml`.
 pub fn list_pipelines(root: &Path) -> Vec<String> {
-    let names = files::list(&root.join("pipelines"));
-    names.into_iter().filter(|name| is_pipeline(name)).map(|name| format!("pipelines/{name}")).collect()
+    let names = files::list(&root.join("pipelines")).into_iter().filter(|name| is_pipeline(name));
+    names.map(|name| format!("pipelines/{name}")).filter(|name| !is_of_tests(Path::new(name))).collect()
+}
+
+/// The test cases of a root, relative to it and sorted: `pipelines/tests/default.yaml`.
+pub fn list_cases(root: &Path) -> Vec<String> {
+    let names = files::list(&root.join("pipelines").join("tests")).into_iter();
+    names.map(|name| format!("pipelines/tests/{name}")).filter(|name| is_case(Path::new(name))).collect()
+}
+
+/// Whether a file is a test case by its place: a YAML file in `pipelines/tests/`.
+pub fn is_case(path: &Path) -> bool {
+    is_pipeline(&path.to_string_lossy()) && path.parent().is_some_and(|folder| folder.ends_with("pipelines/tests"))
+}
+
+/// Whether a file belongs to test cases, with what they are given.
+fn is_of_tests(path: &Path) -> bool {
+    path.ancestors().skip(1).any(|folder| folder.ends_with("pipelines/tests"))
 }
 
 /// Whether a file may be a pipeline by its name.
@@ -72,6 +88,7 @@ fn is_pipeline(name: &str) -> bool {
 pub fn pipelines_below(folder: &Path) -> Vec<PathBuf> {
     let files: Vec<PathBuf> =
         files::list(folder).iter().filter(|name| is_pipeline(name)).map(|name| folder.join(name)).collect();
+    let files: Vec<PathBuf> = files.into_iter().filter(|path| is_case(path) || !is_of_tests(path)).collect();
     let in_pipelines = |path: &PathBuf| path.ancestors().skip(1).any(|folder| folder.ends_with("pipelines"));
     if files.iter().any(in_pipelines) { files.into_iter().filter(in_pipelines).collect() } else { files }
 }

@@ -27,6 +27,14 @@ pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1), example = &"default")]
     pub recordings: Option<String>,
+    /// A folder, relative to this file, whose files are in the workspace before the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), example = &"default-files")]
+    pub workspace: Option<String>,
+    /// Commands that run in the workspace before the run, one after another, as programs and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1)), example = json!([["git", "init", "-q"]]))]
+    pub setup: Vec<Vec<String>>,
     /// What a person says: the note of a yes, or of a no, by the approval's id.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(example = json!({"sign_off": {"approved": true, "note": "fine"}}))]

@@ -1,9 +1,11 @@
 //! Recording a run, replaying it offline, and test cases.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::control::{answering, project, run};
-use crate::support::Orch;
+use crate::control::{answering, asked, project, run};
+use crate::support::{Orch, Reply, Server};
 
 const AGENT: &str = "agent: a, schema: any";
 
@@ -82,4 +84,94 @@ fn a_case_is_recorded_anew() {
     assert_eq!(server.requests().len(), 1);
     orch.run(&["pipeline", "test"]).exits(0);
     assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_case_has_files_and_commands_that_prepare_its_workspace() {
+    let server = answering(|step, _| json!({ "step": step }));
+    let orch = project(&server, "  - { id: look, run: [cat, deep/given.txt, made.txt], output: seen }\n");
+    orch.write("pipelines/tests/main-files/deep/given.txt", "given ");
+    let case = "pipeline: ../main.yaml\ninputs: { task: do it }\nworkspace: main-files\nsetup:\n  - [sh, -c, \"printf made > made.txt\"]\nexpect:\n  assert: [\"seen.stdout == 'given made'\"]\n";
+    orch.write("pipelines/tests/main.yaml", case);
+    orch.run(&["pipeline", "validate"]).exits(0);
+    orch.run(&["pipeline", "test"]).exits(0);
+    assert!(!orch.exists("made.txt") && !orch.exists("workspace"), "{:?}", orch.files());
+
+    orch.edit("pipelines/tests/main.yaml", "printf made > made.txt", "echo no such luck >&2; exit 3");
+    let ran = orch.run(&["pipeline", "test"]).exits(1);
+    assert!(ran.stdout.contains("ended with exit code 3") && ran.stdout.contains("no such luck"), "{ran:?}");
+    orch.edit("pipelines/tests/main.yaml", "main-files", "nowhere");
+    let ran = orch.run(&["pipeline", "test"]).exits(1);
+    assert!(ran.stdout.contains("`workspace: nowhere` is no folder"), "{ran:?}");
+}
+
+#[test]
+fn a_case_is_checked_with_the_project() {
+    let server = answering(|step, _| json!({ "step": step }));
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: plan, {AGENT}, prompt: plan.md, message: \"{{{{ task }}}}\", output: plan }}\n  - {{ id: ask, approve: \"ok?\", output: verdict }}\n"
+        ),
+    );
+    let case = "pipeline: ../main.yaml\ninputs: { task: do it }\nanswers: { ask: { approved: true } }\nexpect:\n  steps: { plan: completed }\n  assert: [\"plan.step == 'plan'\"]\n";
+    orch.write("pipelines/tests/main.yaml", case);
+    orch.run(&["pipeline", "validate"]).exits(0).says("2 files checked");
+    for (from, to, said) in [
+        ("task: do it", "tsk: do it", "the pipeline has no input `tsk`"),
+        ("task: do it", "tsk: do it", "the pipeline needs the input `task`"),
+        ("answers: { ask", "answers: { aks", "no step `aks` asks for approval"),
+        ("steps: { plan", "steps: { plna", "there is no step `plna`"),
+        ("plan.step ==", "plan.step =", "pipelines/tests/main.yaml:6"),
+        ("../main.yaml", "../man.yaml", "the pipeline `../man.yaml` does not exist"),
+        ("expect:", "expct:", "did you mean `expect`?"),
+    ] {
+        orch.write("pipelines/tests/main.yaml", &case.replacen(from, to, 1));
+        orch.run(&["pipeline", "validate"]).exits(2).says(said);
+    }
+}
+
+#[test]
+fn branches_that_end_in_another_order_give_the_same_result() {
+    let steps = format!(
+        "  - id: sides\n    parallel:\n      - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n      - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n  - {{ id: work, {AGENT}, prompt: code.md, inputs: [x, y], for_each: \"[1, 2, 3]\", max_parallel: 3, message: \"{{{{ x.step }}}} {{{{ y.step }}}} {{{{ item }}}}\", output: parts }}\n"
+    );
+    // How late each answer is: first in order, then the other way round.
+    let slow = |late: fn(u64) -> u64| {
+        Server::start(move |request| {
+            let place = match request.last().chars().last() {
+                Some(c @ '1'..='3') => u64::from(c) - u64::from('0'),
+                _ => {
+                    if asked(request) == "one" {
+                        1
+                    } else {
+                        3
+                    }
+                }
+            };
+            let value = json!({ "step": asked(request), "heard": request.last() });
+            Reply::openai_text(&value.to_string()).delay(Duration::from_millis(late(place) * 40))
+        })
+    };
+    let ended = |orch: &Orch| {
+        let shown = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+        let events = shown.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        events
+            .filter_map(|event| Some(event["fact"]["step_completed"]["step"].as_str()?.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let first = slow(|place| place);
+    let recorded = project(&first, &steps);
+    let (ran, report) = run(&recorded, &["--record", "recordings"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let other = slow(|place| 3 - place);
+    let reversed = project(&other, &steps);
+    assert_eq!(run(&reversed, &[]).0.code, 0);
+    assert_ne!(ended(&recorded), ended(&reversed), "the branches did end in another order");
+    assert_eq!(recorded.json("workspace/parts.json"), reversed.json("workspace/parts.json"));
+
+    let (ran, replayed) = run(&recorded, &["--replay", "recordings", "--workspace", "second"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(replayed["steps"].as_array().unwrap().len(), report["steps"].as_array().unwrap().len());
+    assert_eq!(recorded.json("second/parts.json"), recorded.json("workspace/parts.json"));
 }

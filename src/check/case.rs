@@ -1,0 +1,72 @@
+//! Test cases: do they name what their pipeline has?
+
+use crate::config::{Document, Project, child, item, places};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort};
+use crate::model::Kind;
+use crate::model::case::Case;
+use crate::template::inspect_expression;
+
+/// What a test case of `project`'s pipeline gets wrong: inputs, approvals and steps that the pipeline does not
+/// have, and expressions that can't be parsed.
+pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let inputs = &project.pipeline.inputs;
+    for name in case.inputs.keys().filter(|name| !inputs.contains_key(*name)) {
+        let message = format!("the pipeline has no input `{name}`");
+        let problem = at(document, Code::InputUnknown, message, &child("/inputs", name));
+        found.push(known(problem, name, inputs.keys().map(String::as_str)));
+    }
+    let missing = |name: &&String| {
+        let optional = inputs.get(*name).is_some_and(|schema| schema.get("default").is_some());
+        !optional && !case.inputs.contains_key(*name)
+    };
+    for name in inputs.keys().filter(missing) {
+        let message = format!("the pipeline needs the input `{name}`");
+        let problem = Diagnostic::error(Code::InputMissing, message).at(&document.file, document.spans.key("/inputs"));
+        found.push(problem.help(format!("give it under `inputs:`, as `{name}: …`")));
+    }
+    let steps: Vec<_> = places(&project.pipeline).into_iter().map(|(_, step)| step).collect();
+    let approvals = || steps.iter().filter(|step| matches!(step.kind(), Some(Kind::Approve(_))));
+    for name in case.answers.keys().filter(|name| approvals().all(|step| step.id != last(name))) {
+        let message = format!("no step `{name}` asks for approval");
+        let problem = at(document, Code::WrongValue, message, &child("/answers", name));
+        found.push(known(problem, name, approvals().map(|step| step.id.as_str())));
+    }
+    // Steps of called pipelines are below the step that calls.
+    let calls = steps.iter().any(|step| matches!(step.kind(), Some(Kind::Pipeline(_))));
+    for key in case.expect.steps.keys().filter(|key| steps.iter().all(|step| step.id != last(key))) {
+        if calls && key.contains('/') {
+            continue;
+        }
+        let problem = at(document, Code::WrongValue, format!("there is no step `{key}`"), &child("/expect/steps", key));
+        found.push(known(problem, last(key), steps.iter().map(|step| step.id.as_str())));
+    }
+    for (index, expression) in case.expect.assert.iter().enumerate() {
+        let pointer = item("/expect/assert", index);
+        for error in inspect_expression(expression).err().into_iter().flatten() {
+            let range = document.within(&pointer, error.range.clone());
+            found.push(Diagnostic::error(Code::TemplateSyntax, error.message).at(&document.file, range));
+        }
+    }
+    sort(&mut found);
+    found
+}
+
+/// The id of the step that a key names: `code` of `fix[0]/code`.
+fn last(key: &str) -> &str {
+    let own = key.rsplit('/').next().unwrap_or(key);
+    own.split('[').next().unwrap_or(own)
+}
+
+fn at(document: &Document, code: Code, message: String, pointer: &str) -> Diagnostic {
+    Diagnostic::error(code, message).at(&document.file, document.spans.key(pointer))
+}
+
+fn known<'a>(problem: Diagnostic, wanted: &str, names: impl Iterator<Item = &'a str>) -> Diagnostic {
+    let names: Vec<&str> = names.collect();
+    match did_you_mean(wanted, names.iter().copied()) {
+        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        None if names.is_empty() => problem,
+        None => problem.help(format!("there is: `{}`", names.join("`, `"))),
+    }
+}
