@@ -1,0 +1,163 @@
+//! Schemas that are plainly valid: a quick yes, so that the meta-schema is compiled only for the others.
+//!
+//! Compiling the meta-schema of 2020-12 takes longer than everything else that a small project needs.
+//! A yes must be right; a no means that the meta-schema decides, and says what is wrong.
+
+use serde_json::{Map, Value};
+
+/// How deep schemas are followed; deeper ones are left to the meta-schema.
+const MAX_DEPTH: usize = 64;
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+const TYPES: &[&str] = &["array", "boolean", "integer", "null", "number", "object", "string"];
+
+/// Whether a schema is valid under the meta-schema of 2020-12, as far as that can be told quickly.
+pub(super) fn is_plainly_valid(schema: &Value) -> bool {
+    subschema(schema, MAX_DEPTH)
+}
+
+fn subschema(schema: &Value, depth: usize) -> bool {
+    match schema {
+        Value::Bool(_) => true,
+        Value::Object(map) => depth > 0 && map.iter().all(|(key, value)| keyword(key, value, depth - 1)),
+        _ => false,
+    }
+}
+
+/// Whether a keyword has a value that it may have. Keywords that are not listed are not plain: the meta-schema
+/// allows any value for those that it does not know, and they are rare.
+fn keyword(key: &str, value: &Value, depth: usize) -> bool {
+    match key {
+        "$schema" => value == DIALECT,
+        "$ref" => value.as_str().is_some_and(|text| text.starts_with("#/") && text.bytes().all(plain_byte)),
+        // Its expression is compiled, and refused if it is none, where the schema is.
+        "title" | "description" | "pattern" | "format" | "$comment" | "contentEncoding" | "contentMediaType" => {
+            value.is_string()
+        }
+        "default" | "const" => true,
+        "examples" => value.is_array(),
+        "readOnly" | "writeOnly" | "deprecated" | "uniqueItems" => value.is_boolean(),
+        "type" => kinds(value),
+        "enum" => value.is_array(),
+        "required" => distinct(value),
+        "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => value.is_number(),
+        "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties" => value.is_u64(),
+        "properties" | "$defs" => value.as_object().is_some_and(|map| members(map, depth)),
+        "items" | "additionalProperties" | "not" | "if" | "then" | "else" | "contains" | "propertyNames" => {
+            subschema(value, depth)
+        }
+        "allOf" | "anyOf" | "oneOf" | "prefixItems" => {
+            value.as_array().is_some_and(|list| !list.is_empty() && list.iter().all(|schema| subschema(schema, depth)))
+        }
+        _ => false,
+    }
+}
+
+/// A byte that needs no escape in the fragment of a URI, nor a closer look.
+fn plain_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"#/$_-.~".contains(&byte)
+}
+
+fn members(map: &Map<String, Value>, depth: usize) -> bool {
+    map.values().all(|schema| subschema(schema, depth))
+}
+
+fn kinds(value: &Value) -> bool {
+    let known = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
+    match value {
+        Value::Array(list) => !list.is_empty() && list.iter().all(known) && distinct(value),
+        one => known(one),
+    }
+}
+
+/// A list of strings, none of them twice.
+fn distinct(value: &Value) -> bool {
+    let Some(list) = value.as_array() else { return false };
+    list.iter().enumerate().all(|(at, one)| one.is_string() && list.iter().take(at).all(|other| other != one))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Values that keywords have, and some that they may not have.
+    fn values() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(json!(true)),
+            Just(json!(3)),
+            Just(json!(-1)),
+            Just(json!(1.0)),
+            Just(json!(1.5)),
+            Just(json!("string")),
+            Just(json!("text")),
+            Just(json!("#/$defs/a")),
+            Just(json!("#/a%zz")),
+            Just(json!(DIALECT)),
+            Just(json!([])),
+            Just(json!(["a", "b"])),
+            Just(json!(["a", "a"])),
+            Just(json!(["string", "null"])),
+            Just(json!({})),
+            Just(json!({ "a": 1 })),
+            Just(json!([{ "type": "object" }])),
+        ]
+    }
+
+    fn schemas() -> impl Strategy<Value = Value> {
+        let keys = [
+            "$schema",
+            "$ref",
+            "title",
+            "description",
+            "format",
+            "$comment",
+            "default",
+            "const",
+            "examples",
+            "type",
+            "enum",
+            "required",
+            "minimum",
+            "maxLength",
+            "minItems",
+            "properties",
+            "$defs",
+            "items",
+            "not",
+            "allOf",
+            "additionalProperties",
+            "anyOf",
+            "prefixItems",
+            "uniqueItems",
+            "unheard",
+            "pattern",
+            "$id",
+        ];
+        let leaf = values().boxed();
+        leaf.prop_recursive(3, 24, 3, move |inner| {
+            proptest::collection::vec((proptest::sample::select(keys.to_vec()), inner), 0..4).prop_map(|pairs| {
+                Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+            })
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn what_is_plainly_valid_is_valid_under_the_meta_schema(schema in schemas()) {
+            if is_plainly_valid(&schema) {
+                prop_assert!(jsonschema::meta::is_valid(&schema), "{schema}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_schemas_of_the_first_project_are_plain() {
+        for name in ["plan", "code", "review", "questions"] {
+            let text = std::fs::read_to_string(format!("schemas/{name}.schema.json")).unwrap();
+            assert!(is_plainly_valid(&serde_json::from_str(&text).unwrap()), "{name}");
+        }
+    }
+}
