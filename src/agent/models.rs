@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::config::{self, ModelSettings, Settings, StructuredOutput};
 use crate::model::name::{LOCAL, NameError, resolve_name};
 use crate::model::{Class, Failure, ModelRef, Usage};
 use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
-use crate::secret::Redactor;
+use crate::secret::{Redactor, SHORTEST};
 
 /// Looks an environment variable up; empty values count as unset.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -21,12 +21,15 @@ pub struct Models {
     aliases: BTreeMap<String, String>,
     prices: Vec<ModelSettings>,
     cache: PathBuf,
+    secrets: Vec<(String, SecretString)>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
 impl Models {
     /// The models of some settings; `cache` is the folder of embedded models.
     pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
+        let named = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
+        let secrets = settings.secrets.iter().filter_map(named).collect();
         let mut endpoints = BTreeMap::new();
         for builtin in BUILTIN {
             let endpoint = Endpoint {
@@ -59,7 +62,14 @@ impl Models {
         }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
         let prices = settings.models.values().filter(|entry| entry.input_price.is_some()).cloned().collect();
-        Self { endpoints, aliases, prices, cache, connected: Mutex::default() }
+        Self { endpoints, aliases, prices, cache, secrets, connected: Mutex::default() }
+    }
+
+    /// The same, that also keeps these values out of everything that is written.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: impl IntoIterator<Item = (String, SecretString)>) -> Self {
+        self.secrets.extend(secrets);
+        self
     }
 
     /// What a name other than `auto` stands for.
@@ -117,13 +127,23 @@ impl Models {
         }
     }
 
-    /// The redactor of every key that is known.
+    /// The names of keys and secrets that are too short to be looked for.
+    pub fn too_short(&self) -> Vec<&str> {
+        let short = |secret: &SecretString| secret.expose_secret().trim().len() < SHORTEST;
+        let keys = self.endpoints.values().filter(|endpoint| endpoint.api_key.as_ref().is_some_and(short));
+        let keys = keys.map(|endpoint| endpoint.key_variable.as_deref().unwrap_or(&endpoint.name));
+        let secrets = self.secrets.iter().filter(|(_, secret)| short(secret)).map(|(name, _)| name.as_str());
+        keys.chain(secrets).collect()
+    }
+
+    /// The redactor of every key and secret that is known.
     pub fn redactor(&self) -> Redactor {
         let keys = self.endpoints.values().filter_map(|endpoint| {
             let name = endpoint.key_variable.as_deref().unwrap_or(&endpoint.name);
             Some((name, endpoint.api_key.as_ref()?))
         });
-        Redactor::new(keys)
+        let secrets = self.secrets.iter().map(|(name, secret)| (name.as_str(), secret));
+        Redactor::new(keys.chain(secrets))
     }
 }
 

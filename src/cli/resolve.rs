@@ -11,6 +11,7 @@ use crate::engine::PlannedModel;
 use crate::model::ModelRef;
 use crate::model::name::{LOCAL, NameError};
 use crate::provider::served_models;
+use crate::secret::secrets_among;
 
 use super::error::CliError;
 use super::ui::Ui;
@@ -28,7 +29,10 @@ pub(super) struct Consent {
 
 /// The models of this process: environment variables and the cache folder as they are.
 pub(super) fn models(settings: &crate::config::Settings) -> Arc<Models> {
-    Arc::new(Models::new(settings, &variables(), weights::cache_folder()))
+    let readable =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let models = Models::new(settings, &variables(), weights::cache_folder());
+    Arc::new(models.with_secrets(secrets_among(readable)))
 }
 
 /// The process's environment; empty values count as unset.

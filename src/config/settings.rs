@@ -39,6 +39,10 @@ pub struct Settings {
     /// What a run may spend, when its pipeline says nothing.
     #[schemars(example = json!({"usd": 2.0}))]
     pub budget: Option<Budget>,
+    /// Names of environment variables whose values are never recorded or shown, beside the keys of
+    /// providers and variables that are called like a secret.
+    #[schemars(example = json!(["STAGING_LOGIN"]), inner(regex(pattern = ENV_PATTERN)))]
+    pub secrets: Vec<String>,
     /// Who follows runs from outside.
     #[schemars(example = json!({"convex": {"url": {"env": "CONVEX_URL"}, "auth": {"env": "CONVEX_DEPLOY_KEY"}}}))]
     pub tracker: TrackerSettings,

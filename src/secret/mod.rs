@@ -1,6 +1,7 @@
 //! Secrets: the values that must never be written, and the redactor that keeps them out.
 //!
-//! Values come from the environment only. Every writer of the program (journal, blobs,
+//! Values come from the environment only: the keys of providers, and what is a secret by the name of its
+//! variable. Every writer of the program (journal, blobs,
 //! messages, reports) gets text that passed through a [`Redactor`]; text that comes in pieces
 //! passes through a [`Pieces`]. A secret is found as it is, in Base64 and hexadecimal, and where
 //! the text escapes it for JSON or for an address. What a program derives from it otherwise
@@ -8,6 +9,7 @@
 
 mod forms;
 mod pieces;
+mod sources;
 mod views;
 
 use std::ops::Range;
@@ -19,6 +21,7 @@ use crate::model::Failure;
 use crate::model::event::{Done, Reply};
 
 pub use pieces::Pieces;
+pub use sources::secrets_among;
 
 /// Values shorter than this are not searched for: they would hit ordinary text.
 pub const SHORTEST: usize = 8;

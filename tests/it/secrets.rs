@@ -61,6 +61,8 @@ steps:
   - { id: garbled, agent: a, schema: any, prompt: garbled.md, output: garbled }
 ";
 
+const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
+
 /// A streamed reply whose text comes in these pieces.
 fn deltas(secret: &str, pieces: &[String]) -> Reply {
     let content =
@@ -131,7 +133,7 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
     }
     let mut seen: Vec<(String, Vec<u8>)> = Vec::new();
     for args in [
-        &["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--continue-on-error", "--output", "json"][..],
+        &[&RUN[..], &["--continue-on-error", "--output", "json", "--record", "recordings"]].concat()[..],
         &["runs", "show", "--replies"],
         &["runs", "events"],
         &["runs", "events", "--output", "json"],
@@ -151,6 +153,8 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
     assert!(orch.read("workspace/out/a.txt").contains("[secret LAB_KEY]"));
     files(&orch.path().join(".orch"), &mut seen);
     files(&orch.path().join("workspace"), &mut seen);
+    files(&orch.path().join("recordings"), &mut seen);
+    assert!(seen.iter().any(|(name, _)| name.contains("recordings/value")), "{:?}", orch.files());
     let found = |text: &[u8], form: &str| text.windows(form.len()).any(|part| part == form.as_bytes());
     for (name, text) in &seen {
         if let Some(form) = forms.iter().find(|form| found(text, form)) {
@@ -194,4 +198,47 @@ fn a_key_among_the_inputs_is_refused_before_anything_is_recorded() {
     assert_eq!(done.status.code(), Some(2), "{text}");
     assert!(text.contains("the input `task` holds a key") && !text.contains("456789"), "{text}");
     assert!(!orch.exists(".orch") && server.requests().is_empty());
+}
+
+/// A command that says what it has in its environment.
+const SAYS: &str = "name: says
+inputs:
+  task: { type: string }
+steps:
+  - { id: say, run: [env], env: [DEPLOY_TOKEN, STAGING_LOGIN, DATABASE_URL, MODE, SHORT_KEY], output: said }
+";
+
+#[test]
+fn what_a_command_gets_is_kept_out_when_it_is_called_a_secret_or_listed_as_one() {
+    let orch = Orch::empty();
+    orch.write("orch.yaml", "secrets: [STAGING_LOGIN, PIN]\n").write("pipelines/main.yaml", SAYS);
+    let done = orch
+        .command(&RUN)
+        .env("DEPLOY_TOKEN", "tok-0123456789abcdef")
+        .env("STAGING_LOGIN", "me and mine")
+        .env("DATABASE_URL", "postgres://me:correct-horse-battery@db:5432/x")
+        .env("MODE", "an ordinary long value")
+        .env("SHORT_KEY", "postgres")
+        .env("PIN", "1234")
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let said = orch.json("workspace/said.json")["stdout"].as_str().unwrap().to_owned();
+    for line in [
+        "DEPLOY_TOKEN=[secret DEPLOY_TOKEN]",
+        "STAGING_LOGIN=[secret STAGING_LOGIN]",
+        "DATABASE_URL=postgres://me:[secret DATABASE_URL]@db:5432/x",
+        "MODE=an ordinary long value",
+        "SHORT_KEY=postgres",
+    ] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    let note = "PIN is too short to be kept out of what is recorded";
+    assert!(String::from_utf8_lossy(&done.stderr).contains(note), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut left = Vec::new();
+    files(&orch.path().join(".orch"), &mut left);
+    for needle in ["0123456789abcdef", "me and mine", "correct-horse"] {
+        let found = left.iter().find(|(_, text)| text.windows(needle.len()).any(|part| part == needle.as_bytes()));
+        assert!(found.is_none(), "{needle} is in {:?}", found.map(|(name, _)| name));
+    }
 }
