@@ -213,6 +213,9 @@ pub(super) fn started((root, file): (&Path, &Path), project: &Project, view: &Vi
 /// run as it stands then.
 pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliError> {
     let run = ready.run;
+    for name in ready.models.too_short() {
+        ui.say(format!("{} {name} is too short to be kept out of what is recorded", ui.style.warn("note:")));
+    }
     let trackers = Trackers::new(ready.tracker, &super::resolve::variables());
     let seq = ready.events.last().map_or(0, |event| event.seq);
     let follower = trackers.follow(ready.journal.state(), run, seq, ui);
@@ -271,7 +274,7 @@ fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switc
         homes: homes(ready),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
-        budgets: Budgets::new(ready.plan.budgets(), events, ready.models.clone()),
+        budgets: Budgets::new(ready.plan, events, ready.models.clone()),
         exchange: ready.exchange.clone(),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());

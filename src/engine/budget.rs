@@ -16,12 +16,16 @@ use crate::model::budget::Budget;
 use crate::model::event::Event;
 use crate::model::{ChatRequest, Class, Fact, Failure, ModelRef, StepKey, Usage};
 
+use super::plan::Plan;
+
 /// A limit: of the run, or of a step and what is inside it.
 pub type Limit = (Option<StepKey>, Budget);
 
 /// The budgets of a run.
 pub struct Budgets {
     accounts: Mutex<Vec<Account>>,
+    /// Steps of `finally`: they tidy up also when the time is over.
+    closing: Vec<StepKey>,
     models: Arc<Models>,
     freed: Arc<Notify>,
     /// How long earlier sessions owned the run.
@@ -81,12 +85,13 @@ impl Drop for Reservation {
 }
 
 impl Budgets {
-    /// The budgets of a run, with what its events say was spent.
-    pub fn new(limits: Vec<Limit>, events: &[Event], models: Arc<Models>) -> Arc<Self> {
+    /// The budgets of a plan, with what the events of its run say was spent.
+    pub fn new(plan: &Plan, events: &[Event], models: Arc<Models>) -> Arc<Self> {
         let account =
             |(place, limit)| Account { place, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
         let budgets = Self {
-            accounts: Mutex::new(limits.into_iter().map(account).collect()),
+            accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
+            closing: plan.closing(),
             models,
             freed: Arc::default(),
             before: owned(events),
@@ -142,12 +147,32 @@ impl Budgets {
         }
     }
 
+    /// How long a call may take, with what is to be said when it is over; `None` when nothing limits it.
+    pub fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
+        let owned = self.owned(step)?;
+        let accounts = self.lock();
+        let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
+            let most = Duration::from_secs(account.limit.seconds?);
+            Some((
+                most.saturating_sub(account.time(owned)),
+                account.failure(&format!("{} s, and they are over", most.as_secs())),
+            ))
+        });
+        left.min_by_key(|(left, _)| *left)
+    }
+
+    /// How long processes owned the run until now; `None` when that does not limit the step.
+    fn owned(&self, step: &StepKey) -> Option<Duration> {
+        let closes = self.closing.iter().any(|key| step == key || step.is_within(key));
+        (!closes).then(|| self.before + self.since.elapsed())
+    }
+
     /// Reserves at once; else why not, and whether waiting may help.
     fn try_reserve(&self, step: &StepKey, amount: Amount) -> Result<Vec<usize>, (Failure, bool)> {
-        let time = self.before + self.since.elapsed();
+        let owned = self.owned(step);
         let mut accounts = self.lock();
         for account in accounts.iter().filter(|account| account.holds(step)) {
-            if let Some(failure) = account.exceeded(amount, time) {
+            if let Some(failure) = account.exceeded(amount, owned) {
                 return Err((failure, account.open > 0));
             }
         }
@@ -175,13 +200,20 @@ impl Account {
         step == *place || step.is_within(place)
     }
 
-    /// Why so much more does not fit, if it does not.
-    fn exceeded(&self, more: Amount, owned: Duration) -> Option<Failure> {
+    /// What counts against a limit of time: of the run what processes owned it, of a step its calls.
+    fn time(&self, owned: Duration) -> Duration {
+        if self.place.is_some() { self.spent.time } else { owned }
+    }
+
+    fn failure(&self, what: &str) -> Failure {
         let whose = self.place.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("step {step}"));
-        let fail = |what: String| {
-            let hint = "raise the `budget:` and resume the run; nothing that was answered is asked again";
-            Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
-        };
+        let hint = "raise the `budget:` and resume the run; nothing that was answered is asked again";
+        Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
+    }
+
+    /// Why so much more does not fit, if it does not.
+    fn exceeded(&self, more: Amount, owned: Option<Duration>) -> Option<Failure> {
+        let fail = |what: String| self.failure(&what);
         let (spent, held) = (self.spent, self.reserved);
         if let Some(most) = self.limit.tokens
             && spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens) > most
@@ -198,7 +230,7 @@ impl Account {
             let (used, next) = (spent.usd, more.usd);
             return Some(fail(format!("${most:.2}; ${used:.4} are spent, and the next request may take ${next:.4}")));
         }
-        let time = if self.place.is_some() { spent.time } else { owned };
+        let time = self.time(owned?);
         match self.limit.seconds {
             Some(most) if time.as_secs() >= most => {
                 Some(fail(format!("{most} s, and {} s have passed", time.as_secs())))

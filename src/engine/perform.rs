@@ -66,25 +66,19 @@ impl Perform for Performer {
         let own = self.clone();
         async move {
             let started = Timestamp::now();
-            let mut cost = None;
-            let result = match call.effect {
-                Effect::Ask(ask) => {
-                    let answer = own.exchange(&call.key, &ask, started).await;
-                    own.gates.heard(&ask.request.model.provider, &answer);
-                    cost = answer.as_ref().ok().and_then(|reply| own.models.cost(&ask.request.model, &reply.usage));
-                    answer.map(Reply::Chat)
-                }
-                Effect::Turn(turn) => {
-                    let answer = own.turn(&call.key, &turn, started).await;
-                    cost = answer.as_ref().ok().and_then(|answer| answer.cost);
-                    answer.and_then(|answer| answer.reply).map(Reply::Chat)
-                }
-                Effect::Command(command) => effects::command(&own, &call.key, &command).await.map(Reply::Done),
-                Effect::Look(files) => effects::look(&own, files).await.map(Reply::Done),
-                Effect::Write(record) => effects::write(&own, record).await.map(Reply::Done),
+            let step = call.key.step.clone();
+            // Writing files takes no time to speak of, and must not stop half-way.
+            let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
+            let work = own.effect(call, started);
+            let (result, cost) = match own.budgets.time_left(&step).filter(|_| limited) {
+                None => work.await,
+                Some((left, failure)) => match tokio::time::timeout(left, work).await {
+                    Ok(ended) => ended,
+                    Err(_) => (Err(failure), None),
+                },
             };
             let outcome = Outcome { started, ended: Timestamp::now(), result: own.redactor.result(result), cost };
-            own.budgets.settle(&call.key.step, &outcome);
+            own.budgets.settle(&step, &outcome);
             outcome
         }
         .boxed()
@@ -92,6 +86,26 @@ impl Perform for Performer {
 }
 
 impl Performer {
+    /// Does what a call says; what it gave, and what it cost.
+    async fn effect(&self, call: Call, started: Timestamp) -> (Result<Reply, Failure>, Option<f64>) {
+        match call.effect {
+            Effect::Ask(ask) => {
+                let answer = self.exchange(&call.key, &ask, started).await;
+                self.gates.heard(&ask.request.model.provider, &answer);
+                let cost = answer.as_ref().ok().and_then(|reply| self.models.cost(&ask.request.model, &reply.usage));
+                (answer.map(Reply::Chat), cost)
+            }
+            Effect::Turn(turn) => {
+                let answer = self.turn(&call.key, &turn, started).await;
+                let cost = answer.as_ref().ok().and_then(|answer| answer.cost);
+                (answer.and_then(|answer| answer.reply).map(Reply::Chat), cost)
+            }
+            Effect::Command(command) => (effects::command(self, &call.key, &command).await.map(Reply::Done), None),
+            Effect::Look(files) => (effects::look(self, files).await.map(Reply::Done), None),
+            Effect::Write(record) => (effects::write(self, record).await.map(Reply::Done), None),
+        }
+    }
+
     /// The model's answer, or the recorded one; written down if that is wanted.
     async fn exchange(&self, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
         if let Some(replay) = &self.exchange.replay {

@@ -118,6 +118,24 @@ impl Plan {
         found
     }
 
+    /// The steps of every `finally`: of the run, and of pipelines that steps call.
+    pub fn closing(&self) -> Vec<StepKey> {
+        fn add(nodes: &[Node], parent: Option<&StepKey>, found: &mut Vec<StepKey>) {
+            for node in nodes {
+                let step = StepKey::below(parent, &node.id);
+                if let Kind::Pipeline(call) = &node.kind {
+                    found.extend(call.body.finally.iter().map(|node| StepKey::below(Some(&step), &node.id)));
+                }
+                for child in node.children() {
+                    add(std::slice::from_ref(child), Some(&step), found);
+                }
+            }
+        }
+        let mut found: Vec<StepKey> = self.body.finally.iter().map(|node| StepKey::below(None, &node.id)).collect();
+        add(&self.body.nodes, None, &mut found);
+        found
+    }
+
     /// Every model that may be asked, with the step that asks.
     pub fn asked(&self) -> Vec<(StepKey, &ModelRef)> {
         fn add<'a>(node: &'a Node, parent: Option<&StepKey>, found: &mut Vec<(StepKey, &'a ModelRef)>) {

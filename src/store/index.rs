@@ -96,6 +96,8 @@ impl Index {
         let result = match (&fact.reply, &fact.done, &fact.failure) {
             (Some(reply), _, _) => Ok(Reply::Chat(reply.clone())),
             (None, Some(done), _) => Ok(Reply::Done(done.clone())),
+            // What the budget ended is no outcome.
+            (None, None, Some(failure)) if failure.class == Class::BudgetExceeded => return,
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };

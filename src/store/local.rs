@@ -233,11 +233,13 @@ impl LocalRun {
             Ok(Reply::Done(what)) => done = Some(what),
             Err(error) => failure = Some(error),
         }
+        // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
+        let over = failure.clone().filter(|failure| failure.class == Class::BudgetExceeded);
         let (started, ended, cost) = (outcome.started, outcome.ended, outcome.cost);
         let fact = CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost };
         self.append(Fact::CallEnded(fact)).await?;
         crash_point!("call::recorded");
-        Ok(outcome)
+        over.map_or(Ok(outcome), |failure| Err(Stop::OverBudget(failure)))
     }
 
     async fn perform_until_stopped(&self, call: Call) -> Result<Outcome, Stop> {

@@ -1,9 +1,11 @@
 //! Budgets are limits: checked before a call, kept over a resume.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::control::{answering, project, run, statuses};
-use crate::support::Orch;
+use crate::support::{Orch, Reply, Server};
 
 const AGENT: &str = "agent: a, schema: any";
 
@@ -78,12 +80,40 @@ fn a_model_without_a_price_does_not_start_under_a_budget_of_money() {
 #[test]
 fn time_is_a_budget_too() {
     let server = answering(|_, _| json!(1));
-    let orch = project(&server, "  - { id: slow, run: sleep 1.1 }\n  - { id: next, run: \"true\" }\n");
+    let orch = project(&server, "  - { id: slow, run: sleep 0.7 }\n  - { id: next, run: sleep 0.7 }\n");
     orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { seconds: 1 }");
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 4, "{ran:?}");
-    assert_eq!(report["steps"][0]["status"], "completed");
+    assert_eq!(statuses(&report)[0], "slow completed");
     orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--budget", "secs=3"]).exits(2).says("`secs`");
+}
+
+#[test]
+fn time_that_is_over_ends_the_call_in_flight_which_is_made_again_when_there_is_more() {
+    let server = Server::start(|_| Reply::openai_text("1").delay(Duration::from_millis(1_400)));
+    for steps in [
+        format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"),
+        "  - { id: one, run: sleep 1.4 }\n".to_owned(),
+    ] {
+        let orch = project(&server, &format!("{steps}finally:\n  - {{ id: tidy, run: touch tidied }}\n"));
+        orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { seconds: 1 }");
+        let began = Instant::now();
+        let (ran, report) = run(&orch, &[]);
+        assert_eq!(ran.code, 4, "{ran:?}");
+        assert!(began.elapsed() < Duration::from_millis(1_350), "the call was waited for: {:?}", began.elapsed());
+        assert_eq!(report["error"]["class"], "budget_exceeded", "{report:#}");
+        assert!(orch.exists("workspace/tidied"), "{report:#}");
+        orch.run(&["pipeline", "resume", "--budget", "seconds=60", "--quiet"]).exits(0);
+    }
+}
+
+#[test]
+fn the_time_of_a_step_ends_its_calls() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(&server, "  - { id: slow, run: sleep 9, budget: { seconds: 1 } }\n");
+    let (ran, _) = run(&orch, &[]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("the budget of step slow is 1 s, and they are over"), "{}", ran.stderr);
 }
 
 #[test]
