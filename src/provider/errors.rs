@@ -53,6 +53,11 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
     if !error.is_connect() {
         return unavailable(endpoint, &format!("closed the connection without an answer: {}", causes(error)));
     }
+    if let Some(why) = distrusted(error) {
+        // Trying again would not make it trusted.
+        return Failure::new(Class::BadRequest, format!("can't reach {url}: its certificate is not trusted: {why}"))
+            .with_hint("name the authority that signed it in SSL_CERT_FILE (PEM), if it is one of your own");
+    }
     let refused = chain(error)
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
     let why = if refused { "connection refused".to_owned() } else { causes(error) };
@@ -62,6 +67,21 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
         _ => "check the network and the base URL".to_owned(),
     };
     Failure::new(Class::ProviderUnavailable, format!("can't reach {url}: {why}")).with_hint(hint)
+}
+
+/// Why the certificate of a server was not taken, if that is what went wrong.
+fn distrusted(error: &reqwest::Error) -> Option<String> {
+    // An error of input and output hides what it holds from `source`, and may hold another one.
+    fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+        match error.downcast_ref::<io::Error>() {
+            Some(outer) => inside(outer.get_ref()?),
+            None => error.downcast_ref::<rustls::Error>(),
+        }
+    }
+    match chain(error).find_map(inside)? {
+        rustls::Error::InvalidCertificate(why) => Some(short(&why.to_string(), MESSAGE)),
+        _ => None,
+    }
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -37,6 +37,7 @@ mod stands;
 mod store;
 mod support;
 mod terminal;
+mod tls;
 mod track;
 mod webhook;
 mod workflow;

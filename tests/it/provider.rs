@@ -531,6 +531,26 @@ async fn each_time_out_has_its_own_message() {
     assert!(started.elapsed() < Duration::from_secs(2));
 }
 
+/// A server whose queue of new connections is full: nobody is let in, and nobody is turned away.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_host_that_does_not_answer_is_given_up_in_time() {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let _queued: Vec<_> =
+        (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50))).collect();
+    let limits = Limits { connect: Duration::from_millis(200), ..short() };
+    let started = Instant::now();
+    let failure =
+        ask(endpoint(Dialect::OpenAi, format!("http://{address}/v1")), &request(), &limits).await.unwrap_err();
+    assert_eq!(failure.class, Class::Timeout, "{failure:?}");
+    assert_eq!(failure.message, format!("can't connect to http://{address}/v1 within 200 ms"));
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
 #[tokio::test]
 async fn too_much_is_too_much() {
     let limits = Limits { max_bytes: 10_000, ..short() };
