@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::control::{asked, project};
+use crate::store::assert_whole;
 use crate::support::{Orch, Recorded, Reply, Server};
 
 /// How many random instants; more with `ORCH_TEST_KILLS`.
@@ -15,8 +16,11 @@ fn kills() -> u32 {
     std::env::var("ORCH_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
 }
 
-/// Every kind of step, in 12 requests.
-pub(crate) const STEPS: &str = "  - { id: plan, agent: a, schema: any, prompt: plan.md, output: plan }
+/// Requests and agent programs that may be under way at once in [`every_kind`].
+pub(crate) const AT_ONCE: usize = 3;
+
+/// Every kind of step, in 13 requests and a turn of an agent program.
+const STEPS: &str = "  - { id: plan, agent: a, schema: any, prompt: plan.md, output: plan }
   - id: sides
     parallel:
       - { id: one, agent: a, schema: any, prompt: one.md, output: x }
@@ -37,9 +41,34 @@ pub(crate) const STEPS: &str = "  - { id: plan, agent: a, schema: any, prompt: p
     output: parts
     steps:
       - { id: part, agent: a, schema: any, prompt: three.md, message: \"item {{ item }}\", output: piece }
+  - { id: other, pipeline: called.yaml, with: { topic: task }, output: called }
+  - { id: edit, agent: program, schema: any, prompt: one.md, output: edited }
+  - { id: ask, inputs: [edited], approve: \"{{ edited.by }}: go on?\", output: verdict }
+  - { id: last, agent: a, schema: any, prompt: two.md, inputs: [verdict], message: \"{{ verdict.note }}\", output: last }
 finally:
   - { id: tidy, run: \"echo done > tidied\" }
 ";
+
+const CALLED: &str = "name: called
+inputs: { topic: { type: string } }
+agents: { a: { model: auto } }
+steps:
+  - { id: inner, agent: a, schema: any, prompt: three.md, output: inner }
+outputs: { inner: inner }
+";
+
+/// A program that changes a file of the workspace before it answers.
+const PROGRAM: &str = "cat > /dev/null\nmkdir -p src\necho edited > src/edited.txt\necho '{\"by\": \"program\"}'\n";
+
+/// A project with one pipeline of every kind of step.
+pub(crate) fn every_kind(server: &Server) -> Orch {
+    let orch = project(server, STEPS);
+    let program = orch.path().join("program.sh").display().to_string();
+    let agents = format!("  a: {{ model: auto }}\n  program: {{ command: [sh, \"{program}\"], tools: [edit] }}");
+    orch.edit("pipelines/main.yaml", "  a: { model: auto }", &agents);
+    orch.write("pipelines/called.yaml", CALLED).write("program.sh", PROGRAM);
+    orch
+}
 
 pub(crate) fn answer(request: &Recorded) -> Reply {
     let said = request.last();
@@ -67,60 +96,156 @@ fn questions(server: &Server) -> BTreeMap<String, usize> {
     found
 }
 
+/// The latest run with its status; `None` when there is none.
+pub(crate) fn latest(orch: &Orch) -> Option<(String, String)> {
+    let listed = orch.run(&["runs", "list", "--output", "json"]).exits(0);
+    let runs: Value = serde_json::from_str(&listed.stdout).unwrap();
+    Some((runs[0]["run"].as_str()?.to_owned(), runs[0]["status"].as_str().unwrap().to_owned()))
+}
+
+/// How many replies of models are on record; those of programs are not counted.
 pub(crate) fn replies_on_record(orch: &Orch, run: &str) -> usize {
     let ran = orch.run(&["runs", "show", run, "--replies", "--output", "json"]).exits(0);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    report["calls"].as_array().unwrap().iter().filter(|call| !call["reply"].is_null()).count()
+    let replied = |call: &&Value| !call["reply"].is_null() && !call["call"].as_str().unwrap().starts_with("edit@");
+    report["calls"].as_array().unwrap().iter().filter(replied).count()
 }
 
-#[cfg(unix)]
-#[test]
-#[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
-fn a_run_that_is_killed_at_any_instant_comes_out_the_same() {
-    let server = Server::start(answer);
-    let whole = project(&server, STEPS);
-    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
+/// Goes on with a run to its end; a person says yes when it waits.
+pub(crate) fn finish(orch: &Orch, run: &str) {
+    let resumed = orch.run(&["pipeline", "resume", run, "--quiet"]);
+    if resumed.code == 3 {
+        orch.run(&["runs", "approve", run, "--note", "fine", "--resume"]).exits(0);
+        return;
+    }
+    resumed.exits(0);
+}
+
+/// No step completed twice, and what is on disk is whole.
+pub(crate) fn once_each(orch: &Orch, run: &str) {
+    let events = orch.run(&["runs", "events", run, "--output", "json"]).exits(0).stdout;
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut steps: Vec<String> =
+        events.filter_map(|event| Some(event["fact"]["step_completed"]["step"].as_str()?.to_owned())).collect();
+    steps.sort();
+    let all = steps.len();
+    steps.dedup();
+    assert_eq!(steps.len(), all, "a step completed twice: {steps:?}");
+    assert_whole(orch);
+}
+
+const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
+
+/// Starts a run and, when it waits for a person, answers; kills whichever process goes on after `instant`.
+fn kill_at(orch: &Orch, args: &[&str], instant: Duration) {
     let began = Instant::now();
-    whole.run(&args).exits(0);
-    let (took, expected, all) = (began.elapsed(), workspace(&whole), questions(&server));
-    assert!(expected.len() >= 9, "{expected:?}");
+    let over = |child: &mut std::process::Child| {
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            if began.elapsed() >= instant {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return None;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    };
+    let start = |args: &[&str]| orch.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    if over(&mut start(args)) == Some(3) {
+        let (run, _) = latest(orch).unwrap();
+        over(&mut start(&["runs", "approve", &run, "--note", "fine", "--resume"]));
+    }
+}
+
+/// Runs `make`'s project whole, then again and again, killed at random instants; says what came of it.
+fn struck(make: impl Fn(&Server) -> Orch, reply: fn(&Recorded) -> Reply, args: &[&str], at_once: usize) -> String {
+    let server = Server::start(reply);
+    let whole = make(&server);
+    let began = Instant::now();
+    kill_at(&whole, args, Duration::from_mins(1));
+    let (took, expected, all) = (began.elapsed(), workspace(&whole), server.requests().len());
+    assert_eq!(latest(&whole).unwrap().1, "completed");
     let mut seed = 7_u32;
-    let (mut struck, mut twice) = (0, 0);
+    let (mut hit, mut twice) = (0, 0);
     for _ in 0..kills() {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let server = Server::start(answer);
-        let orch = project(&server, STEPS);
-        let mut child = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(took.mul_f64(f64::from(seed >> 8) / f64::from(1 << 24)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let listed = orch.run(&["runs", "list", "--output", "json"]).exits(0);
-        let runs: Value = serde_json::from_str(&listed.stdout).unwrap();
-        let Some(run) = runs[0]["run"].as_str() else {
+        let server = Server::start(reply);
+        let orch = make(&server);
+        kill_at(&orch, args, took.mul_f64(f64::from(seed >> 8) / f64::from(1 << 24)));
+        let Some((run, status)) = latest(&orch) else {
             // Killed before anything was on record: nothing was paid for either.
             assert!(server.requests().len() <= 1, "{:?}", questions(&server));
-            orch.run(&args).exits(0);
+            kill_at(&orch, args, Duration::from_mins(1));
             assert_eq!(workspace(&orch), expected);
             continue;
         };
-        if runs[0]["status"] != "completed" {
-            struck += 1;
-        }
-        let recorded = replies_on_record(&orch, run);
-        let before = server.requests().len();
-        orch.run(&["pipeline", "resume", run, "--quiet"]).exits(0);
+        hit += u32::from(status != "completed");
+        let (recorded, before) = (replies_on_record(&orch, &run), server.requests().len());
+        finish(&orch, &run);
         assert_eq!(workspace(&orch), expected, "run {run}");
+        once_each(&orch, &run);
         // What was on record is not asked again: only what was in flight may be.
-        assert_eq!(
-            server.requests().len() - before,
-            all.values().sum::<usize>() - recorded,
-            "{:?}",
-            questions(&server)
-        );
-        assert!(before - recorded <= 3, "at most what was in flight is lost: {before} asked, {recorded} recorded");
-        twice += before - recorded;
+        assert_eq!(server.requests().len() - before, all - recorded, "{:?}", questions(&server));
+        let lost = before - recorded;
+        assert!(lost <= at_once, "at most what was in flight is lost: {before} asked, {recorded} recorded");
+        twice += lost;
     }
-    println!("killed in {struck} of {} runs; {twice} replies in flight were asked again", kills());
     // How long a run takes differs on a busy machine, so that some kills come too late.
-    assert!(struck > 0, "no kill hit a run");
+    assert!(hit > 0, "no kill hit a run");
+    format!("{hit} of {} kills hit a run; {twice} replies in flight were asked again", kills())
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
+fn a_run_of_every_kind_that_is_killed_at_any_instant_comes_out_the_same() {
+    println!("every kind: {}", struck(every_kind, answer, &RUN, AT_ONCE));
+}
+
+/// What the agents of the default pipeline say.
+fn default_answer(request: &Recorded) -> Reply {
+    crate::workflow::good(request).delay(Duration::from_millis(3))
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
+fn the_default_pipeline_that_is_killed_at_any_instant_comes_out_the_same() {
+    let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "do it", "--quiet"];
+    println!("default: {}", struck(|server| Orch::new().with(server), default_answer, &args, 1));
+}
+
+/// A folder of runs that share large payloads; deleting in it is killed at random instants.
+#[test]
+fn deleting_that_is_killed_at_any_instant_breaks_no_other_run() {
+    let server = Server::start(answer);
+    let orch = project(
+        &server,
+        "  - { id: large, run: \"head -c 100000 /dev/zero | tr '\\\\0' x\", output: large, schema: text }\n  - { id: own, run: \"head -c 100000 /dev/urandom | base64\", access: none, output: own, schema: text }\n",
+    );
+    for _ in 0..3 {
+        orch.run(&RUN).exits(0);
+    }
+    let mut seed = 11_u32;
+    for round in 0..kills().min(60) {
+        orch.run(&RUN).exits(0);
+        let doomed = latest(&orch).unwrap().0;
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let args: &[&str] = if round % 2 == 0 { &["runs", "delete", &doomed] } else { &["runs", "gc", "--keep", "3"] };
+        kill_at(&orch, args, Duration::from_micros(u64::from(seed >> 8) % 12_000));
+        assert_whole(&orch);
+        let listed = orch.run(&["runs", "list", "--output", "json"]).exits(0);
+        let runs: Value = serde_json::from_str(&listed.stdout).unwrap();
+        for run in runs.as_array().unwrap() {
+            let run = run["run"].as_str().unwrap();
+            let large = orch.run(&["runs", "artifact", run, "large"]).exits(0).stdout;
+            assert_eq!(large.trim_end().len(), 100_000);
+            orch.run(&["runs", "artifact", run, "own"]).exits(0);
+        }
+        assert!(runs.as_array().unwrap().len() >= 3);
+        orch.run(&["runs", "gc", "--keep", "3"]).exits(0);
+    }
+    let left = orch.run(&["runs", "gc", "--keep", "3", "--dry-run", "--output", "json"]).exits(0);
+    let left: Value = serde_json::from_str(&left.stdout).unwrap();
+    assert_eq!((&left["runs"], &left["blobs"]), (&json!([]), &json!(0)), "what a killed process left is swept");
 }

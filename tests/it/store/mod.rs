@@ -23,7 +23,7 @@ fn journal(orch: &Orch) -> rusqlite::Connection {
 
 /// Asserts that the database is whole by SQLite's own and thorough check, and events have no gaps.
 #[track_caller]
-fn assert_whole(orch: &Orch) {
+pub(crate) fn assert_whole(orch: &Orch) {
     let journal = journal(orch);
     let found: String = journal.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(found, "ok");
