@@ -1,7 +1,7 @@
 //! The whole process, as a user pays for it: start-up, a checked project, a run of three steps.
 //!
-//! The floor is a bare Rust program that makes three HTTP calls: this very file, started
-//! again with `--bare`. Run it with `cargo bench --bench process --no-default-features`.
+//! The floor is a bare Rust program that makes three HTTP calls: this very file, started again, with
+//! `--bare` over a socket and with `--client` over the HTTP client that orch uses. Run it with `cargo bench --bench process --no-default-features`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
 
 use std::io::{BufReader, Write as _};
@@ -19,20 +19,26 @@ const RUNS: usize = 40;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    if let Some(at) = args.iter().position(|arg| arg == "--bare") {
-        bare(&args[at + 1]);
-        return;
+    let after = |flag: &str| args.iter().position(|arg| arg == flag).map(|at| args[at + 1].as_str());
+    if let Some(address) = after("--bare") {
+        return bare(address);
+    }
+    if let Some(address) = after("--client") {
+        return client(address);
     }
     let address = serve(Duration::ZERO, say);
     let project = tempfile::tempdir().unwrap();
-    let run = prepare(project.path(), &address);
+    prepare(project.path(), &address);
     let own = std::env::current_exe().unwrap();
-
-    let floor = median("three bare HTTP calls", || {
-        let mut command = Command::new(&own);
-        command.arg("--bare").arg(&address);
-        command
-    });
+    let floor = |name: &str, flag: &str| {
+        median(name, || {
+            let mut command = Command::new(&own);
+            command.args([flag, &address]);
+            command
+        })
+    };
+    let bare = floor("three HTTP calls over a socket", "--bare");
+    let client = floor("three HTTP calls with reqwest", "--client");
     median("orch --version", || {
         let mut command = Command::new(ORCH);
         command.arg("--version");
@@ -44,7 +50,12 @@ fn main() {
         command
     });
     let whole = median("orch pipeline run, three steps", || run(project.path()));
-    println!("a run is {:.1} times the bare calls", whole.as_secs_f64() / floor.as_secs_f64());
+    let times = |floor: Duration| whole.as_secs_f64() / floor.as_secs_f64();
+    println!(
+        "a run is {:.1} times the calls over a socket, {:.1} times those with reqwest",
+        times(bare),
+        times(client)
+    );
     println!("peak memory of a run: {}", peak(project.path()));
 }
 
@@ -65,29 +76,35 @@ fn median(name: &str, command: impl Fn() -> Command) -> Duration {
     at(5)
 }
 
-/// The default project with a provider at `address`.
-fn prepare(folder: &Path, address: &str) -> impl Fn(&Path) -> Command + use<> {
-    assert!(Command::new(ORCH).arg("init").current_dir(folder).stderr(Stdio::null()).status().unwrap().success());
+/// Names the provider of a project.
+fn point(folder: &Path, address: &str) {
     let settings = format!("providers:\n  lab: {{ dialect: openai, base_url: \"http://{address}/v1\" }}\n");
     std::fs::write(folder.join("orch.yaml"), settings).unwrap();
+}
+
+fn run(folder: &Path) -> Command {
+    let mut command = Command::new(ORCH);
+    command.args(["pipeline", "run", "pipelines/default.yaml", "--task", "x", "--model", "lab/m", "-q"]);
+    command.current_dir(folder);
+    command
+}
+
+/// The default project with a provider at `address`.
+fn prepare(folder: &Path, address: &str) {
+    assert!(Command::new(ORCH).arg("init").current_dir(folder).stderr(Stdio::null()).status().unwrap().success());
+    point(folder, address);
     // The bare calls write no code, so neither does this run.
     let (file, write) = (folder.join("pipelines/default.yaml"), "  - id: files\n");
     let text = std::fs::read_to_string(&file).unwrap();
     let (head, tail) = text.split_once(write).unwrap();
     let (_, rest) = tail.split_once("  - id: review\n").unwrap();
     std::fs::write(&file, format!("{head}  - id: review\n{rest}")).unwrap();
-    |folder: &Path| {
-        let mut command = Command::new(ORCH);
-        command.args(["pipeline", "run", "pipelines/default.yaml", "--task", "x", "--model", "lab/m", "-q"]);
-        command.current_dir(folder);
-        command
-    }
 }
 
 /// The most memory that a run holds, read while its last reply is late.
 fn peak(folder: &Path) -> String {
     let late = serve(Duration::from_millis(200), say);
-    let run = prepare(folder, &late);
+    point(folder, &late);
     let mut child = run(folder).spawn().unwrap();
     let mut most = String::new();
     while child.try_wait().unwrap().is_none() {
@@ -109,6 +126,19 @@ fn bare(address: &str) {
         stream.write_all((head + &body).as_bytes()).unwrap();
         read_message(&mut BufReader::new(&stream)).unwrap();
     }
+}
+
+fn client(address: &str) {
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
+    runtime.block_on(async {
+        for name in ["plan", "code", "review"] {
+            let body = format!("{{\"response_format\":{{\"json_schema\":{{\"name\":\"{name}\"}}}}}}");
+            let reply = client.post(format!("http://{address}/v1")).body(body).send().await.unwrap();
+            assert!(!reply.bytes().await.unwrap().is_empty());
+        }
+    });
 }
 
 /// What each step of the default pipeline should answer.

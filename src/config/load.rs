@@ -42,7 +42,7 @@ struct Calls {
 fn load_within(path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = files::read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
-    let (document, pipeline) = parse::<Pipeline>(&file, generate::pipeline_schema())?;
+    let (document, pipeline) = parse::<Pipeline>(&file, generate::shipped_pipeline_schema())?;
     let mut loader = Loader { root: &root, problems: Vec::new(), absent: false };
     let (settings, settings_document) = loader.settings();
     let prompts = loader.prompts(&pipeline);
@@ -136,7 +136,7 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
 /// # Errors
 /// Every mistake of the text.
 pub fn parse_pipeline(file: &Arc<SourceFile>) -> Result<(Document, Pipeline), Vec<Diagnostic>> {
-    parse(file, generate::pipeline_schema())
+    parse(file, generate::shipped_pipeline_schema())
 }
 
 fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, schema: &Value) -> Result<(Document, T), Vec<Diagnostic>> {
@@ -207,7 +207,7 @@ impl Loader<'_> {
         if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return (None, None);
         }
-        match parse::<Settings>(&file, generate::settings_schema()) {
+        match parse::<Settings>(&file, generate::shipped_settings_schema()) {
             Ok((document, settings)) => (Some(settings), Some(document)),
             Err(found) => {
                 self.problems.extend(found);

@@ -189,7 +189,9 @@ impl Budgets {
         let tokens = super::gate::estimate(request);
         let output = u64::from(request.max_output_tokens);
         let usage = Usage { input: tokens.saturating_sub(output), output, ..Usage::default() };
-        Amount { tokens, usd: self.models.cost(&request.model, &usage).unwrap_or_default(), time: Duration::ZERO }
+        let counts = self.lock().iter().any(|account| account.limit.usd.is_some());
+        let usd = if counts { self.models.cost(&request.model, &usage).unwrap_or_default() } else { 0.0 };
+        Amount { tokens, usd, time: Duration::ZERO }
     }
 }
 

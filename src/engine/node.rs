@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Access, CommandLine, Outcome};
-use crate::model::{Class, Digest, ModelRef, Program, canonical};
+use crate::model::{Class, Digest, ModelRef, Program};
 use crate::schema::Schema;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
@@ -246,7 +246,7 @@ impl Contract {
     pub fn digest(&self) -> Digest {
         match self {
             Self::Text => Digest::of(b"text"),
-            Self::Json(schema) => Digest::of(canonical(&schema.closure()).as_bytes()),
+            Self::Json(schema) => schema.digest(),
         }
     }
 }

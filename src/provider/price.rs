@@ -42,6 +42,9 @@ struct Above {
     cache_write: Option<f64>,
 }
 
+/// Providers with prices in the table; of others it need not be read.
+const PRICED: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
+
 type Table = HashMap<String, HashMap<String, Price>>;
 
 fn table() -> &'static Table {
@@ -56,6 +59,9 @@ fn table() -> &'static Table {
 pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     if FREE.contains(&model.provider.as_str()) {
         return Some(0.0);
+    }
+    if !PRICED.contains(&model.provider.as_str()) {
+        return None;
     }
     let models = table().get(&model.provider)?;
     let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
@@ -118,6 +124,9 @@ mod tests {
     #[test]
     fn the_table_is_readable_and_sane() {
         let table: Table = serde_json::from_str(include_str!("prices.json")).unwrap();
+        let mut providers: Vec<&str> = table.keys().map(String::as_str).collect();
+        providers.sort_unstable();
+        assert_eq!(providers, PRICED);
         for (provider, models) in &table {
             assert!(models.len() > 10, "{provider}");
             for (model, price) in models {

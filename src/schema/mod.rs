@@ -9,13 +9,15 @@ mod plain;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jsonschema::{PatternOptions, Validator};
 use serde_json::{Value, json};
 
 pub(crate) use mismatch::type_of;
 pub use mismatch::{Mismatch, render_mismatches};
+
+use crate::model::{Digest, canonical};
 
 /// A compiled schema; cheap to clone.
 #[derive(Clone)]
@@ -25,6 +27,7 @@ struct Inner {
     name: String,
     closure: Value,
     validator: Validator,
+    digest: OnceLock<Digest>,
 }
 
 impl fmt::Debug for Schema {
@@ -63,9 +66,8 @@ impl Schema {
     }
 
     fn from_closure(name: &str, closure: Value) -> Result<Self, SchemaError> {
-        if !plain::is_plainly_valid(&closure)
-            && let Err(invalid) = jsonschema::meta::validate(&closure)
-        {
+        let plain = plain::is_plainly_valid(&closure);
+        if !plain && let Err(invalid) = jsonschema::meta::validate(&closure) {
             let pointer = invalid.instance_path().to_string();
             let why = mismatch::explain(&invalid)
                 .first()
@@ -76,21 +78,28 @@ impl Schema {
                 message: format!("this is no valid JSON Schema{why}"),
             });
         }
-        Self::trusted(name, closure)
+        Self::built(name, closure, plain)
     }
 
-    /// Compiles a schema of our own making, which needs no check against the meta-schema.
-    pub fn trusted(name: &str, closure: Value) -> Result<Self, SchemaError> {
-        let error = |pointer: String, message: String| SchemaError { file: name.to_owned(), pointer, message };
-        let validator = jsonschema::options()
+    fn built(name: &str, closure: Value, plain: bool) -> Result<Self, SchemaError> {
+        let options = jsonschema::options()
             .offline()
             .should_validate_formats(true)
             .should_ignore_unknown_formats(true)
             // Linear-time regular expressions only: a pattern of a user's file must not hang a run.
-            .with_pattern_options(PatternOptions::regex().size_limit(4 << 20))
-            .build(&closure)
-            .map_err(|invalid| error(invalid.instance_path().to_string(), invalid.to_string()))?;
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), closure, validator })))
+            .with_pattern_options(PatternOptions::regex().size_limit(4 << 20));
+        let validator = if plain { plain::build(options, &closure) } else { options.build(&closure) };
+        let validator = validator.map_err(|invalid| SchemaError {
+            file: name.to_owned(),
+            pointer: invalid.instance_path().to_string(),
+            message: invalid.to_string(),
+        })?;
+        Ok(Self(Arc::new(Inner { name: name.to_owned(), closure, validator, digest: OnceLock::new() })))
+    }
+
+    /// The digest of the schema with everything that it refers to.
+    pub fn digest(&self) -> Digest {
+        self.0.digest.get_or_init(|| Digest::of(canonical(&self.0.closure).as_bytes())).clone()
     }
 
     /// The schema's name: its file name, or what it was compiled as.
@@ -132,12 +141,17 @@ impl Schema {
 #[derive(Clone, Debug, Default)]
 pub struct SchemaSet {
     files: BTreeMap<String, Value>,
+    compiled: Compiled,
 }
+
+/// What was compiled already; shared by copies of a set, which have the same files.
+type Compiled = Arc<Mutex<BTreeMap<String, Result<Schema, SchemaError>>>>;
 
 impl SchemaSet {
     /// Adds a file's schema.
     pub fn insert(&mut self, file: &str, document: Value) {
         self.files.insert(file.to_owned(), document);
+        self.compiled = Compiled::default();
     }
 
     /// The files' names, sorted.
@@ -150,10 +164,15 @@ impl SchemaSet {
         self.files.get(file)
     }
 
-    /// Compiles the schema of a file with the files that it refers to.
+    /// The schema of a file with the files that it refers to, compiled once.
     pub fn get(&self, file: &str) -> Result<Schema, SchemaError> {
-        let closure = closure::closure(&self.files, file)?;
-        Schema::from_closure(file, closure)
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = compiled.get(file) {
+            return known.clone();
+        }
+        let schema = closure::closure(&self.files, file).and_then(|closure| Schema::from_closure(file, closure));
+        compiled.insert(file.to_owned(), schema.clone());
+        schema
     }
 }
 
