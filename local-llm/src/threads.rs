@@ -9,20 +9,47 @@
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use candle_core::utils::barrier_pool;
 
-/// Tasks that want a processor now, other than this one, smoothed.
+/// How long the machine is watched before its load is told: the kernel counts in hundredths of a second.
+const WINDOW: Duration = Duration::from_millis(200);
+
+/// Processors that are worth leaving to others: with more of them busy, one thread is as fast as all.
+const SPARE: f32 = 0.6;
+
+/// What other processes want of the processors.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
+    since: Option<(Instant, Ticks)>,
+    /// How many processors others kept busy in the last window.
     others: f32,
-    seen: bool,
 }
 
-/// Running tasks according to the text of `/proc/loadavg`.
-fn runnable(text: &str) -> Option<u16> {
-    let (running, _) = text.split_ascii_whitespace().nth(3)?.split_once('/')?;
-    running.parse().ok()
+/// Processor time since the machine started, in hundredths of a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ticks {
+    all: u64,
+    own: u64,
+}
+
+impl Ticks {
+    /// Reads `/proc/stat` and `/proc/self/stat`; see proc(5). What the host took away counts as busy.
+    fn parse(machine: &str, process: &str) -> Option<Self> {
+        let mut fields = machine.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+        let counts: Vec<u64> = fields.by_ref().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+        let [user, nice, system, _idle, _wait, irq, softirq, steal] = counts.try_into().ok()?;
+        // The name of the program stands in brackets and may hold spaces: the user time is the 12th field after it.
+        let mut fields = process.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let mut field = || fields.next()?.parse::<u64>().ok();
+        Some(Self { all: user + nice + system + irq + softirq + steal, own: field()? + field()? })
+    }
+
+    fn now() -> Option<Self> {
+        let read = |path| std::fs::read_to_string(path).ok();
+        Self::parse(&read("/proc/stat")?, &read("/proc/self/stat")?)
+    }
 }
 
 impl Load {
@@ -31,19 +58,28 @@ impl Load {
         if let Some(threads) = chosen {
             return threads > 1;
         }
-        let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let Some(running) = runnable(&text) else {
-            return true;
-        };
-        let others = f32::from(running.saturating_sub(1));
-        self.others = if self.seen { self.others * 0.8 + others * 0.2 } else { others };
-        self.seen = true;
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        #[allow(clippy::cast_precision_loss)]
-        let idle = cores as f32 - self.others;
-        // Half a task more than the idle processors is still worth it.
-        idle > cores as f32 - 0.75
+        let now = Instant::now();
+        match self.since {
+            Some((since, _)) if now.duration_since(since) < WINDOW => {}
+            Some((since, before)) => {
+                if let Some(ticks) = Ticks::now() {
+                    self.others = busy(before, ticks, now.duration_since(since));
+                    self.since = Some((now, ticks));
+                }
+            }
+            None => self.since = Ticks::now().map(|ticks| (now, ticks)),
+        }
+        self.others < SPARE
     }
+}
+
+/// How many processors other processes kept busy between two looks.
+fn busy(before: Ticks, after: Ticks, time: Duration) -> f32 {
+    let all = after.all.saturating_sub(before.all);
+    let others = all.saturating_sub(after.own.saturating_sub(before.own));
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = others as f32 / 100.0;
+    seconds / time.as_secs_f32()
 }
 
 /// Runs `work` on one thread, or lets it use the whole pool.
@@ -76,10 +112,22 @@ pub(crate) fn run<T: Send>(all: bool, work: impl FnOnce() -> T + Send) -> Option
 mod tests {
     use super::*;
 
+    const STAT: &str = "cpu  10 20 30 4000 50 6 7 8 9 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n";
+
     #[test]
-    fn running_tasks_are_read() {
-        assert_eq!(runnable("1.84 0.77 0.34 3/88 15186\n"), Some(3));
-        assert_eq!(runnable("nonsense"), None);
+    fn the_time_of_the_machine_and_of_this_process_is_read() {
+        let own = "70 (a name) with) S 1 2 3 4 5 6 7 8 9 10 40 2 0 0 20 0";
+        assert_eq!(Ticks::parse(STAT, own), Some(Ticks { all: 81, own: 42 }));
+        assert_eq!(Ticks::parse("nonsense", own), None);
+        assert_eq!(Ticks::parse(STAT, "1 (x) S"), None);
+    }
+
+    #[test]
+    fn what_this_process_does_itself_is_no_load() {
+        let before = Ticks { all: 1000, own: 500 };
+        let second = Duration::from_secs(1);
+        assert!(busy(before, Ticks { all: 1200, own: 700 }, second) < 0.01);
+        assert!((busy(before, Ticks { all: 1200, own: 600 }, second) - 1.0).abs() < 0.01);
     }
 
     #[test]
