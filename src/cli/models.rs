@@ -37,7 +37,8 @@ pub(super) fn run(command: &Models, ui: &Ui) -> Result<Code, CliError> {
             }
         }
         Models::Pull { name } => {
-            let spec = super::weights::find(name.strip_prefix("local/").unwrap_or(name))?;
+            let name = name.strip_prefix("local/").unwrap_or(name);
+            let spec = if name == "local" { local_llm::catalog::default_model() } else { super::weights::find(name)? };
             if let Some(path) = local_llm::weights::installed(&cache, spec) {
                 ui.say(format!("{} is here already: {}", spec.title, path.display()));
             } else {

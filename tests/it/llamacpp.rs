@@ -14,6 +14,8 @@ use orch::model::failure::Class;
 use orch::provider::{Dialect, Endpoint, Limits, connect, served_models};
 use serde_json::{Value, json};
 
+use crate::support::server::{Reply, Server};
+
 /// The server; closing its standard input ends it.
 struct Peer {
     process: Child,
@@ -109,4 +111,67 @@ async fn a_peer_answers_within_the_schema_and_counts() {
     let failure = provider.chat(&long, &Limits::default(), &|_| {}).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)), "{failure:?}");
     println!("the peer's words: {failure}");
+}
+
+/// The peer behind a server that asks it not to stream, and passes on its one JSON object.
+fn whole(peer: &Peer) -> Server {
+    orch::provider::prepare_tls();
+    let url = format!("{}/chat/completions", peer.base_url);
+    Server::start(move |request| {
+        let mut body = request.body.clone();
+        body["stream"] = json!(false);
+        body.as_object_mut().unwrap().remove("stream_options");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let text = runtime.block_on(async {
+            let sent = reqwest::Client::new().post(&url).body(body.to_string()).send().await.unwrap();
+            sent.text().await.unwrap()
+        });
+        Reply::status(200, text)
+    })
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_stream_is_understood() {
+    let Some(peer) = Peer::start() else { return };
+    let between = whole(&peer);
+    let endpoint = Endpoint { base_url: between.openai_url(), ..peer.endpoint() };
+    let reply = connect(endpoint).chat(&request(), &Limits::default(), &|_| {}).await.unwrap();
+    let value: Value = serde_json::from_str(&reply.text).unwrap();
+    assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
+    assert_eq!(reply.stop, StopReason::End);
+    assert!(reply.constrained && reply.usage.input > 10 && reply.usage.output > 5, "{reply:?}");
+}
+
+/// The first token's chances by llama.cpp, the likeliest first: its number and the logarithm of its probability.
+#[cfg(feature = "local")]
+async fn chances(base_url: &str, text: &str) -> Vec<(u32, f64)> {
+    let body = json!({ "messages": [{ "role": "user", "content": text }], "max_tokens": 1, "temperature": 0,
+        "logprobs": true, "top_logprobs": 5 });
+    let url = format!("{base_url}/chat/completions");
+    let reply = reqwest::Client::new().post(url).body(body.to_string()).send().await.unwrap().text().await.unwrap();
+    let reply: Value = serde_json::from_str(&reply).unwrap();
+    let list = reply["choices"][0]["logprobs"]["content"][0]["top_logprobs"].as_array().unwrap().clone();
+    let chance =
+        |entry: &Value| (u32::try_from(entry["id"].as_u64().unwrap()).unwrap(), entry["logprob"].as_f64().unwrap());
+    list.iter().map(chance).collect()
+}
+
+#[cfg(feature = "local")]
+#[tokio::test]
+async fn our_engine_gives_the_first_token_the_chances_that_the_peer_gives_it() {
+    let Some(peer) = Peer::start() else { return };
+    orch::provider::prepare_tls();
+    let file = env::var_os("ORCH_TEST_LLAMACPP_MODEL").unwrap();
+    let ours = local_llm::Model::load(std::path::Path::new(&file), &local_llm::LoadOptions::default()).unwrap();
+    for text in ["What is the capital of France?", "Write a haiku about rust.", "Antworte auf Deutsch: wer bist du?"] {
+        let known = ours.likeliest(&[local_llm::Message::new("user", text)], 200).unwrap();
+        let theirs = chances(&peer.base_url, text).await;
+        // Weights are kept in different forms, so that close chances may change places.
+        assert!(known.iter().take(2).any(|(token, ..)| *token == theirs[0].0), "{text}: {known:?} {theirs:?}");
+        for (token, log) in theirs {
+            let (.., own) =
+                known.iter().find(|(known, ..)| *known == token).unwrap_or_else(|| panic!("{text}: {token}"));
+            assert!((f64::from(*own) - log).abs() < 0.6, "{text}: token {token}: {own} and {log}");
+        }
+    }
 }
