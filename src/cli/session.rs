@@ -284,7 +284,7 @@ fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switc
 
 /// Where agent programs keep their things during a run.
 fn homes(ready: &Ready<'_>) -> PathBuf {
-    let folder = ready.journal.state().join("agents").join(ready.run.0.to_string());
+    let folder = ready.journal.homes(ready.run);
     std::path::absolute(&folder).unwrap_or(folder)
 }
 

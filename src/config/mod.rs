@@ -6,6 +6,7 @@
 
 mod files;
 mod generate;
+mod json;
 mod load;
 mod project;
 mod root;
@@ -16,7 +17,8 @@ mod tracking;
 mod yaml;
 
 pub use generate::{case_schema, pipeline_schema, settings_schema};
-pub use load::{load, load_case, load_json, load_schemas, load_settings, parse_pipeline};
+pub use json::load_json;
+pub use load::{load, load_case, load_schemas, load_settings, parse_pipeline};
 pub use project::{OutputType, Project, output_type, places};
 pub use root::{SETTINGS_FILE, find_root, is_case, list_cases, list_pipelines, pipelines_below};
 pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};

@@ -21,6 +21,7 @@ pub mod run;
 pub mod span;
 pub mod step;
 pub mod step_state;
+mod step_values;
 pub mod usage;
 
 pub use agent::Agents;

@@ -27,6 +27,9 @@ pub struct Journal {
     pub(super) blobs: Blobs,
 }
 
+/// The folder of what agent programs keep, in the state folder.
+pub(super) const HOMES: &str = "agents";
+
 /// Which runs to list.
 #[derive(Clone, Debug)]
 pub struct Filter {
@@ -98,6 +101,11 @@ impl Journal {
     /// The lock of a run; whoever holds it owns the run.
     pub fn lock_path(&self, run: RunId) -> PathBuf {
         self.state.join("locks").join(format!("{}.lock", run.0))
+    }
+
+    /// Where agent programs keep their things during a run: homes, settings, sessions.
+    pub fn homes(&self, run: RunId) -> PathBuf {
+        self.state.join(HOMES).join(run.0.to_string())
     }
 
     /// Every event of a run, in order; empty when there is no such run.

@@ -7,10 +7,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::model::RunId;
 
+use super::journal::HOMES;
 use super::{Journal, StoreError, View};
 
 /// Every table whose rows belong to one run; what tells orch's files from people's goes by its own rule.
@@ -57,6 +58,7 @@ impl Journal {
             }
         }
         transaction.commit().map_err(error)?;
+        runs.iter().try_for_each(|run| remove_folder(&self.homes(*run)))?;
         Ok(deleted)
     }
 
@@ -95,11 +97,29 @@ impl Journal {
     pub fn sweep_all(&self, remove: bool) -> Result<Swept, StoreError> {
         let files = self.blobs.files()?;
         if remove {
+            self.sweep_homes()?;
             for path in files.iter().filter(|path| is_temporary(path) && is_stale(path)) {
                 std::fs::remove_file(path).map_err(StoreError::io("remove", path))?;
             }
         }
         self.remove_unused(files.into_iter().filter(|path| !is_temporary(path)).collect(), remove)
+    }
+
+    /// Removes the folders of agent programs whose runs are gone: their process died while it deleted them.
+    fn sweep_homes(&self) -> Result<(), StoreError> {
+        let folder = self.state().join(HOMES);
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+        for entry in entries {
+            let entry = entry.map_err(StoreError::io("list", &folder))?;
+            let Ok(run) = uuid::Uuid::parse_str(&entry.file_name().to_string_lossy()) else { continue };
+            let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
+            let known = self.reader.query_row(sql, [run.to_string()], |_| Ok(())).optional();
+            // A run has a folder only after its first event.
+            if known.map_err(|source| self.failed("read", source))?.is_none() {
+                remove_folder(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     fn remove_unused(&self, files: Vec<PathBuf>, remove: bool) -> Result<Swept, StoreError> {
@@ -134,6 +154,13 @@ fn blobs_of(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<
     })?;
     let rows = statement.query_map([run], |row| row.get(0))?;
     rows.collect()
+}
+
+fn remove_folder(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn name(path: &Path) -> Option<&str> {

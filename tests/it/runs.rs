@@ -233,6 +233,13 @@ fn gc_keeps_the_latest_and_the_young_and_sweeps_what_nobody_uses() {
         run(&orch, &[]).0.exits(0);
     }
     orch.write(".orch/blobs/zz/zzzz", "left by a process that died");
+    let homes = |run: &str| format!(".orch/agents/{run}/claude/session.jsonl");
+    let all = parsed(&orch.run(&["runs", "list", "--output", "json"]));
+    let ids: Vec<String> = (0..3).map(|at| homes(all[at]["id"].as_str().unwrap())).collect();
+    let lost = homes("01a20e5e-7207-7590-ac55-252ba6d692a5");
+    for file in ids.iter().chain([&lost]) {
+        orch.write(file, "{}");
+    }
     let rows = || parsed(&orch.run(&["runs", "list", "--output", "json"])).as_array().unwrap().len();
     let dry = parsed(&orch.run(&["runs", "gc", "--keep", "1", "--dry-run", "--output", "json"]).exits(0));
     assert_eq!((dry["runs"].as_array().unwrap().len(), dry["blobs"].as_u64(), rows()), (2, Some(1), 3), "{dry}");
@@ -241,6 +248,7 @@ fn gc_keeps_the_latest_and_the_young_and_sweeps_what_nobody_uses() {
     assert_eq!(rows(), 3);
     orch.run(&["runs", "gc", "--keep", "1", "--vacuum"]).exits(0).says("deleted 2 runs");
     assert_eq!(rows(), 1);
+    assert!(orch.exists(&ids[0]) && !orch.exists(&ids[1]) && !orch.exists(&ids[2]) && !orch.exists(&lost));
     orch.run(&["runs", "gc", "--older-than", "1y"]).exits(2).says("is no time such as `30d`");
 }
 

@@ -59,6 +59,14 @@ fn init_writes_every_pipeline_prompt_and_schema_of_the_repository_and_they_check
 }
 
 #[test]
+fn the_test_cases_of_the_repository_pass_from_their_recordings_of_a_real_model() {
+    let orch = Orch::empty();
+    let args = ["pipeline", "test", concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/tests")];
+    let ran = Ran::of(&orch.command(&args).output().unwrap()).exits(0);
+    assert!(ran.stdout.contains("4 passed, 0 failed"), "{ran:?}");
+}
+
+#[test]
 fn iterate_ends_after_one_round_that_is_approved() {
     let server =
         Server::start(

@@ -1,0 +1,77 @@
+//! JSON files: their values with the places of their parts, and what schemas refer to.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::spans::{Document, SpanIndex};
+use super::{files, yaml};
+use crate::diagnostic::{Code, Diagnostic, SourceFile};
+
+/// Reads a JSON file that is not the project's own, such as an artifact.
+///
+/// # Errors
+/// Why it can't be read or parsed, or the keys that it has twice.
+pub fn load_json(path: &Path, shown: &str) -> Result<Document, Vec<Diagnostic>> {
+    let file = files::read(path, shown).map_err(|problem| vec![*problem])?;
+    let value = json_value(&file)?;
+    // What is too large or too odd for the YAML reader loses its places, and is data all the same.
+    let spans = match yaml::index(&file) {
+        Err(found) if found.iter().any(|d| d.code == Code::DuplicateKey) => return Err(found),
+        spans => spans.unwrap_or_default(),
+    };
+    Ok(Document { file, value, spans })
+}
+
+/// Parses a JSON file; its numbers keep their digits.
+pub(super) fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
+    let value = json_value(file)?;
+    // What only the YAML reader finds wrong (a very long key, a tab) costs the places,
+    // not the schema; a key written twice is wrong in JSON too.
+    let spans = match yaml::index(file) {
+        Ok(spans) => spans,
+        Err(found) if found.iter().all(|d| d.code == Code::YamlSyntax) => SpanIndex::default(),
+        Err(found) => return Err(found),
+    };
+    Ok(Document { file: Arc::clone(file), value, spans })
+}
+
+pub(super) fn json_value(file: &Arc<SourceFile>) -> Result<Value, Vec<Diagnostic>> {
+    serde_json::from_str::<Value>(&file.text).map_err(|error| {
+        let at = offset(&file.text, error.line(), error.column());
+        let text = error.to_string().to_lowercase();
+        let message = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        vec![Diagnostic::error(Code::JsonSyntax, message).at(file, at..at)]
+    })
+}
+
+/// The byte offset of a line and column, both from 1, the column in bytes.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    (start + column.saturating_sub(1)).min(text.len())
+}
+
+/// The files that a schema refers to by their names, and the `$id`s that it refers to.
+pub(super) fn references(value: &Value, wanted: &mut Vec<String>, ids: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                match inner {
+                    Value::String(target) if key == "$ref" => {
+                        let name = target.split('#').next().unwrap_or_default();
+                        let name = name.strip_prefix("./").unwrap_or(name);
+                        match name {
+                            "" => {}
+                            id if id.contains("://") => ids.push(id.to_owned()),
+                            name => wanted.push(name.to_owned()),
+                        }
+                    }
+                    inner => references(inner, wanted, ids),
+                }
+            }
+        }
+        Value::Array(list) => list.iter().for_each(|inner| references(inner, wanted, ids)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
