@@ -125,6 +125,10 @@ pub struct Open {
     pub parts: Vec<Part>,
     /// Whether the same recipe gives a result that stands for other runs too.
     pub reusable: bool,
+    /// Whether it sees or changes the workspace: a result that a later one took the place of is no longer true there.
+    pub touches: bool,
+    /// Whether it runs in each session, whatever is on record: a step of `finally`.
+    pub closing: bool,
 }
 
 /// Tells one execution of a step from every other: what followed from one does not follow from another.

@@ -95,8 +95,22 @@ impl Problem {
 
 fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
     let known_aliases = || project.settings.models.keys().cloned();
-    if aliases && (name == "auto" || name == "local" || project.settings.models.contains_key(name)) {
+    let models = &project.settings.models;
+    if aliases && (name == "auto" || name == "local" || models.contains_key(name)) {
         return None;
+    }
+    // Of an alias: another one, unless they only lead to one another.
+    if !aliases && (name == "local" || models.contains_key(name)) {
+        let mut end = name;
+        for _ in 0..=models.len() {
+            match models.get(end) {
+                Some(next) => end = &next.model,
+                None => return None,
+            }
+        }
+        let message = format!("the alias `{name}` leads back to itself");
+        let help = "let one of the aliases stand for `provider/model`".to_owned();
+        return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known: Vec::new(), help });
     }
     let Some(model) = ModelRef::parse(name) else {
         let (message, known) = if name.contains('/') {
@@ -105,7 +119,7 @@ fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
             let words = ["auto", "local"].map(str::to_owned);
             (format!("unknown model `{name}`"), known_aliases().chain(words).collect())
         } else {
-            (format!("an alias stands for `provider/model`, not `{name}`"), Vec::new())
+            (format!("an alias stands for `provider/model` or another alias, not `{name}`"), known_aliases().collect())
         };
         let help = "write `provider/model`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
         return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known, help });

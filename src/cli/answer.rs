@@ -47,7 +47,9 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let row = super::runs::find(&journal, &args.run)?;
     let events = journal.events(row.run)?;
     let asked = question(args, &journal, &events)?;
-    let (note, by) = (args.note.clone(), args.by.clone().unwrap_or_else(user));
+    let settings = crate::config::load_settings(&super::runs::root(&here)).unwrap_or_default();
+    let note = super::resolve::models(&settings).redactor().text(&args.note);
+    let by = args.by.clone().unwrap_or_else(user);
     let answer = Verdict { approved, note, by, at: Timestamp::now() };
     let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.ask.clone());
     journal.post(row.run, &Letter::Answer(ApprovalAnswered { step, attempt, ask, answer }))?;

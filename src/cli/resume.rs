@@ -8,7 +8,7 @@ use crate::engine::{self, Plan};
 use indexmap::IndexMap;
 
 use crate::model::budget::Budget;
-use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted};
+use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted, StepKept};
 use crate::model::step::{OnError, Step};
 use crate::model::{Artifact, RunId, RunState, RunStatus, StepKey};
 use crate::store::{Edited, Fate, Journal, Rehearsal, RunRow, View, gone};
@@ -109,25 +109,43 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
     let pinned = args.model.is_none().then_some(&old.models);
+    if pinned.is_some_and(|names| names.values().any(|model| model.provider == crate::agent::REPLAY)) {
+        let error =
+            CliError::could_not(format!("run {} was answered from recordings, and they are not asked again", row.run));
+        return Err(error.hint("run it anew with `--replay DIR`, or name a model with --model"));
+    }
     let names = runtime.block_on(resolve::resolve(&project, &models, pinned, Consent { yes: args.yes }, ui))?;
     let continue_on_error = args.continue_on_error || old.continue_on_error;
-    let plan = session::plan(
-        &project,
-        old.inputs.clone(),
-        &names,
-        &models,
-        &Flags { continue_on_error, budget: args.budget.clone() },
-    )?;
+    let budget = args.budget.clone().or_else(|| old.budget.clone());
+    // An input that came later has its default.
+    let known = |(name, _): &(String, serde_json::Value)| project.pipeline.inputs.contains_key(name);
+    let inputs = old.inputs.clone().into_iter().filter(known).collect();
+    let inputs = super::inputs::complete(&project.pipeline, inputs)?;
+    let plan =
+        session::plan(&project, inputs.clone(), &names, &models, &Flags { continue_on_error, budget: budget.clone() })?;
 
     let from = args.from.as_deref().map(|name| named(&plan, name)).transpose()?;
     if args.dry_run {
-        return rehearse(&plan, &journal.events(row.run)?, from.as_ref(), args.output, ui);
+        let mut events = journal.events(row.run)?;
+        if let Some(view) = View::existing(Path::new(&old.workspace)).filter(|_| args.accept_changed) {
+            let accepted = edits(args, &journal, &view, &events, &project)?;
+            let seq = events.last().map_or(0, |event| event.seq);
+            let event = |(seq, fact)| Event { run: row.run, seq, at: jiff::Timestamp::now(), fact };
+            events.extend((seq + 1..).zip(accepted.into_iter().map(Fact::ArtifactAccepted)).map(event));
+        }
+        ui.say(format!("run {}: {}", row.run, old.pipeline));
+        return rehearse(&plan, &events, from.as_ref(), args.output, ui);
     }
     let view = View::open(Path::new(&old.workspace))?;
     let _locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
     let accepted = edits(args, &journal, &view, &events, &project)?;
+    let redactor = models.redactor();
+    if let Some(fact) = accepted.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
+        let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
+        return Err(error.hint("take the key out of the file"));
+    }
     let records = journal.records(&view.name())?;
     let edited: Vec<&str> = accepted.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
     let paths = plan.paths();
@@ -138,6 +156,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         model: flag,
         continue_on_error,
         from,
+        budget,
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })];
@@ -211,6 +230,9 @@ fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
         super::runs::find(journal, name)
     } else {
         let open = journal.runs(1000)?.into_iter().find(|row| row.status != RunStatus::Completed);
+        if open.is_none() && journal.runs(1)?.is_empty() {
+            return Err(CliError::could_not("there are no runs yet").hint("`orch pipeline run` starts one"));
+        }
         open.ok_or_else(|| {
             CliError::could_not("every run is completed")
                 .hint("name one to run again what changed: `orch runs list` shows them")
@@ -268,6 +290,7 @@ fn latest(events: &[Event]) -> Vec<(u64, StepKey, Artifact)> {
         let (seq, step, artifact) = match &event.fact {
             Fact::StepCompleted(StepCompleted { step, artifact: Some(artifact), .. }) => (event.seq, step, artifact),
             Fact::ArtifactAccepted(fact) => (fact.completed, &fact.step, &fact.artifact),
+            Fact::StepKept(StepKept { step, completed, moved: Some(artifact) }) => (*completed, step, artifact),
             _ => continue,
         };
         if let Some(path) = &artifact.path {

@@ -124,16 +124,18 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let run = RunId(uuid::Uuid::now_v7());
     let _locks = session::lock(&journal, run, &view)?;
     let records = journal.records(&view.name())?;
+    // Nothing is removed for a run that can't begin.
+    view.check_free(plan.paths().iter().map(String::as_str), &records)?;
     if args.clean {
         clean(&view, &records, ui)?;
     }
-    view.check_free(plan.paths().iter().map(String::as_str), &records)?;
 
     let first = Fact::RunStarted(RunStarted {
         inputs,
         model: args.model.clone(),
         models: names,
         continue_on_error: args.continue_on_error,
+        budget: args.budget.clone(),
         workflow_id: args.workflow_id.clone(),
         ..session::started((&root, &file), &project, &view, &plan)
     });

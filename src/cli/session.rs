@@ -203,6 +203,7 @@ pub(super) fn started((root, file): (&Path, &Path), project: &Project, view: &Vi
         model: None,
         models: Names::new(),
         continue_on_error: false,
+        budget: None,
         steps: plan.announced(),
         workflow_id: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -136,10 +136,13 @@ fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
         }
     }
     files.sort();
+    let hint = "a case is a YAML file in pipelines/tests/; `orch schema case` prints its format";
+    if let Some(missing) = files.iter().find(|file| !file.is_file()) {
+        let shown = session::given(missing, here).display().to_string();
+        return Err(CliError::could_not(format!("there is no test case `{shown}`")).hint(hint));
+    }
     if files.is_empty() {
-        return Err(
-            CliError::could_not("there are no test cases").hint("write one in pipelines/tests/: docs/testing.md")
-        );
+        return Err(CliError::could_not("there are no test cases").hint(hint));
     }
     Ok(files)
 }

@@ -179,7 +179,11 @@ fn line() -> Option<String> {
 
 /// The person's name, as the system knows it.
 pub(super) fn user() -> String {
-    ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default()
+    let names = ["USER", "LOGNAME", "USERNAME"].iter();
+    names
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|name| !name.is_empty())
+        .unwrap_or_else(|| "somebody".to_owned())
 }
 
 struct Silent;

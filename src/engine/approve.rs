@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::durable::{Answer, Approval, Stop, Wait};
 use crate::model::step::Outcome;
-use crate::model::{Class, Failure, StepKey};
+use crate::model::{Class, Failure, Recipe, StepKey};
 
 use super::converse::millis;
 use super::interpret::{Given, Run};
@@ -30,7 +30,7 @@ pub(super) async fn run(
     };
     // A yes is a yes to exactly this.
     let parts = vec![part("question", &json!(shown))];
-    let mut leaf = Leaf::new(run, key, node, recipe(&json!({ "shown": shown }), &json!("approve")), parts);
+    let mut leaf = Leaf::new(run, key, node, recipe_of(&shown, kind, scope), parts);
     let attempt = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,
@@ -52,4 +52,17 @@ pub(super) async fn run(
         }
     };
     leaf.end(scope, attempt, result).await
+}
+
+/// A yes is a yes to what was shown, of one item; what a no means is taken of it.
+fn recipe_of(shown: &str, kind: &ApproveNode, scope: &Scope) -> Recipe {
+    let mut ask = json!({ "shown": shown });
+    if let (Some(ask), Some(item)) = (ask.as_object_mut(), scope.item()) {
+        ask.insert("item".to_owned(), item.clone());
+    }
+    let take = match kind.on_reject {
+        Outcome::Fail => json!("approve"),
+        Outcome::Continue => json!(["approve", "continue"]),
+    };
+    recipe(&ask, &take)
 }

@@ -127,7 +127,7 @@ fn read(node: &Node, kind: &CommandNode, done: &CommandDone) -> Result<Value, Fa
     if !ended_well {
         let words = tail(if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr });
         let why = format!("the command ended with exit code {}{words}", done.exit_code);
-        let hint = "see all that it wrote with `orch runs show RUN --replies`; `expect: { exit_code: [0, 1] }` says which codes count as success";
+        let hint = "see all that it wrote with `orch runs show --replies`; `expect: { exit_code: [0, 1] }` says which codes count as success";
         return Err(Failure::new(Class::CommandFailed, why).with_hint(hint));
     }
     let contract = node.output.as_ref().map(|output| &output.contract);

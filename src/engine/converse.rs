@@ -216,7 +216,7 @@ fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
     let hint = match failure.class {
         Class::LengthStop => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
         Class::SchemaMismatch | Class::NoJson => {
-            "see the reply with `orch runs show RUN --replies`; a larger model, a clearer prompt or a simpler schema may help".to_owned()
+            "see the reply with `orch runs show --replies`; a larger model, a clearer prompt or a simpler schema may help".to_owned()
         }
         _ => return failure,
     };

@@ -52,9 +52,15 @@ pub(super) async fn parallel(
         BranchEnd::Ended(_, Flow::Halt) => Some(child.id.clone()),
         BranchEnd::Ended(_, Flow::Go) | BranchEnd::Dropped | BranchEnd::NotBegun => None,
     });
+    // Of steps side by side one may write: what it made of the workspace is what those after the group see.
+    let before = scope.tree().clone();
+    let mut tree = before.clone();
     for (end, child) in ends.into_iter().zip(nodes) {
         match end {
-            BranchEnd::Ended(gained, _) => inner.merge(&gained),
+            BranchEnd::Ended(gained, _) => {
+                inner.merge(&gained);
+                tree = gained.tree.filter(|own| *own != before).unwrap_or(tree);
+            }
             BranchEnd::Dropped => inner.cancelled(child),
             BranchEnd::NotBegun => {
                 let reason = format!("step {} failed", failed.as_deref().unwrap_or("beside it"));
@@ -62,6 +68,7 @@ pub(super) async fn parallel(
             }
         }
     }
+    inner.set_tree(tree);
     let flow = if failed.is_some() { Flow::Halt } else { Flow::Go };
     close(run, key, node, inner.into_gained(), flow, scope).await
 }

@@ -65,14 +65,14 @@ impl<'a> Run<'a> {
     ) -> Result<Verdict, Stop> {
         let flow = match self.sequence(&body.nodes, parent, scope).await {
             Err(stop @ (Stop::Cancelled | Stop::OverBudget(_))) if !body.finally.is_empty() => {
-                let keys = body.finally.iter().map(|node| StepKey::below(parent, &node.id)).collect();
-                self.durable.record(Decided::Closing(keys)).await?;
+                self.closing(body, parent).await?;
                 self.sequence(&body.finally, parent, scope).await?;
                 return Err(stop);
             }
             other => other?,
         };
         let failed = scope.failure().is_some();
+        self.closing(body, parent).await?;
         let end = self.sequence(&body.finally, parent, scope).await?;
         if flow == Flow::Halt || end == Flow::Halt || (!failed && scope.failure().is_some()) {
             return Ok(Verdict::Failed(None));
@@ -103,6 +103,15 @@ impl<'a> Run<'a> {
             };
         }
         Ok(Verdict::Completed(outputs))
+    }
+
+    /// Says that only the steps of `finally` are left to do.
+    async fn closing(self, body: &Body, parent: Option<&StepKey>) -> Result<(), Stop> {
+        if body.finally.is_empty() {
+            return Ok(());
+        }
+        let keys = body.finally.iter().map(|node| StepKey::below(parent, &node.id)).collect();
+        self.durable.record(Decided::Closing(keys)).await.map(drop)
     }
 
     /// Runs steps one after another.

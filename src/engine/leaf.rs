@@ -46,6 +46,8 @@ impl<'a> Leaf<'a> {
             path: node.path().filter(|_| shown),
             parts,
             reusable: node.access == Access::None && matches!(node.kind, Kind::Agent(_)),
+            touches: node.access != Access::None,
+            closing: node.closing,
         };
         Self { run, node, open, why: None }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use super::approval::{ApprovalAnswered, ApprovalAsked, Verdict};
+use super::budget::Budget;
 pub use super::call::{CallEnded, CommandDone, Done, Reply, ReplyRead};
 use super::chat::ModelRef;
 use super::failure::Failure;
@@ -150,6 +151,9 @@ pub struct RunStarted {
     /// Whether steps that say nothing themselves go on after a failure.
     #[serde(default)]
     pub continue_on_error: bool,
+    /// The limits given for the run (`--budget`), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
     /// The document of an outside tracker that the run belongs to (`--workflow-id`), if any.
@@ -173,6 +177,9 @@ pub struct RunResumed {
     /// The step whose result no longer stands (`--from`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<StepKey>,
+    /// The limits given for the run (`--budget`), if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// The steps as the files say now, in order.
     pub steps: Vec<PlannedStep>,
     /// The version of orch that took the run up.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::budget::Budget;
 use super::chat::ModelRef;
 use super::event::{Artifact, Event, Fact, PlannedStep, RunStatus, StepCompleted};
 use super::failure::Failure;
@@ -34,6 +35,8 @@ pub struct RunState {
     pub models: BTreeMap<String, ModelRef>,
     /// Whether steps go on after a failure by default.
     pub continue_on_error: bool,
+    /// The limits given for the run (`--budget`), if any.
+    pub budget: Option<Budget>,
     /// How far it is.
     pub status: RunStatus,
     /// When it began.
@@ -69,6 +72,7 @@ impl RunState {
             model: None,
             models: BTreeMap::new(),
             continue_on_error: false,
+            budget: None,
             status: RunStatus::Running,
             started: None,
             ended: None,
@@ -105,6 +109,7 @@ impl RunState {
                 self.model.clone_from(&fact.model);
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
+                self.budget.clone_from(&fact.budget);
                 self.started = Some(event.at);
                 self.plan(&fact.steps);
             }
@@ -116,6 +121,7 @@ impl RunState {
                 self.model.clone_from(&fact.model);
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
+                self.budget.clone_from(&fact.budget);
                 self.replan(&fact.steps);
             }
             Fact::RunEnded(fact) => {
@@ -246,7 +252,9 @@ impl RunState {
                 step.ended = Some(at);
             }
             Fact::StepStarted(fact) => {
-                step.status = StepStatus::InProgress;
+                // A question that was asked before still waits for its answer.
+                let asks = step.question.is_some() && fact.attempt <= step.attempts;
+                step.status = if asks { StepStatus::Waiting } else { StepStatus::InProgress };
                 step.attempts = step.attempts.max(fact.attempt);
                 step.model = fact.model.clone();
                 step.started.get_or_insert(at);
@@ -406,6 +414,7 @@ mod tests {
                 model: None,
                 models: BTreeMap::new(),
                 continue_on_error: false,
+                budget: None,
                 steps: vec![planned],
                 workflow_id: None,
                 version: "0".into(),

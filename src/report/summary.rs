@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
-use crate::model::{RunState, StepState, StepStatus};
+use crate::model::{Class, RunState, StepState, StepStatus};
 
 use super::human;
 use super::style::Style;
@@ -92,6 +92,9 @@ fn next_step(state: &RunState, resume: &str) -> Option<String> {
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
             Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
         }
+        RunStatus::Failed if state.failure.as_ref().is_some_and(|f| f.class == Class::BudgetExceeded) => Some(format!(
+            "`{resume} --budget …` with a higher limit, such as `--budget tokens=900000`, goes on from here"
+        )),
         RunStatus::Failed => None,
         RunStatus::Waiting => Some(format!(
             "`{}` or `{}` answers (--note says why), then `{resume}` goes on",

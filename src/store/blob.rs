@@ -51,10 +51,12 @@ impl Blobs {
         let digest = Digest::of(bytes);
         let path = self.path(digest.as_str());
         // A blob that is there is whole (it was renamed into place), but may be torn by a power cut: compare.
+        let folder = path.parent().unwrap_or(&self.folder);
         if std::fs::read(&path).is_ok_and(|found| found == bytes) {
+            // Whoever renamed it into place may have died before its name was durable.
+            sync_folder(folder)?;
             return Ok(digest);
         }
-        let folder = path.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
         crash_point!("blob::put");
         write_atomically(&path, bytes)?;

@@ -1,5 +1,6 @@
 //! Results of earlier runs of the same project, found by their recipe.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{OptionalExtension as _, params};
@@ -9,29 +10,43 @@ use crate::model::{Artifact, Recipe, RunId};
 
 use super::{Journal, StoreError};
 
-/// A reader of what earlier runs completed.
+/// A reader of what earlier runs completed; each result serves once.
 #[derive(Clone)]
-pub struct Earlier(Arc<Mutex<Journal>>);
+pub struct Earlier(Arc<Mutex<Inner>>);
+
+struct Inner {
+    journal: Journal,
+    /// The last result that was taken, by recipe; those before it are left.
+    taken: HashMap<Recipe, i64>,
+}
 
 impl Earlier {
     /// A reader of its own on the same journal.
     pub fn open(journal: &Journal) -> Result<Self, StoreError> {
-        Ok(Self(Arc::new(Mutex::new(Journal::open(journal.state())?))))
+        let inner = Inner { journal: Journal::open(journal.state())?, taken: HashMap::new() };
+        Ok(Self(Arc::new(Mutex::new(inner))))
     }
 
-    /// The latest result with a recipe, and the run that it is of.
+    /// The latest result with a recipe that was not taken yet, and the run that it is of.
     pub fn find(&self, recipe: &Recipe) -> Result<Option<(RunId, Artifact)>, StoreError> {
-        let journal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found: Option<(String, i64)> = journal
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { journal, taken } = &mut *inner;
+        let before = taken.get(recipe).copied().unwrap_or(i64::MAX);
+        let found: Option<(String, i64, i64)> = journal
             .reader()
-            .prepare_cached("SELECT run, seq FROM results WHERE ask = ?1 AND take = ?2 ORDER BY id DESC LIMIT 1")
+            .prepare_cached(
+                "SELECT run, seq, id FROM results WHERE ask = ?1 AND take = ?2 AND id < ?3 ORDER BY id DESC LIMIT 1",
+            )
             .and_then(|mut statement| {
                 statement
-                    .query_row(params![recipe.ask.as_str(), recipe.take.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .query_row(params![recipe.ask.as_str(), recipe.take.as_str(), before], |row| {
+                        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                    })
                     .optional()
             })
             .map_err(|error| journal.error(error))?;
-        let Some((run, seq)) = found else { return Ok(None) };
+        let Some((run, seq, id)) = found else { return Ok(None) };
+        taken.insert(recipe.clone(), id);
         let run = RunId(uuid::Uuid::parse_str(&run).map_err(|error| journal.damaged(error.to_string()))?);
         Ok(match journal.event_at(run, seq)?.map(|event| event.fact) {
             Some(Fact::StepCompleted(fact)) => fact.artifact.map(|artifact| (run, artifact)),

@@ -14,18 +14,22 @@ use crate::model::{Artifact, CallKey, Class, Digest, Recipe, StepKey};
 pub(super) struct Index {
     earlier: bool,
     outcomes: HashMap<CallKey, (Digest, Outcome)>,
+    /// Replies by what was asked, for steps that were renamed or moved while they were under way.
+    replied: HashMap<Digest, Vec<CallKey>>,
     calls: HashMap<(StepKey, u32), Vec<CallKey>>,
     read: HashSet<CallKey>,
     completed: HashMap<Recipe, Vec<Completed>>,
     recipes: HashMap<u64, Recipe>,
+    /// The last result of each step.
+    latest: HashMap<StepKey, u64>,
     started: HashMap<StepKey, Vec<StepStarted>>,
     asked: HashMap<Digest, Vec<StepStarted>>,
     /// Attempts announced in this session, also those that an earlier one began.
     announced: HashSet<(StepKey, u32)>,
     ended: HashMap<StepKey, u32>,
     failed: HashMap<StepKey, Class>,
-    /// Steps that a person wants to run again, with what they are made of.
-    forgotten: Vec<StepKey>,
+    /// Steps that a person wants to run again: what they gave before these events no longer stands.
+    forgotten: Vec<(StepKey, u64)>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
 }
@@ -59,6 +63,7 @@ impl Index {
                 // A result of this session serves its own step; it is there for later ones.
                 if self.earlier {
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
+                    self.latest.insert(step.clone(), seq);
                     self.completed.entry(fact.recipe.clone()).or_default().push(Completed { seq, step, artifact });
                     self.recipes.insert(event.seq, fact.recipe.clone());
                 }
@@ -69,7 +74,7 @@ impl Index {
             }
             Fact::RunResumed(fact) => {
                 if let Some(step) = &fact.from {
-                    self.forget(step);
+                    self.forget(step, event.seq);
                 }
             }
             Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
@@ -103,6 +108,9 @@ impl Index {
         };
         let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
+        if fact.reply.is_some() {
+            self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());
+        }
         self.outcomes.insert(fact.call.clone(), (fact.ask.clone(), outcome));
     }
 
@@ -118,13 +126,9 @@ impl Index {
         }
     }
 
-    /// What a step gave no longer stands, nor what its items and rounds gave.
-    pub(super) fn forget(&mut self, step: &StepKey) {
-        let stale =
-            |key: &StepKey| key == step || key.place() == *step || key.is_within(step) || key.place().is_within(step);
-        for list in self.completed.values_mut() {
-            list.retain(|completed| !stale(&completed.step));
-        }
+    /// What a step gave before an event no longer stands, nor what its items and rounds gave.
+    pub(super) fn forget(&mut self, step: &StepKey, before: u64) {
+        let stale = |key: &StepKey| covers(step, key);
         for list in self.asked.values_mut() {
             list.retain(|started| !stale(&started.step));
         }
@@ -137,7 +141,13 @@ impl Index {
         for (key, attempt) in started {
             self.end(&key, attempt);
         }
-        self.forgotten.push(step.clone());
+        self.forgotten.push((step.clone(), before));
+    }
+
+    /// Whether a person wants a step to run again, and it did not complete since.
+    fn is_forgotten(&self, step: &StepKey) -> bool {
+        let since = |before: u64| self.latest.get(step).is_none_or(|seq| *seq < before);
+        self.forgotten.iter().any(|(key, before)| covers(key, step) && since(*before))
     }
 
     /// What a step gave last, whether it stands or not.
@@ -148,11 +158,10 @@ impl Index {
 
     /// Why a step runs although it ran before; `None` when it did not.
     pub(super) fn why(&self, open: &Open) -> Option<String> {
-        let last = self.started.get(&open.step)?.last()?;
-        let place = open.step.place();
-        if self.forgotten.iter().any(|key| *key == open.step || *key == place || place.is_within(key)) {
+        if self.is_forgotten(&open.step) {
             return Some("asked for with --from".to_owned());
         }
+        let last = self.started.get(&open.step)?.last()?;
         if last.recipe == open.recipe {
             let class = self.failed.get(&open.step);
             return Some(
@@ -163,29 +172,47 @@ impl Index {
         Some(if changed.is_empty() { "what it asks changed".to_owned() } else { changed.join(", ") })
     }
 
-    /// The recorded outcome of a call, if the same was asked.
-    pub(super) fn outcome(&self, key: &CallKey, ask: &Digest) -> Option<Outcome> {
-        self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone())
+    /// The recorded outcome of a call, if the same was asked; else the reply to the same that an attempt got
+    /// which never ended, each once: its step has another name or place by now.
+    pub(super) fn outcome(&mut self, key: &CallKey, ask: &Digest) -> Option<Outcome> {
+        let own = self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone());
+        let moved = own.is_none() && !self.is_forgotten(&key.step);
+        let list = self.replied.get_mut(ask)?;
+        let ended = |other: &CallKey| self.ended.get(&other.step).is_some_and(|last| *last >= other.attempt);
+        let at = if moved { list.iter().position(|other| !ended(other)) } else { list.iter().position(|k| k == key) };
+        let taken = at.map(|at| list.remove(at));
+        own.or_else(|| self.outcomes.get(&taken?).map(|(_, outcome)| outcome.clone()))
     }
 
     /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it.
     pub(super) fn claim(&mut self, open: &Open) -> Option<(u64, Option<Artifact>)> {
-        let list = self.completed.get_mut(&open.recipe)?;
-        let own = list.iter().rposition(|completed| completed.step == open.step);
-        let at = own.or_else(|| list.len().checked_sub(1))?;
+        let Self { completed, forgotten, latest, .. } = self;
+        let list = completed.get_mut(&open.recipe)?;
+        let fits = |found: &Completed| {
+            let stale = forgotten.iter().any(|(key, before)| covers(key, &open.step) && found.seq < *before);
+            let undone = open.touches && latest.get(&found.step) != Some(&found.seq);
+            !stale && !undone && (open.output.is_none() || found.artifact.is_some())
+        };
+        let own = list.iter().rposition(|found| found.step == open.step && fits(found));
+        let at = own.or_else(|| list.iter().rposition(fits))?;
         let completed = list.remove(at);
         Some((completed.seq, completed.artifact))
     }
 
     /// Replies to the very same question that were read in another way, latest first.
     pub(super) fn replies(&self, open: &Open) -> Vec<Reply> {
-        let Some(asked) = self.asked.get(&open.recipe.ask) else { return Vec::new() };
-        let same = |other: &StepStarted, started: &StepStarted| {
-            other.step == started.step && other.attempt == started.attempt && other.recipe == open.recipe
+        let Some(asked) = self.asked.get(&open.recipe.ask).filter(|_| !self.is_forgotten(&open.step)) else {
+            return Vec::new();
         };
-        let read_otherwise = asked.iter().filter(|started| !asked.iter().any(|other| same(other, started)));
+        // Steps that ask the same have replies of their own.
+        let own = asked.iter().any(|started| started.step == open.step);
+        let asked = || asked.iter().filter(|started| !own || started.step == open.step);
+        let same: HashSet<(&StepKey, u32)> = asked()
+            .filter(|started| started.recipe == open.recipe)
+            .map(|started| (&started.step, started.attempt))
+            .collect();
         let mut replies: Vec<Reply> = Vec::new();
-        for started in read_otherwise.rev() {
+        for started in asked().rev().filter(|started| !same.contains(&(&started.step, started.attempt))) {
             let calls = self.calls.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
             replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));
         }
@@ -227,6 +254,11 @@ impl Index {
         let in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
         self.answers.iter().filter(same).find(in_time).map(|answer| answer.answer.clone())
     }
+}
+
+/// Whether a step is the named one, or one of its items or rounds, or inside of it.
+fn covers(named: &StepKey, step: &StepKey) -> bool {
+    step == named || step.place() == *named || step.is_within(named) || step.place().is_within(named)
 }
 
 /// Which parts of a recipe differ, in words.

@@ -115,12 +115,15 @@ impl Journal {
 
     /// The events of a run after the one numbered `seq`, in order.
     pub fn events_after(&self, run: RunId, seq: u64) -> Result<Vec<Event>, StoreError> {
-        let mut statement = self
-            .reader
-            .prepare_cached("SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 ORDER BY seq")
-            .map_err(|e| self.error(e))?;
+        self.some_events(run, i64::try_from(seq).unwrap_or(i64::MAX), i64::MAX)
+    }
+
+    /// The events of a run after the one numbered `after` and up to the one numbered `last`.
+    fn some_events(&self, run: RunId, after: i64, last: i64) -> Result<Vec<Event>, StoreError> {
+        let sql = "SELECT seq, at, body, blob FROM events WHERE run = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq";
+        let mut statement = self.reader.prepare_cached(sql).map_err(|e| self.error(e))?;
         let rows = statement
-            .query_map(params![run.0.to_string(), i64::try_from(seq).unwrap_or(i64::MAX)], |row| {
+            .query_map(params![run.0.to_string(), after, last], |row| {
                 Ok((
                     row.get::<_, i64>(0)?,
                     row.get::<_, i64>(1)?,
@@ -139,8 +142,7 @@ impl Journal {
 
     /// One event of a run.
     pub(super) fn event_at(&self, run: RunId, seq: i64) -> Result<Option<Event>, StoreError> {
-        let after = u64::try_from(seq.saturating_sub(1)).unwrap_or_default();
-        Ok(self.events_after(run, after)?.into_iter().next())
+        Ok(self.some_events(run, seq.saturating_sub(1), seq)?.pop())
     }
 
     fn event(

@@ -142,7 +142,7 @@ impl LocalRun {
     }
 
     async fn begin_step(&self, open: &Open) -> Result<Begin, Stop> {
-        let claim = self.lock().index.claim(open);
+        let claim = if open.closing { None } else { self.lock().index.claim(open) };
         let Some((completed, artifact)) = claim else { return self.anew(open) };
         let mut kept = StepKept::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
@@ -197,11 +197,13 @@ impl LocalRun {
             return Some(Stop::Dropped);
         }
         let level = self.switch.level();
-        let is_closing = || {
-            let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-            closing.iter().any(|key| step == key || step.is_within(key))
-        };
-        (level > Level::Run && !(level == Level::Stop && is_closing())).then_some(Stop::Cancelled)
+        (level > Level::Run && !(level == Level::Stop && self.is_closing(step))).then_some(Stop::Cancelled)
+    }
+
+    /// Whether a step is of a `finally` that has begun.
+    fn is_closing(&self, step: &StepKey) -> bool {
+        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.iter().any(|key| step == key || step.is_within(key))
     }
 
     async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
@@ -222,6 +224,10 @@ impl LocalRun {
             permit = self.perform.admit(&call) => permit?,
             () = self.switch.reached(Level::Stop), if self.barred(&step).is_none() && self.switch.level() == Level::Run => return Err(Stop::Cancelled),
         };
+        // Somebody may have asked for a stop while this waited for its place.
+        if let Some(stop) = self.barred(&step) {
+            return Err(stop);
+        }
         let (key, ask) = (call.key.clone(), call.ask.clone());
         let model = call.effect.model().cloned();
         let outcome = self.perform_until_stopped(call).await?;
@@ -248,10 +254,10 @@ impl LocalRun {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
         };
-        let closing = self.switch.level() > Level::Run;
+        let closing = self.is_closing(&call.key.step);
         let mut task = tokio::spawn(self.perform.perform(call));
         let given_up = async {
-            // What `finally` does after a stop has the grace time from its own beginning.
+            // What `finally` does has the grace time, after a stop from its own beginning.
             let left = if closing { GRACE } else { grace };
             self.switch.reached(Level::Stop).await;
             tokio::select! {

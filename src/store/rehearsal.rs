@@ -50,7 +50,7 @@ impl Rehearsal {
     pub fn new(events: &[Event], from: Option<&StepKey>) -> Self {
         let mut index = Index::of(events);
         if let Some(step) = from {
-            index.forget(step);
+            index.forget(step, u64::MAX);
         }
         Self { halted: Halted::default(), inner: Mutex::new(Inner { index, ..Inner::default() }) }
     }
@@ -71,8 +71,9 @@ impl Rehearsal {
         let reads = open.parts.iter().filter_map(|part| part.name.strip_prefix("input "));
         let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
         let old = inner.index.last_result(&open.step).cloned();
-        let claimed = inner.index.claim(open);
+        let claimed = if open.closing { None } else { inner.index.claim(open) };
         let fate = match (&claimed, unsure.first()) {
+            _ if open.closing => Fate::Run("`finally` runs in each session".to_owned()),
             (Some(_), None) => Fate::Keep,
             (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
             (None, None) => Fate::Run(inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned())),

@@ -186,8 +186,7 @@ fn damaged(which: usize, at: f64, cut: usize, insert: &str) -> tempfile::TempDir
     let folder = tempfile::tempdir().unwrap();
     for name in ["pipelines", "prompts", "schemas"] {
         fs::create_dir(folder.path().join(name)).unwrap();
-        for entry in fs::read_dir(name).unwrap() {
-            let entry = entry.unwrap();
+        for entry in fs::read_dir(name).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
             fs::copy(entry.path(), folder.path().join(name).join(entry.file_name())).unwrap();
         }
     }

@@ -1,8 +1,11 @@
 //! What stands on a resume, what runs again, and how it is told.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::control::{answering, asked, project, run};
+use crate::kill::latest;
 use crate::support::{Orch, Reply, Server};
 
 const AGENT: &str = "agent: a, schema: any";
@@ -150,4 +153,99 @@ fn an_edited_list_is_accepted_when_each_item_fits() {
     orch.write("workspace/parts.json", "[{ \"n\": 4 }, { \"n\": 5 }]");
     orch.run(&["pipeline", "resume", id, "--accept-changed"]).exits(0);
     assert_eq!(orch.json("workspace/parts.json"), json!([{ "n": 4 }, { "n": 5 }]));
+}
+
+#[test]
+fn a_step_after_a_group_sees_what_a_step_in_it_wrote() {
+    let server = answering(|_, _| json!(1));
+    let steps = "  - id: both\n    parallel:\n      - { id: one, run: echo 1 > f }\n      - { id: two, run: \"true\", access: read }\n  - { id: look, run: cat f, access: read, output: seen }\n";
+    let orch = project(&server, steps);
+    run(&orch, &[]).0.exits(0);
+    orch.edit("pipelines/main.yaml", "echo 1", "echo 2");
+    let id = latest(&orch).unwrap().0;
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!(orch.json("workspace/seen.json")["stdout"], "2\n");
+    // And back again: what the first session wrote is no longer there.
+    orch.edit("pipelines/main.yaml", "echo 2", "echo 1");
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!(orch.json("workspace/seen.json")["stdout"], "1\n");
+    assert_eq!(orch.read("workspace/f"), "1\n");
+}
+
+#[test]
+fn a_yes_is_for_its_item_and_what_a_no_means_is_taken_of_it() {
+    let server = answering(|_, _| json!(1));
+    let steps = "  - id: each\n    for_each: \"['a']\"\n    max_parallel: 1\n    steps:\n      - { id: ok, approve: \"deploy this one?\" }\n      - { id: go, run: \"echo {{ item }} >> done\" }\n";
+    let orch = project(&server, steps);
+    run(&orch, &[]).0.exits(3);
+    let id = latest(&orch).unwrap().0;
+    orch.run(&["runs", "approve", &id, "--resume"]).exits(0);
+    orch.edit("pipelines/main.yaml", "['a']", "['prod', 'a']");
+    orch.run(&["pipeline", "resume", &id]).exits(3);
+    assert_eq!(orch.read("workspace/done"), "a\n", "nobody said yes to the other item");
+}
+
+#[test]
+fn a_budget_given_for_a_run_holds_on_resume() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n"
+        ),
+    );
+    orch.edit("pipelines/main.yaml", "model: auto", "model: auto, max_output_tokens: 100");
+    let (ran, _) = run(&orch, &["--budget", "tokens=120"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("--budget tokens=900000"), "{}", ran.stderr);
+    orch.run(&["pipeline", "resume"]).exits(4);
+    orch.run(&["pipeline", "resume", "--budget", "tokens=1000"]).exits(0);
+}
+
+#[test]
+fn steps_that_ask_the_same_keep_their_own_replies_under_another_schema() {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let server = answering(move |_, _| json!(count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
+    let steps = "  - { id: votes, agent: a, schema: any, prompt: one.md, for_each: \"[1, 2, 3]\", max_parallel: 1, message: vote, output: votes }\n";
+    let orch = project(&server, steps);
+    run(&orch, &[]).0.exits(0);
+    let before = orch.json("workspace/votes.json");
+    orch.write("schemas/votes.schema.json", "{ \"type\": \"integer\" }");
+    orch.edit("pipelines/main.yaml", "schema: any, ", "");
+    let id = latest(&orch).unwrap().0;
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!((server.requests().len(), orch.json("workspace/votes.json")), (3, before));
+}
+
+#[test]
+fn a_step_that_was_renamed_runs_again_when_asked_for() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
+    run(&orch, &[]).0.exits(0);
+    orch.edit("pipelines/main.yaml", "id: one", "id: first");
+    let id = latest(&orch).unwrap().0;
+    orch.run(&["pipeline", "resume", &id, "--from", "first"]).exits(0);
+    assert_eq!(server.requests().len(), 2);
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!(server.requests().len(), 2, "it ran again once");
+}
+
+#[test]
+fn a_reply_of_a_step_that_was_killed_and_renamed_is_not_asked_for_again() {
+    // The first reply does not fit; the re-ask never ends before the kill.
+    let server = Server::start(|request| match request.messages().len() {
+        1 => Reply::openai_text("\"no number\""),
+        _ => Reply::openai_text("7").delay(Duration::from_secs(2)),
+    });
+    let orch = project(&server, "  - { id: one, agent: a, prompt: one.md, output: x }\n");
+    orch.write("schemas/x.schema.json", "{ \"type\": \"integer\" }");
+    let mut child = orch.start(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"]);
+    while server.requests().len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    orch.edit("pipelines/main.yaml", "id: one", "id: first");
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(server.requests().len(), 3, "only the re-ask that was under way is made again");
 }

@@ -309,6 +309,7 @@ fn clean_removes_what_is_on_record_and_nothing_else() {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     };
     orch.write("src/main.py", "print(1)\n").write("notes.json", "{}\n").write("sub/plan.json", "{}\n");
+    orch.write("pipelines/other.yaml", "name: other\nsteps:\n  - { id: nothing, run: [\"true\"] }\n");
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     let before = orch.files();
@@ -316,10 +317,11 @@ fn clean_removes_what_is_on_record_and_nothing_else() {
     assert!(orch.exists("plan.json"));
     // A person edits one artifact: it is theirs now.
     orch.write("code.json", "{ \"mine\": true }\n");
-    orch.pipeline(&["--workspace", ".", "--clean"])
-        .exits(2)
-        .says("code.json changed since orch wrote it, so it is kept")
-        .says("was not written by orch");
+    orch.pipeline(&["--workspace", ".", "--clean"]).exits(2).says("was not written by orch");
+    assert!(orch.exists("plan.json") && orch.exists("review.json"), "nothing goes for a run that can't begin");
+    orch.run(&["pipeline", "run", "pipelines/other.yaml", "--workspace", ".", "--clean"])
+        .exits(0)
+        .says("code.json changed since orch wrote it, so it is kept");
     let mut after = orch.files();
     assert!(
         after.contains(&"code.json".to_owned())
