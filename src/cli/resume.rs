@@ -67,7 +67,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
     budget: Option<Budget>,
 
-    /// No progress and no summary; errors are still told
+    /// No progress, and no summary of a run that completed
     #[arg(long, short)]
     quiet: bool,
 

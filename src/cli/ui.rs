@@ -10,7 +10,7 @@ use crate::diagnostic::{self, Diagnostic};
 use crate::durable::Observer;
 use crate::model::event::Verdict;
 use crate::model::{Event, RunId, StepKey};
-use crate::report::{Lines, Live, Style};
+use crate::report::{Lines, Live, Style, human};
 use crate::store::Asker;
 
 use super::error::CliError;
@@ -34,6 +34,8 @@ pub(super) struct Ui {
     pub(super) out_style: Style,
     /// Whether standard error is a terminal.
     pub(super) live: bool,
+    /// Whether standard output is a terminal.
+    out_terminal: bool,
     /// Whether progress and the summary are left out.
     pub(super) quiet: bool,
 }
@@ -53,13 +55,14 @@ impl Ui {
             style: Style { colour: on(err_terminal) },
             out_style: Style { colour: on(std::io::stdout().is_terminal()) },
             live: err_terminal && !dumb,
+            out_terminal: std::io::stdout().is_terminal(),
             quiet: false,
         }
     }
 
-    /// Writes data.
-    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
+    /// Writes data; on a terminal without what would steer it.
     pub(super) fn data(&self, text: &str) -> Result<(), CliError> {
+        let text = if self.out_terminal { &*human::tame(text) } else { text };
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes())?;
         if !text.ends_with('\n') {
@@ -80,7 +83,7 @@ impl Ui {
     #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
     pub(super) fn always(&self, text: &str) {
         // Nobody to tell that nobody listens.
-        drop(writeln!(std::io::stderr().lock(), "{text}"));
+        drop(writeln!(std::io::stderr().lock(), "{}", human::tame(text)));
     }
 
     /// Shows a failed command.
@@ -157,6 +160,7 @@ impl Asker for Terminal {
 
 /// Asks and waits for a line; `None` for later.
 fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<Verdict> {
+    let shown = human::tame(shown);
     let question = format!("\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: ");
     // Nobody to tell that nobody listens.
     drop(std::io::stderr().lock().write_all(question.as_bytes()));

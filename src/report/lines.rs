@@ -32,7 +32,7 @@ impl Observer for Lines {
         inner.state.apply(event);
         if let Some(line) = line(event, &inner.state) {
             // Progress is for people: a closed pipe must not stop the run.
-            let _ = writeln!(inner.out, "{line}");
+            let _ = writeln!(inner.out, "{}", human::tame(&line));
             let _ = inner.out.flush();
         }
     }

@@ -56,7 +56,7 @@ impl Live {
             return;
         }
         // A terminal that went away must not stop the run.
-        drop(self.bars.println(text));
+        drop(self.bars.println(human::tame(text)));
     }
 
     fn start(&self, inner: &mut Inner, step: &StepKey, words: String) {
@@ -170,10 +170,13 @@ impl Observer for Live {
         let Some((model, is_model)) = inner.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
             return;
         };
+        // What the run has cost so far, once it costs anything.
+        let spent = inner.state.cost().filter(|usd| *usd > 0.0).map(|usd| format!(" · {}", human::money(usd)));
+        let spent = spent.unwrap_or_default();
         let Some(going) = inner.going_on.get_mut(step) else {
             return;
         };
-        going.bar.set_message(match signal {
+        let message = match signal {
             Signal::Output(_, line) => format!("{model} · {}", human::first_line(line, 120)),
             Signal::Sent(_) if is_model => format!("{model} · asked"),
             Signal::Sent(_) | Signal::Asking(_) => format!("{model} · running"),
@@ -189,6 +192,7 @@ impl Observer for Live {
             Signal::Backoff(_, millis) => {
                 format!("{model} · waiting {}", human::duration(Duration::from_millis(*millis)))
             }
-        });
+        };
+        going.bar.set_message(human::tame(&format!("{message}{spent}")).into_owned());
     }
 }

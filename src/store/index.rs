@@ -176,12 +176,19 @@ impl Index {
     /// which never ended, each once: its step has another name or place by now.
     pub(super) fn outcome(&mut self, key: &CallKey, ask: &Digest) -> Option<Outcome> {
         let own = self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone());
-        let moved = own.is_none() && !self.is_forgotten(&key.step);
-        let list = self.replied.get_mut(ask)?;
+        let list = self.replied.get_mut(ask);
+        if own.is_some() {
+            // What serves here serves nobody else.
+            if let Some(list) = list {
+                list.retain(|other| other != key);
+            }
+            return own;
+        }
+        let covered = self.forgotten.iter().any(|(step, _)| covers(step, &key.step));
+        let list = list.filter(|_| !covered)?;
         let ended = |other: &CallKey| self.ended.get(&other.step).is_some_and(|last| *last >= other.attempt);
-        let at = if moved { list.iter().position(|other| !ended(other)) } else { list.iter().position(|k| k == key) };
-        let taken = at.map(|at| list.remove(at));
-        own.or_else(|| self.outcomes.get(&taken?).map(|(_, outcome)| outcome.clone()))
+        let at = list.iter().position(|other| !ended(other))?;
+        self.outcomes.get(&list.remove(at)).map(|(_, outcome)| outcome.clone())
     }
 
     /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it.
