@@ -156,9 +156,11 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
     let recordings = folder.join(recordings(&document, &case));
-    let (exchange, names) = if args.update {
+    let fresh = if args.update { Some(beside(&recordings)?) } else { None };
+    let (exchange, names) = if let Some(fresh) = &fresh {
         let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: args.yes }, ui))?;
-        (anew(&recordings)?, names)
+        let recorder = Recorder::new(fresh.path()).map_err(|error| failed(&recordings, &error))?;
+        (Exchange { recorder: Some(Arc::new(recorder)), replay: None }, names)
     } else {
         let replay = if asks(&project) { Some(resolve::replay(&recordings)?) } else { None };
         (Exchange { replay, recorder: None }, resolve::replayed(&project))
@@ -193,6 +195,13 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let state = runtime.block_on(session::execute(ready, ui))?;
     let mut wrong = compare(&case, &state, &view);
     wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
+    match fresh {
+        Some(fresh) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
+            take(fresh.path(), &recordings, case.recordings.is_none())?;
+        }
+        Some(_) => wrong.push("the recordings are as they were".to_owned()),
+        None => {}
+    }
     Ok(wrong)
 }
 
@@ -208,18 +217,34 @@ fn recordings(document: &Document, case: &Case) -> PathBuf {
     case.recordings.as_ref().map_or_else(|| PathBuf::from(own), PathBuf::from)
 }
 
-/// A folder for new recordings; the old ones go.
-fn anew(folder: &Path) -> Result<Exchange, CliError> {
-    let failed = |error: std::io::Error| CliError::could_not(format!("`{}`: {error}", folder.display()));
-    if folder.is_dir() {
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                std::fs::remove_file(&path).map_err(failed)?;
-            }
-        }
+/// A folder for new recordings, beside that of the old ones, which stay until the run came to its end.
+fn beside(recordings: &Path) -> Result<tempfile::TempDir, CliError> {
+    let parent = recordings.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
+    tempfile::Builder::new().prefix(".orch-tmp-").tempdir_in(parent).map_err(|error| failed(parent, &error))
+}
+
+/// Puts new recordings in place; the old ones go, unless other cases may share the folder.
+fn take(fresh: &Path, recordings: &Path, own: bool) -> Result<(), CliError> {
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, CliError> {
+        let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, &error))?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(|error| failed(folder, &error)));
+        let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>()?;
+        Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect())
+    };
+    std::fs::create_dir_all(recordings).map_err(|error| failed(recordings, &error))?;
+    if own {
+        list(recordings)?.iter().try_for_each(|old| std::fs::remove_file(old).map_err(|error| failed(old, &error)))?;
     }
-    Ok(Exchange { recorder: Some(Arc::new(Recorder::new(folder).map_err(failed)?)), replay: None })
+    for new in list(fresh)? {
+        let target = recordings.join(new.file_name().unwrap_or_default());
+        std::fs::rename(&new, &target).map_err(|error| failed(&target, &error))?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::could_not(format!("`{}`: {error}", path.display()))
 }
 
 /// What was not as the case expects.

@@ -87,6 +87,27 @@ fn a_case_is_recorded_anew() {
 }
 
 #[test]
+fn recordings_stay_when_recording_anew_fails() {
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_broken = broken.clone();
+    let server = Server::start(move |_| {
+        if is_broken.load(std::sync::atomic::Ordering::SeqCst) {
+            Reply::status(400, "{\"error\":{\"message\":\"not today\"}}")
+        } else {
+            Reply::openai_text("1")
+        }
+    });
+    let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
+    orch.write("pipelines/tests/main.yaml", "pipeline: ../main.yaml\ninputs: { task: do it }\n");
+    orch.run(&["pipeline", "test", "--update"]).exits(0);
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    let ran = orch.run(&["pipeline", "test", "--update"]).exits(1);
+    assert!(ran.stdout.contains("the recordings are as they were"), "{ran:?}");
+    orch.run(&["pipeline", "test"]).exits(0);
+    assert!(!orch.files().iter().any(|name| name.contains(".orch-tmp-")), "{:?}", orch.files());
+}
+
+#[test]
 fn a_case_has_files_and_commands_that_prepare_its_workspace() {
     let server = answering(|step, _| json!({ "step": step }));
     let orch = project(&server, "  - { id: look, run: [cat, deep/given.txt, made.txt], output: seen }\n");
