@@ -3,7 +3,7 @@
 //! A recording is found by what was asked, without the model: the same pipeline can be recorded
 //! with a large model and replayed without any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -80,6 +80,8 @@ fn speakers(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
 #[derive(Debug)]
 pub struct Recorder {
     folder: PathBuf,
+    /// How often each name was given: steps may ask the same and get other replies.
+    given: Mutex<HashMap<String, usize>>,
     failed: Mutex<Option<Failure>>,
 }
 
@@ -90,7 +92,7 @@ impl Recorder {
     /// The folder can't be made.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned(), failed: Mutex::default() })
+        Ok(Self { folder: folder.to_owned(), given: Mutex::default(), failed: Mutex::default() })
     }
 
     /// Keeps an exchange, without secrets. What goes wrong is told by [`Recorder::failure`]: a reply
@@ -104,6 +106,14 @@ impl Recorder {
     /// The first thing that could not be recorded.
     pub fn failure(&self) -> Option<Failure> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A file name that this run has not given yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.
+    fn named(&self, name: String) -> String {
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = given.entry(name.clone()).or_default();
+        *count += 1;
+        if *count == 1 { format!("{name}.json") } else { format!("{name}.{count}.json") }
     }
 
     fn write(
@@ -126,8 +136,8 @@ impl Recorder {
             usage: reply.usage,
             key: key.clone(),
         };
-        let name = format!("{}.{}.json", step.place().as_str().replace('/', "."), key.short());
-        let path = self.folder.join(name);
+        let name = format!("{}.{}", step.place().as_str().replace('/', "."), key.short());
+        let path = self.folder.join(self.named(name));
         let failed = |why: String| {
             Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", path.display()))
         };
@@ -143,7 +153,10 @@ impl Recorder {
 #[derive(Debug)]
 pub struct Replay {
     folder: PathBuf,
-    recordings: BTreeMap<String, Recording>,
+    /// By what was asked; of several the order is that of their steps and files.
+    recordings: BTreeMap<String, Vec<Recording>>,
+    /// How often a step was answered that asked the same more than once.
+    answered: Mutex<HashMap<(String, StepKey), usize>>,
 }
 
 impl Replay {
@@ -152,22 +165,25 @@ impl Replay {
     /// # Errors
     /// What can't be read, and why.
     pub fn open(folder: &Path) -> Result<Self, String> {
-        let mut recordings = BTreeMap::new();
+        let mut recordings: BTreeMap<String, Vec<Recording>> = BTreeMap::new();
         let failed = |path: &Path, why: String| format!("the recording `{}` can't be read: {why}", path.display());
         let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, error.to_string()))?;
-        for entry in entries {
-            let path = entry.map_err(|error| failed(folder, error.to_string()))?.path();
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths: Vec<PathBuf> =
+            paths.collect::<Result<_, _>>().map_err(|error| failed(folder, error.to_string()))?;
+        paths.sort();
+        for path in paths {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
             let text = std::fs::read_to_string(&path).map_err(|error| failed(&path, error.to_string()))?;
             let recording: Recording = serde_json::from_str(&text).map_err(|error| failed(&path, error.to_string()))?;
-            recordings.insert(recording.key.to_string(), recording);
+            recordings.entry(recording.key.to_string()).or_default().push(recording);
         }
         if recordings.is_empty() {
             return Err(format!("there are no recordings in `{}`", folder.display()));
         }
-        Ok(Self { folder: folder.to_owned(), recordings })
+        Ok(Self { folder: folder.to_owned(), recordings, answered: Mutex::default() })
     }
 
     /// The recorded reply to a request.
@@ -176,7 +192,7 @@ impl Replay {
     /// `no_recording`, with how the request differs from the nearest one.
     pub fn answer(&self, step: &StepKey, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let key = key(request);
-        if let Some(found) = self.recordings.get(key.as_str()) {
+        if let Some(found) = self.found(step, key.as_str()) {
             let model = Some(found.model.clone());
             let (text, stop, usage) = (found.reply.join("\n"), found.stop, found.usage);
             return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false, work: None });
@@ -192,15 +208,28 @@ impl Replay {
         Err(Failure::new(Class::NoRecording, why).with_hint(hint))
     }
 
+    /// The recording of a request: that of the very step, in the order in which it asked, else the first.
+    fn found(&self, step: &StepKey, key: &str) -> Option<&Recording> {
+        let all = self.recordings.get(key)?;
+        let own: Vec<&Recording> = all.iter().filter(|recording| recording.step == step.as_str()).collect();
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = answered.entry((key.to_owned(), step.clone())).or_default();
+        let at = (*count).min(own.len().saturating_sub(1));
+        *count += 1;
+        own.get(at).copied().or_else(|| all.first())
+    }
+
     fn nearest(&self, step: &StepKey, request: &ChatRequest) -> Option<(&Recording, String)> {
         let new = asked(&request.system, speakers(request));
         let place = step.place();
         let of_step: Vec<&Recording> = self
             .recordings
             .values()
+            .flatten()
             .filter(|recording| recording.step.split('[').next() == place.as_str().split('/').next())
             .collect();
-        let all: Vec<&Recording> = if of_step.is_empty() { self.recordings.values().collect() } else { of_step };
+        let all: Vec<&Recording> =
+            if of_step.is_empty() { self.recordings.values().flatten().collect() } else { of_step };
         let (nearest, old) =
             all.into_iter().map(|recording| (recording, recording.asked())).max_by_key(|(_, old)| alike(old, &new))?;
         if old == new {

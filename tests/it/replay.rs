@@ -87,6 +87,22 @@ fn a_case_is_recorded_anew() {
 }
 
 #[test]
+fn steps_that_ask_the_same_are_replayed_with_their_own_replies() {
+    let count = std::sync::atomic::AtomicU32::new(0);
+    let server = answering(move |_, _| json!(count.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
+    let orch = project(
+        &server,
+        &format!(
+            "  - {{ id: votes, {AGENT}, prompt: one.md, for_each: \"[1, 2, 3]\", max_parallel: 3, message: vote, output: votes }}\n"
+        ),
+    );
+    assert_eq!(run(&orch, &["--record", "recordings"]).0.code, 0);
+    assert_eq!(run(&orch, &["--replay", "recordings", "--workspace", "second"]).0.code, 0);
+    assert_eq!(orch.json("second/votes.json"), orch.json("workspace/votes.json"));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
 fn recordings_stay_when_recording_anew_fails() {
     let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_broken = broken.clone();
