@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let row = super::runs::find(&journal, &args.run)?;
     let events = journal.events(row.run)?;
     let asked = question(args, &journal, &events)?;
-    let settings = crate::config::load_settings(&super::runs::root(&here)).unwrap_or_default();
+    let settings = crate::config::load_settings(&super::runs::root(&here)).map_err(CliError::findings)?;
     let note = super::resolve::models(&settings).redactor().text(&args.note);
     let by = args.by.clone().unwrap_or_else(user);
     let answer = Verdict { approved, note, by, at: Timestamp::now() };
