@@ -7,6 +7,7 @@
 //! hang together is in `ARCHITECTURE.md`.
 
 pub mod agent;
+pub mod catalog;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::catalog;
 use crate::config::{self, ModelSettings, Settings, StructuredOutput};
 use crate::model::name::{LOCAL, NameError, resolve_name};
 use crate::model::{Class, Failure, ModelRef, Usage};
@@ -19,7 +20,7 @@ pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Models {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
-    prices: Vec<ModelSettings>,
+    own: Vec<ModelSettings>,
     cache: PathBuf,
     secrets: Vec<(String, SecretString)>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
@@ -61,8 +62,8 @@ impl Models {
             endpoints.insert(name.clone(), endpoint);
         }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-        let prices = settings.models.values().filter(|entry| entry.input_price.is_some()).cloned().collect();
-        Self { endpoints, aliases, prices, cache, secrets, connected: Mutex::default() }
+        let own = settings.models.values().cloned().collect();
+        Self { endpoints, aliases, own, cache, secrets, connected: Mutex::default() }
     }
 
     /// The same, that also keeps these values out of everything that is written.
@@ -121,10 +122,19 @@ impl Models {
     /// Prices of `orch.yaml` win over the table that ships.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
         let name = model.to_string();
-        match self.prices.iter().find(|entry| entry.model == name) {
+        match self.own.iter().find(|entry| entry.model == name && entry.input_price.is_some()) {
             Some(entry) => own_cost(entry, usage),
-            None => provider::cost(model, usage),
+            None => catalog::cost(model, usage),
         }
+    }
+
+    /// How many tokens a model takes in one request together with its reply; `None` when that is unknown.
+    ///
+    /// What `orch.yaml` says wins over the table that ships.
+    pub fn window(&self, model: &ModelRef) -> Option<u64> {
+        let name = model.to_string();
+        let own = self.own.iter().find(|entry| entry.model == name && entry.context_window.is_some());
+        own.and_then(|entry| entry.context_window).or_else(|| catalog::window(model))
     }
 
     /// The names of keys and secrets that are too short to be looked for.

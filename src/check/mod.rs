@@ -12,6 +12,7 @@ mod flow;
 mod infer;
 mod joined;
 mod kinds;
+mod models;
 mod names;
 mod narrow;
 mod operators;
@@ -25,6 +26,7 @@ mod texts;
 mod types;
 
 pub use self::case::check_case;
+pub use self::models::models;
 use self::sites::Sites;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort};
@@ -52,6 +54,7 @@ fn one(project: &Project) -> Vec<Diagnostic> {
     found.extend(kinds::check(project));
     found.extend(names::check(project));
     found.extend(agents::check(project));
+    found.extend(models::check(project));
     found.extend(programs::check(project));
     found.extend(flow::check(project, &sites));
     found.extend(schemas::check(project));

@@ -3,14 +3,18 @@
 mod fix;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::agent::Models;
 use crate::diagnostic::{self, Diagnostic};
+use crate::model::ModelRef;
 use crate::{check, config};
 
 use super::error::{CliError, Code};
-use super::findings::{Flags, tell};
+use super::findings::{Flags, Format, tell};
 use super::here;
+use super::resolve::variables;
 use super::ui::Ui;
 
 /// Check pipelines, prompts and schemas without running anything
@@ -50,18 +54,24 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 
 fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     let paths = pipelines(&args.paths, here)?;
-    let found = match (args.fix, args.dry_run) {
+    let (found, missing) = match (args.fix, args.dry_run) {
         (true, true) => {
-            let found = check_all(&paths);
+            let (found, missing) = check_all(&paths);
             ui.data(&fix::diff(&found))?;
-            found
+            (found, missing)
         }
-        (true, false) => fix::apply(&|| check_all(&paths), ui)?,
+        (true, false) => (fix::apply(&|| check_all(&paths).0, ui)?, Missing::new()),
         (false, _) => check_all(&paths),
     };
     let checked: Vec<String> = paths.iter().map(|path| shown(path)).collect();
     let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
-    tell(&args.flags, &checked, found, what, ui)
+    let code = tell(&args.flags, &checked, found, what, ui)?;
+    if args.flags.format == Format::Human {
+        for (variable, model) in missing {
+            ui.always(&format!("{} {variable} is not set, and {model} needs it to run", ui.style.warn("note:")));
+        }
+    }
+    Ok(code)
 }
 
 /// The pipeline files that the arguments name, as short as they can be written.
@@ -104,11 +114,15 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<Vec<PathBuf>, CliError> {
 /// The stack of a thread that checks: as large as that of a process.
 const STACK: usize = 8 << 20;
 
+/// Variables of keys that are not set, with a model that needs each. That is of the machine and no finding: files
+/// that are fine stay so where nobody has a key.
+type Missing = BTreeMap<String, ModelRef>;
+
 /// What is wrong with any of the pipelines; a schema that two share is told of once.
-fn check_all(paths: &[PathBuf]) -> Vec<Diagnostic> {
+fn check_all(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = paths.len().div_ceil(threads).max(1);
-    let mut found: Vec<Diagnostic> = std::thread::scope(|scope| {
+    let parts: Vec<(Vec<Diagnostic>, Missing)> = std::thread::scope(|scope| {
         let start = |part| {
             let thread = std::thread::Builder::new().stack_size(STACK);
             (part, thread.spawn_scoped(scope, move || check_each(part)))
@@ -119,18 +133,39 @@ fn check_all(paths: &[PathBuf]) -> Vec<Diagnostic> {
             // A system without a thread to spare has this one.
             Err(_) => check_each(part),
         });
-        ended.flatten().collect()
+        ended.collect()
     });
+    let (found, missing): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    let mut found = found.into_iter().flatten().collect();
     diagnostic::sort(&mut found);
-    found
+    (found, missing.into_iter().flatten().collect())
 }
 
-fn check_each(paths: &[PathBuf]) -> Vec<Diagnostic> {
-    let one = |path: &PathBuf| match config::load(path) {
-        Ok(project) => check::check(&project),
-        Err(found) => found,
-    };
-    paths.iter().flat_map(|path| if config::is_case(path) { check_case(path) } else { one(path) }).collect()
+fn check_each(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
+    let (mut found, mut missing) = (Vec::new(), Missing::new());
+    for path in paths {
+        if config::is_case(path) {
+            found.extend(check_case(path));
+            continue;
+        }
+        match config::load(path) {
+            Ok(project) => {
+                found.extend(check::check(&project));
+                missing.extend(missing_keys(&project));
+            }
+            Err(problems) => found.extend(problems),
+        }
+    }
+    (found, missing)
+}
+
+fn missing_keys(project: &config::Project) -> Missing {
+    let named = check::models(project);
+    if named.is_empty() {
+        return Missing::new();
+    }
+    let models = Models::new(&project.settings, &variables(), PathBuf::new());
+    named.into_iter().filter_map(|model| Some((models.missing_key(&model.provider)?.to_owned(), model))).collect()
 }
 
 /// A test case beside its pipeline, whose own mistakes are told where it is checked itself.

@@ -122,7 +122,7 @@ pub struct SecretRef {
 }
 
 /// A model under another name; written as `provider/model`, or as a mapping with prices.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
     /// The model, as `provider/model`.
     pub model: String,
@@ -132,6 +132,8 @@ pub struct ModelSettings {
     pub output_price: Option<f64>,
     /// US dollars for a million input tokens that the provider had cached.
     pub cached_input_price: Option<f64>,
+    /// How many tokens the model takes in one request, with its reply.
+    pub context_window: Option<u64>,
 }
 
 /// The mapping form of [`ModelSettings`].
@@ -150,17 +152,20 @@ struct ModelMapping {
     /// US dollars for a million input tokens that the provider had cached.
     #[schemars(example = 0.05, range(min = 0))]
     cached_input_price: Option<f64>,
+    /// How many tokens the model takes in one request together with its reply; wins over the table that ships.
+    #[schemars(example = 32768, range(min = 1))]
+    context_window: Option<u64>,
 }
 
 impl<'de> Deserialize<'de> for ModelSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         if let Value::String(model) = value {
-            return Ok(Self { model, input_price: None, output_price: None, cached_input_price: None });
+            return Ok(Self { model, ..Self::default() });
         }
-        let ModelMapping { model, input_price, output_price, cached_input_price } =
+        let ModelMapping { model, input_price, output_price, cached_input_price, context_window } =
             serde_json::from_value(value).map_err(D::Error::custom)?;
-        Ok(Self { model, input_price, output_price, cached_input_price })
+        Ok(Self { model, input_price, output_price, cached_input_price, context_window })
     }
 }
 

@@ -91,6 +91,9 @@ codes! {
     // 07: models
     BadModel = "ORCH0701", "a model reference is malformed";
     UnknownProvider = "ORCH0702", "a provider is unknown";
+    NoPrice = "ORCH0710", "a model has no known price under a budget in dollars";
+    Parameter = "ORCH0711", "a model does not take a parameter";
+    TooLongForModel = "ORCH0712", "a prompt does not fit the context of its model";
 }
 
 impl fmt::Display for Code {

@@ -12,7 +12,7 @@ use super::program::Work;
 use super::usage::Usage;
 
 /// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ModelRef {
     /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
     pub provider: String,

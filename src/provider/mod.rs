@@ -11,7 +11,6 @@ mod errors;
 mod gemini;
 mod http;
 mod openai;
-mod price;
 mod schema;
 mod sse;
 
@@ -28,7 +27,6 @@ use crate::model::failure::Failure;
 pub use builtin::{BUILTIN, Builtin};
 pub use client::prepare_tls;
 pub use discover::served_models;
-pub use price::cost;
 pub use schema::strict_schema;
 
 /// Something that answers chat requests.

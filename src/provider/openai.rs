@@ -95,13 +95,7 @@ fn is_openai(endpoint: &Endpoint) -> bool {
 
 /// Whether the model is one of `OpenAI`'s own reasoning models.
 fn reasons(endpoint: &Endpoint, model: &str) -> bool {
-    let number = |text: &str| {
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        text[..end].parse::<u32>().ok()
-    };
-    let o_series = model.strip_prefix('o').and_then(number).is_some();
-    let gpt = model.strip_prefix("gpt-").and_then(number).is_some_and(|number| number >= 5);
-    is_openai(endpoint) && (o_series || gpt)
+    is_openai(endpoint) && crate::catalog::reasons(model)
 }
 
 /// A reply under construction.

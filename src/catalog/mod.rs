@@ -1,56 +1,41 @@
-//! What a call costs.
+//! What is known of models before they are asked: prices, context windows, what they refuse.
 //!
-//! `prices.json` holds list prices in US dollars per million tokens, by provider and model.
-//! A price is an estimate for budgets and reports, never an invoice: unknown models have none.
+//! `models.json` holds list prices in US dollars per million tokens and context windows in tokens, by provider
+//! and model. Of a model that is not in it nothing is known, and nothing is guessed.
+
+mod price;
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use serde::Deserialize;
+use crate::model::{ModelRef, Usage};
 
-use crate::model::chat::ModelRef;
-use crate::model::usage::Usage;
+use price::Price;
 
 /// Providers that run on the person's own machine.
 const FREE: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
 
-/// Prices per million tokens.
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct Price {
-    input: f64,
-    output: f64,
-    #[serde(default)]
-    cache_read: Option<f64>,
-    #[serde(default)]
-    cache_write: Option<f64>,
-    /// Other prices for the whole call when its prompt is long.
-    #[serde(default)]
-    above: Option<Above>,
-}
-
-/// Prices of calls whose prompt has more than so many tokens.
-#[derive(Clone, Copy, Debug, Deserialize)]
-struct Above {
-    tokens: u64,
-    #[serde(default)]
-    input: Option<f64>,
-    #[serde(default)]
-    output: Option<f64>,
-    #[serde(default)]
-    cache_read: Option<f64>,
-    #[serde(default)]
-    cache_write: Option<f64>,
-}
-
-/// Providers with prices in the table; of others it need not be read.
-const PRICED: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
+/// Providers in the table; of others it need not be read.
+const LISTED: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
 type Table = HashMap<String, HashMap<String, Price>>;
 
 fn table() -> &'static Table {
     static TABLE: OnceLock<Table> = OnceLock::new();
     // A unit test reads the file, so the default is never taken.
-    TABLE.get_or_init(|| serde_json::from_str(include_str!("prices.json")).unwrap_or_default())
+    TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
+}
+
+/// What is listed of a model.
+fn entry(model: &ModelRef) -> Option<Price> {
+    if !LISTED.contains(&model.provider.as_str()) {
+        return None;
+    }
+    let models = table().get(&model.provider)?;
+    let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
+    // The longest name wins: `gpt-5-mini` before `gpt-5`.
+    let (_, entry) = models.iter().filter(|(known, _)| names(known, name)).max_by_key(|(known, _)| known.len())?;
+    Some(*entry)
 }
 
 /// What the usage costs in US dollars; `None` when the model's price is unknown.
@@ -60,14 +45,27 @@ pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     if FREE.contains(&model.provider.as_str()) {
         return Some(0.0);
     }
-    if !PRICED.contains(&model.provider.as_str()) {
-        return None;
+    entry(model).map(|price| price.of(usage))
+}
+
+/// How many tokens a model takes in one request together with its reply; `None` when that is unknown.
+pub fn window(model: &ModelRef) -> Option<u64> {
+    match (model.provider.as_str(), model.model.as_str()) {
+        ("local", "qwen2.5-coder-1.5b") => Some(32_768),
+        ("local", "smollm2-135m") => Some(8_192),
+        (_, _) => entry(model)?.window,
     }
-    let models = table().get(&model.provider)?;
-    let name = model.model.strip_prefix("models/").unwrap_or(&model.model);
-    // The longest name wins: `gpt-5-mini` before `gpt-5`.
-    let (_, price) = models.iter().filter(|(known, _)| names(known, name)).max_by_key(|(known, _)| known.len())?;
-    Some(price.of(usage))
+}
+
+/// Whether a model of OpenAI reasons before it answers: such a model refuses `max_tokens` and any temperature
+/// but its own.
+pub fn reasons(name: &str) -> bool {
+    let number = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text[..end].parse::<u32>().ok()
+    };
+    let o_series = name.strip_prefix('o').and_then(number).is_some();
+    o_series || name.strip_prefix("gpt-").and_then(number).is_some_and(|number| number >= 5)
 }
 
 /// Whether `name` is the known model, or a dated or current version of it.
@@ -85,30 +83,6 @@ fn names(known: &str, name: &str) -> bool {
     dated || numbered || version == "latest" || version == "preview"
 }
 
-impl Price {
-    fn of(self, usage: &Usage) -> f64 {
-        let price = match self.above {
-            Some(above) if usage.input > above.tokens => Self {
-                input: above.input.unwrap_or(self.input),
-                output: above.output.unwrap_or(self.output),
-                cache_read: above.cache_read.or(self.cache_read),
-                cache_write: above.cache_write.or(self.cache_write),
-                above: None,
-            },
-            _ => self,
-        };
-        let cached = usage.cache_read.saturating_add(usage.cache_write);
-        let parts = [
-            (usage.input.saturating_sub(cached), price.input),
-            (usage.cache_read, price.cache_read.unwrap_or(price.input)),
-            (usage.cache_write, price.cache_write.unwrap_or(price.input)),
-            (usage.output, price.output),
-        ];
-        #[expect(clippy::cast_precision_loss, reason = "tokens are far fewer than 2^52")]
-        parts.iter().map(|(tokens, price)| *tokens as f64 * price / 1e6).sum()
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 mod tests {
@@ -123,16 +97,26 @@ mod tests {
 
     #[test]
     fn the_table_is_readable_and_sane() {
-        let table: Table = serde_json::from_str(include_str!("prices.json")).unwrap();
+        let table: Table = serde_json::from_str(include_str!("models.json")).unwrap();
         let mut providers: Vec<&str> = table.keys().map(String::as_str).collect();
         providers.sort_unstable();
-        assert_eq!(providers, PRICED);
+        assert_eq!(providers, LISTED);
         for (provider, models) in &table {
             assert!(models.len() > 10, "{provider}");
             for (model, price) in models {
                 assert!(price.input >= 0.0 && price.output >= price.input * 0.5, "{provider}/{model}");
             }
         }
+    }
+
+    #[test]
+    fn context_windows_are_known_of_listed_models_and_of_the_embedded_ones() {
+        let of = |name: &str| window(&ModelRef::parse(name).unwrap());
+        assert_eq!(of("openai/gpt-4"), Some(8192));
+        assert_eq!(of("anthropic/claude-sonnet-4-5-20250929"), Some(200_000));
+        assert_eq!(of("local/smollm2-135m"), Some(8192));
+        assert_eq!((of("ollama/qwen3:8b"), of("openai/gpt-99")), (None, None));
+        assert!(table().values().flat_map(HashMap::values).filter_map(|entry| entry.window).all(|window| window > 2000));
     }
 
     #[test]

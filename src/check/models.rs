@@ -1,0 +1,160 @@
+//! What is known of models beforehand: whether a prompt fits, a price is known, a parameter means something.
+//!
+//! Of a model that is not known, and of `auto`, nothing is said.
+
+use std::collections::BTreeSet;
+
+use minijinja::machinery::ast::{Expr, Stmt};
+use minijinja::machinery::parse;
+
+use crate::catalog;
+use crate::config::{Dialect, Project, child, item, places};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::model::budget::{Budget, Unpriced};
+use crate::model::name::{BUILT_IN, LOCAL, resolve_name};
+use crate::model::{ModelRef, Step, Usage};
+use crate::template::syntax;
+
+/// The reply bound of an agent that gives none, in tokens.
+const MAX_OUTPUT_TOKENS: u32 = 4096;
+/// Bytes that make a token at the very least of tokens: prose has about four.
+const BYTES_PER_TOKEN: usize = 5;
+
+pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (at, step) in places(&project.pipeline) {
+        for (pointer, name) in asked(project, &at, step) {
+            let Some(model) = resolved(project, &name) else { continue };
+            found.extend(window(project, &at, step, &model));
+            found.extend(price(project, &at, &pointer, &model));
+        }
+    }
+    for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.kind().is_none()) {
+        let model = resolved(project, &agent.model);
+        found.extend(model.and_then(|model| temperature(project, name, agent.temperature?, &model)));
+    }
+    let mut told = BTreeSet::new();
+    found.retain(|problem| told.insert((problem.code.as_str(), problem.message.clone())));
+    found
+}
+
+/// The models that the files name for certain: where `auto` leads is told by the machine.
+pub fn models(project: &Project) -> BTreeSet<ModelRef> {
+    let mut found = BTreeSet::new();
+    for project in project.with_called() {
+        let steps = places(&project.pipeline).into_iter().flat_map(|(at, step)| asked(project, &at, step));
+        found.extend(steps.filter_map(|(_, name)| resolved(project, &name)));
+    }
+    found
+}
+
+/// The models that a step may ask: where each is written, and its name.
+fn asked(project: &Project, at: &str, step: &Step) -> Vec<(String, String)> {
+    let Some(name) = &step.agent else { return Vec::new() };
+    let agent = project.pipeline.agents.get(name).filter(|agent| agent.kind().is_none());
+    let first = agent.map(|agent| (child(&child("/agents", name), "model"), agent.model.clone()));
+    let others = step.fallback.iter().enumerate();
+    let others = others.map(|(number, name)| (item(&child(at, "fallback"), number), name.clone()));
+    first.into_iter().chain(others).collect()
+}
+
+/// What a name stands for, if the files alone tell.
+fn resolved(project: &Project, name: &str) -> Option<ModelRef> {
+    let settings = &project.settings;
+    let name = match (name, &settings.defaults.model) {
+        ("auto", Some(model)) => model.as_str(),
+        (name, _) => name,
+    };
+    let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
+    let providers: Vec<String> =
+        BUILT_IN.iter().chain([&LOCAL]).map(|name| (*name).to_owned()).chain(settings.providers.keys().cloned()).collect();
+    // Which model `local` alone means is told by the program, not by the files.
+    resolve_name(name, &aliases, &providers, "").ok().filter(|model| !model.model.is_empty() && name != "auto")
+}
+
+fn span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
+    project.document.spans.value(pointer)
+}
+
+/// A prompt that can't fit the model's context, whatever the values in it.
+fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
+    let own = project.settings.models.values().find(|entry| entry.model == model.to_string());
+    let window = own.and_then(|entry| entry.context_window).or_else(|| catalog::window(model))?;
+    let prompt = step.prompt.as_ref()?;
+    let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
+    let defaults = &project.settings.defaults;
+    let reply = agent.max_output_tokens.or(defaults.max_output_tokens).unwrap_or(MAX_OUTPUT_TOKENS);
+    let text = project.prompts.get(prompt)?;
+    let message = step.message.as_deref().map_or(0, |message| always(project, message, 0));
+    let tokens = u64::try_from((always(project, &text.text, 0) + message) / BYTES_PER_TOKEN).unwrap_or(u64::MAX);
+    if tokens.saturating_add(u64::from(reply)) <= window {
+        return None;
+    }
+    let message = format!(
+        "`{prompt}` has at least {tokens} tokens, and with a reply of up to {reply} that is more than the {window} of `{model}`"
+    );
+    let problem = Diagnostic::warning(Code::TooLongForModel, message)
+        .at(&project.document.file, span(project, &child(at, "prompt")));
+    Some(problem.help("shorten the prompt, lower `max_output_tokens`, or take a model with a larger context"))
+}
+
+/// How many bytes a template gives whatever its values are.
+fn always(project: &Project, text: &str, depth: usize) -> usize {
+    let Ok(Stmt::Template(template)) = parse(text, "", syntax()) else { return 0 };
+    let raw = template.children.iter().map(|statement| match statement {
+        Stmt::EmitRaw(raw) => raw.raw.len(),
+        Stmt::Include(include) if depth < 8 => {
+            let name = match &include.name {
+                Expr::Const(name) => name.value.as_str(),
+                _ => None,
+            };
+            let file = name.and_then(|name| project.prompts.get(name));
+            file.map_or(0, |file| always(project, &file.text, depth + 1))
+        }
+        _ => 0,
+    });
+    raw.sum()
+}
+
+/// A model without a price under a limit of money: such a run does not start.
+fn price(project: &Project, at: &str, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
+    let own = project.settings.models.values().any(|entry| entry.model == model.to_string() && entry.input_price.is_some());
+    let one = Usage { input: 1, output: 1, ..Usage::default() };
+    if own || catalog::cost(model, &one).is_some() || !limits(project, at).any(refuses) {
+        return None;
+    }
+    let message = format!("`{model}` has no known price, and there is a budget in dollars");
+    let problem = Diagnostic::warning(Code::NoPrice, message).at(&project.document.file, span(project, pointer));
+    Some(problem.help("give its prices under `models:` in `orch.yaml`, or say `unpriced: allow` in the budget"))
+}
+
+fn refuses(budget: &Budget) -> bool {
+    budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow)
+}
+
+/// The limits that hold for the step at a place: of the run, of the step, of the groups around it.
+fn limits<'a>(project: &'a Project, at: &'a str) -> impl Iterator<Item = &'a Budget> {
+    let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
+    let around = places(&project.pipeline).into_iter().filter(move |(outer, _)| {
+        at.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    run.into_iter().chain(around.filter_map(|(_, step)| step.budget.as_ref()))
+}
+
+/// A temperature that a model refuses, or that never reaches it.
+fn temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
+    let declared = project.settings.providers.get(&model.provider);
+    let own_server = declared.is_some_and(|provider| provider.base_url.is_some());
+    let is_anthropic = declared.map_or(model.provider == "anthropic", |provider| provider.dialect == Dialect::Anthropic);
+    let pointer = child(&child("/agents", agent), "temperature");
+    let problem = if is_anthropic && temperature > 1.0 {
+        let message = format!("`{model}` takes a temperature from 0 to 1, not {temperature}");
+        Diagnostic::error(Code::Parameter, message).help("write a number from 0 to 1")
+    } else if model.provider == "openai" && !own_server && catalog::reasons(&model.model) {
+        let message = format!("`{model}` has a temperature of its own: this one is not sent");
+        Diagnostic::warning(Code::Parameter, message).help("leave `temperature` out")
+    } else {
+        return None;
+    };
+    Some(problem.at(&project.document.file, span(project, &pointer)))
+}
