@@ -116,7 +116,9 @@ mod tests {
         assert_eq!(of("anthropic/claude-sonnet-4-5-20250929"), Some(200_000));
         assert_eq!(of("local/smollm2-135m"), Some(8192));
         assert_eq!((of("ollama/qwen3:8b"), of("openai/gpt-99")), (None, None));
-        assert!(table().values().flat_map(HashMap::values).filter_map(|entry| entry.window).all(|window| window > 2000));
+        assert!(
+            table().values().flat_map(HashMap::values).filter_map(|entry| entry.window).all(|window| window > 2000)
+        );
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::model::Usage;
 /// Prices per million tokens.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Price {
-    input: f64,
-    output: f64,
+    pub(super) input: f64,
+    pub(super) output: f64,
     #[serde(default)]
     cache_read: Option<f64>,
     #[serde(default)]

@@ -66,8 +66,12 @@ fn resolved(project: &Project, name: &str) -> Option<ModelRef> {
         (name, _) => name,
     };
     let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-    let providers: Vec<String> =
-        BUILT_IN.iter().chain([&LOCAL]).map(|name| (*name).to_owned()).chain(settings.providers.keys().cloned()).collect();
+    let providers: Vec<String> = BUILT_IN
+        .iter()
+        .chain([&LOCAL])
+        .map(|name| (*name).to_owned())
+        .chain(settings.providers.keys().cloned())
+        .collect();
     // Which model `local` alone means is told by the program, not by the files.
     resolve_name(name, &aliases, &providers, "").ok().filter(|model| !model.model.is_empty() && name != "auto")
 }
@@ -118,7 +122,8 @@ fn always(project: &Project, text: &str, depth: usize) -> usize {
 
 /// A model without a price under a limit of money: such a run does not start.
 fn price(project: &Project, at: &str, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
-    let own = project.settings.models.values().any(|entry| entry.model == model.to_string() && entry.input_price.is_some());
+    let own =
+        project.settings.models.values().any(|entry| entry.model == model.to_string() && entry.input_price.is_some());
     let one = Usage { input: 1, output: 1, ..Usage::default() };
     if own || catalog::cost(model, &one).is_some() || !limits(project, at).any(refuses) {
         return None;
@@ -145,7 +150,8 @@ fn limits<'a>(project: &'a Project, at: &'a str) -> impl Iterator<Item = &'a Bud
 fn temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
     let declared = project.settings.providers.get(&model.provider);
     let own_server = declared.is_some_and(|provider| provider.base_url.is_some());
-    let is_anthropic = declared.map_or(model.provider == "anthropic", |provider| provider.dialect == Dialect::Anthropic);
+    let is_anthropic =
+        declared.map_or(model.provider == "anthropic", |provider| provider.dialect == Dialect::Anthropic);
     let pointer = child(&child("/agents", agent), "temperature");
     let problem = if is_anthropic && temperature > 1.0 {
         let message = format!("`{model}` takes a temperature from 0 to 1, not {temperature}");

@@ -33,6 +33,15 @@ pub(super) struct Given {
 impl Given {
     /// The inputs of a run of `pipeline`, defaults filled in, every value checked.
     pub(super) fn values(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, CliError> {
+        complete(pipeline, self.given(pipeline)?)
+    }
+
+    /// The same as far as they are given, and the schemas of those that are not.
+    pub(super) fn known(&self, pipeline: &Pipeline) -> Result<(Map<String, Value>, Open), CliError> {
+        checked(pipeline, &self.given(pipeline)?)
+    }
+
+    fn given(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, CliError> {
         let mut given = Map::new();
         if let Some(task) = self.task()? {
             given.insert("task".to_owned(), Value::String(task));
@@ -46,7 +55,7 @@ impl Given {
                 return Err(CliError::could_not(format!("the input `{name}` is given twice")));
             }
         }
-        complete(pipeline, given)
+        Ok(given)
     }
 
     fn task(&self) -> Result<Option<String>, CliError> {
@@ -87,41 +96,48 @@ fn typed(pipeline: &Pipeline, name: &str, text: &str) -> Result<Value, CliError>
     })
 }
 
+/// The inputs that are not given and have no default, with their schemas.
+pub(super) type Open = Vec<(String, Schema)>;
+
 /// The inputs of a run: those given, defaults filled in, every value checked.
 pub(super) fn complete(pipeline: &Pipeline, given: Map<String, Value>) -> Result<Map<String, Value>, CliError> {
-    for name in given.keys() {
-        if !pipeline.inputs.contains_key(name) {
-            let known = pipeline.inputs.keys().map(String::as_str);
-            let help = did_you_mean(name, known.clone()).map_or_else(
-                || {
-                    let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-                    if list.is_empty() {
-                        "it has no inputs".to_owned()
-                    } else {
-                        format!("its inputs are {}", list.join(", "))
-                    }
-                },
-                |nearest| format!("did you mean `{nearest}`?"),
-            );
-            return Err(CliError::could_not(format!("the pipeline has no input `{name}`")).hint(help));
-        }
+    let (values, open) = checked(pipeline, &given)?;
+    let Some((name, _)) = open.first() else { return Ok(values) };
+    let hint = if name == "task" {
+        "say what is to be done: `--task \"…\"`".to_owned()
+    } else {
+        format!("give it: `--input {name}=…`")
+    };
+    Err(CliError::could_not(format!("the input `{name}` is missing")).hint(hint))
+}
+
+fn checked(pipeline: &Pipeline, given: &Map<String, Value>) -> Result<(Map<String, Value>, Open), CliError> {
+    if let Some(name) = given.keys().find(|name| !pipeline.inputs.contains_key(*name)) {
+        return Err(unknown(pipeline, name));
     }
-    let mut values = Map::new();
+    let (mut values, mut open) = (Map::new(), Open::new());
     for (name, schema) in &pipeline.inputs {
-        let Some(value) = given.get(name).or_else(|| schema.get("default")) else {
-            let hint = if name == "task" {
-                "say what is to be done: `--task \"…\"`".to_owned()
-            } else {
-                format!("give it: `--input {name}=…`")
-            };
-            return Err(CliError::could_not(format!("the input `{name}` is missing")).hint(hint));
-        };
         let compiled = Schema::compile(name, Value::Object(schema.clone()))
             .map_err(|error| CliError::could_not(format!("the schema of the input `{name}` is broken: {error}")))?;
+        let Some(value) = given.get(name).or_else(|| schema.get("default")) else {
+            open.push((name.clone(), compiled));
+            continue;
+        };
         if let Some(first) = compiled.errors(value).first() {
             return Err(CliError::could_not(format!("the input `{name}` does not fit: {first}")));
         }
         values.insert(name.clone(), value.clone());
     }
-    Ok(values)
+    Ok((values, open))
+}
+
+fn unknown(pipeline: &Pipeline, name: &str) -> CliError {
+    let known = pipeline.inputs.keys().map(String::as_str);
+    let help = if let Some(nearest) = did_you_mean(name, known.clone()) {
+        format!("did you mean `{nearest}`?")
+    } else {
+        let list: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+        if list.is_empty() { "it has no inputs".to_owned() } else { format!("its inputs are {}", list.join(", ")) }
+    };
+    CliError::could_not(format!("the pipeline has no input `{name}`")).hint(help)
 }

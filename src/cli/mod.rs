@@ -13,6 +13,7 @@ mod inputs;
 mod interrupt;
 mod list;
 mod models;
+mod plan;
 mod report;
 mod resolve;
 mod resume;
@@ -92,6 +93,8 @@ enum Pipeline {
     Resume(resume::Args),
     /// Check pipelines, prompts and schemas without running anything
     Validate(validate::Args),
+    /// Tell what a run would do, and what it would cost, without doing it
+    Plan(plan::Args),
     /// Run test cases offline, from recordings
     Test(test::Args),
     /// List the pipelines of a project
@@ -147,6 +150,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Pipeline(Pipeline::Run(args)) => run::run(args, ui),
         Command::Pipeline(Pipeline::Resume(args)) => resume::run(&args, ui),
         Command::Pipeline(Pipeline::Validate(args)) => validate::run(&args, ui),
+        Command::Pipeline(Pipeline::Plan(args)) => plan::run(&args, ui),
         Command::Pipeline(Pipeline::Test(args)) => test::run(&args, ui),
         Command::Pipeline(Pipeline::List(args)) => list::run(&args, ui),
         Command::Pipeline(Pipeline::Show(args)) => show::run(&args, ui),

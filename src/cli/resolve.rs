@@ -48,6 +48,26 @@ pub(super) async fn resolve(
     consent: Consent,
     ui: &Ui,
 ) -> Result<Names, CliError> {
+    let (names, by_choice) = named_by(project, models, pinned, ui).await?;
+    for model in names.values() {
+        if let Some(variable) = models.missing_key(&model.provider) {
+            return Err(CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
+                .hint(format!("export {variable}=…, or name another model with --model")));
+        }
+        if model.provider == LOCAL {
+            weights::ensure(models.cache(), &model.model, !by_choice || consent.yes, ui).await?;
+        }
+    }
+    Ok(names)
+}
+
+/// Resolves every model name of a project, and says whether nobody chose the embedded model by name.
+pub(super) async fn named_by(
+    project: &Project,
+    models: &Models,
+    pinned: Option<&Names>,
+    ui: &Ui,
+) -> Result<(Names, bool), CliError> {
     let all = project.with_called();
     let steps = || all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let agents = steps().filter_map(|(project, step)| project.pipeline.agents.get(step.agent.as_ref()?));
@@ -68,16 +88,7 @@ pub(super) async fn resolve(
         };
         names.insert(name.clone(), model);
     }
-    for model in names.values() {
-        if let Some(variable) = models.missing_key(&model.provider) {
-            return Err(CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
-                .hint(format!("export {variable}=…, or name another model with --model")));
-        }
-        if model.provider == LOCAL {
-            weights::ensure(models.cache(), &model.model, !by_choice || consent.yes, ui).await?;
-        }
-    }
-    Ok(names)
+    Ok((names, by_choice))
 }
 
 /// The names of a project whose models are replayed: no model is resolved, and no key is needed.

@@ -181,7 +181,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
 }
 
 /// The step of the plan that `--from` names.
-fn named(plan: &Plan, name: &str) -> Result<StepKey, CliError> {
+pub(super) fn named(plan: &Plan, name: &str) -> Result<StepKey, CliError> {
     let steps = plan.announced();
     let whole = steps.iter().find(|step| step.step.as_str() == name);
     // The id alone will do: ids are unique in a file.

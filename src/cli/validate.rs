@@ -68,7 +68,7 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     let code = tell(&args.flags, &checked, found, what, ui)?;
     if args.flags.format == Format::Human {
         for (variable, model) in missing {
-            ui.always(&format!("{} {variable} is not set, and {model} needs it to run", ui.style.warn("note:")));
+            ui.always(&format!("{} {variable} is not set; {model} needs it to run", ui.style.warn("note:")));
         }
     }
     Ok(code)

@@ -61,7 +61,7 @@ fn parts(run: Run<'_>, node: &Node, agent: &AgentNode, scope: &Scope) -> Vec<Par
     parts
 }
 
-fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> Recipe {
+pub(super) fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> Recipe {
     // What a reply must fit is taken, not asked: under another schema recorded replies are read again.
     let request = |model| {
         let request = asked.request(node, agent, model);

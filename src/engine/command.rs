@@ -12,6 +12,7 @@ use super::converse::millis;
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
 use super::node::{CommandNode, Contract, Node};
+use super::plan::Plan;
 use super::scope::Scope;
 
 /// How much of a command's words a message shows, in lines.
@@ -24,7 +25,7 @@ pub(super) async fn run(
     kind: &CommandNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let command = match render(run, node, kind, scope) {
+    let command = match render(run.plan, node, kind, scope) {
         Ok(command) => command,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
@@ -76,15 +77,15 @@ pub(super) async fn run(
 }
 
 /// The command with its values, as it will be run.
-fn render(run: Run<'_>, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<Command, Failure> {
+pub(super) fn render(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<Command, Failure> {
     let context = scope.context(node);
     let (argv, values) = match &kind.line {
         CommandLine::Argv(parts) => {
-            let parts: Result<Vec<String>, Failure> = parts.iter().map(|part| text(run, part, &context)).collect();
+            let parts: Result<Vec<String>, Failure> = parts.iter().map(|part| text(plan, part, &context)).collect();
             (parts?, Vec::new())
         }
         CommandLine::Shell(line) => {
-            let shell = run.plan.templates.render_shell(line, &context);
+            let shell = plan.templates.render_shell(line, &context);
             let shell = shell.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))?;
             (vec!["sh".to_owned(), "-c".to_owned(), shell.script], shell.values)
         }
@@ -108,7 +109,7 @@ fn render(run: Run<'_>, node: &Node, kind: &CommandNode, scope: &Scope) -> Resul
         values,
         env: kind.env.clone(),
         cwd: match &kind.cwd {
-            Some(cwd) => text(run, cwd, &context)?,
+            Some(cwd) => text(plan, cwd, &context)?,
             None => String::new(),
         },
         stdin,
@@ -116,8 +117,8 @@ fn render(run: Run<'_>, node: &Node, kind: &CommandNode, scope: &Scope) -> Resul
     })
 }
 
-fn text(run: Run<'_>, template: &str, context: &Context) -> Result<String, Failure> {
-    let rendered = run.plan.templates.render_inline(template, context);
+fn text(plan: &Plan, template: &str, context: &Context) -> Result<String, Failure> {
+    let rendered = plan.templates.render_inline(template, context);
     rendered.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
 }
 

@@ -32,6 +32,16 @@ impl Asked {
         Ok(Self { system: system.trim().to_owned(), message: message.trim().to_owned() })
     }
 
+    /// The system prompt.
+    pub(super) fn system(&self) -> &str {
+        &self.system
+    }
+
+    /// The user message.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The first request of a conversation with a model.
     pub(super) fn request(&self, node: &Node, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
         let schema = match node.output.as_ref().map(|output| &output.contract) {

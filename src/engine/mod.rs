@@ -10,6 +10,7 @@ mod command;
 mod converse;
 mod each;
 mod effects;
+pub mod forecast;
 pub mod gate;
 mod group;
 pub mod interpret;

@@ -6,6 +6,7 @@
 mod closure;
 mod mismatch;
 mod plain;
+mod sample;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 pub(crate) use mismatch::type_of;
 pub use mismatch::{Mismatch, render_mismatches};
+pub use sample::unknown;
 
 use crate::model::{Digest, canonical};
 

@@ -16,7 +16,7 @@ mod table;
 mod value;
 pub(crate) mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -178,6 +178,28 @@ impl Templates {
         Ok(values.put_into(&marked))
     }
 
+    /// The variables that a prompt uses, with those of the prompts that it includes.
+    pub fn variables(&self, name: &str) -> BTreeSet<String> {
+        let mut names = vec![name.to_owned()];
+        let (mut found, mut next) = (BTreeSet::new(), 0);
+        while let Some(name) = names.get(next).cloned() {
+            if let Ok(template) = self.env.get_template(&name) {
+                found.extend(template.undeclared_variables(false));
+            }
+            let more = self.sources.get(&name).map(|source| includes(&source.text)).unwrap_or_default();
+            names.extend(more.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+            next += 1;
+        }
+        found
+    }
+
+    /// The variables that a text in the pipeline file uses, with those of the prompts that it includes.
+    pub fn variables_inline(&self, text: &str) -> BTreeSet<String> {
+        let template = self.env.template_from_named_str(INLINE, text);
+        let own = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        own.into_iter().chain(includes(text).iter().flat_map(|name| self.variables(name))).collect()
+    }
+
     fn source(&self, file: &str) -> Option<(Option<&str>, &str, &Inspection)> {
         let (name, source) = self.sources.get_key_value(file)?;
         Some((Some(name), &source.text, &source.inspection))
@@ -203,6 +225,13 @@ pub fn eval(expression: &str, context: &Context) -> Result<Value, TemplateError>
     }
     value::from_templated(&result)
         .ok_or_else(|| TemplateError::wrong_type(expression, format!("`{}` is not JSON", expression.trim())))
+}
+
+/// The variables that an expression uses; none if it can't be parsed.
+pub fn variables(expression: &str) -> BTreeSet<String> {
+    let env = environment();
+    let compiled = env.compile_expression(expression);
+    compiled.map(|compiled| compiled.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
 }
 
 /// Evaluates an expression that must give `true` or `false`.

@@ -25,6 +25,7 @@ mod house;
 mod kill;
 mod llamacpp;
 mod mistakes;
+mod plan;
 mod programs;
 mod provider;
 mod replay;

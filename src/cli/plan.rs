@@ -1,0 +1,127 @@
+//! `orch pipeline plan`.
+
+mod json;
+mod tell;
+
+use std::path::PathBuf;
+
+use crate::engine::Plan;
+use crate::engine::forecast::{Allowance, Foreseen, forecast};
+use crate::model::budget::Budget;
+use crate::model::{ModelRef, Recipe};
+use crate::store::{Earlier, Journal};
+
+use super::error::{CliError, Code};
+use super::inputs::Given;
+use super::report::Output;
+use super::session::{self, Flags};
+use super::ui::Ui;
+use super::{State, here, resolve, runtime};
+
+/// Tell what a run would do, without doing it
+///
+/// Steps in order, with those inside groups; their models, requests, tokens and cost as ranges; what a
+/// budget allows, and what --reuse would keep. Nothing is asked, written or downloaded, and no key is
+/// needed. What a step will produce is not known yet, so its schema stands for it: `‹plan.summary:
+/// string›`. An input that is not given is left open in the same way.
+///
+/// Examples:
+///   orch pipeline plan pipelines/default.yaml --task "Create a User model"
+///   orch pipeline plan pipelines/default.yaml --step code
+///   orch pipeline plan pipelines/default.yaml --model anthropic/claude-sonnet-4-5 --budget usd=1
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pipeline: PathBuf,
+
+    #[command(flatten)]
+    given: Given,
+
+    /// The model of every agent: `provider/model`, an alias, `local` or `auto`
+    #[arg(long, short, value_name = "MODEL")]
+    model: Option<String>,
+
+    /// Show each step's prompt, command or question as far as it is known
+    #[arg(long)]
+    prompts: bool,
+
+    /// Tell of this step alone, with its prompt
+    #[arg(long, value_name = "STEP")]
+    step: Option<String>,
+
+    /// As for a run with --reuse: take over results of earlier runs that were asked exactly the same
+    #[arg(long)]
+    reuse: bool,
+
+    /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
+    #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
+    budget: Option<Budget>,
+
+    /// What goes to standard output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    output: Output,
+
+    #[command(flatten)]
+    state: State,
+}
+
+/// What was found out, ready to be told.
+struct Told<'a> {
+    plan: &'a Plan,
+    description: Option<&'a str>,
+    /// Inputs that are not given.
+    open: Vec<&'a str>,
+    steps: Vec<Foreseen>,
+    allowances: Vec<Allowance>,
+    /// Keys that are not set, with a model that needs each.
+    missing: Vec<(String, ModelRef)>,
+}
+
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+    let here = here()?;
+    let project = session::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    let (inputs, open) = args.given.known(&project.pipeline)?;
+    let models = resolve::models(&project.settings);
+    let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;
+    let flags = Flags { budget: args.budget.clone(), ..Flags::default() };
+    let plan = session::plan(&project, inputs, &names, &models, &flags)?;
+
+    let (root, _) = session::places(&project, &here);
+    let state = args.state.folder(&root);
+    let earlier = if args.reuse && state.is_dir() { Some(Earlier::open(&Journal::open(&state)?)?) } else { None };
+    let mut broken = None;
+    let mut reuse = |recipe: &Recipe| {
+        let found = earlier.as_ref()?.find(recipe);
+        found.unwrap_or_else(|error| {
+            broken = Some(error);
+            None
+        })
+    };
+    let steps = forecast(&plan, &open, &models, &mut |recipe| reuse(recipe).map(|(_, artifact)| artifact.value));
+    if let Some(error) = broken {
+        return Err(error.into());
+    }
+    let mut missing: Vec<(String, ModelRef)> = Vec::new();
+    for model in names.values() {
+        if let Some(variable) = models.missing_key(&model.provider) {
+            missing.push((variable.to_owned(), model.clone()));
+        }
+    }
+    missing.dedup_by(|a, b| a.0 == b.0);
+    let told = Told {
+        allowances: Allowance::of(&plan, &steps),
+        description: project.pipeline.description.as_deref(),
+        open: open.iter().map(|(name, _)| name.as_str()).collect(),
+        plan: &plan,
+        steps,
+        missing,
+    };
+    let only = args.step.as_deref().map(|name| super::resume::named(&plan, name)).transpose()?;
+    match args.output {
+        Output::Json => ui.data(&format!("{:#}", json::of(&told, only.as_ref())))?,
+        Output::Text => ui.data(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
+    }
+    Ok(Code::Ok)
+}

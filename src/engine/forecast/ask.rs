@@ -1,0 +1,99 @@
+//! What an agent's step asks: how long its requests are, and what they cost.
+
+use crate::model::{ChatRequest, ModelRef, Usage};
+
+use super::super::gate;
+use super::super::message::Asked;
+use super::super::node::{AgentNode, Node};
+use super::walk::Walk;
+use super::world::World;
+use super::{Asks, Cost, Range};
+
+/// Bytes that make a token where the language is plain.
+const BYTES_PER_TOKEN: usize = 4;
+/// Tokens of the words that send a reply back.
+const RE_ASK: u64 = 400;
+/// Bytes of a chat's own marks around each text.
+const MARKS: u64 = 8;
+/// So much of what costs something costs something.
+const MILLION: u64 = 1_000_000;
+
+impl Walk<'_, '_> {
+    /// What a step asks once: of one item, in one round.
+    pub(super) fn asks(&self, node: &Node, agent: &AgentNode, world: &World, known: bool) -> Asks {
+        let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
+        let program = agent.models.first().is_some_and(|model| model.program.is_some());
+        let calls = Range { least: 1, most: Some(u64::from(agent.re_asks) + 1) };
+        let blank = Range { least: 0, most: None };
+        let mut asks = Asks {
+            agent: agent.agent.clone(),
+            models,
+            program,
+            calls,
+            input: blank,
+            output: blank,
+            cost: None,
+            reserves: 0,
+            reserves_usd: None,
+            too_long_for: None,
+        };
+        if !program {
+            self.measure(&mut asks, node, agent, world, known);
+        }
+        asks
+    }
+
+    fn measure(&self, asks: &mut Asks, node: &Node, agent: &AgentNode, world: &World, known: bool) {
+        let Some(model) = agent.models.first() else { return };
+        let request = |scope| {
+            let asked = Asked::render(self.plan, node, agent, scope).ok()?;
+            Some(asked.request(node, agent, model))
+        };
+        let (shown, small) = (request(&world.shown), request(&world.least));
+        let Some(small) = small.as_ref().or(shown.as_ref()) else { return };
+        let unknown = if known { Some(0) } else { world.most_read(node) };
+        let reply = u64::from(agent.max_output_tokens);
+        let large = shown.as_ref().unwrap_or(small);
+        let first = gate::estimate(large).saturating_sub(reply).saturating_add(MARKS);
+        let first = unknown.map(|unknown| first.saturating_add(unknown));
+        let (least_in, least_out) = (tokens(small), least_reply(node));
+        // Each re-ask says everything again, and what was answered.
+        let sizes = |calls: u64| (0..calls).map(move |call| call.saturating_mul(reply.saturating_add(RE_ASK)));
+        let calls = asks.calls.most.unwrap_or(1);
+        let most_in = first.map(|first| sizes(calls).map(|more| first.saturating_add(more)).sum());
+        asks.input = Range { least: least_in, most: most_in };
+        asks.output = Range { least: least_out, most: Some(reply.saturating_mul(calls)) };
+        asks.reserves = gate::estimate(small);
+        let usage = |input, output| Usage { input, output, ..Usage::default() };
+        asks.reserves_usd = self.models.cost(&model.reference, &usage(asks.reserves.saturating_sub(reply), reply));
+        let least = self.models.cost(&model.reference, &usage(least_in, least_out));
+        let free = asks.models.iter().all(|model| self.models.cost(model, &usage(MILLION, MILLION)) == Some(0.0));
+        let most = |model: &ModelRef| {
+            if free {
+                return Some(0.0);
+            }
+            let first = first?;
+            let each = sizes(calls).map(|more| self.models.cost(model, &usage(first.saturating_add(more), reply)));
+            each.sum::<Option<f64>>()
+        };
+        let most = asks.models.iter().map(most).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
+        asks.cost = least.map(|least| Cost { least, most });
+        let window = self.models.window(&model.reference);
+        asks.too_long_for = window.filter(|window| first.is_some_and(|first| first.saturating_add(reply) > *window));
+    }
+}
+
+/// About how many tokens a request has, at least.
+fn tokens(request: &ChatRequest) -> u64 {
+    let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    u64::try_from((request.system.len() + messages) / BYTES_PER_TOKEN).unwrap_or(u64::MAX)
+}
+
+fn least_reply(node: &Node) -> u64 {
+    use super::super::node::Contract;
+    let bytes = match node.output.as_ref().map(|output| &output.contract) {
+        Some(Contract::Json(schema)) => schema.least().to_string().len(),
+        Some(Contract::Text) | None => 1,
+    };
+    u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX)
+}

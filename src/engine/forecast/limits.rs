@@ -1,0 +1,63 @@
+//! What the budgets of a plan allow of what it may take.
+
+use crate::model::StepKey;
+use crate::model::budget::Budget;
+
+use super::super::plan::Plan;
+use super::{Cost, Foreseen, Range};
+
+/// A limit with what it allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Allowance {
+    /// The step that it is of; `None` for the run.
+    pub step: Option<StepKey>,
+    /// The limit.
+    pub limit: Budget,
+    /// Whether it is enough. Time is not foreseen.
+    pub outlook: Outlook,
+}
+
+/// Whether a limit is enough.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// Whatever the replies are.
+    Enough,
+    /// It may be used up at a step.
+    MayRunOut(StepKey),
+    /// It does not even reach beyond a step.
+    RunsOut(StepKey),
+}
+
+impl Allowance {
+    /// What each limit of a plan allows of what was foreseen.
+    pub fn of(plan: &Plan, steps: &[Foreseen]) -> Vec<Self> {
+        let limits = plan.budgets().into_iter();
+        limits.map(|(step, limit)| Self { outlook: outlook(step.as_ref(), &limit, steps), step, limit }).collect()
+    }
+}
+
+fn outlook(place: Option<&StepKey>, limit: &Budget, steps: &[Foreseen]) -> Outlook {
+    let (mut tokens, mut usd) = (Range::exactly(0), Cost { least: 0.0, most: Some(0.0) });
+    let mut may = None;
+    let inside =
+        steps.iter().filter(|step| place.is_none_or(|place| step.step == *place || step.step.is_within(place)));
+    for step in inside {
+        let Some(asks) = &step.asks else { continue };
+        let certain = step.times.least > 0;
+        let first_tokens = tokens.least.saturating_add(if certain { asks.reserves } else { 0 });
+        let first_usd = usd.least + if certain { asks.reserves_usd.unwrap_or_default() } else { 0.0 };
+        tokens = tokens.plus(asks.input).plus(asks.output);
+        usd = usd.plus(asks.cost.unwrap_or(Cost { least: 0.0, most: None }));
+        let used_up = limit.tokens.is_some_and(|most| first_tokens.max(tokens.least) > most)
+            || limit.usd.is_some_and(|most| first_usd.max(usd.least) > most);
+        if used_up {
+            return Outlook::RunsOut(step.step.clone());
+        }
+        let may_be = limit.tokens.is_some_and(|most| tokens.most.is_none_or(|tokens| tokens > most))
+            || limit.usd.is_some_and(|most| usd.most.is_none_or(|usd| usd > most));
+        if may_be && may.is_none() {
+            may = Some(step.step.clone());
+        }
+    }
+    may.map_or(Outlook::Enough, Outlook::MayRunOut)
+}

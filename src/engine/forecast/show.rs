@@ -1,0 +1,122 @@
+//! The texts of a step as far as they are known: prompts, commands, questions.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::model::step::CommandLine;
+use crate::template::{eval, variables};
+
+use super::super::command;
+use super::super::message::Asked;
+use super::super::node::{AgentNode, CommandNode, Kind, Node};
+use super::super::plan::Plan;
+use super::super::scope::Scope;
+use super::Text;
+use super::world::World;
+
+/// The variables on which what a step does depends.
+pub(super) fn used(plan: &Plan, node: &Node, world: &World) -> BTreeSet<String> {
+    let inline = |text: &str| plan.templates.variables_inline(text);
+    match &node.kind {
+        Kind::Agent(agent) => {
+            let mut names = plan.templates.variables(&agent.prompt);
+            names.extend(in_message(plan, node, agent, world));
+            names
+        }
+        Kind::Command(command) => {
+            let parts = match &command.line {
+                CommandLine::Argv(parts) => parts.as_slice(),
+                CommandLine::Shell(line) => std::slice::from_ref(line),
+            };
+            let texts = parts.iter().chain(&command.cwd);
+            texts.flat_map(|text| inline(text)).chain(command.stdin.iter().flat_map(|text| variables(text))).collect()
+        }
+        Kind::Write(write) => variables(&write.files),
+        Kind::Approve(approve) => inline(&approve.message),
+        Kind::Parallel(..) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_) => BTreeSet::new(),
+    }
+}
+
+/// The variables of an agent's message; by default it holds all that the step can see.
+fn in_message(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> BTreeSet<String> {
+    if let Some(message) = &agent.message {
+        return plan.templates.variables_inline(message);
+    }
+    let given = world.shown.inputs().map(|(name, _)| name);
+    let read = node.inputs.iter().map(|input| &input.name);
+    given.chain(read).cloned().chain(["item".to_owned()]).collect()
+}
+
+/// What a step will say or do.
+pub(super) fn texts(plan: &Plan, node: &Node, world: &World, exact: bool) -> Vec<Text> {
+    match &node.kind {
+        Kind::Agent(agent) => agent_texts(plan, node, agent, world),
+        Kind::Command(kind) => {
+            let told = faces(world, |scope| told_command(plan, node, kind, scope));
+            vec![Text { what: "command", text: told, exact }]
+        }
+        Kind::Write(kind) => {
+            let told = faces(world, |scope| {
+                eval(&kind.files, &scope.context(node)).map(|files| paths(&files)).map_err(|error| error.to_string())
+            });
+            vec![Text { what: "files", text: told, exact }]
+        }
+        Kind::Approve(kind) => {
+            let told = faces(world, |scope| {
+                let rendered = plan.templates.render_inline(&kind.message, &scope.context(node));
+                rendered.map(|text| text.trim().to_owned()).map_err(|error| error.to_string())
+            });
+            vec![Text { what: "question", text: told, exact }]
+        }
+        Kind::Parallel(..) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_) => Vec::new(),
+    }
+}
+
+/// With what is shown, else (a number is needed, say) with the least values that fit.
+fn faces<T>(world: &World, told: impl Fn(&Scope) -> Result<T, String>) -> Result<T, String> {
+    told(&world.shown).or_else(|why| told(&world.least).map_err(|_| why))
+}
+
+fn agent_texts(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> Vec<Text> {
+    let prompt = world.knows(&plan.templates.variables(&agent.prompt));
+    let message = world.knows(&in_message(plan, node, agent, world));
+    let asked = faces(world, |scope| Asked::render(plan, node, agent, scope).map_err(|failure| failure.message));
+    match asked {
+        Ok(asked) => vec![
+            Text { what: "prompt", text: Ok(asked.system().to_owned()), exact: prompt },
+            Text { what: "message", text: Ok(asked.message().to_owned()), exact: message },
+        ],
+        Err(why) => vec![Text { what: "prompt", text: Err(why), exact: false }],
+    }
+}
+
+fn told_command(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<String, String> {
+    let command = command::render(plan, node, kind, scope).map_err(|failure| failure.message)?;
+    let mut told = match &kind.line {
+        CommandLine::Argv(_) => command.argv.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(" "),
+        // Values travel as variables, so that none can break out of its place.
+        CommandLine::Shell(_) => command.argv.last().map_or_else(String::new, |script| script.trim().to_owned()),
+    };
+    for (name, value) in &command.values {
+        told.push_str(&format!("\n{name}={}", quoted(value)));
+    }
+    Ok(told)
+}
+
+/// An argument as one would type it.
+fn quoted(part: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !part.is_empty() && part.chars().all(plain) {
+        part.to_owned()
+    } else {
+        format!("'{}'", part.replace('\'', r"'\''"))
+    }
+}
+
+/// The paths of files to write, one a line.
+fn paths(files: &Value) -> String {
+    let list = files.as_array().map(Vec::as_slice).unwrap_or_default();
+    let paths: Vec<&str> = list.iter().filter_map(|file| file.get("path").and_then(Value::as_str)).collect();
+    if paths.is_empty() { files.as_str().unwrap_or_default().to_owned() } else { paths.join("\n") }
+}
