@@ -28,31 +28,57 @@ impl<'a> Checker<'a> {
         self.takes(inner.name, operand, &base);
         let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), &Fact::True);
         let attribute = self.attribute(inner, &base);
+        if inner.name == "sum" {
+            self.summed(operand, &base);
+        }
         match inner.name {
             "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => Known::is(Type::Number),
             "bool" => Known::is(Type::Bool),
             "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
             | "string" => Known::is(Type::Text(None)),
             "lines" | "split" => Known::is(Type::List(Type::Text(None).into(), 0)),
-            "first" | "last" if base.kind() == Some(Kind::List) => {
-                Known { ty: self.schemas.items(&base), maybe: !sure }
+            "first" | "last" | "min" | "max" if base.kinds().is_some() => Known::maybe(self.elements(&base), !sure),
+            "batch" | "slice" => Known::is(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0)),
+            "groupby" => {
+                self.lacks(inner, operand, attribute);
+                Known::is(Type::List(Type::Unknown.into(), 0))
             }
+            "items" | "dictsort" | "zip" => Known::is(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0)),
             "map" => self.map(inner, operand, attribute),
             "select" | "selectattr" | "reject" | "rejectattr" => Known::is(self.list_of(&base, 0)),
+            "reverse" if base.kind() == Some(Kind::Text) => Known::is(Type::Text(None)),
             "sort" | "reverse" | "list" => Known::is(self.list_of(&base, base.least_length())),
             "unique" => Known::is(self.list_of(&base, base.least_length().min(1))),
             _ => Known::unknown(),
         }
     }
 
-    fn list_of(&self, base: &Type<'a>, least: u64) -> Type<'a> {
-        match base.kind() {
-            Some(Kind::List) => Type::List(self.schemas.items(base).into(), least),
-            _ => Type::Unknown,
+    /// Reports a sum over what is no number.
+    fn summed(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
+        let Some(kinds) = self.elements(base).kinds() else { return };
+        if let Some(wrong) = kinds.iter().find(|kind| **kind != Kind::Number) {
+            let written = self.source(operand);
+            let word = if kinds.contains(&Kind::Number) { "may be" } else { "is" };
+            let message = format!("an item of `{written}` {word} {}; `sum` adds numbers", wrong.words());
+            let problem = self.warning(Code::WrongOperand, extent(operand), message);
+            self.report(problem);
         }
     }
 
+    /// What one meets in a loop over a value: items, characters, names of properties.
+    pub(super) fn elements(&self, ty: &Type<'a>) -> Type<'a> {
+        union(ty.branches().iter().map(|branch| match branch.kind() {
+            Some(Kind::Object | Kind::Text) => Type::Text(None),
+            Some(Kind::List | Kind::Null | Kind::Bool | Kind::Number) | None => self.schemas.items(branch),
+        }))
+    }
+
+    fn list_of(&self, base: &Type<'a>, least: u64) -> Type<'a> {
+        Type::List(self.elements(base).into(), least)
+    }
+
     fn default_filter(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &Scope<'a>) -> Known<'a> {
+        self.asking = true;
         let base = self.infer(operand, scope).ty;
         let other = match inner.args.first() {
             Some(argument) => self.infer(arg(argument), scope).ty,
@@ -89,6 +115,10 @@ impl<'a> Checker<'a> {
         let Expr::Const(constant) = expr else { return Some(Known::unknown()) };
         let names = constant.value.as_str()?.to_owned();
         if base.kind() != Some(Kind::List) {
+            if let Some(operand) = &inner.expr {
+                let is = format!("and its parts have no `{names}`");
+                self.operand(operand, base, |kind| kind == Kind::List, &is, &is);
+            }
             return Some(Known::unknown());
         }
         let items = self.schemas.items(base);
@@ -118,19 +148,35 @@ impl<'a> Checker<'a> {
     /// `map(attribute=…)` gives these; `map("filter")` gives what the filter gives.
     fn map(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<Known<'a>>) -> Known<'a> {
         let Some(found) = attribute else {
-            return Known::is(Type::List(Type::Unknown.into(), 0));
+            let each = match inner.args.first().map(arg) {
+                Some(Expr::Const(name)) => match name.value.as_str() {
+                    Some("lower" | "upper" | "title" | "capitalize" | "trim" | "string" | "tojson" | "join") => {
+                        Type::Text(None)
+                    }
+                    Some("length" | "count" | "int" | "float" | "abs" | "round" | "sum") => Type::Number,
+                    Some(_) | None => Type::Unknown,
+                },
+                Some(_) | None => Type::Unknown,
+            };
+            return Known::is(Type::List(each.into(), 0));
         };
+        let ty = if self.lacks(inner, operand, Some(found.clone())) { Type::Unknown } else { found.ty };
+        Known::is(Type::List(ty.into(), 0))
+    }
+
+    /// Reports that some items may lack what a filter looks at in each; whether there is a default for them.
+    fn lacks(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<Known<'a>>) -> bool {
         let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
-        if found.maybe && !has_default {
-            let name = inner.args.iter().find(|argument| matches!(argument, CallArg::Kwarg("attribute", _)));
+        if attribute.is_some_and(|found| found.maybe) && !has_default {
+            let name =
+                inner.args.iter().find(|argument| matches!(argument, CallArg::Kwarg("attribute", _) | CallArg::Pos(_)));
             let name = name.map_or(operand, arg);
             let written = self.source(name).trim_matches(['"', '\'']);
             let message = format!("some items of `{}` may lack `{written}`", self.source(operand));
             let problem = self.warning(Code::MaybeMissing, extent(name), message);
-            self.report(problem.help("give it a value: `map(attribute=…, default=…)`"));
+            self.report(problem.help(format!("give it a value: `{}(attribute=…, default=…)`", inner.name)));
         }
-        let ty = if has_default { Type::Unknown } else { found.ty };
-        Known::is(Type::List(ty.into(), 0))
+        has_default
     }
 }
 
@@ -138,12 +184,13 @@ impl<'a> Checker<'a> {
 fn fits(name: &str, kind: Kind) -> bool {
     let listed = matches!(kind, Kind::List | Kind::Text | Kind::Object);
     match name {
-        "count" | "first" | "groupby" | "join" | "last" | "length" | "list" | "map" | "max" | "min" | "reject"
-        | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => listed,
-        "sum" => kind == Kind::List,
+        "batch" | "count" | "first" | "join" | "slice" | "last" | "length" | "list" | "map" | "max" | "min"
+        | "reject" | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => listed,
+        "sum" | "groupby" => kind == Kind::List,
+        "indent" => kind == Kind::Text,
         "items" | "dictsort" => kind == Kind::Object,
         "abs" | "round" => kind == Kind::Number,
-        "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" | "indent" => {
+        "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" => {
             !matches!(kind, Kind::List | Kind::Object)
         }
         _ => true,

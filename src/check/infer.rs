@@ -8,7 +8,7 @@ use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 use super::facts::{facts, index, path};
 use super::scope::{Known, Scope};
 use super::sites::Site;
-use super::types::{Kind, Schemas, Type, union};
+use super::types::{Kind, Members, Schemas, Type, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::template::walk::arg;
@@ -37,7 +37,12 @@ pub(super) struct Checker<'a> {
     pub(super) includes: Vec<String>,
     /// How many includes may still be followed: they can multiply.
     pub(super) budget: usize,
+    /// Whether the next value is only asked about, as in `x is defined`.
+    pub(super) asking: bool,
 }
+
+/// Tests that fail on what is not there, unlike `is string`, which then is false.
+const NEED_A_VALUE: &[&str] = &["divisibleby", "endingwith", "even", "lower", "odd", "startingwith", "upper"];
 
 impl<'a> Checker<'a> {
     pub(super) fn new(project: &'a Project, site: Option<&'a Site<'a>>) -> Self {
@@ -52,6 +57,7 @@ impl<'a> Checker<'a> {
             text: "",
             includes: Vec::new(),
             budget: 500,
+            asking: false,
         }
     }
 
@@ -103,16 +109,19 @@ impl<'a> Checker<'a> {
 
     /// What an expression is; it may be undefined, as in a test.
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+        let asking = std::mem::take(&mut self.asking);
         let known = match expr {
             Expr::Var(var) => self.variable(var.id, extent(expr), scope),
             Expr::Const(constant) => Known::is(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {
                 let base = self.value(&inner.expr, scope);
-                self.property(&inner.expr, &base.ty, inner.name, name_at_end(inner.span(), inner.name))
+                let known = self.property(&inner.expr, &base.ty, inner.name, name_at_end(inner.span(), inner.name));
+                self.named(expr, known, asking, scope)
             }
             Expr::GetItem(inner) => {
                 let base = self.value(&inner.expr, scope);
-                self.item(&inner.expr, &base.ty, &inner.subscript_expr, scope)
+                let known = self.item(&inner.expr, &base.ty, &inner.subscript_expr, scope);
+                self.named(expr, known, asking, scope)
             }
             Expr::Slice(inner) => {
                 let base = self.value(&inner.expr, scope);
@@ -154,7 +163,12 @@ impl<'a> Checker<'a> {
             }
             Expr::Filter(inner) => self.filter(inner, scope),
             Expr::Test(inner) => {
-                self.infer(&inner.expr, scope);
+                self.asking = matches!(inner.name, "defined" | "undefined");
+                if NEED_A_VALUE.contains(&inner.name) {
+                    self.value(&inner.expr, scope);
+                } else {
+                    self.infer(&inner.expr, scope);
+                }
                 for argument in &inner.args {
                     self.value(arg(argument), scope);
                 }
@@ -170,10 +184,18 @@ impl<'a> Checker<'a> {
             Expr::List(inner) => self.list(&inner.items, scope),
             Expr::Tuple(inner) => self.list(&inner.items, scope),
             Expr::Map(inner) => {
-                for part in inner.keys.iter().chain(&inner.values) {
-                    self.value(part, scope);
+                let mut members = Some(Members::new());
+                for (key, value) in inner.keys.iter().zip(&inner.values) {
+                    self.value(key, scope);
+                    let ty = self.value(value, scope).ty;
+                    let name = self.source(key).trim_matches(['"', '\'']);
+                    let plain = matches!(key, Expr::Const(constant) if constant.value.as_str() == Some(name));
+                    members = members.filter(|_| plain);
+                    if let Some(members) = &mut members {
+                        members.insert(name, ty);
+                    }
                 }
-                Known::unknown()
+                members.map_or_else(Known::unknown, |members| Known::is(Type::Fixed(members.into())))
             }
         };
         self.narrowed(known, path(expr).as_ref(), scope)
@@ -204,14 +226,14 @@ fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
             key if matches!(index(key), Some(0 | -1)) => Some(&inner.expr),
             _ => None,
         },
-        Expr::Filter(inner) if matches!(inner.name, "first" | "last") => inner.expr.as_ref(),
+        Expr::Filter(inner) if matches!(inner.name, "first" | "last" | "min" | "max") => inner.expr.as_ref(),
         _ => None,
     }
 }
 
 /// Either of two values.
 fn either<'a>(first: Known<'a>, second: Known<'a>) -> Known<'a> {
-    Known { maybe: first.maybe || second.maybe, ty: union([first.ty, second.ty]) }
+    Known::maybe(union([first.ty, second.ty]), first.maybe || second.maybe)
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

@@ -15,6 +15,9 @@ const OF_OBJECTS: &[&str] =
 /// The words that say of what type a value is.
 const OF_TYPES: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not", "if"];
 
+/// The words with which a schema says of properties that it does not name what they are, or that they are welcome.
+const SAYS_MORE: &[&str] = &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
+
 /// Whether a schema says something beside its `$ref` that types are made of.
 pub(super) fn speaks(map: &Map<String, Value>) -> bool {
     let words = OF_OBJECTS.iter().chain(OF_TYPES).chain(&["allOf"]);
@@ -98,7 +101,11 @@ impl<'a> Schemas<'a> {
         if closed {
             return Property::Absent(names);
         }
-        // An open object promises nothing about other names, and forbids nothing.
+        // A schema that names some properties means those, though it forbids no others.
+        let says_more = |node: &Node<'a>| SAYS_MORE.iter().any(|word| node.schema.get(word).is_some());
+        if !declared && !required && !names.is_empty() && !nodes.iter().any(says_more) {
+            return Property::Open(names);
+        }
         let ty = joined.ty.unwrap_or(Type::Unknown);
         if required || !declared { Property::Present(ty) } else { Property::Optional(ty) }
     }

@@ -13,7 +13,7 @@ impl<'a> Checker<'a> {
         for (name, fact) in scope.shown(path) {
             ty = self.only(&ty, name, fact);
         }
-        Known { ty, maybe }
+        Known { ty, maybe, unnamed: known.unnamed }
     }
 
     /// The branches of a union that a fact leaves; all of them if it leaves none, since then it is the
@@ -43,7 +43,7 @@ impl<'a> Checker<'a> {
         let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
         let inner = match self.schemas.property(ty, first)? {
             Property::Present(ty) => ty,
-            Property::Optional(_) => return None,
+            Property::Optional(_) | Property::Open(_) => return None,
             Property::Absent(_) => return Some(Vec::new()),
         };
         match (rest, inner) {

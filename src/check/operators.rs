@@ -4,7 +4,7 @@ use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
 use super::infer::Checker;
 use super::scope::{Known, Scope};
-use super::types::{Kind, Type};
+use super::types::{Kind, Type, union};
 use crate::diagnostic::Code;
 use crate::template::extent;
 
@@ -119,35 +119,52 @@ impl<'a> Checker<'a> {
         }
         let element = self.schemas.items(of);
         self.among(whole, &element, item);
-        if matches!(of.kind(), Some(Kind::Null | Kind::Bool | Kind::Number)) {
-            let message = format!("`{}` is {} and contains nothing", self.source(whole), of.words());
-            let problem = self.error(Code::WrongOperand, extent(whole), message);
-            self.report(problem);
-        }
+        let holds = |kind: Kind| matches!(kind, Kind::Text | Kind::List | Kind::Object);
+        self.operand(whole, of, holds, "and contains nothing", "and then contains nothing");
     }
 
     fn sum(&mut self, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) -> Known<'a> {
-        let (Some(first), Some(second)) = (a.kind(), b.kind()) else { return Known::unknown() };
-        if first == second && matches!(first, Kind::Number | Kind::Text | Kind::List) {
-            return Known::is(match first {
-                Kind::Number => Type::Number,
-                Kind::Text => Type::Text(None),
-                _ => Type::Unknown,
-            });
+        let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return Known::unknown() };
+        let fits = |x: Kind, y: Kind| x == y && matches!(x, Kind::Number | Kind::Text | Kind::List);
+        let pairs: Vec<(Kind, Kind)> = first.iter().flat_map(|x| second.iter().map(|y| (*x, *y))).collect();
+        if let Some((x, y)) = pairs.iter().find(|(x, y)| !fits(*x, *y)) {
+            let range = extent(left).start..extent(right).end;
+            let message = format!("`+` cannot join {} and {}", x.words(), y.words());
+            let problem = if pairs.iter().any(|(x, y)| fits(*x, *y)) {
+                self.warning(Code::WrongOperand, range, format!("{message}, as may happen here"))
+            } else {
+                self.error(Code::WrongOperand, range, message)
+            };
+            let texts = *x == Kind::Text || *y == Kind::Text;
+            self.report(if texts { problem.help("`~` joins anything as text") } else { problem });
         }
-        let message = format!("`+` cannot join {} and {}", first.words(), second.words());
-        let problem = self.error(Code::WrongOperand, extent(left).start..extent(right).end, message);
-        let texts = first == Kind::Text || second == Kind::Text;
-        self.report(if texts { problem.help("`~` joins anything as text") } else { problem });
-        Known::unknown()
+        Known::is(match (a.kind(), b.kind()) {
+            (Some(Kind::Number), Some(Kind::Number)) => Type::Number,
+            (Some(Kind::Text), Some(Kind::Text)) => Type::Text(None),
+            (Some(Kind::List), Some(Kind::List)) => Type::List(
+                union([self.schemas.items(a), self.schemas.items(b)]).into(),
+                a.least_length() + b.least_length(),
+            ),
+            (_, _) => Type::Unknown,
+        })
     }
 
     fn number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
-        if ty.kind().is_some_and(|kind| !matches!(kind, Kind::Number | Kind::Bool)) {
-            let message = format!("`{}` is {}, not a number", self.source(expr), ty.words());
-            let problem = self.error(Code::WrongOperand, extent(expr), message);
-            self.report(problem);
-        }
+        self.operand(expr, ty, |kind| matches!(kind, Kind::Number | Kind::Bool), "not a number", "not a number");
+    }
+
+    /// Reports an operand that is of no kind that will do, or that may be.
+    pub(super) fn operand(&mut self, expr: &Expr<'a>, ty: &Type<'a>, fits: impl Fn(Kind) -> bool, is: &str, may: &str) {
+        let Some(kinds) = ty.kinds() else { return };
+        let Some(wrong) = kinds.iter().find(|kind| !fits(**kind)) else { return };
+        let written = self.source(expr);
+        let (comma, at) = (if is.starts_with("and") { "" } else { "," }, extent(expr));
+        let problem = if kinds.iter().any(|kind| fits(*kind)) {
+            self.warning(Code::WrongOperand, at, format!("`{written}` may be {}{comma} {may}", wrong.words()))
+        } else {
+            self.error(Code::WrongOperand, at, format!("`{written}` is {}{comma} {is}", ty.words()))
+        };
+        self.report(problem);
     }
 }
 

@@ -59,7 +59,7 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn property_of(&mut self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>) -> Known<'a> {
-        let (mut types, mut names, mut missing) = (Vec::new(), Vec::new(), false);
+        let (mut types, mut names, mut missing, mut open) = (Vec::new(), Vec::new(), false, false);
         for branch in ty.branches() {
             match (self.schemas.property(&branch, name), &branch) {
                 (_, Type::Unknown) => return Known::unknown(),
@@ -72,15 +72,42 @@ impl<'a> Checker<'a> {
                     names.extend(known);
                     missing = true;
                 }
+                (Some(Property::Open(known)), _) => {
+                    names.extend(known);
+                    missing = true;
+                    open = true;
+                }
                 (None, _) => missing = true,
             }
+        }
+        if types.is_empty() && open {
+            return Known { unnamed: names, ..Known::maybe(Type::Unknown, true) };
+        }
+        if open {
+            types.push(Type::Unknown);
         }
         if types.is_empty() {
             let problem = self.no_property(base, ty, name, range, &names);
             self.report(problem);
             return Known::unknown();
         }
-        Known { ty: union(types), maybe: missing }
+        Known::maybe(union(types), missing)
+    }
+
+    /// A property that the schema does not name is reported, unless something shows that it is there, or
+    /// that is just what is asked.
+    pub(super) fn named(&mut self, expr: &Expr<'a>, known: Known<'a>, asking: bool, scope: &Scope<'a>) -> Known<'a> {
+        let narrowed = self.narrowed(Known { unnamed: Vec::new(), ..known.clone() }, path(expr).as_ref(), scope);
+        if known.unnamed.is_empty() || asking || !narrowed.maybe {
+            return narrowed;
+        }
+        let (written, at) = (self.source(expr).to_owned(), extent(expr));
+        let (base, name) = written.rsplit_once('.').unwrap_or((written.as_str(), ""));
+        let range = at.end.saturating_sub(name.len())..at.end;
+        let problem = self.warning(Code::UnknownProperty, range, format!("the schema of `{base}` names no `{name}`"));
+        let problem = problem.suggest(name, known.unnamed.iter().copied());
+        self.report(problem.help(format!("if it may be there all the same, ask: `{written} is defined`")));
+        Known::unknown()
     }
 
     fn no_property(&self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>, names: &[&str]) -> Diagnostic {
@@ -148,6 +175,6 @@ impl<'a> Checker<'a> {
             self.report(problem);
             return Known::unknown();
         }
-        Known { ty: union(types), maybe }
+        Known::maybe(union(types), maybe)
     }
 }

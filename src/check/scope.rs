@@ -11,12 +11,19 @@ pub(super) struct Known<'a> {
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
     pub(super) maybe: bool,
+    /// Where the schema does not name it: the names that it has instead.
+    pub(super) unnamed: Vec<&'a str>,
 }
 
 impl<'a> Known<'a> {
     /// A value that is always there.
     pub(super) fn is(ty: Type<'a>) -> Self {
-        Self { ty, maybe: false }
+        Self { ty, maybe: false, unnamed: Vec::new() }
+    }
+
+    /// A value that is there or not.
+    pub(super) fn maybe(ty: Type<'a>, maybe: bool) -> Self {
+        Self { ty, maybe, unnamed: Vec::new() }
     }
 
     /// A value of which nothing is known; nothing is reported about it.

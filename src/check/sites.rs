@@ -103,7 +103,7 @@ impl<'a> View<'a> {
             let (name, optional) = artifact(written);
             // An unknown artifact was reported where it is listed.
             let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
-            scope.bind(name, Known { ty, maybe: optional });
+            scope.bind(name, Known::maybe(ty, optional));
         }
         scope
     }
@@ -119,7 +119,7 @@ impl<'a> View<'a> {
 /// Shows artifacts; one of a step with a condition may not be there.
 pub(super) fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
     for (name, visible) in artifacts.iter() {
-        scope.bind(name, Known { ty: visible.ty.clone(), maybe: visible.conditional });
+        scope.bind(name, Known::maybe(visible.ty.clone(), visible.conditional));
     }
 }
 
@@ -165,7 +165,7 @@ impl<'a> Walker<'a> {
         if let Some(site) = self.list.get_mut(place) {
             site.gained = inner.clone();
         }
-        self.left(step, inner)
+        self.left(step, inner, view)
     }
 
     /// What the steps inside leave.
@@ -222,8 +222,11 @@ impl<'a> Walker<'a> {
     }
 
     /// What a step leaves for those after it.
-    fn left(&self, step: &'a Step, inner: Artifacts<'a>) -> Artifacts<'a> {
-        let conditional = step.when.is_some();
+    fn left(&self, step: &'a Step, inner: Artifacts<'a>, view: &View<'a>) -> Artifacts<'a> {
+        // A step that needs what may not be there may be skipped itself.
+        let needs = step.inputs.iter().map(|written| artifact(written)).filter(|(_, optional)| !optional);
+        let unsure = |name: &str| view.artifacts.get(name).is_some_and(|visible| visible.conditional);
+        let conditional = step.when.is_some() || needs.into_iter().any(|(name, _)| unsure(name));
         let new = |ty: Type<'a>| Visible { ty, conditional, last_round: false };
         if let Some(output) = &step.output {
             let one = match step.kind() {

@@ -8,7 +8,7 @@ use minijinja::machinery::parse;
 use super::facts::facts;
 use super::infer::{Checker, Place};
 use super::scope::{Known, Scope};
-use super::types::{Kind, Members, Type, union};
+use super::types::{Kind, Members, Type};
 use crate::diagnostic::Code;
 use crate::template::{extent, inspect_template, syntax};
 
@@ -94,11 +94,7 @@ impl<'a> Checker<'a> {
         let known = self.value(&inner.iter, scope);
         let mut inside = scope.clone();
         self.looped(&inner.iter, &known.ty);
-        let items = union(known.ty.branches().iter().map(|branch| match branch.kind() {
-            Some(Kind::Object) => Type::Text(None),
-            _ => self.schemas.items(branch),
-        }));
-        bind(&inner.target, Known::is(items), &mut inside);
+        bind(&inner.target, Known::is(self.elements(&known.ty)), &mut inside);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &inside);
             inside.learn(facts(filter, true));
@@ -112,8 +108,16 @@ impl<'a> Checker<'a> {
     fn looped(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
         let plain = |kind: &Kind| matches!(kind, Kind::Null | Kind::Bool | Kind::Number);
         let Some(kinds) = ty.kinds() else { return };
-        let Some(kind) = kinds.iter().copied().find(plain) else { return };
         let written = self.source(iter);
+        let Some(kind) = kinds.iter().copied().find(plain) else {
+            if kinds.contains(&Kind::Text) {
+                let word = if kinds == [Kind::Text] { "is" } else { "may be" };
+                let message = format!("`{written}` {word} a string: the loop goes over its characters");
+                let problem = self.warning(Code::WrongOperand, extent(iter), message);
+                self.report(problem.help(format!("for its lines: `{written} | lines`")));
+            }
+            return;
+        };
         let problem = if kinds.iter().all(plain) {
             let message = format!("`{written}` is {}; it cannot be looped over", ty.words());
             self.error(Code::WrongOperand, extent(iter), message)

@@ -64,10 +64,15 @@ impl<'a> Texts<'a> {
             let pointer = child(at, "for_each");
             if let Some((known, range)) = self.expression(Some(site), &pointer, list, &scope)
                 && let Some(kinds) = known.ty.kinds()
-                && !kinds.contains(&Kind::List)
+                && let Some(wrong) = kinds.iter().find(|kind| **kind != Kind::List)
             {
-                let message = format!("`{}` is {}, not a list", list.trim(), known.ty.words());
-                let problem = self.at(Code::NotList, &pointer, range, message);
+                let list = list.trim();
+                let problem = if kinds.contains(&Kind::List) {
+                    let message = format!("`{list}` may be {}, not a list", wrong.words());
+                    self.unsure(Code::NotList, &pointer, range, message)
+                } else {
+                    self.at(Code::NotList, &pointer, range, format!("`{list}` is {}, not a list", known.ty.words()))
+                };
                 self.found.push(problem.help("`for_each` runs over a list, such as `plan.steps`"));
             }
         }
@@ -159,6 +164,11 @@ impl<'a> Texts<'a> {
         Diagnostic::error(code, message).at(&document.file, document.within(pointer, range))
     }
 
+    fn unsure(&self, code: Code, pointer: &str, range: Range<usize>, message: String) -> Diagnostic {
+        let document = &self.project.document;
+        Diagnostic::warning(code, message).at(&document.file, document.within(pointer, range))
+    }
+
     /// What a step writes must be a list of files, or have one under `files`.
     fn files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &Scope<'a>) {
         let pointer = child(&site.pointer, "write");
@@ -166,6 +176,7 @@ impl<'a> Texts<'a> {
         let schemas = Schemas(&self.project.schema_documents);
         let list = match schemas.property(&known.ty, "files") {
             Some(Property::Present(ty) | Property::Optional(ty)) => ty,
+            Some(Property::Open(_)) => Type::Unknown,
             Some(Property::Absent(_)) | None => known.ty.clone(),
         };
         let entry = schemas.items(&list);
@@ -173,6 +184,7 @@ impl<'a> Texts<'a> {
             Some(Property::Present(ty) | Property::Optional(ty)) => {
                 ty.kinds().is_none_or(|kinds| kinds.contains(&Kind::Text))
             }
+            Some(Property::Open(_)) => true,
             Some(Property::Absent(_)) => false,
             None => matches!(entry, Type::Unknown),
         };
@@ -215,7 +227,16 @@ impl<'a> Texts<'a> {
     fn condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &Scope<'a>) {
         let Some((known, range)) = self.expression(site, pointer, text, scope) else { return };
         let Some(kinds) = known.ty.kinds() else { return };
+        let Some(wrong) = kinds.iter().find(|kind| **kind != Kind::Bool) else { return };
         if kinds.contains(&Kind::Bool) {
+            let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong.words());
+            let problem = self.unsure(Code::NotBoolean, pointer, range, message);
+            let joined = text.contains(" and ") || text.contains(" or ");
+            self.found.push(if joined {
+                problem.help("`and` and `or` give one of their values: compare each, as `x == true`")
+            } else {
+                problem.help(format!("compare it: `{} == true`", text.trim()))
+            });
             return;
         }
         let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.words());

@@ -59,6 +59,8 @@ pub(super) enum Property<'a> {
     Optional(Type<'a>),
     /// Never there; these names are.
     Absent(Vec<&'a str>),
+    /// Not named, and not forbidden: the schema names these and leaves others open.
+    Open(Vec<&'a str>),
 }
 
 /// The schemas that types are read from.

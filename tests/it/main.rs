@@ -34,6 +34,7 @@ mod runs;
 mod schema_check;
 mod secrets;
 mod shipped;
+mod sound;
 mod stands;
 mod store;
 mod support;

@@ -1,0 +1,109 @@
+//! A `Durable` without a store, whose models answer with any value that fits what they are asked for.
+
+use std::sync::Mutex;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use orch::durable::{
+    Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Flow, Mark, Open, Outcome, Reply, Stop, Wait,
+};
+use orch::model::approval::Verdict;
+use orch::model::call::{CommandDone, Done};
+use orch::model::{CallKey, ChatReply, Failure, StepKey, StopReason, Usage};
+use serde_json::{Value, json};
+
+use super::generate::{Rng, fitting};
+
+/// Runs a plan in memory and keeps what failed.
+pub(crate) struct Memory {
+    rng: Mutex<Rng>,
+    failed: Mutex<Vec<(StepKey, Failure)>>,
+    replies: Mutex<Vec<(StepKey, Value)>>,
+}
+
+impl Memory {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { rng: Mutex::new(Rng::new(seed)), failed: Mutex::default(), replies: Mutex::default() }
+    }
+
+    /// What failed, and what was answered before.
+    pub(crate) fn told(self) -> (Vec<(StepKey, Failure)>, Vec<(StepKey, Value)>) {
+        (self.failed.into_inner().unwrap(), self.replies.into_inner().unwrap())
+    }
+
+    fn answer(&self, call: &Call) -> Reply {
+        let mut rng = self.rng.lock().unwrap();
+        match &call.effect {
+            Effect::Ask(ask) => {
+                let value = match &ask.request.schema {
+                    Some(schema) => fitting(schema, &mut rng),
+                    None => json!(rng.word()),
+                };
+                self.replies.lock().unwrap().push((call.key.step.clone(), value.clone()));
+                let text = if ask.request.schema.is_some() { value.to_string() } else { rng.word() };
+                Reply::Chat(ChatReply {
+                    text,
+                    stop: StopReason::End,
+                    usage: Usage::default(),
+                    model: None,
+                    id: None,
+                    constrained: true,
+                    work: None,
+                })
+            }
+            Effect::Command(_) => Reply::Done(Done::Command(CommandDone {
+                exit_code: 0,
+                stdout: rng.word(),
+                stderr: String::new(),
+                cut: false,
+            })),
+            Effect::Look(files) => Reply::Done(Done::Looked(json!({ "files": files.files }))),
+            Effect::Write(record) => Reply::Done(Done::Written(record.clone())),
+            Effect::Turn(_) => unreachable!("no agent here is a program"),
+        }
+    }
+}
+
+impl Durable for Memory {
+    fn begin<'a>(&'a self, _: &'a Open) -> BoxFuture<'a, Result<Begin, Stop>> {
+        async { Ok(Begin::Attempt(1, None)) }.boxed()
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
+        let now = Timestamp::UNIX_EPOCH;
+        async move { Ok(Outcome { started: now, ended: now, result: Ok(self.answer(&call)), cost: None }) }.boxed()
+    }
+
+    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {
+        if let Decided::Failed(fact) = fact {
+            self.failed.lock().unwrap().push((fact.step, fact.failure));
+        }
+        async { Ok(0) }.boxed()
+    }
+
+    fn branches<'a>(
+        &'a self,
+        _: StepKey,
+        list: Vec<Branch<'a>>,
+        _: usize,
+    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
+        async move {
+            let (mut ends, mut halted) = (Vec::new(), false);
+            for branch in list {
+                let end = if halted { BranchEnd::NotBegun } else { branch.await? };
+                halted |= matches!(end, BranchEnd::Ended(_, Flow::Halt));
+                ends.push(end);
+            }
+            Ok(ends)
+        }
+        .boxed()
+    }
+
+    fn wait(&self, _: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {
+        let approved = self.rng.lock().unwrap().chance(70);
+        let verdict = Verdict { approved, note: "a note".into(), by: "me".into(), at: Timestamp::UNIX_EPOCH };
+        let answer = if matches!(on, Wait::Approval(_)) { Answer::Said(verdict) } else { Answer::Elapsed };
+        async { Ok(answer) }.boxed()
+    }
+}

@@ -1,0 +1,191 @@
+//! What checks clean does not fail when it runs: projects by chance, run with replies by chance that fit.
+//!
+//! Of every project that has no finding at all, a run may not end in an undefined variable, a wrong type in an
+//! expression, or an artifact that is not there. `ORCH_TEST_CASES` says how many projects are made.
+
+mod generate;
+mod memory;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use orch::check::check;
+use orch::config::{Project, load};
+use orch::engine::{Contract, Defaults, Plan, PlannedModel, Resolve, interpret};
+use orch::model::{Class, ModelRef, Pipeline, Step};
+use orch::schema::Schema;
+use orch::template::Templates;
+use serde_json::{Map, Value, json};
+
+use generate::{Place, Rng, Writer, fitting, schema};
+use memory::Memory;
+
+/// How many texts are tried over the same artifacts.
+const TEXTS: u64 = 10;
+
+struct Resolver<'a>(&'a Project);
+
+impl Resolve<String> for Resolver<'_> {
+    fn model(&self, name: &str) -> Result<PlannedModel, String> {
+        Ok(PlannedModel { reference: ModelRef::new("test", name), dialect: "test".to_owned(), program: None })
+    }
+
+    fn contract(&self, step: &Step) -> Result<Contract, String> {
+        match Project::schema_file(step) {
+            None if step.schema.as_deref() == Some("text") => Ok(Contract::Text),
+            None => Ok(Contract::Json(Schema::any())),
+            Some(file) => self.0.schemas.get(&file).map(Contract::Json).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, String> {
+        Schema::compile(name, Value::Object(schema.clone())).map_err(|error| error.to_string())
+    }
+
+    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<String> + '_>), String> {
+        Err(format!("{file} is not loaded"))
+    }
+
+    fn refuse(&self, why: String) -> String {
+        why
+    }
+}
+
+/// A project: two artifacts with schemas, and one text over them somewhere.
+struct Made {
+    files: BTreeMap<String, String>,
+}
+
+/// The least that a project with these artifacts is.
+fn base(rng: &mut Rng) -> (Made, Vec<Place>) {
+    let mut files = BTreeMap::from([("prompts/go.md".to_owned(), "Go on.\n".to_owned())]);
+    let mut places = vec![Place::new("task", &json!({ "type": "string" }))];
+    for name in ["plan", "code"] {
+        let own = schema(rng, 0);
+        files.insert(format!("schemas/{name}.schema.json"), own.to_string());
+        places.push(Place::new(name, &own));
+    }
+    (Made { files }, places)
+}
+
+impl Made {
+    /// Puts a text by chance into the project: into a prompt, a message, a condition, a list, a command.
+    fn fill(&mut self, rng: &mut Rng, places: &[Place]) {
+        let optional = if rng.chance(20) { "?" } else { "" };
+        let reads = format!("inputs: [plan{optional}, code]");
+        let mut writer = Writer::new(rng, places.to_vec());
+        let mut prompt = "Go on.\n".to_owned();
+        let last = match writer.rng.below(7) {
+            0 | 1 => {
+                prompt = format!("Go on. {}", writer.template(0));
+                format!("{{ id: last, agent: a, prompt: text.md, {reads}, schema: text, output: end }}")
+            }
+            2 => {
+                let text = json!(format!("Go on. {}", writer.template(0)));
+                format!(
+                    "{{ id: last, agent: a, prompt: text.md, {reads}, schema: text, output: end, message: {text} }}"
+                )
+            }
+            3 => format!("{{ id: last, run: [\"true\"], {reads}, when: {} }}", json!(writer.condition(0))),
+            4 => {
+                let list = json!(writer.value(1));
+                writer.places.push(Place::new("item", &Value::Null));
+                let text = json!(writer.template(1));
+                format!("{{ id: last, run: [echo, {text}], {reads}, for_each: {list} }}")
+            }
+            5 => {
+                writer.places.push(Place::new(
+                    "said",
+                    &json!({ "type": "object", "properties": { "stdout": { "type": "string" } } }),
+                ));
+                let (until, text) = (json!(writer.condition(0)), json!(format!("{{{{ {} }}}}", writer.value(0))));
+                format!(
+                    "{{ id: last, {reads}, repeat: {{ max: 2, on_exhausted: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], inputs: [plan, code, said?], output: said }}] }} }}"
+                )
+            }
+            _ => format!(
+                "{{ id: last, approve: {}, {reads}, on_reject: continue, output: end }}",
+                json!(format!("Well? {}", writer.template(0)))
+            ),
+        };
+        let first = "  - { id: first, agent: a, prompt: go.md, output: plan }\n  - { id: second, agent: a, prompt: go.md, output: code }\n";
+        let first = if optional.is_empty() {
+            first.to_owned()
+        } else {
+            first.replace("output: plan", "output: plan, when: \"task == 'x'\"")
+        };
+        self.files.insert("prompts/text.md".to_owned(), prompt);
+        let text = format!(
+            "name: main\ninputs: {{ task: {{ type: string }} }}\nagents: {{ a: {{ model: auto }} }}\nsteps:\n{first}  - {last}\n"
+        );
+        self.files.insert("pipelines/main.yaml".to_owned(), text);
+    }
+}
+
+impl Made {
+    fn put(&self, folder: &Path) {
+        for (name, text) in &self.files {
+            let path = folder.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+    }
+
+    fn shown(&self) -> String {
+        self.files.iter().map(|(name, text)| format!("-- {name}\n{text}\n")).collect()
+    }
+}
+
+/// Runs a project with replies by chance; what went wrong that a check could have told.
+fn unsound(project: &Project, seed: u64) -> Option<String> {
+    let templates = Templates::new(project.prompt_sources()).unwrap();
+    let inputs = Map::from_iter([("task".to_owned(), json!("do it"))]);
+    let plan = Plan::new(&project.pipeline, inputs, templates, &Defaults::default(), &Resolver(project)).unwrap();
+    let memory = Memory::new(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(interpret(&memory, &plan)).unwrap();
+    let (failed, replies) = memory.told();
+    let told = |class: Class| matches!(class, Class::TemplateError | Class::ExpressionError);
+    let (step, failure) = failed.into_iter().find(|(_, failure)| told(failure.class))?;
+    let replies: Vec<String> = replies.iter().map(|(step, value)| format!("{step}: {value}")).collect();
+    Some(format!("step {step}: {}\nreplies:\n{}", failure.message, replies.join("\n")))
+}
+
+#[test]
+fn values_by_chance_fit_their_schemas() {
+    let mut rng = Rng::new(1);
+    for _ in 0..500 {
+        let schema = schema(&mut rng, 0);
+        let compiled = Schema::compile("a", schema.clone()).unwrap();
+        let value = fitting(&schema, &mut rng);
+        assert!(compiled.is_valid(&value), "{schema} {value}");
+    }
+}
+
+#[test]
+fn what_checks_clean_does_not_fail_for_what_the_files_could_have_told() {
+    let cases: u64 = std::env::var("ORCH_TEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let first: u64 = std::env::var("ORCH_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut clean, mut wrong) = (0, Vec::new());
+    for seed in first..first + cases {
+        let rng = &mut Rng::new(seed);
+        let (mut made, places) = base(rng);
+        for _ in 0..TEXTS {
+            made.fill(rng, &places);
+            made.put(folder.path());
+            let Ok(project) = load(&folder.path().join("pipelines/main.yaml")) else { continue };
+            // What is not used, say, is no matter here.
+            if check(&project).iter().any(|finding| finding.code.as_str() >= "ORCH04") {
+                continue;
+            }
+            clean += 1;
+            if let Some(why) = (0..8).find_map(|run| unsound(&project, seed * 100 + run)) {
+                wrong.push(format!("seed {seed}: {why}\n{}", made.shown()));
+            }
+        }
+    }
+    let few = wrong.iter().take(5).cloned().collect::<Vec<_>>().join("\n\n");
+    assert!(wrong.is_empty(), "{} of {clean} clean projects fail when they run:\n{few}", wrong.len());
+    assert!(clean * 2 > cases, "only {clean} of {cases} times {TEXTS} projects are clean: the test tells little");
+}
