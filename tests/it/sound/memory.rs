@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 
 use super::generate::{Rng, fitting};
 
+/// What steps gave, or why they failed.
+pub(crate) type Told<T> = Vec<(StepKey, T)>;
+
 /// Runs a plan in memory and keeps what failed.
 pub(crate) struct Memory {
     rng: Mutex<Rng>,
@@ -28,7 +31,7 @@ impl Memory {
     }
 
     /// What failed, and what was answered before.
-    pub(crate) fn told(self) -> (Vec<(StepKey, Failure)>, Vec<(StepKey, Value)>) {
+    pub(crate) fn told(self) -> (Told<Failure>, Told<Value>) {
         (self.failed.into_inner().unwrap(), self.replies.into_inner().unwrap())
     }
 
