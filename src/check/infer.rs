@@ -37,6 +37,8 @@ pub(super) struct Checker<'a> {
     pub(super) includes: Vec<String>,
     /// How many includes may still be followed: they can multiply.
     pub(super) budget: usize,
+    /// What could be seen where the name [`MARK`](super::look::MARK) stands.
+    pub(super) seen: Vec<Scope<'a>>,
 }
 
 impl<'a> Checker<'a> {
@@ -52,6 +54,7 @@ impl<'a> Checker<'a> {
             text: "",
             includes: Vec::new(),
             budget: 500,
+            seen: Vec::new(),
         }
     }
 
