@@ -12,6 +12,7 @@ mod init;
 mod inputs;
 mod interrupt;
 mod list;
+mod lsp;
 mod models;
 mod plan;
 mod report;
@@ -81,6 +82,8 @@ enum Command {
     /// List and fetch the embedded models
     #[command(subcommand)]
     Models(models::Models),
+    /// Serve an editor: findings, completion, hover and more as you type
+    Lsp(lsp::Args),
     /// Print a completion script for your shell
     Completions(completions::Args),
 }
@@ -162,6 +165,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Init(args) => init::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Models(command) => models::run(&command, ui),
+        Command::Lsp(args) => lsp::run(&args),
         Command::Completions(args) => completions::run(&args, ui),
     }
 }
