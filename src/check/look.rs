@@ -180,6 +180,11 @@ impl<'a> Looker<'a> {
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
         let ty = checker.infer(&parsed, scope).ty;
+        if let (Type::Unknown, Some((of, _))) = (&ty, base.rsplit_once('.'))
+            && of == "steps"
+        {
+            return ended();
+        }
         let each = self.schemas.members(&ty).into_iter().map(|member| Found {
             name: member.name.to_owned(),
             origin: Origin::Property,
@@ -202,6 +207,18 @@ impl<'a> Looker<'a> {
             Some((Arc::clone(&document.file), document.spans.key(&pointer)))
         })
     }
+}
+
+/// What is known of a step that ended.
+fn ended() -> Vec<Found> {
+    let new = |name: &str, ty: &str, maybe, about: &str| {
+        let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(about.to_owned()));
+        Found { name, origin: Origin::Property, ty, maybe, about, place: None }
+    };
+    vec![
+        new("status", "\"completed\" | \"failed\" | \"skipped\"", false, "How the step ended."),
+        new("error", "string", true, "Why it failed, or why it was skipped."),
+    ]
 }
 
 /// The pointer of a value inside another, by identity.

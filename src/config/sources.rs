@@ -24,6 +24,11 @@ impl Sources {
         self.open.insert(path.into(), text.into());
     }
 
+    /// Lets the file on the disk count again.
+    pub fn drop_text(&mut self, path: &Path) {
+        self.open.remove(path);
+    }
+
     /// Reads a text file, shown to people as `shown`.
     ///
     /// # Errors
@@ -105,6 +110,8 @@ mod tests {
         assert!(sources.is_file(&at("new/c")) && !sources.exists(&at("d")));
         assert_eq!(sources.list(folder.path()), ["a", "b", "new/c"]);
         assert_eq!(sources.asked().len(), 4);
+        sources.drop_text(&at("a"));
+        assert_eq!(sources.read(&at("a"), "a").unwrap().text, "disk");
         sources.put(at("a"), "x".repeat((4 << 20) + 1));
         assert!(sources.read(&at("a"), "a").is_err(), "an open text has the bounds of a file");
     }

@@ -3,16 +3,17 @@
 use std::ops::Range;
 use std::path::Path;
 
+use super::case;
 use super::checks::Checks;
 use super::cursor::{Cursor, Field, Focus, Role, step_of};
 use super::documents::Documents;
 use super::facts;
 use super::keys::{self, Node};
-use super::outline::Seg;
+use super::outline::{Outline, Seg};
 use super::projects::Kind;
 use super::tags::{Spot, Wanted};
 use crate::check::{Found, Origin};
-use crate::config;
+use crate::config::SETTINGS_FILE;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
 /// What kind of thing a choice is, for its icon.
@@ -183,28 +184,27 @@ fn in_mapping(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Docume
             list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
         }
     }
-    // The inputs of the pipeline that a step calls.
-    if let (Some(step), Some(Seg::Key(with))) = (step_of(parent), parent.last())
-        && with == "with"
-        && parent.len() == step.len() + 1
-    {
-        for (name, about) in called_inputs(cursor, field, step, documents) {
-            if free(&name) {
-                let choice = choice(&name, Sort::Key, "input", about.as_deref(), &field.word);
-                list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
-            }
+    for (name, detail, about) in of_pipeline(cursor, field, parent, documents) {
+        if free(&name) {
+            let choice = choice(&name, Sort::Key, detail, about.as_deref(), &field.word);
+            list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
         }
     }
     list
 }
 
-fn called_inputs(cursor: &Cursor, field: &Field, step: &[Seg], documents: &Documents) -> Vec<(String, Option<String>)> {
+/// The keys that another pipeline gives: the inputs of one that a step calls, and what a test case speaks of.
+fn of_pipeline(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<case::Name> {
+    if cursor.member.kind == Kind::Case {
+        return case::keys(cursor, field, parent, documents);
+    }
+    let Some(step) = step_of(parent) else { return Vec::new() };
+    if parent != [step, &[Seg::Key("with".to_owned())]].concat() {
+        return Vec::new();
+    }
     let file = field.outline.find(&[step, &[Seg::Key("pipeline".to_owned())]].concat());
-    let Some(file) = file.and_then(|entry| cursor.text.get(entry.value.clone())) else { return Vec::new() };
-    let path = cursor.path.parent().unwrap_or(Path::new("")).join(file);
-    let Ok(project) = config::load_from(&documents.sources(), &path) else { return Vec::new() };
-    let about = |schema: &crate::model::pipeline::Input| schema.get("description")?.as_str().map(str::to_owned);
-    project.pipeline.inputs.iter().map(|(name, schema)| (name.clone(), about(schema))).collect()
+    let file = file.and_then(|entry| cursor.text.get(entry.value.clone()));
+    file.map(|file| case::called(cursor, file, documents)).unwrap_or_default()
 }
 
 /// The names of things of the project that a value can be.
@@ -276,14 +276,17 @@ fn pipelines(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choic
 
 fn models(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let new = |name: &str, detail: &str| choice(name, Sort::Value, detail, None, &field.word);
-    let settings = config::load_settings_from(&documents.sources(), &cursor.member.root).unwrap_or_default();
+    let settings = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents);
+    let text = settings.as_ref().map(|file| file.text.as_str()).unwrap_or_default();
+    let outline = Outline::of(text, None);
+    let [aliases, providers] = ["models", "providers"].map(|key| vec![Seg::Key(key.to_owned())]);
     let mut list: Vec<Choice> = Vec::new();
     // An alias is not defined by itself.
-    if field.path.first() != Some(&Seg::Key("models".to_owned())) {
-        list.extend(settings.models.keys().map(|name| new(name, "alias of orch.yaml")));
+    if field.path.first() != aliases.first() {
+        list.extend(outline.keys(&aliases).map(|(name, _)| new(name, "alias of orch.yaml")));
     }
     list.push(new("auto", "what is set up: a key, a server, or the embedded model"));
     list.push(new("local", "the embedded model"));
-    list.extend(settings.providers.keys().map(|name| new(&format!("{name}/"), "provider of orch.yaml")));
+    list.extend(outline.keys(&providers).map(|(name, _)| new(&format!("{name}/"), "provider of orch.yaml")));
     list
 }

@@ -1,7 +1,7 @@
 //! What the checker knows at a place: of a text that is being written, and therefore often broken.
 //!
 //! A pipeline that cannot be read is tried with the word at the place replaced, and then as it was
-//! when it could be read for the last time.
+//! when it could be read for the last time, or as it is on the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::outline::{Entry, Form, Seg};
 use super::projects;
 use super::tags::Spot;
 use crate::check::{self, Found};
-use crate::config::{self, Project, places};
+use crate::config::{self, Project, Sources, places};
 
 /// How many pipelines that use a prompt are looked at.
 const MAX_USERS: usize = 16;
@@ -41,8 +41,8 @@ fn in_prompt(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Check
         let mut sources = documents.sources();
         sources.put(&cursor.path, spot.skeleton.as_str());
         let mut project = config::load_from(&sources, &user);
-        if let (Err(_), Some(good)) = (&project, documents.get(&user).and_then(|open| open.good.clone())) {
-            sources.put(&user, good);
+        if project.is_err() && documents.version(&user).is_some() {
+            earlier(&mut sources, &user, documents);
             project = config::load_from(&sources, &user);
         }
         let Ok(project) = project else { continue };
@@ -95,14 +95,25 @@ pub(super) fn project<T>(
     documents: &Documents,
     ask: impl Fn(&Project) -> Option<T>,
 ) -> Option<T> {
-    let good = documents.get(&cursor.path).and_then(|open| open.good.clone());
+    let mut sources = documents.sources();
+    let load = |sources: &Sources| ask(&config::load_from(sources, &cursor.path).ok()?);
     let [word, flow] = [replaced(cursor, field), emptied(cursor, field)].map(|text| text.map(Arc::from));
-    let texts = [Some(Arc::clone(&cursor.text)), word, flow, good];
-    texts.into_iter().flatten().find_map(|text| {
-        let mut sources = documents.sources();
+    let found = [Some(Arc::clone(&cursor.text)), word, flow].into_iter().flatten().find_map(|text: Arc<str>| {
         sources.put(&cursor.path, text);
-        ask(&config::load_from(&sources, &cursor.path).ok()?)
+        load(&sources)
+    });
+    found.or_else(|| {
+        earlier(&mut sources, &cursor.path, documents);
+        load(&sources)
     })
+}
+
+/// Goes back to the text of a file that could last be read, or to that of the disk.
+fn earlier(sources: &mut Sources, path: &Path, documents: &Documents) {
+    match documents.get(path).and_then(|open| open.good.clone()) {
+        Some(good) => sources.put(path, good),
+        None => sources.drop_text(path),
+    }
 }
 
 /// The text with something harmless at the place.

@@ -5,6 +5,7 @@
 //! that no message ends it but `exit`. Refuses to run pipelines and to write files.
 
 mod actions;
+mod case;
 mod checks;
 mod complete;
 mod cursor;

@@ -215,7 +215,8 @@ impl<'a> Server<'a> {
                 let path = opened.path.clone();
                 self.documents.open(opened.path, opened.uri, opened.version, opened.text);
                 self.typing = false;
-                self.checks.touch(&path, Event::Listed, &self.documents)
+                let event = if path.is_file() { Event::Changed } else { Event::Listed };
+                self.checks.touch(&path, event, &self.documents)
             }),
             "textDocument/didChange" => match incoming::changed(params)? {
                 (Some(path), version, changes) => {

@@ -85,6 +85,15 @@ fn names_are_those_of_the_project() {
     has(&at("  - id: sub\n    pipeline: default.yaml\n    with:\n      @\n"), &["task"]);
     let models = editor.complete("pipelines/b.yaml", "name: x\nagents:\n  a: { model: @ }\n");
     has(&models, &["fast", "auto", "local", "lab/"]);
+    has(&editor.complete("orch.yaml", "models: { quick: lab/x }\ndefaults:\n  model: @\n"), &["quick", "auto"]);
+    let case = "pipeline: ../default.yaml\n";
+    assert_eq!(editor.complete("pipelines/tests/x.yaml", &format!("{case}inputs:\n  @\n")), ["task"]);
+    let steps =
+        editor.complete("pipelines/tests/x.yaml", &format!("{case}expect:\n  steps:\n    plan: completed\n    @\n"));
+    has(&steps, &["code", "review"]);
+    lacks(&steps, &["plan"]);
+    let typed = editor.complete("pipelines/b.yaml", &self::steps("  - id: code\n    agent:@\n"));
+    assert_eq!(typed, ["planner", "coder"], "right behind the colon too");
 }
 
 #[test]
@@ -117,6 +126,17 @@ fn a_file_that_is_broken_elsewhere_has_completions_too() {
 }
 
 #[test]
+fn a_pipeline_that_was_opened_broken_counts_as_it_is_on_the_disk() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let text = orch.read(PIPELINE).replace("agents:", "agents: [");
+    editor.open(PIPELINE, &text);
+    editor.until(PIPELINE, "ORCH0110");
+    has(&editor.complete("prompts/coder.md", "{{ plan.@ }}"), &["summary"]);
+    assert_eq!(editor.complete(PIPELINE, &text.replace("inputs: [plan]", "inputs: [@]")), ["plan"]);
+}
+
+#[test]
 fn templates_offer_what_the_schemas_say() {
     let orch = Orch::new();
     let mut editor = Editor::new(&orch);
@@ -133,6 +153,8 @@ fn templates_offer_what_the_schemas_say() {
     has(&at("{% for s in plan.steps if s.@ %}"), &["title"]);
     has(&at("{% set one = plan.steps | first %}{{ one.@ }}{% if %}"), &["title"]);
     has(&at("{{ plan.steps | map(attribute=\"@\") }}"), &["title"]);
+    has(&at("{{ steps.@ }}"), &["plan"]);
+    assert_eq!(at("{{ steps.plan.@ }}"), ["status", "error"]);
     has(&at("{% for s in plan.steps %}{{ loop.@ }}{% endfor %}"), &["index", "last"]);
     has(&at("{{ plan | to@ }}"), &["tojson", "length"]);
     has(&at("{% if plan is @ %}"), &["defined", "string"]);
