@@ -109,6 +109,8 @@ fn field(text: &str, offset: usize, kind: &Kind) -> Option<Field> {
     };
     let word = match found.form {
         Form::Empty => offset..offset,
+        // An edit of a completion stays on one line.
+        _ if text.get(found.value.clone()).is_some_and(|value| value.contains('\n')) => offset..offset,
         Form::Scalar | Form::Block | Form::Flow => found.value.clone(),
     };
     let (path, inline, reach) = (found.path.clone(), found.key.is_some(), found.reach);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{Cursor, Field, Focus, Role};
+use super::cursor::{Cursor, Field, Focus, Role, step_of};
 use super::documents::Documents;
 use super::facts;
 use super::outline::{Outline, Seg};
@@ -62,12 +62,18 @@ fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Tar
             let (file, span) = found.place?;
             Some(Target { file, span })
         }
-        Role::Prompt | Role::Schema | Role::Output | Role::Pipeline => {
-            whole(&named_file(cursor, field.role, name)?, documents)
-        }
+        Role::Output => whole(&named_file(cursor, Role::Schema, schema_of(cursor, field, name))?, documents),
+        Role::Prompt | Role::Schema | Role::Pipeline => whole(&named_file(cursor, field.role, name)?, documents),
         Role::Model => alias(cursor, name, documents),
         Role::Expression(_) | Role::Template | Role::Plain => None,
     }
+}
+
+/// The schema of an output: the one that the step names, else the one that is called like the output.
+pub(super) fn schema_of<'t>(cursor: &'t Cursor, field: &Field, output: &'t str) -> &'t str {
+    let step = step_of(&field.path).unwrap_or_default();
+    let named = field.outline.find(&[step, &[Seg::Key("schema".to_owned())]].concat());
+    named.and_then(|entry| cursor.text.get(entry.value.clone())).unwrap_or(output)
 }
 
 /// The file that a value names.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::checks::Checks;
 use super::cursor::{Cursor, Field, Focus, Role};
-use super::definition::{alias, named_file};
+use super::definition::{alias, named_file, schema_of};
 use super::documents::Documents;
 use super::facts;
 use super::keys::{self, Node};
@@ -89,7 +89,8 @@ fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Hov
             found.map(|found| told(found, None))
         }
         Role::Prompt => prompt(cursor, name, documents),
-        Role::Schema | Role::Output => schema(cursor, field.role, name, documents),
+        Role::Schema => schema(cursor, name, documents),
+        Role::Output => schema(cursor, schema_of(cursor, field, name), documents),
         Role::Pipeline => pipeline(cursor, name, documents),
         Role::Model => alias(cursor, name, documents).and_then(|target| {
             let outline = Outline::of(&target.file.text, None);
@@ -141,13 +142,13 @@ fn prompt(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> 
     Some(with_text(format!("prompt `prompts/{name}`"), first.as_deref()))
 }
 
-fn schema(cursor: &Cursor, role: Role, name: &str, documents: &Documents) -> Option<String> {
-    match (role, name) {
-        (Role::Schema, "text") => return Some("`text`: a string, taken as it is".to_owned()),
-        (Role::Schema, "any") => return Some("`any`: any JSON".to_owned()),
+fn schema(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+    match name {
+        "text" => return Some("`text`: a string, taken as it is".to_owned()),
+        "any" => return Some("`any`: any JSON".to_owned()),
         _ => {}
     }
-    let file = facts::file(&named_file(cursor, role, name)?, documents)?;
+    let file = facts::file(&named_file(cursor, Role::Schema, name)?, documents)?;
     let document = schemas::document(&file)?;
     Some(about_schema(&file.path, &document.value))
 }

@@ -138,7 +138,7 @@ pub(super) fn choices(list: &[Choice], lines: &Lines<'_>, client: &Client) -> Va
             documentation: choice.about.clone().map(|about| documentation(about, client)),
             // The order is ours: what is needed comes first.
             sort_text: Some(format!("{index:04}")),
-            filter_text: Some(choice.insert.trim_end_matches([':', ' ']).to_owned()),
+            filter_text: Some(choice.label.clone()),
             text_edit: Some(lsp::CompletionTextEdit::Edit(edit)),
             ..lsp::CompletionItem::default()
         }

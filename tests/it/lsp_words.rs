@@ -221,6 +221,8 @@ fn hovering_tells_what_a_word_is() {
     assert!(plan.starts_with("`plan`: object (artifact)\n\n"), "{plan}");
     assert!(at("prompt: coder.md", "prompt: co@der.md").contains("prompt `prompts/coder.md`"));
     assert!(at("output: code", "output: co@de").contains("schema `code.schema.json`"));
+    let other = steps("  - id: x\n    agent: coder\n    output: no@tes\n    schema: review\n");
+    assert!(editor.hover("pipelines/a.yaml", &other).contains("schema `review.schema.json`"), "what the step names");
     let path = editor.hover("prompts/coder.md", "é🦀 {{ plan.ste@ps[0].title }}");
     assert!(path.starts_with("`plan.steps`: list of object (property)\n\n"), "{path}");
     let about =
