@@ -276,3 +276,13 @@ fn a_text_that_is_too_large_is_said_to_be() {
     editor.change(PIPELINE, 2, &orch.read(PIPELINE));
     editor.until(PIPELINE, "");
 }
+
+#[test]
+fn the_help_of_a_command_tells_all_that_is_known_of_it() {
+    let orch = Orch::empty();
+    let help = orch.run(&["lsp", "--help"]).stdout;
+    assert!(help.contains("docs/editors.md") && help.contains("exit code 0"), "{help}");
+    assert!(orch.run(&["pipeline", "validate", "--help"]).stdout.contains("Without a path, every pipeline"));
+    let list = orch.run(&["--help"]).stdout;
+    assert!(list.contains("Serve an editor: findings") && !list.contains("docs/editors.md"), "{list}");
+}
