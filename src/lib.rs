@@ -18,6 +18,7 @@ pub mod engine;
 pub mod extract;
 pub mod files;
 pub mod graph;
+pub mod lsp;
 pub mod model;
 pub mod process;
 pub mod provider;

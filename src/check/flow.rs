@@ -57,6 +57,11 @@ fn writers(project: &Project) -> Vec<Writer<'_>> {
     found
 }
 
+/// Where an artifact's name stands at the step that produces it.
+pub(super) fn producer(project: &Project, name: &str) -> Option<String> {
+    writers(project).into_iter().find(|writer| writer.name == name).map(|writer| writer.place)
+}
+
 /// Why a step can't read an artifact, if it can't.
 fn missing(
     project: &Project,

@@ -39,6 +39,8 @@ pub(super) struct Checker<'a> {
     pub(super) budget: usize,
     /// Whether the next value is only asked about, as in `x is defined`.
     pub(super) asking: bool,
+    /// What could be seen where the name [`MARK`](super::look::MARK) stands.
+    pub(super) seen: Vec<Scope<'a>>,
 }
 
 /// Tests that fail on what is not there, unlike `is string`, which then is false.
@@ -58,6 +60,7 @@ impl<'a> Checker<'a> {
             includes: Vec::new(),
             budget: 500,
             asking: false,
+            seen: Vec::new(),
         }
     }
 

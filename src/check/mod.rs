@@ -1,17 +1,20 @@
 //! Static checks over a loaded project: does it fit together?
 //!
 //! One file a concern; all of them run, and everything that they find is reported. What
-//! passes does not fail at run time for anything that a file could have told. Refuses to
-//! read files or to run anything.
+//! passes does not fail at run time for anything that a file could have told. Reads files only
+//! through `config`, and runs nothing.
 
 mod agents;
 mod case;
 mod facts;
+mod file;
 mod filters;
 mod flow;
 mod infer;
 mod joined;
 mod kinds;
+mod look;
+mod members;
 mod models;
 mod names;
 mod narrow;
@@ -26,8 +29,11 @@ mod texts;
 mod types;
 
 pub use self::case::check_case;
+pub use self::file::check_file;
+pub use self::look::{Found, MARK, Origin, Spot, look, visible};
 pub use self::models::models;
 use self::sites::Sites;
+pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort};
 

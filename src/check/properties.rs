@@ -6,6 +6,7 @@ use minijinja::machinery::ast::Expr;
 
 use super::facts::{index, path};
 use super::infer::Checker;
+use super::look::MARK;
 use super::scope::{Known, Scope};
 use super::types::{Kind, Property, Type, union};
 use crate::diagnostic::{Code, Diagnostic};
@@ -18,6 +19,9 @@ impl<'a> Checker<'a> {
                 self.used.push(name.to_owned());
             }
             return known.clone();
+        }
+        if name == MARK {
+            self.seen.push(scope.clone());
         }
         let problem = self.unknown_variable(name, range, scope);
         self.report(problem);

@@ -11,13 +11,13 @@ use super::scope::{Known, Scope};
 use super::sites::{Site, Sites, bind_all};
 use super::types::{Kind, Property, Schemas, Type};
 use crate::config::{Project, child, item};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::Kind as Written;
 use crate::model::step::{CommandLine, Expression};
 use crate::template::{TemplateError, TemplateErrorKind, extent, inspect_expression, inspect_template};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
-    let mut texts = Texts { project, found: Vec::new(), used: BTreeSet::new() };
+    let mut texts = Texts::new(project);
     for file in project.prompts.values() {
         if let Err(errors) = inspect_template(&file.text) {
             texts.refused(&Place::File(Arc::clone(file)), errors);
@@ -37,13 +37,33 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     texts.found
 }
 
+/// What can be seen where the mark stands, in whatever text of the pipeline and its prompts that is.
+pub(super) fn marked<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<Scope<'a>> {
+    let mut texts = Texts::new(project);
+    for site in &sites.list {
+        texts.step(site);
+    }
+    texts.seen
+}
+
+/// A mistake in the syntax of a prompt, and what it may not do; types need a pipeline that uses it.
+pub fn check_prompt(file: &Arc<SourceFile>) -> Vec<Diagnostic> {
+    let errors = inspect_template(&file.text).err().unwrap_or_default();
+    errors.into_iter().map(|error| refusal(error, |problem, range| problem.at(file, range))).collect()
+}
+
 struct Texts<'a> {
     project: &'a Project,
     found: Vec<Diagnostic>,
     used: BTreeSet<String>,
+    seen: Vec<Scope<'a>>,
 }
 
 impl<'a> Texts<'a> {
+    fn new(project: &'a Project) -> Self {
+        Self { project, found: Vec::new(), used: BTreeSet::new(), seen: Vec::new() }
+    }
+
     fn step(&mut self, site: &'a Site<'a>) {
         let (step, at) = (site.step, &site.pointer);
         let scope = site.view.of_step(self.project, step);
@@ -221,6 +241,7 @@ impl<'a> Texts<'a> {
     fn take(&mut self, checker: Checker<'a>) {
         self.found.extend(checker.found);
         self.used.extend(checker.used);
+        self.seen.extend(checker.seen);
     }
 
     /// An expression that must give a boolean.
@@ -251,29 +272,16 @@ impl<'a> Texts<'a> {
 
     /// Reports what a text may not do.
     fn refused(&mut self, place: &Place, errors: Vec<TemplateError>) {
-        for error in errors {
-            let code = match error.kind {
-                TemplateErrorKind::Refused => Code::TemplateRefused,
-                TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
-                TemplateErrorKind::MissingInclude => Code::IncludeNotFound,
-                TemplateErrorKind::Syntax
-                | TemplateErrorKind::TooMuch
-                | TemplateErrorKind::Undefined
-                | TemplateErrorKind::WrongType => Code::TemplateSyntax,
-            };
-            let problem = Diagnostic::error(code, error.message);
-            let problem = match place {
-                Place::File(file) => problem.at(file, error.range),
+        let project = self.project;
+        self.found.extend(errors.into_iter().map(|error| {
+            refusal(error, |problem, range| match place {
+                Place::File(file) => problem.at(file, range),
                 Place::Yaml(pointer) => {
-                    let document = &self.project.document;
-                    problem.at(&document.file, document.within(pointer, error.range))
+                    let document = &project.document;
+                    problem.at(&document.file, document.within(pointer, range))
                 }
-            };
-            self.found.push(match error.hint {
-                Some(hint) => problem.help(hint),
-                None => problem,
-            });
-        }
+            })
+        }));
     }
 
     fn unused(&mut self) {
@@ -287,5 +295,22 @@ impl<'a> Texts<'a> {
             let message = format!("the input `{name}` is never used");
             self.found.push(Diagnostic::warning(Code::UnusedInput, message).at(&document.file, span));
         }
+    }
+}
+
+fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>) -> Diagnostic) -> Diagnostic {
+    let code = match error.kind {
+        TemplateErrorKind::Refused => Code::TemplateRefused,
+        TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
+        TemplateErrorKind::MissingInclude => Code::IncludeNotFound,
+        TemplateErrorKind::Syntax
+        | TemplateErrorKind::TooMuch
+        | TemplateErrorKind::Undefined
+        | TemplateErrorKind::WrongType => Code::TemplateSyntax,
+    };
+    let problem = at(Diagnostic::error(code, error.message), error.range);
+    match error.hint {
+        Some(hint) => problem.help(hint),
+        None => problem,
     }
 }

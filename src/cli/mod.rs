@@ -12,6 +12,7 @@ mod init;
 mod inputs;
 mod interrupt;
 mod list;
+mod lsp;
 mod models;
 mod plan;
 mod report;
@@ -67,41 +68,29 @@ enum Command {
     /// List past runs and show what they did
     #[command(subcommand)]
     Runs(runs::Runs),
-    /// Take the JSON out of a model's reply
     Extract(extract::Args),
     /// Check the project's schemas, or print those of orch's own files
     #[command(subcommand)]
     Schema(schema::Schema),
-    /// Say what a code such as ORCH0305 means, with an example
     Explain(explain::Args),
-    /// Make a new project: pipelines, prompts, schemas, orch.yaml
     Init(init::Args),
-    /// Say what is set up and what is missing
     Doctor(doctor::Args),
     /// List and fetch the embedded models
     #[command(subcommand)]
     Models(models::Models),
-    /// Print a completion script for your shell
+    Lsp(lsp::Args),
     Completions(completions::Args),
 }
 
 #[derive(Debug, Subcommand)]
 enum Pipeline {
-    /// Run a pipeline
     Run(run::Args),
-    /// Go on with a run that failed or was stopped
     Resume(resume::Args),
-    /// Check pipelines, prompts and schemas without running anything
     Validate(validate::Args),
-    /// Tell what a run would do, and what it would cost, without doing it
     Plan(plan::Args),
-    /// Run test cases offline, from recordings
     Test(test::Args),
-    /// List the pipelines of a project
     List(list::Args),
-    /// Show a pipeline: its inputs, agents, steps and files
     Show(show::Args),
-    /// Draw a pipeline: its steps, groups and the artifacts between them
     Graph(graph::Args),
 }
 
@@ -162,6 +151,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Init(args) => init::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
         Command::Models(command) => models::run(&command, ui),
+        Command::Lsp(args) => lsp::run(&args),
         Command::Completions(args) => completions::run(&args, ui),
     }
 }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::agent::Models;
+use crate::check;
+use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::ModelRef;
-use crate::{check, config};
 
 use super::error::{CliError, Code};
 use super::findings::{Flags, Format, tell};
@@ -145,7 +146,7 @@ fn check_each(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
     let (mut found, mut missing) = (Vec::new(), Missing::new());
     for path in paths {
         if config::is_case(path) {
-            found.extend(check_case(path));
+            found.extend(check::check_file(&Sources::default(), path));
             continue;
         }
         match config::load(path) {
@@ -166,25 +167,6 @@ fn missing_keys(project: &config::Project) -> Missing {
     }
     let models = Models::new(&project.settings, &variables(), PathBuf::new());
     named.into_iter().filter_map(|model| Some((models.missing_key(&model.provider)?.to_owned(), model))).collect()
-}
-
-/// A test case beside its pipeline, whose own mistakes are told where it is checked itself.
-fn check_case(path: &Path) -> Vec<Diagnostic> {
-    let (document, case) = match config::load_case(path) {
-        Ok(loaded) => loaded,
-        Err(found) => return found,
-    };
-    let pipeline = path.parent().unwrap_or(Path::new(".")).join(&case.pipeline);
-    match config::load(&pipeline) {
-        Ok(project) => check::check_case(&document, &case, &project),
-        Err(_) if pipeline.is_file() => Vec::new(),
-        Err(_) => {
-            let message = format!("the pipeline `{}` does not exist", case.pipeline);
-            let span = document.spans.value("/pipeline");
-            let problem = Diagnostic::error(diagnostic::Code::PipelineNotFound, message).at(&document.file, span);
-            vec![problem.help("the path is relative to the test case, as `../default.yaml`")]
-        }
-    }
 }
 
 fn shown(path: &Path) -> String {

@@ -15,6 +15,7 @@ use super::json::{json_value, parse_json, references};
 use super::project::{Project, places};
 use super::root::{self, SETTINGS_FILE};
 use super::settings::Settings;
+use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, did_you_mean, sort};
@@ -27,7 +28,15 @@ use crate::template;
 /// # Errors
 /// The mistakes of the pipeline file, when they leave no pipeline.
 pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
-    load_within(path, root::find_root(path), &mut Calls::default())
+    load_from(&Sources::default(), path)
+}
+
+/// The same, with texts that stand for files.
+///
+/// # Errors
+/// The mistakes of the pipeline file, when they leave no pipeline.
+pub fn load_from(sources: &Sources, path: &Path) -> Result<Project, Vec<Diagnostic>> {
+    load_within(sources, path, root::find_root(path), &mut Calls::default())
 }
 
 /// The pipeline files on the way to one that is called, and those that were loaded: two files that
@@ -40,11 +49,11 @@ struct Calls {
 }
 
 /// Loads a pipeline of a known root.
-fn load_within(path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
+fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
-    let file = files::read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
+    let file = sources.read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
     let (document, pipeline) = parse::<Pipeline>(&file, generate::shipped_pipeline_schema())?;
-    let mut loader = Loader { root: &root, problems: Vec::new(), absent: false };
+    let mut loader = Loader { sources, root: &root, problems: Vec::new(), absent: false };
     let (settings, settings_document) = loader.settings();
     let prompts = loader.prompts(&pipeline);
     let schema_documents = loader.schemas(&pipeline);
@@ -55,7 +64,7 @@ fn load_within(path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project,
     sort(&mut problems);
     let schemas = set(&schema_documents);
     // To list a folder of thousands for each of hundreds of pipelines takes longer than all else.
-    let names = |folder: &str| if absent { files::list(&root.join(folder)) } else { Vec::new() };
+    let names = |folder: &str| if absent { sources.list(&root.join(folder)) } else { Vec::new() };
     let (prompt_names, schema_names) = (names("prompts"), names("schemas"));
     let (settings, root) = (settings.unwrap_or_default(), root.clone());
     #[rustfmt::skip]
@@ -68,7 +77,15 @@ fn load_within(path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project,
 /// # Errors
 /// Every mistake of the file.
 pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
-    let mut loader = Loader { root, problems: Vec::new(), absent: false };
+    load_settings_from(&Sources::default(), root)
+}
+
+/// The same, with texts that stand for files.
+///
+/// # Errors
+/// Every mistake of the file.
+pub fn load_settings_from(sources: &Sources, root: &Path) -> Result<Settings, Vec<Diagnostic>> {
+    let mut loader = Loader { sources, root, problems: Vec::new(), absent: false };
     let (settings, _) = loader.settings();
     if loader.problems.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.problems) }
 }
@@ -78,7 +95,15 @@ pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
 /// # Errors
 /// There is no schema.
 pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
-    let schema_names = files::list(&root.join("schemas"));
+    load_schemas_from(&Sources::default(), root)
+}
+
+/// The same, with texts that stand for files.
+///
+/// # Errors
+/// There is no schema.
+pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<Diagnostic>> {
+    let schema_names = sources.list(&root.join("schemas"));
     let file = SourceFile::new(root::shown(root, "schemas"), "");
     let mut wanted: Vec<String> = schema_names.iter().filter(|name| name.ends_with(".json")).cloned().collect();
     if wanted.is_empty() {
@@ -89,7 +114,7 @@ pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
     let pipeline = Pipeline::deserialize(&value)
         .map_err(|error| vec![Diagnostic::error(Code::WrongValue, error.to_string()).in_file(&file)])?;
     let document = Document { file, value, spans: SpanIndex::default() };
-    let mut loader = Loader { root, problems: Vec::new(), absent: false };
+    let mut loader = Loader { sources, root, problems: Vec::new(), absent: false };
     let schema_documents = loader.schema_files(&mut wanted);
     let (problems, schemas) = (loader.problems, set(&schema_documents));
     let (settings, settings_document, prompts, prompt_names) = (Settings::default(), None, BTreeMap::new(), Vec::new());
@@ -112,8 +137,16 @@ fn set(documents: &BTreeMap<String, Document>) -> SchemaSet {
 /// # Errors
 /// Every mistake of the file.
 pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
+    load_case_from(&Sources::default(), path)
+}
+
+/// The same, with texts that stand for files.
+///
+/// # Errors
+/// Every mistake of the file.
+pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
-    let file = files::read(path, &shown).map_err(|problem| vec![*problem])?;
+    let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
     parse(&file, generate::case_schema())
 }
 
@@ -176,6 +209,7 @@ fn chain(callers: &[PathBuf], last: &Path) -> String {
 }
 
 struct Loader<'a> {
+    sources: &'a Sources,
     root: &'a Path,
     problems: Vec<Diagnostic>,
     /// Whether a file that is named is not there.
@@ -185,7 +219,7 @@ struct Loader<'a> {
 impl Loader<'_> {
     fn settings(&mut self) -> (Option<Settings>, Option<Document>) {
         let path = self.root.join(SETTINGS_FILE);
-        if !path.exists() {
+        if !self.sources.exists(&path) {
             return (None, None);
         }
         let Some(file) = self.read(&path, SETTINGS_FILE) else { return (None, None) };
@@ -203,7 +237,7 @@ impl Loader<'_> {
     }
 
     fn read(&mut self, path: &Path, name: &str) -> Option<Arc<SourceFile>> {
-        match files::read(path, &root::shown(self.root, name)) {
+        match self.sources.read(path, &root::shown(self.root, name)) {
             Ok(file) => Some(file),
             Err(problem) => {
                 self.problems.push(*problem);
@@ -215,7 +249,7 @@ impl Loader<'_> {
     /// Reads a file of a folder if it is there; that it is missing is for the check to
     /// say, which knows who names it.
     fn member(&mut self, folder: &str, name: &str) -> Option<Arc<SourceFile>> {
-        let path = files::confined(&self.root.join(folder), name).ok().filter(|path| path.exists());
+        let path = files::confined(&self.root.join(folder), name).ok().filter(|path| self.sources.exists(path));
         self.absent |= path.is_none();
         self.read(&path?, &format!("{folder}/{name}"))
     }
@@ -286,8 +320,8 @@ impl Loader<'_> {
             if outside {
                 let problem = refuse(Code::OutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
                 self.problems.push(problem.help("name a file beside this one, or below"));
-            } else if !file.is_file() {
-                let names = files::list(path.parent().unwrap_or(Path::new("")));
+            } else if !self.sources.is_file(&file) {
+                let names = self.sources.list(path.parent().unwrap_or(Path::new("")));
                 let problem = refuse(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
                 self.problems.push(problem.suggest(name, names.iter().map(String::as_str)));
             } else if calls.callers.contains(&file) || calls.callers.len() >= MAX_CALLS {
@@ -296,7 +330,7 @@ impl Loader<'_> {
             } else if let Some(known) = calls.loaded.get(&file) {
                 found.extend(known.clone().map(|project| (name.to_owned(), project)));
             } else {
-                match load_within(&file, self.root.to_owned(), calls) {
+                match load_within(self.sources, &file, self.root.to_owned(), calls) {
                     Ok(project) => {
                         let project = Arc::new(project);
                         calls.loaded.insert(file, Some(project.clone()));
@@ -317,12 +351,12 @@ impl Loader<'_> {
     fn named_by_id(&self, ids: &mut Vec<String>) -> Option<String> {
         let folder = self.root.join("schemas");
         let has = |name: &String, id: &str| {
-            let file = files::confined(&folder, name).ok().and_then(|path| files::read(&path, name).ok());
+            let file = files::confined(&folder, name).ok().and_then(|path| self.sources.read(&path, name).ok());
             let value = file.and_then(|file| json_value(&file).ok());
             value.is_some_and(|value| value.get("$id").and_then(Value::as_str) == Some(id))
         };
         while let Some(id) = ids.pop() {
-            let found = files::list(&folder).into_iter().find(|name| name.ends_with(".json") && has(name, &id));
+            let found = self.sources.list(&folder).into_iter().find(|name| name.ends_with(".json") && has(name, &id));
             if found.is_some() {
                 return found;
             }

@@ -93,6 +93,12 @@ pub fn pipelines_below(folder: &Path) -> Vec<PathBuf> {
     if files.iter().any(in_pipelines) { files.into_iter().filter(in_pipelines).collect() } else { files }
 }
 
+/// The path of a file of a folder of a root by its name, such as `plan.md` in `prompts`; `None` for a name
+/// that leads out of the folder.
+pub fn member_path(root: &Path, folder: &str, name: &str) -> Option<PathBuf> {
+    files::confined(&root.join(folder), name).ok()
+}
+
 /// How a file of a root is called in messages.
 pub(super) fn shown(root: &Path, name: &str) -> String {
     let path = if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };

@@ -216,6 +216,27 @@ impl Diagnostic {
     }
 }
 
+/// The findings of one file with their edits, in order and apart from one another, so that all of them can be made.
+pub fn apart<'a>(found: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
+    let mut edits: Vec<(&Diagnostic, &Fix)> = Vec::new();
+    for d in found {
+        // The name of a missing schema may be the artifact's own, which is not for us to change.
+        if let (Some(fix), false) = (&d.fix, d.code == Code::SchemaNotFound) {
+            edits.push((d, fix));
+        }
+    }
+    edits.sort_by_key(|(_, fix)| (fix.span.start, fix.span.end));
+    let mut end = None;
+    edits.retain(|(_, fix)| {
+        let apart = end.is_none_or(|end| fix.span.start > end);
+        if apart {
+            end = Some(fix.span.end);
+        }
+        apart
+    });
+    edits
+}
+
 /// Sorts by file and place, and drops what is said twice.
 pub fn sort(list: &mut Vec<Diagnostic>) {
     list.sort_by(Diagnostic::order);

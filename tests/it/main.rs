@@ -24,6 +24,10 @@ mod hostile;
 mod house;
 mod kill;
 mod llamacpp;
+#[cfg(unix)]
+mod lsp;
+#[cfg(unix)]
+mod lsp_words;
 mod mistakes;
 mod plan;
 mod programs;

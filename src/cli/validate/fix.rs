@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
-use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile};
+use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, apart};
 
 use super::super::error::CliError;
 use super::super::ui::Ui;
@@ -76,26 +76,15 @@ pub(super) fn diff(found: &[Diagnostic]) -> String {
 }
 
 fn plan<'a>(found: &'a [Diagnostic], refused: &HashSet<String>) -> Plan<'a> {
-    let mut plan: Plan<'a> = BTreeMap::new();
+    let mut files: BTreeMap<&str, (&SourceFile, Vec<&Diagnostic>)> = BTreeMap::new();
     for d in found {
-        // The name of a missing schema may be the artifact's own, which is not for us to change.
-        let (Some(file), Some(fix), false) = (&d.file, &d.fix, d.code == Code::SchemaNotFound) else { continue };
+        let (Some(file), Some(fix)) = (&d.file, &d.fix) else { continue };
         if !refused.contains(&key(d)) && file.text.get(fix.span.clone()).is_some() {
-            plan.entry(file.path.as_str()).or_insert_with(|| (file.as_ref(), Vec::new())).1.push((d, fix));
+            files.entry(file.path.as_str()).or_insert_with(|| (file.as_ref(), Vec::new())).1.push(d);
         }
     }
-    for (_, edits) in plan.values_mut() {
-        edits.sort_by_key(|(_, fix)| (fix.span.start, fix.span.end));
-        let mut end = None;
-        edits.retain(|(_, fix)| {
-            let apart = end.is_none_or(|end| fix.span.start > end);
-            if apart {
-                end = Some(fix.span.end);
-            }
-            apart
-        });
-    }
-    plan
+    let plan = files.into_iter().map(|(path, (file, found))| (path, (file, apart(found))));
+    plan.filter(|(_, (_, edits))| !edits.is_empty()).collect()
 }
 
 fn edited(file: &SourceFile, edits: &[Edit<'_>]) -> String {

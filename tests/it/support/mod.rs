@@ -3,9 +3,11 @@
 
 pub(crate) mod agents;
 pub(crate) mod convex;
+mod editor;
 mod npm;
 mod orch;
 pub(crate) mod server;
 
+pub(crate) use editor::{Editor, cursor, labels};
 pub(crate) use orch::{Orch, Ran};
 pub(crate) use server::{Recorded, Reply, Server};

@@ -1,0 +1,237 @@
+//! What can be written at a place of a template or expression, and what a name means there.
+//!
+//! The place is marked: the name [`MARK`] stands there, in a text that can be parsed. The checker
+//! itself walks to it, so that loops, conditions and includes count as they do in a check.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::machinery::parse_expr;
+use serde_json::Value;
+
+use super::flow;
+use super::infer::{Checker, Place};
+use super::members::shown;
+use super::scope::Scope;
+use super::sites::{Sites, bind_all};
+use super::texts;
+use super::types::{Node, Schemas, Type};
+use crate::config::{Document, OutputType, Project, child, output_type, places};
+use crate::diagnostic::SourceFile;
+use crate::template::inspect_expression;
+
+/// The name that marks a place.
+pub const MARK: &str = "orch_mark__";
+
+/// Which text the place is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot<'s> {
+    /// A prompt, which holds the mark: every step that uses it counts, also through includes.
+    Prompt,
+    /// A text of a step, by the step's place, such as `/steps/0`; with `round` it sees what a round left.
+    Step {
+        /// The step's place.
+        pointer: &'s str,
+        /// Whether it is the condition that ends a loop.
+        round: bool,
+    },
+    /// An expression over the whole pipeline.
+    End,
+}
+
+/// Where a name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A value given to the run.
+    Input,
+    /// What a step produced.
+    Artifact,
+    /// `item`, `loop`, `steps`, or a name that the template itself sets.
+    Local,
+    /// A property of a value.
+    Property,
+}
+
+/// A name that can be written at a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The name.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it is, in a few words: `string`, `list of object`.
+    pub ty: String,
+    /// Whether it may be absent.
+    pub maybe: bool,
+    /// What its schema says of it.
+    pub about: Option<String>,
+    /// Where it is declared or produced.
+    pub place: Option<(Arc<SourceFile>, Range<usize>)>,
+}
+
+/// Every name that can be written at a place: the variables there, or the properties of `base`.
+///
+/// `text` is a template that holds the mark; for a prompt the project has it in its place already.
+pub fn look(project: &Project, spot: Spot<'_>, text: &str, base: Option<&str>) -> Vec<Found> {
+    let sites = Sites::of(project);
+    let scopes = scopes(project, &sites, spot, text);
+    let looker = Looker { project, schemas: Schemas(&project.schema_documents) };
+    let mut found: Vec<Found> = Vec::new();
+    for scope in &scopes {
+        let new = match base {
+            Some(base) => looker.properties(base, scope),
+            None => looker.variables(scope),
+        };
+        for one in new {
+            match found.iter_mut().find(|known| known.name == one.name) {
+                Some(known) if known.ty != one.ty => known.ty = joined(&known.ty, &one.ty),
+                Some(_) => {}
+                None => found.push(one),
+            }
+        }
+    }
+    found
+}
+
+/// The artifacts that a step can list in its `inputs`, by the step's place.
+pub fn visible(project: &Project, pointer: &str) -> Vec<Found> {
+    let sites = Sites::of(project);
+    let looker = Looker { project, schemas: Schemas(&project.schema_documents) };
+    let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
+    let each = site.view.artifacts.iter().map(|(name, visible)| Found {
+        maybe: visible.conditional || visible.last_round,
+        ..looker.named(name, &visible.ty)
+    });
+    each.collect()
+}
+
+/// Two types of one name, in steps that differ.
+fn joined(one: &str, other: &str) -> String {
+    if one.split(" | ").any(|part| part == other) { one.to_owned() } else { format!("{one} | {other}") }
+}
+
+fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: Spot<'_>, text: &'a str) -> Vec<Scope<'a>> {
+    let (site, mut scope) = match spot {
+        Spot::Prompt => return texts::marked(project, sites),
+        Spot::End => (None, sites.end.everything(project)),
+        Spot::Step { pointer, round } => {
+            let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
+            let mut scope = site.view.of_step(project, site.step);
+            if round {
+                bind_all(&site.gained, &mut scope);
+            }
+            (Some(site), scope)
+        }
+    };
+    let mut checker = Checker::new(project, site);
+    checker.template(Place::Yaml(String::new()), text, &mut scope);
+    checker.seen
+}
+
+struct Looker<'a> {
+    project: &'a Project,
+    schemas: Schemas<'a>,
+}
+
+impl<'a> Looker<'a> {
+    fn variables(&self, scope: &Scope<'a>) -> Vec<Found> {
+        let mut names: Vec<&str> = scope.names().collect();
+        names.sort_unstable();
+        let each = names.into_iter().filter_map(|name| {
+            let known = scope.get(name)?;
+            Some(Found { maybe: known.maybe, ..self.named(name, &known.ty) })
+        });
+        each.collect()
+    }
+
+    /// A variable by its name: inputs and artifacts are one namespace.
+    fn named(&self, name: &str, ty: &Type<'a>) -> Found {
+        let document = &self.project.document;
+        let pointer = child("/inputs", name);
+        let ty = shown(self.schemas, ty);
+        let new = |origin, about: Option<&str>, place| {
+            let (name, ty, about) = (name.to_owned(), ty.clone(), about.map(str::to_owned));
+            Found { name, origin, ty, maybe: false, about, place }
+        };
+        if let Some(schema) = self.project.pipeline.inputs.get(name) {
+            let about = schema.get("description").and_then(Value::as_str);
+            return new(Origin::Input, about, Some((Arc::clone(&document.file), document.spans.key(&pointer))));
+        }
+        match flow::producer(self.project, name) {
+            Some(place) => {
+                let span = document.spans.value(&place);
+                new(Origin::Artifact, self.of_artifact(name), Some((Arc::clone(&document.file), span)))
+            }
+            None => new(Origin::Local, None, None),
+        }
+    }
+
+    /// What the schema of an artifact says of it.
+    fn of_artifact(&self, name: &str) -> Option<&'a str> {
+        let steps = places(&self.project.pipeline);
+        let (_, step) = steps.iter().find(|(_, step)| step.output.as_deref() == Some(name))?;
+        let OutputType::File(file) = output_type(step)? else { return None };
+        let schema = &self.project.schema_documents.get(&file)?.value;
+        self.schemas.about(Node { schema, root: schema })
+    }
+
+    fn properties(&self, base: &str, scope: &Scope<'a>) -> Vec<Found> {
+        let (Ok(_), Ok(parsed)) = (inspect_expression(base), parse_expr(base)) else { return Vec::new() };
+        let mut checker = Checker::new(self.project, None);
+        checker.text = base;
+        let ty = checker.infer(&parsed, scope).ty;
+        if let (Type::Unknown, Some((of, _))) = (&ty, base.rsplit_once('.'))
+            && of == "steps"
+        {
+            return ended();
+        }
+        let each = self.schemas.members(&ty).into_iter().map(|member| Found {
+            name: member.name.to_owned(),
+            origin: Origin::Property,
+            ty: shown(self.schemas, &member.ty),
+            maybe: member.maybe,
+            about: member.schema.and_then(|node| self.schemas.about(node)).map(str::to_owned),
+            place: member.schema.and_then(|node| self.place(node.schema)),
+        });
+        each.collect()
+    }
+
+    /// Where a schema stands: found by what it is, since types know schemas and not files.
+    fn place(&self, schema: &Value) -> Option<(Arc<SourceFile>, Range<usize>)> {
+        let projects = self.project.with_called();
+        let documents = projects
+            .iter()
+            .flat_map(|project| project.schema_documents.values().chain(std::iter::once(&project.document)));
+        documents.into_iter().find_map(|document: &Document| {
+            let pointer = pointer_to(&document.value, schema, "")?;
+            Some((Arc::clone(&document.file), document.spans.key(&pointer)))
+        })
+    }
+}
+
+/// What is known of a step that ended.
+fn ended() -> Vec<Found> {
+    let new = |name: &str, ty: &str, maybe, about: &str| {
+        let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(about.to_owned()));
+        Found { name, origin: Origin::Property, ty, maybe, about, place: None }
+    };
+    vec![
+        new("status", "\"completed\" | \"failed\" | \"skipped\"", false, "How the step ended."),
+        new("error", "string", true, "Why it failed, or why it was skipped."),
+    ]
+}
+
+/// The pointer of a value inside another, by identity.
+fn pointer_to(within: &Value, wanted: &Value, at: &str) -> Option<String> {
+    if std::ptr::eq(within, wanted) {
+        return Some(at.to_owned());
+    }
+    match within {
+        Value::Object(map) => map.iter().find_map(|(key, value)| pointer_to(value, wanted, &child(at, key))),
+        Value::Array(list) => {
+            let mut each = list.iter().enumerate();
+            each.find_map(|(index, value)| pointer_to(value, wanted, &format!("{at}/{index}")))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}

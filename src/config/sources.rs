@@ -1,0 +1,118 @@
+//! Where the texts of files come from: the disk, or an editor that has them open.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use super::files;
+use crate::diagnostic::{Diagnostic, SourceFile};
+
+/// The files of the disk, with texts that stand for some of them.
+///
+/// Remembers which paths were asked for: when none of them changes, neither does what was made of them.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    open: BTreeMap<PathBuf, Arc<str>>,
+    asked: RefCell<BTreeSet<PathBuf>>,
+}
+
+impl Sources {
+    /// Lets a text stand for a file, also for one that the disk does not have.
+    pub fn put(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
+        self.open.insert(path.into(), text.into());
+    }
+
+    /// Lets the file on the disk count again.
+    pub fn drop_text(&mut self, path: &Path) {
+        self.open.remove(path);
+    }
+
+    /// Reads a text file, shown to people as `shown`.
+    ///
+    /// # Errors
+    /// One diagnostic about the file as a whole.
+    pub fn read(&self, path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diagnostic>> {
+        self.ask(path);
+        match self.text(path) {
+            Some(text) => files::of_bytes(text.as_bytes().to_vec(), shown),
+            None => files::read(path, shown),
+        }
+    }
+
+    /// Whether there is something at a path.
+    pub fn exists(&self, path: &Path) -> bool {
+        self.ask(path);
+        self.text(path).is_some() || path.exists()
+    }
+
+    /// Whether there is a file at a path.
+    pub fn is_file(&self, path: &Path) -> bool {
+        self.ask(path);
+        self.text(path).is_some() || path.is_file()
+    }
+
+    /// The names of the files below a folder, with `/`, sorted.
+    pub fn list(&self, folder: &Path) -> Vec<String> {
+        let mut names = files::list(folder);
+        let open = self.open.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        names.extend(open.map(|name| name.to_string_lossy().replace('\\', "/")));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Every path that was asked for, whether there is a file or not.
+    pub fn asked(&self) -> BTreeSet<PathBuf> {
+        self.asked.borrow().clone()
+    }
+
+    fn ask(&self, path: &Path) {
+        self.asked.borrow_mut().insert(direct(path).into_owned());
+    }
+
+    fn text(&self, path: &Path) -> Option<&Arc<str>> {
+        if self.open.is_empty() { None } else { self.open.get(direct(path).as_ref()) }
+    }
+}
+
+/// The path without ways up: `pipelines/tests/../default.yaml` is `pipelines/default.yaml`.
+fn direct(path: &Path) -> Cow<'_, Path> {
+    if !path.components().any(|part| matches!(part, Component::ParentDir)) {
+        return Cow::Borrowed(path);
+    }
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        if !(matches!(part, Component::ParentDir) && out.file_name().is_some() && out.pop()) {
+            out.push(part);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_stands_for_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("a"), "disk").unwrap();
+        std::fs::write(at("b"), "disk").unwrap();
+        let mut sources = Sources::default();
+        sources.put(at("a"), "\u{feff}open");
+        sources.put(at("new/c"), "open");
+        assert_eq!(sources.read(&at("a"), "a").unwrap().text, "open");
+        assert_eq!(sources.read(&at("b"), "b").unwrap().text, "disk");
+        assert_eq!(sources.read(&at("x/../a"), "a").unwrap().text, "open");
+        assert!(sources.is_file(&at("new/c")) && !sources.exists(&at("d")));
+        assert_eq!(sources.list(folder.path()), ["a", "b", "new/c"]);
+        assert_eq!(sources.asked().len(), 4);
+        sources.drop_text(&at("a"));
+        assert_eq!(sources.read(&at("a"), "a").unwrap().text, "disk");
+        sources.put(at("a"), "x".repeat((4 << 20) + 1));
+        assert!(sources.read(&at("a"), "a").is_err(), "an open text has the bounds of a file");
+    }
+}

@@ -1,0 +1,55 @@
+//! The names that a test case takes from its pipeline.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::cursor::{Cursor, Field, Role};
+use super::definition::named_file;
+use super::documents::Documents;
+use super::outline::Seg;
+use crate::config::{self, Project, places};
+use crate::model::Kind;
+
+/// A name, what it is, and what is said of it.
+pub(super) type Name = (String, &'static str, Option<String>);
+
+/// The keys of a mapping of a test case: inputs, approvals and steps of the pipeline.
+pub(super) fn keys(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Name> {
+    let words: Vec<&str> = parent
+        .iter()
+        .filter_map(|seg| match seg {
+            Seg::Key(name) => Some(name.as_str()),
+            Seg::Item(_) => None,
+        })
+        .collect();
+    let Some(project) = pipeline(cursor, field, documents) else { return Vec::new() };
+    let steps = places(&project.pipeline);
+    match words.as_slice() {
+        ["inputs"] => inputs(&project),
+        ["answers"] => {
+            let asking = steps.iter().filter(|(_, step)| matches!(step.kind(), Some(Kind::Approve(_))));
+            asking.map(|(_, step)| (step.id.clone(), "approval", None)).collect()
+        }
+        ["expect", "steps"] => steps.iter().map(|(_, step)| (step.id.clone(), "step", None)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn pipeline(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Project> {
+    let entry = field.outline.find(&[Seg::Key("pipeline".to_owned())])?;
+    let path = named_file(cursor, Role::Pipeline, cursor.text.get(entry.value.clone())?)?;
+    config::load_from(&documents.sources(), &path).ok()
+}
+
+/// The inputs of a pipeline.
+fn inputs(project: &Project) -> Vec<Name> {
+    let about = |schema: &serde_json::Map<String, Value>| schema.get("description")?.as_str().map(str::to_owned);
+    project.pipeline.inputs.iter().map(|(name, schema)| (name.clone(), "input", about(schema))).collect()
+}
+
+/// The inputs of a pipeline that a step calls, by the file that the step names.
+pub(super) fn called(cursor: &Cursor, file: &str, documents: &Documents) -> Vec<Name> {
+    let path = cursor.path.parent().unwrap_or(Path::new("")).join(file);
+    config::load_from(&documents.sources(), &path).map(|project| inputs(&project)).unwrap_or_default()
+}

@@ -1,0 +1,204 @@
+//! What is wrong with the files of the projects that somebody looks at, kept up to date.
+//!
+//! Work is done a piece at a time (one pipeline with what it names, the schemas of a root), so that
+//! requests never wait long. A piece remembers which files it asked for: an edit repeats only the pieces
+//! that asked for the edited file.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use super::documents::Documents;
+use super::projects::{self, Kind, member};
+use crate::check::{check, check_file, check_prompt};
+use crate::config::{self, Sources};
+use crate::diagnostic::{self, Diagnostic};
+
+/// How many findings of a file are told.
+const MAX_FOUND: usize = 500;
+
+/// One piece of work.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Piece {
+    /// A pipeline or test case.
+    File(PathBuf),
+    /// The settings and the schemas of a root, also those that no pipeline names.
+    Root(PathBuf),
+    /// A prompt that no pipeline uses.
+    Prompt(PathBuf),
+}
+
+/// What came of a piece.
+#[derive(Debug, Default)]
+struct Outcome {
+    found: Vec<Diagnostic>,
+    asked: BTreeSet<PathBuf>,
+}
+
+/// All pieces, and what is to be done again.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    roots: BTreeSet<PathBuf>,
+    outcomes: BTreeMap<Piece, Outcome>,
+    queue: VecDeque<Piece>,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Its text is another.
+    Changed,
+    /// It appeared or went away, so that names may mean something else.
+    Listed,
+}
+
+impl Checks {
+    /// The root that a file belongs to, also when the file is gone.
+    pub(super) fn root_of(&self, path: &Path, sources: &Sources) -> Option<PathBuf> {
+        let known = || self.roots.iter().rev().find(|root| path.starts_with(root)).cloned();
+        member(path, sources).map(|member| member.root).or_else(known)
+    }
+
+    /// Notes that something happened to a file; gives the files whose findings are gone with it.
+    pub(super) fn touch(&mut self, path: &Path, event: Event, documents: &Documents) -> BTreeSet<PathBuf> {
+        let sources = documents.sources();
+        let Some(root) = self.root_of(path, &sources) else { return BTreeSet::new() };
+        let new = self.roots.insert(root.clone());
+        let asks = |(_, outcome): &(&Piece, &Outcome)| outcome.asked.contains(path);
+        let mut asking: Vec<Piece> = self.outcomes.iter().filter(asks).map(|(piece, _)| piece.clone()).collect();
+        if new || event == Event::Listed || asking.is_empty() {
+            return self.all(&root, path, documents, &sources);
+        }
+        own_first(&mut asking, path);
+        for piece in asking {
+            self.want(piece);
+        }
+        BTreeSet::new()
+    }
+
+    /// Queues everything of a root.
+    fn all(&mut self, root: &Path, first: &Path, documents: &Documents, sources: &Sources) -> BTreeSet<PathBuf> {
+        let (mut files, mut prompts) = (Vec::new(), Vec::new());
+        for path in documents.paths() {
+            match member(path, sources).filter(|member| member.root == root).map(|member| member.kind) {
+                Some(Kind::Pipeline | Kind::Case) => files.push(path.to_owned()),
+                Some(Kind::Prompt(_)) => prompts.push(Piece::Prompt(path.to_owned())),
+                Some(Kind::Settings | Kind::Schema(_)) | None => {}
+            }
+        }
+        let mut pieces: Vec<Piece> = projects::files(root, &files, sources).into_iter().map(Piece::File).collect();
+        pieces.push(Piece::Root(root.to_owned()));
+        pieces.extend(prompts);
+        own_first(&mut pieces, first);
+        let within = |piece: &Piece| match piece {
+            Piece::File(path) | Piece::Root(path) | Piece::Prompt(path) => path.starts_with(root),
+        };
+        let gone: Vec<Piece> =
+            self.outcomes.keys().filter(|piece| within(piece) && !pieces.contains(piece)).cloned().collect();
+        self.queue.retain(|piece| !within(piece) || pieces.contains(piece));
+        let mut files = BTreeSet::new();
+        for piece in gone {
+            files.extend(self.outcomes.remove(&piece).into_iter().flat_map(|outcome| files_of(&outcome.found)));
+        }
+        for piece in pieces {
+            self.want(piece);
+        }
+        files
+    }
+
+    fn want(&mut self, piece: Piece) {
+        if !self.queue.contains(&piece) {
+            self.queue.push_back(piece);
+        }
+    }
+
+    /// Forgets every root below a folder; gives the files whose findings are gone with them.
+    pub(super) fn forget(&mut self, folder: &Path) -> BTreeSet<PathBuf> {
+        self.roots.retain(|root| !root.starts_with(folder));
+        let below = |piece: &Piece| match piece {
+            Piece::File(path) | Piece::Root(path) | Piece::Prompt(path) => path.starts_with(folder),
+        };
+        self.queue.retain(|piece| !below(piece));
+        let mut files = BTreeSet::new();
+        self.outcomes.retain(|piece, outcome| {
+            if below(piece) {
+                files.extend(files_of(&outcome.found));
+            }
+            !below(piece)
+        });
+        files
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Does one piece of work; gives the files whose findings may be others now.
+    pub(super) fn step(&mut self, documents: &mut Documents) -> BTreeSet<PathBuf> {
+        let Some(piece) = self.queue.pop_front() else { return BTreeSet::new() };
+        let sources = documents.sources();
+        let found = match &piece {
+            Piece::File(path) if config::is_case(path) => check_file(&sources, path),
+            Piece::File(path) => match config::load_from(&sources, path) {
+                Ok(project) => {
+                    documents.is_good(path);
+                    check(&project)
+                }
+                Err(found) => found,
+            },
+            Piece::Root(root) => {
+                let mut found = config::load_settings_from(&sources, root).err().unwrap_or_default();
+                found.extend(config::load_schemas_from(&sources, root).map(|all| check(&all)).unwrap_or_default());
+                found
+            }
+            Piece::Prompt(path) => self.prompt(path, &sources),
+        };
+        let mut files = files_of(&found);
+        let outcome = Outcome { found, asked: sources.asked() };
+        files.extend(outcome.asked.iter().filter(|path| documents.version(path).is_some()).cloned());
+        files.extend(self.outcomes.insert(piece, outcome).into_iter().flat_map(|before| files_of(&before.found)));
+        files
+    }
+
+    /// A prompt alone, unless a pipeline uses it, which finds more.
+    fn prompt(&self, path: &Path, sources: &Sources) -> Vec<Diagnostic> {
+        let used = self
+            .outcomes
+            .iter()
+            .any(|(piece, outcome)| matches!(piece, Piece::File(_)) && outcome.asked.contains(path));
+        let shown = path.to_string_lossy().replace('\\', "/");
+        match sources.read(path, &shown) {
+            Ok(file) if !used => check_prompt(&file),
+            Ok(_) => Vec::new(),
+            Err(problem) => vec![*problem],
+        }
+    }
+
+    /// Everything that is wrong with a file, in order, each once.
+    pub(super) fn of(&self, path: &Path) -> Vec<Diagnostic> {
+        let shown = path.to_string_lossy().replace('\\', "/");
+        let of = |d: &&Diagnostic| d.file.as_ref().is_some_and(|file| file.path == shown);
+        let mut found: Vec<Diagnostic> = self.outcomes.values().flat_map(|o| &o.found).filter(of).cloned().collect();
+        diagnostic::sort(&mut found);
+        found.truncate(MAX_FOUND);
+        found
+    }
+
+    /// The pipelines that asked for a file, the files themselves included.
+    pub(super) fn users(&self, path: &Path) -> Vec<PathBuf> {
+        let each = self.outcomes.iter().filter_map(|(piece, outcome)| match piece {
+            Piece::File(file) if !config::is_case(file) && outcome.asked.contains(path) => Some(file.clone()),
+            Piece::File(_) | Piece::Root(_) | Piece::Prompt(_) => None,
+        });
+        each.collect()
+    }
+}
+
+/// What a person looks at comes first.
+fn own_first(pieces: &mut [Piece], path: &Path) {
+    pieces.sort_by_key(|piece| !matches!(piece, Piece::File(file) if file == path));
+}
+
+fn files_of(found: &[Diagnostic]) -> BTreeSet<PathBuf> {
+    found.iter().filter_map(|d| d.file.as_ref()).map(|file| PathBuf::from(&file.path)).collect()
+}

@@ -1,0 +1,292 @@
+//! What can be written at a place.
+
+use std::ops::Range;
+use std::path::Path;
+
+use super::case;
+use super::checks::Checks;
+use super::cursor::{Cursor, Field, Focus, Role, step_of};
+use super::documents::Documents;
+use super::facts;
+use super::keys::{self, Node};
+use super::outline::{Outline, Seg};
+use super::projects::Kind;
+use super::tags::{Spot, Wanted};
+use crate::check::{Found, Origin};
+use crate::config::SETTINGS_FILE;
+use crate::template::{FILTERS, FUNCTIONS, TESTS};
+
+/// What kind of thing a choice is, for its icon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sort {
+    Key,
+    Value,
+    Variable,
+    Property,
+    Agent,
+    File,
+    Function,
+    Keyword,
+}
+
+/// Something that can be written.
+#[derive(Clone, Debug)]
+pub(super) struct Choice {
+    pub(super) label: String,
+    pub(super) sort: Sort,
+    /// A few words beside it.
+    pub(super) detail: String,
+    /// What it is, in sentences.
+    pub(super) about: Option<String>,
+    /// What is written, and what it replaces.
+    pub(super) insert: String,
+    pub(super) replace: Range<usize>,
+}
+
+/// The first words of tags.
+const STATEMENTS: &[&str] = &[
+    "if",
+    "elif",
+    "else",
+    "endif",
+    "for",
+    "endfor",
+    "set",
+    "endset",
+    "include",
+    "with",
+    "endwith",
+    "filter",
+    "endfilter",
+    "raw",
+    "endraw",
+    "continue",
+    "break",
+];
+
+/// The words of JSON Schema that inputs are made of.
+const OF_INPUTS: &[(&str, &str)] = &[
+    ("type", "What the value is: `string`, `integer`, `number`, `boolean`, `array` or `object`."),
+    ("description", "What the value is for."),
+    ("default", "The value when none is given; it makes the input optional."),
+    ("enum", "The values that are allowed."),
+    ("items", "What each item of a list is."),
+    ("properties", "What an object has."),
+    ("required", "The properties that an object must have."),
+];
+
+/// Everything that can be written at a place.
+pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Choice> {
+    let Some(cursor) = Cursor::at(path, offset, documents) else { return Vec::new() };
+    match &cursor.focus {
+        Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
+        Focus::Field(field) => match &field.spot {
+            Some(spot) => in_tag(&cursor, spot, documents, checks),
+            None => in_field(&cursor, field, documents),
+        },
+        Focus::Schema => super::schemas::choices(&cursor, documents),
+    }
+}
+
+fn in_tag(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Vec<Choice> {
+    let plain = |names: &[&str], sort, detail: &str| {
+        let words = names.iter().filter(|name| name.starts_with(char::is_alphabetic));
+        words.map(|name| choice(name, sort, detail, None, &spot.name_at)).collect::<Vec<_>>()
+    };
+    match spot.wanted {
+        Wanted::Variable | Wanted::Property => {
+            let found = facts::names(cursor, documents, checks);
+            let mut list: Vec<Choice> = found.iter().map(|found| of_found(found, &spot.name_at)).collect();
+            if spot.wanted == Wanted::Variable {
+                list.extend(plain(FUNCTIONS, Sort::Function, "function"));
+            }
+            list
+        }
+        Wanted::Filter => plain(FILTERS, Sort::Function, "filter"),
+        Wanted::Test => plain(TESTS, Sort::Function, "test"),
+        Wanted::Statement => plain(STATEMENTS, Sort::Keyword, ""),
+        Wanted::Include => files(cursor, "prompts", documents)
+            .iter()
+            .map(|name| choice(name, Sort::File, "prompt", None, &spot.name_at))
+            .collect(),
+        Wanted::Nothing => Vec::new(),
+    }
+}
+
+fn choice(label: &str, sort: Sort, detail: &str, about: Option<&str>, replace: &Range<usize>) -> Choice {
+    let (label, detail, about) = (label.to_owned(), detail.to_owned(), about.map(str::to_owned));
+    Choice { insert: label.clone(), label, sort, detail, about, replace: replace.clone() }
+}
+
+fn of_found(found: &Found, replace: &Range<usize>) -> Choice {
+    let origin = match found.origin {
+        Origin::Input => ", input",
+        Origin::Artifact => ", artifact",
+        Origin::Local | Origin::Property => "",
+    };
+    let maybe = if found.maybe { ", may be missing" } else { "" };
+    let sort = if found.origin == Origin::Property { Sort::Property } else { Sort::Variable };
+    choice(&found.name, sort, &format!("{}{origin}{maybe}", found.ty), found.about.as_deref(), replace)
+}
+
+/// The files of a folder of the project.
+pub(super) fn files(cursor: &Cursor, folder: &str, documents: &Documents) -> Vec<String> {
+    documents.sources().list(&cursor.member.root.join(folder))
+}
+
+fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+    let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
+    let (parent, at) = match field.path.split_last() {
+        Some((Seg::Key(_), parent)) if field.is_key => (parent, None),
+        _ => (field.path.as_slice(), Node::at(root, &field.path)),
+    };
+    let node = if field.is_key { Node::at(root, parent) } else { at };
+    if field.is_key || (!field.inline && node.is_some_and(Node::is_mapping)) {
+        return in_mapping(cursor, field, parent, documents);
+    }
+    let named = named(cursor, field, documents);
+    let values = node.map(Node::values).unwrap_or_default();
+    let values = values.iter().map(|(name, about)| choice(name, Sort::Value, "", *about, &field.word));
+    let mut list: Vec<Choice> = named.into_iter().chain(values).collect();
+    // `agent:` wants a space before its value.
+    if cursor.text.get(..field.word.start).is_some_and(|before| before.ends_with(':')) {
+        for choice in &mut list {
+            choice.insert.insert(0, ' ');
+        }
+    }
+    list
+}
+
+/// The keys of a mapping that are not written yet.
+fn in_mapping(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Choice> {
+    let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
+    let here = |word: &Range<usize>| *word == field.word;
+    let written: Vec<&str> = field
+        .outline
+        .keys(parent)
+        .filter(|(_, entry)| !entry.key.as_ref().is_some_and(here))
+        .map(|(name, _)| name)
+        .collect();
+    let free = |name: &str| !written.contains(&name);
+    let colon = |node: Option<Node>| if field.is_key { "" } else { node.map_or(": ", Node::after_colon) };
+    let mut list: Vec<Choice> = Vec::new();
+    for (name, node, needed) in Node::at(root, parent).map(|node| node.keys(root)).unwrap_or_default() {
+        if free(name) {
+            let detail = format!("{}{}", node.words(), if needed { ", required" } else { "" });
+            let choice = choice(name, Sort::Key, &detail, node.about(), &field.word);
+            list.push(Choice { insert: format!("{name}{}", colon(Some(node))), ..choice });
+        }
+    }
+    list.sort_by_key(|choice| !choice.detail.ends_with("required"));
+    if matches!((&cursor.member.kind, parent), (Kind::Pipeline, [Seg::Key(first), Seg::Key(_)]) if first == "inputs") {
+        for (name, about) in OF_INPUTS.iter().filter(|(name, _)| free(name)) {
+            let choice = choice(name, Sort::Key, "JSON Schema", Some(about), &field.word);
+            list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
+        }
+    }
+    for (name, detail, about) in of_pipeline(cursor, field, parent, documents) {
+        if free(&name) {
+            let choice = choice(&name, Sort::Key, detail, about.as_deref(), &field.word);
+            list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
+        }
+    }
+    list
+}
+
+/// The keys that another pipeline gives: the inputs of one that a step calls, and what a test case speaks of.
+fn of_pipeline(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<case::Name> {
+    if cursor.member.kind == Kind::Case {
+        return case::keys(cursor, field, parent, documents);
+    }
+    let Some(step) = step_of(parent) else { return Vec::new() };
+    if parent != [step, &[Seg::Key("with".to_owned())]].concat() {
+        return Vec::new();
+    }
+    let file = field.outline.find(&[step, &[Seg::Key("pipeline".to_owned())]].concat());
+    let file = file.and_then(|entry| cursor.text.get(entry.value.clone()));
+    file.map(|file| case::called(cursor, file, documents)).unwrap_or_default()
+}
+
+/// The names of things of the project that a value can be.
+fn named(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+    let new = |name: &str, sort, detail: &str| choice(name, sort, detail, None, &field.word);
+    match field.role {
+        Role::Agent => {
+            let agents = [Seg::Key("agents".to_owned())];
+            let names = field.outline.keys(&agents).map(|(name, entry)| {
+                let model = field.outline.find(&[entry.path.as_slice(), &[Seg::Key("model".to_owned())]].concat());
+                let model = model.and_then(|entry| cursor.text.get(entry.value.clone())).unwrap_or_default();
+                new(name, Sort::Agent, model)
+            });
+            names.collect()
+        }
+        Role::Artifact => artifacts(cursor, field, documents),
+        Role::Prompt => {
+            files(cursor, "prompts", documents).iter().map(|name| new(name, Sort::File, "prompt")).collect()
+        }
+        Role::Schema | Role::Output => {
+            let names = files(cursor, "schemas", documents);
+            let names = names.iter().filter_map(|name| name.strip_suffix(".schema.json"));
+            let mut list: Vec<Choice> = names.map(|name| new(name, Sort::File, "schema")).collect();
+            if field.role == Role::Schema {
+                list.push(new("text", Sort::Value, "a string as it is"));
+                list.push(new("any", Sort::Value, "any JSON"));
+            }
+            list
+        }
+        Role::Pipeline => pipelines(cursor, field, documents),
+        Role::Model => models(cursor, field, documents),
+        Role::Expression(_) | Role::Template | Role::Plain => Vec::new(),
+    }
+}
+
+fn artifacts(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+    let list = field.path.split_last().map(|(_, list)| list).unwrap_or_default();
+    let listed = field.outline.entries.iter().filter(|entry| {
+        entry.path.len() == list.len() + 1 && entry.path.starts_with(list) && entry.value != field.word
+    });
+    let listed: Vec<&str> = listed
+        .filter_map(|entry| cursor.text.get(entry.value.clone()))
+        .map(|name| name.trim_end_matches('?'))
+        .collect();
+    let found = facts::artifacts(cursor, field, documents);
+    let free = found.iter().filter(|found| !listed.contains(&found.name.as_str()));
+    let each = free.map(|found| {
+        let name = if found.maybe { format!("{}?", found.name) } else { found.name.clone() };
+        choice(&name, Sort::Variable, &found.ty, found.about.as_deref(), &field.word)
+    });
+    each.collect()
+}
+
+/// Other pipelines, as this file would name them.
+fn pipelines(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+    let folder = cursor.path.parent().unwrap_or(Path::new(""));
+    let is_case = cursor.member.kind == Kind::Case;
+    let files = facts::pipelines(cursor, documents).into_iter().filter(|file| *file != cursor.path);
+    let names = files.filter_map(|file| match file.strip_prefix(folder) {
+        Ok(name) => Some(name.to_string_lossy().replace('\\', "/")),
+        Err(_) if is_case => {
+            let name = file.strip_prefix(folder.parent()?).ok()?.to_string_lossy().replace('\\', "/");
+            Some(format!("../{name}"))
+        }
+        Err(_) => None,
+    });
+    names.map(|name| choice(&name, Sort::File, "pipeline", None, &field.word)).collect()
+}
+
+fn models(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+    let new = |name: &str, detail: &str| choice(name, Sort::Value, detail, None, &field.word);
+    let settings = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents);
+    let text = settings.as_ref().map(|file| file.text.as_str()).unwrap_or_default();
+    let outline = Outline::of(text, None);
+    let [aliases, providers] = ["models", "providers"].map(|key| vec![Seg::Key(key.to_owned())]);
+    let mut list: Vec<Choice> = Vec::new();
+    // An alias is not defined by itself.
+    if field.path.first() != aliases.first() {
+        list.extend(outline.keys(&aliases).map(|(name, _)| new(name, "alias of orch.yaml")));
+    }
+    list.push(new("auto", "what is set up: a key, a server, or the embedded model"));
+    list.push(new("local", "the embedded model"));
+    list.extend(outline.keys(&providers).map(|(name, _)| new(&format!("{name}/"), "provider of orch.yaml")));
+    list
+}

@@ -1,0 +1,157 @@
+//! What the checker knows at a place: of a text that is being written, and therefore often broken.
+//!
+//! A pipeline that cannot be read is tried with the word at the place replaced, and then as it was
+//! when it could be read for the last time, or as it is on the disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checks::Checks;
+use super::cursor::{Cursor, Field, Focus, Role, pointer, step_of};
+use super::documents::Documents;
+use super::outline::{Entry, Form, Seg};
+use super::projects;
+use super::tags::Spot;
+use crate::check::{self, Found};
+use crate::config::{self, Project, Sources, places};
+
+/// How many pipelines that use a prompt are looked at.
+const MAX_USERS: usize = 16;
+
+/// Everything that can be written at the place of a template or expression.
+pub(super) fn names(cursor: &Cursor, documents: &Documents, checks: &Checks) -> Vec<Found> {
+    match &cursor.focus {
+        Focus::Prompt(spot) => in_prompt(cursor, spot, documents, checks),
+        Focus::Field(field) => match &field.spot {
+            Some(spot) => in_field(cursor, field, spot, documents),
+            None => Vec::new(),
+        },
+        Focus::Schema => Vec::new(),
+    }
+}
+
+/// A prompt has the facts of every step that uses it.
+fn in_prompt(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Vec<Found> {
+    let mut users = checks.users(&cursor.path);
+    if users.is_empty() {
+        users = pipelines(cursor, documents);
+    }
+    let mut all: Vec<Found> = Vec::new();
+    for user in users.into_iter().take(MAX_USERS) {
+        let mut sources = documents.sources();
+        sources.put(&cursor.path, spot.skeleton.as_str());
+        let mut project = config::load_from(&sources, &user);
+        if project.is_err() && documents.version(&user).is_some() {
+            earlier(&mut sources, &user, documents);
+            project = config::load_from(&sources, &user);
+        }
+        let Ok(project) = project else { continue };
+        for found in check::look(&project, check::Spot::Prompt, "", spot.base.as_deref()) {
+            if !all.iter().any(|known| known.name == found.name) {
+                all.push(found);
+            }
+        }
+    }
+    all
+}
+
+/// The pipelines of the project that a file belongs to.
+pub(super) fn pipelines(cursor: &Cursor, documents: &Documents) -> Vec<PathBuf> {
+    let sources = documents.sources();
+    let files = projects::files(&cursor.member.root, &[], &sources);
+    files.into_iter().filter(|file| !config::is_case(file)).collect()
+}
+
+fn in_field(cursor: &Cursor, field: &Field, spot: &Spot, documents: &Documents) -> Vec<Found> {
+    let step = step_of(&field.path);
+    let found = project(cursor, field, documents, |project| {
+        let at = match step {
+            Some(step) => place_of(project, cursor, field, step)?,
+            None => String::new(),
+        };
+        let place = match step {
+            Some(_) => check::Spot::Step { pointer: &at, round: field.role == Role::Expression(true) },
+            None => check::Spot::End,
+        };
+        Some(check::look(project, place, &spot.skeleton, spot.base.as_deref())).filter(|found| !found.is_empty())
+    });
+    found.unwrap_or_default()
+}
+
+/// The artifacts that the step at the place can read.
+pub(super) fn artifacts(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Found> {
+    let Some(step) = step_of(&field.path) else { return Vec::new() };
+    let found = project(cursor, field, documents, |project| {
+        let at = place_of(project, cursor, field, step)?;
+        Some(check::visible(project, &at))
+    });
+    found.unwrap_or_default()
+}
+
+/// What `ask` makes of the pipeline at the place, in the first of its texts that can tell.
+pub(super) fn project<T>(
+    cursor: &Cursor,
+    field: &Field,
+    documents: &Documents,
+    ask: impl Fn(&Project) -> Option<T>,
+) -> Option<T> {
+    let mut sources = documents.sources();
+    let load = |sources: &Sources| ask(&config::load_from(sources, &cursor.path).ok()?);
+    let [word, flow] = [replaced(cursor, field), emptied(cursor, field)].map(|text| text.map(Arc::from));
+    let found = [Some(Arc::clone(&cursor.text)), word, flow].into_iter().flatten().find_map(|text: Arc<str>| {
+        sources.put(&cursor.path, text);
+        load(&sources)
+    });
+    found.or_else(|| {
+        earlier(&mut sources, &cursor.path, documents);
+        load(&sources)
+    })
+}
+
+/// Goes back to the text of a file that could last be read, or to that of the disk.
+fn earlier(sources: &mut Sources, path: &Path, documents: &Documents) {
+    match documents.get(path).and_then(|open| open.good.clone()) {
+        Some(good) => sources.put(path, good),
+        None => sources.drop_text(path),
+    }
+}
+
+/// The text with something harmless at the place.
+fn replaced(cursor: &Cursor, field: &Field) -> Option<String> {
+    let before = cursor.text.get(..field.word.start)?;
+    let after = cursor.text.get(field.reach.max(field.word.end)..)?;
+    let written = match (field.inline, field.path.last()) {
+        (true, _) | (_, Some(Seg::Item(_))) if before.ends_with(':') => " x",
+        (true, _) | (_, Some(Seg::Item(_))) => "x",
+        _ => "",
+    };
+    Some(format!("{before}{written}{after}"))
+}
+
+/// The text with nothing in the brackets that the place is in, which may lack the one that closes them.
+fn emptied(cursor: &Cursor, field: &Field) -> Option<String> {
+    let around = |entry: &&Entry| {
+        entry.form == Form::Flow && entry.value.start < cursor.offset && field.path.starts_with(&entry.path)
+    };
+    let flow = field.outline.entries.iter().filter(around).max_by_key(|entry| entry.path.len())?;
+    let before = cursor.text.get(..flow.value.start)?;
+    let end = if flow.reach >= cursor.offset { flow.reach } else { cursor.offset };
+    let empty = if cursor.text.get(flow.value.start..)?.starts_with('[') { "[]" } else { "{}" };
+    Some(format!("{before}{empty}{}", cursor.text.get(end..)?))
+}
+
+/// Where a step of the text at hand is in a project that may be of another text: by its id, else by its place.
+fn place_of(project: &Project, cursor: &Cursor, field: &Field, step: &[Seg]) -> Option<String> {
+    let known = places(&project.pipeline);
+    let id = field.outline.find(&[step, &[Seg::Key("id".to_owned())]].concat());
+    let id = id.and_then(|entry| cursor.text.get(entry.value.clone()));
+    let at = pointer(step);
+    let named = known.iter().find(|(_, step)| Some(step.id.as_str()) == id);
+    named.or(known.iter().find(|(place, _)| *place == at)).map(|(place, _)| place.clone())
+}
+
+/// The text of a file as it counts, with its name in messages.
+pub(super) fn file(path: &Path, documents: &Documents) -> Option<Arc<crate::diagnostic::SourceFile>> {
+    let shown = path.to_string_lossy().replace('\\', "/");
+    documents.sources().read(path, &shown).ok()
+}

@@ -1,0 +1,179 @@
+//! What the word at a place is.
+
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::checks::Checks;
+use super::cursor::{Cursor, Field, Focus, Role};
+use super::definition::{alias, named_file, schema_of};
+use super::documents::Documents;
+use super::facts;
+use super::keys::{self, Node};
+use super::outline::{Outline, Seg};
+use super::projects::Kind;
+use super::schemas;
+use super::tags::{Spot, Wanted};
+use crate::check::{Found, Origin};
+use crate::config;
+
+/// A text about a word.
+#[derive(Debug)]
+pub(super) struct Hover {
+    pub(super) text: String,
+    pub(super) span: Range<usize>,
+}
+
+/// How much of a text that is not ours is shown.
+const MAX_SHOWN: usize = 2_000;
+
+/// What the word at a place is.
+pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
+    let cursor = Cursor::at(path, offset, documents)?;
+    match &cursor.focus {
+        Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
+        Focus::Field(field) => match &field.spot {
+            Some(spot) => in_tag(&cursor, spot, documents, checks),
+            None => in_field(&cursor, field, documents),
+        },
+        Focus::Schema => {
+            let (target, schema, span) = schemas::target(&cursor, documents)?;
+            Some(Hover { text: about_schema(&target.file.path, &schema), span })
+        }
+    }
+}
+
+fn in_tag(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Option<Hover> {
+    let text = match spot.wanted {
+        Wanted::Filter if !spot.name.is_empty() => format!("filter `{}`", spot.name),
+        Wanted::Test if !spot.name.is_empty() => format!("test `{}`", spot.name),
+        Wanted::Include => prompt(cursor, &spot.name, documents)?,
+        Wanted::Variable | Wanted::Property => {
+            let all = facts::names(cursor, documents, checks);
+            told(all.iter().find(|found| found.name == spot.name)?, spot.base.as_deref())
+        }
+        Wanted::Filter | Wanted::Test | Wanted::Statement | Wanted::Nothing => return None,
+    };
+    Some(Hover { text, span: spot.name_at.clone() })
+}
+
+/// A name with its type, and what its schema says.
+fn told(found: &Found, base: Option<&str>) -> String {
+    let whole = base.map_or_else(|| found.name.clone(), |base| format!("{base}.{}", found.name));
+    let origin = match found.origin {
+        Origin::Input => "input of the run",
+        Origin::Artifact => "artifact",
+        Origin::Local => "variable",
+        Origin::Property => "property",
+    };
+    let maybe = if found.maybe { ", may be missing" } else { "" };
+    with_text(format!("`{whole}`: {} ({origin}{maybe})", found.ty), found.about.as_deref())
+}
+
+fn with_text(head: String, text: Option<&str>) -> String {
+    match text.map(str::trim).filter(|text| !text.is_empty()) {
+        Some(text) => format!("{head}\n\n{}", text.chars().take(MAX_SHOWN).collect::<String>()),
+        None => head,
+    }
+}
+
+fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Hover> {
+    let root = keys::schema(&cursor.member.kind)?;
+    let name = cursor.text.get(field.word.clone())?;
+    let text = match field.role {
+        Role::Agent => agent(cursor, field, name),
+        Role::Artifact => {
+            let all = facts::artifacts(cursor, field, documents);
+            let found = all.iter().find(|found| found.name == name.trim_end_matches('?'));
+            found.map(|found| told(found, None))
+        }
+        Role::Prompt => prompt(cursor, name, documents),
+        Role::Schema => schema(cursor, name, documents),
+        Role::Output => schema(cursor, schema_of(cursor, field, name), documents),
+        Role::Pipeline => pipeline(cursor, name, documents),
+        Role::Model => alias(cursor, name, documents).and_then(|target| {
+            let outline = Outline::of(&target.file.text, None);
+            let entry = outline.find(&[Seg::Key("models".to_owned()), Seg::Key(name.to_owned())])?;
+            Some(format!("model `{name}`, an alias: `{}`", target.file.text.get(entry.value.clone())?))
+        }),
+        Role::Expression(_) | Role::Template | Role::Plain => None,
+    };
+    let is_agent = matches!(field.path.as_slice(), [Seg::Key(first), Seg::Key(_)] if first == "agents");
+    let own = || {
+        if field.is_key && is_agent && cursor.member.kind == Kind::Pipeline {
+            return agent(cursor, field, name);
+        }
+        key(Node::at(root, &field.path)?, field, name)
+    };
+    Some(Hover { text: text.or_else(own)?, span: field.word.clone() })
+}
+
+/// What a key of the format is for, and the value that stands there.
+fn key(node: Node, field: &Field, value: &str) -> Option<String> {
+    let name = field.path.iter().rev().find_map(|seg| match seg {
+        Seg::Key(name) => Some(name.as_str()),
+        Seg::Item(_) => None,
+    })?;
+    let mut text = with_text(format!("`{name}`: {}", node.words()), node.about());
+    let of_value = node.values().into_iter().find(|(known, _)| !field.is_key && known == value);
+    if let Some((value, Some(about))) = of_value {
+        text = format!("{text}\n\n`{value}`: {about}");
+    }
+    Some(match node.example() {
+        Some(example) => format!("{text}\n\nexample: `{}`", example.replace('\n', " ")),
+        None => text,
+    })
+}
+
+fn agent(cursor: &Cursor, field: &Field, name: &str) -> Option<String> {
+    let entry = field.outline.find(&[Seg::Key("agents".to_owned()), Seg::Key(name.to_owned())])?;
+    let settings = field.outline.keys(&entry.path).map(|(key, entry)| {
+        let value = cursor.text.get(entry.value.clone()).unwrap_or_default();
+        format!("- `{key}`: `{value}`")
+    });
+    let settings: Vec<String> = settings.collect();
+    Some(with_text(format!("agent `{name}`"), Some(&settings.join("\n"))))
+}
+
+fn prompt(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+    let file = facts::file(&config::member_path(&cursor.member.root, "prompts", name)?, documents)?;
+    let first = file.text.trim().lines().next().map(str::to_owned);
+    Some(with_text(format!("prompt `prompts/{name}`"), first.as_deref()))
+}
+
+fn schema(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+    match name {
+        "text" => return Some("`text`: a string, taken as it is".to_owned()),
+        "any" => return Some("`any`: any JSON".to_owned()),
+        _ => {}
+    }
+    let file = facts::file(&named_file(cursor, Role::Schema, name)?, documents)?;
+    let document = schemas::document(&file)?;
+    Some(about_schema(&file.path, &document.value))
+}
+
+/// A schema by its description and its properties.
+fn about_schema(path: &str, schema: &Value) -> String {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let about = schema.get("description").and_then(Value::as_str);
+    let text = with_text(format!("schema `{name}`"), about);
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten().take(30);
+    let lines = properties.map(|(name, property)| {
+        let about = property.get("description").and_then(Value::as_str).unwrap_or_default();
+        format!("- `{name}`{}{about}", if about.is_empty() { "" } else { ": " })
+    });
+    with_text(text, Some(&lines.collect::<Vec<_>>().join("\n")))
+}
+
+fn pipeline(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+    let path = named_file(cursor, Role::Pipeline, name)?;
+    let project = config::load_from(&documents.sources(), &path).ok()?;
+    let head = with_text(format!("pipeline `{}`", project.pipeline.name), project.pipeline.description.as_deref());
+    let inputs = project.pipeline.inputs.iter().map(|(name, schema)| {
+        let about = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+        format!("- `{name}`{}{about}", if about.is_empty() { "" } else { ": " })
+    });
+    let inputs: Vec<String> = inputs.collect();
+    Some(if inputs.is_empty() { head } else { format!("{head}\n\ninputs:\n\n{}", inputs.join("\n")) })
+}

@@ -1,0 +1,211 @@
+//! What the client is told, from plain values.
+
+use std::ops::Range;
+use std::path::Path;
+use std::str::FromStr as _;
+
+use lsp_types as lsp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::actions::Action;
+use super::complete::{Choice, Sort};
+use super::definition::Target;
+use super::documents::Documents;
+use super::hover::Hover;
+use super::incoming::Client;
+use super::positions::{Encoding, Lines, Position};
+use super::symbols::Symbol;
+use crate::diagnostic::{Code, Diagnostic, Severity};
+
+/// What the server can do.
+pub(super) fn capabilities(client: &Client) -> Value {
+    let encoding = match client.encoding {
+        Encoding::Utf8 => "utf-8",
+        Encoding::Utf16 => "utf-16",
+    };
+    json!({
+        "capabilities": {
+            "positionEncoding": encoding,
+            "textDocumentSync": { "openClose": true, "change": 2, "save": {} },
+            "completionProvider": { "triggerCharacters": [".", "[", "\"", "'", "|", "/", " ", "{", "#"] },
+            "hoverProvider": true,
+            "definitionProvider": true,
+            "referencesProvider": true,
+            "documentSymbolProvider": true,
+            "codeActionProvider": { "codeActionKinds": ["quickfix", "source.fixAll"] },
+            "workspace": { "workspaceFolders": { "supported": true, "changeNotifications": true } }
+        },
+        "serverInfo": { "name": "orch", "version": env!("CARGO_PKG_VERSION") }
+    })
+}
+
+/// The request to be told of files that change on the disk.
+pub(super) fn watch() -> Value {
+    let globs = ["**/*.{yaml,yml}", "**/prompts/**", "**/schemas/**"];
+    let watchers: Vec<Value> = globs.iter().map(|glob| json!({ "globPattern": glob })).collect();
+    let method = "workspace/didChangeWatchedFiles";
+    json!({ "registrations": [{ "id": "files", "method": method, "registerOptions": { "watchers": watchers } }] })
+}
+
+fn plain(value: impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn point(position: Position) -> lsp::Position {
+    lsp::Position { line: position.line, character: position.character }
+}
+
+fn range(lines: &Lines<'_>, range: &Range<usize>) -> lsp::Range {
+    let (start, end) = lines.range(range);
+    lsp::Range { start: point(start), end: point(end) }
+}
+
+/// The findings of a file, as they are published.
+pub(super) fn findings(
+    uri: &str,
+    version: Option<i32>,
+    found: &[Diagnostic],
+    client: &Client,
+    documents: &Documents,
+) -> Value {
+    let text = found.iter().find_map(|d| d.file.clone());
+    let lines = text.as_ref().map(|file| Lines::new(&file.text, client.encoding));
+    let each: Vec<Value> = found.iter().map(|d| finding(d, lines.as_ref(), client, documents)).collect();
+    let mut params = json!({ "uri": uri, "diagnostics": each });
+    if let (Some(version), Some(map)) = (version, params.as_object_mut()) {
+        map.insert("version".to_owned(), version.into());
+    }
+    params
+}
+
+/// One finding. Help stands in its message: editors show nothing else of it.
+fn finding(d: &Diagnostic, lines: Option<&Lines<'_>>, client: &Client, documents: &Documents) -> Value {
+    let place = match (lines, &d.span) {
+        (Some(lines), Some(span)) => range(lines, span),
+        _ => lsp::Range::default(),
+    };
+    let severity = match d.severity {
+        Severity::Error => lsp::DiagnosticSeverity::ERROR,
+        Severity::Warning => lsp::DiagnosticSeverity::WARNING,
+    };
+    let mut message = d.message.clone();
+    for line in d.label.iter().cloned().chain(d.help.iter().map(|help| format!("help: {help}"))) {
+        message = format!("{message}\n{line}");
+    }
+    let labels = d.labels.iter().filter(|_| client.related).filter_map(|label| {
+        let lines = Lines::new(&label.file.text, client.encoding);
+        let location = location(Path::new(&label.file.path), range(&lines, &label.span), documents)?;
+        Some(lsp::DiagnosticRelatedInformation { location, message: label.text.clone() })
+    });
+    let labels: Vec<_> = labels.collect();
+    let unused = matches!(d.code, Code::UnusedInput | Code::UnusedAgent);
+    plain(lsp::Diagnostic {
+        range: place,
+        severity: Some(severity),
+        code: Some(lsp::NumberOrString::String(d.code.as_str().to_owned())),
+        source: Some("orch".to_owned()),
+        message,
+        related_information: (!labels.is_empty()).then_some(labels),
+        tags: unused.then(|| vec![lsp::DiagnosticTag::UNNECESSARY]),
+        ..lsp::Diagnostic::default()
+    })
+}
+
+fn location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<lsp::Location> {
+    let uri = lsp::Uri::from_str(&documents.uri(path)?).ok()?;
+    Some(lsp::Location { uri, range })
+}
+
+/// What can be written at a place.
+pub(super) fn choices(list: &[Choice], lines: &Lines<'_>, client: &Client) -> Value {
+    let items = list.iter().enumerate().map(|(index, choice)| {
+        let kind = match choice.sort {
+            Sort::Key => lsp::CompletionItemKind::FIELD,
+            Sort::Value => lsp::CompletionItemKind::ENUM_MEMBER,
+            Sort::Variable => lsp::CompletionItemKind::VARIABLE,
+            Sort::Property => lsp::CompletionItemKind::PROPERTY,
+            Sort::Agent => lsp::CompletionItemKind::CLASS,
+            Sort::File => lsp::CompletionItemKind::FILE,
+            Sort::Function => lsp::CompletionItemKind::FUNCTION,
+            Sort::Keyword => lsp::CompletionItemKind::KEYWORD,
+        };
+        let edit = lsp::TextEdit { range: range(lines, &choice.replace), new_text: choice.insert.clone() };
+        lsp::CompletionItem {
+            label: choice.label.clone(),
+            kind: Some(kind),
+            detail: Some(choice.detail.clone()).filter(|detail| !detail.is_empty()),
+            documentation: choice.about.clone().map(|about| documentation(about, client)),
+            // The order is ours: what is needed comes first.
+            sort_text: Some(format!("{index:04}")),
+            filter_text: Some(choice.label.clone()),
+            text_edit: Some(lsp::CompletionTextEdit::Edit(edit)),
+            ..lsp::CompletionItem::default()
+        }
+    });
+    plain(lsp::CompletionList { is_incomplete: false, items: items.collect() })
+}
+
+fn documentation(about: String, client: &Client) -> lsp::Documentation {
+    lsp::Documentation::MarkupContent(markup(about, client))
+}
+
+fn markup(value: String, client: &Client) -> lsp::MarkupContent {
+    let kind = if client.markdown { lsp::MarkupKind::Markdown } else { lsp::MarkupKind::PlainText };
+    lsp::MarkupContent { kind, value }
+}
+
+/// What something is.
+pub(super) fn hover(found: Option<Hover>, lines: &Lines<'_>, client: &Client) -> Value {
+    let each = found.map(|hover| lsp::Hover {
+        contents: lsp::HoverContents::Markup(markup(hover.text, client)),
+        range: Some(range(lines, &hover.span)),
+    });
+    plain(each)
+}
+
+/// Places in files.
+pub(super) fn places(list: &[Target], client: &Client, documents: &Documents) -> Value {
+    let each = list.iter().filter_map(|target| {
+        let lines = Lines::new(&target.file.text, client.encoding);
+        location(Path::new(&target.file.path), range(&lines, &target.span), documents)
+    });
+    plain(each.collect::<Vec<_>>())
+}
+
+/// The outline of a file.
+pub(super) fn symbols(list: &[Symbol], lines: &Lines<'_>) -> Value {
+    let each = list.iter().map(|symbol| {
+        json!({
+            "name": symbol.name,
+            "detail": symbol.detail,
+            "kind": if symbol.group { lsp::SymbolKind::NAMESPACE } else { lsp::SymbolKind::FUNCTION },
+            "range": range(lines, &symbol.whole),
+            "selectionRange": range(lines, &symbol.name_at),
+            "children": symbols(&symbol.children, lines),
+        })
+    });
+    each.collect()
+}
+
+/// Edits that mend findings.
+pub(super) fn actions(list: &[Action], uri: &str, client: &Client, documents: &Documents) -> Value {
+    let each = list.iter().map(|action| {
+        let lines = Lines::new(&action.file.text, client.encoding);
+        let edits: Vec<Value> = action
+            .edits
+            .iter()
+            .map(|fix| json!({ "range": range(&lines, &fix.span), "newText": fix.replacement }))
+            .collect();
+        let diagnostics: Vec<Value> =
+            action.mends.iter().map(|d| finding(d, Some(&lines), client, documents)).collect();
+        json!({
+            "title": action.title,
+            "kind": action.kind,
+            "isPreferred": action.kind == "quickfix",
+            "diagnostics": diagnostics,
+            "edit": { "changes": { uri: edits } },
+        })
+    });
+    each.collect()
+}

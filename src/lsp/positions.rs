@@ -1,0 +1,119 @@
+//! Places in a text: bytes here, lines and characters in the protocol.
+
+use std::ops::Range;
+
+/// In what the protocol counts characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// In bytes, when the client offers it.
+    Utf8,
+    /// In units of UTF-16, as every client can.
+    #[default]
+    Utf16,
+}
+
+/// A line and a character in it, both from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) line: u32,
+    pub(super) character: u32,
+}
+
+/// The lines of a text.
+pub(super) struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+    encoding: Encoding,
+}
+
+impl<'t> Lines<'t> {
+    /// Finds the lines; they end with `\n`, `\r\n` or `\r`.
+    pub(super) fn new(text: &'t str, encoding: Encoding) -> Self {
+        let bytes = text.as_bytes();
+        let ends = bytes.iter().enumerate().filter(|(at, byte)| match byte {
+            b'\n' => true,
+            b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        });
+        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Self { text, starts, encoding }
+    }
+
+    /// The line and character of a byte; one inside a character is at its start.
+    pub(super) fn position(&self, offset: usize) -> Position {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let line = self.starts.partition_point(|start| *start <= offset).saturating_sub(1);
+        let start = self.starts.get(line).copied().unwrap_or_default();
+        let before = self.text.get(start..offset).unwrap_or_default();
+        let character = match self.encoding {
+            Encoding::Utf8 => before.len(),
+            Encoding::Utf16 => before.encode_utf16().count(),
+        };
+        Position { line: number(line), character: number(character) }
+    }
+
+    /// Both ends of a range of bytes.
+    pub(super) fn range(&self, range: &Range<usize>) -> (Position, Position) {
+        (self.position(range.start), self.position(range.end))
+    }
+
+    /// The byte of a line and character; what lies beyond the end of a line is at its end.
+    pub(super) fn offset(&self, position: Position) -> usize {
+        let line = position.line as usize;
+        let Some(start) = self.starts.get(line).copied() else { return self.text.len() };
+        let end = self.starts.get(line + 1).copied().unwrap_or(self.text.len());
+        let content = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        let (mut units, wanted) = (0, position.character as usize);
+        for (at, c) in content.char_indices() {
+            let width = match self.encoding {
+                Encoding::Utf8 => c.len_utf8(),
+                Encoding::Utf16 => c.len_utf16(),
+            };
+            if units + width > wanted {
+                return start + at;
+            }
+            units += width;
+        }
+        start + content.len()
+    }
+}
+
+fn number(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: u32, character: u32) -> Position {
+        Position { line, character }
+    }
+
+    #[test]
+    fn characters_are_counted_in_units_of_the_encoding() {
+        let text = "aé🦀b\r\nü: x\rlast";
+        let (wide, narrow) = (Lines::new(text, Encoding::Utf16), Lines::new(text, Encoding::Utf8));
+        let b = text.find('b').unwrap();
+        assert_eq!((wide.position(b), narrow.position(b)), (at(0, 4), at(0, 7)));
+        for lines in [&wide, &narrow] {
+            for (offset, _) in text.char_indices().filter(|(_, c)| !"\r\n".contains(*c)) {
+                assert_eq!(lines.offset(lines.position(offset)), offset, "{offset}");
+            }
+        }
+        assert_eq!(wide.position(text.find("last").unwrap()), at(2, 0), "a lone CR ends a line too");
+    }
+
+    #[test]
+    fn what_is_out_of_a_text_is_at_an_end() {
+        let lines = Lines::new("ab\r\n🦀", Encoding::Utf16);
+        assert_eq!(lines.offset(at(0, 99)), 2, "before the line break");
+        assert_eq!(lines.offset(at(9, 0)), 8);
+        assert_eq!(lines.offset(at(1, 1)), 4, "inside a surrogate pair");
+        assert_eq!(lines.position(99), at(1, 2));
+        assert_eq!(lines.position(6), at(1, 0), "inside a character");
+    }
+}

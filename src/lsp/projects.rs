@@ -1,0 +1,121 @@
+//! Which files are ours, of which project, and as what.
+//!
+//! Editors hand over every YAML file that they open, and most of them are something else.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, SETTINGS_FILE, Sources, find_root};
+
+/// What a file is to a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A pipeline.
+    Pipeline,
+    /// A test case of a pipeline.
+    Case,
+    /// `orch.yaml`.
+    Settings,
+    /// A prompt, by its name in `prompts/`.
+    Prompt(String),
+    /// A schema, by its name in `schemas/`.
+    Schema(String),
+}
+
+/// A file of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// The project's root.
+    pub(super) root: PathBuf,
+    /// What the file is.
+    pub(super) kind: Kind,
+}
+
+/// What a file is; `None` for one that is not ours.
+pub(super) fn member(path: &Path, sources: &Sources) -> Option<Member> {
+    let marked = path.ancestors().skip(1).find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)));
+    let root = match marked {
+        Some(folder) => folder.to_owned(),
+        None => unmarked(path)?,
+    };
+    let name = path.strip_prefix(&root).ok()?.to_string_lossy().replace('\\', "/");
+    let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
+    let kind = match name.split_once('/') {
+        None if name == SETTINGS_FILE => Kind::Settings,
+        Some(("prompts", prompt)) => Kind::Prompt(prompt.to_owned()),
+        Some(("schemas", schema)) if name.ends_with(".json") => Kind::Schema(schema.to_owned()),
+        Some(("pipelines", _)) if is_yaml && config::is_case(path) => Kind::Case,
+        Some(("pipelines", rest)) if is_yaml && rest.starts_with("tests/") => return None,
+        Some(("pipelines", _)) if is_yaml => Kind::Pipeline,
+        _ if is_yaml && is_pipeline(path, sources) => Kind::Pipeline,
+        _ => return None,
+    };
+    Some(Member { root, kind })
+}
+
+/// The root of a file without `orch.yaml` above it: where `pipelines/` is, or the file's own folder.
+fn unmarked(path: &Path) -> Option<PathBuf> {
+    let named = |folder: &&Path, name: &str| folder.file_name().is_some_and(|own| own == name);
+    if path.ancestors().skip(1).any(|folder| named(&folder, "pipelines")) {
+        return Some(find_root(path));
+    }
+    let of_project = path.ancestors().skip(1).find(|folder| named(folder, "prompts") || named(folder, "schemas"));
+    match of_project.and_then(Path::parent) {
+        Some(root) if root.join("pipelines").is_dir() || !beside(root, &Sources::default()).is_empty() => {
+            Some(root.to_owned())
+        }
+        _ => path.parent().map(Path::to_owned),
+    }
+}
+
+/// Whether a YAML file outside of `pipelines/` is a pipeline: it says so, or has what one has.
+fn is_pipeline(path: &Path, sources: &Sources) -> bool {
+    let Ok(file) = sources.read(path, "") else { return false };
+    let mut lines = file.text.lines();
+    let named = lines.clone().take(5).any(|line| line.contains("$schema=") && line.contains("pipeline.schema.json"));
+    let top = |key: &str| file.text.lines().any(|line| line.starts_with(key));
+    named || (top("name:") && top("steps:") && lines.any(|line| line.trim_start_matches([' ', '-']).starts_with("id:")))
+}
+
+/// The pipelines that lie in a folder itself.
+fn beside(root: &Path, sources: &Sources) -> Vec<PathBuf> {
+    let names = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let yaml = names.filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml")).take(200);
+    yaml.filter(|path| path.file_name().is_some_and(|name| name != SETTINGS_FILE) && is_pipeline(path, sources))
+        .collect()
+}
+
+/// The pipelines and test cases of a root, with those that are only open.
+pub(super) fn files(root: &Path, open: &[PathBuf], sources: &Sources) -> Vec<PathBuf> {
+    let listed = config::list_pipelines(root).into_iter().chain(config::list_cases(root));
+    let mut all: Vec<PathBuf> = listed.map(|name| root.join(name)).collect();
+    all.extend(beside(root, sources));
+    all.extend(open.iter().cloned());
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let at = |name: &str| root.join(name);
+        std::fs::create_dir_all(at("pipelines/tests/default")).unwrap();
+        let mut sources = Sources::default();
+        sources.put(at("ci.yaml"), "name: ci\nsteps:\n  - script: x\n");
+        sources.put(at("p.yaml"), "name: p\nsteps:\n  - id: x\n");
+        let kind = |name: &str| member(&at(name), &sources).map(|member| (member.root == root, member.kind));
+        assert_eq!(kind("pipelines/a/b.yaml"), Some((true, Kind::Pipeline)));
+        assert_eq!(kind("pipelines/tests/default.yaml"), Some((true, Kind::Case)));
+        assert_eq!(kind("pipelines/tests/default/x.yaml"), None);
+        assert_eq!(kind("prompts/a/b.md"), Some((true, Kind::Prompt("a/b.md".into()))));
+        assert_eq!(kind("schemas/a.json"), Some((true, Kind::Schema("a.json".into()))));
+        assert_eq!(kind("orch.yaml"), Some((true, Kind::Settings)));
+        assert_eq!(kind("p.yaml"), Some((true, Kind::Pipeline)));
+        assert_eq!((kind("ci.yaml"), kind("notes.md"), kind("x/prompts/a.md")), (None, None, None));
+    }
+}

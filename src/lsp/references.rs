@@ -1,0 +1,151 @@
+//! Where else a name is used: an agent, an artifact, a prompt, a schema, a pipeline.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::checks::Checks;
+use super::cursor::{Cursor, Focus, Role, role, step_of};
+use super::definition::{self, Target, named_file};
+use super::documents::Documents;
+use super::facts;
+use super::lex::{Sort, lex};
+use super::outline::{Outline, Seg};
+use super::projects::{Kind, Member};
+use super::tags::{Wanted, tags};
+use crate::diagnostic::SourceFile;
+
+/// What is looked for.
+enum Sought {
+    Agent(String),
+    Artifact(String),
+    File(std::path::PathBuf),
+}
+
+/// Every use of the name at a place, and where it is declared if that is wanted.
+pub(super) fn of(path: &Path, offset: usize, declaration: bool, documents: &Documents, checks: &Checks) -> Vec<Target> {
+    let Some(cursor) = Cursor::at(path, offset, documents) else { return Vec::new() };
+    let Some(sought) = sought(&cursor) else { return Vec::new() };
+    let mut found = Vec::new();
+    match &sought {
+        // Agents and artifacts belong to one pipeline; a prompt may serve several.
+        Sought::Agent(_) | Sought::Artifact(_) => {
+            let owners = match cursor.member.kind {
+                Kind::Prompt(_) => checks.users(&cursor.path),
+                Kind::Pipeline | Kind::Case | Kind::Settings | Kind::Schema(_) => vec![cursor.path.clone()],
+            };
+            for owner in owners {
+                in_pipeline(&cursor, &owner, &sought, documents, &mut found);
+            }
+        }
+        Sought::File(_) => {
+            for owner in facts::pipelines(&cursor, documents) {
+                in_pipeline(&cursor, &owner, &sought, documents, &mut found);
+            }
+        }
+    }
+    if declaration {
+        found.extend(definition::at(path, offset, documents, checks));
+    }
+    let mut once: Vec<Target> = Vec::new();
+    for target in found {
+        if !once.contains(&target) {
+            once.push(target);
+        }
+    }
+    once
+}
+
+fn sought(cursor: &Cursor) -> Option<Sought> {
+    let field = match &cursor.focus {
+        Focus::Prompt(spot) => {
+            let plain = spot.wanted == Wanted::Variable && spot.bound.is_none() && !spot.name.is_empty();
+            return plain.then(|| Sought::Artifact(spot.name.clone()));
+        }
+        Focus::Schema => return None,
+        Focus::Field(field) => field,
+    };
+    if let Some(spot) = &field.spot {
+        let plain = spot.wanted == Wanted::Variable && spot.bound.is_none() && !spot.name.is_empty();
+        return plain.then(|| Sought::Artifact(spot.name.clone()));
+    }
+    let name = cursor.text.get(field.word.clone())?.to_owned();
+    match field.role {
+        Role::Agent => Some(Sought::Agent(name)),
+        Role::Artifact | Role::Output => Some(Sought::Artifact(name.trim_end_matches('?').to_owned())),
+        Role::Prompt | Role::Schema | Role::Pipeline => named_file(cursor, field.role, &name).map(Sought::File),
+        Role::Plain if field.is_key => match field.path.as_slice() {
+            [Seg::Key(group), Seg::Key(_)] if group == "agents" => Some(Sought::Agent(name)),
+            [Seg::Key(group), Seg::Key(_)] if group == "inputs" => Some(Sought::Artifact(name)),
+            _ => None,
+        },
+        Role::Model | Role::Expression(_) | Role::Template | Role::Plain => None,
+    }
+}
+
+fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Documents, found: &mut Vec<Target>) {
+    let Some(file) = facts::file(path, documents) else { return };
+    let owner = Cursor {
+        path: path.to_owned(),
+        member: Member { root: cursor.member.root.clone(), kind: Kind::Pipeline },
+        text: Arc::from(file.text.as_str()),
+        offset: 0,
+        focus: Focus::Schema,
+    };
+    let outline = Outline::of(&file.text, None);
+    let mut prompts: Vec<(String, Vec<Seg>)> = Vec::new();
+    for entry in &outline.entries {
+        let role = role(&Kind::Pipeline, &entry.path);
+        let value = file.text.get(entry.value.clone()).unwrap_or_default();
+        let hit = match (sought, role) {
+            (Sought::Agent(name), Role::Agent) => value == name,
+            (Sought::Artifact(name), Role::Artifact | Role::Output) => value.trim_end_matches('?') == name,
+            (Sought::File(path), Role::Prompt | Role::Schema | Role::Output | Role::Pipeline) => {
+                named_file(&owner, role, value).as_ref() == Some(path)
+            }
+            _ => false,
+        };
+        if hit {
+            found.push(Target { file: Arc::clone(&file), span: entry.value.clone() });
+        }
+        if let Sought::Artifact(name) = sought {
+            match role {
+                Role::Expression(_) => in_words(&file, entry.value.clone(), name, found),
+                Role::Template => {
+                    for tag in tags(&file.text, entry.value.clone()) {
+                        in_words(&file, tag.inner, name, found);
+                    }
+                }
+                Role::Prompt => prompts.extend(step_of(&entry.path).map(|step| (value.to_owned(), step.to_vec()))),
+                _ => {}
+            }
+        }
+    }
+    let Sought::Artifact(name) = sought else { return };
+    for (prompt, step) in prompts {
+        // A name means the artifact only where the step lists it, or where it is an input of the run.
+        let is_input = outline.find(&[Seg::Key("inputs".to_owned()), Seg::Key(name.clone())]).is_some();
+        let inputs = [step.as_slice(), &[Seg::Key("inputs".to_owned())]].concat();
+        let listed =
+            outline.entries.iter().filter(|entry| entry.path.starts_with(&inputs)).any(|entry| {
+                file.text.get(entry.value.clone()).is_some_and(|value| value.trim_end_matches('?') == name)
+            });
+        let prompt = named_file(&owner, Role::Prompt, &prompt).filter(|_| listed || is_input);
+        if let Some(file) = prompt.and_then(|path| facts::file(&path, documents)) {
+            for tag in tags(&file.text, 0..file.text.len()) {
+                in_words(&file, tag.inner, name, found);
+            }
+        }
+    }
+}
+
+/// The names among the words of a range that are no properties.
+fn in_words(file: &Arc<SourceFile>, range: std::ops::Range<usize>, name: &str, found: &mut Vec<Target>) {
+    let tokens = lex(&file.text, range);
+    for (index, token) in tokens.iter().enumerate() {
+        let property =
+            index.checked_sub(1).and_then(|before| tokens.get(before)).is_some_and(|t| t.is(&file.text, "."));
+        if token.sort == Sort::Name && token.text(&file.text) == name && !property {
+            found.push(Target { file: Arc::clone(file), span: token.at.clone() });
+        }
+    }
+}

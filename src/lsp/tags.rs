@@ -1,0 +1,289 @@
+//! Templates that are being written: which tag a place is in, what is wanted there, and a text that
+//! can be parsed and shows what can be seen there.
+
+use std::ops::Range;
+
+use super::lex::{KEYWORDS, Sort, Token, chain, lex};
+use super::skeleton::Skeleton;
+
+/// What can be written at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A variable.
+    Variable,
+    /// A property of the value before it.
+    Property,
+    /// A filter.
+    Filter,
+    /// A test.
+    Test,
+    /// The name of a prompt.
+    Include,
+    /// The first word of a tag.
+    Statement,
+    /// Nothing that is known.
+    Nothing,
+}
+
+/// A place in a template or expression.
+#[derive(Debug)]
+pub(super) struct Spot {
+    pub(super) wanted: Wanted,
+    /// The value that a property is of.
+    pub(super) base: Option<String>,
+    /// The word that stands there, and its bytes.
+    pub(super) name: String,
+    pub(super) name_at: Range<usize>,
+    /// A template that sees at its mark what can be seen at the place.
+    pub(super) skeleton: String,
+    /// Where the tag or block that sets a variable of this name has it.
+    pub(super) bound: Option<Range<usize>>,
+}
+
+/// A tag of a template.
+#[derive(Debug)]
+pub(super) struct Tag {
+    /// Whether it is `{% … %}`.
+    pub(super) is_block: bool,
+    /// What stands in it.
+    pub(super) inner: Range<usize>,
+}
+
+/// The tags of a range of a text, without comments and what is raw.
+pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<Tag> {
+    let mut found = Vec::new();
+    let mut at = region.start;
+    while let Some(rest) = text.get(at..region.end) {
+        let Some(open) = rest.find('{') else { break };
+        let start = at + open;
+        let is_block = match text.get(start + 1..region.end).and_then(|rest| rest.chars().next()) {
+            Some('{') => false,
+            Some('%') => true,
+            Some('#') => {
+                let comment = text.get(start..region.end).unwrap_or_default();
+                at = start + comment.find("#}").map_or(comment.len(), |end| end + 2);
+                continue;
+            }
+            _ => {
+                at = start + 1;
+                continue;
+            }
+        };
+        let sign = text.get(start + 2..region.end).is_some_and(|rest| rest.starts_with(['-', '+']));
+        let inner = start + 2 + usize::from(sign);
+        let (end, next) = close(text, inner, region.end, if is_block { "%}" } else { "}}" });
+        let is_raw = is_block && text.get(inner..end).is_some_and(|inner| inner.trim() == "raw");
+        found.push(Tag { is_block, inner: inner..end });
+        at = next;
+        if is_raw {
+            let raw = text.get(next..region.end).unwrap_or_default();
+            at = next + raw.find("endraw").unwrap_or(raw.len());
+        }
+    }
+    found
+}
+
+/// Where a tag's content ends, and where to read on; one without an end reaches to the next tag.
+fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
+    let rest = text.get(from..end).unwrap_or_default();
+    let other = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min().unwrap_or(rest.len());
+    // A bracket inside a text does not end the tag.
+    let tokens = lex(text, from..end);
+    let close = tokens.windows(2).find(|pair| match pair {
+        [one, two] => {
+            one.sort == Sort::Mark && one.end == two.at.start && text.get(one.at.start..two.end) == Some(mark)
+        }
+        _ => false,
+    });
+    let close =
+        close.and_then(|pair| pair.first()).map(|token| token.at.start).or_else(|| rest.find(mark).map(|at| from + at));
+    match close {
+        Some(at) if at - from <= other => {
+            let signed = text.get(from..at).is_some_and(|inner| inner.ends_with(['-', '+']));
+            (at - usize::from(signed), at + mark.len())
+        }
+        _ => (from + other, from + other),
+    }
+}
+
+/// What is at a place of a template, or of an expression; `None` outside of tags.
+pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression: bool) -> Option<Spot> {
+    let (inner, before, is_block) = if is_expression {
+        (region, Vec::new(), false)
+    } else {
+        let mut before = tags(text, region);
+        let index = before.iter().position(|tag| tag.inner.start <= offset && offset <= tag.inner.end)?;
+        let tag = before.drain(index..).next()?;
+        (tag.inner, before, tag.is_block)
+    };
+    let tokens = lex(text, inner);
+    let holds = |token: &&Token| match token.sort {
+        Sort::Name | Sort::Number => token.at.start <= offset && offset <= token.end,
+        Sort::Text => token.at.start <= offset && offset <= token.at.end,
+        Sort::Mark => false,
+    };
+    let word = tokens.iter().find(holds);
+    let start = word.map_or(offset, |token| token.at.start);
+    let left: Vec<Token> =
+        tokens.iter().filter(|token| token.end <= start && token.at.start < start).cloned().collect();
+    let is_text = word.is_some_and(|token| token.sort == Sort::Text);
+    let left: Vec<Token> = left.into_iter().filter(|token| Some(token) != word).collect();
+    let (wanted, base) = wanted(text, &left, is_text, is_block);
+    let name_at = word.map_or(offset..offset, |token| token.at.clone());
+    let name = text.get(name_at.clone()).unwrap_or_default().to_owned();
+    let mut skeleton = Skeleton::default();
+    before.iter().filter(|tag| tag.is_block).for_each(|tag| skeleton.tag(text, tag));
+    if is_block {
+        skeleton.filtered(text, &left);
+    }
+    let bound = (wanted == Wanted::Variable || wanted == Wanted::Nothing)
+        .then(|| bound(text, &before, &tokens, is_block, &name));
+    Some(Spot { wanted, base, name, name_at, skeleton: skeleton.finish(), bound: bound.flatten() })
+}
+
+/// Filters that take the name of a property of the items before them.
+const OF_ITEMS: &[&str] = &["map", "selectattr", "rejectattr", "sort", "groupby", "sum", "unique", "min", "max"];
+
+fn wanted(text: &str, left: &[Token], is_text: bool, is_block: bool) -> (Wanted, Option<String>) {
+    let from_end = |index: usize| left.len().checked_sub(index).and_then(|at| left.get(at));
+    let is = |index: usize, word: &str| from_end(index).is_some_and(|token| token.is(text, word));
+    let first = left.first().map(|token| token.text(text)).unwrap_or_default();
+    let property = |end: usize| match chain(text, left, end) {
+        Some(start) => {
+            let range =
+                left.get(start).map_or(0, |token| token.at.start)..left.get(end - 1).map_or(0, |token| token.end);
+            (Wanted::Property, text.get(range).map(str::to_owned))
+        }
+        None => (Wanted::Nothing, None),
+    };
+    if is_text {
+        if is_block && first == "include" && left.len() == 1 {
+            return (Wanted::Include, None);
+        }
+        if is(1, "[") && left.len() > 1 {
+            return property(left.len() - 1);
+        }
+        return (of_items(text, left)).map_or((Wanted::Nothing, None), |base| (Wanted::Property, Some(base)));
+    }
+    match from_end(1) {
+        None if is_block => (Wanted::Statement, None),
+        None => (Wanted::Variable, None),
+        Some(last) if last.is(text, ".") => property(left.len() - 1),
+        Some(last) if last.is(text, "|") => (Wanted::Filter, None),
+        Some(last) if last.is(text, "is") || (last.is(text, "not") && is(2, "is")) => (Wanted::Test, None),
+        Some(_) if is_block && first == "filter" && left.len() == 1 => (Wanted::Filter, None),
+        Some(_) if is_block && first == "for" && !left.iter().any(|token| token.is(text, "in")) => {
+            (Wanted::Nothing, None)
+        }
+        Some(_) if is_block && matches!(first, "set" | "with") && !left.iter().any(|token| token.is(text, "=")) => {
+            (Wanted::Nothing, None)
+        }
+        Some(last) => match last.sort {
+            Sort::Name if !KEYWORDS.contains(&last.text(text)) => (Wanted::Nothing, None),
+            Sort::Number | Sort::Text => (Wanted::Nothing, None),
+            Sort::Mark if matches!(last.text(text), ")" | "]") => (Wanted::Nothing, None),
+            Sort::Name | Sort::Mark => (Wanted::Variable, None),
+        },
+    }
+}
+
+/// The first item of the list that a filter such as `map(attribute="…")` goes over.
+fn of_items(text: &str, left: &[Token]) -> Option<String> {
+    let named = left.iter().rposition(|token| token.is(text, "("))?;
+    let rest: Vec<&str> = left.get(named + 1..)?.iter().map(|token| token.text(text)).collect();
+    let filter = left.get(named.checked_sub(1)?)?;
+    let pipe = named.checked_sub(2)?;
+    let fits = OF_ITEMS.contains(&filter.text(text)) && left.get(pipe)?.is(text, "|");
+    if !fits || !(rest.is_empty() || rest == ["attribute", "="]) {
+        return None;
+    }
+    let start = chain(text, left, pipe)?;
+    let list = text.get(left.get(start)?.at.start..left.get(pipe.checked_sub(1)?)?.end)?;
+    Some(format!("({list} | first)"))
+}
+
+/// Where a name was set last, in the tags before or in this one.
+fn bound(text: &str, before: &[Tag], tokens: &[Token], is_block: bool, name: &str) -> Option<Range<usize>> {
+    let of = |tokens: &[Token]| {
+        let first = tokens.first()?.text(text);
+        let end = match first {
+            "for" => "in",
+            "set" | "with" => "=",
+            _ => return None,
+        };
+        let targets = tokens.iter().skip(1).take_while(|token| !token.is(text, end));
+        targets
+            .into_iter()
+            .find(|token| token.sort == Sort::Name && token.text(text) == name)
+            .map(|token| token.at.clone())
+    };
+    let own = if is_block { of(tokens) } else { None };
+    let blocks = before.iter().rev().filter(|tag| tag.is_block);
+    own.or_else(|| blocks.into_iter().find_map(|tag| of(&lex(text, tag.inner.clone()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::MARK;
+
+    fn spot(template: &str) -> Option<Spot> {
+        let offset = template.find('@').unwrap();
+        let text = template.replace('@', "");
+        at(&text, 0..text.len(), offset, false)
+    }
+
+    #[test]
+    fn what_is_wanted_follows_from_what_stands_before() {
+        for (template, wanted, base) in [
+            ("{{ @ }}", Wanted::Variable, None),
+            ("{{ pl@an }}", Wanted::Variable, None),
+            ("{{ plan.@", Wanted::Property, Some("plan")),
+            ("{{ plan.steps[0].ti@ }} {{ x }}", Wanted::Property, Some("plan.steps[0]")),
+            ("{{ plan[\"ti@\"] }}", Wanted::Property, Some("plan")),
+            ("{{ plan.steps | map(attribute=\"ti@\") }}", Wanted::Property, Some("(plan.steps | first)")),
+            ("{{ plan | to@ }}", Wanted::Filter, None),
+            ("{% if plan is not de@ %}", Wanted::Test, None),
+            ("{% @ %}", Wanted::Statement, None),
+            ("{% include \"ru@\" %}", Wanted::Include, None),
+            ("{% for s@ in x %}", Wanted::Nothing, None),
+            ("{% for s in pl@ %}", Wanted::Variable, None),
+            ("{% if a and pl@", Wanted::Variable, None),
+            ("{{ plan @ }}", Wanted::Nothing, None),
+        ] {
+            let spot = spot(template).unwrap_or_else(|| panic!("{template}"));
+            assert_eq!((spot.wanted, spot.base.as_deref()), (wanted, base), "{template}");
+            assert!(crate::template::inspect_template(&spot.skeleton).is_ok(), "{template}");
+        }
+        for template in ["text @", "{{ a }} @ {{ b }}", "{# {{ a@ }} #}", "{% raw %}{{ a@ }}{% endraw %}"] {
+            assert!(spot(template).is_none(), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_skeleton_can_be_parsed_whatever_is_broken() {
+        for (template, skeleton) in [
+            ("{% for s in plan.steps %}{{ s.@", "{% for s in plan.steps %}{{ M }}{% endfor %}"),
+            ("{% for s in plan. %}{{ s.@", "{% for orch_none__ in [] %}{{ M }}{% endfor %}"),
+            ("{% if a. %}x{% else %}{{ @ }}{% endif %}", "{% if true %}{% else %}{{ M }}{% endif %}"),
+            ("{% set a = plan %}{% set b = %}{{ @ }}", "{% set a = plan %}{{ M }}"),
+            (
+                "{% if a %}{% for x in y %}{% endif %}{{ @ }}",
+                "{% if a %}{% for x in y %}{% endfor %}{% endif %}{{ M }}",
+            ),
+            ("{% for s in a if s.@ %}", "{% for s in a %}{{ M }}{% endfor %}"),
+            ("{{ broken. }}{% nonsense %}{{ @ }}", "{{ M }}"),
+            ("{%- if a -%}{{- @ -}}", "{% if a %}{{ M }}{% endif %}"),
+        ] {
+            let found = spot(template).unwrap_or_else(|| panic!("{template}")).skeleton;
+            assert_eq!(found, skeleton.replace('M', MARK), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_bound_by_the_last_tag_that_sets_it() {
+        let text = "{% for s in a %}{% set s = 1 %}{{ s }}";
+        let spot = at(text, 0..text.len(), text.len() - 4, false).unwrap();
+        assert_eq!(spot.bound, text.rfind("s = 1").map(|at| at..at + 1));
+    }
+}

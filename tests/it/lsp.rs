@@ -1,0 +1,288 @@
+//! The language server, as an editor sees it: findings, and how the two get on.
+
+use serde_json::{Value, json};
+
+use crate::support::{Editor, Orch};
+
+const PIPELINE: &str = "pipelines/default.yaml";
+
+/// The text that a range of a finding covers, counted in UTF-16.
+fn covered(text: &str, range: &Value) -> String {
+    let (start, end) = (&range["start"], &range["end"]);
+    assert_eq!(start["line"], end["line"], "{range}");
+    let line = text.split('\n').nth(usize::try_from(start["line"].as_u64().unwrap()).unwrap()).unwrap();
+    let units: Vec<u16> = line.encode_utf16().collect();
+    let at = |point: &Value| usize::try_from(point["character"].as_u64().unwrap()).unwrap();
+    String::from_utf16(&units[at(start)..at(end)]).unwrap()
+}
+
+#[test]
+fn findings_follow_the_text_that_is_open_and_not_the_disk() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    assert_eq!(editor.findings(PIPELINE, Some(1)), [] as [Value; 0]);
+    let wrong = orch.read(PIPELINE).replace("agent: coder", "agent: codr");
+    editor.change(PIPELINE, 2, &wrong);
+    let found = editor.findings(PIPELINE, Some(2));
+    let one = found.iter().find(|d| d["code"] == "ORCH0304").unwrap();
+    assert_eq!((one["source"].as_str(), one["severity"].as_u64()), (Some("orch"), Some(1)));
+    assert!(one["message"].as_str().unwrap().contains("\nhelp: did you mean `coder`?"), "{one}");
+    assert_eq!(covered(&wrong, &one["range"]), "codr");
+    assert!(one.get("codeDescription").is_none());
+    editor.change(PIPELINE, 3, &orch.read(PIPELINE).replace("agents:\n", "agents:\n  spare: { model: auto }\n"));
+    let found = editor.findings(PIPELINE, Some(3));
+    let unused = found.iter().find(|d| d["code"] == "ORCH0311").unwrap();
+    assert_eq!((unused["tags"].clone(), unused["severity"].as_u64()), (json!([1]), Some(2)));
+    editor.close(PIPELINE);
+    assert_eq!(editor.findings(PIPELINE, None), [] as [Value; 0], "the file on the disk counts again");
+}
+
+#[test]
+fn a_change_of_a_schema_shows_in_prompts_and_is_taken_back() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let prompt = "prompts/reviewer.md";
+    orch.write(prompt, "{{ plan.summary }}");
+    editor.open_file("schemas/plan.schema.json");
+    editor.until("schemas/plan.schema.json", "");
+    let schema = orch.read("schemas/plan.schema.json");
+    assert!(schema.contains("\"summary\""));
+    let renamed = schema.replace("\"summary\"", "\"gist\"");
+    editor.change("schemas/plan.schema.json", 2, &renamed);
+    let found = editor.until(prompt, "ORCH0601");
+    assert!(found[0]["message"].as_str().unwrap().contains("`plan` has no `summary`"), "{found:?}");
+    assert_eq!(covered(&orch.read(prompt), &found[0]["range"]), "summary");
+    editor.change("schemas/plan.schema.json", 3, &schema);
+    editor.until(prompt, "");
+}
+
+#[test]
+fn other_places_of_a_finding_are_told() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let text = orch.read(PIPELINE).replace("inputs: [plan]  ", "inputs: [review]");
+    editor.open(PIPELINE, &text);
+    let found = editor.until(PIPELINE, "ORCH0306");
+    let one = found.iter().find(|d| d["code"] == "ORCH0306").unwrap();
+    let other = &one["relatedInformation"][0];
+    assert_eq!(
+        (other["message"].as_str(), other["location"]["uri"].as_str()),
+        (Some("produced here"), Some(&*editor.uri(PIPELINE)))
+    );
+    assert_eq!(covered(&text, &other["location"]["range"]), "review");
+}
+
+#[test]
+fn characters_are_counted_as_the_client_asks() {
+    let orch = Orch::new();
+    let text = "name: \"🦀é\"\r\nagents: { \"🦀🦀\": {model: auto}, a: {modl: auto} }\r\nsteps:\r\n  - id: x\r\n    run: ls\r\n";
+    for (encodings, name, character) in [
+        (json!(["utf-16"]), "utf-16", 37),
+        (json!(["utf-16", "utf-8"]), "utf-8", 41),
+        (json!(["utf-32"]), "utf-16", 37),
+    ] {
+        let mut editor = Editor::with(&orch, encodings);
+        assert_eq!(editor.server["capabilities"]["positionEncoding"], name);
+        editor.open("pipelines/x.yaml", text);
+        let found = editor.until("pipelines/x.yaml", "ORCH0201");
+        let one = found.iter().find(|d| d["code"] == "ORCH0201").unwrap();
+        assert_eq!(one["range"]["start"], json!({ "line": 1, "character": character }), "{name}");
+        let start = one["range"]["start"]["character"].as_u64().unwrap();
+        assert_eq!(one["range"]["end"]["character"], start + 4);
+        // An edit in the same units mends it.
+        let range = json!({ "start": one["range"]["start"], "end": one["range"]["end"] });
+        editor.edit("pipelines/x.yaml", 2, json!([{ "range": range, "text": "model" }]));
+        let found = editor.findings("pipelines/x.yaml", Some(2));
+        assert!(found.iter().all(|d| d["code"] != "ORCH0201"), "{found:?}");
+    }
+}
+
+#[test]
+fn edits_are_offered_where_there_is_one_way_only() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let text = orch.read(PIPELINE).replace("agent: coder", "agent: codr").replace("on_error: stop", "on_error: stp");
+    editor.open(PIPELINE, &text);
+    let found = editor.until(PIPELINE, "ORCH0204");
+    let range = found.iter().find(|d| d["code"] == "ORCH0204").unwrap()["range"].clone();
+    let uri = editor.uri(PIPELINE);
+    let ask = |only: Value| json!({ "textDocument": { "uri": uri }, "range": range, "context": { "diagnostics": [], "only": only } });
+    let actions = editor.ask("textDocument/codeAction", ask(json!(["quickfix"])));
+    assert_eq!(actions.as_array().unwrap().len(), 1, "{actions}");
+    assert_eq!(actions[0]["title"], "Change `stp` to `stop`");
+    assert_eq!(actions[0]["isPreferred"], true);
+    let edit = &actions[0]["edit"]["changes"][&uri][0];
+    editor.edit(PIPELINE, 2, json!([{ "range": edit["range"], "text": edit["newText"] }]));
+    editor.until(PIPELINE, "ORCH0304");
+    let all = editor.ask("textDocument/codeAction", ask(json!(["source"])));
+    assert_eq!(all[0]["kind"], "source.fixAll");
+    let edit = &all[0]["edit"]["changes"][&uri][0];
+    editor.edit(PIPELINE, 3, json!([{ "range": edit["range"], "text": edit["newText"] }]));
+    editor.until(PIPELINE, "");
+    assert_eq!(editor.ask("textDocument/codeAction", ask(json!(null))), json!([]));
+}
+
+#[test]
+fn files_that_come_and_go_are_noticed() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    let watch = editor.asked.iter().find(|asked| asked["method"] == "client/registerCapability").unwrap().clone();
+    assert_eq!(watch["params"]["registrations"][0]["method"], "workspace/didChangeWatchedFiles");
+    editor.body(&json!({ "jsonrpc": "2.0", "id": watch["id"], "result": null }).to_string());
+    let event = |uri: String, kind: u8| json!({ "changes": [{ "uri": uri, "type": kind }] });
+    std::fs::rename(orch.path().join("prompts/coder.md"), orch.path().join("prompts/codr.md")).unwrap();
+    let uri = editor.uri("prompts/coder.md");
+    editor.tell("workspace/didChangeWatchedFiles", event(uri.clone(), 3));
+    let found = editor.until(PIPELINE, "ORCH0407");
+    assert!(found[0]["message"].as_str().unwrap().contains("did you mean `codr.md`?"), "{found:?}");
+    // A text that is open is a file, also while the disk has none.
+    editor.open("prompts/coder.md", "{{ nothing }}");
+    editor.until(PIPELINE, "");
+    editor.until("prompts/coder.md", "ORCH0406");
+    editor.close("prompts/coder.md");
+    editor.until(PIPELINE, "ORCH0407");
+    editor.until("prompts/coder.md", "");
+    std::fs::rename(orch.path().join("prompts/codr.md"), orch.path().join("prompts/coder.md")).unwrap();
+    editor.tell("workspace/didChangeWatchedFiles", event(uri, 1));
+    editor.until(PIPELINE, "");
+    // A broken pipeline that is deleted takes its findings with it.
+    orch.write("pipelines/broken.yaml", "name: [");
+    let uri = editor.uri("pipelines/broken.yaml");
+    editor.tell("workspace/didChangeWatchedFiles", event(uri.clone(), 1));
+    editor.until("pipelines/broken.yaml", "ORCH0110");
+    std::fs::remove_file(orch.path().join("pipelines/broken.yaml")).unwrap();
+    editor.tell("workspace/didChangeWatchedFiles", event(uri, 3));
+    editor.until("pipelines/broken.yaml", "");
+}
+
+#[test]
+fn projects_beside_one_another_and_odd_names_do_not_mix() {
+    let orch = Orch::empty();
+    let mut editor = Editor::new(&orch);
+    for folder in ["a b", "ü%"] {
+        let pipeline = "name: p\nagents: { x: {model: auto} }\nsteps:\n  - id: s\n    agent: x\n    prompt: s.md\n    output: o\n    schema: text\n";
+        orch.write(&format!("{folder}/pipelines/p.yaml"), pipeline);
+    }
+    orch.write("a b/prompts/s.md", "fine");
+    orch.write("ü%/prompts/s.md", "{{ nothing }}");
+    editor.open_file("a b/pipelines/p.yaml");
+    editor.open_file("ü%/pipelines/p.yaml");
+    assert_eq!(editor.findings("a b/pipelines/p.yaml", Some(1)), [] as [Value; 0]);
+    editor.until("ü%/prompts/s.md", "ORCH0406");
+    assert!(!editor.told.contains_key(&editor.uri("a b/prompts/s.md")));
+    let folder = json!({ "uri": editor.uri("ü%"), "name": "two" });
+    editor.tell("workspace/didChangeWorkspaceFolders", json!({ "event": { "added": [], "removed": [folder] } }));
+    editor.until("ü%/prompts/s.md", "");
+}
+
+#[test]
+fn files_that_are_not_ours_are_left_alone() {
+    let orch = Orch::empty();
+    let mut editor = Editor::new(&orch);
+    editor.open("compose.yaml", "services: [");
+    editor.open(".github/workflows/ci.yaml", "name: ci\njobs: {}\nsteps:\n  - run: x\n");
+    editor.open("notes/prompts/idea.md", "{{ nothing ");
+    editor.open("one.yaml", "name: one\nsteps:\n  - id: a\n    rn: ls\n");
+    editor.until("one.yaml", "ORCH0201");
+    editor.tell(
+        "textDocument/didOpen",
+        json!({ "textDocument": { "uri": "untitled:1", "languageId": "yaml", "version": 1, "text": "name: [" } }),
+    );
+    let hover = editor.at("hover", "compose.yaml", (0, 0));
+    assert_eq!(hover, Value::Null);
+    assert_eq!(editor.told.keys().cloned().collect::<Vec<_>>(), [editor.uri("one.yaml")]);
+}
+
+#[test]
+fn a_prompt_that_no_pipeline_uses_is_still_read() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open("prompts/spare.md", "{{ anything }} {{ oops | nofilter }}");
+    let found = editor.until("prompts/spare.md", "ORCH0405");
+    assert_eq!(found.len(), 1, "without a step there are no variables to know: {found:?}");
+}
+
+#[test]
+fn messages_that_are_none_are_answered_and_the_server_serves_on() {
+    let orch = Orch::new();
+    let mut editor = Editor::silent(&orch);
+    let early = editor.answer("textDocument/hover", json!({}));
+    assert_eq!(early["error"]["code"], -32002, "{early}");
+    drop(editor);
+    let mut editor = Editor::new(&orch);
+    for (body, code) in [
+        ("{", -32700),
+        ("[1]", -32600),
+        ("{\"jsonrpc\":\"2.0\",\"id\":1.5,\"method\":\"x\"}", -32600),
+        ("{\"jsonrpc\":\"2.0\",\"id\":7}", -32600),
+    ] {
+        editor.body(body);
+        let answer = editor.pump(|message| message.get("error").is_some());
+        assert_eq!(answer["error"]["code"], code, "{body}");
+    }
+    editor.send(b"Content-Length: x\r\n\r\n");
+    assert_eq!(editor.pump(|message| message.get("error").is_some())["error"]["code"], -32600);
+    assert_eq!(editor.answer("orch/nothing", json!({}))["error"]["code"], -32601);
+    assert_eq!(editor.answer("textDocument/hover", json!({ "position": 1 }))["error"]["code"], -32602);
+    editor.tell("textDocument/didChange", json!({ "textDocument": {} }));
+    editor.tell(
+        "textDocument/didChange",
+        json!({ "textDocument": { "uri": "file:///nowhere", "version": 1 }, "contentChanges": [{ "text": "x" }] }),
+    );
+    editor.open_file(PIPELINE);
+    assert_eq!(editor.findings(PIPELINE, Some(1)), [] as [Value; 0]);
+    assert!(editor.log[0]["message"].as_str().unwrap().contains("textDocument/didChange"), "{:?}", editor.log);
+    // Beyond every line, and in a range that ends before it begins.
+    let range = json!({ "start": { "line": 9999, "character": 9 }, "end": { "line": 0, "character": 99999 } });
+    editor.edit(PIPELINE, 2, json!([{ "range": range, "text": "\n# end\n" }]));
+    editor.findings(PIPELINE, Some(2));
+}
+
+#[test]
+fn a_session_ends_as_it_was_asked_to() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    assert_eq!(editor.ask("shutdown", Value::Null), Value::Null);
+    assert_eq!(editor.answer("textDocument/hover", json!({}))["error"]["code"], -32600);
+    editor.tell("exit", Value::Null);
+    assert_eq!(editor.end(), 0);
+    let mut editor = Editor::new(&orch);
+    editor.tell("exit", Value::Null);
+    assert_eq!(editor.end(), 1, "`exit` without `shutdown`");
+    assert_eq!(Editor::new(&orch).end(), 1, "the editor is gone");
+}
+
+#[test]
+fn settings_and_schemas_are_read_without_a_pipeline() {
+    let orch = Orch::empty();
+    let mut editor = Editor::new(&orch);
+    orch.write("orch.yaml", "").write("schemas/a.json", "{ \"type\": \"strin\" }");
+    editor.open("orch.yaml", "defaults: { modl: auto }\n");
+    editor.until("orch.yaml", "ORCH0201");
+    editor.until("schemas/a.json", "ORCH0502");
+}
+
+#[test]
+fn a_text_that_is_too_large_is_said_to_be() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    let text = format!("{}# {}\n", orch.read(PIPELINE), "x".repeat(5 << 20));
+    editor.open(PIPELINE, &text);
+    editor.until(PIPELINE, "ORCH0104");
+    assert_eq!(editor.at("hover", PIPELINE, (1, 1)), Value::Null);
+    editor.change(PIPELINE, 2, &orch.read(PIPELINE));
+    editor.until(PIPELINE, "");
+}
+
+#[test]
+fn the_help_of_a_command_tells_all_that_is_known_of_it() {
+    let orch = Orch::empty();
+    let help = orch.run(&["lsp", "--help"]).stdout;
+    assert!(help.contains("docs/editors.md") && help.contains("exit code 0"), "{help}");
+    assert!(orch.run(&["pipeline", "validate", "--help"]).stdout.contains("Without a path, every pipeline"));
+    let list = orch.run(&["--help"]).stdout;
+    assert!(list.contains("Serve an editor: findings") && !list.contains("docs/editors.md"), "{list}");
+}
