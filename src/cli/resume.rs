@@ -137,7 +137,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         return rehearse(&plan, &events, from.as_ref(), args.output, ui);
     }
     let view = View::open(Path::new(&old.workspace))?;
-    let _locks = session::lock(&journal, row.run, &view)?;
+    let locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
     let accepted = edits(args, &journal, &view, &events, &project)?;
@@ -157,6 +157,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         continue_on_error,
         from,
         budget,
+        last_seen: locks.run.last_seen(),
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })];
@@ -165,6 +166,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         journal: &journal,
         run: row.run,
         events: &events,
+        locks: &locks,
         view,
         plan: &plan,
         models,

@@ -122,7 +122,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let journal = Journal::open(&args.state.folder(&root))?;
     let view = View::open(&session::workspace(Some(&args.workspace), &here))?;
     let run = RunId(uuid::Uuid::now_v7());
-    let _locks = session::lock(&journal, run, &view)?;
+    let locks = session::lock(&journal, run, &view)?;
     let records = journal.records(&view.name())?;
     // Nothing is removed for a run that can't begin.
     view.check_free(plan.paths().iter().map(String::as_str), &records)?;
@@ -143,6 +143,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         journal: &journal,
         run,
         events: &[],
+        locks: &locks,
         view,
         plan: &plan,
         models,

@@ -13,6 +13,7 @@ use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, 
 use crate::schema::render_mismatches;
 
 use super::agent::ask_digest;
+use super::gate::most;
 use super::leaf::{Leaf, mixed_up};
 use super::message::{Asked, re_ask};
 use super::node::{AgentNode, Contract, Node, PlannedModel};
@@ -49,8 +50,11 @@ impl<'a> Conversation<'a> {
                 }
                 first = false;
                 tries += 1;
-                self.leaf.start(self.attempt, &self.agent.agent, Some(model.reference.clone())).await?;
-                match self.talk(model).await? {
+                let request = self.asked.request(self.leaf.node, self.agent, model);
+                let most = model.program.is_none().then(|| most(&request));
+                let name = Some(model.reference.clone());
+                self.leaf.start_with(self.attempt, &self.agent.agent, name, most).await?;
+                match self.talk(model, request).await? {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last = failure,
                 }
@@ -76,8 +80,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// One conversation: a request, and re-asks while replies do not validate.
-    async fn talk(&mut self, model: &PlannedModel) -> Result<Result<Value, Failure>, Stop> {
-        let mut request = self.asked.request(self.leaf.node, self.agent, model);
+    async fn talk(&mut self, model: &PlannedModel, mut request: ChatRequest) -> Result<Result<Value, Failure>, Stop> {
         let mut session = None;
         for ordinal in 1.. {
             let key = self.leaf.call(self.attempt, ordinal);
@@ -136,7 +139,7 @@ impl<'a> Conversation<'a> {
         Ok(match outcome.result {
             Ok(Reply::Chat(reply)) => Ok(reply),
             Ok(Reply::Done(_)) => Err(mixed_up()),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(failure.of_step()),
         })
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::durable::{Begin, Decided, Open, Reply, Stop};
 use crate::model::event::{Part, StepCompleted, StepStarted};
 use crate::model::step::Access;
-use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, StepKey, canonical};
+use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, StepKey, Usage, canonical};
 
 use super::interpret::{Given, Run};
 use super::node::{Kind, Limits, Node};
@@ -68,7 +68,18 @@ impl<'a> Leaf<'a> {
     }
 
     /// Says that an attempt begins.
-    pub(super) async fn start(&self, attempt: u32, agent: &str, model: Option<ModelRef>) -> Result<(), Stop> {
+    pub(super) async fn start(&self, attempt: u32) -> Result<(), Stop> {
+        self.start_with(attempt, "", None, None).await
+    }
+
+    /// The same of an agent, with what its first request may use at most.
+    pub(super) async fn start_with(
+        &self,
+        attempt: u32,
+        agent: &str,
+        model: Option<ModelRef>,
+        most: Option<Usage>,
+    ) -> Result<(), Stop> {
         let fact = StepStarted {
             step: self.open.step.clone(),
             attempt,
@@ -77,6 +88,7 @@ impl<'a> Leaf<'a> {
             recipe: self.open.recipe.clone(),
             parts: self.open.parts.clone(),
             why: self.why.as_ref().filter(|(first, _)| *first == attempt).map(|(_, why)| why.clone()),
+            most,
         };
         self.run.durable.record(Decided::Started(fact)).await.map(drop)
     }

@@ -425,6 +425,7 @@ mod tests {
                 agent: "planner".into(),
                 model: Some(model),
                 recipe: recipe.clone(),
+                most: None,
                 parts: Vec::new(),
                 why: None,
             }),

@@ -143,8 +143,8 @@ impl StepState {
 
     pub(super) fn spent(&mut self, call: &CallEnded) {
         self.calls += 1;
-        if let Some(reply) = &call.reply {
-            self.usage += reply.usage;
+        if let Some(usage) = call.usage() {
+            self.usage += usage;
             match call.cost {
                 Some(cost) => self.cost += cost,
                 None => self.unpriced = true,

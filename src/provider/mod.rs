@@ -14,6 +14,7 @@ mod openai;
 mod price;
 mod schema;
 mod sse;
+mod stream;
 
 use std::fmt;
 use std::str::FromStr;

@@ -101,12 +101,12 @@ impl Index {
         let result = match (&fact.reply, &fact.done, &fact.failure) {
             (Some(reply), _, _) => Ok(Reply::Chat(reply.clone())),
             (None, Some(done), _) => Ok(Reply::Done(done.clone())),
-            // What the budget ended is no outcome.
-            (None, None, Some(failure)) if failure.class == Class::BudgetExceeded => return,
+            // What the budget or a stop ended is no outcome.
+            (None, None, Some(failure)) if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled) => return,
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };
-        let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost };
+        let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost, lost: fact.lost };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
             self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());

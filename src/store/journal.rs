@@ -14,7 +14,7 @@ use crate::model::event::{Event, Fact};
 use crate::model::{RunId, RunStatus};
 
 use super::blob::Blobs;
-use super::lock::Lock;
+use super::lock::{Heartbeat, Lock};
 use super::writer::Writer;
 use super::{Records, StoreError, View, schema, sync_folder};
 
@@ -94,8 +94,13 @@ impl Journal {
     }
 
     /// Starts the one writer of this process; `observer` hears of every event after its commit.
-    pub(super) fn writer(&self, observer: Arc<dyn Observer>, view: View) -> Result<Writer, StoreError> {
-        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, observer)
+    pub(super) fn writer(
+        &self,
+        observer: Arc<dyn Observer>,
+        view: View,
+        heartbeat: Heartbeat,
+    ) -> Result<Writer, StoreError> {
+        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, (observer, heartbeat))
     }
 
     /// The lock of a run; whoever holds it owns the run.

@@ -29,7 +29,7 @@ pub use earlier::Earlier;
 pub use inbox::Letter;
 pub use journal::{Filter, Journal, RunRow};
 pub use local::{LocalRun, RunParts};
-pub use lock::{Holder, Lock, LockError};
+pub use lock::{Heartbeat, Holder, Lock, LockError};
 pub use outbox::{Cursor, Outbox};
 pub use prune::{Deleted, Swept};
 pub use records::Records;

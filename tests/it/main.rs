@@ -33,6 +33,7 @@ mod runs;
 mod schema_check;
 mod secrets;
 mod shipped;
+mod spent;
 mod stands;
 mod store;
 mod support;
