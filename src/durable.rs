@@ -119,6 +119,11 @@ pub struct Open {
     pub step: StepKey,
     /// What determines its result.
     pub recipe: Recipe,
+    /// Other recipes whose result is as good: with fewer of the last models to fall back on, since a
+    /// model that answered is asked the same whatever comes after it.
+    pub also: Vec<Recipe>,
+    /// The artifacts that it may read, those included that are not there.
+    pub reads: Vec<String>,
     /// The artifact that it produces, if any.
     pub output: Option<String>,
     /// The file that shows the artifact, relative to the workspace.

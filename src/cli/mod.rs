@@ -3,6 +3,7 @@
 mod answer;
 mod completions;
 mod doctor;
+mod edits;
 mod error;
 mod explain;
 mod extract;
@@ -13,6 +14,7 @@ mod inputs;
 mod interrupt;
 mod list;
 mod models;
+mod rehearse;
 mod report;
 mod resolve;
 mod resume;

@@ -1,9 +1,7 @@
 //! `orch pipeline run`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use crate::agent::Recorder;
 use crate::engine::perform::Exchange;
 use serde_json::{Map, Value};
 
@@ -156,20 +154,12 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
-    match exchange.recorder.and_then(|recorder| recorder.failure()) {
-        Some(failure) => Err(CliError::from(failure).with_code(Code::Failed).hint("the run itself is on record")),
-        None => Ok(session::exit_code(&state)),
-    }
+    session::closed(&state, &exchange)
 }
 
 /// What the flags say about exchanges with models.
 fn exchange(args: &Args) -> Result<Exchange, CliError> {
-    let recorder = match &args.record {
-        Some(folder) => Some(Arc::new(Recorder::new(folder).map_err(|error| {
-            CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()))
-        })?)),
-        None => None,
-    };
+    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
     let replay = args.replay.as_deref().map(resolve::replay).transpose()?;
     Ok(Exchange { recorder, replay })
 }

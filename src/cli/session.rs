@@ -350,6 +350,14 @@ pub(super) fn exit_code(state: &RunState) -> Code {
     }
 }
 
+/// How a command that ran a pipeline ends: recordings that are not whole are told too.
+pub(super) fn closed(state: &RunState, exchange: &Exchange) -> Result<Code, CliError> {
+    match exchange.recorder.as_ref().and_then(|recorder| recorder.failure()) {
+        Some(failure) => Err(CliError::from(failure).with_code(Code::Failed).hint("the run itself is on record")),
+        None => Ok(exit_code(state)),
+    }
+}
+
 /// The folder of a workspace flag.
 pub(super) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
     here.join(flag.map_or(Path::new("workspace"), PathBuf::as_path))

@@ -17,6 +17,7 @@ use super::gate::most;
 use super::leaf::{Leaf, mixed_up};
 use super::message::{Asked, re_ask};
 use super::node::{AgentNode, Contract, Node, PlannedModel};
+use super::retry::impatient;
 
 /// The talk of one opening of a step.
 pub(super) struct Conversation<'a> {
@@ -24,13 +25,14 @@ pub(super) struct Conversation<'a> {
     agent: &'a AgentNode,
     asked: &'a Asked,
     attempt: u32,
+    place: usize,
     began: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(leaf: &'a Leaf<'a>, agent: &'a AgentNode, asked: &'a Asked, attempt: u32) -> Self {
-        Self { leaf, agent, asked, attempt, began: None, ended: None }
+        Self { leaf, agent, asked, attempt, place: 0, began: None, ended: None }
     }
 
     /// The attempt that is going on or was the last.
@@ -38,11 +40,17 @@ impl<'a> Conversation<'a> {
         self.attempt
     }
 
+    /// Which of the step's models was asked last.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
     /// Asks until a value is taken or everything is used up.
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Stop> {
         let mut last = Failure::new(Class::NotInstalled, "the step has no model");
         let mut first = true;
-        for model in &self.agent.models {
+        for (place, model) in self.agent.models.iter().enumerate() {
+            self.place = place;
             let mut tries = 0;
             loop {
                 if !first {
@@ -62,6 +70,7 @@ impl<'a> Conversation<'a> {
                     return Ok(Err(last));
                 }
                 if !self.leaf.try_again(&self.agent.limits, &last, tries, self.attempt).await? {
+                    last = impatient(last);
                     break;
                 }
             }

@@ -170,13 +170,16 @@ impl LocalRun {
     /// No result of this run stands: one of an earlier run, if that is wanted, else a new attempt.
     fn anew(&self, open: &Open) -> Result<Begin, Stop> {
         if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
-            let found = earlier.find(&open.recipe).map_err(|error| Stop::Storage(error.failure()))?;
-            if let (Some((run, artifact)), Some(name)) = (found, &open.output) {
+            let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
+            let found = recipes.find_map(|recipe| Some((earlier.find(recipe).transpose()?, recipe)));
+            let found = found.map(|(found, recipe)| Ok((found?, recipe))).transpose();
+            let found = found.map_err(|error: StoreError| Stop::Storage(error.failure()))?;
+            if let (Some(((run, artifact), recipe)), Some(name)) = (found, &open.output) {
                 let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..artifact };
                 let fact = StepCompleted {
                     step: open.step.clone(),
                     attempt: 0,
-                    recipe: open.recipe.clone(),
+                    recipe: recipe.clone(),
                     reused: Some(run),
                     artifact: Some(artifact.clone()),
                 };
@@ -318,14 +321,15 @@ fn ended(call: &Call, outcome: &Outcome) -> Fact {
 
 /// Waits for a promise of the writer.
 async fn kept(done: Promise) -> Result<(), Stop> {
-    let why = match done.await {
+    let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(why)) => why,
-        Err(_) => "the journal's writer has ended".to_owned(),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::new(Class::Storage, "the journal's writer has ended"),
     };
-    Err(Stop::Storage(Failure::new(Class::Storage, why).with_hint(
-        "nothing that was recorded is lost; free some space or make the folder writable, then resume the run",
-    )))
+    let hint = failure.hint.clone().unwrap_or_else(|| {
+        "nothing that was recorded is lost; look after the disk and its folder, then resume the run".to_owned()
+    });
+    Err(Stop::Storage(failure.with_hint(hint)))
 }
 
 impl Durable for LocalRun {

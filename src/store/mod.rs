@@ -15,6 +15,7 @@ mod index;
 mod journal;
 mod local;
 mod lock;
+mod open;
 mod outbox;
 mod prune;
 mod records;

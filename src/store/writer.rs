@@ -13,15 +13,15 @@ use tokio::sync::oneshot;
 use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
-use crate::model::{Artifact, Digest, RunStatus, StepKey};
+use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
 
 use super::blob::{Blobs, THRESHOLD};
 use super::{Heartbeat, StoreError, View};
 
-type Ack = oneshot::Sender<Result<(), String>>;
+type Ack = oneshot::Sender<Result<(), Failure>>;
 
 /// Resolves once an event is durable and its file written, or with why not.
-pub(super) type Promise = oneshot::Receiver<Result<(), String>>;
+pub(super) type Promise = oneshot::Receiver<Result<(), Failure>>;
 
 /// How long events that nobody waits for may wait for company.
 const LINGER: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ struct Worker {
     workspace: String,
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
-    broken: Option<String>,
+    broken: Option<Failure>,
 }
 
 impl Worker {
@@ -122,7 +122,7 @@ impl Worker {
             let jobs = gather(first, waiting);
             let result = match &self.broken {
                 Some(why) => Err(why.clone()),
-                None => self.commit(&jobs).map_err(|error| error.to_string()),
+                None => self.commit(&jobs).map_err(|error| error.failure()),
             };
             if let Err(why) = &result {
                 self.broken.get_or_insert_with(|| why.clone());

@@ -22,6 +22,7 @@ mod graph;
 mod guide;
 mod hostile;
 mod house;
+mod kept;
 mod kill;
 mod llamacpp;
 mod mistakes;
