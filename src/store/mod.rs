@@ -134,6 +134,9 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             Some("make the folder writable, or give other ones with --state and --workspace")
         }
+        std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
+            Some("a file stands where a folder is needed: give other ones with --state and --workspace")
+        }
         _ => None,
     }
 }
