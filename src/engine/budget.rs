@@ -121,7 +121,7 @@ impl Budgets {
         let told = match &outcome.result {
             Ok(Reply::Chat(reply)) => reply.usage,
             Ok(Reply::Done(_)) => Usage::default(),
-            Err(failure) => failure.usage.unwrap_or_default(),
+            Err(failure) => failure.used().unwrap_or_default(),
         };
         let (told, lost) = ((told, outcome.cost), outcome.lost.unwrap_or_default());
         let time = Duration::try_from(outcome.ended.duration_since(outcome.started)).unwrap_or_default();

@@ -104,7 +104,7 @@ fn most(effect: &Effect) -> Option<Usage> {
 
 /// What a request that broke off may have used beyond what the provider told.
 fn lost(most: Usage, failure: &Failure) -> Option<Usage> {
-    let told = failure.usage.unwrap_or_default();
+    let told = failure.used().unwrap_or_default();
     let input = if told.input == 0 { most.input } else { 0 };
     let output = most.output.saturating_sub(told.output);
     failure.broke_off.then(|| Usage { input, output, ..Usage::default() })
@@ -119,7 +119,7 @@ impl Performer {
                 self.gates.heard(&ask.request.model.provider, &answer);
                 let usage = match &answer {
                     Ok(reply) => Some(reply.usage),
-                    Err(failure) => failure.usage,
+                    Err(failure) => failure.used(),
                 };
                 let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
                 (answer.map(Reply::Chat), cost)

@@ -43,7 +43,7 @@ pub struct CallEnded {
 impl CallEnded {
     /// What the provider counted, whether there is a reply or not.
     pub fn usage(&self) -> Option<Usage> {
-        let failed = self.failure.as_ref().and_then(|failure| failure.usage);
+        let failed = self.failure.as_ref().and_then(Failure::used);
         self.reply.as_ref().map(|reply| reply.usage).or(failed)
     }
 }

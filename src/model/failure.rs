@@ -111,7 +111,7 @@ pub struct Failure {
     pub status: Option<u16>,
     /// What the provider had counted when the request failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    pub usage: Option<Box<Usage>>,
     /// Whether the model may have been at work when the request broke off: nobody told what it took.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub broke_off: bool,
@@ -122,6 +122,11 @@ impl Failure {
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { class, message, hint: None, retry_after_ms: None, status: None, usage: None, broke_off: false }
+    }
+
+    /// What the provider had counted when the request failed.
+    pub fn used(&self) -> Option<Usage> {
+        self.usage.as_deref().copied()
     }
 
     /// The same without what the request took: that is of the call, not of its step.

@@ -73,7 +73,7 @@ pub(super) async fn exchange<A: Assembler>(
     match result {
         Ok(()) => Ok(assembler.reply()),
         Err(failure) => {
-            let usage = Some(assembler.usage()).filter(|usage| !usage.is_zero());
+            let usage = Some(assembler.usage()).filter(|usage| !usage.is_zero()).map(Box::new);
             Err(Failure { usage, broke_off: at_work, ..errors::scrub(failure, endpoint) })
         }
     }

@@ -56,7 +56,7 @@ impl Writer {
             .name("journal".to_owned())
             .spawn(move || {
                 let (workspace, broken) = (view.name(), None);
-                Worker { connection, path, blobs, workspace, view, observer, heartbeat, broken }.run(&waiting);
+                Worker { connection, path, blobs, view, workspace, observer, heartbeat, broken }.run(&waiting);
             })
             .map_err(|error| StoreError::Stopped(error.to_string()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
