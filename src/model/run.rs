@@ -2,8 +2,6 @@
 
 mod report;
 mod steps;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -208,3 +206,6 @@ impl RunState {
         steps.into_iter().map(|(_, step)| step).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
