@@ -190,9 +190,12 @@ fn a_resume_writes_recordings_of_what_it_asks() {
 fn times_of_a_step_are_those_of_the_latest_session() {
     let bad = std::sync::Arc::new(AtomicBool::new(true));
     let flag = bad.clone();
-    let server = Server::start(move |_| {
-        if flag.load(Ordering::SeqCst) { Reply::status(400, "{}") } else { Reply::openai_text("1") }
-    });
+    let server =
+        Server::start(
+            move |_| {
+                if flag.load(Ordering::SeqCst) { Reply::status(400, "{}") } else { Reply::openai_text("1") }
+            },
+        );
     let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
     let (_, before) = run(&orch, &[]);
     bad.store(false, Ordering::SeqCst);
