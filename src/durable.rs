@@ -20,7 +20,7 @@ use serde_json::Value;
 
 pub use crate::model::event::Reply;
 use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
-use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, ModelRef, Recipe, StepKey, Turn};
+use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, ModelRef, Recipe, StepKey, Turn, Usage};
 
 /// One external effect of an attempt: a leaf of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -108,6 +108,8 @@ pub struct Outcome {
     pub result: Result<Reply, Failure>,
     /// What it cost in US dollars, when the price is known.
     pub cost: Option<f64>,
+    /// What it may have used beyond what the provider told, at most, when it failed.
+    pub lost: Option<Usage>,
 }
 
 /// A step about to be run: what it is, and what would make a recorded result stand.
@@ -117,6 +119,11 @@ pub struct Open {
     pub step: StepKey,
     /// What determines its result.
     pub recipe: Recipe,
+    /// Other recipes whose result is as good: with fewer of the last models to fall back on, since a
+    /// model that answered is asked the same whatever comes after it.
+    pub also: Vec<Recipe>,
+    /// The artifacts that it may read, those included that are not there.
+    pub reads: Vec<String>,
     /// The artifact that it produces, if any.
     pub output: Option<String>,
     /// The file that shows the artifact, relative to the workspace.
@@ -304,6 +311,10 @@ pub trait Perform: Send + Sync + 'static {
 
     /// Performs the call once; never fails otherwise than in the outcome.
     fn perform(&self, call: Call) -> BoxFuture<'static, Outcome>;
+
+    /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
+    /// but it took something.
+    fn given_up(&self, call: &Call, started: Timestamp) -> Outcome;
 }
 
 /// A lossy sign of life of a call in flight.

@@ -129,9 +129,9 @@ impl Job {
         let reply = model.generate(&self.request, &mut listen).map_err(|error| failure(error.to_string()))?;
         if reply.stop == Stop::Cancelled {
             let words = "the embedded model took longer than the request may take";
-            return Err(
-                Failure::new(Class::Timeout, words).with_hint("raise `timeout:` of the step, or use a faster model")
-            );
+            let failure = Failure::new(Class::Timeout, words);
+            let failure = failure.with_hint("raise `timeout:` of the step, or use a faster model");
+            return Err(Failure { broke_off: true, ..failure });
         }
         Ok(reply)
     }

@@ -6,6 +6,7 @@
 
 mod agents;
 mod case;
+mod endpoints;
 mod facts;
 mod file;
 mod filters;
@@ -62,6 +63,7 @@ fn one(project: &Project) -> Vec<Diagnostic> {
     found.extend(agents::check(project));
     found.extend(models::check(project));
     found.extend(programs::check(project));
+    found.extend(endpoints::check(project));
     found.extend(flow::check(project, &sites));
     found.extend(schemas::check(project));
     found.extend(texts::check(project, &sites));

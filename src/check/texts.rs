@@ -12,8 +12,8 @@ use super::sites::{Site, Sites, bind_all};
 use super::types::{Kind, Property, Schemas, Type};
 use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
-use crate::model::Kind as Written;
 use crate::model::step::{CommandLine, Expression};
+use crate::model::{Kind as Written, Step};
 use crate::template::{TemplateError, TemplateErrorKind, extent, inspect_expression, inspect_template};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
@@ -98,14 +98,30 @@ impl<'a> Texts<'a> {
         }
     }
 
+    /// A step whose message is empty whatever happens: it can't be asked.
+    fn silent(&mut self, pointer: &str, step: &Step) {
+        let span = self.project.document.spans.value(pointer);
+        let message = format!("step `{}` has nothing to say to its agent", step.id);
+        let problem = Diagnostic::error(Code::NothingToSay, message).at(&self.project.document.file, span);
+        self.found
+            .push(problem.help("give the pipeline an input such as `task`, or the step `inputs:` or a `message:`"));
+    }
+
     /// The texts that belong to the kind of a step.
     fn kind(&mut self, site: &'a Site<'a>, scope: &Scope<'a>) {
         let (step, at) = (site.step, &site.pointer);
         match step.kind() {
             Some(Written::Agent { .. }) => match &step.message {
+                Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
                 Some(message) => self.template(site, &child(at, "message"), message, scope),
                 // The default message holds every input of the run.
-                None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
+                None => {
+                    self.used.extend(self.project.pipeline.inputs.keys().cloned());
+                    let given = !self.project.pipeline.inputs.is_empty() || scope.get("item").is_some();
+                    if !given && step.inputs.is_empty() {
+                        self.silent(&child(at, "agent"), step);
+                    }
+                }
             },
             Some(Written::Command(line)) => {
                 let pointer = child(at, "run");

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::config;
-use crate::diagnostic::{Code as FindingCode, Diagnostic, SourceFile};
+use crate::diagnostic::{Code as FindingCode, Diagnostic};
 use crate::extract::{Options, StopHint, extract};
 use crate::schema::{Schema, SchemaSet, render_mismatches};
 
@@ -129,7 +129,13 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
 }
 
 fn document(path: &Path) -> Result<config::Document, CliError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| CliError::could_not(format!("`{}` can't be read: {error}", path.display())))?;
-    Ok(config::parse(&SourceFile::new(path.display().to_string(), text))?)
+    let shown = path.display().to_string();
+    config::load_json(path, &shown).map_err(|found| {
+        // A schema is JSON: a pipeline or a page of text would be one that lets everything pass.
+        let found = found.into_iter().map(|problem| match problem.code {
+            FindingCode::JsonSyntax => problem.help("a schema is a JSON file, such as `schemas/plan.schema.json`"),
+            _ => problem,
+        });
+        CliError::findings(found.collect())
+    })
 }

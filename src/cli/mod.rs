@@ -3,6 +3,7 @@
 mod answer;
 mod completions;
 mod doctor;
+mod edits;
 mod error;
 mod explain;
 mod extract;
@@ -15,6 +16,7 @@ mod list;
 mod lsp;
 mod models;
 mod plan;
+mod rehearse;
 mod report;
 mod resolve;
 mod resume;

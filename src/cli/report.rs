@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::model::{RunId, RunState, RunStatus};
 use crate::report::summary::summary;
 
-use super::error::CliError;
+use super::error::{CliError, Code};
 use super::ui::Ui;
 
 /// The form of what goes to standard output.
@@ -22,10 +22,12 @@ pub(super) enum Output {
 ///
 /// `resume` is the command that goes on with the run from the current folder.
 pub(super) fn tell(state: &RunState, output: Output, resume: &str, ui: &Ui) -> Result<(), CliError> {
-    if output == Output::Json {
+    let given = if output == Output::Json {
         let report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
-        ui.data(&format!("{report:#}"))?;
-    }
+        ui.data(&format!("{report:#}"))
+    } else {
+        Ok(())
+    };
     let words = summary(state, ui.style, &super::here()?, resume);
     if state.status == RunStatus::Completed {
         ui.say(words.trim_end());
@@ -33,7 +35,12 @@ pub(super) fn tell(state: &RunState, output: Output, resume: &str, ui: &Ui) -> R
         // `--quiet` leaves progress out, never a failure.
         ui.always(words.trim_end());
     }
-    Ok(())
+    // The run is over all the same: only its report is lost, and can be had again.
+    given.map_err(|error| {
+        error
+            .with_code(Code::Failed)
+            .hint(format!("`orch runs show {} --output json` prints the report again", state.run))
+    })
 }
 
 /// The command that goes on with a run from the current folder.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{AutoError, Models, REPLAY, Replay, Variables, choose};
+use crate::agent::{AutoError, Models, REPLAY, Recorder, Replay, Variables, choose};
 use crate::config::Project;
 use crate::engine::PlannedModel;
 use crate::model::ModelRef;
@@ -103,6 +103,13 @@ pub(super) fn replayed(project: &Project) -> Names {
         }
     }
     names
+}
+
+/// Writes the exchanges of a run into a folder.
+pub(super) fn recorder(folder: &Path) -> Result<Arc<Recorder>, CliError> {
+    let made = Recorder::new(folder);
+    let refuse = |error| CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()));
+    made.map(Arc::new).map_err(refuse)
 }
 
 /// The recordings of a folder.

@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::did_you_mean;
+use crate::engine::Plan;
 use crate::engine::perform::Exchange;
-use crate::engine::{self, Plan};
-use indexmap::IndexMap;
-
 use crate::model::budget::Budget;
-use crate::model::event::{ArtifactAccepted, Event, Fact, RunResumed, StepCompleted, StepKept};
-use crate::model::step::{OnError, Step};
-use crate::model::{Artifact, RunId, RunState, RunStatus, StepKey};
-use crate::store::{Edited, Fate, Journal, Rehearsal, RunRow, View, gone};
+use crate::model::event::{Event, Fact, RunResumed};
+use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::store::{Journal, RunRow, View};
 
+use super::edits::{Choice, Edits};
 use super::error::{CliError, Code};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
@@ -67,12 +65,26 @@ pub(super) struct Args {
     #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
     budget: Option<Budget>,
 
+    /// Write what is asked of models from now on into this folder, for `orch pipeline run --replay`
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+
     /// No progress, and no summary of a run that completed
     #[arg(long, short)]
     quiet: bool,
 
     #[command(flatten)]
     state: State,
+}
+
+impl Args {
+    fn choice(&self) -> Choice {
+        match (self.accept_changed, self.discard_changed) {
+            (true, _) => Choice::Accept,
+            (false, true) => Choice::Discard,
+            (false, false) => Choice::Refuse,
+        }
+    }
 }
 
 /// Goes on with a run that somebody has just answered.
@@ -88,6 +100,7 @@ pub(super) fn go_on(run: RunId, state: State, ui: &mut Ui) -> Result<Code, CliEr
         accept_changed: false,
         discard_changed: false,
         yes: false,
+        record: None,
         quiet: ui.quiet,
         state,
     };
@@ -128,19 +141,23 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     if args.dry_run {
         let mut events = journal.events(row.run)?;
         if let Some(view) = View::existing(Path::new(&old.workspace)).filter(|_| args.accept_changed) {
-            let accepted = edits(args, &journal, &view, &events, &project)?;
+            let edits = Edits { journal: &journal, view: &view, events: &events, died: None, plan: &plan };
+            let accepted = edits.settle(args.choice(), &project, ui)?;
             let seq = events.last().map_or(0, |event| event.seq);
             let event = |(seq, fact)| Event { run: row.run, seq, at: jiff::Timestamp::now(), fact };
             events.extend((seq + 1..).zip(accepted.into_iter().map(Fact::ArtifactAccepted)).map(event));
         }
         ui.say(format!("run {}: {}", row.run, old.pipeline));
-        return rehearse(&plan, &events, from.as_ref(), args.output, ui);
+        return super::rehearse::rehearse(&plan, &events, from.as_ref(), args.output, ui);
     }
+    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
+    let exchange = Exchange { recorder, replay: None };
     let view = View::open(Path::new(&old.workspace))?;
-    let _locks = session::lock(&journal, row.run, &view)?;
+    let locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
-    let accepted = edits(args, &journal, &view, &events, &project)?;
+    let edits = Edits { journal: &journal, view: &view, events: &events, died: locks.run.last_seen(), plan: &plan };
+    let accepted = edits.settle(args.choice(), &project, ui)?;
     let redactor = models.redactor();
     if let Some(fact) = accepted.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
         let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
@@ -157,6 +174,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         continue_on_error,
         from,
         budget,
+        last_seen: locks.run.last_seen(),
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })];
@@ -165,19 +183,20 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         journal: &journal,
         run: row.run,
         events: &events,
+        locks: &locks,
         view,
         plan: &plan,
         models,
         gates: session::gates(&project),
         reuse: None,
         asker: None,
-        exchange: Exchange::default(),
+        exchange: exchange.clone(),
         tracker: &project.settings.tracker,
         first,
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
-    Ok(session::exit_code(&state))
+    session::closed(&state, &exchange)
 }
 
 /// The step of the plan that `--from` names.
@@ -196,35 +215,6 @@ pub(super) fn named(plan: &Plan, name: &str) -> Result<StepKey, CliError> {
     })
 }
 
-/// Tells what a resume would do.
-fn rehearse(plan: &Plan, events: &[Event], from: Option<&StepKey>, output: Output, ui: &Ui) -> Result<Code, CliError> {
-    let rehearsal = Rehearsal::new(events, from);
-    // A rehearsal makes no call that could stop it.
-    let told = runtime()?.block_on(engine::interpret(&rehearsal, plan));
-    told.map_err(|stop| CliError::internal(format!("the rehearsal broke off: {stop}")))?;
-    let planned: Vec<StepKey> = plan.announced().into_iter().map(|step| step.step).collect();
-    let fates = rehearsal.fates().into_iter().map(|(step, fate)| match fate {
-        Fate::Keep => ("keep", step, String::new()),
-        Fate::Run(why) => ("run", step, why),
-        Fate::Maybe(why) => ("maybe", step, why),
-        Fate::Skip(why) => ("skip", step, why),
-    });
-    let gone = gone(events, &planned).into_iter().map(|step| ("gone", step, "the files no longer have it".to_owned()));
-    let lines: Vec<(&str, StepKey, String)> = fates.chain(gone).collect();
-    if output == Output::Json {
-        let list: Vec<serde_json::Value> = lines
-            .iter()
-            .map(|(fate, step, why)| serde_json::json!({ "step": step, "fate": fate, "why": why }))
-            .collect();
-        ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
-        return Ok(Code::Ok);
-    }
-    for (fate, step, why) in lines {
-        ui.data(format!("{fate:<5} {step:<14} {why}").trim_end())?;
-    }
-    Ok(Code::Ok)
-}
-
 fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
     if let Some(name) = name {
         super::runs::find(journal, name)
@@ -238,101 +228,4 @@ fn find(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
                 .hint("name one to run again what changed: `orch runs list` shows them")
         })
     }
-}
-
-/// Artifact files that a person or another run changed: refused, accepted or put back.
-fn edits(
-    args: &Args,
-    journal: &Journal,
-    view: &View,
-    events: &[Event],
-    project: &crate::config::Project,
-) -> Result<Vec<ArtifactAccepted>, CliError> {
-    let records = journal.records(&view.name())?;
-    let mut accepted = Vec::new();
-    let Some(run) = events.first().map(|event| event.run.0.to_string()) else {
-        return Ok(accepted);
-    };
-    let mut refused: Vec<(PathBuf, Edited)> = Vec::new();
-    for (completed, step, artifact) in latest(events) {
-        let Some(edit) = view.edited(&artifact, &run, &records)? else {
-            continue;
-        };
-        if args.accept_changed {
-            let artifact = accept(view, &artifact, project)?;
-            accepted.push(ArtifactAccepted { step, completed, artifact });
-        } else if args.discard_changed {
-            view.show(&artifact)?;
-        } else {
-            refused.push((view.folder().join(artifact.path.as_deref().unwrap_or_default()), edit));
-        }
-    }
-    if refused.is_empty() {
-        return Ok(accepted);
-    }
-    let words: Vec<String> = refused
-        .iter()
-        .map(|(path, edit)| match edit {
-            Edited::Changed => format!("`{}` was changed", path.display()),
-            Edited::OtherRun(other) => {
-                format!("`{}` was written by another run ({})", path.display(), other.get(24..).unwrap_or(other))
-            }
-        })
-        .collect();
-    Err(CliError::could_not(format!("{} since this run wrote it", words.join(", ")))
-        .hint("--accept-changed takes the file as it is now; --discard-changed puts back what was recorded"))
-}
-
-/// The latest completed result of each artifact file.
-fn latest(events: &[Event]) -> Vec<(u64, StepKey, Artifact)> {
-    let mut found: IndexMap<String, (u64, StepKey, Artifact)> = IndexMap::new();
-    for event in events {
-        let (seq, step, artifact) = match &event.fact {
-            Fact::StepCompleted(StepCompleted { step, artifact: Some(artifact), .. }) => (event.seq, step, artifact),
-            Fact::ArtifactAccepted(fact) => (fact.completed, &fact.step, &fact.artifact),
-            Fact::StepKept(StepKept { step, completed, moved: Some(artifact) }) => (*completed, step, artifact),
-            _ => continue,
-        };
-        if let Some(path) = &artifact.path {
-            found.insert(path.clone(), (seq, step.clone(), artifact.clone()));
-        }
-    }
-    found.into_values().collect()
-}
-
-/// What the items of a `for_each` gave; where failed ones are told apart, each is inside an entry.
-fn items<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_json::Value>> {
-    let told_apart = step.on_error == Some(OnError::Continue);
-    let item = |entry: &'a serde_json::Value| if told_apart { entry.get("value") } else { Some(entry) };
-    Some(list.as_array()?.iter().filter_map(item).collect())
-}
-
-/// An edited file as the artifact: read, checked against its schema, and recorded as it is.
-fn accept(view: &View, artifact: &Artifact, project: &crate::config::Project) -> Result<Artifact, CliError> {
-    let name = artifact.path.as_deref().unwrap_or_default();
-    let path = view.folder().join(name);
-    let bytes = view.read(name)?.unwrap_or_default();
-    let refuse = |why: String| CliError::could_not(format!("`{}` can't be accepted: {why}", path.display()));
-    let text = String::from_utf8(bytes.clone()).map_err(|_| refuse("it is no UTF-8".to_owned()))?;
-    let as_text = name.ends_with(".md");
-    let value = if as_text {
-        serde_json::Value::String(text)
-    } else {
-        serde_json::from_str(&text).map_err(|error| refuse(error.to_string()))?
-    };
-    let steps = project.pipeline.all_steps();
-    let step = steps.into_iter().find(|step| step.output.as_ref() == Some(&artifact.name));
-    if let Some(file) = step.and_then(crate::config::Project::schema_file) {
-        let schema = project.schemas.get(&file).map_err(|error| refuse(error.to_string()))?;
-        // With `for_each` the schema is that of one item.
-        let values = match step.filter(|step| step.for_each.is_some()) {
-            Some(step) => items(step, &value).ok_or_else(|| refuse("it is no list".to_owned()))?,
-            None => vec![&value],
-        };
-        if let Some(first) = values.into_iter().find_map(|value| schema.errors(value).into_iter().next()) {
-            return Err(refuse(first.to_string()));
-        }
-    }
-    // The file stays as the person wrote it: its digest is that of its bytes.
-    Ok(Artifact { digest: crate::model::Digest::of(&bytes), value, ..artifact.clone() })
 }

@@ -1,9 +1,7 @@
 //! `orch pipeline run`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use crate::agent::Recorder;
 use crate::engine::perform::Exchange;
 use serde_json::{Map, Value};
 
@@ -122,7 +120,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let journal = Journal::open(&args.state.folder(&root))?;
     let view = View::open(&session::workspace(Some(&args.workspace), &here))?;
     let run = RunId(uuid::Uuid::now_v7());
-    let _locks = session::lock(&journal, run, &view)?;
+    let locks = session::lock(&journal, run, &view)?;
     let records = journal.records(&view.name())?;
     // Nothing is removed for a run that can't begin.
     view.check_free(plan.paths().iter().map(String::as_str), &records)?;
@@ -143,6 +141,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         journal: &journal,
         run,
         events: &[],
+        locks: &locks,
         view,
         plan: &plan,
         models,
@@ -155,20 +154,12 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
-    match exchange.recorder.and_then(|recorder| recorder.failure()) {
-        Some(failure) => Err(CliError::from(failure).with_code(Code::Failed).hint("the run itself is on record")),
-        None => Ok(session::exit_code(&state)),
-    }
+    session::closed(&state, &exchange)
 }
 
 /// What the flags say about exchanges with models.
 fn exchange(args: &Args) -> Result<Exchange, CliError> {
-    let recorder = match &args.record {
-        Some(folder) => Some(Arc::new(Recorder::new(folder).map_err(|error| {
-            CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()))
-        })?)),
-        None => None,
-    };
+    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
     let replay = args.replay.as_deref().map(resolve::replay).transpose()?;
     Ok(Exchange { recorder, replay })
 }

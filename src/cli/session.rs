@@ -151,7 +151,8 @@ impl Resolve<CliError> for Resolver<'_> {
 
 /// The locks of a run that goes on: of itself and of its workspace.
 pub(super) struct Locks {
-    _run: Lock,
+    /// That of the run.
+    pub(super) run: Lock,
     _workspace: Lock,
 }
 
@@ -161,7 +162,7 @@ pub(super) fn lock(journal: &Journal, run: RunId, view: &View) -> Result<Locks, 
     let run_lock = Lock::take(&journal.lock_path(run), &format!("run {run}"), &me)?.disposable();
     let workspace = Lock::take(&view.lock_path(), &format!("the workspace `{}`", view.name()), &me)?.disposable();
     view.sweep()?;
-    Ok(Locks { _run: run_lock, _workspace: workspace })
+    Ok(Locks { run: run_lock, _workspace: workspace })
 }
 
 /// A run about to go on.
@@ -172,6 +173,8 @@ pub(super) struct Ready<'a> {
     pub(super) run: RunId,
     /// Its events so far.
     pub(super) events: &'a [Event],
+    /// Its locks.
+    pub(super) locks: &'a Locks,
     /// Its workspace.
     pub(super) view: View,
     /// What will be run.
@@ -190,6 +193,16 @@ pub(super) struct Ready<'a> {
     pub(super) first: Vec<Fact>,
     /// Who follows it from outside.
     pub(super) tracker: &'a TrackerSettings,
+}
+
+impl Ready<'_> {
+    /// When the process of the session before was last alive, if it died and that is not on record yet.
+    fn died(&self) -> Option<jiff::Timestamp> {
+        self.first.iter().find_map(|fact| match fact {
+            Fact::RunResumed(fact) => fact.last_seen,
+            _ => None,
+        })
+    }
 }
 
 /// How a run of a project begins: what every run says of itself; the rest is for the caller to fill in.
@@ -233,7 +246,8 @@ async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui)
     loop {
         let letters = ready.journal.letters(ready.run)?;
         ready.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
-        let run = LocalRun::open(ready.journal, parts(&ready, &events, observer.clone(), switch.clone(), ui), &events)?;
+        let parts = parts(&ready, &events, observer.clone(), switch.clone(), ui)?;
+        let run = LocalRun::open(ready.journal, parts, &events)?;
         for fact in std::mem::take(&mut ready.first) {
             run.announce(fact);
         }
@@ -266,7 +280,13 @@ fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
     RunEnded { status, failure, result: None }
 }
 
-fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switch: StopSwitch, ui: &Ui) -> RunParts {
+fn parts(
+    ready: &Ready<'_>,
+    events: &[Event],
+    observer: Arc<dyn Observer>,
+    switch: StopSwitch,
+    ui: &Ui,
+) -> Result<RunParts, CliError> {
     let performer = Performer {
         models: ready.models.clone(),
         observer: observer.clone(),
@@ -275,12 +295,13 @@ fn parts(ready: &Ready<'_>, events: &[Event], observer: Arc<dyn Observer>, switc
         homes: homes(ready),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
-        budgets: Budgets::new(ready.plan, events, ready.models.clone()),
+        budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
         exchange: ready.exchange.clone(),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
-    RunParts { run, view, perform, observer, switch, asker, reuse }
+    let heartbeat = ready.locks.run.heartbeat()?;
+    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat })
 }
 
 /// Where agent programs keep their things during a run.
@@ -326,6 +347,14 @@ pub(super) fn exit_code(state: &RunState) -> Code {
         RunStatus::Waiting => Code::Waiting,
         RunStatus::Failed if state.failure.as_ref().is_some_and(|f| f.class == Class::BudgetExceeded) => Code::Limit,
         RunStatus::Failed | RunStatus::Running => Code::Failed,
+    }
+}
+
+/// How a command that ran a pipeline ends: recordings that are not whole are told too.
+pub(super) fn closed(state: &RunState, exchange: &Exchange) -> Result<Code, CliError> {
+    match exchange.recorder.as_ref().and_then(|recorder| recorder.failure()) {
+        Some(failure) => Err(CliError::from(failure).with_code(Code::Failed).hint("the run itself is on record")),
+        None => Ok(exit_code(state)),
     }
 }
 

@@ -172,6 +172,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     stage::set(&case, folder, view.folder(), &runtime)?;
     let run = RunId(uuid::Uuid::now_v7());
     let (root, file) = session::places(&project, here);
+    let locks = session::lock(&journal, run, &view)?;
     let first = Fact::RunStarted(RunStarted {
         inputs,
         model: args.model.clone(),
@@ -182,6 +183,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         journal: &journal,
         run,
         events: &[],
+        locks: &locks,
         view: view.clone(),
         plan: &plan,
         models,

@@ -20,6 +20,9 @@ pub(super) fn read(path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diag
     let fail =
         |code: Code, message: String| Box::new(Diagnostic::error(code, message).in_file(&SourceFile::new(shown, "")));
     let unreadable = |error: &std::io::Error| match error.kind() {
+        ErrorKind::NotFound if shown.contains(char::REPLACEMENT_CHARACTER) => {
+            fail(Code::NotText, format!("the name of `{shown}` is not UTF-8 text"))
+        }
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
             fail(Code::FileNotFound, format!("there is no file `{shown}`"))
         }
@@ -106,8 +109,11 @@ pub(super) fn list(folder: &Path) -> Vec<String> {
 fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        // A name that is not text is listed all the same: who reads the file is told.
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
         let Ok(kind) = entry.file_type() else { continue };
         let full = format!("{prefix}{name}");
         if kind.is_dir() && depth < MAX_LISTED.0 {

@@ -98,6 +98,9 @@ impl<'a> Walker<'a> {
         Some(match value {
             Value::Null => problem.help("leave the key out if it has no value"),
             Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => problem.help("remove the quotes"),
+            Value::Number(number) if schema.get("pattern").is_some_and(|pattern| pattern == Span::PATTERN) => {
+                problem.help(format!("give it a unit, as in `{number}s` or `{number}m`"))
+            }
             Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
             Value::String(_) if allowed.contains(&"array") => problem.help("write it as a list: `[…]`"),
             _ => problem,

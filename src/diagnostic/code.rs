@@ -61,6 +61,7 @@ codes! {
     TooDeep = "ORCH0309", "steps are nested too deeply";
     UnusedInput = "ORCH0310", "an input is never used";
     UnusedAgent = "ORCH0311", "an agent is never used";
+    NothingToSay = "ORCH0312", "a step has nothing to say to its agent";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
     InputMissing = "ORCH0322", "a called pipeline lacks an input";
@@ -91,6 +92,9 @@ codes! {
     // 07: models
     BadModel = "ORCH0701", "a model reference is malformed";
     UnknownProvider = "ORCH0702", "a provider is unknown";
+    NoAddress = "ORCH0703", "a provider has no address";
+    BadAddress = "ORCH0704", "the address of a provider is malformed";
+    BadHeader = "ORCH0705", "a header of a provider cannot be sent";
     NoPrice = "ORCH0710", "a model has no known price under a budget in dollars";
     Parameter = "ORCH0711", "a model does not take a parameter";
     TooLongForModel = "ORCH0712", "a prompt does not fit the context of its model";

@@ -27,7 +27,8 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    let mut leaf = Leaf::new(run, key, node, recipe_of(node, agent, &asked, scope), parts(run, node, agent, scope));
+    let (recipe, also) = recipes_of(node, agent, &asked, scope);
+    let mut leaf = Leaf::new(run, key, node, recipe, parts(run, node, agent, scope)).or(also);
     let (replies, attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(replies, attempt) => (replies, attempt),
@@ -43,7 +44,8 @@ pub(super) async fn run(
     }
     let mut conversation = Conversation::new(&leaf, agent, &asked, attempt);
     let result = conversation.run().await?;
-    let attempt = conversation.attempt();
+    let (attempt, place) = (conversation.attempt(), conversation.place());
+    leaf.answered(place);
     leaf.end(scope, attempt, result.map(Some)).await
 }
 
@@ -61,7 +63,8 @@ fn parts(run: Run<'_>, node: &Node, agent: &AgentNode, scope: &Scope) -> Vec<Par
     parts
 }
 
-pub(super) fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> Recipe {
+/// The step's recipe, and those with fewer models: up to the first, the second and so on.
+pub(super) fn recipes_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> (Recipe, Vec<Recipe>) {
     // What a reply must fit is taken, not asked: under another schema recorded replies are read again.
     let request = |model| {
         let request = asked.request(node, agent, model);
@@ -69,10 +72,10 @@ pub(super) fn recipe_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &S
     };
     let requests: Vec<Value> = agent.models.iter().map(request).collect();
     let contract = node.output.as_ref().map(|output| output.contract.digest());
-    recipe(
-        &json!({ "requests": requests, "tree": tree_of(node, scope) }),
-        &json!({ "contract": contract, "strict": agent.strict }),
-    )
+    let (tree, take) = (tree_of(node, scope), json!({ "contract": contract, "strict": agent.strict }));
+    let of = |requests: &[Value]| recipe(&json!({ "requests": requests, "tree": tree }), &take);
+    let fewer = (1..requests.len()).filter_map(|count| requests.get(..count)).map(of).collect();
+    (of(&requests), fewer)
 }
 
 /// What is asked, as a value: what the digest of a request is taken of.

@@ -35,7 +35,7 @@ pub(super) async fn run(
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,
     };
-    leaf.start(attempt, "", None).await?;
+    leaf.start(attempt).await?;
     let wait = Wait::Approval(Approval { shown, timeout_ms: kind.timeout.map(millis) });
     let result = match run.durable.wait(leaf.call(attempt, 1), wait).await? {
         Answer::Elapsed => Err(Failure::new(Class::ApprovalTimeout, "nobody answered in time")

@@ -14,8 +14,9 @@ use crate::agent::Models;
 use crate::durable::{Call, Effect, Outcome, Reply};
 use crate::model::budget::Budget;
 use crate::model::event::Event;
-use crate::model::{ChatRequest, Class, Fact, Failure, ModelRef, StepKey, Usage};
+use crate::model::{ChatRequest, Class, Failure, ModelRef, StepKey, Usage};
 
+use super::past::{Past, Spent};
 use super::plan::Plan;
 
 /// A limit: of the run, or of a step and what is inside it.
@@ -86,23 +87,21 @@ impl Drop for Reservation {
 
 impl Budgets {
     /// The budgets of a plan, with what the events of its run say was spent.
-    pub fn new(plan: &Plan, events: &[Event], models: Arc<Models>) -> Arc<Self> {
+    /// `died` is when the process of the last session was last alive, unless it ended in order.
+    pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<Models>) -> Arc<Self> {
         let account =
             |(place, limit)| Account { place, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
+        let past = Past::of(events, died);
         let budgets = Self {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
             closing: plan.closing(),
             models,
             freed: Arc::default(),
-            before: owned(events),
+            before: past.owned,
             since: Instant::now(),
         };
-        for event in events {
-            if let Fact::CallEnded(fact) = &event.fact {
-                let time = fact.ended.duration_since(fact.started);
-                let usage = fact.reply.as_ref().map_or_else(Usage::default, |reply| reply.usage);
-                budgets.count(&fact.call.step, amount(usage, fact.cost, time));
-            }
+        for spent in past.spent {
+            budgets.count_spent(&spent);
         }
         Arc::new(budgets)
     }
@@ -117,13 +116,25 @@ impl Budgets {
         }
     }
 
-    /// Counts what a call took.
-    pub fn settle(&self, step: &StepKey, outcome: &Outcome) {
-        let usage = match &outcome.result {
+    /// Counts what a call took: what its provider told, and what nobody told.
+    pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &Outcome) {
+        let told = match &outcome.result {
             Ok(Reply::Chat(reply)) => reply.usage,
-            Ok(Reply::Done(_)) | Err(_) => Usage::default(),
+            Ok(Reply::Done(_)) => Usage::default(),
+            Err(failure) => failure.used().unwrap_or_default(),
         };
-        self.count(step, amount(usage, outcome.cost, outcome.ended.duration_since(outcome.started)));
+        let (told, lost) = ((told, outcome.cost), outcome.lost.unwrap_or_default());
+        let time = Duration::try_from(outcome.ended.duration_since(outcome.started)).unwrap_or_default();
+        self.count_spent(&Spent { step: step.clone(), model: model.cloned(), told, lost, time });
+    }
+
+    fn count_spent(&self, spent: &Spent) {
+        let (usage, cost) = spent.told;
+        // What nobody told has the price that is known now.
+        let price = |model| self.models.cost(model, &spent.lost).unwrap_or_default();
+        let lost = spent.model.as_ref().filter(|_| !spent.lost.is_zero()).map_or(0.0, price);
+        let tokens = usage.total().saturating_add(spent.lost.total());
+        self.count(&spent.step, Amount { tokens, usd: cost.unwrap_or_default() + lost, time: spent.time });
     }
 
     /// Reserves the upper estimate of a call.
@@ -186,12 +197,10 @@ impl Budgets {
     }
 
     fn estimate(&self, request: &ChatRequest) -> Amount {
-        let tokens = super::gate::estimate(request);
-        let output = u64::from(request.max_output_tokens);
-        let usage = Usage { input: tokens.saturating_sub(output), output, ..Usage::default() };
+        let usage = super::gate::most(request);
         let counts = self.lock().iter().any(|account| account.limit.usd.is_some());
         let usd = if counts { self.models.cost(&request.model, &usage).unwrap_or_default() } else { 0.0 };
-        Amount { tokens, usd, time: Duration::ZERO }
+        Amount { tokens: usage.total(), usd, time: Duration::ZERO }
     }
 }
 
@@ -240,35 +249,6 @@ impl Account {
             Some(_) | None => None,
         }
     }
-}
-
-fn amount(usage: Usage, cost: Option<f64>, time: jiff::SignedDuration) -> Amount {
-    Amount {
-        tokens: usage.input.saturating_add(usage.output),
-        usd: cost.unwrap_or_default(),
-        time: Duration::try_from(time).unwrap_or_default(),
-    }
-}
-
-/// How long processes owned a run, by its events.
-fn owned(events: &[Event]) -> Duration {
-    let mut total = Duration::ZERO;
-    let mut began: Option<Timestamp> = None;
-    let mut last: Option<Timestamp> = None;
-    let mut close = |began: &mut Option<Timestamp>, last: Option<Timestamp>| {
-        if let (Some(start), Some(end)) = (began.take(), last) {
-            total += Duration::try_from(end.duration_since(start)).unwrap_or_default();
-        }
-    };
-    for event in events {
-        if matches!(event.fact, Fact::RunStarted(_) | Fact::RunResumed(_)) {
-            close(&mut began, last);
-            began = Some(event.at);
-        }
-        last = Some(event.at);
-    }
-    close(&mut began, last);
-    total
 }
 
 /// The first model without a known price under a limit of money that refuses such models.

@@ -55,7 +55,7 @@ pub(super) async fn run(
     }
     let mut tries = 1;
     loop {
-        leaf.start(attempt, "", None).await?;
+        leaf.start(attempt).await?;
         let effect = Effect::Command(command.clone());
         let outcome = run.durable.call(Call { key: leaf.call(attempt, 1), ask: digest(&what), effect }).await?;
         let result = match outcome.result {

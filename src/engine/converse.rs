@@ -13,9 +13,11 @@ use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, 
 use crate::schema::render_mismatches;
 
 use super::agent::ask_digest;
+use super::gate::most;
 use super::leaf::{Leaf, mixed_up};
 use super::message::{Asked, re_ask};
 use super::node::{AgentNode, Contract, Node, PlannedModel};
+use super::retry::impatient;
 
 /// The talk of one opening of a step.
 pub(super) struct Conversation<'a> {
@@ -23,13 +25,14 @@ pub(super) struct Conversation<'a> {
     agent: &'a AgentNode,
     asked: &'a Asked,
     attempt: u32,
+    place: usize,
     began: Option<Timestamp>,
     ended: Option<Timestamp>,
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(leaf: &'a Leaf<'a>, agent: &'a AgentNode, asked: &'a Asked, attempt: u32) -> Self {
-        Self { leaf, agent, asked, attempt, began: None, ended: None }
+        Self { leaf, agent, asked, attempt, place: 0, began: None, ended: None }
     }
 
     /// The attempt that is going on or was the last.
@@ -37,11 +40,17 @@ impl<'a> Conversation<'a> {
         self.attempt
     }
 
+    /// Which of the step's models was asked last.
+    pub(super) fn place(&self) -> usize {
+        self.place
+    }
+
     /// Asks until a value is taken or everything is used up.
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Stop> {
         let mut last = Failure::new(Class::NotInstalled, "the step has no model");
         let mut first = true;
-        for model in &self.agent.models {
+        for (place, model) in self.agent.models.iter().enumerate() {
+            self.place = place;
             let mut tries = 0;
             loop {
                 if !first {
@@ -49,8 +58,11 @@ impl<'a> Conversation<'a> {
                 }
                 first = false;
                 tries += 1;
-                self.leaf.start(self.attempt, &self.agent.agent, Some(model.reference.clone())).await?;
-                match self.talk(model).await? {
+                let request = self.asked.request(self.leaf.node, self.agent, model);
+                let most = model.program.is_none().then(|| most(&request));
+                let name = Some(model.reference.clone());
+                self.leaf.start_with(self.attempt, &self.agent.agent, name, most).await?;
+                match self.talk(model, request).await? {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last = failure,
                 }
@@ -58,6 +70,7 @@ impl<'a> Conversation<'a> {
                     return Ok(Err(last));
                 }
                 if !self.leaf.try_again(&self.agent.limits, &last, tries, self.attempt).await? {
+                    last = impatient(last);
                     break;
                 }
             }
@@ -76,8 +89,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// One conversation: a request, and re-asks while replies do not validate.
-    async fn talk(&mut self, model: &PlannedModel) -> Result<Result<Value, Failure>, Stop> {
-        let mut request = self.asked.request(self.leaf.node, self.agent, model);
+    async fn talk(&mut self, model: &PlannedModel, mut request: ChatRequest) -> Result<Result<Value, Failure>, Stop> {
         let mut session = None;
         for ordinal in 1.. {
             let key = self.leaf.call(self.attempt, ordinal);
@@ -136,7 +148,7 @@ impl<'a> Conversation<'a> {
         Ok(match outcome.result {
             Ok(Reply::Chat(reply)) => Ok(reply),
             Ok(Reply::Done(_)) => Err(mixed_up()),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(failure.of_step()),
         })
     }
 }

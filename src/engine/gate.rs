@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::durable::{Call, Effect, Permit};
-use crate::model::{ChatReply, ChatRequest, Failure};
+use crate::model::{ChatReply, ChatRequest, Failure, Usage};
 
 /// Calls of a run at once, when nothing else is said.
 pub const CONCURRENCY: usize = 64;
@@ -134,10 +134,16 @@ impl Pace {
     }
 }
 
-/// An upper estimate of a request's tokens: two bytes each at least, and the longest reply.
+/// An upper estimate of a request's tokens, input and output together.
 pub fn estimate(request: &ChatRequest) -> u64 {
+    most(request).total()
+}
+
+/// What a request may use at most: two bytes a token of input at least, and the longest reply.
+pub fn most(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
     let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
     let input = (request.system.len() + messages + schema).div_ceil(2);
-    u64::try_from(input).unwrap_or(u64::MAX).saturating_add(u64::from(request.max_output_tokens))
+    let (input, output) = (u64::try_from(input).unwrap_or(u64::MAX), u64::from(request.max_output_tokens));
+    Usage { input, output, ..Usage::default() }
 }

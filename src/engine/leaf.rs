@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::durable::{Begin, Decided, Open, Reply, Stop};
 use crate::model::event::{Part, StepCompleted, StepStarted};
 use crate::model::step::Access;
-use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, StepKey, canonical};
+use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, StepKey, Usage, canonical};
 
 use super::interpret::{Given, Run};
 use super::node::{Kind, Limits, Node};
@@ -24,6 +24,7 @@ pub(super) struct Leaf<'a> {
     pub(super) open: Open,
     /// Why the step runs although it ran before, and the attempt that tells it.
     why: Option<(u32, String)>,
+    answered: Option<Recipe>,
 }
 
 /// What opening a step told.
@@ -42,6 +43,8 @@ impl<'a> Leaf<'a> {
         let open = Open {
             step: key.clone(),
             recipe,
+            also: Vec::new(),
+            reads: node.inputs.iter().map(|input| input.name.clone()).collect(),
             output: node.output.as_ref().map(|output| output.name.clone()),
             path: node.path().filter(|_| shown),
             parts,
@@ -49,7 +52,18 @@ impl<'a> Leaf<'a> {
             touches: node.access != Access::None,
             closing: node.closing,
         };
-        Self { run, node, open, why: None }
+        Self { run, node, open, why: None, answered: None }
+    }
+
+    /// The same with recipes whose result is as good.
+    pub(super) fn or(mut self, also: Vec<Recipe>) -> Self {
+        self.open.also = also;
+        self
+    }
+
+    /// The recipe of what was asked until there was an answer, when that is less than all.
+    pub(super) fn answered(&mut self, place: usize) {
+        self.answered = self.open.also.get(place).cloned();
     }
 
     /// Asks whether a recorded result stands.
@@ -68,7 +82,18 @@ impl<'a> Leaf<'a> {
     }
 
     /// Says that an attempt begins.
-    pub(super) async fn start(&self, attempt: u32, agent: &str, model: Option<ModelRef>) -> Result<(), Stop> {
+    pub(super) async fn start(&self, attempt: u32) -> Result<(), Stop> {
+        self.start_with(attempt, "", None, None).await
+    }
+
+    /// The same of an agent, with what its first request may use at most.
+    pub(super) async fn start_with(
+        &self,
+        attempt: u32,
+        agent: &str,
+        model: Option<ModelRef>,
+        most: Option<Usage>,
+    ) -> Result<(), Stop> {
         let fact = StepStarted {
             step: self.open.step.clone(),
             attempt,
@@ -77,6 +102,7 @@ impl<'a> Leaf<'a> {
             recipe: self.open.recipe.clone(),
             parts: self.open.parts.clone(),
             why: self.why.as_ref().filter(|(first, _)| *first == attempt).map(|(_, why)| why.clone()),
+            most,
         };
         self.run.durable.record(Decided::Started(fact)).await.map(drop)
     }
@@ -116,7 +142,7 @@ impl<'a> Leaf<'a> {
         let fact = StepCompleted {
             step: self.open.step.clone(),
             attempt,
-            recipe: self.open.recipe.clone(),
+            recipe: self.answered.as_ref().unwrap_or(&self.open.recipe).clone(),
             reused: None,
             artifact,
         };

@@ -17,6 +17,7 @@ pub mod interpret;
 mod leaf;
 mod message;
 pub mod node;
+mod past;
 pub mod perform;
 pub mod plan;
 mod planner;

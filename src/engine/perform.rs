@@ -11,13 +11,13 @@ use jiff::Timestamp;
 
 use crate::agent::{Answer, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
-use crate::model::{CallKey, ChatReply, Class, Failure, Turn};
+use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage};
 use crate::provider::Signal as Heard;
 use crate::secret::Redactor;
 
 use super::budget::Budgets;
 use super::effects;
-use super::gate::Gates;
+use super::gate::{self, Gates};
 use super::message::with_contract;
 
 /// Performs the calls of a run.
@@ -68,21 +68,46 @@ impl Perform for Performer {
             let started = Timestamp::now();
             let step = call.key.step.clone();
             // Writing files takes no time to speak of, and must not stop half-way.
+            let (model, most) = (call.effect.model().cloned(), most(&call.effect));
             let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
             let work = own.effect(call, started);
             let (result, cost) = match own.budgets.time_left(&step).filter(|_| limited) {
                 None => work.await,
                 Some((left, failure)) => match tokio::time::timeout(left, work).await {
                     Ok(ended) => ended,
-                    Err(_) => (Err(failure), None),
+                    Err(_) => (Err(Failure { broke_off: true, ..failure }), None),
                 },
             };
-            let outcome = Outcome { started, ended: Timestamp::now(), result: own.redactor.result(result), cost };
-            own.budgets.settle(&step, &outcome);
+            let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
+            let result = own.redactor.result(result);
+            let outcome = Outcome { started, ended: Timestamp::now(), result, cost, lost };
+            own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
         .boxed()
     }
+
+    fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
+        let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
+        let lost = most(&call.effect).and_then(|most| lost(most, &failure));
+        Outcome { started, ended: Timestamp::now(), result: Err(failure), cost: None, lost }
+    }
+}
+
+/// What a call may use at most; none of one that asks no model, or is a program's own affair.
+fn most(effect: &Effect) -> Option<Usage> {
+    match effect {
+        Effect::Ask(ask) => Some(gate::most(&ask.request)),
+        Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
+    }
+}
+
+/// What a request that broke off may have used beyond what the provider told.
+fn lost(most: Usage, failure: &Failure) -> Option<Usage> {
+    let told = failure.used().unwrap_or_default();
+    let input = if told.input == 0 { most.input } else { 0 };
+    let output = most.output.saturating_sub(told.output);
+    failure.broke_off.then(|| Usage { input, output, ..Usage::default() })
 }
 
 impl Performer {
@@ -92,7 +117,11 @@ impl Performer {
             Effect::Ask(ask) => {
                 let answer = self.exchange(&call.key, &ask, started).await;
                 self.gates.heard(&ask.request.model.provider, &answer);
-                let cost = answer.as_ref().ok().and_then(|reply| self.models.cost(&ask.request.model, &reply.usage));
+                let usage = match &answer {
+                    Ok(reply) => Some(reply.usage),
+                    Err(failure) => failure.used(),
+                };
+                let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
                 (answer.map(Reply::Chat), cost)
             }
             Effect::Turn(turn) => {

@@ -75,10 +75,27 @@ impl Plan {
         Ok(Self { body, budget, templates, inputs })
     }
 
+    /// Visits every step with its key, in the order of the file; `many` where it is inside of what runs
+    /// any number of times.
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a Node, bool)) {
+        fn go<'a>(
+            node: &'a Node,
+            parent: Option<&StepKey>,
+            many: bool,
+            visit: &mut dyn FnMut(StepKey, &'a Node, bool),
+        ) {
+            let step = StepKey::below(parent, &node.id);
+            visit(step.clone(), node, many);
+            let many = many || node.each.is_some() || matches!(node.kind, Kind::Repeat(_));
+            node.children().for_each(|child| go(child, Some(&step), many, visit));
+        }
+        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| go(node, None, false, visit));
+    }
+
     /// The steps as they are announced to the journal, with those inside groups.
     pub fn announced(&self) -> Vec<PlannedStep> {
-        fn add(node: &Node, parent: Option<&StepKey>, many: bool, found: &mut Vec<PlannedStep>) {
-            let step = StepKey::below(parent, &node.id);
+        let mut found = Vec::new();
+        self.visit(&mut |step, node, many| {
             let (agent, model) = match &node.kind {
                 Kind::Agent(agent) => (agent.agent.clone(), agent.models.first().map(|model| model.reference.clone())),
                 Kind::Command(_)
@@ -90,74 +107,45 @@ impl Plan {
                 | Kind::Pipeline(_) => (String::new(), None),
             };
             let output = node.output.as_ref().map(|output| output.name.clone());
-            found.push(PlannedStep { step: step.clone(), kind: node.kind.name(), agent, model, output, many });
-            let many = many || node.each.is_some() || matches!(node.kind, Kind::Repeat(_));
-            for child in node.children() {
-                add(child, Some(&step), many, found);
-            }
-        }
-        let mut found = Vec::new();
-        for node in self.body.nodes.iter().chain(&self.body.finally) {
-            add(node, None, false, &mut found);
-        }
+            found.push(PlannedStep { step, kind: node.kind.name(), agent, model, output, many });
+        });
         found
     }
 
     /// Every budget of the plan: of the run, of steps, and of pipelines that steps call.
     pub fn budgets(&self) -> Vec<Limit> {
-        fn add(node: &Node, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
-            let step = StepKey::below(parent, &node.id);
+        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (None, budget)).into_iter().collect();
+        self.visit(&mut |step, node, _| {
             found.extend(node.budget.clone().map(|budget| (Some(step.clone()), budget)));
             if let Kind::Pipeline(call) = &node.kind {
                 found.extend(call.body.budget.clone().map(|budget| (Some(step.clone()), budget)));
             }
-            node.children().for_each(|child| add(child, Some(&step), found));
-        }
-        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (None, budget)).into_iter().collect();
-        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, None, &mut found));
+        });
         found
     }
 
     /// The steps of every `finally`: of the run, and of pipelines that steps call.
     pub fn closing(&self) -> Vec<StepKey> {
-        fn add(nodes: &[Node], parent: Option<&StepKey>, found: &mut Vec<StepKey>) {
-            for node in nodes {
-                let step = StepKey::below(parent, &node.id);
-                if let Kind::Pipeline(call) = &node.kind {
-                    found.extend(call.body.finally.iter().map(|node| StepKey::below(Some(&step), &node.id)));
-                }
-                for child in node.children() {
-                    add(std::slice::from_ref(child), Some(&step), found);
-                }
-            }
-        }
-        let mut found: Vec<StepKey> = self.body.finally.iter().map(|node| StepKey::below(None, &node.id)).collect();
-        add(&self.body.nodes, None, &mut found);
+        let mut found = Vec::new();
+        self.visit(&mut |step, node, _| found.extend(node.closing.then_some(step)));
         found
     }
 
     /// Every model that may be asked, with the step that asks.
     pub fn asked(&self) -> Vec<(StepKey, &ModelRef)> {
-        fn add<'a>(node: &'a Node, parent: Option<&StepKey>, found: &mut Vec<(StepKey, &'a ModelRef)>) {
-            let step = StepKey::below(parent, &node.id);
+        let mut found = Vec::new();
+        self.visit(&mut |step, node, _| {
             if let Kind::Agent(agent) = &node.kind {
                 found.extend(agent.models.iter().map(|model| (step.clone(), &model.reference)));
             }
-            node.children().for_each(|child| add(child, Some(&step), found));
-        }
-        let mut found = Vec::new();
-        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, None, &mut found));
+        });
         found
     }
 
     /// The artifact files that the plan writes, relative to the workspace.
     pub fn paths(&self) -> Vec<String> {
-        fn add(node: &Node, found: &mut Vec<String>) {
-            found.extend(node.path());
-            node.children().for_each(|child| add(child, found));
-        }
         let mut found = Vec::new();
-        self.body.nodes.iter().chain(&self.body.finally).for_each(|node| add(node, &mut found));
+        self.visit(&mut |_, node, _| found.extend(node.path()));
         found
     }
 }

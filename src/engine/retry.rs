@@ -25,6 +25,15 @@ pub(super) fn pause(failure: &Failure, tries: u32, backoff: Option<Duration>) ->
     }
 }
 
+/// The failure of a step that was not tried again, saying so when the provider asks for too long a pause.
+pub(super) fn impatient(failure: Failure) -> Failure {
+    let Some(asked) = failure.retry_after_ms.filter(|asked| *asked > PATIENCE) else { return failure };
+    let (asked, most) = (asked.div_ceil(1000), PATIENCE / 1000);
+    let message = format!("{}; it asks to wait {asked} s, longer than the {most} s that a step waits", failure.message);
+    let hint = failure.hint.clone().unwrap_or_else(|| "resume the run when that time is over".to_owned());
+    Failure { message, ..failure }.with_hint(hint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +48,8 @@ mod tests {
         assert_eq!(pause(&failure, 1, None), Some(Wait::Between(45_000, 45_250)));
         failure.retry_after_ms = Some(3_600_000);
         assert_eq!(pause(&failure, 1, None), None);
+        let told = impatient(failure);
+        assert_eq!(told.message, "slow down; it asks to wait 3600 s, longer than the 300 s that a step waits");
+        assert!(told.hint.is_some());
     }
 }

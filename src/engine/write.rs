@@ -35,7 +35,7 @@ pub(super) async fn run(
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(_, attempt) => attempt,
     };
-    leaf.start(attempt, "", None).await?;
+    leaf.start(attempt).await?;
     let result = write(&leaf, attempt, files).await?;
     leaf.end(scope, attempt, result.map(Some)).await
 }

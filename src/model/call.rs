@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::chat::{ChatReply, ModelRef};
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
+use super::usage::Usage;
 
 /// A call ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,17 @@ pub struct CallEnded {
     /// What the call cost in US dollars; absent when the model's price is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
+    /// What a failed call may have used beyond what the provider told, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Usage>,
+}
+
+impl CallEnded {
+    /// What the provider counted, whether there is a reply or not.
+    pub fn usage(&self) -> Option<Usage> {
+        let failed = self.failure.as_ref().and_then(Failure::used);
+        self.reply.as_ref().map(|reply| reply.usage).or(failed)
+    }
 }
 
 /// What a call gave.

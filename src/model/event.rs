@@ -14,6 +14,7 @@ pub use super::call::{CallEnded, CommandDone, Done, Reply, ReplyRead};
 use super::chat::ModelRef;
 use super::failure::Failure;
 use super::id::{Digest, RunId, StepKey};
+use super::usage::Usage;
 
 /// One fact of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +181,9 @@ pub struct RunResumed {
     /// The limits given for the run (`--budget`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// When the process of the session before was last alive, if it died as the owner of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<Timestamp>,
     /// The steps as the files say now, in order.
     pub steps: Vec<PlannedStep>,
     /// The version of orch that took the run up.
@@ -235,6 +239,9 @@ pub struct StepStarted {
     /// Why it runs although it ran before: `prompt planner.md changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What its first request may use at most: counts when the process dies while it is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Usage>,
 }
 
 /// A part of a recipe: what it is, in words, and its digest.

@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::usage::Usage;
+
 macro_rules! classes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
         /// The class of a failure; its name is stable in journals, reports and `retry.on`.
@@ -107,12 +109,30 @@ pub struct Failure {
     /// The HTTP status, when there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// What the provider had counted when the request failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
+    /// Whether the model may have been at work when the request broke off: nobody told what it took.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub broke_off: bool,
 }
 
 impl Failure {
     /// A failure with a class and a message.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), hint: None, retry_after_ms: None, status: None }
+        let message = message.into();
+        Self { class, message, hint: None, retry_after_ms: None, status: None, usage: None, broke_off: false }
+    }
+
+    /// What the provider had counted when the request failed.
+    pub fn used(&self) -> Option<Usage> {
+        self.usage.as_deref().copied()
+    }
+
+    /// The same without what the request took: that is of the call, not of its step.
+    #[must_use]
+    pub fn of_step(self) -> Self {
+        Self { usage: None, broke_off: false, ..self }
     }
 
     /// The same with a hint.

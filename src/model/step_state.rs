@@ -58,7 +58,7 @@ pub struct StepState {
     pub model: Option<ModelRef>,
     /// Where it is.
     pub status: StepStatus,
-    /// Start of the first attempt.
+    /// Start of its first attempt in the latest session.
     pub started: Option<Timestamp>,
     /// When it completed, failed or was skipped.
     pub ended: Option<Timestamp>,
@@ -130,7 +130,7 @@ impl StepState {
         }
     }
 
-    /// What an earlier session did of the same step stays on record.
+    /// What an earlier session did of the same step stays on record; its times are those of the latest session.
     pub(super) fn take_over(&mut self, old: Self) {
         self.attempts = old.attempts;
         self.calls = old.calls;
@@ -138,13 +138,12 @@ impl StepState {
         self.cost = old.cost;
         self.unpriced = old.unpriced;
         self.read = old.read;
-        self.started = old.started;
     }
 
     pub(super) fn spent(&mut self, call: &CallEnded) {
         self.calls += 1;
-        if let Some(reply) = &call.reply {
-            self.usage += reply.usage;
+        if let Some(usage) = call.usage() {
+            self.usage += usage;
             match call.cost {
                 Some(cost) => self.cost += cost,
                 None => self.unpriced = true,

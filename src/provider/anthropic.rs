@@ -194,18 +194,23 @@ impl Assembler for Parts {
         self.stop.is_some()
     }
 
-    fn reply(self) -> ChatReply {
+    fn usage(&self) -> Usage {
         let Counts { input, cache_read, cache_write, output } = self.counts;
+        Usage {
+            input: input.saturating_add(cache_read).saturating_add(cache_write),
+            cache_read,
+            cache_write,
+            output,
+            reasoning: 0,
+        }
+    }
+
+    fn reply(self) -> ChatReply {
+        let usage = self.usage();
         ChatReply {
             text: self.text,
             stop: self.stop.unwrap_or(StopReason::Unknown),
-            usage: Usage {
-                input: input.saturating_add(cache_read).saturating_add(cache_write),
-                cache_read,
-                cache_write,
-                output,
-                reasoning: 0,
-            },
+            usage,
             model: self.model,
             id: self.id,
             constrained: self.constrained,

@@ -226,7 +226,9 @@ fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
     let hint = match (class, &endpoint.key_variable) {
         (Class::Auth, Some(variable)) if endpoint.api_key.is_some() => Some(format!("check the key in {variable}")),
         (Class::Auth, Some(variable)) => Some(format!("set {variable}")),
-        (Class::Auth, None) => Some(format!("give {name} a key in its configuration")),
+        (Class::Auth, None) => Some(format!(
+            "say where its key is: `providers: {{ {name}: {{ api_key: {{ env: NAME }} }} }}` in orch.yaml, and set that variable"
+        )),
         (Class::BadRequest, _) if unknown && name == "ollama" && !model.is_empty() => {
             Some(format!("fetch it with `ollama pull {model}`"))
         }

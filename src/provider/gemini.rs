@@ -155,6 +155,10 @@ impl Assembler for Parts {
         self.stop.is_some()
     }
 
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
     fn reply(self) -> ChatReply {
         ChatReply {
             text: self.text,

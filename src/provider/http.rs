@@ -13,10 +13,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{address, client, header_map, shown};
 use super::errors::{self, Context};
-use super::sse::Decoder;
+use super::stream::{Body, Hearing};
 use super::{Endpoint, Limits, Signal};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
+use crate::model::usage::Usage;
 
 /// The most that is read of the body of a refused request.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -31,6 +32,9 @@ pub(super) trait Assembler: Send {
 
     /// Whether the model's last word was heard.
     fn complete(&self) -> bool;
+
+    /// What the provider has counted so far.
+    fn usage(&self) -> Usage;
 
     /// The reply.
     fn reply(self) -> ChatReply;
@@ -53,17 +57,35 @@ pub(super) struct Call<'a> {
 }
 
 /// Sends the request and reads the reply to its end.
-pub(super) async fn exchange<A: Assembler>(call: Call<'_>, assembler: A, sink: Sink<'_>) -> Result<ChatReply, Failure> {
+pub(super) async fn exchange<A: Assembler>(
+    call: Call<'_>,
+    mut assembler: A,
+    sink: Sink<'_>,
+) -> Result<ChatReply, Failure> {
     let endpoint = call.endpoint;
     let total = call.limits.total;
-    let result = timeout(total, converse(call, assembler, sink)).await.unwrap_or_else(|_| {
+    let mut at_work = false;
+    let talk = converse(call, &mut assembler, &mut at_work, sink);
+    let result = timeout(total, talk).await.unwrap_or_else(|_| {
         let limit = seconds(total);
         Err(errors::timed_out(endpoint, &format!("did not finish within {limit}")))
     });
-    result.map_err(|failure| errors::scrub(failure, endpoint))
+    match result {
+        Ok(()) => Ok(assembler.reply()),
+        Err(failure) => {
+            let usage = Some(assembler.usage()).filter(|usage| !usage.is_zero()).map(Box::new);
+            Err(Failure { usage, broke_off: at_work, ..errors::scrub(failure, endpoint) })
+        }
+    }
 }
 
-async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>) -> Result<ChatReply, Failure> {
+/// Sends and reads; `at_work` is whether the model may have begun when it ends with a failure.
+async fn converse<A: Assembler>(
+    call: Call<'_>,
+    assembler: &mut A,
+    at_work: &mut bool,
+    sink: Sink<'_>,
+) -> Result<(), Failure> {
     let Call { endpoint, model, url, key_header, headers, body, limits } = call;
     let context = Context { endpoint, model };
     let target = address(&url, &endpoint.name)?;
@@ -73,15 +95,20 @@ async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>
     let request = client.post(target).headers(header_map(headers, endpoint, key_header)?).body(payload);
 
     let first_byte = Instant::now() + limits.first_byte;
+    *at_work = true;
     let response = timeout_at(first_byte, request.send())
         .await
         .map_err(|_| {
             let limit = seconds(limits.first_byte);
             errors::timed_out(endpoint, &format!("sent nothing within {limit}"))
         })?
-        .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
+        .map_err(|e| {
+            *at_work = !e.is_connect();
+            errors::unreachable(endpoint, &e, limits)
+        })?;
     let status = response.status();
     if !status.is_success() {
+        *at_work = false;
         return Err(refused(response, &context, limits.idle).await);
     }
     let kind = content_type(response.headers());
@@ -89,8 +116,10 @@ async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>
     let first = body.chunk().await?.unwrap_or_default();
     let shape = shape(&kind, &first);
     if shape == Shape::Events {
-        events(first, &mut body, &context, &mut assembler, sink).await?;
-        return Ok(assembler.reply());
+        let mut hearing = Hearing { context: &context, assembler, sink, began: false, refused: false };
+        let heard = hearing.events(first, &mut body).await;
+        *at_work = !hearing.refused;
+        return heard;
     }
     if shape == Shape::Json {
         let bytes = body.rest(first).await?;
@@ -99,14 +128,16 @@ async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>
             errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
         })?;
         if let Some(failure) = errors::reported(&value, &context) {
+            *at_work = false;
             return Err(failure);
         }
         if assembler.whole(&value, sink) {
-            return Ok(assembler.reply());
+            return Ok(());
         }
         let what = errors::excerpt(&bytes, endpoint, 200);
         return Err(errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}")));
     }
+    *at_work = false;
     let what = errors::excerpt(&first, endpoint, 200);
     let mut failure = if shape == Shape::Page {
         Failure::new(Class::BadRequest, format!("{} answered with a web page: {what}", endpoint.name))
@@ -117,115 +148,6 @@ async fn converse<A: Assembler>(call: Call<'_>, mut assembler: A, sink: Sink<'_>
     };
     failure.status = Some(status.as_u16());
     Err(failure)
-}
-
-/// Reads an event stream into the assembler.
-async fn events<A: Assembler>(
-    first: Bytes,
-    body: &mut Body<'_>,
-    context: &Context<'_>,
-    assembler: &mut A,
-    sink: Sink<'_>,
-) -> Result<(), Failure> {
-    let endpoint = context.endpoint;
-    let mut decoder = Decoder::default();
-    let mut chunk = Some(first);
-    loop {
-        let ended = chunk.is_none();
-        let complete = match chunk {
-            Some(bytes) => decoder.push(&bytes),
-            None => decoder.finish().into_iter().collect(),
-        };
-        for data in complete {
-            match told(&data, context, assembler, sink) {
-                Ok(false) => {}
-                Ok(true) => return Ok(()),
-                // Half an event at the end is a broken connection, not a broken server.
-                Err(_) if ended && serde_json::from_slice::<Value>(&data).is_err() => {}
-                Err(failure) => return Err(failure),
-            }
-        }
-        if ended {
-            break;
-        }
-        chunk = match body.chunk().await {
-            Ok(chunk) => chunk,
-            // What was said is said, even if the line goes dead after the last word.
-            Err(failure) if failure.class != Class::OutputTooLarge && assembler.complete() => break,
-            Err(failure) => return Err(failure),
-        };
-    }
-    if assembler.complete() { Ok(()) } else { Err(errors::cut(endpoint, body.received)) }
-}
-
-/// Reads the data of one event; true when it is the last.
-fn told<A: Assembler>(data: &[u8], context: &Context<'_>, assembler: &mut A, sink: Sink<'_>) -> Result<bool, Failure> {
-    let data = data.trim_ascii();
-    if data.is_empty() {
-        return Ok(false);
-    }
-    if data == b"[DONE]" {
-        return Ok(true);
-    }
-    let endpoint = context.endpoint;
-    let value: Value = serde_json::from_slice(data).map_err(|_| {
-        let what = errors::excerpt(data, endpoint, 200);
-        errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}"))
-    })?;
-    match errors::reported(&value, context) {
-        Some(failure) => Err(failure),
-        None => Ok(assembler.event(&value, sink)),
-    }
-}
-
-/// The body of a reply, under its time and size limits.
-struct Body<'a> {
-    response: Response,
-    endpoint: &'a Endpoint,
-    limits: &'a Limits,
-    first_byte: Instant,
-    received: usize,
-}
-
-impl Body<'_> {
-    /// The next bytes; `None` at the end.
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let (deadline, limit) = if self.received == 0 {
-            (self.first_byte, self.limits.first_byte)
-        } else {
-            (Instant::now() + self.limits.idle, self.limits.idle)
-        };
-        let chunk = match timeout_at(deadline, self.response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Err(_)) => return Err(errors::cut(self.endpoint, self.received)),
-            Err(_) if self.received == 0 => {
-                return Err(errors::timed_out(self.endpoint, &format!("sent nothing within {}", seconds(limit))));
-            }
-            Err(_) => {
-                let received = self.received;
-                return Err(errors::timed_out(
-                    self.endpoint,
-                    &format!("went silent for {} after {received} bytes", seconds(limit)),
-                ));
-            }
-        };
-        self.received = self.received.saturating_add(chunk.len());
-        if self.received > self.limits.max_bytes {
-            let message = format!("{} sent more than the allowed {} bytes", self.endpoint.name, self.limits.max_bytes);
-            return Err(Failure::new(Class::OutputTooLarge, message));
-        }
-        Ok(Some(chunk))
-    }
-
-    /// Everything from `first` to the end.
-    async fn rest(&mut self, first: Bytes) -> Result<Bytes, Failure> {
-        let mut all = BytesMut::from(&first[..]);
-        while let Some(chunk) = self.chunk().await? {
-            all.extend_from_slice(&chunk);
-        }
-        Ok(all.freeze())
-    }
 }
 
 /// What kind of answer came.

@@ -13,6 +13,7 @@ mod http;
 mod openai;
 mod schema;
 mod sse;
+mod stream;
 
 use std::fmt;
 use std::str::FromStr;

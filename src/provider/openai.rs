@@ -183,6 +183,10 @@ impl Assembler for Parts {
         self.stop.is_some()
     }
 
+    fn usage(&self) -> Usage {
+        self.usage
+    }
+
     fn reply(self) -> ChatReply {
         let stop = self.stop.unwrap_or(StopReason::Unknown);
         ChatReply {

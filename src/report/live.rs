@@ -28,6 +28,8 @@ struct Inner {
     held: Option<Vec<String>>,
     /// How many questions are open.
     asking: usize,
+    /// What all calls have cost so far; none when a call had no known price.
+    cost: Option<f64>,
 }
 
 struct Going {
@@ -38,15 +40,12 @@ struct Going {
 impl Live {
     /// Follows a run that has the given events already, on standard error.
     pub fn new(run: RunId, events: &[Event], style: Style) -> Self {
+        let state = RunState::fold(run, events);
+        let cost = state.cost();
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
             style,
-            inner: Mutex::new(Inner {
-                state: RunState::fold(run, events),
-                going_on: HashMap::new(),
-                held: None,
-                asking: 0,
-            }),
+            inner: Mutex::new(Inner { state, going_on: HashMap::new(), held: None, asking: 0, cost }),
         }
     }
 
@@ -126,6 +125,9 @@ impl Observer for Live {
                 self.start(&mut inner, &fact.step, who);
             }
             Fact::CallEnded(fact) => {
+                if fact.usage().is_some() {
+                    inner.cost = inner.cost.zip(fact.cost).map(|(sum, cost)| sum + cost);
+                }
                 if let Some(failure) = &fact.failure {
                     self.line(&mut inner, &format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
                 }
@@ -171,7 +173,7 @@ impl Observer for Live {
             return;
         };
         // What the run has cost so far, once it costs anything.
-        let spent = inner.state.cost().filter(|usd| *usd > 0.0).map(|usd| format!(" · {}", human::money(usd)));
+        let spent = inner.cost.filter(|usd| *usd > 0.0).map(|usd| format!(" · {}", human::money(usd)));
         let spent = spent.unwrap_or_default();
         let Some(going) = inner.going_on.get_mut(step) else {
             return;

@@ -101,12 +101,12 @@ impl Index {
         let result = match (&fact.reply, &fact.done, &fact.failure) {
             (Some(reply), _, _) => Ok(Reply::Chat(reply.clone())),
             (None, Some(done), _) => Ok(Reply::Done(done.clone())),
-            // What the budget ended is no outcome.
-            (None, None, Some(failure)) if failure.class == Class::BudgetExceeded => return,
+            // What the budget or a stop ended is no outcome.
+            (None, None, Some(failure)) if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled) => return,
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };
-        let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost };
+        let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost, lost: fact.lost };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
             self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());
@@ -194,28 +194,32 @@ impl Index {
     /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it.
     pub(super) fn claim(&mut self, open: &Open) -> Option<(u64, Option<Artifact>)> {
         let Self { completed, forgotten, latest, .. } = self;
-        let list = completed.get_mut(&open.recipe)?;
         let fits = |found: &Completed| {
             let stale = forgotten.iter().any(|(key, before)| covers(key, &open.step) && found.seq < *before);
             let undone = open.touches && latest.get(&found.step) != Some(&found.seq);
             !stale && !undone && (open.output.is_none() || found.artifact.is_some())
         };
-        let own = list.iter().rposition(|found| found.step == open.step && fits(found));
-        let at = own.or_else(|| list.iter().rposition(fits))?;
-        let completed = list.remove(at);
-        Some((completed.seq, completed.artifact))
+        let recipes = || std::iter::once(&open.recipe).chain(&open.also);
+        let find = |fits: &dyn Fn(&Completed) -> bool| {
+            recipes().find_map(|recipe| Some((recipe, completed.get(recipe)?.iter().rposition(fits)?)))
+        };
+        let (recipe, at) = find(&|found| found.step == open.step && fits(found)).or_else(|| find(&fits))?;
+        let found = completed.get_mut(recipe)?.remove(at);
+        Some((found.seq, found.artifact))
     }
 
     /// Replies to the very same question that were read in another way, latest first.
     pub(super) fn replies(&self, open: &Open) -> Vec<Reply> {
-        let Some(asked) = self.asked.get(&open.recipe.ask).filter(|_| !self.is_forgotten(&open.step)) else {
+        if self.is_forgotten(&open.step) {
             return Vec::new();
-        };
+        }
+        let recipes = open.also.iter().chain([&open.recipe]);
+        let asked: Vec<&StepStarted> = recipes.filter_map(|recipe| self.asked.get(&recipe.ask)).flatten().collect();
         // Steps that ask the same have replies of their own.
         let own = asked.iter().any(|started| started.step == open.step);
         let asked = || asked.iter().filter(|started| !own || started.step == open.step);
         let same: HashSet<(&StepKey, u32)> = asked()
-            .filter(|started| started.recipe == open.recipe)
+            .filter(|started| started.recipe.take == open.recipe.take)
             .map(|started| (&started.step, started.attempt))
             .collect();
         let mut replies: Vec<Reply> = Vec::new();

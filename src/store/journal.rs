@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize as _;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+use tempfile::TempDir;
 
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact};
 use crate::model::{RunId, RunStatus};
 
 use super::blob::Blobs;
-use super::lock::Lock;
+use super::lock::{Heartbeat, Lock};
+use super::open::{connect, is_read_only, read_only};
 use super::writer::Writer;
 use super::{Records, StoreError, View, schema, sync_folder};
 
@@ -25,6 +26,8 @@ pub struct Journal {
     pub(super) path: PathBuf,
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
+    /// What is read instead of a database that can't be read in place.
+    _copy: Option<TempDir>,
 }
 
 /// The folder of what agent programs keep, in the state folder.
@@ -72,20 +75,37 @@ impl Journal {
             let ignore = state.join(".gitignore");
             std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
         }
-        let mut reader = connect(&path)?;
+        let reader = connect(&path)?;
+        let journal = Self::of(state, reader, None)?;
+        if fresh {
+            sync_folder(state)?;
+        }
+        Ok(journal)
+    }
+
+    fn of(state: &Path, mut reader: Connection, copy: Option<TempDir>) -> Result<Self, StoreError> {
+        let path = state.join("journal.db");
         let error = |source| StoreError::Journal { doing: "open", path: path.clone(), source };
         if let Err(found) = schema::migrate(&mut reader).map_err(error)? {
             return Err(StoreError::TooNew { path, found, known: schema::VERSION });
         }
-        if fresh {
-            sync_folder(state)?;
-        }
-        Ok(Self { state: state.to_owned(), blobs: Blobs::new(state), path, reader })
+        Ok(Self { state: state.to_owned(), blobs: Blobs::new(state), path, reader, _copy: copy })
     }
 
-    /// Opens the journal of a state folder if there is one.
+    /// Opens the journal of a state folder if there is one; where nothing may be written, it can be read.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
-        if state.join("journal.db").exists() { Self::open(state).map(Some) } else { Ok(None) }
+        let path = state.join("journal.db");
+        if !path.exists() {
+            return Ok(None);
+        }
+        match Self::open(state) {
+            Err(error) if is_read_only(&error) => {
+                // Why it can't be written is told when it can't be read either.
+                let read = read_only(&path).and_then(|(reader, copy)| Self::of(state, reader, copy));
+                read.map(Some).map_err(|_| error)
+            }
+            opened => opened.map(Some),
+        }
     }
 
     /// The state folder.
@@ -94,8 +114,13 @@ impl Journal {
     }
 
     /// Starts the one writer of this process; `observer` hears of every event after its commit.
-    pub(super) fn writer(&self, observer: Arc<dyn Observer>, view: View) -> Result<Writer, StoreError> {
-        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, observer)
+    pub(super) fn writer(
+        &self,
+        observer: Arc<dyn Observer>,
+        view: View,
+        heartbeat: Heartbeat,
+    ) -> Result<Writer, StoreError> {
+        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, (observer, heartbeat))
     }
 
     /// The lock of a run; whoever holds it owns the run.
@@ -318,14 +343,4 @@ impl RawRow {
             ended: row.get(7)?,
         })
     }
-}
-
-fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
-    let connection = Connection::open(path).map_err(error)?;
-    connection.busy_timeout(Duration::from_secs(30)).map_err(error)?;
-    connection
-        .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-        .map_err(error)?;
-    Ok(connection)
 }

@@ -19,7 +19,7 @@ use super::halt::Halted;
 use super::index::Index;
 use super::switch::{Level, StopSwitch};
 use super::writer::{Promise, Writer};
-use super::{Asker, Earlier, Journal, StoreError, View, branches};
+use super::{Asker, Earlier, Heartbeat, Journal, StoreError, View, branches};
 
 /// How long model requests in flight may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,6 +40,8 @@ pub struct RunParts {
     pub asker: Option<Arc<dyn Asker>>,
     /// Results of earlier runs, if they may be taken over (`--reuse`).
     pub reuse: Option<Earlier>,
+    /// Tells other processes until when this one owned the run.
+    pub heartbeat: Heartbeat,
 }
 
 /// A run that this process owns.
@@ -73,7 +75,7 @@ impl LocalRun {
         };
         Ok(Self {
             run: parts.run,
-            writer: journal.writer(parts.observer.clone(), parts.view.clone())?,
+            writer: journal.writer(parts.observer.clone(), parts.view.clone(), parts.heartbeat)?,
             view: parts.view,
             perform: parts.perform,
             observer: parts.observer,
@@ -168,13 +170,16 @@ impl LocalRun {
     /// No result of this run stands: one of an earlier run, if that is wanted, else a new attempt.
     fn anew(&self, open: &Open) -> Result<Begin, Stop> {
         if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
-            let found = earlier.find(&open.recipe).map_err(|error| Stop::Storage(error.failure()))?;
-            if let (Some((run, artifact)), Some(name)) = (found, &open.output) {
+            let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
+            let found = recipes.find_map(|recipe| Some((earlier.find(recipe).transpose()?, recipe)));
+            let found = found.map(|(found, recipe)| Ok((found?, recipe))).transpose();
+            let found = found.map_err(|error: StoreError| Stop::Storage(error.failure()))?;
+            if let (Some(((run, artifact), recipe)), Some(name)) = (found, &open.output) {
                 let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..artifact };
                 let fact = StepCompleted {
                     step: open.step.clone(),
                     attempt: 0,
-                    recipe: open.recipe.clone(),
+                    recipe: recipe.clone(),
                     reused: Some(run),
                     artifact: Some(artifact.clone()),
                 };
@@ -228,27 +233,25 @@ impl LocalRun {
         if let Some(stop) = self.barred(&step) {
             return Err(stop);
         }
-        let (key, ask) = (call.key.clone(), call.ask.clone());
-        let model = call.effect.model().cloned();
-        let outcome = self.perform_until_stopped(call).await?;
+        let started = now();
+        let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
+            let given_up = self.perform.given_up(&call, started);
+            self.append(ended(&call, &given_up)).await?;
+            return Err(Stop::Cancelled);
+        };
         crash_point!("call::performed");
         drop(permit);
-        let (mut reply, mut done, mut failure) = (None, None, None);
-        match outcome.result.clone() {
-            Ok(Reply::Chat(chat)) => reply = Some(chat),
-            Ok(Reply::Done(what)) => done = Some(what),
-            Err(error) => failure = Some(error),
-        }
-        // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
-        let over = failure.clone().filter(|failure| failure.class == Class::BudgetExceeded);
-        let (started, ended, cost) = (outcome.started, outcome.ended, outcome.cost);
-        let fact = CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost };
-        self.append(Fact::CallEnded(fact)).await?;
+        self.append(ended(&call, &outcome)).await?;
         crash_point!("call::recorded");
-        over.map_or(Ok(outcome), |failure| Err(Stop::OverBudget(failure)))
+        // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
+        match &outcome.result {
+            Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone())),
+            Ok(_) | Err(_) => Ok(outcome),
+        }
     }
 
-    async fn perform_until_stopped(&self, call: Call) -> Result<Outcome, Stop> {
+    /// The outcome; none when the call was given up.
+    async fn perform_until_stopped(&self, call: Call) -> Result<Option<Outcome>, Stop> {
         // A program gets no grace: its group is ended at once.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
@@ -267,12 +270,12 @@ impl LocalRun {
         };
         tokio::select! {
             biased;
-            joined = &mut task => joined.map_err(|error| Stop::Storage(
+            joined = &mut task => joined.map(Some).map_err(|error| Stop::Storage(
                 Failure::new(Class::AgentError, format!("the call broke off: {error}")).with_hint("this is a defect of orch; resume the run"),
             )),
             () = given_up => {
                 task.abort();
-                Err(Stop::Cancelled)
+                Ok(None)
             }
         }
     }
@@ -303,16 +306,30 @@ impl LocalRun {
     }
 }
 
+/// A call that ended, as it is recorded.
+fn ended(call: &Call, outcome: &Outcome) -> Fact {
+    let (mut reply, mut done, mut failure) = (None, None, None);
+    match outcome.result.clone() {
+        Ok(Reply::Chat(chat)) => reply = Some(chat),
+        Ok(Reply::Done(what)) => done = Some(what),
+        Err(error) => failure = Some(error),
+    }
+    let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
+    let Outcome { started, ended, cost, lost, .. } = outcome.clone();
+    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost, lost })
+}
+
 /// Waits for a promise of the writer.
 async fn kept(done: Promise) -> Result<(), Stop> {
-    let why = match done.await {
+    let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(why)) => why,
-        Err(_) => "the journal's writer has ended".to_owned(),
+        Ok(Err(failure)) => failure,
+        Err(_) => Failure::new(Class::Storage, "the journal's writer has ended"),
     };
-    Err(Stop::Storage(Failure::new(Class::Storage, why).with_hint(
-        "nothing that was recorded is lost; free some space or make the folder writable, then resume the run",
-    )))
+    let hint = failure.hint.clone().unwrap_or_else(|| {
+        "nothing that was recorded is lost; look after the disk and its folder, then resume the run".to_owned()
+    });
+    Err(Stop::Storage(failure.with_hint(hint)))
 }
 
 impl Durable for LocalRun {

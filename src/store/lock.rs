@@ -3,7 +3,11 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
 
 use super::StoreError;
 
@@ -39,6 +43,23 @@ pub struct Lock {
     file: File,
     path: PathBuf,
     disposable: bool,
+    last_seen: Option<Timestamp>,
+    beaten: Arc<AtomicBool>,
+}
+
+/// Tells through a lock file until when its owner lives: costs nothing durable, and outlives a kill.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    file: Arc<File>,
+    beaten: Arc<AtomicBool>,
+}
+
+impl Heartbeat {
+    /// The owner is alive now.
+    pub(super) fn beat(&self) -> std::io::Result<()> {
+        self.beaten.store(true, Ordering::Relaxed);
+        self.file.set_modified(SystemTime::now())
+    }
 }
 
 impl Lock {
@@ -56,10 +77,29 @@ impl Lock {
 
     fn sign(mut file: File, path: &Path, me: &str) -> Result<Self, LockError> {
         let io = |source| StoreError::Io { doing: "write", path: path.to_owned(), source };
+        // An owner that let go took the file away: one with words in it is of an owner that died.
+        let meta = file.metadata().map_err(io)?;
+        let died = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
         file.write_all(me.as_bytes()).map_err(io)?;
-        Ok(Self { file, path: path.to_owned(), disposable: false })
+        if let Some(time) = died {
+            // Until our first heartbeat the file tells of the former owner.
+            file.set_modified(time).map_err(io)?;
+        }
+        let last_seen = died.and_then(|time| Timestamp::try_from(time).ok());
+        Ok(Self { file, path: path.to_owned(), disposable: false, last_seen, beaten: Arc::default() })
+    }
+
+    /// When the former owner was last alive, if it died as the owner.
+    pub fn last_seen(&self) -> Option<Timestamp> {
+        self.last_seen
+    }
+
+    /// Tells those who come later until when we live.
+    pub fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
+        let file = self.file.try_clone().map_err(StoreError::io("open", &self.path))?;
+        Ok(Heartbeat { file: Arc::new(file), beaten: self.beaten.clone() })
     }
 
     /// The same lock, whose file is removed when it is released.
@@ -67,6 +107,13 @@ impl Lock {
     pub fn disposable(mut self) -> Self {
         self.disposable = true;
         self
+    }
+
+    /// The same for something that is no more: nobody will ask for its former owner.
+    #[must_use]
+    pub fn obsolete(mut self) -> Self {
+        self.last_seen = None;
+        self.disposable()
     }
 
     /// Whether somebody holds the lock at `path`.
@@ -77,7 +124,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        if self.disposable {
+        // Who died is told by the file until that is on record, which the first heartbeat follows.
+        let told = self.last_seen.is_none() || self.beaten.load(Ordering::Relaxed);
+        if self.disposable && told {
             // A file left behind is harmless: its lock is free, and the next owner writes it anew.
             drop(std::fs::remove_file(&self.path));
         }
@@ -143,5 +192,27 @@ mod tests {
         drop(first);
         assert!(!path.exists());
         Lock::take(&path, "run x", "process 8").unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_tells_when_its_owner_died_until_the_next_one_has_a_heartbeat() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.lock");
+        let fresh = Lock::take(&path, "run x", "process 7").unwrap().disposable();
+        assert_eq!(fresh.last_seen(), None);
+        drop(fresh);
+        // Words in the file that nobody took away.
+        std::fs::write(&path, "process 8").unwrap();
+        let time = SystemTime::now() - Duration::from_secs(100);
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        let seen = Some(Timestamp::try_from(time).unwrap());
+        for _ in 0..2 {
+            let lock = Lock::take(&path, "run x", "process 9").unwrap().disposable();
+            assert_eq!(lock.last_seen(), seen, "whoever did nothing leaves it");
+        }
+        let lock = Lock::take(&path, "run x", "process 9").unwrap().disposable();
+        lock.heartbeat().unwrap().beat().unwrap();
+        drop(lock);
+        assert!(!path.exists());
     }
 }

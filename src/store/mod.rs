@@ -15,6 +15,7 @@ mod index;
 mod journal;
 mod local;
 mod lock;
+mod open;
 mod outbox;
 mod prune;
 mod records;
@@ -29,7 +30,7 @@ pub use earlier::Earlier;
 pub use inbox::Letter;
 pub use journal::{Filter, Journal, RunRow};
 pub use local::{LocalRun, RunParts};
-pub use lock::{Holder, Lock, LockError};
+pub use lock::{Heartbeat, Holder, Lock, LockError};
 pub use outbox::{Cursor, Outbox};
 pub use prune::{Deleted, Swept};
 pub use records::Records;
@@ -132,6 +133,9 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
         }
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             Some("make the folder writable, or give other ones with --state and --workspace")
+        }
+        std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
+            Some("a file stands where a folder is needed: give other ones with --state and --workspace")
         }
         _ => None,
     }

@@ -68,7 +68,9 @@ impl Rehearsal {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let is_group = open.parts.is_empty();
-        let reads = open.parts.iter().filter_map(|part| part.name.strip_prefix("input "));
+        // Also what is not there yet: an input that is optional, and whose step runs.
+        let given = open.parts.iter().filter_map(|part| part.name.strip_prefix("input "));
+        let reads = open.reads.iter().map(String::as_str).chain(given);
         let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
         let old = inner.index.last_result(&open.step).cloned();
         let claimed = if open.closing { None } else { inner.index.claim(open) };

@@ -23,6 +23,8 @@ pub struct View {
 pub enum Edited {
     /// It holds other bytes than any that orch wrote there.
     Changed,
+    /// It holds what this run wrote there before.
+    Earlier,
     /// Another run wrote it since.
     OtherRun(String),
 }
@@ -92,9 +94,15 @@ impl View {
         Ok(())
     }
 
-    /// Whether a person or another run changed the file of a standing artifact. A missing file, or
-    /// bytes of an earlier record of ours, is what a crash leaves, and no edit.
-    pub fn edited(&self, artifact: &Artifact, run: &str, records: &Records) -> Result<Option<Edited>, StoreError> {
+    /// Whether a person or another run changed the file of a standing artifact. A missing file is no
+    /// edit, and bytes of an earlier record of ours are none where a crash may have left them.
+    pub fn edited(
+        &self,
+        artifact: &Artifact,
+        run: &str,
+        records: &Records,
+        crash: bool,
+    ) -> Result<Option<Edited>, StoreError> {
         let Some(path) = &artifact.path else { return Ok(None) };
         let Some(found) = self.digest(path)? else { return Ok(None) };
         if found == artifact.digest {
@@ -103,7 +111,8 @@ impl View {
         if !records.has(path, found.as_str()) {
             return Ok(Some(Edited::Changed));
         }
-        Ok(records.last_writer(path).filter(|last| *last != run).map(|last| Edited::OtherRun(last.to_owned())))
+        let other = records.last_writer(path).filter(|last| *last != run).map(|last| Edited::OtherRun(last.to_owned()));
+        Ok(other.or((!crash).then_some(Edited::Earlier)))
     }
 
     /// Whether the file of an artifact shows its value.

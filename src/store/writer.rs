@@ -13,18 +13,21 @@ use tokio::sync::oneshot;
 use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
-use crate::model::{Artifact, Digest, RunStatus, StepKey};
+use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
 
 use super::blob::{Blobs, THRESHOLD};
-use super::{StoreError, View};
+use super::{Heartbeat, StoreError, View};
 
-type Ack = oneshot::Sender<Result<(), String>>;
+type Ack = oneshot::Sender<Result<(), Failure>>;
 
 /// Resolves once an event is durable and its file written, or with why not.
-pub(super) type Promise = oneshot::Receiver<Result<(), String>>;
+pub(super) type Promise = oneshot::Receiver<Result<(), Failure>>;
 
 /// How long events that nobody waits for may wait for company.
 const LINGER: Duration = Duration::from_millis(50);
+
+/// How often the owner of a run shows that it lives.
+const BEAT: Duration = Duration::from_secs(1);
 
 struct Job {
     /// Nothing for a mere wish to hear when everything before is durable.
@@ -46,13 +49,14 @@ impl Writer {
         path: PathBuf,
         blobs: Blobs,
         view: View,
-        observer: Arc<dyn Observer>,
+        (observer, heartbeat): (Arc<dyn Observer>, Heartbeat),
     ) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                Worker { connection, path, blobs, workspace: view.name(), view, observer, broken: None }.run(&waiting);
+                let (workspace, broken) = (view.name(), None);
+                Worker { connection, path, blobs, view, workspace, observer, heartbeat, broken }.run(&waiting);
             })
             .map_err(|error| StoreError::Stopped(error.to_string()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -96,19 +100,35 @@ struct Worker {
     view: View,
     workspace: String,
     observer: Arc<dyn Observer>,
-    broken: Option<String>,
+    heartbeat: Heartbeat,
+    broken: Option<Failure>,
 }
 
 impl Worker {
     fn run(mut self, waiting: &mpsc::Receiver<Job>) {
-        while let Ok(first) = waiting.recv() {
+        let mut alive = false;
+        loop {
+            let first = match waiting.recv_timeout(BEAT) {
+                Ok(first) => first,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    // Before anything of this session is on record, the file tells of the former owner.
+                    if alive {
+                        self.beat();
+                    }
+                    continue;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
             let jobs = gather(first, waiting);
             let result = match &self.broken {
                 Some(why) => Err(why.clone()),
-                None => self.commit(&jobs).map_err(|error| error.to_string()),
+                None => self.commit(&jobs).map_err(|error| error.failure()),
             };
             if let Err(why) = &result {
                 self.broken.get_or_insert_with(|| why.clone());
+            } else if !alive {
+                alive = true;
+                self.beat();
             }
             for job in jobs {
                 if let (Ok(()), Some(event)) = (&result, &job.event) {
@@ -118,6 +138,11 @@ impl Worker {
                 drop(job.ack.send(result.clone()));
             }
         }
+    }
+
+    fn beat(&self) {
+        // Without it only the time since the last event is not known after a kill.
+        drop(self.heartbeat.beat());
     }
 
     fn commit(&mut self, jobs: &[Job]) -> Result<(), StoreError> {

@@ -2,6 +2,11 @@
 //!
 //! Needs the feature `failpoints`: `cargo test --features failpoints --test it crash`.
 
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::control::{answering, project};
 use crate::kill::{AT_ONCE, answer, every_kind, finish, latest, once_each, replies_on_record, workspace};
 use crate::support::{Orch, Server};
 
@@ -60,4 +65,16 @@ fn a_process_that_ends_at_any_boundary_loses_nothing() {
         }
     }
     println!("ended {ended} times at {} places", orch::crash::POINTS.len());
+}
+
+#[test]
+fn a_reply_that_is_on_record_serves_although_the_deadline_passed_while_the_process_was_dead() {
+    let server = answering(|_, _| json!(1));
+    let orch = project(&server, "  - { id: one, agent: a, schema: any, prompt: one.md, deadline: 1s, output: x }\n");
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
+    let status = orch.command(&args).env("FAILPOINTS", "call::recorded=return").output().unwrap().status;
+    assert_eq!(status.code(), None, "{status}");
+    std::thread::sleep(Duration::from_millis(1_500));
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert_eq!(server.requests().len(), 1);
 }

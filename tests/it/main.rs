@@ -22,6 +22,7 @@ mod graph;
 mod guide;
 mod hostile;
 mod house;
+mod kept;
 mod kill;
 mod llamacpp;
 #[cfg(unix)]
@@ -39,6 +40,7 @@ mod schema_check;
 mod secrets;
 mod shipped;
 mod sound;
+mod spent;
 mod stands;
 mod store;
 mod support;

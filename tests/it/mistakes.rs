@@ -166,3 +166,69 @@ fn a_journal_that_can_t_be_written_is_told_before_anything_is_asked() {
     orch.pipeline(&[]).exits(2).says(".orch");
     assert_eq!(server.requests().len(), 0);
 }
+
+#[test]
+fn a_time_without_a_unit_is_told_how_to_have_one() {
+    let orch = Orch::new();
+    orch.edit("pipelines/default.yaml", "    output: plan", "    output: plan\n    timeout: 5");
+    orch.run(&["pipeline", "validate"]).exits(2).says("give it a unit, as in `5s` or `5m`");
+}
+
+#[test]
+fn a_provider_without_a_key_that_wants_one_is_told_where_it_goes() {
+    let server = Server::always(Reply::status(401, "{\"error\":{\"message\":\"no key\"}}"));
+    let orch = Orch::new().with(&server);
+    orch.pipeline(&[]).exits(1).says("`providers: { lab: { api_key: { env: NAME } } }` in orch.yaml");
+}
+
+#[test]
+fn none_is_no_count_of_runs() {
+    Orch::new().run(&["runs", "list", "-n", "0"]).exits(2).says("at least 1 run is listed");
+    Orch::new().run(&["runs", "list", "-n", "x"]).exits(2).says("`x` is not a count");
+}
+
+#[test]
+fn a_schema_on_the_command_line_is_json() {
+    let orch = Orch::new();
+    orch.write("reply.txt", "{}");
+    let args = ["extract", "--schema", "pipelines/default.yaml", "reply.txt"];
+    orch.run(&args).exits(2).says("a schema is a JSON file").says("pipelines/default.yaml:");
+    orch.run(&["extract", "--schema", "plan", "reply.txt"]).exits(1);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_report_that_can_not_be_written_is_told_after_the_run() {
+    let server = Server::start(crate::workflow::good);
+    let orch = Orch::new().with(&server);
+    let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "x", "--output", "json"];
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let out = orch.command(&args).stdout(full).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("the output can't be written") && text.contains("orch runs show"), "{text}");
+    assert!(text.contains("review.json"), "the summary is told all the same: {text}");
+    orch.run(&["pipeline", "resume"]).exits(2).says("every run is completed");
+}
+
+#[test]
+fn a_file_in_the_place_of_the_workspace_is_told() {
+    let server = Server::start(crate::workflow::good);
+    let orch = Orch::new().with(&server);
+    orch.write("place", "");
+    orch.pipeline(&["-w", "place"]).exits(2).says("a file stands where a folder is needed");
+    orch.pipeline(&["-w", "place/below"]).exits(2).says("a file stands where a folder is needed");
+    assert!(server.requests().is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipeline_whose_name_is_no_text_is_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let orch = Orch::new();
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.yaml");
+    std::fs::copy(orch.path().join("pipelines/default.yaml"), orch.path().join("pipelines").join(name)).unwrap();
+    orch.run(&["pipeline", "validate"]).exits(2).says("ORCH0103").says("is not UTF-8 text");
+    let listed = orch.run(&["pipeline", "list"]).exits(0).stdout;
+    assert!(listed.contains("caf\u{fffd}.yaml") && listed.contains("can't be read"), "{listed}");
+}

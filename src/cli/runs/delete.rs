@@ -92,10 +92,10 @@ pub(super) fn delete(journal: &Journal, runs: &[RunId]) -> Result<Gone, CliError
     for batch in runs.chunks(BATCH) {
         let mut locks = Vec::new();
         for run in batch {
-            let lock = Lock::take(&journal.lock_path(*run), &format!("run {run}"), &me)?;
-            locks.push(lock.disposable());
+            locks.push(Lock::take(&journal.lock_path(*run), &format!("run {run}"), &me)?.disposable());
         }
         let deleted = journal.delete(batch)?;
+        drop(locks.into_iter().map(Lock::obsolete).collect::<Vec<_>>());
         gone.runs += batch.len();
         gone.events += deleted.events;
         blobs.extend(deleted.blobs);

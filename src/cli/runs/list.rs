@@ -16,7 +16,7 @@ use super::root;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// How many
-    #[arg(long, short = 'n', default_value_t = 20, value_name = "COUNT")]
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "COUNT", value_parser = count)]
     limit: usize,
 
     /// Only runs with this status
@@ -33,6 +33,15 @@ pub(in crate::cli) struct Args {
 
     #[command(flatten)]
     state: State,
+}
+
+/// Reads a count of at least one.
+fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 run is listed".to_owned()),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("`{text}` is not a count")),
+    }
 }
 
 /// A status to list by.

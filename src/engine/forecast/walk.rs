@@ -10,7 +10,7 @@ use crate::model::step::Access;
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
 
-use super::super::agent::recipe_of;
+use super::super::agent::recipes_of;
 use super::super::message::{Asked, holds};
 use super::super::node::{AgentNode, Each, Kind, Node, PipelineNode, RepeatNode};
 use super::super::plan::Plan;
@@ -150,7 +150,10 @@ impl Walk<'_, '_> {
         let texts = show::texts(self.plan, node, world, exact);
         let kept = if exact && node.access == Access::None {
             let asked = Asked::render(self.plan, node, agent, &world.shown).ok();
-            asked.and_then(|asked| (self.reuse)(&recipe_of(node, agent, &asked, &world.shown)))
+            asked.and_then(|asked| {
+                let (whole, fewer) = recipes_of(node, agent, &asked, &world.shown);
+                std::iter::once(whole).chain(fewer).find_map(|recipe| (self.reuse)(&recipe))
+            })
         } else {
             None
         };

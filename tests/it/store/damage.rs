@@ -137,3 +137,23 @@ fn a_corrupt_end_of_the_write_ahead_log_costs_the_last_commits_only() {
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_whole(&orch);
 }
+
+#[test]
+fn a_journal_that_is_damaged_during_a_run_is_told_as_that() {
+    let (_server, orch, _) = large();
+    let path = orch.path().join(".orch/journal.db");
+    let file = path.clone();
+    let server = Server::start(move |_| {
+        // Whoever else writes makes the owner read pages again, which are not as they were.
+        let other = rusqlite::Connection::open(&file).unwrap();
+        other.execute("INSERT INTO inbox (run, body) VALUES ('x', 'y')", []).unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[4096..].fill(0xa5);
+        fs::write(&file, &bytes).unwrap();
+        Reply::openai_text("1")
+    });
+    let orch = orch.with(&server);
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
+    let ran = orch.run(&args).exits(1).says("malformed").says("restore the `.orch` folder from a copy");
+    assert!(!ran.stderr.contains("free some space"), "{ran:?}");
+}

@@ -1,0 +1,116 @@
+//! What the events of a run tell of time and tokens that are spent, also by processes that died.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{Event, Fact, ModelRef, StepKey, Usage};
+
+/// What was spent in earlier sessions.
+#[derive(Default)]
+pub(super) struct Past {
+    /// How long processes owned the run.
+    pub(super) owned: Duration,
+    /// What calls took.
+    pub(super) spent: Vec<Spent>,
+}
+
+/// What one call took.
+pub(super) struct Spent {
+    pub(super) step: StepKey,
+    pub(super) model: Option<ModelRef>,
+    /// What the provider told, with what it cost.
+    pub(super) told: (Usage, Option<f64>),
+    /// What it may have used beyond that, at most.
+    pub(super) lost: Usage,
+    pub(super) time: Duration,
+}
+
+/// A call that was under way at some event.
+struct UnderWay {
+    since: Timestamp,
+    model: Option<ModelRef>,
+    most: Usage,
+    /// Whether it has a reply, which did not fit or was not read yet.
+    answered: bool,
+}
+
+/// A session: what a process did between two events.
+#[derive(Default)]
+struct Session {
+    began: Option<Timestamp>,
+    last: Option<Timestamp>,
+    under_way: HashMap<StepKey, UnderWay>,
+}
+
+impl Past {
+    /// Reads the events; `died` is when the process of the last session was last alive, unless it
+    /// ended in order.
+    pub(super) fn of(events: &[Event], died: Option<Timestamp>) -> Self {
+        let mut past = Self::default();
+        let mut session = Session::default();
+        for event in events {
+            match &event.fact {
+                Fact::RunStarted(_) => past.close(&mut session, None),
+                Fact::RunResumed(fact) => past.close(&mut session, fact.last_seen),
+                _ => {}
+            }
+            session.began.get_or_insert(event.at);
+            session.last = Some(event.at);
+            past.take(&mut session, event);
+        }
+        past.close(&mut session, died);
+        past
+    }
+
+    fn take(&mut self, session: &mut Session, event: &Event) {
+        match &event.fact {
+            Fact::StepStarted(fact) => {
+                let (model, most) = (fact.model.clone(), fact.most.unwrap_or_default());
+                session.under_way.insert(fact.step.clone(), UnderWay { since: event.at, model, most, answered: false });
+            }
+            Fact::CallEnded(fact) => {
+                let time = Duration::try_from(fact.ended.duration_since(fact.started)).unwrap_or_default();
+                let told = (fact.usage().unwrap_or_default(), fact.cost);
+                let (step, model, lost) = (fact.call.step.clone(), fact.model.clone(), fact.lost.unwrap_or_default());
+                self.spent.push(Spent { step, model, told, lost, time });
+                if let Some(call) = session.under_way.get_mut(&fact.call.step) {
+                    call.answered = true;
+                }
+            }
+            Fact::ReplyRead(fact) if fact.failure.is_some() => {
+                // What comes next is to ask again.
+                if let Some(call) = session.under_way.get_mut(&fact.call.step) {
+                    (call.since, call.answered) = (event.at, false);
+                }
+            }
+            Fact::StepCompleted(fact) => drop(session.under_way.remove(&fact.step)),
+            Fact::StepFailed(fact) => drop(session.under_way.remove(&fact.step)),
+            Fact::StepSkipped(fact) => drop(session.under_way.remove(&fact.step)),
+            Fact::StepKept(fact) => drop(session.under_way.remove(&fact.step)),
+            // A person's time is nobody's.
+            Fact::ApprovalAsked(fact) => drop(session.under_way.remove(&fact.step)),
+            // In order: what was given up then is on record.
+            Fact::RunEnded(_) => session.under_way.clear(),
+            Fact::RunStarted(_)
+            | Fact::RunResumed(_)
+            | Fact::ReplyRead(_)
+            | Fact::ArtifactAccepted(_)
+            | Fact::ApprovalAnswered(_) => {}
+        }
+    }
+
+    /// Ends a session; with what was under way, if its process died.
+    fn close(&mut self, session: &mut Session, died: Option<Timestamp>) {
+        let Session { began, last, under_way } = std::mem::take(session);
+        let (Some(began), Some(last)) = (began, last) else { return };
+        let end = died.map_or(last, |died| died.max(last));
+        let between = |from: Timestamp| Duration::try_from(end.duration_since(from)).unwrap_or_default();
+        self.owned += between(began);
+        for (step, call) in under_way.into_iter().filter(|(_, call)| !call.answered) {
+            let time = between(call.since);
+            self.spent.push(Spent { step, model: call.model, told: Default::default(), lost: call.most, time });
+        }
+    }
+}

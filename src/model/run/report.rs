@@ -1,0 +1,68 @@
+//! What is reported of a run as it stands: sums, artifacts, what the pipeline gave.
+
+use serde_json::Value;
+
+use super::RunState;
+use crate::model::event::{Artifact, PlannedStep, RunStatus};
+use crate::model::report::{ArtifactReport, RunReport, StepReport};
+use crate::model::usage::Usage;
+
+impl RunState {
+    /// Tokens of all steps.
+    pub fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        for step in self.steps.iter().chain(&self.gone) {
+            usage += step.usage;
+        }
+        usage
+    }
+
+    /// Cost in US dollars of all steps, `None` when a call had no known price.
+    pub fn cost(&self) -> Option<f64> {
+        let all = || self.steps.iter().chain(&self.gone);
+        (!all().any(|step| step.unpriced)).then(|| all().map(|step| step.cost).sum())
+    }
+
+    /// The report of the run as it stands.
+    pub fn report(&self) -> RunReport {
+        let steps = self.in_order();
+        let artifacts = steps.iter().filter_map(|step| step.artifact.as_ref());
+        RunReport {
+            run: self.run.to_string(),
+            pipeline: self.pipeline.clone(),
+            status: self.status,
+            success: self.status == RunStatus::Completed,
+            started_at: self.started,
+            ended_at: self.ended,
+            workspace: self.workspace.clone(),
+            error: self.failure.clone(),
+            steps: steps.iter().map(|step| StepReport::of(step)).collect(),
+            artifacts: artifacts.filter_map(|artifact| self.artifact_report(artifact)).collect(),
+            usage: self.usage(),
+            cost_usd: self.cost(),
+            result: self.result(),
+        }
+    }
+
+    /// What the pipeline gives: its `outputs:`, else what its last step with an output produced.
+    fn result(&self) -> Option<Value> {
+        if self.outputs.is_some() {
+            return self.outputs.clone();
+        }
+        let top = |step: &&PlannedStep| step.step.ancestors().is_empty();
+        // Journals of early versions do not tell which steps have an output: all of them had.
+        let tells = self.planned.iter().any(|step| step.output.is_some());
+        let last = self.planned.iter().filter(top).rfind(|step| step.output.is_some() || !tells)?;
+        let step = self.at.get(&last.step).and_then(|at| self.steps.get(*at))?;
+        step.artifact.as_ref().map(|artifact| artifact.value.clone())
+    }
+
+    fn artifact_report(&self, artifact: &Artifact) -> Option<ArtifactReport> {
+        let path = std::path::Path::new(&self.workspace).join(artifact.path.as_ref()?);
+        Some(ArtifactReport {
+            name: artifact.name.clone(),
+            path: path.display().to_string(),
+            digest: artifact.digest.to_string(),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Runs folded from their events.
+
+use super::*;
+use crate::model::Digest;
+use crate::model::StepStatus;
+use crate::model::event::{Recipe, RunEnded, RunStarted, StepCompleted, StepStarted};
+
+fn events() -> Vec<Event> {
+    let run = RunId(uuid::Uuid::nil());
+    let step = StepKey::root("plan");
+    let model = ModelRef::new("lab", "m");
+    let recipe = Recipe { ask: Digest::of(b"a"), take: Digest::of(b"t") };
+    let planned = PlannedStep {
+        step: step.clone(),
+        agent: "planner".into(),
+        model: Some(model.clone()),
+        output: Some("plan".into()),
+        ..PlannedStep::default()
+    };
+    let facts = [
+        Fact::RunStarted(RunStarted {
+            pipeline: "p".into(),
+            root: String::new(),
+            file: "p.yaml".into(),
+            workspace: "/w".into(),
+            inputs: Map::new(),
+            model: None,
+            models: BTreeMap::new(),
+            continue_on_error: false,
+            budget: None,
+            steps: vec![planned],
+            workflow_id: None,
+            version: "0".into(),
+        }),
+        Fact::StepStarted(StepStarted {
+            step: step.clone(),
+            attempt: 1,
+            agent: "planner".into(),
+            model: Some(model),
+            recipe: recipe.clone(),
+            most: None,
+            parts: Vec::new(),
+            why: None,
+        }),
+        Fact::StepCompleted(StepCompleted {
+            step,
+            attempt: 1,
+            recipe,
+            reused: None,
+            artifact: Some(Artifact::new("plan", serde_json::json!({ "a": 1.50 }), Some("plan.json".into()))),
+        }),
+        Fact::RunEnded(RunEnded { status: RunStatus::Completed, failure: None, result: None }),
+    ];
+    let at = |i: i64| Timestamp::from_second(1_000 + i).unwrap();
+    (1..).zip(facts).map(|(seq, fact)| Event { run, seq, at: at(i64::try_from(seq).unwrap()), fact }).collect()
+}
+
+#[test]
+fn a_step_goes_from_pending_over_in_progress_to_completed() {
+    let events = events();
+    let mut state = RunState::new(events[0].run);
+    let mut seen = Vec::new();
+    for event in &events {
+        state.apply(event);
+        seen.push(state.steps[0].status);
+    }
+    assert_eq!(seen[..3], [StepStatus::Pending, StepStatus::InProgress, StepStatus::Completed]);
+    assert!(state.steps[0].started < state.steps[0].ended);
+    assert!(state.report().success);
+}
+
+#[test]
+fn a_run_that_ends_in_the_middle_of_a_step_cancels_it() {
+    let mut events = events();
+    events.remove(2);
+    if let Some(Event { fact: Fact::RunEnded(fact), .. }) = events.last_mut() {
+        fact.status = RunStatus::Cancelled;
+    }
+    let state = RunState::fold(events[0].run, &events);
+    assert_eq!(state.steps[0].status, StepStatus::Cancelled);
+}
+
+#[test]
+fn events_come_back_from_the_journal_as_they_were() {
+    for event in events() {
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event, "{text}");
+    }
+}

@@ -1,0 +1,146 @@
+//! Anthropic's structured output: closed objects, and few keywords.
+
+use serde_json::Value;
+
+use super::{drop_keywords, is_object, is_type, rename_one_of, walk};
+
+/// Keywords that Anthropic's structured output takes.
+const ANTHROPIC: &[&str] = &[
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "enum",
+    "const",
+    "anyOf",
+    "allOf",
+    "$ref",
+    "$defs",
+    "definitions",
+    "description",
+    "title",
+    "default",
+    "format",
+    "minItems",
+];
+
+/// Formats that Anthropic's structured output takes.
+const ANTHROPIC_FORMATS: &[&str] =
+    &["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
+
+/// The schema for Anthropic's structured output: objects are closed, and keywords that it
+/// refuses become part of the description.
+///
+/// `None` when the schema can't be said there: it is recursive, takes any value
+/// somewhere, or has an object with names of the model's choice, which closing would empty.
+pub(crate) fn anthropic(schema: &Value) -> Option<Value> {
+    if recursive(schema) {
+        return None;
+    }
+    let mut sayable = true;
+    let mut schema = rename_one_of(schema);
+    walk(&mut schema, &mut |object| {
+        let open = object.get("additionalProperties").is_some_and(|more| *more != Value::Bool(false))
+            || object.contains_key("patternProperties");
+        let unnamed = is_type(object, "object") && !object.contains_key("properties");
+        let typed = ["type", "enum", "const", "anyOf", "allOf", "$ref", "properties"];
+        let any = !typed.iter().any(|key| object.contains_key(*key));
+        sayable &= !(open || unnamed || any);
+        let few = object.get("minItems").and_then(Value::as_u64).is_some_and(|least| least <= 1);
+        let known =
+            object.get("format").and_then(Value::as_str).is_some_and(|format| ANTHROPIC_FORMATS.contains(&format));
+        drop_keywords(object, |key| match key {
+            "minItems" => few,
+            "format" => known,
+            key => ANTHROPIC.contains(&key),
+        });
+        if is_object(object) {
+            object.insert("additionalProperties".into(), Value::Bool(false));
+        }
+    });
+    sayable.then_some(schema)
+}
+
+/// Whether following the references of a schema leads back to where one was.
+fn recursive(root: &Value) -> bool {
+    fn visit<'a>(root: &'a Value, schema: &'a Value, path: &mut Vec<&'a str>) -> bool {
+        match schema {
+            Value::Array(items) => items.iter().any(|item| visit(root, item, path)),
+            Value::Object(object) => {
+                if let Some(target) = object.get("$ref").and_then(Value::as_str) {
+                    // Deep chains are as bad as circles.
+                    if path.contains(&target) || path.len() > 64 {
+                        return true;
+                    }
+                    let found = target.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+                    path.push(target);
+                    let circle = found.is_some_and(|found| visit(root, found, path));
+                    path.pop();
+                    if circle {
+                        return true;
+                    }
+                }
+                object.iter().any(|(key, value)| {
+                    !matches!(key.as_str(), "$defs" | "definitions" | "enum" | "const" | "default" | "examples")
+                        && visit(root, value, path)
+                })
+            }
+            _ => false,
+        }
+    }
+    visit(root, root, &mut Vec::new())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+mod tests {
+    use super::*;
+    use crate::provider::schema::tests::verdict;
+    use serde_json::json;
+
+    #[test]
+    fn anthropic_gets_limits_as_words() {
+        let schema = anthropic(&verdict()).unwrap();
+        assert_eq!(schema["properties"]["why"], json!({"type": "string", "description": "The reason (minLength: 3)"}));
+        assert_eq!(
+            schema["properties"]["notes"],
+            json!({"type": "array", "items": {"type": "string"}, "description": "(minItems: 2)"})
+        );
+        assert!(schema.get("$schema").is_none());
+    }
+
+    #[test]
+    fn anthropic_gets_closed_objects_and_no_one_of() {
+        let schema = anthropic(&json!({
+            "type": "object",
+            "properties": {"format": {"oneOf": [
+                {"type": "object", "properties": {"pattern": {"type": "string", "pattern": "^a"}}},
+                {"type": "null"}
+            ]}}
+        }))
+        .unwrap();
+        assert_eq!(schema["additionalProperties"], json!(false));
+        // `format` and `pattern` are names of properties here, not keywords.
+        let inner = &schema["properties"]["format"]["anyOf"][0];
+        assert_eq!(inner["additionalProperties"], json!(false));
+        assert_eq!(inner["properties"]["pattern"], json!({"type": "string", "description": "(pattern: \"^a\")"}));
+    }
+
+    #[test]
+    fn what_anthropic_can_not_say_is_left_to_the_prompt() {
+        for schema in [
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            json!({"type": "object"}),
+            json!({"type": "object", "properties": {"any": {}}}),
+            json!({"$ref": "#/$defs/t", "$defs": {"t": {"type": "object",
+                "properties": {"next": {"$ref": "#/$defs/t"}}}}}),
+            json!({"type": "object", "properties": {"self": {"$ref": "#"}}}),
+        ] {
+            assert_eq!(anthropic(&schema), None, "{schema}");
+        }
+        let shared = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/t"}, "b": {"$ref": "#/$defs/t"}},
+            "$defs": {"t": {"type": "string"}}});
+        assert!(anthropic(&shared).is_some());
+    }
+}

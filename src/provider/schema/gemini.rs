@@ -1,0 +1,89 @@
+//! Gemini's `responseJsonSchema`.
+
+use serde_json::{Value, json};
+
+use super::{drop_keywords, rename_one_of, walk};
+
+/// Keywords that Gemini's `responseJsonSchema` takes.
+const GEMINI: &[&str] = &[
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "prefixItems",
+    "enum",
+    "anyOf",
+    "$ref",
+    "$defs",
+    "$id",
+    "$anchor",
+    "description",
+    "title",
+    "format",
+    "minItems",
+    "maxItems",
+    "minimum",
+    "maximum",
+];
+
+/// The schema for Gemini: keywords that it does not know become part of the description.
+pub(crate) fn gemini(schema: &Value) -> Value {
+    let mut schema = rename_one_of(schema);
+    walk(&mut schema, &mut |object| {
+        if let Some(value) = object.shift_remove("const") {
+            object.insert("enum".into(), json!([value]));
+        }
+        if let Some(definitions) = object.shift_remove("definitions") {
+            object.entry("$defs").or_insert(definitions);
+        }
+        if let Some(Value::String(target)) = object.get_mut("$ref")
+            && let Some(name) = target.strip_prefix("#/definitions/")
+        {
+            *target = format!("#/$defs/{name}");
+        }
+        let known = object
+            .get("format")
+            .and_then(Value::as_str)
+            .is_some_and(|format| matches!(format, "date-time" | "date" | "time"));
+        drop_keywords(object, |key| if key == "format" { known } else { GEMINI.contains(&key) });
+    });
+    if let Some(object) = schema.as_object_mut() {
+        object.shift_remove("$id");
+    }
+    schema
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gemini_gets_its_own_words() {
+        let schema = gemini(&json!({
+            "$id": "x",
+            "type": "object",
+            "properties": {
+                "kind": {"const": "a"},
+                "at": {"type": "string", "format": "uuid"},
+                "size": {"type": "integer", "minimum": 1, "multipleOf": 2},
+                "other": {"$ref": "#/definitions/o"}
+            },
+            "definitions": {"o": {"type": "string", "maxLength": 9}}
+        }));
+        assert_eq!(
+            schema,
+            json!({
+                "type": "object",
+                "properties": {
+                    "kind": {"enum": ["a"]},
+                    "at": {"type": "string", "description": "(format: \"uuid\")"},
+                    "size": {"type": "integer", "minimum": 1, "description": "(multipleOf: 2)"},
+                    "other": {"$ref": "#/$defs/o"}
+                },
+                "$defs": {"o": {"type": "string", "description": "(maxLength: 9)"}}
+            })
+        );
+    }
+}

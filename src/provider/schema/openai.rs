@@ -1,0 +1,134 @@
+//! The `openai` dialect: schemas are sent whole, and marked as strict where they lie in its subset.
+
+use serde_json::{Map, Value};
+
+use super::{is_object, is_type};
+
+/// A schema for the `openai` dialect.
+pub(crate) struct Strict {
+    /// The schema to send.
+    pub(crate) schema: Value,
+    /// Whether it lies within the strict subset.
+    pub(crate) strict: bool,
+}
+
+/// The schema unchanged but for `$schema` and `$id`, and whether it fits the strict subset.
+pub(crate) fn openai(schema: &Value) -> Strict {
+    let mut schema = schema.clone();
+    if let Some(object) = schema.as_object_mut() {
+        object.shift_remove("$schema");
+        object.shift_remove("$id");
+    }
+    // At the root, strict mode takes an object and no union.
+    let root = schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none();
+    let strict = root && strict(&schema);
+    Strict { schema, strict }
+}
+
+/// A schema that OpenAI's models can be held to, for programs that always send it so; `None` if
+/// it lies outside the strict subset.
+pub fn strict_schema(schema: &Value) -> Option<Value> {
+    let adapted = openai(schema);
+    adapted.strict.then_some(adapted.schema)
+}
+
+/// Keywords of the strict subset.
+const STRICT: &[&str] = &[
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "enum",
+    "const",
+    "anyOf",
+    "$ref",
+    "$defs",
+    "definitions",
+    "description",
+    "title",
+    "pattern",
+    "format",
+    "multipleOf",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "minItems",
+    "maxItems",
+];
+
+/// Formats of the strict subset.
+const STRICT_FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
+
+fn strict(schema: &Value) -> bool {
+    let Some(object) = schema.as_object() else { return false };
+    if !object.keys().all(|key| STRICT.contains(&key.as_str())) {
+        return false;
+    }
+    if let Some(format) = object.get("format").and_then(Value::as_str)
+        && !STRICT_FORMATS.contains(&format)
+    {
+        return false;
+    }
+    // Without any of these, anything goes: strict mode has no such schema.
+    if !["type", "enum", "const", "anyOf", "$ref"].iter().any(|key| object.contains_key(*key)) {
+        return false;
+    }
+    if is_object(object) {
+        let none = Map::new();
+        let properties = object.get("properties").and_then(Value::as_object).unwrap_or(&none);
+        let required: Vec<&str> = object
+            .get("required")
+            .and_then(Value::as_array)
+            .map(|names| names.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        if object.get("additionalProperties") != Some(&Value::Bool(false))
+            || !properties.keys().all(|name| required.contains(&name.as_str()))
+        {
+            return false;
+        }
+    }
+    if is_type(object, "array") && !object.contains_key("items") {
+        return false;
+    }
+    let children = object.iter().flat_map(|(key, value)| match (key.as_str(), value) {
+        ("items", item) => vec![item],
+        ("anyOf", Value::Array(items)) => items.iter().collect(),
+        ("properties" | "$defs" | "definitions", Value::Object(map)) => map.values().collect(),
+        _ => Vec::new(),
+    });
+    children.into_iter().all(strict)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+mod tests {
+    use super::*;
+    use crate::provider::schema::tests::verdict;
+    use serde_json::json;
+
+    #[test]
+    fn strict_needs_closed_objects_with_every_property_required() {
+        let mut schema = verdict();
+        assert!(!openai(&schema).strict, "minLength lies outside the subset");
+        schema["properties"]["why"].as_object_mut().unwrap().remove("minLength");
+        assert!(openai(&schema).strict);
+        assert!(openai(&schema).schema.get("$schema").is_none());
+        let mut open = schema.clone();
+        open.as_object_mut().unwrap().remove("additionalProperties");
+        assert!(!openai(&open).strict);
+        let mut optional = schema.clone();
+        optional["required"] = json!(["verdict"]);
+        assert!(!openai(&optional).strict);
+        let mut inner = schema.clone();
+        inner["properties"]["notes"]["items"] = json!({"type": "object", "properties": {}});
+        assert!(!openai(&inner).strict);
+        assert!(!openai(&json!({"type": "array", "items": {"type": "string"}})).strict);
+    }
+
+    #[test]
+    fn a_schema_that_is_not_strict_is_sent_whole() {
+        assert_eq!(openai(&verdict()).schema["properties"], verdict()["properties"]);
+    }
+}
