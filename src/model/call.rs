@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::chat::{ChatReply, ModelRef};
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
+use super::program::Work;
 
 /// A call ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct CallEnded {
     /// The failure, unless there is a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What an agent program did in a turn that gave no reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Box<Work>>,
     /// What the call cost in US dollars; absent when the model's price is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,

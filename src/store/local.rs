@@ -241,8 +241,8 @@ impl LocalRun {
         }
         // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
         let over = failure.clone().filter(|failure| failure.class == Class::BudgetExceeded);
-        let (started, ended, cost) = (outcome.started, outcome.ended, outcome.cost);
-        let fact = CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost };
+        let (started, ended, cost, work) = (outcome.started, outcome.ended, outcome.cost, outcome.work.clone());
+        let fact = CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost };
         self.append(Fact::CallEnded(fact)).await?;
         crash_point!("call::recorded");
         over.map_or(Ok(outcome), |failure| Err(Stop::OverBudget(failure)))

@@ -58,7 +58,7 @@ fn imports_point_down() {
         ("store", &["store", "crash", "durable", "model"]),
         ("report", &["report", "durable", "model"]),
         ("track", &["track", "durable", "model", "secret", "store"]),
-        ("agent", &["agent", "config", "model", "process", "provider", "secret"]),
+        ("agent", &["agent", "config", "files", "model", "process", "provider", "secret"]),
         ("process", &["process"]),
         (
             "engine",
