@@ -5,6 +5,12 @@ use crate::process::{Captured, ProcessError};
 
 use super::program::Job;
 
+/// Where agents that speak the protocol come from.
+const PACKAGES: [(&str, &str); 3] = [
+    ("claude-agent-acp", "@agentclientprotocol/claude-agent-acp"),
+    ("codex-acp", "@agentclientprotocol/codex-acp"),
+    ("gemini", "@google/gemini-cli"),
+];
 /// How many lines of a failed program's last words are shown.
 const SHOWN: usize = 10;
 
@@ -31,7 +37,11 @@ pub fn missing(kind: ProgramKind, program: &str) -> String {
     match kind {
         ProgramKind::Claude => "install it: `npm install -g @anthropic-ai/claude-code`".to_owned(),
         ProgramKind::Codex => "install it: `npm install -g @openai/codex`".to_owned(),
-        ProgramKind::Acp | ProgramKind::Command => format!("install `{program}`, or give its whole path"),
+        ProgramKind::Acp | ProgramKind::Command => {
+            let package = PACKAGES.iter().find(|(name, _)| *name == program);
+            let how = package.map(|(_, package)| format!(": `npm install -g {package}`")).unwrap_or_default();
+            format!("install `{program}`, or give its whole path{how}")
+        }
     }
 }
 

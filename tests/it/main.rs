@@ -16,6 +16,7 @@ mod control;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;
 mod docs;
+mod doctor;
 #[cfg(feature = "local")]
 mod embedded;
 mod explain;
