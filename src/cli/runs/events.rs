@@ -119,7 +119,8 @@ fn call(fact: &CallEnded) -> String {
         (None, Some(Done::Command(done)), _) => format!("exit code {}", done.exit_code),
         (None, Some(Done::Looked(_)), _) => "looked at the files".to_owned(),
         (None, Some(Done::Written(_)), _) => "wrote the files".to_owned(),
-        (None, None, failure) => why(failure.as_ref()),
+        // Its last words may be long; what it did stands after them.
+        (None, None, failure) => human::first_line(&why(failure.as_ref()), 80),
     };
     format!("#{} {took}, {what}{}", fact.call.ordinal, work(fact))
 }
