@@ -52,6 +52,8 @@ export const step = {
   position: v.number(),
   agent: v.string(),
   model: v.string(),
+  /** The session of the agent program that does it, in the program's own words. */
+  session: v.optional(v.string()),
   status: stepStatus,
   startedAt: v.optional(v.number()),
   endedAt: v.optional(v.number()),

@@ -20,7 +20,9 @@ use serde_json::Value;
 
 pub use crate::model::event::Reply;
 use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
-use crate::model::{Artifact, CallKey, ChatRequest, Digest, Event, Failure, ModelRef, Recipe, StepKey, Turn, Usage};
+use crate::model::{
+    Artifact, CallKey, ChatRequest, Digest, Event, Failure, ModelRef, Recipe, StepKey, Turn, Usage, Work,
+};
 
 /// One external effect of an attempt: a leaf of the run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -106,6 +108,8 @@ pub struct Outcome {
     pub ended: Timestamp,
     /// What it gave, or the failure.
     pub result: Result<Reply, Failure>,
+    /// What an agent program did in a turn that gave no reply.
+    pub work: Option<Box<Work>>,
     /// What it cost in US dollars, when the price is known.
     pub cost: Option<f64>,
     /// What it may have used beyond what the provider told, at most, when it failed.

@@ -25,7 +25,8 @@ use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
 use crate::process::{self, Pipes};
 
 use super::capped::Capped;
-use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, plain, streams, too_large};
+use super::ends::{ended_badly, too_large};
+use super::program::{AgentProgram, Answer, Job, Sign, plain, streams};
 
 /// How long an agent has to stop after it was asked to.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -113,9 +114,11 @@ async fn session(
             agent_client_protocol::on_receive_request!(),
         )
         .connect_with(transport, async |connection: ConnectionTo<Agent>| {
-            let opened = open(job, &connection, &heard);
+            let opened = open(job, &connection, &heard, sink);
             let prompted = async {
                 let (id, words) = opened.await?;
+                // What was told again of a session is no news.
+                while listened.try_recv().is_ok() {}
                 let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(words))]);
                 let reply = converse(connection.send_request(prompt).block_task(), &mut listened, sink);
                 if let Ok(reply) = tokio::time::timeout(job.limit, reply).await {
@@ -157,20 +160,26 @@ async fn open(
     job: &Job<'_>,
     connection: &ConnectionTo<Agent>,
     heard: &Mutex<Heard>,
+    sink: &(dyn Fn(Sign) + Send + Sync),
 ) -> Result<(SessionId, String), Error> {
     let initialized = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
     let cwd = job.place.workspace.clone();
-    if let Some(session) = job.turn.session.as_ref().filter(|_| initialized.agent_capabilities.load_session) {
+    let loads = initialized.agent_capabilities.load_session;
+    if let Some(session) = job.turn.session.as_ref().filter(|_| loads) {
         let id = SessionId::new(session.clone());
         let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
         if loaded.is_ok() {
             // It told the whole session again.
             *heard.lock().unwrap_or_else(PoisonError::into_inner) = Heard::default();
-            return Ok((id, job.next_words()));
+            sink(Sign::Session(session.clone()));
+            return Ok((id, job.words()));
         }
         // A session that is gone is no loss: the talk is told again in a new one.
     }
     let opened = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
+    if loads {
+        sink(Sign::Session(opened.session_id.to_string()));
+    }
     Ok((opened.session_id, job.whole_talk()))
 }
 
@@ -235,13 +244,13 @@ fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mute
         Stop::Refusal => StopReason::Refusal,
         Stop::MaxTurnRequests => {
             let failure = Failure::new(Class::Exhausted, "the agent used up the requests that it may make in a turn");
-            return Answer { reply: Err(failure), cost: heard.cost };
+            return Answer { reply: Err(failure), cost: heard.cost, work: Work::default() };
         }
         // Some agents end the turn when they are refused something.
         Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
         Stop::Cancelled => {
             let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
-            return Answer { reply: Err(failure), cost: heard.cost };
+            return Answer { reply: Err(failure), cost: heard.cost, work: Work::default() };
         }
         _ => StopReason::End,
     };
@@ -252,9 +261,9 @@ fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mute
         let input = usage.input_tokens.saturating_add(cache_read).saturating_add(cache_write);
         Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning }
     });
-    let work = Some(Work { denied: heard.denied, ..Work::default() });
+    let work = Some(Box::new(Work { denied: heard.denied, ..Work::default() }));
     let reply = ChatReply { stop, usage, id: Some(id.to_string()), work, ..plain(heard.text, job.turn) };
-    Answer { reply: Ok(reply), cost: heard.cost }
+    Answer { reply: Ok(reply), cost: heard.cost, work: Work::default() }
 }
 
 fn failed(name: &str, error: &Error) -> Failure {

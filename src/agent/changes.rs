@@ -1,33 +1,51 @@
-//! What a program changed in the workspace: two listings, and how they differ.
+//! What a program changed in the workspace: two listings with contents, and how they differ.
 //!
-//! Compares sizes and times, not contents: it must be cheap. Refuses to know version control,
-//! but leaves out its folder and our own.
+//! The difference is the record of a look, as a step that writes files makes one, so that it can be
+//! shown and taken back like those. Refuses to know version control, but leaves out its folder and our own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::files::{Change, Content, FileState, Kind, Look};
 use crate::model::Work;
 
 /// Files that are looked at, at most.
 const MOST_FILES: usize = 50_000;
 /// Changed files that are told, at most.
 const MOST_TOLD: usize = 1000;
+/// The largest file whose contents are kept, in bytes.
+const LARGEST: u64 = 1 << 20;
+/// Contents that are kept, in bytes.
+const MOST_BYTES: u64 = 64 << 20;
 /// Folders whose contents are nobody's work.
-const LEFT_OUT: &[&str] = &[".git", ".orch", "node_modules", "target"];
+const LEFT_OUT: &[&str] = &[".git", "node_modules", "target"];
+/// How what is ours begins.
+const OURS: &str = ".orch";
 
-/// The files of a folder as they are: path to size and time.
+/// The files of a folder as they are.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    files: BTreeMap<String, (u64, Option<SystemTime>)>,
+    files: BTreeMap<String, File>,
+    folders: BTreeSet<String>,
+    bytes: u64,
     partial: bool,
 }
 
+/// One file: its size and time, and what is in it unless that is too much or it is no plain file.
+#[derive(Debug, PartialEq, Eq)]
+struct File {
+    stamp: (u64, Option<SystemTime>),
+    state: Option<FileState>,
+}
+
 impl Listing {
-    /// Lists a folder; what can't be read is left out and makes the listing partial.
-    pub(super) fn of(folder: &Path) -> Self {
+    /// Lists a folder without some files; what can't be read is left out and makes the listing partial.
+    pub(super) fn of(folder: &Path, without: &[String]) -> Self {
         let mut listing = Self::default();
         listing.walk(folder, folder);
+        listing.files.retain(|path, _| !without.contains(path));
         listing
     }
 
@@ -45,27 +63,78 @@ impl Listing {
                 self.partial = true;
                 return;
             }
-            if data.is_dir() {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if !LEFT_OUT.contains(&name.as_ref()) {
-                    self.walk(&path, root);
-                }
-            } else if let Ok(relative) = path.strip_prefix(root) {
-                self.files.insert(relative.to_string_lossy().into_owned(), (data.len(), data.modified().ok()));
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Ok(relative) = path.strip_prefix(root) else { continue };
+            let relative = relative.components().map(|part| part.as_os_str().to_string_lossy());
+            let relative = relative.collect::<Vec<_>>().join("/");
+            if name.starts_with(OURS) {
+                continue;
+            }
+            if !data.is_dir() {
+                let state = self.state(&path, &data);
+                self.files.insert(relative, File { stamp: (data.len(), data.modified().ok()), state });
+            } else if !LEFT_OUT.contains(&name.as_str()) {
+                self.folders.insert(relative);
+                self.walk(&path, root);
             }
         }
     }
 
+    fn state(&mut self, path: &Path, data: &Metadata) -> Option<FileState> {
+        if !data.is_file() || data.len() > LARGEST || self.bytes + data.len() > MOST_BYTES {
+            return None;
+        }
+        let content = std::fs::read(path).ok()?;
+        self.bytes += content.len() as u64;
+        Some(FileState { content: Content::from(content), mode: mode(data) })
+    }
+
     /// Files that are new, gone or different in `after`.
     pub(super) fn difference(&self, after: &Self) -> Work {
-        let gone = self.files.keys().filter(|path| !after.files.contains_key(*path));
-        let other = after.files.iter().filter(|(path, stamp)| self.files.get(*path) != Some(stamp));
-        let mut changed: Vec<String> = gone.chain(other.map(|(path, _)| path)).cloned().collect();
-        changed.sort();
-        let partial = self.partial || after.partial || changed.len() > MOST_TOLD;
-        changed.truncate(MOST_TOLD);
-        Work { changed, partial, denied: Vec::new() }
+        let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
+        let mut work = Work { partial: self.partial || after.partial, ..Work::default() };
+        let mut look = Look::default();
+        for path in paths {
+            let (was, is) = (self.files.get(path), after.files.get(path));
+            if was == is {
+                continue;
+            }
+            let known = |file: Option<&File>| file.is_none_or(|file| file.state.is_some());
+            let state = |file: Option<&File>| file.and_then(|file| file.state.clone());
+            let change = Change { path: path.clone(), before: state(was), after: state(is) };
+            let whole = known(was) && known(is);
+            if whole && change.kind() == Kind::Unchanged {
+                continue;
+            }
+            if work.changed.len() >= MOST_TOLD {
+                work.partial = true;
+                break;
+            }
+            work.changed.push(path.clone());
+            if whole { look.files.push(change) } else { work.left_out.push(path.clone()) }
+        }
+        let is_new = |folder: &&String| {
+            let within = |path: &str| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+            !self.folders.contains(*folder) && look.files.iter().any(|change| within(&change.path))
+        };
+        look.new_folders = after.folders.iter().filter(is_new).cloned().collect();
+        if !look.files.is_empty() {
+            // Plain data: it always is a value.
+            work.files = serde_json::to_value(look).ok();
+        }
+        work
     }
+}
+
+#[cfg(unix)]
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+fn mode(data: &Metadata) -> Option<u32> {
+    Some(std::os::unix::fs::PermissionsExt::mode(&data.permissions()) & 0o7777)
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Metadata) -> Option<u32> {
+    None
 }
 
 #[cfg(test)]
@@ -83,13 +152,19 @@ mod tests {
         for name in ["same", "sub/changed", "gone", ".git/index"] {
             write(name, "1");
         }
-        let before = Listing::of(folder.path());
+        let before = Listing::of(folder.path(), &["plan.json".to_owned()]);
         write("sub/changed", "22");
         write("new", "1");
+        write("plan.json", "{}");
         write(".git/index", "22");
         std::fs::remove_file(folder.path().join("gone")).unwrap();
-        let work = before.difference(&Listing::of(folder.path()));
+        let work = before.difference(&Listing::of(folder.path(), &["plan.json".to_owned()]));
         assert_eq!(work.changed, ["gone", "new", "sub/changed"]);
         assert!(!work.partial);
+        let look: Look = serde_json::from_value(work.files.unwrap()).unwrap();
+        let diff = crate::files::diff(&look);
+        for part in ["--- a/gone\n+++ /dev/null", "--- /dev/null\n+++ b/new", "-1\n", "+22\n"] {
+            assert!(diff.contains(part), "{part}: {diff}");
+        }
     }
 }

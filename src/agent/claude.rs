@@ -12,8 +12,9 @@ use crate::model::step::Access;
 use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
 use crate::process;
 
+use super::ends::{ended_badly, of_status, too_large};
 use super::lines::{Lines, Reader};
-use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, file, of_status, streams, too_large};
+use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
 
 /// Variables with which it reaches its models.
 const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
@@ -59,10 +60,7 @@ impl AgentProgram for Claude {
             let (heard, too_long) = lines.end();
             let ended = ended.map_err(|error| job.failed(&error))?;
             match heard.result {
-                Some(result) => Ok(Answer {
-                    reply: reply(job, &result, heard.error.as_deref()),
-                    cost: result["total_cost_usd"].as_f64(),
-                }),
+                Some(result) => Ok(answer(job, &result, heard.error.as_deref())),
                 None if too_long => Err(too_large("claude")),
                 None => Err(ended_badly("claude", ended.code, &[&ended.stderr, &ended.stdout])),
             }
@@ -88,10 +86,14 @@ fn arguments(job: &Job<'_>) -> Vec<String> {
     if let Some(turns) = program.max_turns {
         add("--max-turns", &turns.to_string());
     }
+    if let Some(usd) = job.bounds.usd {
+        // It takes no zero.
+        add("--max-budget-usd", &format!("{:.6}", usd.max(1e-6)));
+    }
     // Its answer tool takes objects only.
     let is_object = |schema: &&Value| schema.get("type").is_some_and(|kind| kind == "object");
     if let Some(schema) = job.turn.request.schema.as_ref().filter(is_object) {
-        add("--json-schema", &schema.to_string());
+        add("--json-schema", &without_dialect(schema).to_string());
     }
     if let Some(session) = &job.turn.session {
         add("--resume", session);
@@ -108,6 +110,19 @@ fn arguments(job: &Job<'_>) -> Vec<String> {
     argv
 }
 
+/// The schema without the name of its dialect: under one that it does not know it drops the schema silently.
+fn without_dialect(schema: &Value) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let named = |(key, value): &(&String, &Value)| *key == "$schema" && value.is_string();
+            let kept = map.iter().filter(|entry| !named(entry));
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_dialect(value))).collect())
+        }
+        Value::Array(list) => Value::Array(list.iter().map(without_dialect).collect()),
+        other => other.clone(),
+    }
+}
+
 /// What its events say.
 struct Heard<'a> {
     sink: &'a (dyn Fn(Sign) + Send + Sync),
@@ -119,6 +134,11 @@ struct Heard<'a> {
 impl Reader for Heard<'_> {
     fn value(&mut self, value: &Value) {
         match value["type"].as_str() {
+            Some("system") if value["subtype"] == "init" => {
+                if let Some(session) = value["session_id"].as_str() {
+                    (self.sink)(Sign::Session(session.to_owned()));
+                }
+            }
             Some("result") => self.result = Some(value.clone()),
             Some("assistant") => {
                 self.error = value["error"].as_str().map(str::to_owned);
@@ -143,6 +163,13 @@ fn tool(block: &Value) -> String {
     about.map_or_else(|| name.to_owned(), |about| format!("{name} {}", about.lines().next().unwrap_or_default()))
 }
 
+/// What a result says; its cost counts whatever came of it.
+fn answer(job: &Job<'_>, result: &Value, error: Option<&str>) -> Answer {
+    let reply = reply(job, result, error);
+    let work = Work { usage: reply.is_err().then(|| usage(&result["usage"])), ..Work::default() };
+    Answer { reply, cost: result["total_cost_usd"].as_f64(), work }
+}
+
 fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
     let said = result["result"].as_str().unwrap_or_default();
     // A failed request is a `success` that says `is_error`.
@@ -162,7 +189,7 @@ fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply
         model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
         id: result["session_id"].as_str().map(str::to_owned),
         constrained: value.is_some(),
-        work: Some(Work { denied, ..Work::default() }),
+        work: Some(Box::new(Work { denied, ..Work::default() })),
     })
 }
 
@@ -181,6 +208,11 @@ fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
         let turns = job.turn.program.max_turns.map(|turns| format!(" of {turns}")).unwrap_or_default();
         return Failure::new(Class::Exhausted, format!("`claude` used up its turns{turns}"))
             .with_hint("raise `max_turns` of the agent, or give it less to do");
+    }
+    if subtype == "error_max_budget_usd" {
+        let usd = job.bounds.usd.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
+        let why = format!("`claude` used up what was left{usd} of the budget in this turn");
+        return Failure::new(Class::BudgetExceeded, why).with_hint("raise the `budget:` and resume the run");
     }
     if let Some(status) = result["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
         return of_status("claude", status, words, "ANTHROPIC_API_KEY");

@@ -8,12 +8,13 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::model::step::Access;
-use crate::model::{ChatReply, Class, Failure, StopReason, Usage};
-use crate::process::{self, ProcessError};
+use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
+use crate::process::{self, Captured, ProcessError};
 use crate::provider::strict_schema;
 
+use super::ends::{ended_badly, of_status, too_large};
 use super::lines::{Lines, Reader};
-use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, file, of_status, streams, too_large};
+use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
 
 /// Where its models are, unless `OPENAI_BASE_URL` says otherwise.
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -30,6 +31,9 @@ const PLAIN: &[(&str, &str)] = &[
 const TOOLS: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_host", "multi_agent", "goals"];
 /// The one tool that has a name of its own here: it asks the network.
 const SEARCH: &str = "web_search";
+
+/// What it writes to standard error when a command is refused that asked for more than the sandbox allows.
+const REFUSED: &str = "approval policy is Never; reject command";
 
 /// Codex.
 pub(super) struct Codex;
@@ -48,8 +52,7 @@ impl AgentProgram for Codex {
             let base = (job.place.variables)("OPENAI_BASE_URL").unwrap_or_else(|| BASE_URL.to_owned());
             let own = ["HOME", "CODEX_HOME"].map(|name| (name.to_owned(), home.display().to_string()));
             let env = job.environment(&["OPENAI_API_KEY"], own.to_vec());
-            let words = if job.turn.session.is_some() { job.next_words() } else { job.whole_talk() };
-            let mut spec = job.spec(arguments(job, &base, path), env, Some(words));
+            let mut spec = job.spec(arguments(job, &base, path), env, Some(job.words()));
             streams(&mut spec);
             let constrained = schema.is_some();
             let lines = Lines::new(Heard { sink, reply: empty(job, constrained), answered: false, failure: None });
@@ -57,12 +60,12 @@ impl AgentProgram for Codex {
             let (heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
             let reply = match (heard.failure, ended.code) {
-                (None, 0) if heard.answered => Ok(heard.reply),
+                (None, 0) if heard.answered => Ok(ChatReply { work: denied(&ended.stderr), ..heard.reply }),
                 (Some(words), _) => Err(failed(&words)),
                 (None, _) if too_long => Err(too_large("codex")),
                 (None, code) => Err(ended_badly("codex", code, &[&ended.stderr, &ended.stdout])),
             };
-            Ok(Answer { reply, cost: None })
+            Ok(Answer { reply, cost: None, work: Work::default() })
         }
         .boxed()
     }
@@ -125,7 +128,10 @@ struct Heard<'a> {
 impl Reader for Heard<'_> {
     fn value(&mut self, value: &Value) {
         match value["type"].as_str() {
-            Some("thread.started") => self.reply.id = value["thread_id"].as_str().map(str::to_owned),
+            Some("thread.started") => {
+                self.reply.id = value["thread_id"].as_str().map(str::to_owned);
+                self.reply.id.iter().for_each(|session| (self.sink)(Sign::Session(session.clone())));
+            }
             Some("item.completed") => self.item(&value["item"]),
             Some("item.started") if value["item"]["type"] == "command_execution" => {
                 let command = value["item"]["command"].as_str().unwrap_or_default();
@@ -163,6 +169,13 @@ impl Heard<'_> {
                 let paths: Vec<&str> = paths.filter_map(|change| change["path"].as_str()).collect();
                 (self.sink)(Sign::Tool(format!("edit {}", paths.join(", "))));
             }
+            Some("web_search") => {
+                (self.sink)(Sign::Tool(format!("web_search {}", item["query"].as_str().unwrap_or_default())));
+            }
+            Some("mcp_tool_call") => {
+                let name = |key: &str| item[key].as_str().unwrap_or_default();
+                (self.sink)(Sign::Tool(format!("{} {}", name("server"), name("tool"))));
+            }
             _ => {}
         }
     }
@@ -182,6 +195,14 @@ fn failed(words: &str) -> Failure {
     let class =
         if away.iter().any(|sign| words.contains(sign)) { Class::ProviderUnavailable } else { Class::AgentError };
     Failure::new(class, format!("`codex` failed: {words}"))
+}
+
+/// What it asked leave for and was refused; it has no event for that, only words beside them.
+fn denied(stderr: &Captured) -> Option<Box<Work>> {
+    let text = stderr.text();
+    let refused = text.lines().filter(|line| line.contains(REFUSED));
+    let denied: Vec<String> = refused.map(|_| "to run a command outside of its sandbox".to_owned()).collect();
+    (!denied.is_empty()).then(|| Box::new(Work { denied, ..Work::default() }))
 }
 
 /// An unreachable provider is waited for as long as the turn may take.

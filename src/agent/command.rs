@@ -9,7 +9,8 @@ use futures_util::future::BoxFuture;
 use crate::model::Failure;
 use crate::process;
 
-use super::program::{AgentProgram, Answer, Job, Sign, ended_badly, plain};
+use super::ends::ended_badly;
+use super::program::{AgentProgram, Answer, Job, Sign};
 
 /// Any program.
 pub(super) struct AnyProgram;
@@ -36,7 +37,7 @@ impl AgentProgram for AnyProgram {
                 let name = program.argv.first().map_or("", String::as_str);
                 return Err(ended_badly(name, ended.code, &[&ended.stderr, &ended.stdout]));
             }
-            Ok(Answer { reply: Ok(plain(ended.stdout.text(), job.turn)), cost: None })
+            Ok(Answer::plain(ended.stdout.text(), job.turn))
         }
         .boxed()
     }

@@ -5,19 +5,24 @@
 
 mod acp;
 mod auto;
+mod bookmark;
 mod capped;
 mod changes;
 mod claude;
 mod codex;
 mod command;
+mod ends;
 mod lines;
 #[cfg(feature = "local")]
 pub mod local;
 mod models;
 mod program;
 mod recording;
+mod turn;
 
 pub use auto::{AutoChoice, AutoError, CANDIDATES, Candidate, choose};
+pub use ends::missing;
 pub use models::{Models, Variables};
-pub use program::{Answer, PATIENCE, Place, Sign, missing, take_turn};
+pub use program::{Answer, Bounds, Place, Sign};
 pub use recording::{REPLAY, Recorder, Replay};
+pub use turn::{PATIENCE, take_turn};

@@ -148,11 +148,16 @@ impl Models {
 
     /// The redactor of every key and secret that is known.
     pub fn redactor(&self) -> Redactor {
+        self.redactor_with(&[])
+    }
+
+    /// The same, that knows some more secrets.
+    pub fn redactor_with(&self, more: &[(String, SecretString)]) -> Redactor {
         let keys = self.endpoints.values().filter_map(|endpoint| {
             let name = endpoint.key_variable.as_deref().unwrap_or(&endpoint.name);
             Some((name, endpoint.api_key.as_ref()?))
         });
-        let secrets = self.secrets.iter().map(|(name, secret)| (name.as_str(), secret));
+        let secrets = self.secrets.iter().chain(more).map(|(name, secret)| (name.as_str(), secret));
         Redactor::new(keys.chain(secrets))
     }
 }

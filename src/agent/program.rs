@@ -11,19 +11,11 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
-use crate::model::step::Access;
-use crate::model::{ChatReply, Class, Failure, Message, ProgramKind, Role, StopReason, Turn, Usage, Work};
-use crate::process::{Captured, ProcessError, Spec};
+use crate::model::{ChatReply, Class, Failure, Message, Role, StopReason, Turn, Usage, Work};
+use crate::process::Spec;
 
 use super::Variables;
-use super::acp::Acp;
-use super::changes::Listing;
-use super::claude::Claude;
-use super::codex::Codex;
-use super::command::AnyProgram;
 
-/// How long a turn may take when nothing else is said: some programs wait for ever on a dead network.
-pub const PATIENCE: Duration = Duration::from_mins(10);
 /// How much a program may write, in bytes, before it is ended.
 pub(super) const MOST: u64 = 32 << 20;
 /// Variables that every program sees: where programs are, the language, and the way to the network.
@@ -52,8 +44,9 @@ const BASIC: &[&str] = &[
 const MOST_EVENTS: u64 = 1 << 30;
 /// How much of that is kept for messages, in bytes.
 const SHOWN_BYTES: usize = 64 << 10;
-/// How many lines of a failed program's last words are shown.
-const SHOWN: usize = 10;
+/// What an interrupted program is told before what it was asked.
+const CUT_OFF: &str = "You were cut off before you had answered. See how far you came, and go on from there. \
+                       What you were asked was:";
 
 /// Where programs run.
 #[derive(Clone)]
@@ -62,8 +55,21 @@ pub struct Place {
     pub workspace: PathBuf,
     /// The folder of this run's programs, absolute: their homes and settings.
     pub homes: PathBuf,
+    /// Files of the workspace that show artifacts: nobody's work but ours.
+    pub artifacts: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
+}
+
+/// What bounds a turn, and what tells it from others.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// When the program is asked.
+    pub now: Timestamp,
+    /// What it may spend in US dollars, if anything limits that.
+    pub usd: Option<f64>,
+    /// The call and its question: the same again after a crash.
+    pub mark: String,
 }
 
 /// A sign of life of a turn.
@@ -73,6 +79,8 @@ pub enum Sign {
     Text(String),
     /// The program used a tool: its name and what it is about, in a line.
     Tool(String),
+    /// The program works in this session of its own, which it can go on in.
+    Session(String),
 }
 
 /// What a turn gave.
@@ -82,6 +90,21 @@ pub struct Answer {
     pub reply: Result<ChatReply, Failure>,
     /// What it cost in US dollars, as the program says.
     pub cost: Option<f64>,
+    /// What it did when there is no reply to say it.
+    pub work: Work,
+}
+
+impl From<Failure> for Answer {
+    fn from(failure: Failure) -> Self {
+        Self { reply: Err(failure), cost: None, work: Work::default() }
+    }
+}
+
+impl Answer {
+    /// The answer of a program that says nothing about itself.
+    pub(super) fn plain(text: String, turn: &Turn) -> Self {
+        Self { reply: Ok(plain(text, turn)), cost: None, work: Work::default() }
+    }
 }
 
 /// One kind of agent program.
@@ -102,55 +125,13 @@ pub(super) struct Job<'a> {
     pub(super) place: &'a Place,
     /// How long it may take.
     pub(super) limit: Duration,
-}
-
-fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
-    match kind {
-        ProgramKind::Claude => &Claude,
-        ProgramKind::Codex => &Codex,
-        ProgramKind::Acp => &Acp,
-        ProgramKind::Command => &AnyProgram,
-    }
-}
-
-/// Has a program take a turn; `now` is when it is asked.
-pub async fn take_turn(
-    turn: &Turn,
-    place: &Place,
-    now: Timestamp,
-    sink: &(dyn Fn(Sign) + Send + Sync),
-) -> Result<Answer, Failure> {
-    let job = Job { turn, place, limit: limit(turn, now)? };
-    let before = job.listing().await;
-    let mut answer = of(turn.program.kind).turn(&job, sink).await?;
-    if let (Ok(reply), Some(before), Some(after)) = (&mut answer.reply, before, job.listing().await) {
-        let denied = reply.work.take().map(|work| work.denied).unwrap_or_default();
-        reply.work = Some(Work { denied, ..before.difference(&after) });
-    }
-    Ok(answer)
-}
-
-fn limit(turn: &Turn, now: Timestamp) -> Result<Duration, Failure> {
-    let limit = turn.timeout_ms.map_or(PATIENCE, Duration::from_millis);
-    let Some(until) = turn.until else { return Ok(limit) };
-    let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-    if left.is_zero() {
-        let failure = Failure::new(Class::Timeout, "the step's deadline is over");
-        return Err(failure.with_hint("raise `deadline:` of the step"));
-    }
-    Ok(limit.min(left))
+    /// What else bounds it.
+    pub(super) bounds: &'a Bounds,
+    /// Whether it goes on in a session in which it never answered.
+    pub(super) interrupted: bool,
 }
 
 impl Job<'_> {
-    /// The files of the workspace, when the program may change them.
-    async fn listing(&self) -> Option<Listing> {
-        if self.turn.program.access != Access::Write {
-            return None;
-        }
-        let folder = self.place.workspace.clone();
-        tokio::task::spawn_blocking(move || Listing::of(&folder)).await.ok()
-    }
-
     /// The environment: the basic variables, those that the agent lists, and `more` where neither sets them.
     pub(super) fn environment(&self, taken: &[&str], more: Vec<(String, String)>) -> Vec<(String, String)> {
         let listed = self.turn.program.env.iter().map(String::as_str);
@@ -182,15 +163,27 @@ impl Job<'_> {
         }
     }
 
-    /// What is said next in the program's own session, or first.
+    /// What is said in the program's own session, beside a system prompt that it is given otherwise.
     pub(super) fn next_words(&self) -> String {
         let messages = &self.turn.request.messages;
-        let last = messages.last().map(|message| message.content.clone());
-        if self.turn.session.is_none() && messages.len() > 1 {
-            let all = messages.iter().map(told);
-            return all.collect::<Vec<_>>().join("\n\n");
+        let alone = self.turn.session.is_some() && !self.interrupted;
+        let from = if alone { messages.len().saturating_sub(1) } else { 0 };
+        let said = messages.get(from..).unwrap_or_default().iter();
+        let said: Vec<String> =
+            said.map(|message| if alone { message.content.clone() } else { told(message) }).collect();
+        self.after_a_cut(said.join("\n\n"))
+    }
+
+    /// What is said to a program that has no other way to be given the system prompt.
+    pub(super) fn words(&self) -> String {
+        match &self.turn.session {
+            Some(_) if !self.interrupted => self.next_words(),
+            Some(_) | None => self.after_a_cut(self.whole_talk()),
         }
-        last.unwrap_or_default()
+    }
+
+    fn after_a_cut(&self, words: String) -> String {
+        if self.interrupted { format!("{CUT_OFF}\n\n{words}") } else { words }
     }
 
     /// A folder of this run for a kind of program; made when it is not there.
@@ -210,22 +203,6 @@ impl Job<'_> {
         parts.extend(request.messages.iter().map(told));
         parts.retain(|part| !part.trim().is_empty());
         parts.join("\n\n")
-    }
-
-    /// A failure of the process itself.
-    pub(super) fn failed(&self, error: &ProcessError) -> Failure {
-        match error {
-            ProcessError::NotFound(program) => {
-                Failure::new(Class::NotInstalled, error.to_string()).with_hint(missing(self.turn.program.kind, program))
-            }
-            ProcessError::Timeout { last, .. } => {
-                let last = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
-                Failure::new(Class::Timeout, format!("{error}{last}")).with_hint("raise `timeout:` of the step")
-            }
-            ProcessError::TooMuch { .. } => Failure::new(Class::OutputTooLarge, error.to_string())
-                .with_hint("a program writes its answer to standard output, and nothing else that is large"),
-            ProcessError::Spawn { .. } | ProcessError::Io { .. } => Failure::new(Class::AgentError, error.to_string()),
-        }
     }
 }
 
@@ -253,59 +230,13 @@ fn told(message: &Message) -> String {
     }
 }
 
-/// How to get a program that is missing.
-pub fn missing(kind: ProgramKind, program: &str) -> String {
-    match kind {
-        ProgramKind::Claude => "install it: `npm install -g @anthropic-ai/claude-code`".to_owned(),
-        ProgramKind::Codex => "install it: `npm install -g @openai/codex`".to_owned(),
-        ProgramKind::Acp | ProgramKind::Command => format!("install `{program}`, or give its whole path"),
-    }
-}
-
 /// A folder that only its owner may look into: programs keep their sessions there.
-fn private_folder(folder: &Path) -> std::io::Result<()> {
+pub(super) fn private_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
-}
-
-/// A program that ended with a code that is no success, with its last words.
-pub(super) fn ended_badly(program: &str, code: i32, last: &[&Captured]) -> Failure {
-    let words = last.iter().map(|output| tail(&output.text())).find(|words| !words.is_empty());
-    let words = words.map(|words| format!(":\n{words}")).unwrap_or_default();
-    let how = if code > 128 { format!(" (signal {})", code - 128) } else { String::new() };
-    Failure::new(Class::AgentError, format!("`{program}` ended with exit code {code}{how}{words}"))
-        .with_hint("the workspace may hold what it did so far; go on with `orch pipeline resume`")
-}
-
-/// A program one of whose lines was too long to be read.
-pub(super) fn too_large(program: &str) -> Failure {
-    Failure::new(Class::OutputTooLarge, format!("`{program}` wrote a line that is too long to be its answer"))
-}
-
-/// What a program says of a failed request to its model.
-pub(super) fn of_status(program: &str, status: u16, words: &str, key: &str) -> Failure {
-    let class = match status {
-        401 | 403 => Class::Auth,
-        408 => Class::Timeout,
-        429 => Class::RateLimited,
-        500.. => Class::ProviderUnavailable,
-        _ => Class::BadRequest,
-    };
-    let mut failure = Failure::new(class, format!("`{program}` failed with status {status}: {words}"));
-    failure.status = Some(status);
-    match class {
-        Class::Auth => failure.with_hint(format!("see whether {key} is set and right; no settings of yours are used")),
-        _ => failure,
-    }
-}
-
-/// The last lines of an output.
-pub(super) fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.trim_end().lines().collect();
-    lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n")
 }
 
 /// A reply of a program that says nothing about itself.

@@ -29,6 +29,15 @@ impl One<'_> {
         child(&child("/agents", self.name), key)
     }
 
+    /// The pointer of a key of a key.
+    fn path(&self, keys: &str) -> String {
+        keys.split('/').fold(child("/agents", self.name), |pointer, key| child(&pointer, key))
+    }
+
+    fn has_path(&self, keys: &str) -> bool {
+        self.project.document.spans.has(&self.path(keys))
+    }
+
     fn has(&self, key: &str) -> bool {
         self.project.document.spans.has(&self.pointer(key))
     }
@@ -66,6 +75,16 @@ impl One<'_> {
             if self.has(key) && !reaches {
                 let message = format!("`{key}` does not reach {}", described(kind));
                 found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(instead(kind, key)));
+            }
+        }
+        for key in ["budget/usd", "budget/tokens"] {
+            if self.has_path(key) && !abilities.usage {
+                let message =
+                    format!("`{key}` can't be counted of {}: it tells neither tokens nor cost", described(kind));
+                let help = "give the budget `seconds`, and bound the rest in the program's own settings";
+                let document = &self.project.document;
+                let place = document.spans.key(&self.path(key));
+                found.push(Diagnostic::error(Code::KeyOfOtherKind, message).at(&document.file, place).help(help));
             }
         }
     }

@@ -1,121 +1,107 @@
 //! `orch doctor`.
 
-use std::time::Duration;
+mod probe;
+mod programs;
+mod providers;
 
-use crate::agent;
+use std::path::Path;
+
 use crate::config;
-use crate::model::ProgramKind;
-use crate::process::{self, Spec};
-use crate::provider::served_models;
 use crate::store::Journal;
 
 use super::error::{CliError, Code};
 use super::ui::Ui;
-use super::{State, here, resolve, runtime};
+use super::{State, here, resolve};
 
 /// Say what is set up and what is missing
 ///
-/// Looks at the project, the keys in the environment, local model servers, agent programs, the
-/// embedded model and the journal, and says what `model: auto` would be. Sends nothing outside this machine.
+/// Looks at the project, the keys in the environment, model servers on this machine, agent programs, the
+/// embedded model and the journal, and says what `model: auto` would be. Sends nothing outside this
+/// machine unless --probe is given. Exit code 2 when something is set up that can't work.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Ask every model and agent program that seems usable one small question, which may cost a little
+    #[arg(long)]
+    probe: bool,
+
     #[command(flatten)]
     state: State,
 }
 
-/// What a program says about itself; `None` when it is not here.
-fn version(program: &str) -> Option<String> {
-    let spec = Spec {
-        argv: vec![program.to_owned(), "--version".to_owned()],
-        cwd: std::env::temp_dir(),
-        env: std::env::vars().collect(),
-        stdin: None,
-        timeout: Some(Duration::from_secs(10)),
-        cap: 4096,
-        most: None,
-    };
-    let ended = runtime().ok()?.block_on(process::run(&spec, &|_, _| {})).ok()?;
-    (ended.code == 0).then(|| ended.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
+/// What is told, a line each.
+struct Report<'a> {
+    ui: &'a Ui,
+    bad: usize,
+}
+
+impl Report<'_> {
+    /// Tells of one thing: good, bad, or neither.
+    fn line(&mut self, ok: Option<bool>, name: &str, words: String) -> Result<(), CliError> {
+        let style = &self.ui.out_style;
+        let mark = match ok {
+            Some(true) => style.good("ok  "),
+            Some(false) => style.bad("bad "),
+            None => style.dim("-   "),
+        };
+        self.bad += usize::from(ok == Some(false));
+        self.ui.data(&format!("{mark} {name:<11} {words}"))
+    }
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let root = super::runs::root(&here);
-    let mut bad = 0;
-    let mut line = |ok: Option<bool>, name: &str, words: String| {
-        let mark = match ok {
-            Some(true) => ui.out_style.good("ok  "),
-            Some(false) => ui.out_style.bad("bad "),
-            None => ui.out_style.dim("-   "),
-        };
-        bad += usize::from(ok == Some(false));
-        ui.data(&format!("{mark} {name:<11} {words}"))
-    };
-    line(
-        Some(true),
-        "orch",
-        format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH),
-    )?;
+    let mut report = Report { ui, bad: 0 };
+    let system = format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    report.line(Some(true), "orch", system)?;
     let pipelines = super::runs::pipelines(&root);
-    let words =
-        format!("{} with {} pipeline{}", root.display(), pipelines.len(), if pipelines.len() == 1 { "" } else { "s" });
-    line((!pipelines.is_empty()).then_some(true), "project", words)?;
+    let many = if pipelines.len() == 1 { "" } else { "s" };
+    let words = format!("{} with {} pipeline{many}", root.display(), pipelines.len());
+    report.line((!pipelines.is_empty()).then_some(true), "project", words)?;
     let settings = match config::load_settings(&super::session::given(&root, &here)) {
         Ok(settings) => settings,
         Err(findings) => {
             ui.findings(&findings);
-            line(Some(false), "orch.yaml", "it can't be used; see above".to_owned())?;
+            report.line(Some(false), "orch.yaml", "it can't be used; see above".to_owned())?;
             config::Settings::default()
         }
     };
     let models = resolve::models(&settings);
-    for name in models.providers() {
-        let Some(endpoint) = models.endpoint(name) else {
-            continue;
-        };
-        let Some(variable) = &endpoint.key_variable else {
-            continue;
-        };
-        let set = endpoint.api_key.is_some();
-        line(set.then_some(true), name, format!("{variable} is {}set", if set { "" } else { "not " }))?;
-    }
-    if let Some(endpoint) = models.endpoint("ollama") {
-        let answer = runtime()?.block_on(served_models(&endpoint.base_url, Duration::from_millis(300)));
-        match answer {
-            Ok(list) => line(Some(true), "ollama", format!("{} answers with {}", endpoint.base_url, list.join(", ")))?,
-            Err(_) => line(None, "ollama", format!("nothing answers at {}", endpoint.base_url))?,
-        }
-    }
-    for kind in [ProgramKind::Claude, ProgramKind::Codex] {
-        let name = kind.as_str();
-        match version(name) {
-            Some(version) => line(Some(true), name, version)?,
-            None => line(None, name, format!("not installed; {}", agent::missing(kind, name)))?,
-        }
-    }
+    let known = providers::tell(&models, &settings, &mut report)?;
+    providers::default_model(&models, &settings, &known, &mut report)?;
+    let usable = programs::tell(&pipelines, &here, &mut report)?;
     #[cfg(feature = "local")]
-    for spec in local_llm::catalog::all() {
-        let there = local_llm::weights::installed(models.cache(), spec).is_some();
-        let words = format!(
-            "{} ({}), {}",
-            spec.title,
-            crate::report::human::bytes(spec.bytes),
-            if there { "here" } else { "not downloaded" }
-        );
-        line(there.then_some(true), "local", words)?;
+    embedded(models.cache(), &mut report)?;
+    journal(&args.state.folder(&root), &mut report)?;
+    if args.probe {
+        probe::all(&models, &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
     }
-    match Journal::open_existing(&args.state.folder(&root)) {
-        Ok(None) => line(None, "journal", "no runs yet".to_owned())?,
+    Ok(if report.bad == 0 { Code::Ok } else { Code::Usage })
+}
+
+#[cfg(feature = "local")]
+fn embedded(cache: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
+    for spec in local_llm::catalog::all() {
+        let there = local_llm::weights::installed(cache, spec).is_some();
+        let state = if there { "here" } else { "not downloaded" };
+        let words = format!("{} ({}), {state}", spec.title, crate::report::human::bytes(spec.bytes));
+        report.line(there.then_some(true), "local", words)?;
+    }
+    Ok(())
+}
+
+fn journal(state: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
+    match Journal::open_existing(state) {
+        Ok(None) => report.line(None, "journal", "no runs yet".to_owned()),
         Ok(Some(journal)) => match journal.integrity() {
             Ok(None) => {
                 let count = journal.runs(usize::MAX)?.len();
                 let runs = if count == 1 { "run" } else { "runs" };
-                line(Some(true), "journal", format!("{count} {runs} in {}", journal.state().display()))?;
+                report.line(Some(true), "journal", format!("{count} {runs} in {}", journal.state().display()))
             }
-            Ok(Some(what)) => line(Some(false), "journal", format!("damaged: {what}"))?,
-            Err(error) => line(Some(false), "journal", error.to_string())?,
+            Ok(Some(what)) => report.line(Some(false), "journal", format!("damaged: {what}")),
+            Err(error) => report.line(Some(false), "journal", error.to_string()),
         },
-        Err(error) => line(Some(false), "journal", error.to_string())?,
+        Err(error) => report.line(Some(false), "journal", error.to_string()),
     }
-    Ok(if bad == 0 { Code::Ok } else { Code::Usage })
 }

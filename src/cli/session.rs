@@ -18,6 +18,7 @@ use crate::model::budget::{Budget, Unpriced};
 use crate::model::event::{Event, Fact, RunEnded, RunStarted};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
+use crate::secret::secrets_listed;
 use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
 use crate::template::Templates;
 
@@ -290,9 +291,10 @@ fn parts(
     let performer = Performer {
         models: ready.models.clone(),
         observer: observer.clone(),
-        redactor: Arc::new(ready.models.redactor()),
+        redactor: Arc::new(ready.models.redactor_with(&listed(ready.plan))),
         workspace: ready.view.folder().to_path_buf(),
         homes: homes(ready),
+        artifacts: ready.plan.paths(),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
@@ -302,6 +304,13 @@ fn parts(
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
     let heartbeat = ready.locks.run.heartbeat()?;
     Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat })
+}
+
+/// The secrets among the variables that steps and agents hand on by name.
+fn listed(plan: &Plan) -> Vec<(String, secrecy::SecretString)> {
+    let variables = super::resolve::variables();
+    let set = |name: &str| Some((name.to_owned(), variables(name)?));
+    secrets_listed(plan.variables().into_iter().filter_map(set))
 }
 
 /// Where agent programs keep their things during a run.

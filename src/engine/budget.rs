@@ -12,15 +12,37 @@ use tokio::time::Instant;
 
 use crate::agent::Models;
 use crate::durable::{Call, Effect, Outcome, Reply};
-use crate::model::budget::Budget;
+use crate::model::budget::{Budget, Unpriced};
 use crate::model::event::Event;
-use crate::model::{ChatRequest, Class, Failure, ModelRef, StepKey, Usage};
+use crate::model::{ChatRequest, Class, Failure, ModelRef, StepKey, Turn, Usage};
 
+use super::node::PlannedModel;
 use super::past::{Past, Spent};
 use super::plan::Plan;
 
-/// A limit: of the run, or of a step and what is inside it.
-pub type Limit = (Option<StepKey>, Budget);
+/// Whose limit it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// The run's.
+    Run,
+    /// That of a step and what is inside it.
+    Step(StepKey),
+    /// That of an agent, by its name, in these steps.
+    Agent(String, Vec<StepKey>),
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Run => f.write_str("the run"),
+            Self::Step(step) => write!(f, "step {step}"),
+            Self::Agent(name, _) => write!(f, "agent {name}"),
+        }
+    }
+}
+
+/// A limit with its holder.
+pub type Limit = (Holder, Budget);
 
 /// The budgets of a run.
 pub struct Budgets {
@@ -36,11 +58,41 @@ pub struct Budgets {
 
 /// A limit with what counts against it.
 struct Account {
-    place: Option<StepKey>,
+    holder: Holder,
     limit: Budget,
     spent: Amount,
     reserved: Amount,
     open: usize,
+}
+
+impl Holder {
+    /// Whether what a step spends counts against it.
+    pub(super) fn holds(&self, step: &StepKey) -> bool {
+        let step = step.place();
+        match self {
+            Self::Run => true,
+            Self::Step(place) => step == *place || step.is_within(place),
+            Self::Agent(_, places) => places.contains(&step),
+        }
+    }
+}
+
+/// How far the amount of a call is known before it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    /// It is an upper bound.
+    Known,
+    /// It is the least: nothing fits a limit that is used up.
+    More,
+}
+
+impl Takes {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Known => "the next request may take",
+            Self::More => "the next turn takes more than",
+        }
+    }
 }
 
 /// Something that is spent.
@@ -90,7 +142,7 @@ impl Budgets {
     /// `died` is when the process of the last session was last alive, unless it ended in order.
     pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<Models>) -> Arc<Self> {
         let account =
-            |(place, limit)| Account { place, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
+            |(holder, limit)| Account { holder, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
         let past = Past::of(events, died);
         let budgets = Self {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
@@ -121,7 +173,10 @@ impl Budgets {
         let told = match &outcome.result {
             Ok(Reply::Chat(reply)) => reply.usage,
             Ok(Reply::Done(_)) => Usage::default(),
-            Err(failure) => failure.used().unwrap_or_default(),
+            Err(failure) => {
+                let worked = || outcome.work.as_ref().and_then(|work| work.usage);
+                failure.used().or_else(worked).unwrap_or_default()
+            }
         };
         let (told, lost) = ((told, outcome.cost), outcome.lost.unwrap_or_default());
         let time = Duration::try_from(outcome.ended.duration_since(outcome.started)).unwrap_or_default();
@@ -142,15 +197,15 @@ impl Budgets {
     /// # Errors
     /// `budget_exceeded` when it does not fit and nothing else could give room.
     pub async fn reserve(self: &Arc<Self>, call: &Call) -> Result<Reservation, Failure> {
-        let amount = match &call.effect {
-            Effect::Ask(ask) => self.estimate(&ask.request),
-            // What a program will ask of its model is its own affair: it is counted when it is told.
-            Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => Amount::default(),
+        let (amount, takes) = match &call.effect {
+            Effect::Ask(ask) => (self.estimate(&ask.request), Takes::Known),
+            Effect::Turn(turn) => (self.least(turn), Takes::More),
+            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => (Amount::default(), Takes::Known),
         };
         loop {
             // Told of before looking, so that nothing given back in between is missed.
             let freed = self.freed.notified();
-            match self.try_reserve(&call.key.step, amount) {
+            match self.try_reserve(&call.key.step, amount, takes) {
                 Ok(accounts) => return Ok(Reservation { budgets: self.clone(), accounts, amount }),
                 Err((_, true)) => freed.await,
                 Err((failure, false)) => return Err(failure),
@@ -179,11 +234,11 @@ impl Budgets {
     }
 
     /// Reserves at once; else why not, and whether waiting may help.
-    fn try_reserve(&self, step: &StepKey, amount: Amount) -> Result<Vec<usize>, (Failure, bool)> {
+    fn try_reserve(&self, step: &StepKey, amount: Amount, takes: Takes) -> Result<Vec<usize>, (Failure, bool)> {
         let owned = self.owned(step);
         let mut accounts = self.lock();
         for account in accounts.iter().filter(|account| account.holds(step)) {
-            if let Some(failure) = account.exceeded(amount, owned) {
+            if let Some(failure) = account.exceeded(amount, takes, owned) {
                 return Err((failure, account.open > 0));
             }
         }
@@ -196,50 +251,70 @@ impl Budgets {
         Ok(held)
     }
 
+    /// How much in US dollars a program may spend in a turn of this step; `None` when nothing limits it.
+    pub fn usd_left(&self, step: &StepKey) -> Option<f64> {
+        let accounts = self.lock();
+        let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
+            let most = account.limit.usd?;
+            Some((most - account.spent.usd).max(0.0))
+        });
+        left.min_by(f64::total_cmp)
+    }
+
     fn estimate(&self, request: &ChatRequest) -> Amount {
         let usage = super::gate::most(request);
+        Amount { tokens: usage.total(), usd: self.usd(&request.model, &usage), time: Duration::ZERO }
+    }
+
+    /// What a turn takes at least: its words. What a program asks of its model is its own affair.
+    fn least(&self, turn: &Turn) -> Amount {
+        let usage = Usage { output: 0, ..super::gate::most(&turn.request) };
+        let usd = turn.program.priced_as().map_or(0.0, |model| self.usd(&model, &usage));
+        Amount { tokens: usage.input, usd, time: Duration::ZERO }
+    }
+
+    fn usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
         let counts = self.lock().iter().any(|account| account.limit.usd.is_some());
-        let usd = if counts { self.models.cost(&request.model, &usage).unwrap_or_default() } else { 0.0 };
-        Amount { tokens: usage.total(), usd, time: Duration::ZERO }
+        if counts { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
     }
 }
 
 impl Account {
     fn holds(&self, step: &StepKey) -> bool {
-        let Some(place) = &self.place else { return true };
-        let step = step.place();
-        step == *place || step.is_within(place)
+        self.holder.holds(step)
     }
 
     /// What counts against a limit of time: of the run what processes owned it, of a step its calls.
     fn time(&self, owned: Duration) -> Duration {
-        if self.place.is_some() { self.spent.time } else { owned }
+        match self.holder {
+            Holder::Run => owned,
+            Holder::Step(_) | Holder::Agent(..) => self.spent.time,
+        }
     }
 
     fn failure(&self, what: &str) -> Failure {
-        let whose = self.place.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("step {step}"));
+        let whose = &self.holder;
         let hint = "raise the `budget:` and resume the run; nothing that was answered is asked again";
         Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
     }
 
     /// Why so much more does not fit, if it does not.
-    fn exceeded(&self, more: Amount, owned: Option<Duration>) -> Option<Failure> {
+    fn exceeded(&self, more: Amount, takes: Takes, owned: Option<Duration>) -> Option<Failure> {
         let fail = |what: String| self.failure(&what);
         let (spent, held) = (self.spent, self.reserved);
-        if let Some(most) = self.limit.tokens
-            && spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens) > most
-        {
-            let used = spent.tokens;
-            return Some(fail(format!(
-                "{most} tokens; {used} are used, and the next request may take {}",
-                more.tokens
-            )));
+        let next = takes.words();
+        if let Some(most) = self.limit.tokens {
+            let then = spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens);
+            if then > most || (takes == Takes::More && then == most) {
+                return Some(fail(format!("{most} tokens; {} are used, and {next} {}", spent.tokens, more.tokens)));
+            }
         }
-        if let Some(most) = self.limit.usd
-            && spent.usd + held.usd + more.usd > most
-        {
-            let (used, next) = (spent.usd, more.usd);
-            return Some(fail(format!("${most:.2}; ${used:.4} are spent, and the next request may take ${next:.4}")));
+        if let Some(most) = self.limit.usd {
+            let then = spent.usd + held.usd + more.usd;
+            if then > most || (takes == Takes::More && then >= most) {
+                let used = spent.usd;
+                return Some(fail(format!("${most:.2}; ${used:.4} are spent, and {next} ${:.4}", more.usd)));
+            }
         }
         let time = self.time(owned?);
         match self.limit.seconds {
@@ -254,16 +329,20 @@ impl Account {
 /// The first model without a known price under a limit of money that refuses such models.
 pub fn unpriced<'a>(
     limits: &[Limit],
-    asked: impl IntoIterator<Item = (StepKey, &'a ModelRef)>,
+    asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
     models: &Models,
 ) -> Option<ModelRef> {
     let strict = |step: &StepKey| {
-        limits.iter().any(|(place, budget)| {
-            let holds = place.as_ref().is_none_or(|place| step == place || step.is_within(place));
-            holds && budget.usd.is_some() && budget.unpriced != Some(crate::model::budget::Unpriced::Allow)
-        })
+        let refuses = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
+        limits.iter().any(|(holder, budget)| holder.holds(step) && refuses(budget))
     };
     let some = Usage { input: 1, output: 1, ..Usage::default() };
+    let is_priced = |model: &PlannedModel| match &model.program {
+        None => models.cost(&model.reference, &some).is_some(),
+        Some(program) => {
+            program.tells_cost() || program.priced_as().is_some_and(|model| models.cost(&model, &some).is_some())
+        }
+    };
     let mut asked = asked.into_iter();
-    asked.find(|(step, model)| strict(step) && models.cost(model, &some).is_none()).map(|(_, model)| model.clone())
+    asked.find(|(step, model)| strict(step) && !is_priced(model)).map(|(_, model)| model.reference.clone())
 }

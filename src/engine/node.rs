@@ -101,6 +101,8 @@ pub struct AgentNode {
     pub temperature: Option<f64>,
     /// Upper bound of a reply in tokens.
     pub max_output_tokens: u32,
+    /// What the agent may spend in all its steps together.
+    pub budget: Option<Budget>,
     /// The prompt's file name.
     pub prompt: String,
     /// The inline template of the user message.

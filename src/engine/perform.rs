@@ -2,18 +2,18 @@
 //! what comes back.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::agent::{Answer, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
+use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
-use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage};
+use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage, Work};
 use crate::provider::Signal as Heard;
-use crate::secret::Redactor;
+use crate::secret::{Pieces, Redactor};
 
 use super::budget::Budgets;
 use super::effects;
@@ -33,6 +33,8 @@ pub struct Performer {
     pub workspace: PathBuf,
     /// The folder in which agent programs keep their things during this run, absolute.
     pub homes: PathBuf,
+    /// The files of the workspace that show artifacts.
+    pub artifacts: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
     /// How much may go on at once.
@@ -71,16 +73,17 @@ impl Perform for Performer {
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
             let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
             let work = own.effect(call, started);
-            let (result, cost) = match own.budgets.time_left(&step).filter(|_| limited) {
+            let Performed { result, cost, work } = match own.budgets.time_left(&step).filter(|_| limited) {
                 None => work.await,
                 Some((left, failure)) => match tokio::time::timeout(left, work).await {
                     Ok(ended) => ended,
-                    Err(_) => (Err(Failure { broke_off: true, ..failure }), None),
+                    Err(_) => Err(Failure { broke_off: true, ..failure }).into(),
                 },
             };
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
+            let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
-            let outcome = Outcome { started, ended: Timestamp::now(), result, cost, lost };
+            let outcome = Outcome { started, ended: Timestamp::now(), result, work, cost, lost };
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
@@ -90,7 +93,7 @@ impl Perform for Performer {
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
         let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
         let lost = most(&call.effect).and_then(|most| lost(most, &failure));
-        Outcome { started, ended: Timestamp::now(), result: Err(failure), cost: None, lost }
+        Outcome { started, ended: Timestamp::now(), result: Err(failure), work: None, cost: None, lost }
     }
 }
 
@@ -110,9 +113,22 @@ fn lost(most: Usage, failure: &Failure) -> Option<Usage> {
     failure.broke_off.then(|| Usage { input, output, ..Usage::default() })
 }
 
+/// What a call gave.
+struct Performed {
+    result: Result<Reply, Failure>,
+    cost: Option<f64>,
+    work: Work,
+}
+
+impl From<Result<Reply, Failure>> for Performed {
+    fn from(result: Result<Reply, Failure>) -> Self {
+        Self { result, cost: None, work: Work::default() }
+    }
+}
+
 impl Performer {
     /// Does what a call says; what it gave, and what it cost.
-    async fn effect(&self, call: Call, started: Timestamp) -> (Result<Reply, Failure>, Option<f64>) {
+    async fn effect(&self, call: Call, started: Timestamp) -> Performed {
         match call.effect {
             Effect::Ask(ask) => {
                 let answer = self.exchange(&call.key, &ask, started).await;
@@ -122,16 +138,19 @@ impl Performer {
                     Err(failure) => failure.used(),
                 };
                 let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
-                (answer.map(Reply::Chat), cost)
+                Performed { cost, ..answer.map(Reply::Chat).into() }
             }
             Effect::Turn(turn) => {
-                let answer = self.turn(&call.key, &turn, started).await;
-                let cost = answer.as_ref().ok().and_then(|answer| answer.cost);
-                (answer.and_then(|answer| answer.reply).map(Reply::Chat), cost)
+                let usd = self.budgets.usd_left(&call.key.step);
+                let bounds = Bounds { now: started, usd, mark: format!("{} {}", call.key, call.ask) };
+                let answer = self.turn(&call.key, &turn, &bounds).await;
+                let priced = || self.models.cost(&turn.program.priced_as()?, &answer.reply.as_ref().ok()?.usage);
+                let cost = answer.cost.or_else(priced);
+                Performed { result: answer.reply.map(Reply::Chat), cost, work: answer.work }
             }
-            Effect::Command(command) => (effects::command(self, &call.key, &command).await.map(Reply::Done), None),
-            Effect::Look(files) => (effects::look(self, files).await.map(Reply::Done), None),
-            Effect::Write(record) => (effects::write(self, record).await.map(Reply::Done), None),
+            Effect::Command(command) => effects::command(self, &call.key, &command).await.map(Reply::Done).into(),
+            Effect::Look(files) => effects::look(self, files).await.map(Reply::Done).into(),
+            Effect::Write(record) => effects::write(self, record).await.map(Reply::Done).into(),
         }
     }
 
@@ -140,7 +159,7 @@ impl Performer {
         if let Some(replay) = &self.exchange.replay {
             return replay.answer(&key.step, &ask.request);
         }
-        let reply = answer(&self.models, self.observer.as_ref(), key, ask, now).await?;
+        let reply = answer(self, key, ask, now).await?;
         if let Some(recorder) = &self.exchange.recorder {
             recorder.keep(&key.step, &ask.request, &reply, &self.redactor);
         }
@@ -150,40 +169,69 @@ impl Performer {
 
 impl Performer {
     /// The program's answer, or the recorded one; what it did to the workspace is not replayed.
-    async fn turn(&self, key: &CallKey, turn: &Turn, now: Timestamp) -> Result<Answer, Failure> {
+    async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds) -> Answer {
         if let Some(replay) = &self.exchange.replay {
-            return replay.answer(&key.step, &turn.request).map(|reply| Answer { reply: Ok(reply), cost: None });
+            return match replay.answer(&key.step, &turn.request) {
+                Ok(reply) => Answer { reply: Ok(reply), cost: None, work: Work::default() },
+                Err(failure) => failure.into(),
+            };
         }
         let words = Turn { request: with_contract(turn.request.clone()), ..turn.clone() };
-        let answer = program(self, key, &words, now).await?;
+        let answer = program(self, key, &words, bounds).await;
         if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
             recorder.keep(&key.step, &turn.request, reply, &self.redactor);
         }
-        Ok(answer)
+        answer
     }
 }
 
-async fn program(own: &Performer, key: &CallKey, turn: &Turn, now: Timestamp) -> Result<Answer, Failure> {
-    let (workspace, homes, variables) = (own.workspace.clone(), own.homes.clone(), own.variables.clone());
-    let place = Place { workspace, homes, variables };
-    own.observer.signal(&Signal::Sent(key.clone()));
-    let sink = |sign: Sign| {
-        own.observer.signal(&match sign {
-            Sign::Text(text) => Signal::Text(key.clone(), text),
-            Sign::Tool(line) => Signal::Output(key.clone(), own.redactor.text(&line)),
-        });
-    };
-    take_turn(turn, &place, now, &sink).await
+/// Shows a text while it comes, without secrets: one may begin in one piece and end in the next.
+struct Shown<'a> {
+    own: &'a Performer,
+    key: &'a CallKey,
+    pieces: Mutex<Pieces<'a>>,
 }
 
-async fn answer(
-    models: &Models,
-    observer: &dyn Observer,
-    key: &CallKey,
-    ask: &Ask,
-    now: Timestamp,
-) -> Result<ChatReply, Failure> {
-    let provider = models.provider(&ask.request.model.provider)?;
+impl<'a> Shown<'a> {
+    fn new(own: &'a Performer, key: &'a CallKey) -> Self {
+        Self { own, key, pieces: Mutex::new(Pieces::new(&own.redactor)) }
+    }
+
+    fn push(&self, text: &str) {
+        self.tell(self.pieces.lock().unwrap_or_else(PoisonError::into_inner).push(text));
+    }
+
+    fn end(self) {
+        let (own, key) = (self.own, self.key);
+        let rest = self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner).end();
+        Shown::new(own, key).tell(rest);
+    }
+
+    fn tell(&self, text: String) {
+        if !text.is_empty() {
+            self.own.observer.signal(&Signal::Text(self.key.clone(), text));
+        }
+    }
+}
+
+async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -> Answer {
+    let (workspace, homes, variables) = (own.workspace.clone(), own.homes.clone(), own.variables.clone());
+    let place = Place { workspace, homes, artifacts: own.artifacts.clone(), variables };
+    own.observer.signal(&Signal::Sent(key.clone()));
+    let shown = Shown::new(own, key);
+    let sink = |sign: Sign| match sign {
+        Sign::Text(text) => shown.push(&text),
+        Sign::Tool(line) => own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(&line))),
+        Sign::Session(_) => {}
+    };
+    let answer = take_turn(turn, &place, bounds, &sink).await;
+    shown.end();
+    answer
+}
+
+async fn answer(own: &Performer, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
+    let observer = own.observer.as_ref();
+    let provider = own.models.provider(&ask.request.model.provider)?;
     let mut limits = provider.limits();
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
@@ -201,16 +249,17 @@ async fn answer(
     }
     limits.first_byte = limits.first_byte.min(limits.total);
     observer.signal(&Signal::Sent(key.clone()));
-    let sink = |heard: Heard| {
-        let signal = match heard {
-            Heard::Reading { done, total } => Signal::Reading(key.clone(), done, total),
-            Heard::Text(text) => Signal::Text(key.clone(), text),
-            Heard::Reasoning(text) => Signal::Reasoning(key.clone(), text.len()),
-        };
-        observer.signal(&signal);
+    let shown = Shown::new(own, key);
+    let sink = |heard: Heard| match heard {
+        Heard::Reading { done, total } => observer.signal(&Signal::Reading(key.clone(), done, total)),
+        Heard::Text(text) => shown.push(&text),
+        Heard::Reasoning(text) => observer.signal(&Signal::Reasoning(key.clone(), text.len())),
     };
-    if provider.constrains() {
-        return provider.chat(&ask.request, &limits, &sink).await;
-    }
-    provider.chat(&with_contract(ask.request.clone()), &limits, &sink).await
+    let reply = if provider.constrains() {
+        provider.chat(&ask.request, &limits, &sink).await
+    } else {
+        provider.chat(&with_contract(ask.request.clone()), &limits, &sink).await
+    };
+    shown.end();
+    reply
 }

@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::model::budget::Budget;
 use crate::model::event::PlannedStep;
 use crate::model::step::Step;
-use crate::model::{ModelRef, Pipeline, StepKey};
+use crate::model::{Pipeline, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
-use super::budget::Limit;
+use super::budget::{Holder, Limit};
 use super::node::{Body, Contract, Kind, Node, PlannedModel};
 use super::planner::Planner;
 
@@ -112,15 +113,10 @@ impl Plan {
         found
     }
 
-    /// Every budget of the plan: of the run, of steps, and of pipelines that steps call.
+    /// Every budget of the plan: of the run, of steps, of agents, and of pipelines that steps call.
     pub fn budgets(&self) -> Vec<Limit> {
-        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (None, budget)).into_iter().collect();
-        self.visit(&mut |step, node, _| {
-            found.extend(node.budget.clone().map(|budget| (Some(step.clone()), budget)));
-            if let Kind::Pipeline(call) = &node.kind {
-                found.extend(call.body.budget.clone().map(|budget| (Some(step.clone()), budget)));
-            }
-        });
+        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (Holder::Run, budget)).into_iter().collect();
+        budgets(&self.body, None, &mut found);
         found
     }
 
@@ -132,13 +128,34 @@ impl Plan {
     }
 
     /// Every model that may be asked, with the step that asks.
-    pub fn asked(&self) -> Vec<(StepKey, &ModelRef)> {
+    pub fn asked(&self) -> Vec<(StepKey, &PlannedModel)> {
         let mut found = Vec::new();
         self.visit(&mut |step, node, _| {
             if let Kind::Agent(agent) = &node.kind {
-                found.extend(agent.models.iter().map(|model| (step.clone(), &model.reference)));
+                found.extend(agent.models.iter().map(|model| (step.clone(), model)));
             }
         });
+        found
+    }
+
+    /// The variables that commands and agent programs are given by name.
+    pub fn variables(&self) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        self.visit(&mut |_, node, _| match &node.kind {
+            Kind::Agent(agent) => {
+                let programs = agent.models.iter().filter_map(|model| model.program.as_ref());
+                found.extend(programs.flat_map(|program| &program.env).map(String::as_str));
+            }
+            Kind::Command(command) => found.extend(command.env.iter().map(String::as_str)),
+            Kind::Write(_)
+            | Kind::Approve(_)
+            | Kind::Parallel(..)
+            | Kind::Repeat(_)
+            | Kind::Sequence(_)
+            | Kind::Pipeline(_) => {}
+        });
+        found.sort_unstable();
+        found.dedup();
         found
     }
 
@@ -149,3 +166,35 @@ impl Plan {
         found
     }
 }
+
+/// The budgets of a pipeline's steps and agents; an agent's counts in all steps of its own file.
+fn budgets(body: &Body, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
+    fn add<'a>(node: &'a Node, parent: Option<&StepKey>, agents: &mut Agents<'a>, found: &mut Vec<Limit>) {
+        let step = StepKey::below(parent, &node.id);
+        found.extend(node.budget.clone().map(|budget| (Holder::Step(step.clone()), budget)));
+        match &node.kind {
+            Kind::Agent(agent) => {
+                if let Some(budget) = &agent.budget {
+                    agents.entry(agent.agent.as_str()).or_insert((budget, Vec::new())).1.push(step);
+                }
+            }
+            Kind::Pipeline(call) => {
+                found.extend(call.body.budget.clone().map(|budget| (Holder::Step(step.clone()), budget)));
+                budgets(&call.body, Some(&step), found);
+            }
+            Kind::Command(_)
+            | Kind::Write(_)
+            | Kind::Approve(_)
+            | Kind::Parallel(..)
+            | Kind::Repeat(_)
+            | Kind::Sequence(_) => node.children().for_each(|child| add(child, Some(&step), agents, found)),
+        }
+    }
+    let mut agents = Agents::new();
+    body.nodes.iter().chain(&body.finally).for_each(|node| add(node, parent, &mut agents, found));
+    found.extend(
+        agents.into_iter().map(|(name, (budget, steps))| (Holder::Agent(name.to_owned(), steps), budget.clone())),
+    );
+}
+
+type Agents<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;

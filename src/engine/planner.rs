@@ -141,6 +141,7 @@ impl<'a, E> Planner<'a, E> {
                 .and_then(|agent| agent.max_output_tokens)
                 .or(self.defaults.max_output_tokens)
                 .unwrap_or(MAX_OUTPUT_TOKENS),
+            budget: agent.and_then(|agent| agent.budget.clone()),
             prompt: prompt.to_owned(),
             message: step.message.clone(),
             limits: self.limits(step, tries, &[Class::RateLimited, Class::ProviderUnavailable, Class::Timeout]),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::chat::{ChatReply, ModelRef};
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
+use super::program::Work;
 use super::usage::Usage;
 
 /// A call ended.
@@ -32,6 +33,9 @@ pub struct CallEnded {
     /// The failure, unless there is a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What an agent program did in a turn that gave no reply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Box<Work>>,
     /// What the call cost in US dollars; absent when the model's price is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
@@ -43,8 +47,9 @@ pub struct CallEnded {
 impl CallEnded {
     /// What the provider counted, whether there is a reply or not.
     pub fn usage(&self) -> Option<Usage> {
-        let failed = self.failure.as_ref().and_then(Failure::used);
-        self.reply.as_ref().map(|reply| reply.usage).or(failed)
+        let failed = || self.failure.as_ref().and_then(Failure::used);
+        let worked = || self.work.as_ref().and_then(|work| work.usage);
+        self.reply.as_ref().map(|reply| reply.usage).or_else(failed).or_else(worked)
     }
 }
 

@@ -127,5 +127,5 @@ pub struct ChatReply {
     pub constrained: bool,
     /// What an agent program did beside answering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<Work>,
+    pub work: Option<Box<Work>>,
 }

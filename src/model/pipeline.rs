@@ -118,6 +118,10 @@ pub struct Agent {
     #[schemars(range(min = 1, max = 10_000))]
     #[schemars(example = 20)]
     pub max_turns: Option<u32>,
+    /// What the agent may spend in a run, in all its steps together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
+    pub budget: Option<Budget>,
     /// Names of environment variables that a program may see beside the basic ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["GITHUB_TOKEN"]))]

@@ -5,9 +5,11 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
 use super::step::Access;
+use super::usage::Usage;
 
 /// A kind of agent program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +33,8 @@ pub struct Abilities {
     pub structured: bool,
     /// It holds the model to the names under `tools`, or asks us.
     pub tools: bool,
+    /// It may say what a turn used, in tokens.
+    pub usage: bool,
     /// It may say what a turn cost.
     pub cost: bool,
     /// A re-ask goes on in its own session, where it can; else the whole talk is told again.
@@ -62,6 +66,7 @@ impl ProgramKind {
         let none = Abilities {
             structured: false,
             tools: false,
+            usage: false,
             cost: false,
             resume: false,
             cancel: false,
@@ -72,14 +77,15 @@ impl ProgramKind {
             Self::Claude => Abilities {
                 structured: true,
                 tools: true,
+                usage: true,
                 cost: true,
                 resume: true,
                 model: true,
                 max_turns: true,
                 ..none
             },
-            Self::Codex => Abilities { structured: true, resume: true, model: true, ..none },
-            Self::Acp => Abilities { tools: true, cost: true, resume: true, cancel: true, ..none },
+            Self::Codex => Abilities { structured: true, usage: true, resume: true, model: true, ..none },
+            Self::Acp => Abilities { tools: true, usage: true, cost: true, resume: true, cancel: true, ..none },
             Self::Command => Abilities { model: true, max_turns: true, ..none },
         }
     }
@@ -119,6 +125,23 @@ impl Program {
         };
         ModelRef::new(self.kind.as_str(), name.unwrap_or_else(|| "default".to_owned()))
     }
+
+    /// The model by whose list price its tokens are paid, where it says no cost itself.
+    pub fn priced_as(&self) -> Option<ModelRef> {
+        match self.kind {
+            ProgramKind::Codex => self.model.as_ref().map(|model| ModelRef::new("openai", model.clone())),
+            ProgramKind::Claude | ProgramKind::Acp | ProgramKind::Command => None,
+        }
+    }
+
+    /// Whether it says of every turn what it cost.
+    pub fn tells_cost(&self) -> bool {
+        match self.kind {
+            ProgramKind::Claude => true,
+            // An agent behind the protocol may, or may not.
+            ProgramKind::Codex | ProgramKind::Acp | ProgramKind::Command => false,
+        }
+    }
 }
 
 /// One turn of an agent program: a prompt goes in, its final words come out.
@@ -142,6 +165,15 @@ pub struct Turn {
 /// What a program did beside its answer, as recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
+    /// Its own session, when there is no reply to say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// What it used, when there is no reply to say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// The tools that it used, a line each, in order; at most a thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<String>,
     /// Files of the workspace that are new, gone or different after the turn, sorted; at most a
     /// thousand. Empty too when the program may not write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -149,7 +181,20 @@ pub struct Work {
     /// Whether there were too many files to tell all that changed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub partial: bool,
+    /// Those files before and after the turn: the record of a look, as of a step that writes files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Value>,
+    /// Changed files that this record leaves out: too large, no plain file, or one that holds a secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Tools that it asked for and was denied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<String>,
+}
+
+impl Work {
+    /// Whether there is nothing to tell.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -68,6 +68,9 @@ pub struct StepReport {
     pub usage: Usage,
     /// Cost in US dollars; null when the price is unknown.
     pub cost_usd: Option<f64>,
+    /// The session of the agent program that was asked last, in its own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// How the value was found in the reply.
     pub read: Option<Read>,
     /// The artifact's value.
@@ -93,6 +96,7 @@ impl StepReport {
             kept: step.kept,
             usage: step.usage,
             cost_usd: (!step.unpriced).then_some(step.cost),
+            session: step.session.clone(),
             read: step.read.clone(),
             output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),
             error: step.failure.clone(),

@@ -72,6 +72,8 @@ pub struct StepState {
     pub cost: f64,
     /// Whether a call had no known price.
     pub unpriced: bool,
+    /// The session of the agent program that was asked last, in its own words.
+    pub session: Option<String>,
     /// What it produced.
     pub artifact: Option<Artifact>,
     /// Why it failed.
@@ -113,6 +115,7 @@ impl StepState {
             usage: Usage::default(),
             cost: 0.0,
             unpriced: false,
+            session: None,
             artifact: None,
             failure: None,
             reason: None,
@@ -137,17 +140,21 @@ impl StepState {
         self.usage = old.usage;
         self.cost = old.cost;
         self.unpriced = old.unpriced;
+        self.session = old.session;
         self.read = old.read;
     }
 
     pub(super) fn spent(&mut self, call: &CallEnded) {
         self.calls += 1;
+        let work = call.work.as_ref();
         if let Some(usage) = call.usage() {
             self.usage += usage;
-            match call.cost {
-                Some(cost) => self.cost += cost,
-                None => self.unpriced = true,
-            }
+            // A turn that failed may have used something that nobody priced.
+            self.unpriced |= call.cost.is_none() && (call.reply.is_some() || work.is_none());
         }
+        self.cost += call.cost.unwrap_or_default();
+        let answered = call.reply.as_ref().filter(|reply| reply.work.is_some()).and_then(|reply| reply.id.clone());
+        let session = answered.or_else(|| work.and_then(|work| work.session.clone()));
+        self.session = session.or(self.session.take());
     }
 }

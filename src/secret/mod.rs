@@ -17,11 +17,11 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::model::Failure;
 use crate::model::event::{Done, Reply};
+use crate::model::{Failure, Work};
 
 pub use pieces::Pieces;
-pub use sources::secrets_among;
+pub use sources::{secrets_among, secrets_listed};
 
 /// Values shorter than this are not searched for: they would hit ordinary text.
 pub const SHORTEST: usize = 8;
@@ -81,6 +81,7 @@ impl Redactor {
                 reply.text = self.text(&reply.text);
                 reply.model = reply.model.map(|model| self.text(&model));
                 reply.id = reply.id.map(|id| self.text(&id));
+                reply.work = reply.work.map(|work| Box::new(self.work(*work)));
                 Ok(Reply::Chat(reply))
             }
             Ok(Reply::Done(Done::Command(mut done))) => {
@@ -100,6 +101,27 @@ impl Redactor {
                 Err(failure)
             }
         }
+    }
+
+    /// What a program did, as it may be recorded: a file that holds a secret is named, and not shown.
+    pub fn work(&self, mut work: Work) -> Work {
+        work.session = work.session.map(|session| self.text(&session));
+        for lines in [&mut work.tools, &mut work.changed, &mut work.left_out, &mut work.denied] {
+            for line in lines {
+                *line = self.text(line);
+            }
+        }
+        let files = work.files.as_mut().and_then(|record| record["files"].as_array_mut());
+        if let Some(files) = files {
+            files.retain(|change| {
+                let clean = !self.finds_in(&change.to_string());
+                if !clean {
+                    work.left_out.push(self.text(change["path"].as_str().unwrap_or_default()));
+                }
+                clean
+            });
+        }
+        work
     }
 
     /// Where secrets are, with the number of the needle found.

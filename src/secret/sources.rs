@@ -22,6 +22,28 @@ pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> V
     variables.into_iter().filter_map(secret).collect()
 }
 
+/// The secrets among variables that a file hands to a command or an agent program by name: values that
+/// look drawn by lot, of what is called like a secret short ones too.
+pub fn secrets_listed(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
+    let secret = |(name, value): (String, String)| {
+        let text = value.trim();
+        let least = if is_called_secret(&name) { super::SHORTEST } else { LEAST };
+        let found = text.len() >= least && !is_path(text) && looks_random(text);
+        found.then(|| (name, SecretString::from(text.to_owned())))
+    };
+    variables.into_iter().filter_map(secret).collect()
+}
+
+/// Whether a value is one long word with letters and digits between one another, as no word, name, path,
+/// address or number is: `ghp_x2Yd81kQ…`.
+fn looks_random(value: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '=' | '~');
+    let kind = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
+    let letters: Vec<char> = value.chars().filter(char::is_ascii_alphanumeric).collect();
+    let turns = letters.windows(2).filter(|pair| matches!(pair, [a, b] if kind(*a) != kind(*b))).count();
+    value.chars().all(allowed) && turns * 5 >= letters.len()
+}
+
 fn is_called_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let last = name.trim_end_matches('_').rsplit('_').next().unwrap_or_default();
@@ -70,6 +92,20 @@ mod tests {
     fn what_would_hit_ordinary_text_or_is_no_secret_is_left() {
         assert_eq!(found("DB_PASSWORD", "postgres"), None);
         assert_eq!(found("GOOGLE_CREDENTIALS", "/home/me/credentials.json"), None);
+    }
+
+    #[test]
+    fn what_a_file_hands_on_is_a_secret_when_it_looks_like_one() {
+        let is_found = |name: &str, value: &str| !secrets_listed([(name.to_owned(), value.to_owned())]).is_empty();
+        assert!(is_found("DB_PASSWORD", "x7Kp2qL9") && !is_found("DB_PASSWORD", "postgres"));
+        for value in ["ghp_x2Yd81kQz0PmT4vB9s", "hunter2-a8f3b1c9d7e5"] {
+            assert!(is_found("LOGIN", value), "{value}");
+        }
+        for value in
+            ["/home/me/.cargo/bin", "production", "2026-11-24T10:00:00", "x86_64-unknown-linux-gnu", "info,hyper=warn"]
+        {
+            assert!(!is_found("RUST_LOG", value), "{value}");
+        }
     }
 
     #[test]

@@ -106,7 +106,8 @@ impl Index {
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };
-        let outcome = Outcome { started: fact.started, ended: fact.ended, result, cost: fact.cost, lost: fact.lost };
+        let (started, ended, work) = (fact.started, fact.ended, fact.work.clone());
+        let outcome = Outcome { started, ended, result, work, cost: fact.cost, lost: fact.lost };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
             self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());

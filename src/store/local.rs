@@ -315,8 +315,8 @@ fn ended(call: &Call, outcome: &Outcome) -> Fact {
         Err(error) => failure = Some(error),
     }
     let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
-    let Outcome { started, ended, cost, lost, .. } = outcome.clone();
-    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, cost, lost })
+    let Outcome { started, ended, work, cost, lost, .. } = outcome.clone();
+    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost })
 }
 
 /// Waits for a promise of the writer.

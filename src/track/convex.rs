@@ -215,6 +215,7 @@ fn document(step: &StepState, position: usize) -> Value {
         "key": key, "name": key.rsplit('/').next(), "position": position, "agent": step.agent,
         "model": step.model.as_ref().map(ToString::to_string).unwrap_or_default(), "status": step.status, "attempts": step.attempts, "usage": usage,
     });
+    put(&mut value, "session", step.session.as_ref().map(|session| json!(session)));
     put(&mut value, "startedAt", step.started.map(millis));
     put(&mut value, "endedAt", step.ended.map(millis));
     let output = |artifact: &crate::model::Artifact| json!({ "name": artifact.name, "digest": artifact.digest });

@@ -7,7 +7,7 @@ use crate::control::run;
 use crate::support::{Orch, Recorded, Reply};
 
 /// The settings of the adapter's own Codex, which asks the scripted server.
-fn settings(agents: &Agents) {
+pub(crate) fn settings(agents: &Agents) {
     let text = format!(
         "model = \"scripted\"\nmodel_provider = \"lab\"\n[model_providers.lab]\nname = \"lab\"\nbase_url = \"{}/v1\"\nenv_key = \"LAB_KEY\"\nwire_api = \"responses\"\n",
         agents.server.url()
@@ -15,7 +15,7 @@ fn settings(agents: &Agents) {
     agents.orch.write("codex-home/config.toml", &text);
 }
 
-const ADAPTER: &str = "acp: { command: [codex-acp] }, env: [CODEX_HOME, LAB_KEY, INITIAL_AGENT_MODE]";
+pub(crate) const ADAPTER: &str = "acp: { command: [codex-acp] }, env: [CODEX_HOME, LAB_KEY, INITIAL_AGENT_MODE]";
 
 #[test]
 fn claude_plans_codex_codes_and_an_acp_agent_reviews() {

@@ -1,4 +1,4 @@
-//! Claude Code, Codex and an agent behind ACP: the real programs, against scripted models.
+//! Claude Code and Codex: the real programs, against scripted models.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::agents::programs;
+use crate::support::agents::{folder_of_the_adapter, programs};
 use crate::support::{Orch, Ran, Recorded, Reply, Server};
 
 const ANSWER: &str =
@@ -42,10 +42,19 @@ impl Agents {
             "pipelines/main.yaml",
             &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n{agents}steps:\n{steps}"),
         );
-        Some(Self { orch, server: Server::start(answer), bin })
+        if agents.contains("claude-agent-acp") {
+            folder_of_the_adapter(&orch.path().join("workspace"));
+        }
+        Some(Self::over(orch, bin, answer))
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// The same for a project that is there already.
+    pub(crate) fn over(orch: Orch, bin: PathBuf, answer: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        folder_of_the_adapter(&orch.path().join("acp-home"));
+        Self { orch, server: Server::start(answer), bin }
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.orch.command(args);
         let path = std::env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", self.bin.display()));
@@ -54,6 +63,8 @@ impl Agents {
         command.env("CODEX_HOME", self.orch.path().join("codex-home")).env("LAB_KEY", "key-of-the-test");
         // Its own choice has another model judge what is asked.
         command.env("INITIAL_AGENT_MODE", "workspace-write");
+        command.env("ACP_HOME", self.orch.path().join("acp-home")).env("CLAUDE_CODE_MAX_RETRIES", "1");
+        command.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
         command
     }
 
@@ -65,17 +76,25 @@ impl Agents {
     }
 
     /// The run's calls, with their replies.
-    fn calls(&self) -> Vec<Value> {
+    pub(crate) fn calls(&self) -> Vec<Value> {
         let ran = Ran::of(&self.command(&["runs", "show", "--replies", "--output", "json"]).output().unwrap());
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         report["calls"].as_array().unwrap().clone()
     }
 
     /// The requests for a model's words.
-    fn asked(&self) -> Vec<Recorded> {
+    pub(crate) fn asked(&self) -> Vec<Recorded> {
         let words = |path: &str| path.contains("/messages") || path.contains("/responses");
         self.server.requests().into_iter().filter(|request| words(&request.path)).collect()
     }
+}
+
+/// Each turn has a cost of its own, not that of its whole session: the scripted model counts alike for both.
+#[track_caller]
+pub(crate) fn assert_costs_of_turns(calls: &[Value]) {
+    let costs: Vec<f64> = calls.iter().map(|call| call["cost_usd"].as_f64().unwrap()).collect();
+    let [first, second] = costs[..] else { panic!("{calls:#?}") };
+    assert!(first > 0.0 && second > 0.0 && second < 1.6 * first, "{costs:?}");
 }
 
 pub(crate) fn class(report: &Value) -> &str {
@@ -133,6 +152,7 @@ fn a_claude_that_never_gives_its_structured_output_is_asked_again_in_its_session
     assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 5 }));
     let calls = agents.calls();
     assert_eq!(calls[0]["reply"]["id"], calls[1]["reply"]["id"], "one session: {calls:#?}");
+    assert_costs_of_turns(&calls);
     let last = agents.asked().pop().unwrap();
     assert!(last.body["messages"].to_string().contains("I would rather not."), "the session remembers: {}", last.body);
 }
@@ -243,113 +263,4 @@ fn a_codex_whose_model_refuses_or_is_away_says_so() {
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((ran.code, class(&report)), (1, "timeout"), "{report:#}");
     assert!(ran.stderr.contains("OPENAI_BASE_URL"), "{}", ran.stderr);
-}
-
-#[test]
-fn a_program_that_is_not_installed_says_how_to_get_it() {
-    let Some(agents) = Agents::one("cli: claude", "", |_| Reply::anthropic_text("x")) else { return };
-    let mut command = agents.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"]);
-    let ran = Ran::of(&command.env("PATH", "/usr/bin:/bin").output().unwrap());
-    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((ran.code, class(&report)), (1, "not_installed"), "{report:#}");
-    assert!(ran.stderr.contains("npm install -g @anthropic-ai/claude-code"), "{}", ran.stderr);
-}
-
-#[test]
-fn doctor_lists_the_programs_that_are_here_and_how_to_get_the_others() {
-    let Some(agents) = Agents::one("cli: claude", "", |_| Reply::anthropic_text("x")) else { return };
-    let here = Ran::of(&agents.command(&["doctor"]).output().unwrap());
-    assert!(here.stdout.contains("(Claude Code)") && here.stdout.contains("codex-cli "), "{here:?}");
-    let none = Ran::of(&agents.command(&["doctor"]).env("PATH", "/usr/bin:/bin").output().unwrap());
-    assert!(none.stdout.contains("not installed; install it: `npm install -g @openai/codex`"), "{none:?}");
-}
-
-/// A program of this name, a script, that comes before the real one.
-#[cfg(unix)]
-fn impostor(orch: &Orch, name: &str, script: &str) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    orch.write(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
-    let path = orch.path().join("bin");
-    std::fs::set_permissions(path.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
-    format!("{}:{}", path.display(), std::env::var("PATH").unwrap())
-}
-
-#[cfg(unix)]
-#[test]
-fn each_way_in_which_a_command_line_agent_breaks_off_has_its_class() {
-    let faults = [
-        ("echo out of luck >&2; exit 1", "agent_error", "out of luck"),
-        ("echo no event at all", "agent_error", "exit code 0"),
-        ("echo '{\"type\":\"system\"}'; kill -9 $$", "agent_error", "exit code 137 (signal 9)"),
-        ("head -c 50000000 /dev/zero", "output_too_large", ""),
-        ("sleep 300 & echo $! > child; wait", "timeout", ""),
-    ];
-    for name in ["claude", "codex"] {
-        for (script, wanted, words) in faults {
-            let orch = Orch::empty();
-            orch.write("prompts/ask.md", "You answer.\n");
-            orch.write("pipelines/main.yaml", &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ cli: {name} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: any, timeout: 3s, retry: {{ max: 1 }} }}\n"));
-            let path = impostor(&orch, name, script);
-            let mut command =
-                orch.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"]);
-            let ran = Ran::of(&command.env("PATH", path).output().unwrap());
-            let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
-            assert_eq!((ran.code, class(&report)), (1, wanted), "{name}: {script}: {report:#}");
-            assert!(report["steps"][0]["error"]["message"].as_str().unwrap().contains(words), "{report:#}");
-            if wanted == "timeout" {
-                let stat = format!("/proc/{}/stat", orch.read("workspace/child").trim());
-                assert!(std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z ")), "it survived");
-            }
-        }
-    }
-}
-
-/// Processes that run with this folder in their command line or environment, but for the asking one.
-#[cfg(target_os = "linux")]
-fn running_below(folder: &std::path::Path) -> Vec<String> {
-    let folder = folder.display().to_string();
-    let all = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
-    let has = |path: &PathBuf| {
-        let text = |name: &str| std::fs::read(path.join(name)).unwrap_or_default();
-        let all = [text("cmdline"), text("environ")].concat();
-        String::from_utf8_lossy(&all).contains(&folder)
-    };
-    all.filter(has).map(|path| path.display().to_string()).collect()
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_killed_orch_leaves_no_agent_behind_and_resume_goes_on() {
-    for cli in ["claude", "codex, model: scripted"] {
-        let slow = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let first = slow.clone();
-        let agents = Agents::one(&format!("cli: {cli}"), ", schema: any", move |request| {
-            let text = "{\"n\": 1}";
-            let reply = if request.path.contains("/messages") {
-                Reply::anthropic_text(text)
-            } else {
-                Reply::response_text(text)
-            };
-            let wait = first.load(std::sync::atomic::Ordering::SeqCst);
-            reply.delay(Duration::from_secs(if wait { 30 } else { 0 }))
-        });
-        let Some(agents) = agents else { return };
-        let mut command = agents.command(&["pipeline", "run", "pipelines/main.yaml", "--task", "t"]);
-        let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-        let began = std::time::Instant::now();
-        let wait = |what: &str, done: &dyn Fn() -> bool| {
-            while !done() {
-                assert!(began.elapsed() < Duration::from_secs(25), "waited in vain: {what}");
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        };
-        wait("a request", &|| !agents.asked().is_empty());
-        assert!(running_below(agents.orch.path()).len() > 1, "the agent runs");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        wait("the end of the agent", &|| running_below(agents.orch.path()).is_empty());
-        slow.store(false, std::sync::atomic::Ordering::SeqCst);
-        Ran::of(&agents.command(&["pipeline", "resume"]).output().unwrap()).exits(0);
-        assert_eq!(agents.orch.json("workspace/answer.json"), json!({ "n": 1 }));
-    }
 }

@@ -60,7 +60,7 @@ fn imports_point_down() {
         ("store", &["store", "crash", "durable", "model"]),
         ("report", &["report", "durable", "model"]),
         ("track", &["track", "durable", "model", "secret", "store"]),
-        ("agent", &["agent", "catalog", "config", "model", "process", "provider", "secret"]),
+        ("agent", &["agent", "catalog", "config", "files", "model", "process", "provider", "secret"]),
         ("process", &["process"]),
         (
             "engine",

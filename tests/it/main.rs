@@ -2,6 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
 mod acp;
+mod acp_claude;
+mod agent_budget;
+mod agent_faults;
+mod agent_sessions;
+mod agent_team;
 mod agents;
 mod budget;
 mod check;
@@ -11,6 +16,7 @@ mod control;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;
 mod docs;
+mod doctor;
 #[cfg(feature = "local")]
 mod embedded;
 mod explain;

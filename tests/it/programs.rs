@@ -193,3 +193,26 @@ fn a_model_stands_in_for_a_program_that_fails_and_show_names_both() {
     let shown = orch.run(&["pipeline", "show", "pipelines/main.yaml"]).exits(0);
     assert!(shown.stdout.contains("agent  a: command/python3"), "{}", shown.stdout);
 }
+
+#[test]
+fn what_a_program_changed_is_shown_as_a_diff_and_taken_back_also_when_its_turn_failed() {
+    let script = "import os, sys\nopen('made','w').write('x\\n')\nopen('src/kept','a').write('more\\n')\nos.remove('gone')\nprint('{\"n\": 1}')\nsys.exit(int(open('../code').read()))\n";
+    for code in [0, 3] {
+        let orch = project(script, "");
+        orch.edit("pipelines/main.yaml", "/agent.py]", "/agent.py], tools: [edit]");
+        orch.write("workspace/src/kept", "1\n").write("workspace/gone", "bye\n").write("code", &code.to_string());
+        let (ran, report) = run(&orch, &[]);
+        assert_eq!(ran.code, i32::from(code != 0), "{ran:?}");
+        let id = report["run"].as_str().unwrap();
+        let diff = orch.run(&["runs", "diff", id]).exits(0).stdout;
+        for part in ["--- a/gone\n+++ /dev/null", "--- /dev/null\n+++ b/made", " 1\n+more\n"] {
+            assert!(diff.contains(part), "no {part:?} in {diff}");
+        }
+        assert!(!diff.contains("answer.json"), "artifacts are ours: {diff}");
+        let events = orch.run(&["runs", "events"]).stdout;
+        assert!(events.contains("3 files changed"), "{events}");
+        orch.run(&["runs", "revert", id]).exits(0);
+        assert_eq!((orch.read("workspace/src/kept"), orch.read("workspace/gone")), ("1\n".into(), "bye\n".into()));
+        assert!(!orch.exists("workspace/made"));
+    }
+}

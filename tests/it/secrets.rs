@@ -242,3 +242,27 @@ fn what_a_command_gets_is_kept_out_when_it_is_called_a_secret_or_listed_as_one()
         assert!(found.is_none(), "{needle} is in {:?}", found.map(|(name, _)| name));
     }
 }
+
+#[test]
+fn what_an_agent_program_gets_by_name_stays_out_of_its_reply_and_of_the_files_that_it_changed() {
+    let value = "x7Kp2qL9mZ4vT1wB8s";
+    let orch = Orch::empty();
+    orch.write("agent.sh", "echo \"$LOGIN\" > leaked.txt; echo fine > clean.txt; echo \"I saw $LOGIN\"\n");
+    orch.write("prompts/ask.md", "You answer.\n");
+    let agent = format!("command: [sh, {}/agent.sh], tools: [run], env: [LOGIN]", orch.path().display());
+    orch.write(
+        "pipelines/main.yaml",
+        &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ {agent} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: text }}\n"),
+    );
+    let done = orch.command(&RUN).env("LOGIN", value).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(orch.read("workspace/answer.md"), "I saw [secret LOGIN]\n");
+    let id = orch.run(&["runs", "list", "--output", "json"]);
+    let id = serde_json::from_str::<Value>(&id.stdout).unwrap()[0]["id"].as_str().unwrap().to_owned();
+    let diff = orch.run(&["runs", "diff", &id]).exits(0).says("what changed in `leaked.txt` is not on record");
+    assert!(diff.stdout.contains("+++ b/clean.txt") && !diff.stdout.contains("leaked.txt"), "{}", diff.stdout);
+    let mut left = Vec::new();
+    files(&orch.path().join(".orch"), &mut left);
+    let found = left.iter().find(|(_, text)| text.windows(value.len()).any(|part| part == value.as_bytes()));
+    assert!(found.is_none(), "it is in {:?}", found.map(|(name, _)| name));
+}

@@ -44,3 +44,23 @@ fn ctrl_c_at_a_question_ends_at_once_and_later_parks() {
     assert_eq!(ran.code, 3, "{}", ran.stdout);
     assert!(ran.stdout.contains("orch runs approve"), "{}", ran.stdout);
 }
+
+#[test]
+fn a_secret_that_comes_in_two_pieces_is_not_shown_while_it_comes() {
+    let orch = Orch::empty();
+    let command = "printf tok-0123456; sleep 0.5; echo 789abcdef; sleep 0.5; echo it is done; sleep 0.5";
+    orch.write("pipelines/main.yaml", &format!("name: say\nsteps:\n  - {{ id: say, run: \"{command}\" }}\n"));
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/terminal.py");
+    let mut terminal = Command::new("python3");
+    terminal.args([script, "--", env!("CARGO_BIN_EXE_orch"), "pipeline", "run", "pipelines/main.yaml"]);
+    let ran = Ran::of(
+        &terminal
+            .current_dir(orch.path())
+            .env("TERM", "xterm")
+            .env("DEPLOY_TOKEN", "tok-0123456789abcdef")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.stdout.contains("0123456") && !ran.stdout.contains("789abcdef"), "{}", ran.stdout);
+}

@@ -18,7 +18,7 @@ pub(super) fn of(told: &Told<'_>, only: Option<&StepKey>) -> Value {
             Outlook::MayRunOut(step) => ("may_run_out", Some(step)),
             Outlook::RunsOut(step) => ("runs_out", Some(step)),
         };
-        json!({ "step": allowance.step, "limit": allowance.limit, "outlook": outlook, "at": at })
+        json!({ "of": allowance.holder.to_string(), "limit": allowance.limit, "outlook": outlook, "at": at })
     });
     json!({
         "pipeline": told.plan.body.name,

@@ -177,7 +177,7 @@ fn ending(out: &mut String, told: &Told<'_>, style: Style) {
         line(out, 7, &style.dim("most: every re-ask, round and item; failed requests are not counted"));
     }
     for allowance in &told.allowances {
-        let whose = allowance.step.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("step {step}"));
+        let whose = &allowance.holder;
         let verdict = match &allowance.outlook {
             Outlook::Enough => style.good("enough, whatever the replies are"),
             Outlook::MayRunOut(step) => format!("{} at step {step}", style.warn("may be used up")),

@@ -9,12 +9,12 @@ use crate::cli::{State, here};
 use crate::files::{self, Kind, Look};
 use crate::store::{Journal, RunRow};
 
-use super::written::{Written, written};
+use super::written::{Written, left_out, written};
 use super::{compare, find, journal, root};
 
 /// Show what a run changed in the workspace, or how two runs differ
 ///
-/// With one run: a unified diff, as `git apply` takes it, of what its `write:` steps changed.
+/// With one run: a unified diff, as `git apply` takes it, of what its `write:` steps and agent programs changed.
 /// Files that several steps wrote are shown once, from before the first to after the last;
 /// --each shows every step on its own. It is made of the journal: what happened to the files
 /// since does not show, and what commands changed is not known.
@@ -56,7 +56,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 }
 
 fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<Code, CliError> {
-    let all = written(row.run, &journal.events(row.run)?)?;
+    let events = journal.events(row.run)?;
+    for (step, path) in left_out(&events) {
+        ui.say(format!(
+            "{step}: what changed in `{path}` is not on record: it is large, no plain file, or holds a secret"
+        ));
+    }
+    let all = written(row.run, &events)?;
     for unsure in all.iter().filter(|written| !written.done) {
         ui.say(format!("{}: whether all its files were written is not on record; left out", unsure.step));
     }

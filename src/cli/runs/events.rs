@@ -119,9 +119,32 @@ fn call(fact: &CallEnded) -> String {
         (None, Some(Done::Command(done)), _) => format!("exit code {}", done.exit_code),
         (None, Some(Done::Looked(_)), _) => "looked at the files".to_owned(),
         (None, Some(Done::Written(_)), _) => "wrote the files".to_owned(),
-        (None, None, failure) => why(failure.as_ref()),
+        // Its last words may be long; what it did stands after them.
+        (None, None, failure) => human::first_line(&why(failure.as_ref()), 80),
     };
-    format!("#{} {took}, {what}", fact.call.ordinal)
+    format!("#{} {took}, {what}{}", fact.call.ordinal, work(fact))
+}
+
+/// What an agent program did, in a few words.
+fn work(fact: &CallEnded) -> String {
+    let reply = fact.reply.as_ref();
+    let Some(work) = reply.and_then(|reply| reply.work.as_ref()).or(fact.work.as_ref()) else { return String::new() };
+    let mut words = String::new();
+    let mut add = |count: usize, one: &str, many: &str| {
+        if count > 0 {
+            words.push_str(&format!(", {count} {}", if count == 1 { one } else { many }));
+        }
+    };
+    add(work.tools.len(), "use of a tool", "uses of tools");
+    add(work.changed.len(), "file changed", "files changed");
+    add(work.denied.len(), "denied", "denied");
+    if let Some(cost) = fact.cost {
+        words.push_str(&format!(", {}", human::money(cost)));
+    }
+    if let Some(session) = reply.and_then(|reply| reply.id.as_ref()).or(work.session.as_ref()) {
+        words.push_str(&format!(", session {session}"));
+    }
+    words
 }
 
 fn why(failure: Option<&Failure>) -> String {

@@ -1,4 +1,4 @@
-//! `orch runs revert`: takes back what a run's `write:` steps changed.
+//! `orch runs revert`: takes back what a run's `write:` steps and agent programs changed.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::store::{RunRow, View};
 use super::written::written;
 use super::{find, journal, root};
 
-/// Take back what a run's `write:` steps changed in the workspace
+/// Take back what a run's `write:` steps and agent programs changed in the workspace
 ///
 /// Every file becomes what it was before the run, all or none. A file that somebody
 /// changed since orch wrote it is left and named, and the exit code is 1; --force puts it back

@@ -7,7 +7,7 @@ use crate::cli::report::{Output, resume_command};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunState;
-use crate::model::event::{Done, Fact};
+use crate::model::event::{CallEnded, Done, Fact};
 use crate::report::human;
 use crate::report::summary::{step_line, summary};
 
@@ -68,6 +68,9 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
                 call.call,
                 call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string)
             ))?;
+            for line in work(call) {
+                ui.data(&ui.out_style.dim(&line))?;
+            }
         }
     }
     Ok(Code::Ok)
@@ -81,10 +84,27 @@ fn words(done: &Done) -> String {
     }
 }
 
+/// What an agent program did beside its answer, a line each.
+fn work(call: &CallEnded) -> Vec<String> {
+    let reply = call.reply.as_ref();
+    let Some(work) = reply.and_then(|reply| reply.work.as_ref()).or(call.work.as_ref()) else { return Vec::new() };
+    let each = |word: &'static str, list: &[String]| list.iter().map(|line| format!("{word:<8} {line}")).collect();
+    let mut lines: Vec<String> = each("tool", &work.tools);
+    lines.extend::<Vec<String>>(each("denied", &work.denied));
+    lines.extend::<Vec<String>>(each("changed", &work.changed));
+    if work.partial {
+        lines.push("there were too many files to tell all that changed".to_owned());
+    }
+    let session = reply.and_then(|reply| reply.id.as_ref()).or(work.session.as_ref());
+    lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
+    lines.extend(call.cost.map(|cost| format!("{:<8} {}", "cost", human::money(cost))));
+    lines
+}
+
 fn call_json(fact: &Fact) -> Option<serde_json::Value> {
     let Fact::CallEnded(call) = fact else { return None };
     Some(json!({
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
-        "reply": call.reply, "done": call.done, "failure": call.failure, "cost_usd": call.cost,
+        "reply": call.reply, "done": call.done, "work": call.work, "failure": call.failure, "cost_usd": call.cost,
     }))
 }

@@ -1,11 +1,11 @@
-//! What the `write:` steps of a run did to its workspace, by the records of their looks.
+//! What the `write:` steps and the agent programs of a run did to its workspace, by the records of looks.
 
 use crate::cli::error::CliError;
 use crate::files::Look;
 use crate::model::event::{Done, Event, Fact};
 use crate::model::{RunId, StepKey};
 
-/// One write of a step.
+/// One write of a step, or what an agent program changed in a turn.
 #[derive(Clone, Debug)]
 pub(super) struct Written {
     /// The step.
@@ -22,13 +22,15 @@ pub(super) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, CliE
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
         let (step, attempt) = (&call.call.step, call.call.attempt);
+        let read = |record: &serde_json::Value| {
+            serde_json::from_value::<Look>(record.clone()).map_err(|error| {
+                CliError::could_not(format!("event {} of run {run} can't be read: {error}", event.seq))
+                    .hint("a newer orch may have written it")
+            })
+        };
         match &call.done {
             Some(Done::Looked(record)) => {
-                let look = serde_json::from_value(record.clone()).map_err(|error| {
-                    CliError::could_not(format!("event {} of run {run} can't be read: {error}", event.seq))
-                        .hint("a newer orch may have written it")
-                })?;
-                all.push((attempt, Written { step: step.clone(), look, done: false }));
+                all.push((attempt, Written { step: step.clone(), look: read(record)?, done: false }));
             }
             Some(Done::Written(_)) => {
                 let same = |(other, written): &&mut (u32, Written)| *other == attempt && written.step == *step;
@@ -38,6 +40,22 @@ pub(super) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, CliE
             }
             Some(Done::Command(_)) | None => {}
         }
+        let work = call.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(call.work.as_ref());
+        if let Some(record) = work.and_then(|work| work.files.as_ref()) {
+            all.push((attempt, Written { step: step.clone(), look: read(record)?, done: true }));
+        }
     }
     Ok(all.into_iter().map(|(_, written)| written).collect())
+}
+
+/// Changed files whose contents are not on record, with the steps whose programs changed them.
+pub(super) fn left_out(events: &[Event]) -> Vec<(&StepKey, &str)> {
+    let mut all = Vec::new();
+    for event in events {
+        let Fact::CallEnded(call) = &event.fact else { continue };
+        let work = call.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(call.work.as_ref());
+        let paths = work.into_iter().flat_map(|work| &work.left_out);
+        all.extend(paths.map(|path| (&call.call.step, path.as_str())));
+    }
+    all
 }

@@ -3,14 +3,15 @@
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 
+use super::super::budget::Holder;
 use super::super::plan::Plan;
 use super::{Cost, Foreseen, Range};
 
 /// A limit with what it allows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Allowance {
-    /// The step that it is of; `None` for the run.
-    pub step: Option<StepKey>,
+    /// Whose it is.
+    pub holder: Holder,
     /// The limit.
     pub limit: Budget,
     /// Whether it is enough. Time is not foreseen.
@@ -32,16 +33,14 @@ impl Allowance {
     /// What each limit of a plan allows of what was foreseen.
     pub fn of(plan: &Plan, steps: &[Foreseen]) -> Vec<Self> {
         let limits = plan.budgets().into_iter();
-        limits.map(|(step, limit)| Self { outlook: outlook(step.as_ref(), &limit, steps), step, limit }).collect()
+        limits.map(|(holder, limit)| Self { outlook: outlook(&holder, &limit, steps), holder, limit }).collect()
     }
 }
 
-fn outlook(place: Option<&StepKey>, limit: &Budget, steps: &[Foreseen]) -> Outlook {
+fn outlook(holder: &Holder, limit: &Budget, steps: &[Foreseen]) -> Outlook {
     let (mut tokens, mut usd) = (Range::exactly(0), Cost { least: 0.0, most: Some(0.0) });
     let mut may = None;
-    let inside =
-        steps.iter().filter(|step| place.is_none_or(|place| step.step == *place || step.step.is_within(place)));
-    for step in inside {
+    for step in steps.iter().filter(|step| holder.holds(&step.step)) {
         let Some(asks) = &step.asks else { continue };
         let certain = step.times.least > 0;
         let first_tokens = tokens.least.saturating_add(if certain { asks.reserves } else { 0 });

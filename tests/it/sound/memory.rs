@@ -75,7 +75,10 @@ impl Durable for Memory {
 
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
         let now = Timestamp::UNIX_EPOCH;
-        async move { Ok(Outcome { started: now, ended: now, result: Ok(self.answer(&call)), cost: None }) }.boxed()
+        async move {
+            Ok(Outcome { started: now, ended: now, result: Ok(self.answer(&call)), work: None, cost: None, lost: None })
+        }
+        .boxed()
     }
 
     fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agents");
 
-/// The folder with `claude`, `codex` and `codex-acp`; `None`, with a notice, where they can't be installed.
+/// The folder with `claude`, `codex`, `codex-acp` and `claude-agent-acp`; `None`, with a notice, where they can't be installed.
 pub(crate) fn programs() -> Option<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     match FOLDER.get_or_init(install) {
@@ -23,7 +23,7 @@ pub(crate) fn programs() -> Option<PathBuf> {
 fn install() -> Result<PathBuf, String> {
     let folder = super::npm::install(SOURCES, "agents")?;
     let bin = folder.join("node_modules/.bin");
-    for program in ["claude", "codex", "codex-acp"] {
+    for program in ["claude", "codex"] {
         if program == "claude" && !runs(&bin.join(program)) {
             // What its own script after an installation does: it puts the program in its place.
             let script = folder.join("node_modules/@anthropic-ai/claude-code/install.cjs");
@@ -32,11 +32,35 @@ fn install() -> Result<PathBuf, String> {
                 return Err(String::from_utf8_lossy(&done.stderr).into_owned());
             }
         }
-        if program != "codex-acp" && !runs(&bin.join(program)) {
+        if !runs(&bin.join(program)) {
             return Err(format!("`{program}` does not run here"));
         }
     }
     Ok(bin)
+}
+
+/// `claude-agent-acp` as an agent of a pipeline, with a home of its own in `ACP_HOME`. It refuses to work for
+/// root: then it is run as nobody, who may read everything as root may, and may write what it owns.
+pub(crate) fn claude_adapter() -> String {
+    let drop = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +dac_read_search --ambient-caps +dac_read_search ";
+    let user = if is_root() { drop } else { "" };
+    format!(
+        "acp: {{ command: [sh, -c, 'HOME=\"$ACP_HOME\" exec {user}claude-agent-acp'] }}, env: [ACP_HOME, ANTHROPIC_BASE_URL, ANTHROPIC_API_KEY, CLAUDE_CODE_MAX_RETRIES, CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC]"
+    )
+}
+
+/// A folder in which that adapter may write.
+pub(crate) fn folder_of_the_adapter(path: &std::path::Path) {
+    std::fs::create_dir_all(path).unwrap();
+    #[cfg(unix)]
+    if is_root() {
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    }
+}
+
+fn is_root() -> bool {
+    let asked = Command::new("id").arg("-u").output();
+    asked.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).trim() == "0")
 }
 
 fn runs(program: &std::path::Path) -> bool {

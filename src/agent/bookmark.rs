@@ -1,0 +1,63 @@
+//! Where a program was when its turn was cut off: the id of its own session, in a file.
+//!
+//! It is written as soon as the program tells its session and goes when the turn has ended, so that it
+//! is only found after this process was killed in the middle of the turn. It is a convenience: a
+//! bookmark that can't be written or read means that the turn begins anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::model::Digest;
+
+/// Longer ids are none.
+const LONGEST: usize = 512;
+
+/// The bookmark of one turn.
+pub(super) struct Bookmark {
+    path: PathBuf,
+}
+
+impl Bookmark {
+    /// The bookmark of the turn with this mark, in the folder of the run's programs.
+    pub(super) fn of(homes: &Path, mark: &str) -> Self {
+        Self { path: homes.join("sessions").join(Digest::of(mark.as_bytes()).to_string()) }
+    }
+
+    /// Notes the session.
+    pub(super) fn put(&self, session: &str) {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        if super::program::private_folder(folder).is_ok() {
+            drop(fs::write(&self.path, session));
+        }
+    }
+
+    /// The session that was noted, once.
+    pub(super) fn take(&self) -> Option<String> {
+        let session = fs::read_to_string(&self.path).ok()?;
+        fs::remove_file(&self.path).ok()?;
+        // It becomes an argument of the program.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+        (session.starts_with(char::is_alphanumeric) && session.len() <= LONGEST && session.chars().all(plain))
+            .then_some(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_found_once_and_only_by_its_own_turn() {
+        let homes = tempfile::tempdir().unwrap();
+        let bookmark = Bookmark::of(homes.path(), "ask@1#1");
+        assert_eq!(bookmark.take(), None);
+        bookmark.put("0199-abc");
+        assert_eq!(Bookmark::of(homes.path(), "ask@2#1").take(), None);
+        assert_eq!(bookmark.take().as_deref(), Some("0199-abc"));
+        assert_eq!(bookmark.take(), None);
+        for odd in ["", "--dangerous", "a b", "a\nb"] {
+            bookmark.put(odd);
+            assert_eq!(bookmark.take(), None, "{odd:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! `--probe`: one small question to every model and program that seems usable.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::agent::{Answer, Bounds, Models, Place, take_turn};
+use crate::cli::error::CliError;
+use crate::cli::{resolve, runtime};
+use crate::model::{ChatReply, ChatRequest, Failure, Message, ModelRef, Program, ProgramKind, Turn};
+use crate::provider::Limits;
+use crate::report::human;
+
+use super::Report;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The most that a model may answer, in tokens: models that think first need some.
+const MOST_TOKENS: u32 = 256;
+
+/// Asks each model, then each program, and tells what came of it.
+pub(super) fn all(
+    models: &Models,
+    asked: &[ModelRef],
+    programs: &[Program],
+    report: &mut Report<'_>,
+) -> Result<(), CliError> {
+    for model in asked {
+        let began = Instant::now();
+        let answer = runtime()?.block_on(model_answers(models, model));
+        let cost = answer.as_ref().ok().and_then(|reply| models.cost(model, &reply.usage));
+        tell(models, &model.to_string(), began, answer, cost, report)?;
+    }
+    for program in programs {
+        let name = program.reference().to_string();
+        if program.kind == ProgramKind::Command {
+            report.line(None, "probe", format!("{name}: not asked, since it may be any program"))?;
+            continue;
+        }
+        let began = Instant::now();
+        let answer = program_answers(program)?;
+        tell(models, &name, began, answer.reply, answer.cost, report)?;
+    }
+    Ok(())
+}
+
+fn tell(
+    models: &Models,
+    name: &str,
+    began: Instant,
+    answer: Result<ChatReply, Failure>,
+    cost: Option<f64>,
+    report: &mut Report<'_>,
+) -> Result<(), CliError> {
+    let took = human::duration(began.elapsed());
+    match answer {
+        Ok(reply) => {
+            let cost = cost.map(|cost| format!(", {}", human::money(cost))).unwrap_or_default();
+            report.line(Some(true), "probe", format!("{name} answered in {took}, {}{cost}", human::usage(&reply.usage)))
+        }
+        Err(failure) => {
+            let words = models.redactor().text(&human::first_line(&failure.to_string(), 300));
+            report.line(Some(false), "probe", format!("{name}: {words}"))
+        }
+    }
+}
+
+fn question(model: ModelRef) -> ChatRequest {
+    ChatRequest {
+        model,
+        system: "You answer with one word.".to_owned(),
+        messages: vec![Message::user("Say ok.")],
+        max_output_tokens: MOST_TOKENS,
+        temperature: None,
+        schema: None,
+        schema_name: None,
+    }
+}
+
+async fn model_answers(models: &Models, model: &ModelRef) -> Result<ChatReply, Failure> {
+    let provider = models.provider(&model.provider)?;
+    let limits = Limits { first_byte: PATIENCE, total: PATIENCE, ..provider.limits() };
+    provider.chat(&question(model.clone()), &limits, &|_| {}).await
+}
+
+/// A turn in an empty folder that goes afterwards.
+fn program_answers(program: &Program) -> Result<Answer, CliError> {
+    let folder = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
+    let workspace = folder.path().join("workspace");
+    std::fs::create_dir(&workspace).map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
+    let place =
+        Place { workspace, homes: folder.path().join("homes"), artifacts: Vec::new(), variables: resolve::variables() };
+    let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();
+    let request = question(program.reference());
+    let turn = Turn { program: program.clone(), request, session: None, timeout_ms, until: None };
+    let bounds = Bounds { now: Timestamp::now(), usd: None, mark: "probe".to_owned() };
+    Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {})))
+}

@@ -1,0 +1,140 @@
+//! Every way in which an agent program breaks off, for each kind: class, exit code, and the row of the document.
+#![cfg(unix)]
+
+use serde_json::{Value, json};
+
+use crate::acp::{ADAPTER, settings};
+use crate::agents::{Agents, class, has_result};
+use crate::support::agents::claude_adapter;
+use crate::support::{Orch, Ran, Recorded, Reply};
+
+/// What goes wrong with the program itself, as a script in its place; the class, and what the message says.
+const FAULTS: [(&str, &str, &str, &str); 6] = [
+    ("ends with exit code 1", "echo out of luck >&2; exit 1", "agent_error", "out of luck"),
+    ("ends without an answer", "true", "agent_error", "exit code 0"),
+    ("is killed", "echo '{}'; kill -9 $$", "agent_error", "exit code 137 (signal 9)"),
+    ("writes garbage", "printf '\\377\\000 no event'; exit 0", "agent_error", "exit code 0"),
+    ("writes 50 MB", "head -c 50000000 /dev/zero", "output_too_large", ""),
+    ("hangs", "sleep 300 & echo $! > child; wait", "timeout", ""),
+];
+
+/// The kinds, each with its agent and the program whose place the script takes.
+const KINDS: [(&str, &str, &str); 3] = [
+    ("claude", "cli: claude", "claude"),
+    ("codex", "cli: codex", "codex"),
+    ("acp", "acp: { command: [codex-acp] }", "codex-acp"),
+];
+
+/// A program of this name, a script, that comes before the real one; the `PATH` in which it does.
+fn impostor(orch: &Orch, name: &str, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    orch.write(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
+    let path = orch.path().join("bin");
+    std::fs::set_permissions(path.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", path.display(), std::env::var("PATH").unwrap())
+}
+
+fn project(agent: &str) -> Orch {
+    let orch = Orch::empty();
+    orch.write("prompts/ask.md", "You answer.\n");
+    orch.write("pipelines/main.yaml", &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ {agent} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: any, timeout: 3s, retry: {{ max: 1 }} }}\n"));
+    orch
+}
+
+fn row(fault: &str, class: &str) -> String {
+    format!("| {fault} | `{class}` |")
+}
+
+#[test]
+fn each_way_in_which_a_program_breaks_off_has_its_class_for_each_kind() {
+    let document = std::fs::read_to_string("docs/agents.md").unwrap();
+    for (fault, script, wanted, words) in FAULTS {
+        assert!(document.contains(&row(fault, wanted)), "docs/agents.md lacks {}", row(fault, wanted));
+        for (kind, agent, program) in KINDS {
+            let orch = project(agent);
+            let path = impostor(&orch, program, script);
+            let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"];
+            let ran = Ran::of(&orch.command(&args).env("PATH", path).output().unwrap());
+            let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+            assert_eq!((ran.code, class(&report)), (1, wanted), "{kind} {fault}: {report:#}");
+            let message = report["steps"][0]["error"]["message"].as_str().unwrap();
+            assert!(message.contains(words), "{kind} {fault}: {message}");
+            if wanted == "timeout" {
+                let stat = format!("/proc/{}/stat", orch.read("workspace/child").trim());
+                assert!(std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z ")), "it survived");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_not_installed_says_how_to_get_it() {
+    let document = std::fs::read_to_string("docs/agents.md").unwrap();
+    assert!(document.contains(&row("is not installed", "not_installed")));
+    let hints = ["npm install -g @anthropic-ai/claude-code", "npm install -g @openai/codex", "install `codex-acp`"];
+    for ((kind, agent, _), hint) in KINDS.into_iter().zip(hints) {
+        let orch = project(agent);
+        let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"];
+        let ran = Ran::of(&orch.command(&args).env("PATH", "/usr/bin:/bin").output().unwrap());
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((ran.code, class(&report)), (1, "not_installed"), "{kind}: {report:#}");
+        assert!(ran.stderr.contains(hint), "{kind}: {}", ran.stderr);
+    }
+}
+
+/// The real programs, with a tool that they are not granted.
+#[test]
+fn a_tool_that_is_denied_fails_the_step_for_each_kind_and_the_answer_is_kept() {
+    let document = std::fs::read_to_string("docs/agents.md").unwrap();
+    assert!(document.contains(&row("is denied a tool", "permission_denied")));
+    let answer = |request: &Recorded| {
+        let is_claude = request.path.contains("/messages");
+        match (is_claude, has_result(request)) {
+            (true, true) => Reply::anthropic_text("{\"n\": 1}"),
+            (true, false) => {
+                Reply::anthropic_tool("Bash", &json!({ "command": "echo x > /etc/orch-was-here", "description": "x" }))
+            }
+            (false, true) => Reply::response_text("{\"n\": 1}"),
+            (false, false) => {
+                let call = json!({ "cmd": "echo yes > made", "login": false, "sandbox_permissions": "require_escalated", "justification": "May I?" });
+                Reply::response_call("exec_command", &call)
+            }
+        }
+    };
+    let agents = [
+        "cli: claude, tools: [Bash(ls:*)]".to_owned(),
+        "cli: codex, model: scripted, tools: [shell]".to_owned(),
+        format!("{ADAPTER}, tools: [read]"),
+        format!("{}, tools: [read]", claude_adapter()),
+    ];
+    for agent in agents {
+        let Some(agents) = Agents::one(&agent, ", access: read", answer) else { return };
+        settings(&agents);
+        let (ran, report) = agents.run(&[]);
+        assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{agent}: {report:#} {:#?}", agents.calls());
+        assert!(!agents.orch.exists("workspace/made") && !std::path::Path::new("/etc/orch-was-here").exists());
+        // Codex behind ACP ends its turn when it is denied something, and says no more.
+        let said = &agents.calls()[0]["reply"]["text"];
+        assert!(*said == "{\"n\": 1}" || (agent.contains("codex-acp") && said.is_string()), "{agent}: {said}");
+    }
+}
+
+/// The real programs, whose model never gives what the schema wants.
+#[test]
+fn a_structured_output_that_never_comes_is_asked_for_again_and_then_fails_for_each_kind() {
+    let document = std::fs::read_to_string("docs/agents.md").unwrap();
+    assert!(document.contains(&row("answers without the value that the schema wants", "no_json")));
+    let answer = |request: &Recorded| {
+        let text = "I would rather not.";
+        if request.path.contains("/messages") { Reply::anthropic_text(text) } else { Reply::response_text(text) }
+    };
+    let agents =
+        ["cli: claude".to_owned(), "cli: codex, model: scripted".to_owned(), ADAPTER.to_owned(), claude_adapter()];
+    for agent in agents {
+        let Some(agents) = Agents::one(&agent, ", re_ask: 1", answer) else { return };
+        settings(&agents);
+        let (ran, report) = agents.run(&[]);
+        assert_eq!((ran.code, class(&report)), (1, "no_json"), "{agent}: {report:#}");
+        assert_eq!(report["steps"][0]["calls"], 2, "{agent}: {report:#}");
+    }
+}

@@ -1,0 +1,116 @@
+//! `orch doctor`: what is set up, what is missing, and whether it answers.
+
+use crate::agents::Agents;
+use crate::support::{Orch, Ran, Recorded, Reply, Server};
+
+/// A server that has these models, and answers in each dialect.
+fn serving(models: &'static str) -> impl Fn(&Recorded) -> Reply + Send + Sync + 'static {
+    move |request| match request.path.as_str() {
+        path if path.ends_with("/models") => Reply::status(200, models),
+        path if path.contains("/responses") => Reply::response_text("ok"),
+        path => Reply::text_for(path, "ok"),
+    }
+}
+
+fn line<'a>(ran: &'a Ran, name: &str) -> &'a str {
+    let mut lines = ran.stdout.lines().filter(|line| line.get(5..).is_some_and(|rest| rest.starts_with(name)));
+    lines.next().unwrap_or_else(|| panic!("no {name} in {}", ran.stdout))
+}
+
+#[test]
+fn a_server_without_a_key_is_asked_whether_it_is_there_and_what_it_has() {
+    let server = Server::start(serving(r#"{"data":[{"id":"qwen3-coder"}]}"#));
+    let orch = Orch::new().with(&server);
+    let ran = orch.run(&["doctor"]).exits(0);
+    assert!(
+        line(&ran, "lab ").ends_with("answers with qwen3-coder") && line(&ran, "lab ").starts_with("ok"),
+        "{ran:?}"
+    );
+    assert_eq!(line(&ran, "model "), "ok   model       lab/test (`defaults.model`)");
+    drop(server);
+    let ran = orch.run(&["doctor"]).exits(0);
+    assert!(line(&ran, "lab ").contains("nothing answers at http://127.0.0.1:"), "{ran:?}");
+}
+
+#[test]
+fn an_ollama_without_models_is_told_from_no_server() {
+    let server = Server::start(serving(r#"{"object":"list","data":[]}"#));
+    let orch = Orch::new();
+    assert!(line(&orch.run(&["doctor"]), "ollama ").contains("nothing answers"));
+    let ran = Ran::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", server.url()).output().unwrap());
+    assert!(line(&ran, "ollama ").ends_with("answers and has no model; get one: `ollama pull qwen3`"), "{ran:?}");
+    let other = Server::always(Reply::status(404, "not found"));
+    let ran = Ran::of(&orch.command(&["doctor"]).env("OLLAMA_HOST", other.url()).output().unwrap());
+    assert!(line(&ran, "ollama ").contains("answers, but does not list its models"), "{ran:?}");
+}
+
+#[test]
+fn a_default_model_that_lacks_its_key_is_bad_and_auto_says_what_it_would_be() {
+    let orch = Orch::new();
+    orch.write("orch.yaml", "defaults: { model: anthropic/claude-sonnet-4-5 }\n");
+    let ran = orch.run(&["doctor"]).exits(2);
+    assert!(line(&ran, "model ").contains("needs a key, and ANTHROPIC_API_KEY is not set"), "{ran:?}");
+    orch.write("orch.yaml", "");
+    let ran = Ran::of(&orch.command(&["doctor"]).env("OPENAI_API_KEY", "sk-0123456789").output().unwrap()).exits(0);
+    assert_eq!(line(&ran, "model "), "ok   model       openai/gpt-5 (auto: OPENAI_API_KEY is set)");
+}
+
+#[test]
+fn the_programs_that_are_here_have_their_versions_and_others_a_way_to_get_them() {
+    let Some(agents) = Agents::one("acp: { command: [codex-acp] }", "", |_| Reply::anthropic_text("x")) else { return };
+    let here = Ran::of(&agents.command(&["doctor"]).output().unwrap()).exits(0);
+    assert!(
+        line(&here, "claude ").contains("(Claude Code)") && line(&here, "codex ").contains("codex-cli "),
+        "{here:?}"
+    );
+    assert!(line(&here, "acp ").ends_with("/codex-acp"), "{here:?}");
+    let none = Ran::of(&agents.command(&["doctor"]).env("PATH", "/usr/bin:/bin").output().unwrap()).exits(2);
+    assert!(line(&none, "codex ").contains("not installed; install it: `npm install -g @openai/codex`"), "{none:?}");
+    assert!(line(&none, "acp ").contains("`npm install -g @agentclientprotocol/codex-acp`"), "{none:?}");
+}
+
+#[test]
+fn a_probe_asks_each_model_and_each_program_once() {
+    let answer = serving(r#"{"data":[{"id":"qwen3-coder"}]}"#);
+    let Some(agents) = Agents::one("acp: { command: [codex-acp] }, env: [CODEX_HOME, LAB_KEY]", "", answer) else {
+        return;
+    };
+    crate::acp::settings(&agents);
+    agents.orch.write(
+        "orch.yaml",
+        &format!("providers: {{ lab: {{ dialect: openai, base_url: \"{}/v1\" }} }}\n", agents.server.url()),
+    );
+    agents.orch.edit("pipelines/main.yaml", "steps:", "  b: { command: [cat] }\nsteps:");
+    let ran = Ran::of(&agents.command(&["doctor", "--probe"]).output().unwrap()).exits(0);
+    let probes: Vec<&str> = ran.stdout.lines().filter(|line| line.contains(" probe ")).collect();
+    for name in [
+        "anthropic/claude-sonnet-4-5",
+        "openai/gpt-5",
+        "lab/qwen3-coder",
+        "claude/default",
+        "codex/default",
+        "acp/codex-acp",
+    ] {
+        assert!(
+            probes.iter().any(|line| line.starts_with("ok") && line.contains(&format!("{name} answered in"))),
+            "{name}: {probes:#?}"
+        );
+    }
+    assert!(probes.iter().any(|line| line.contains("command/cat: not asked")), "{probes:#?}");
+}
+
+#[test]
+fn a_probe_that_is_refused_says_why_and_shows_no_key() {
+    let refuse = |_: &Recorded| Reply::status(401, r#"{"error":{"message":"wrong key sk-of-the-test-01234"}}"#);
+    let server = Server::start(refuse);
+    let orch = Orch::new();
+    let mut command = orch.command(&["doctor", "--probe"]);
+    command
+        .env("OPENAI_BASE_URL", server.openai_url())
+        .env("OPENAI_API_KEY", "sk-of-the-test-01234")
+        .env("PATH", "/usr/bin:/bin");
+    let ran = Ran::of(&command.output().unwrap()).exits(2);
+    let probe = line(&ran, "probe ");
+    assert!(probe.starts_with("bad") && probe.contains("auth"), "{probe}");
+    assert!(!ran.stdout.contains("sk-of-the-test"), "{ran:?}");
+}
