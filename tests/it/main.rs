@@ -32,6 +32,7 @@ mod resume;
 mod runs;
 mod schema_check;
 mod secrets;
+mod semantics;
 mod shipped;
 mod stands;
 mod store;
