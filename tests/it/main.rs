@@ -25,6 +25,8 @@ mod house;
 mod kill;
 mod llamacpp;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod programs;
 mod provider;
 mod replay;
