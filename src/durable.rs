@@ -262,6 +262,8 @@ pub struct Gained {
     pub steps: IndexMap<String, StepEnd>,
     /// The first failure of any step, at any depth.
     pub failed: Option<Failure>,
+    /// The step that ended the list, and why it failed.
+    pub stopped: Option<(String, Failure)>,
     /// What stands for the state of the workspace.
     pub tree: Option<Digest>,
     /// What an item gave: its value, if it has one, or why it failed.

@@ -98,13 +98,12 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// A step whose message is empty whatever happens: it can't be asked.
+    /// A message that is empty whatever happens.
     fn silent(&mut self, pointer: &str, step: &Step) {
         let span = self.project.document.spans.value(pointer);
-        let message = format!("step `{}` has nothing to say to its agent", step.id);
+        let message = format!("the message of step `{}` is empty", step.id);
         let problem = Diagnostic::error(Code::NothingToSay, message).at(&self.project.document.file, span);
-        self.found
-            .push(problem.help("give the pipeline an input such as `task`, or the step `inputs:` or a `message:`"));
+        self.found.push(problem.help("write one, or leave `message` out: then it is made of the inputs"));
     }
 
     /// The texts that belong to the kind of a step.
@@ -115,13 +114,7 @@ impl<'a> Texts<'a> {
                 Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
                 Some(message) => self.template(site, &child(at, "message"), message, scope),
                 // The default message holds every input of the run.
-                None => {
-                    self.used.extend(self.project.pipeline.inputs.keys().cloned());
-                    let given = !self.project.pipeline.inputs.is_empty() || scope.get("item").is_some();
-                    if !given && step.inputs.is_empty() {
-                        self.silent(&child(at, "agent"), step);
-                    }
-                }
+                None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
             },
             Some(Written::Command(line)) => {
                 let pointer = child(at, "run");

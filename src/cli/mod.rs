@@ -1,6 +1,7 @@
 //! The command line: one file a command, its arguments beside its function.
 
 mod answer;
+mod clean;
 mod completions;
 mod doctor;
 mod edits;

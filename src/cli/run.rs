@@ -59,7 +59,8 @@ pub(super) struct Args {
     #[arg(long)]
     continue_on_error: bool,
 
-    /// Before the run, remove the artifacts that earlier runs left in the workspace, and nothing else
+    /// Before the run, remove the files that earlier runs made in the workspace, artifacts and those of
+    /// `write` steps, as long as nobody changed them; nothing else
     #[arg(long)]
     clean: bool,
 
@@ -125,7 +126,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     // Nothing is removed for a run that can't begin.
     view.check_free(plan.paths().iter().map(String::as_str), &records)?;
     if args.clean {
-        clean(&view, &records, ui)?;
+        super::clean::clean(&journal, &view, &records, ui)?;
     }
 
     let first = Fact::RunStarted(RunStarted {
@@ -171,15 +172,4 @@ fn without_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(
         Some((name, _)) => Err(CliError::could_not(format!("the input `{name}` holds a key, and inputs are recorded"))
             .hint("leave the key out; a command that needs one gets it with `env: [NAME]`")),
     }
-}
-
-fn clean(view: &View, records: &crate::store::Records, ui: &Ui) -> Result<(), CliError> {
-    let (removed, kept) = view.clean(records)?;
-    if !removed.is_empty() {
-        ui.say(format!("removed {}", removed.join(", ")));
-    }
-    if !kept.is_empty() {
-        ui.say(format!("{} {} changed since orch wrote it, so it is kept", ui.style.warn("note:"), kept.join(", ")));
-    }
-    Ok(())
 }

@@ -61,7 +61,7 @@ codes! {
     TooDeep = "ORCH0309", "steps are nested too deeply";
     UnusedInput = "ORCH0310", "an input is never used";
     UnusedAgent = "ORCH0311", "an agent is never used";
-    NothingToSay = "ORCH0312", "a step has nothing to say to its agent";
+    NothingToSay = "ORCH0312", "a message is empty";
     PipelineNotFound = "ORCH0320", "a called pipeline does not exist";
     PipelineCycle = "ORCH0321", "a pipeline calls itself";
     InputMissing = "ORCH0322", "a called pipeline lacks an input";

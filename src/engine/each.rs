@@ -40,10 +40,14 @@ pub(super) async fn run(
         Ok(value) => {
             let recipe = recipe(&json!({ "items": value }), &json!("for_each"));
             let mut leaf = Leaf::new(run, key, node, recipe, Vec::new());
-            match leaf.begin(scope).await? {
-                Opened::Stands(value) => Ok(Ok(value)),
-                Opened::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await,
-            }
+            // The items wrote, if any did; that they came to their end changes nothing.
+            let tree = scope.tree().clone();
+            let given = match leaf.begin(scope).await? {
+                Opened::Stands(value) => Ok(value),
+                Opened::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await?,
+            };
+            scope.set_tree(tree);
+            Ok(given)
         }
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use serde_json::{Map, Value, json};
 
-use crate::durable::{Branch, BranchEnd, Flow, Gained, StepEnd, Stop};
+use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
 use crate::model::step::Outcome;
-use crate::model::{Class, Failure, StepKey, StepStatus};
+use crate::model::{Class, Failure, StepKey};
 use crate::template::eval;
 
 use super::interpret::{Given, Run, Verdict};
@@ -59,6 +59,7 @@ pub(super) async fn parallel(
         match end {
             BranchEnd::Ended(gained, _) => {
                 inner.merge(&gained);
+                inner.stopped(gained.stopped);
                 tree = gained.tree.filter(|own| *own != before).unwrap_or(tree);
             }
             BranchEnd::Dropped => inner.cancelled(child),
@@ -140,7 +141,7 @@ pub(super) async fn pipeline(
             close(run, key, node, gained, Flow::Go, scope).await
         }
         Verdict::Failed(failure) => {
-            let inside = failure.or_else(|| gained.failed.clone());
+            let inside = failure.or_else(|| inner.stop().cloned()).or_else(|| gained.failed.clone());
             let failure = inside.map_or_else(
                 || Failure::new(Class::AgentError, format!("pipeline {} failed", call.body.name)),
                 |inside| Failure { message: format!("pipeline {}: {}", call.body.name, inside.message), ..inside },
@@ -223,14 +224,13 @@ fn merge(key: &StepKey, node: &Node, gained: &Gained, scope: &mut Scope) {
     }
 }
 
-/// Why a group stopped, by its first step that failed.
+/// Why a group stopped: the step that ended it.
 fn stopped(gained: &Gained) -> Failure {
-    let first = gained.steps.iter().find(|(_, end): &(&String, &StepEnd)| end.status == StepStatus::Failed);
-    match (first, &gained.failed) {
-        (Some((id, _)), Some(failure)) => {
+    match (&gained.stopped, &gained.failed) {
+        (Some((id, failure)), _) => {
             Failure { message: format!("step {id} failed: {}", failure.message), ..failure.clone() }
         }
-        (_, Some(failure)) => failure.clone(),
-        (_, None) => Failure::new(Class::Cancelled, "a step failed"),
+        (None, Some(failure)) => failure.clone(),
+        (None, None) => Failure::new(Class::Cancelled, "a step failed"),
     }
 }

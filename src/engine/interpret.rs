@@ -64,17 +64,21 @@ impl<'a> Run<'a> {
         scope: &mut Scope,
     ) -> Result<Verdict, Stop> {
         let flow = match self.sequence(&body.nodes, parent, scope).await {
-            Err(stop @ (Stop::Cancelled | Stop::OverBudget(_))) if !body.finally.is_empty() => {
+            Err(stop @ (Stop::Cancelled | Stop::OverBudget(_) | Stop::Dropped)) if !body.finally.is_empty() => {
                 self.closing(body, parent).await?;
                 self.sequence(&body.finally, parent, scope).await?;
                 return Err(stop);
             }
             other => other?,
         };
-        let failed = scope.failure().is_some();
+        let before = scope.take_failure();
+        let failed = before.is_some();
         self.closing(body, parent).await?;
-        let end = self.sequence(&body.finally, parent, scope).await?;
-        if flow == Flow::Halt || end == Flow::Halt || (!failed && scope.failure().is_some()) {
+        self.sequence(&body.finally, parent, scope).await?;
+        let closed = scope.take_failure();
+        let untidy = closed.is_some();
+        scope.note_failure(before.or(closed));
+        if flow == Flow::Halt || untidy {
             return Ok(Verdict::Failed(None));
         }
         let context = scope.everything();
@@ -206,8 +210,8 @@ impl<'a> Run<'a> {
     ) -> Result<(), Stop> {
         let fact = StepFailed { step: key.clone(), attempt, failure: failure.clone(), stops: node.stops };
         let mark = self.durable.record(Decided::Failed(fact)).await?;
-        // Nobody knows how far it came.
-        if node.access == Access::Write && !node.kind.name().is_group() {
+        // Nobody knows how far it came, once an attempt began.
+        if attempt > 0 && node.access == Access::Write && !node.kind.name().is_group() {
             scope.touched(mark);
         }
         Ok(())
@@ -221,6 +225,7 @@ fn ended(node: &Node, scope: &mut Scope, given: Given) -> Flow {
         Err(failure) => {
             scope.failed(node, &failure);
             if node.stops {
+                scope.stopped(Some((node.id.clone(), failure)));
                 return Flow::Halt;
             }
         }

@@ -25,11 +25,16 @@ impl Asked {
             Some(template) => rendered(plan.templates.render_inline(template, &context))?,
             None => default_message(node, scope),
         };
-        if message.trim().is_empty() {
+        let (system, message) = (system.trim().to_owned(), message.trim().to_owned());
+        // With nothing else to say, the prompt is what is said.
+        if message.is_empty() && agent.message.is_none() && !system.is_empty() {
+            return Ok(Self { system: message, message: system });
+        }
+        if message.is_empty() {
             return Err(Failure::new(Class::TemplateError, format!("the message of step `{}` is empty", node.id))
                 .with_hint("give the run an input such as --task, or the step a `message:`"));
         }
-        Ok(Self { system: system.trim().to_owned(), message: message.trim().to_owned() })
+        Ok(Self { system, message })
     }
 
     /// The system prompt.

@@ -18,6 +18,8 @@ pub(super) struct Scope {
     locals: Arc<Vec<(&'static str, Value)>>,
     artifacts: Arc<IndexMap<String, Arc<Value>>>,
     steps: Arc<IndexMap<String, StepEnd>>,
+    /// Artifacts of the round before that this round has not made anew: seen as optional inputs alone.
+    recalled: Arc<Vec<String>>,
     /// What stands for the state of the workspace: another after each step that wrote.
     tree: Digest,
     /// What was gained since this scope was opened.
@@ -32,6 +34,7 @@ impl Scope {
             locals: Arc::default(),
             artifacts: Arc::default(),
             steps: Arc::default(),
+            recalled: Arc::default(),
             tree,
             gained: Gained::default(),
         }
@@ -80,6 +83,8 @@ impl Scope {
 
     /// Shows what the round before gained, without making it this round's own.
     pub(super) fn recall(&mut self, gained: &Gained) {
+        let old = Arc::make_mut(&mut self.recalled);
+        old.extend(gained.artifacts.keys().cloned());
         let artifacts = Arc::make_mut(&mut self.artifacts);
         artifacts.extend(gained.artifacts.iter().map(|(name, value)| (name.clone(), value.clone())));
         let steps = Arc::make_mut(&mut self.steps);
@@ -114,6 +119,9 @@ impl Scope {
     }
 
     pub(super) fn add(&mut self, name: &str, value: Arc<Value>) {
+        if self.recalled.iter().any(|old| old == name) {
+            Arc::make_mut(&mut self.recalled).retain(|old| old != name);
+        }
         Arc::make_mut(&mut self.artifacts).insert(name.to_owned(), value.clone());
         self.gained.artifacts.insert(name.to_owned(), value);
     }
@@ -128,6 +136,13 @@ impl Scope {
     pub(super) fn failed(&mut self, node: &Node, failure: &Failure) {
         self.note_failure(Some(failure.clone()));
         self.end(node, StepStatus::Failed, Some(failure.to_string()));
+    }
+
+    /// The step that ended the list of this scope, and why it failed: the first of them.
+    pub(super) fn stopped(&mut self, by: Option<(String, Failure)>) {
+        if self.gained.stopped.is_none() {
+            self.gained.stopped = by;
+        }
     }
 
     pub(super) fn skipped(&mut self, node: &Node, reason: &str) {
@@ -153,6 +168,16 @@ impl Scope {
         self.gained.failed.as_ref()
     }
 
+    /// Takes the failure so far out: those that come after it are told from it.
+    pub(super) fn take_failure(&mut self) -> Option<Failure> {
+        self.gained.failed.take()
+    }
+
+    /// Why its list ended before its end, if it did.
+    pub(super) fn stop(&self) -> Option<&Failure> {
+        self.gained.stopped.as_ref().map(|(_, failure)| failure)
+    }
+
     /// Notes a failure below that no step of this scope tells.
     pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
         if self.gained.failed.is_none() {
@@ -162,7 +187,8 @@ impl Scope {
 
     /// Why a required input of a step is not there, in words; `None` when all are.
     pub(super) fn missing(&self, node: &Node) -> Option<String> {
-        let input = node.inputs.iter().find(|input| !input.optional && self.artifact(&input.name).is_none())?;
+        let there = |name: &String| self.artifacts.contains_key(name) && !self.recalled.contains(name);
+        let input = node.inputs.iter().find(|input| !input.optional && !there(&input.name))?;
         let ends = |end: &StepEnd| end.status != StepStatus::Completed && end.outputs.contains(&input.name);
         let writer = self.steps.iter().rev().find(|(_, end)| ends(end));
         Some(match writer {

@@ -46,10 +46,11 @@ impl LocalRun {
         // The files that the question is about must be there to be looked at.
         self.settle().await?;
         self.observer.signal(&Signal::Asking(key.step.clone()));
+        let closing = self.closing(&key.step);
         let answer = tokio::select! {
             answer = asker.ask(key.step.clone(), approval.shown) => answer,
             () = over(until) => return Ok(Answer::Elapsed),
-            () = self.halted.reaches(&key.step) => return Err(Stop::Dropped),
+            () = self.halted.reaches(&key.step, closing.as_ref()) => return Err(Stop::Dropped),
             () = self.switch.reached(Level::Stop) => return Err(Stop::Cancelled),
         };
         let Some(answer) = answer else { return Err(Stop::Parked) };

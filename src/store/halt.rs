@@ -19,9 +19,9 @@ impl Halted {
         self.0.send_modify(|groups| groups.push(group.clone()));
     }
 
-    /// Whether a step is inside a halted group.
-    pub(super) fn holds(&self, step: &StepKey) -> bool {
-        self.0.borrow().iter().any(|group| step.is_within(group))
+    /// Whether a step is inside a halted group; of a step of `finally` (`closing`) only groups in that count.
+    pub(super) fn holds(&self, step: &StepKey, closing: Option<&StepKey>) -> bool {
+        self.0.borrow().iter().any(|group| holds(group, step, closing))
     }
 
     /// Whether the group itself was halted.
@@ -30,10 +30,14 @@ impl Halted {
     }
 
     /// Resolves when a step comes to be inside a halted group.
-    pub(super) async fn reaches(&self, step: &StepKey) {
+    pub(super) async fn reaches(&self, step: &StepKey, closing: Option<&StepKey>) {
         let mut receiver = self.0.subscribe();
-        if receiver.wait_for(|groups| groups.iter().any(|group| step.is_within(group))).await.is_err() {
+        if receiver.wait_for(|groups| groups.iter().any(|group| holds(group, step, closing))).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
+}
+
+fn holds(group: &StepKey, step: &StepKey, closing: Option<&StepKey>) -> bool {
+    step.is_within(group) && closing.is_none_or(|closing| group == closing || group.is_within(closing))
 }

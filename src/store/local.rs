@@ -1,5 +1,6 @@
 //! One run on this machine: [`Durable`] over the journal.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,8 @@ pub(super) struct Inner {
     seq: u64,
     state: RunState,
     pub(super) index: Index,
+    /// Artifact files that this session made; the writer may yet be about to write them.
+    made: HashSet<String>,
 }
 
 impl LocalRun {
@@ -72,6 +75,7 @@ impl LocalRun {
             seq: events.last().map_or(0, |event| event.seq),
             state: RunState::fold(parts.run, events),
             index: Index::of(events),
+            made: HashSet::new(),
         };
         Ok(Self {
             run: parts.run,
@@ -115,6 +119,11 @@ impl LocalRun {
         let event = Event { run: self.run, seq: inner.seq, at: now(), fact };
         inner.state.apply(&event);
         inner.index.apply(&event);
+        if let Fact::StepCompleted(StepCompleted { artifact: Some(Artifact { path: Some(path), .. }), .. }) =
+            &event.fact
+        {
+            inner.made.insert(path.clone());
+        }
         // Sent under the lock, so that the journal has events in the order of their numbers.
         (inner.seq, self.writer.append(event, urgent))
     }
@@ -159,12 +168,17 @@ impl LocalRun {
         // Mostly the file is there as it was written, and then nothing needs to be waited for.
         let failed = |error: StoreError| Stop::Storage(error.failure());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
-            && !self.view.shows(artifact).map_err(failed)?
+            && (self.is_made(artifact) || !self.view.shows(artifact).map_err(failed)?)
         {
             self.settle().await?;
             self.view.show(artifact).map_err(failed)?;
         }
         Ok(Begin::Stands(artifact.map(Box::new), completed))
+    }
+
+    /// Whether this session made the file of an artifact: then what is on the disk may not be the last.
+    fn is_made(&self, artifact: &Artifact) -> bool {
+        artifact.path.as_ref().is_some_and(|path| self.lock().made.contains(path))
     }
 
     /// No result of this run stands: one of an earlier run, if that is wanted, else a new attempt.
@@ -198,17 +212,19 @@ impl LocalRun {
 
     /// Why no call may start now, if none may.
     fn barred(&self, step: &StepKey) -> Option<Stop> {
-        if self.halted.holds(step) {
+        let closing = self.closing(step);
+        if self.halted.holds(step, closing.as_ref()) {
             return Some(Stop::Dropped);
         }
         let level = self.switch.level();
-        (level > Level::Run && !(level == Level::Stop && self.is_closing(step))).then_some(Stop::Cancelled)
+        (level > Level::Run && !(level == Level::Stop && closing.is_some())).then_some(Stop::Cancelled)
     }
 
-    /// Whether a step is of a `finally` that has begun.
-    fn is_closing(&self, step: &StepKey) -> bool {
+    /// The innermost step of a `finally` that has begun which a step is, or is inside of.
+    pub(super) fn closing(&self, step: &StepKey) -> Option<StepKey> {
         let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        closing.iter().any(|key| step == key || step.is_within(key))
+        let around = closing.iter().filter(|key| step == *key || step.is_within(key));
+        around.max_by_key(|key| key.as_str().len()).cloned()
     }
 
     async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
@@ -223,9 +239,10 @@ impl LocalRun {
         if !matches!(call.effect, Effect::Ask(_)) {
             self.settle().await?;
         }
+        let closing = self.closing(&step);
         let permit = tokio::select! {
             biased;
-            () = self.halted.reaches(&step) => return Err(Stop::Dropped),
+            () = self.halted.reaches(&step, closing.as_ref()) => return Err(Stop::Dropped),
             permit = self.perform.admit(&call) => permit?,
             () = self.switch.reached(Level::Stop), if self.barred(&step).is_none() && self.switch.level() == Level::Run => return Err(Stop::Cancelled),
         };
@@ -257,7 +274,7 @@ impl LocalRun {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
         };
-        let closing = self.is_closing(&call.key.step);
+        let closing = self.closing(&call.key.step).is_some();
         let mut task = tokio::spawn(self.perform.perform(call));
         let given_up = async {
             // What `finally` does has the grace time, after a stop from its own beginning.
@@ -285,6 +302,10 @@ impl LocalRun {
             Decided::Started(fact) => {
                 if self.lock().index.is_announced(&fact) {
                     return Ok(0);
+                }
+                // What could not make a call does not begin.
+                if let Some(stop) = self.barred(&fact.step) {
+                    return Err(stop);
                 }
                 self.queue(Fact::StepStarted(fact))
             }
@@ -366,9 +387,10 @@ impl Durable for LocalRun {
                 return Ok(Answer::Elapsed);
             }
             self.observer.signal(&crate::durable::Signal::Backoff(key.step.clone(), millis));
+            let closing = self.closing(&key.step);
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(Answer::Elapsed),
-                () = self.halted.reaches(&key.step) => Err(Stop::Dropped),
+                () = self.halted.reaches(&key.step, closing.as_ref()) => Err(Stop::Dropped),
                 () = self.switch.reached(Level::Stop) => Err(Stop::Cancelled),
             }
         }

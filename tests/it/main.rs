@@ -36,6 +36,8 @@ mod lsp;
 #[cfg(unix)]
 mod lsp_words;
 mod mistakes;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod plan;
 mod programs;
 mod provider;
@@ -44,6 +46,7 @@ mod resume;
 mod runs;
 mod schema_check;
 mod secrets;
+mod semantics;
 mod shipped;
 mod sound;
 mod spent;

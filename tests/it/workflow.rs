@@ -328,10 +328,35 @@ fn clean_removes_what_is_on_record_and_nothing_else() {
             && !after.contains(&"plan.json".to_owned())
             && !after.contains(&"review.json".to_owned())
     );
-    // What a `write` step put there is the work itself, and stays.
-    assert!(after.contains(&"user.py".to_owned()));
-    after.retain(|name| name != "code.json" && name != "user.py");
+    // What a `write` step made is as it was written, and goes too.
+    after.retain(|name| name != "code.json");
     assert_eq!(after, before);
+}
+
+#[test]
+fn clean_removes_what_write_steps_made_and_nothing_that_anybody_else_had_a_hand_in() {
+    let orch = Orch::empty();
+    let write = |name: &str, files: &str| {
+        let step = format!("{{ id: files, write: \"[{files}]\" }}");
+        orch.write(&format!("pipelines/{name}.yaml"), &format!("name: {name}\nsteps:\n  - {step}\n"));
+        orch.run(&["pipeline", "run", &format!("pipelines/{name}.yaml")])
+    };
+    orch.write("workspace/theirs.txt", "mine\n");
+    let files = ["made.txt", "src/made.txt", "edited.txt", "theirs.txt", "again.txt"];
+    let entry = |path: &&str| format!("{{'path': '{path}', 'content': 'x'}}");
+    write("first", &files.iter().map(entry).collect::<Vec<_>>().join(", ")).exits(0);
+    orch.write("workspace/edited.txt", "mine\n").write("workspace/again.txt", "mine\n");
+    // A later run replaces what a person had made of a file: it was theirs.
+    write("second", "{'path': 'again.txt', 'content': 'y'}").exits(0);
+    orch.write("pipelines/none.yaml", "name: none\nsteps:\n  - { id: nothing, run: [\"true\"] }\n");
+    orch.run(&["pipeline", "run", "pipelines/none.yaml", "--clean"])
+        .exits(0)
+        .says("removed made.txt, src/made.txt")
+        .says("edited.txt changed since orch wrote it, so it is kept");
+    let mut left = orch.files();
+    left.retain(|name| name.starts_with("workspace/") && !name.ends_with(".lock"));
+    assert_eq!(left, ["workspace/again.txt", "workspace/edited.txt", "workspace/theirs.txt"]);
+    assert_eq!(orch.read("workspace/theirs.txt"), "x", "a file that was there before stays as the step left it");
 }
 
 #[test]

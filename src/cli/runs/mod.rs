@@ -11,7 +11,7 @@ mod import;
 mod list;
 mod revert;
 mod show;
-mod written;
+pub(super) mod written;
 
 use std::path::{Path, PathBuf};
 

@@ -7,17 +7,17 @@ use crate::model::{RunId, StepKey};
 
 /// One write of a step, or what an agent program changed in a turn.
 #[derive(Clone, Debug)]
-pub(super) struct Written {
+pub(in crate::cli) struct Written {
     /// The step.
-    pub(super) step: StepKey,
+    pub(in crate::cli) step: StepKey,
     /// Every file before and after.
-    pub(super) look: Look,
+    pub(in crate::cli) look: Look,
     /// Whether it is on record that the files were written; otherwise some may be.
-    pub(super) done: bool,
+    pub(in crate::cli) done: bool,
 }
 
 /// The writes of a run, the earliest first.
-pub(super) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, CliError> {
+pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, CliError> {
     let mut all: Vec<(u32, Written)> = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };

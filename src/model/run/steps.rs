@@ -15,8 +15,10 @@ impl RunState {
         self.failure = failure;
         for step in &mut self.steps {
             match step.status {
-                StepStatus::InProgress if status != RunStatus::Waiting => {
+                // A run that is over waits for nobody.
+                StepStatus::InProgress | StepStatus::Waiting if status != RunStatus::Waiting => {
                     step.status = StepStatus::Cancelled;
+                    step.question = None;
                     step.ended = Some(at);
                 }
                 // What was not reached, or is inside of what was skipped.

@@ -1,0 +1,60 @@
+//! `--clean`: removes what earlier runs made in a workspace, and nothing that anybody else had a hand in.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::files::{Ending, FileState, Look, Tree};
+use crate::store::{Journal, Records, View};
+
+use super::error::{CliError, Code};
+use super::runs::written::written;
+use super::ui::Ui;
+
+/// Removes artifacts, and files that `write` steps made, whose bytes are as orch wrote them.
+pub(super) fn clean(journal: &Journal, view: &View, records: &Records, ui: &Ui) -> Result<(), CliError> {
+    let (mut removed, mut kept) = view.clean(records)?;
+    let made = made(journal, &view.name())?;
+    let reverted = Tree::open(view.folder()).and_then(|tree| tree.revert_all(&made, false));
+    for file in reverted.map_err(|failure| CliError::from(failure).with_code(Code::Usage))?.files {
+        match file.ending {
+            Ending::Restored => removed.push(file.path),
+            Ending::Left => kept.push(file.path),
+            Ending::Unchanged => {}
+        }
+    }
+    if !removed.is_empty() {
+        ui.say(format!("removed {}", removed.join(", ")));
+    }
+    if !kept.is_empty() {
+        ui.say(format!("{} {} changed since orch wrote it, so it is kept", ui.style.warn("note:"), kept.join(", ")));
+    }
+    Ok(())
+}
+
+/// What the `write` steps of a workspace's runs did to files that were not there before, the earliest first.
+fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, CliError> {
+    let mut runs = journal.runs(usize::MAX >> 1)?;
+    runs.retain(|row| row.workspace == workspace);
+    runs.sort_by_key(|row| row.run.0);
+    let mut looks = Vec::new();
+    for row in runs {
+        looks.extend(written(row.run, &journal.events(row.run)?)?.into_iter().map(|written| written.look));
+    }
+    let foreign = foreign(&looks);
+    for look in &mut looks {
+        look.files.retain(|change| !foreign.contains(&change.path));
+    }
+    Ok(looks)
+}
+
+/// Paths at which a look found a file that orch had not written: it is somebody's, whatever became of it.
+fn foreign(looks: &[Look]) -> HashSet<String> {
+    let mut last: HashMap<&str, Option<&FileState>> = HashMap::new();
+    let mut found = HashSet::new();
+    for change in looks.iter().flat_map(|look| &look.files) {
+        let ours = last.insert(&change.path, change.after.as_ref()).flatten();
+        if change.before.is_some() && change.before.as_ref() != ours {
+            found.insert(change.path.clone());
+        }
+    }
+    found
+}

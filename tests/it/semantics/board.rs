@@ -1,0 +1,198 @@
+//! Answers calls as a script says, one at a time, in the order of a time that only this knows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use orch::durable::{Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
+use orch::files::{Look, Tree, entries};
+use orch::model::event::{CommandDone, Done, Verdict};
+use orch::model::{ChatReply, Class, Event, Failure, StepKey, StopReason, Usage};
+use orch::store::Asker;
+use tokio::sync::oneshot;
+
+use super::script::{Say, Script, answer};
+
+/// A call as it was made: when it began and ended, and the step.
+pub(crate) type Made = (u64, u64, String);
+
+/// The calls of one session.
+#[derive(Clone)]
+pub(crate) struct Board {
+    script: Script,
+    session: u32,
+    workspace: std::path::PathBuf,
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    now: u64,
+    waiting: Vec<Waiting>,
+    counts: HashMap<String, usize>,
+    made: Vec<Made>,
+    recorded: u64,
+    /// Whether somebody waits before another try.
+    pause: bool,
+}
+
+struct Waiting {
+    begun: u64,
+    end: u64,
+    path: String,
+    say: Say,
+    go: oneshot::Sender<Say>,
+}
+
+impl Board {
+    pub(crate) fn new(script: Script, session: u32, workspace: &std::path::Path, before: Option<&Self>) -> Self {
+        let counts = before.map(|board| board.lock().counts.clone()).unwrap_or_default();
+        let inner = Inner { counts, ..Inner::default() };
+        Self { script, session, workspace: workspace.to_owned(), inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap()
+    }
+
+    /// How many calls are in flight.
+    pub(crate) fn waiting(&self) -> usize {
+        let mut inner = self.lock();
+        // A question that nobody waits for any more is none.
+        inner.waiting.retain(|call| !call.go.is_closed());
+        inner.waiting.len()
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.lock().now
+    }
+
+    /// How many facts were recorded.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.lock().recorded
+    }
+
+    /// Whether somebody began to wait before another try since this was asked last.
+    pub(crate) fn pauses(&self) -> bool {
+        std::mem::take(&mut self.lock().pause)
+    }
+
+    /// The calls that ended.
+    pub(crate) fn made(&self) -> Vec<Made> {
+        self.lock().made.clone()
+    }
+
+    /// Ends the call that is due first.
+    pub(crate) fn step(&self) {
+        let mut inner = self.lock();
+        let due = (0..inner.waiting.len()).min_by_key(|at| inner.waiting[*at].end).unwrap();
+        let call = inner.waiting.remove(due);
+        inner.now = call.end;
+        if call.say != Say::Later {
+            *inner.counts.entry(call.path.clone()).or_default() += 1;
+        }
+        inner.made.push((call.begun, call.end, call.path));
+        drop(inner);
+        call.go.send(call.say).ok();
+    }
+
+    /// Waits until it is a call's turn.
+    fn turn(&self, step: &StepKey, is_question: bool) -> oneshot::Receiver<Say> {
+        let (go, turn) = oneshot::channel();
+        let path = step.to_string();
+        let mut inner = self.lock();
+        let number = inner.counts.get(&path).copied().unwrap_or(0);
+        let say = self.script.say(self.session, &path, number, is_question);
+        let end = inner.now + self.script.takes(self.session, &path, number);
+        let begun = inner.now;
+        inner.waiting.push(Waiting { begun, end, path, say, go });
+        turn
+    }
+
+    fn do_it(&self, effect: &Effect, say: Say) -> Result<Reply, Failure> {
+        let tree = || Tree::open(&self.workspace);
+        let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap();
+        if let Effect::Ask(_) | Effect::Command(_) = effect
+            && say == Say::Busy
+        {
+            return Err(Failure::new(Class::Timeout, "it takes too long"));
+        }
+        match effect {
+            Effect::Ask(_) if say == Say::No => Err(Failure::new(Class::BadRequest, "no")),
+            Effect::Ask(ask) => {
+                let text = match say {
+                    Say::Garbage => "nothing to see".to_owned(),
+                    _ => answer(&ask.request.messages[0].content).to_string(),
+                };
+                let (stop, usage) = (StopReason::End, Usage::default());
+                let reply = ChatReply { text, stop, usage, model: None, id: None, constrained: false, work: None };
+                Ok(Reply::Chat(reply))
+            }
+            Effect::Command(command) => {
+                let stdout = match say {
+                    Say::Garbage => "nothing to see".to_owned(),
+                    _ => answer(&command.argv[1]).to_string(),
+                };
+                let exit_code = if say == Say::No { 7 } else { 0 };
+                Ok(Reply::Done(Done::Command(CommandDone { exit_code, stdout, stderr: String::new(), cut: false })))
+            }
+            Effect::Look(files) => {
+                let look = tree()?.look(&entries(&files.files)?, &files.reserved)?;
+                Ok(Reply::Done(Done::Looked(json(serde_json::to_value(look)))))
+            }
+            Effect::Write(record) => {
+                let look: Look = serde_json::from_value(record.clone()).unwrap();
+                Ok(Reply::Done(Done::Written(json(serde_json::to_value(tree()?.apply(&look)?)))))
+            }
+            Effect::Turn(_) => panic!("no pipeline here has a program"),
+        }
+    }
+}
+
+impl Perform for Board {
+    fn admit<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
+        async { Ok(Box::new(()) as Permit) }.boxed()
+    }
+
+    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
+        let own = self.clone();
+        let turn = self.turn(&call.key.step, false);
+        async move {
+            let say = turn.await.unwrap_or(Say::No);
+            let at = Timestamp::UNIX_EPOCH;
+            Outcome { started: at, ended: at, result: own.do_it(&call.effect, say), work: None, cost: None, lost: None }
+        }
+        .boxed()
+    }
+
+    fn given_up(&self, _: &Call, at: Timestamp) -> Outcome {
+        let failure = Failure::new(Class::Cancelled, "it was given up");
+        Outcome { started: at, ended: at, result: Err(failure), work: None, cost: None, lost: None }
+    }
+}
+
+impl Asker for Board {
+    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<Verdict>> {
+        let turn = self.turn(&step, true);
+        async move {
+            let say = turn.await.unwrap_or(Say::Later);
+            let (note, by, at) = (String::new(), "test".to_owned(), Timestamp::now());
+            (say != Say::Later).then_some(Verdict { approved: say == Say::Well, note, by, at })
+        }
+        .boxed()
+    }
+}
+
+impl Observer for Board {
+    fn event(&self, _: &Event) {
+        self.lock().recorded += 1;
+    }
+
+    fn signal(&self, signal: &Signal) {
+        if let Signal::Backoff(..) = signal {
+            self.lock().pause = true;
+        }
+    }
+}
