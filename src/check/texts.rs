@@ -209,7 +209,7 @@ impl<'a> Texts<'a> {
             Some(Property::Absent(_)) | None => known.ty.clone(),
         };
         let entry = schemas.items(&list);
-        let is_text = |name: &str| match schemas.property(&entry, name) {
+        let fits = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
             Some(Property::Present(ty) | Property::Optional(ty)) => {
                 ty.kinds().is_none_or(|kinds| kinds.contains(&Kind::Text))
             }
@@ -217,6 +217,7 @@ impl<'a> Texts<'a> {
             Some(Property::Absent(_)) => false,
             None => matches!(entry, Type::Unknown),
         };
+        let is_text = |name: &str| entry.branches().iter().any(|branch| fits(branch, name));
         let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&Kind::List));
         if !is_list || !is_text("path") || !is_text("content") {
             let message = format!("`{}` is not a list of files", files.trim());

@@ -47,25 +47,35 @@ where
     };
     let pipe = group.child.stderr().take();
     let (mut stderr, most) = (Captured::new(spec.cap), spec.most.unwrap_or(u64::MAX));
-    let result = {
+    let (result, ended) = {
         let listen = capture(pipe, Stream::Err, &mut stderr, most, &|_, _| {});
-        let work = work(Pipes { stdin, stdout });
+        tokio::pin!(listen);
+        let mut silent = false;
         let both = async {
-            tokio::pin!(listen, work);
+            let work = work(Pipes { stdin, stdout });
+            tokio::pin!(work);
             tokio::select! {
                 result = &mut work => Some(result),
-                heard = &mut listen => match heard {
-                    Ok(()) => Some(work.await),
-                    Err(_) => None,
-                },
+                heard = &mut listen => {
+                    silent = true;
+                    match heard {
+                        Ok(()) => Some(work.await),
+                        Err(_) => None,
+                    }
+                }
             }
         };
-        match spec.timeout {
+        let result = match spec.timeout {
             None => Ok(both.await),
             Some(limit) => timeout(limit, both).await.map_err(|_| limit),
+        };
+        let ended = timeout(FAREWELL, group.leader()).await;
+        if !silent && ended.is_ok() {
+            // Its last words often say why it ended; what is more than is kept does not matter any more.
+            drop(timeout(FAREWELL, listen).await);
         }
+        (result, ended)
     };
-    let ended = timeout(FAREWELL, group.leader()).await;
     group.end();
     match result {
         Ok(Some(result)) => {

@@ -71,6 +71,8 @@ fn started(agents: &Agents) -> Child {
     let mut command = agents.command(&args);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     waits("the second request", || agents.asked().iter().any(has_result));
+    // Programs write what they did into files of their own a moment after they went on.
+    std::thread::sleep(Duration::from_millis(1500));
     assert!(!running_below(agents.orch.path(), child.id()).is_empty(), "the program runs");
     child
 }
