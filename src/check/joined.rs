@@ -93,6 +93,10 @@ impl<'a> Schemas<'a> {
             }
             let all = node.schema.get("required").and_then(Value::as_array);
             required |= all.is_some_and(|all| all.iter().any(|one| one == name));
+            // Which of several it is that is there is not followed.
+            let branches = ["anyOf", "oneOf"].iter().filter_map(|word| node.schema.get(*word)?.as_array()).flatten();
+            let mut ways = branches.filter_map(|branch| branch.get("required")?.as_array()).flatten();
+            required |= declares(node) && ways.any(|one| one == name);
             let no = |word: &str| node.schema.get(word) == Some(&Value::Bool(false));
             let patterns = node.schema.get("patternProperties").is_some();
             closed |= !patterns && no("additionalProperties") && !declares(node);

@@ -104,7 +104,11 @@ impl<'a> Schemas<'a> {
             return Type::Unknown;
         }
         if let Some(branches) = map.get("anyOf").or_else(|| map.get("oneOf")).and_then(Value::as_array) {
-            if map.contains_key("type") || map.contains_key("properties") {
+            let whole = map.contains_key("type") || map.contains_key("properties");
+            if whole && branches.iter().all(only_requires) {
+                return map.get("type").and_then(Value::as_str).map_or(Type::Unknown, |name| named(node, map, name));
+            }
+            if whole {
                 return Type::Unknown;
             }
             return union(branches.iter().map(|schema| self.read(Node { schema, ..node }, budget)));
@@ -127,8 +131,16 @@ impl<'a> Schemas<'a> {
     pub(super) fn follow(self, node: Node<'a>, target: &str) -> Option<Node<'a>> {
         let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
         let file = file.strip_prefix("./").unwrap_or(file);
-        let root = if file.is_empty() { node.root } else { &self.0.get(file)?.value };
+        let root = if file.is_empty() { node.root } else { self.file(file)? };
         Some(Node { schema: root.pointer(fragment)?, root })
+    }
+
+    /// The schema of a file, by its name or by its `$id`.
+    fn file(self, name: &str) -> Option<&'a Value> {
+        let has_id =
+            |value: &Value| value.get("$id").and_then(Value::as_str).is_some_and(|id| id.trim_end_matches('#') == name);
+        let by_name = self.0.get(name).map(|document| &document.value);
+        by_name.or_else(|| self.0.values().map(|document| &document.value).find(|value| has_id(value)))
     }
 
     /// The type of a list's items; unknown for what is no list.
@@ -170,6 +182,14 @@ impl<'a> Schemas<'a> {
             | Type::Union(_) => None,
         }
     }
+}
+
+/// Whether a branch says nothing but what must be there.
+fn only_requires(branch: &Value) -> bool {
+    let words = ["required", "title", "description", "$comment"];
+    branch
+        .as_object()
+        .is_some_and(|map| map.contains_key("required") && map.keys().all(|key| words.contains(&key.as_str())))
 }
 
 fn named<'a>(node: Node<'a>, map: &'a Map<String, Value>, name: &str) -> Type<'a> {
