@@ -6,6 +6,7 @@
 
 mod agents;
 mod case;
+mod contradictions;
 mod endpoints;
 mod facts;
 mod file;

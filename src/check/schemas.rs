@@ -16,8 +16,9 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         found.extend(missing(project, &file, &pointer, explicit));
     }
     for (file, document) in &project.schema_documents {
-        if let Err(error) = project.schemas.get(file) {
-            found.extend(broken(project, document, &error));
+        match project.schemas.get(file) {
+            Err(error) => found.extend(broken(project, document, &error)),
+            Ok(_) => found.extend(super::contradictions::check(document)),
         }
     }
     for name in project.pipeline.inputs.keys() {

@@ -79,6 +79,7 @@ codes! {
     SchemaInvalid = "ORCH0502", "a schema is not a valid JSON Schema";
     DefaultMismatch = "ORCH0503", "a default does not fit its schema";
     ArtifactMismatch = "ORCH0504", "an artifact does not fit its schema";
+    NeverFits = "ORCH0505", "no value fits a schema";
     // 06: types
     UnknownProperty = "ORCH0601", "a property does not exist";
     MaybeMissing = "ORCH0602", "a value may be missing";
