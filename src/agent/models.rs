@@ -20,7 +20,7 @@ pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Models {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
-    own: Vec<ModelSettings>,
+    settings: Settings,
     cache: PathBuf,
     secrets: Vec<(String, SecretString)>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
@@ -62,8 +62,7 @@ impl Models {
             endpoints.insert(name.clone(), endpoint);
         }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-        let own = settings.models.values().cloned().collect();
-        Self { endpoints, aliases, own, cache, secrets, connected: Mutex::default() }
+        Self { endpoints, aliases, settings: settings.clone(), cache, secrets, connected: Mutex::default() }
     }
 
     /// The same, that also keeps these values out of everything that is written.
@@ -121,8 +120,7 @@ impl Models {
     ///
     /// Prices of `orch.yaml` win over the table that ships.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
-        let name = model.to_string();
-        match self.own.iter().find(|entry| entry.model == name && entry.input_price.is_some()) {
+        match self.settings.prices(model) {
             Some(entry) => own_cost(entry, usage),
             None => catalog::cost(model, usage),
         }
@@ -132,9 +130,7 @@ impl Models {
     ///
     /// What `orch.yaml` says wins over the table that ships.
     pub fn window(&self, model: &ModelRef) -> Option<u64> {
-        let name = model.to_string();
-        let own = self.own.iter().find(|entry| entry.model == name && entry.context_window.is_some());
-        own.and_then(|entry| entry.context_window).or_else(|| catalog::window(model))
+        self.settings.window(model).or_else(|| catalog::window(model))
     }
 
     /// The names of keys and secrets that are too short to be looked for.

@@ -10,13 +10,12 @@ use minijinja::machinery::parse;
 use crate::catalog;
 use crate::config::{Dialect, Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::model::agent::MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{BUILT_IN, LOCAL, resolve_name};
 use crate::model::{ModelRef, Step, Usage};
 use crate::template::syntax;
 
-/// The reply bound of an agent that gives none, in tokens.
-const MAX_OUTPUT_TOKENS: u32 = 4096;
 /// Bytes that make a token at the very least of tokens: prose has about four.
 const BYTES_PER_TOKEN: usize = 5;
 
@@ -82,8 +81,7 @@ fn span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
 
 /// A prompt that can't fit the model's context, whatever the values in it.
 fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
-    let own = project.settings.models.values().find(|entry| entry.model == model.to_string());
-    let window = own.and_then(|entry| entry.context_window).or_else(|| catalog::window(model))?;
+    let window = project.settings.window(model).or_else(|| catalog::window(model))?;
     let prompt = step.prompt.as_ref()?;
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
     let defaults = &project.settings.defaults;
@@ -122,10 +120,11 @@ fn always(project: &Project, text: &str, depth: usize) -> usize {
 
 /// A model without a price under a limit of money: such a run does not start.
 fn price(project: &Project, at: &str, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
-    let own =
-        project.settings.models.values().any(|entry| entry.model == model.to_string() && entry.input_price.is_some());
     let one = Usage { input: 1, output: 1, ..Usage::default() };
-    if own || catalog::cost(model, &one).is_some() || !limits(project, at).any(refuses) {
+    if project.settings.prices(model).is_some()
+        || catalog::cost(model, &one).is_some()
+        || !limits(project, at).any(refuses)
+    {
         return None;
     }
     let message = format!("`{model}` has no known price, and there is a budget in dollars");

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use crate::engine::Plan;
 use crate::engine::forecast::{Allowance, Foreseen, forecast};
+use crate::model::Recipe;
 use crate::model::budget::Budget;
-use crate::model::{ModelRef, Recipe};
 use crate::store::{Earlier, Journal};
 
 use super::error::{CliError, Code};
@@ -76,7 +76,7 @@ struct Told<'a> {
     steps: Vec<Foreseen>,
     allowances: Vec<Allowance>,
     /// Keys that are not set, with a model that needs each.
-    missing: Vec<(String, ModelRef)>,
+    missing: resolve::Missing,
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
@@ -103,20 +103,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if let Some(error) = broken {
         return Err(error.into());
     }
-    let mut missing: Vec<(String, ModelRef)> = Vec::new();
-    for model in names.values() {
-        if let Some(variable) = models.missing_key(&model.provider) {
-            missing.push((variable.to_owned(), model.clone()));
-        }
-    }
-    missing.dedup_by(|a, b| a.0 == b.0);
     let told = Told {
         allowances: Allowance::of(&plan, &steps),
         description: project.pipeline.description.as_deref(),
         open: open.iter().map(|(name, _)| name.as_str()).collect(),
         plan: &plan,
         steps,
-        missing,
+        missing: resolve::missing_keys(names.values(), &models),
     };
     let only = args.step.as_deref().map(|name| super::resume::named(&plan, name)).transpose()?;
     match args.output {

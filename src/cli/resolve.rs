@@ -61,6 +61,15 @@ pub(super) async fn resolve(
     Ok(names)
 }
 
+/// Variables of keys that are not set, with a model that needs each.
+pub(super) type Missing = BTreeMap<String, ModelRef>;
+
+/// The keys that models need and that are not set.
+pub(super) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &Models) -> Missing {
+    let missing = |model: &ModelRef| Some((models.missing_key(&model.provider)?.to_owned(), model.clone()));
+    named.into_iter().filter_map(missing).collect()
+}
+
 /// Resolves every model name of a project, and says whether nobody chose the embedded model by name.
 pub(super) async fn named_by(
     project: &Project,

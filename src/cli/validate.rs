@@ -3,19 +3,17 @@
 mod fix;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::agent::Models;
 use crate::check;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
-use crate::model::ModelRef;
 
 use super::error::{CliError, Code};
 use super::findings::{Flags, Format, tell};
 use super::here;
-use super::resolve::variables;
+use super::resolve::{self, Missing, variables};
 use super::ui::Ui;
 
 /// Check pipelines, prompts and schemas without running anything
@@ -115,11 +113,8 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<Vec<PathBuf>, CliError> {
 /// The stack of a thread that checks: as large as that of a process.
 const STACK: usize = 8 << 20;
 
-/// Variables of keys that are not set, with a model that needs each. That is of the machine and no finding: files
-/// that are fine stay so where nobody has a key.
-type Missing = BTreeMap<String, ModelRef>;
-
-/// What is wrong with any of the pipelines; a schema that two share is told of once.
+/// What is wrong with any of the pipelines; a schema that two share is told of once. Keys that are not set are of the
+/// machine and no finding: files that are fine stay so where nobody has a key.
 fn check_all(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = paths.len().div_ceil(threads).max(1);
@@ -166,7 +161,7 @@ fn missing_keys(project: &config::Project) -> Missing {
         return Missing::new();
     }
     let models = Models::new(&project.settings, &variables(), PathBuf::new());
-    named.into_iter().filter_map(|model| Some((models.missing_key(&model.provider)?.to_owned(), model))).collect()
+    resolve::missing_keys(&named, &models)
 }
 
 fn shown(path: &Path) -> String {

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::tracking::TrackerSettings;
-use crate::model::Span;
 use crate::model::budget::Budget;
+use crate::model::{ModelRef, Span};
 
 /// The pattern of a provider's name: it stands before the slash of `provider/model`.
 pub(super) const PROVIDER_PATTERN: &str = "^[A-Za-z0-9_.-]+$";
@@ -119,6 +119,23 @@ pub struct SecretRef {
     /// The environment variable that holds it.
     #[schemars(example = &"LAB_KEY", regex(pattern = ENV_PATTERN))]
     pub env: String,
+}
+
+impl Settings {
+    /// The entry with prices of a model's own, if the file has one.
+    pub fn prices(&self, model: &ModelRef) -> Option<&ModelSettings> {
+        self.entries(model).find(|entry| entry.input_price.is_some())
+    }
+
+    /// The context window of a model, if the file says it.
+    pub fn window(&self, model: &ModelRef) -> Option<u64> {
+        self.entries(model).find_map(|entry| entry.context_window)
+    }
+
+    fn entries(&self, model: &ModelRef) -> impl Iterator<Item = &ModelSettings> {
+        let name = model.to_string();
+        self.models.values().filter(move |entry| entry.model == name)
+    }
 }
 
 /// A model under another name; written as `provider/model`, or as a mapping with prices.

@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::model::agent::MAX_OUTPUT_TOKENS;
 use crate::model::step::{Access, Extract, Kind as Written, OnError, Outcome, Step};
 use crate::model::{Class, Pipeline};
 
@@ -11,8 +12,6 @@ use super::node::{
 };
 use super::plan::{Defaults, Resolve};
 
-/// The reply bound of an agent that gives none, in tokens.
-pub(super) const MAX_OUTPUT_TOKENS: u32 = 4096;
 /// Tries of a request in all, when a step gives no `retry.max`.
 pub(super) const TRIES: u32 = 3;
 /// Re-asks of a step that gives none.

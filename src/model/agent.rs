@@ -10,6 +10,9 @@ use super::pipeline::Agent;
 use super::program::{Program, ProgramKind};
 use super::step::Access;
 
+/// The reply bound of an agent that gives none, in tokens.
+pub const MAX_OUTPUT_TOKENS: u32 = 4096;
+
 /// A command-line agent that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

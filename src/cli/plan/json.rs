@@ -26,7 +26,7 @@ pub(super) fn of(told: &Told<'_>, only: Option<&StepKey>) -> Value {
         "steps": steps.map(step).collect::<Value>(),
         "total": { "calls": range(calls), "tokens_in": range(input), "tokens_out": range(output), "usd": cost.map(usd) },
         "budgets": budgets.collect::<Value>(),
-        "missing_keys": told.missing.iter().map(|(variable, _)| variable).collect::<Vec<_>>(),
+        "missing_keys": told.missing.keys().collect::<Vec<_>>(),
     })
 }
 

@@ -24,11 +24,11 @@ pub(super) fn text(told: &Told<'_>, prompts: bool, only: Option<&StepKey>, style
     }
     let mut number = 0;
     for step in &told.steps {
-        number += usize::from(step.depth == 0);
+        number += usize::from(step.depth() == 0);
         if only.is_some_and(|only| step.step != *only) {
             continue;
         }
-        let mark = if step.depth == 0 { format!("{number}.") } else { "-".to_owned() };
+        let mark = if step.depth() == 0 { format!("{number}.") } else { "-".to_owned() };
         one(&mut out, step, &mark, style);
         if prompts || only.is_some() {
             step.texts.iter().for_each(|text| words(&mut out, step, text, style));
@@ -49,7 +49,7 @@ fn line(out: &mut String, indent: usize, text: &str) {
 }
 
 fn one(out: &mut String, step: &Foreseen, mark: &str, style: Style) {
-    let indent = step.depth * 3;
+    let indent = step.depth() * 3;
     let below = indent + 3;
     let (what, flow) = (what(step), flow(step));
     let head = format!("{mark:<2} {}  {what}", style.strong(step.step.last()));

@@ -4,7 +4,7 @@ use crate::model::{ChatRequest, ModelRef, Usage};
 
 use super::super::gate;
 use super::super::message::Asked;
-use super::super::node::{AgentNode, Node};
+use super::super::node::{AgentNode, Contract, Node};
 use super::walk::Walk;
 use super::world::World;
 use super::{Asks, Cost, Range};
@@ -90,7 +90,6 @@ fn tokens(request: &ChatRequest) -> u64 {
 }
 
 fn least_reply(node: &Node) -> u64 {
-    use super::super::node::Contract;
     let bytes = match node.output.as_ref().map(|output| &output.contract) {
         Some(Contract::Json(schema)) => schema.least().to_string().len(),
         Some(Contract::Text) | None => 1,

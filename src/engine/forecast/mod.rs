@@ -5,6 +5,7 @@
 //! figure is a range. That nothing fails is assumed: a request that fails costs nothing, as a rule.
 
 mod ask;
+mod items;
 mod limits;
 mod show;
 mod walk;
@@ -59,8 +60,6 @@ pub enum Prospect {
 pub struct Foreseen {
     /// Where it is: ids joined by `/`.
     pub step: StepKey,
-    /// How many groups it is inside of.
-    pub depth: usize,
     /// Its kind.
     pub kind: StepKind,
     /// What becomes of it.
@@ -173,6 +172,11 @@ impl Cost {
 }
 
 impl Foreseen {
+    /// How many groups it is inside of.
+    pub fn depth(&self) -> usize {
+        self.step.ancestors().len()
+    }
+
     /// Takes in another item of the same step.
     fn add(&mut self, other: Self) {
         self.times = self.times.plus(other.times);
