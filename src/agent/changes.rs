@@ -99,10 +99,11 @@ impl Listing {
             if was == is {
                 continue;
             }
-            let known = |file: Option<&File>| file.is_none_or(|file| file.state.is_some());
+            // What a partial list does not have may have been there all the same: it must not be taken back.
+            let known = |file: Option<&File>, list: &Self| file.map_or(!list.partial, |file| file.state.is_some());
             let state = |file: Option<&File>| file.and_then(|file| file.state.clone());
             let change = Change { path: path.clone(), before: state(was), after: state(is) };
-            let whole = known(was) && known(is);
+            let whole = known(was, self) && known(is, after);
             if whole && change.kind() == Kind::Unchanged {
                 continue;
             }
@@ -166,5 +167,14 @@ mod tests {
         for part in ["--- a/gone\n+++ /dev/null", "--- /dev/null\n+++ b/new", "-1\n", "+22\n"] {
             assert!(diff.contains(part), "{part}: {diff}");
         }
+    }
+
+    #[test]
+    fn what_a_partial_list_lacks_is_named_and_never_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("theirs"), "1").unwrap();
+        let before = Listing { partial: true, ..Listing::default() };
+        let work = before.difference(&Listing::of(folder.path(), &[]));
+        assert_eq!((work.left_out, work.files, work.partial), (vec!["theirs".to_owned()], None, true));
     }
 }

@@ -57,7 +57,8 @@ pub async fn take_turn(turn: &Turn, place: &Place, bounds: &Bounds, sink: &(dyn 
     drop(bookmark.take());
     let mut work = match (before, job.listing().await) {
         (Some(before), Some(after)) => before.difference(&after),
-        _ => Work::default(),
+        // A list that broke off tells nothing, and that is told.
+        (None, _) | (_, None) => Work { partial: turn.program.access == Access::Write, ..Work::default() },
     };
     let seen = watch.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
     work.tools = seen.tools;
