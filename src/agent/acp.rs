@@ -239,29 +239,32 @@ fn names(fields: &ToolCallUpdateFields) -> Vec<String> {
 
 fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mutex<Heard>) -> Answer {
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
-    let stop = match response.stop_reason {
-        Stop::MaxTokens => StopReason::Length,
-        Stop::Refusal => StopReason::Refusal,
-        Stop::MaxTurnRequests => {
-            let failure = Failure::new(Class::Exhausted, "the agent used up the requests that it may make in a turn");
-            return Answer { reply: Err(failure), cost: heard.cost, work: Work::default() };
-        }
-        // Some agents end the turn when they are refused something.
-        Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
-        Stop::Cancelled => {
-            let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
-            return Answer { reply: Err(failure), cost: heard.cost, work: Work::default() };
-        }
-        _ => StopReason::End,
-    };
-    let usage = response.usage.as_ref().map_or_else(Usage::default, |usage| {
+    let usage = response.usage.as_ref().map(|usage| {
         let (cache_read, cache_write) =
             (usage.cached_read_tokens.unwrap_or_default(), usage.cached_write_tokens.unwrap_or_default());
         let reasoning = usage.thought_tokens.unwrap_or_default();
         let input = usage.input_tokens.saturating_add(cache_read).saturating_add(cache_write);
         Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning }
     });
+    // Turned down or not, it was used.
+    let failed = |failure| Answer { reply: Err(failure), cost: heard.cost, work: Work { usage, ..Work::default() } };
+    let stop = match response.stop_reason {
+        Stop::MaxTokens => StopReason::Length,
+        Stop::Refusal => StopReason::Refusal,
+        Stop::MaxTurnRequests => {
+            let failure = Failure::new(Class::Exhausted, "the agent used up the requests that it may make in a turn");
+            return failed(failure);
+        }
+        // Some agents end the turn when they are refused something.
+        Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
+        Stop::Cancelled => {
+            let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
+            return failed(failure);
+        }
+        _ => StopReason::End,
+    };
     let work = Some(Box::new(Work { denied: heard.denied, ..Work::default() }));
+    let usage = usage.unwrap_or_default();
     let reply = ChatReply { stop, usage, id: Some(id.to_string()), work, ..plain(heard.text, job.turn) };
     Answer { reply: Ok(reply), cost: heard.cost, work: Work::default() }
 }

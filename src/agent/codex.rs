@@ -59,13 +59,15 @@ impl AgentProgram for Codex {
             let ended = process::run(&spec, &|stream, bytes| lines.push(stream, bytes)).await;
             let (heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
+            let used = heard.reply.usage;
             let reply = match (heard.failure, ended.code) {
                 (None, 0) if heard.answered => Ok(ChatReply { work: denied(&ended.stderr), ..heard.reply }),
                 (Some(words), _) => Err(failed(&words)),
                 (None, _) if too_long => Err(too_large("codex")),
                 (None, code) => Err(ended_badly("codex", code, &[&ended.stderr, &ended.stdout])),
             };
-            Ok(Answer { reply, cost: None, work: Work::default() })
+            let usage = (!used.is_zero()).then_some(used);
+            Ok(Answer { reply, cost: None, work: Work { usage, ..Work::default() } })
         }
         .boxed()
     }

@@ -47,7 +47,10 @@ pub async fn take_turn(turn: &Turn, place: &Place, bounds: &Bounds, sink: &(dyn 
     if let Some(session) = bookmark.take().filter(|_| turn.session.is_none()) {
         let turn = Turn { session: Some(session), ..turn.clone() };
         let again = Job { turn: &turn, interrupted: true, ..job };
-        answer = Some(again.taken(&watch).await).filter(|answer| answer.reply.is_ok() || watch.has_heard());
+        // A session that kept silent until the time was over has used it up.
+        let over = |answer: &Answer| answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
+        let stays = |answer: &Answer| answer.reply.is_ok() || watch.has_heard() || over(answer);
+        answer = Some(again.taken(&watch).await).filter(stays);
     }
     let mut answer = match answer {
         Some(answer) => answer,

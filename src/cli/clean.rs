@@ -37,7 +37,8 @@ fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, CliError> {
     runs.sort_by_key(|row| row.run.0);
     let mut looks = Vec::new();
     for row in runs {
-        looks.extend(written(row.run, &journal.events(row.run)?)?.into_iter().map(|written| written.look));
+        let all = written(row.run, &journal.events(row.run)?)?.into_iter();
+        looks.extend(all.filter(|written| !written.turn).map(|written| written.look));
     }
     let foreign = foreign(&looks);
     for look in &mut looks {

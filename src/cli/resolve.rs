@@ -29,10 +29,13 @@ pub(super) struct Consent {
 
 /// The models of this process: environment variables and the cache folder as they are.
 pub(super) fn models(settings: &crate::config::Settings) -> Arc<Models> {
-    let readable =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let models = Models::new(settings, &variables(), weights::cache_folder());
-    Arc::new(models.with_secrets(secrets_among(readable)))
+    Arc::new(models.with_secrets(secrets_among(readable_variables())))
+}
+
+/// Every variable of the process's environment that is text.
+pub(super) fn readable_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The process's environment; empty values count as unset.

@@ -161,7 +161,7 @@ pub(super) struct Locks {
 pub(super) fn lock(journal: &Journal, run: RunId, view: &View) -> Result<Locks, CliError> {
     let me = format!("process {} (run {run})", std::process::id());
     let run_lock = Lock::take(&journal.lock_path(run), &format!("run {run}"), &me)?.disposable();
-    let workspace = Lock::take(&view.lock_path(), &format!("the workspace `{}`", view.name()), &me)?.disposable();
+    let workspace = Lock::take(&view.lock_path(), &format!("the workspace `{}`", view.name()), &me)?.obsolete();
     view.sweep()?;
     Ok(Locks { run: run_lock, _workspace: workspace })
 }

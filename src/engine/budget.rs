@@ -229,7 +229,9 @@ impl Budgets {
 
     /// How long processes owned the run until now; `None` when that does not limit the step.
     fn owned(&self, step: &StepKey) -> Option<Duration> {
-        let closes = self.closing.iter().any(|key| step == key || step.is_within(key));
+        // The plan knows no items and rounds.
+        let step = step.place();
+        let closes = self.closing.iter().any(|key| step == *key || step.is_within(key));
         (!closes).then(|| self.before + self.since.elapsed())
     }
 

@@ -93,7 +93,9 @@ impl Perform for Performer {
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
         let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
         let lost = most(&call.effect).and_then(|most| lost(most, &failure));
-        Outcome { started, ended: Timestamp::now(), result: Err(failure), work: None, cost: None, lost }
+        let outcome = Outcome { started, ended: Timestamp::now(), result: Err(failure), work: None, cost: None, lost };
+        self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
+        outcome
     }
 }
 
@@ -144,7 +146,8 @@ impl Performer {
                 let usd = self.budgets.usd_left(&call.key.step);
                 let bounds = Bounds { now: started, usd, mark: format!("{} {}", call.key, call.ask) };
                 let answer = self.turn(&call.key, &turn, &bounds).await;
-                let priced = || self.models.cost(&turn.program.priced_as()?, &answer.reply.as_ref().ok()?.usage);
+                let usage = answer.reply.as_ref().ok().map(|reply| reply.usage).or(answer.work.usage);
+                let priced = || self.models.cost(&turn.program.priced_as()?, &usage?);
                 let cost = answer.cost.or_else(priced);
                 Performed { result: answer.reply.map(Reply::Chat), cost, work: answer.work }
             }

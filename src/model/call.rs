@@ -45,6 +45,17 @@ pub struct CallEnded {
 }
 
 impl CallEnded {
+    /// The session of an agent program in which the turn was taken.
+    pub fn session(&self) -> Option<&String> {
+        let answered = self.reply.as_ref().filter(|reply| reply.work.is_some()).and_then(|reply| reply.id.as_ref());
+        answered.or_else(|| self.work.as_ref().and_then(|work| work.session.as_ref()))
+    }
+
+    /// What an agent program did in its turn, whether there is a reply or not.
+    pub fn did(&self) -> Option<&Work> {
+        self.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(self.work.as_ref()).map(|work| &**work)
+    }
+
     /// What the provider counted, whether there is a reply or not.
     pub fn usage(&self) -> Option<Usage> {
         let failed = || self.failure.as_ref().and_then(Failure::used);

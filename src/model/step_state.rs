@@ -146,15 +146,11 @@ impl StepState {
 
     pub(super) fn spent(&mut self, call: &CallEnded) {
         self.calls += 1;
-        let work = call.work.as_ref();
         if let Some(usage) = call.usage() {
             self.usage += usage;
-            // A turn that failed may have used something that nobody priced.
-            self.unpriced |= call.cost.is_none() && (call.reply.is_some() || work.is_none());
+            self.unpriced |= call.cost.is_none();
         }
         self.cost += call.cost.unwrap_or_default();
-        let answered = call.reply.as_ref().filter(|reply| reply.work.is_some()).and_then(|reply| reply.id.clone());
-        let session = answered.or_else(|| work.and_then(|work| work.session.clone()));
-        self.session = session.or(self.session.take());
+        self.session = call.session().cloned().or(self.session.take());
     }
 }

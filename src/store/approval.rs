@@ -9,7 +9,6 @@ use crate::model::{CallKey, Digest, StepKey};
 
 use super::LocalRun;
 use super::local::now;
-use super::switch::Level;
 
 /// Asks the person in front of the terminal.
 pub trait Asker: Send + Sync {
@@ -51,7 +50,7 @@ impl LocalRun {
             answer = asker.ask(key.step.clone(), approval.shown) => answer,
             () = over(until) => return Ok(Answer::Elapsed),
             () = self.halted.reaches(&key.step, closing.as_ref()) => return Err(Stop::Dropped),
-            () = self.switch.reached(Level::Stop) => return Err(Stop::Cancelled),
+            () = self.given_up(closing.is_some(), std::time::Duration::ZERO) => return Err(Stop::Cancelled),
         };
         let Some(answer) = answer else { return Err(Stop::Parked) };
         let (step, attempt) = (key.step, key.attempt);

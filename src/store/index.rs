@@ -189,7 +189,8 @@ impl Index {
         let list = list.filter(|_| !covered)?;
         let ended = |other: &CallKey| self.ended.get(&other.step).is_some_and(|last| *last >= other.attempt);
         let at = list.iter().position(|other| !ended(other))?;
-        self.outcomes.get(&list.remove(at)).map(|(_, outcome)| outcome.clone())
+        // Taken out: it serves nobody else, its own call included.
+        self.outcomes.remove(&list.remove(at)).map(|(_, outcome)| outcome)
     }
 
     /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it.

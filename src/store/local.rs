@@ -244,7 +244,7 @@ impl LocalRun {
             biased;
             () = self.halted.reaches(&step, closing.as_ref()) => return Err(Stop::Dropped),
             permit = self.perform.admit(&call) => permit?,
-            () = self.switch.reached(Level::Stop), if self.barred(&step).is_none() && self.switch.level() == Level::Run => return Err(Stop::Cancelled),
+            () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Stop::Cancelled),
         };
         // Somebody may have asked for a stop while this waited for its place.
         if let Some(stop) = self.barred(&step) {
@@ -262,7 +262,7 @@ impl LocalRun {
         crash_point!("call::recorded");
         // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
         match &outcome.result {
-            Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone())),
+            Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone().of_step())),
             Ok(_) | Err(_) => Ok(outcome),
         }
     }
@@ -276,15 +276,7 @@ impl LocalRun {
         };
         let closing = self.closing(&call.key.step).is_some();
         let mut task = tokio::spawn(self.perform.perform(call));
-        let given_up = async {
-            // What `finally` does has the grace time, after a stop from its own beginning.
-            let left = if closing { GRACE } else { grace };
-            self.switch.reached(Level::Stop).await;
-            tokio::select! {
-                () = self.switch.reached(Level::Abort) => {}
-                () = tokio::time::sleep(left) => {}
-            }
-        };
+        let given_up = self.given_up(closing, grace);
         tokio::select! {
             biased;
             joined = &mut task => joined.map(Some).map_err(|error| Stop::Storage(
@@ -294,6 +286,16 @@ impl LocalRun {
                 task.abort();
                 Ok(None)
             }
+        }
+    }
+
+    /// Resolves when something must be given up: so long after a stop, or at once when that is asked.
+    /// What `finally` does has the grace time, after a stop from its own beginning.
+    pub(super) async fn given_up(&self, closing: bool, grace: Duration) {
+        self.switch.reached(Level::Stop).await;
+        tokio::select! {
+            () = self.switch.reached(Level::Abort) => {}
+            () = tokio::time::sleep(if closing { GRACE } else { grace }) => {}
         }
     }
 
@@ -329,14 +331,14 @@ impl LocalRun {
 
 /// A call that ended, as it is recorded.
 fn ended(call: &Call, outcome: &Outcome) -> Fact {
+    let Outcome { started, ended, result, work, cost, lost } = outcome.clone();
     let (mut reply, mut done, mut failure) = (None, None, None);
-    match outcome.result.clone() {
+    match result {
         Ok(Reply::Chat(chat)) => reply = Some(chat),
         Ok(Reply::Done(what)) => done = Some(what),
         Err(error) => failure = Some(error),
     }
     let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
-    let Outcome { started, ended, work, cost, lost, .. } = outcome.clone();
     Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost })
 }
 
@@ -391,7 +393,7 @@ impl Durable for LocalRun {
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(Answer::Elapsed),
                 () = self.halted.reaches(&key.step, closing.as_ref()) => Err(Stop::Dropped),
-                () = self.switch.reached(Level::Stop) => Err(Stop::Cancelled),
+                () = self.given_up(closing.is_some(), Duration::ZERO) => Err(Stop::Cancelled),
             }
         }
         .boxed()

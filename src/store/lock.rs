@@ -109,7 +109,7 @@ impl Lock {
         self
     }
 
-    /// The same for something that is no more: nobody will ask for its former owner.
+    /// The same for something of which nobody asks when a former owner died.
     #[must_use]
     pub fn obsolete(mut self) -> Self {
         self.last_seen = None;

@@ -41,7 +41,7 @@ impl Outbox {
     pub fn lock(&self, tracker: &str, run: RunId) -> Result<Lock, LockError> {
         let path = self.0.state().join("locks").join(format!("{}.{tracker}.lock", run.0));
         let what = format!("the delivery of run {run} to {tracker}");
-        Lock::take(&path, &what, &format!("process {}", std::process::id())).map(Lock::disposable)
+        Lock::take(&path, &what, &format!("process {}", std::process::id())).map(Lock::obsolete)
     }
 
     /// The events of a run after the one numbered `seq`, in order.

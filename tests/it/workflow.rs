@@ -426,3 +426,17 @@ fn a_step_whose_condition_is_false_is_skipped() {
     assert_eq!(code, 0);
     assert_eq!(report["steps"][3]["reason"], "when: code is defined and plan.risks | length > 0 is false");
 }
+
+#[test]
+fn clean_keeps_what_agent_programs_made() {
+    let orch = Orch::empty();
+    orch.write("prompts/go.md", "Go.\n");
+    let pipeline = "name: main\nagents:\n  a: { command: [sh, -c, \"cat > heard.txt; echo '{}'\"], tools: [sh] }\nsteps:\n  - { id: go, agent: a, prompt: go.md, output: done, schema: any }\n";
+    orch.write("pipelines/main.yaml", pipeline);
+    let ran = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--output", "json"]).exits(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let diff = orch.run(&["runs", "diff", report["run"].as_str().unwrap()]).exits(0);
+    assert!(diff.stdout.contains("heard.txt"), "it is on record: {}", diff.stdout);
+    let said = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--clean"]).exits(0).stderr;
+    assert!(said.contains("removed done.json") && !said.contains("heard.txt"), "{said}");
+}

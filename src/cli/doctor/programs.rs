@@ -75,7 +75,7 @@ fn version(program: &str) -> Option<String> {
     let spec = Spec {
         argv: vec![program.to_owned(), "--version".to_owned()],
         cwd: std::env::temp_dir(),
-        env: std::env::vars().collect(),
+        env: super::super::resolve::readable_variables().collect(),
         stdin: None,
         timeout: Some(Duration::from_secs(10)),
         cap: 4096,

@@ -127,8 +127,7 @@ fn call(fact: &CallEnded) -> String {
 
 /// What an agent program did, in a few words.
 fn work(fact: &CallEnded) -> String {
-    let reply = fact.reply.as_ref();
-    let Some(work) = reply.and_then(|reply| reply.work.as_ref()).or(fact.work.as_ref()) else { return String::new() };
+    let Some(work) = fact.did() else { return String::new() };
     let mut words = String::new();
     let mut add = |count: usize, one: &str, many: &str| {
         if count > 0 {
@@ -141,7 +140,7 @@ fn work(fact: &CallEnded) -> String {
     if let Some(cost) = fact.cost {
         words.push_str(&format!(", {}", human::money(cost)));
     }
-    if let Some(session) = reply.and_then(|reply| reply.id.as_ref()).or(work.session.as_ref()) {
+    if let Some(session) = fact.session() {
         words.push_str(&format!(", session {session}"));
     }
     words

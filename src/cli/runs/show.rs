@@ -86,8 +86,7 @@ fn words(done: &Done) -> String {
 
 /// What an agent program did beside its answer, a line each.
 fn work(call: &CallEnded) -> Vec<String> {
-    let reply = call.reply.as_ref();
-    let Some(work) = reply.and_then(|reply| reply.work.as_ref()).or(call.work.as_ref()) else { return Vec::new() };
+    let Some(work) = call.did() else { return Vec::new() };
     let each = |word: &'static str, list: &[String]| list.iter().map(|line| format!("{word:<8} {line}")).collect();
     let mut lines: Vec<String> = each("tool", &work.tools);
     lines.extend::<Vec<String>>(each("denied", &work.denied));
@@ -95,7 +94,7 @@ fn work(call: &CallEnded) -> Vec<String> {
     if work.partial {
         lines.push("there were too many files to tell all that changed".to_owned());
     }
-    let session = reply.and_then(|reply| reply.id.as_ref()).or(work.session.as_ref());
+    let session = call.session();
     lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
     lines.extend(call.cost.map(|cost| format!("{:<8} {}", "cost", human::money(cost))));
     lines

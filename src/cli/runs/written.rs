@@ -14,6 +14,8 @@ pub(in crate::cli) struct Written {
     pub(in crate::cli) look: Look,
     /// Whether it is on record that the files were written; otherwise some may be.
     pub(in crate::cli) done: bool,
+    /// Whether an agent program did it, or somebody beside it, in a turn.
+    pub(in crate::cli) turn: bool,
 }
 
 /// The writes of a run, the earliest first.
@@ -30,7 +32,7 @@ pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Writte
         };
         match &call.done {
             Some(Done::Looked(record)) => {
-                all.push((attempt, Written { step: step.clone(), look: read(record)?, done: false }));
+                all.push((attempt, Written { step: step.clone(), look: read(record)?, done: false, turn: false }));
             }
             Some(Done::Written(_)) => {
                 let same = |(other, written): &&mut (u32, Written)| *other == attempt && written.step == *step;
@@ -40,9 +42,8 @@ pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Writte
             }
             Some(Done::Command(_)) | None => {}
         }
-        let work = call.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(call.work.as_ref());
-        if let Some(record) = work.and_then(|work| work.files.as_ref()) {
-            all.push((attempt, Written { step: step.clone(), look: read(record)?, done: true }));
+        if let Some(record) = call.did().and_then(|work| work.files.as_ref()) {
+            all.push((attempt, Written { step: step.clone(), look: read(record)?, done: true, turn: true }));
         }
     }
     Ok(all.into_iter().map(|(_, written)| written).collect())
@@ -53,8 +54,7 @@ pub(super) fn left_out(events: &[Event]) -> Vec<(&StepKey, &str)> {
     let mut all = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
-        let work = call.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(call.work.as_ref());
-        let paths = work.into_iter().flat_map(|work| &work.left_out);
+        let paths = call.did().into_iter().flat_map(|work| &work.left_out);
         all.extend(paths.map(|path| (&call.call.step, path.as_str())));
     }
     all
