@@ -18,13 +18,13 @@ const LISTS: &[&str] = &["allOf", "anyOf", "oneOf", "prefixItems"];
 /// Words whose value has schemas by name.
 const MAPS: &[&str] = &["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 
-/// Pairs of words of which the first may not be more than the second.
-const BOUNDS: &[(&str, &str)] = &[
-    ("minLength", "maxLength"),
-    ("minItems", "maxItems"),
-    ("minProperties", "maxProperties"),
-    ("minContains", "maxContains"),
-    ("minimum", "maximum"),
+/// Pairs of words of which the first may not be more than the second, with the types that they speak of: values of
+/// other types fit whatever they say.
+const BOUNDS: &[(&str, &str, &[&str])] = &[
+    ("minLength", "maxLength", &["string"]),
+    ("minItems", "maxItems", &["array"]),
+    ("minProperties", "maxProperties", &["object"]),
+    ("minimum", "maximum", &["number", "integer"]),
 ];
 
 /// What a schema file that can be used contradicts.
@@ -69,7 +69,7 @@ impl Look<'_> {
     }
 
     fn bounds(&mut self, map: &Map<String, Value>, at: &str) {
-        for (least, most) in BOUNDS {
+        for (least, most, _) in BOUNDS.iter().filter(|(_, _, of)| only(map, of)) {
             let number = |word: &str| map.get(word).and_then(Value::as_f64);
             if let (Some(a), Some(b)) = (number(least), number(most))
                 && a > b
@@ -82,18 +82,14 @@ impl Look<'_> {
     /// An `enum` of which no value is of the schema's `type`.
     fn listed(&mut self, map: &Map<String, Value>, at: &str) {
         let Some(values) = map.get("enum").and_then(Value::as_array) else { return };
-        let types: Vec<&str> = match map.get("type") {
-            Some(Value::String(name)) => vec![name],
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-            Some(_) | None => Vec::new(),
-        };
+        let types = types(map);
         let is_of = |value: &Value, name: &str| {
             type_of(value) == name
                 || (name == "number" && value.is_number())
                 || (name == "integer" && value.is_number())
         };
-        let fits = |value: &Value| types.is_empty() || types.iter().any(|name| is_of(value, name));
-        if !values.iter().any(fits) {
+        let fits = |value: &Value| types.iter().any(|name| is_of(value, name));
+        if !types.is_empty() && !values.iter().any(fits) {
             self.never(&child(at, "enum"), format!("no value fits: none of `enum` is of type {}", types.join(" or ")));
         }
     }
@@ -102,6 +98,7 @@ impl Look<'_> {
     fn required(&mut self, map: &Map<String, Value>, at: &str) {
         let closed =
             map.get("additionalProperties") == Some(&Value::Bool(false)) && !map.contains_key("patternProperties");
+        let closed = closed && only(map, &["object"]);
         let Some(required) = map.get("required").and_then(Value::as_array).filter(|_| closed) else { return };
         let properties = map.get("properties").and_then(Value::as_object);
         let known = || properties.into_iter().flat_map(Map::keys).map(String::as_str);
@@ -124,7 +121,12 @@ impl Look<'_> {
         if samples.is_empty() || refers(schema, 0) {
             return;
         }
-        let Ok(compiled) = Schema::compile("a part of a schema", schema.clone()) else { return };
+        let mut part = schema.clone();
+        if let (Some(part), Some(draft)) = (part.as_object_mut(), self.document.value.get("$schema")) {
+            part.entry("$schema").or_insert_with(|| draft.clone());
+        }
+        // What is wrong with the schema itself was told of the whole.
+        let Ok(compiled) = Schema::compile("a part of a schema", part) else { return };
         for (at, what, value) in samples {
             if let Some(wrong) = compiled.errors(value).first() {
                 let message = format!("the {what} does not fit: expected {}, got {}", wrong.expected, wrong.got);
@@ -133,6 +135,21 @@ impl Look<'_> {
             }
         }
     }
+}
+
+/// The types that a schema names.
+fn types(map: &Map<String, Value>) -> Vec<&str> {
+    match map.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// Whether a schema is for values of these types and no others.
+fn only(map: &Map<String, Value>, of: &[&str]) -> bool {
+    let types = types(map);
+    !types.is_empty() && types.iter().all(|name| of.contains(name))
 }
 
 /// Whether a schema refers to another place.

@@ -19,6 +19,10 @@ use crate::template::syntax;
 /// Bytes that make a token at the very least of tokens: prose has about four.
 const BYTES_PER_TOKEN: usize = 5;
 
+/// How many includes of a prompt are followed, and how deep.
+const INCLUDES: usize = 500;
+const DEPTH: usize = 16;
+
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (at, step) in places(&project.pipeline) {
@@ -87,8 +91,10 @@ fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<
     let defaults = &project.settings.defaults;
     let reply = agent.max_output_tokens.or(defaults.max_output_tokens).unwrap_or(MAX_OUTPUT_TOKENS);
     let text = project.prompts.get(prompt)?;
-    let message = step.message.as_deref().map_or(0, |message| always(project, message, 0));
-    let tokens = u64::try_from((always(project, &text.text, 0) + message) / BYTES_PER_TOKEN).unwrap_or(u64::MAX);
+    let mut includes = INCLUDES;
+    let mut size = |text: &str| always(project, text, (&mut includes, 0));
+    let message = step.message.as_deref().map_or(0, &mut size);
+    let tokens = u64::try_from((size(&text.text) + message) / BYTES_PER_TOKEN).unwrap_or(u64::MAX);
     if tokens.saturating_add(u64::from(reply)) <= window {
         return None;
     }
@@ -101,17 +107,19 @@ fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<
 }
 
 /// How many bytes a template gives whatever its values are.
-fn always(project: &Project, text: &str, depth: usize) -> usize {
+fn always(project: &Project, text: &str, (left, depth): (&mut usize, usize)) -> usize {
     let Ok(Stmt::Template(template)) = parse(text, "", syntax()) else { return 0 };
     let raw = template.children.iter().map(|statement| match statement {
         Stmt::EmitRaw(raw) => raw.raw.len(),
-        Stmt::Include(include) if depth < 8 => {
+        // They can multiply, and go in circles; what is left out only makes the least smaller.
+        Stmt::Include(include) if *left > 0 && depth < DEPTH => {
+            *left -= 1;
             let name = match &include.name {
                 Expr::Const(name) => name.value.as_str(),
                 _ => None,
             };
             let file = name.and_then(|name| project.prompts.get(name));
-            file.map_or(0, |file| always(project, &file.text, depth + 1))
+            file.map_or(0, |file| always(project, &file.text, (&mut *left, depth + 1)))
         }
         _ => 0,
     });

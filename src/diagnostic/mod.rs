@@ -216,12 +216,17 @@ impl Diagnostic {
     }
 }
 
+/// Whether a finding's edit may be made unasked: the name of a missing schema may be the artifact's own, which is not
+/// for us to change.
+pub fn is_certain(finding: &Diagnostic) -> bool {
+    finding.code != Code::SchemaNotFound
+}
+
 /// The findings of one file with their edits, in order and apart from one another, so that all of them can be made.
 pub fn apart<'a>(found: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
     let mut edits: Vec<(&Diagnostic, &Fix)> = Vec::new();
     for d in found {
-        // The name of a missing schema may be the artifact's own, which is not for us to change.
-        if let (Some(fix), false) = (&d.fix, d.code == Code::SchemaNotFound) {
+        if let Some(fix) = d.fix.as_ref().filter(|_| is_certain(d)) {
             edits.push((d, fix));
         }
     }

@@ -62,9 +62,13 @@ impl Checks {
     pub(super) fn touch(&mut self, path: &Path, event: Event, documents: &Documents) -> BTreeSet<PathBuf> {
         let sources = documents.sources();
         let Some(root) = self.root_of(path, &sources) else { return BTreeSet::new() };
-        let new = self.roots.insert(root.clone());
         let asks = |(_, outcome): &(&Piece, &Outcome)| outcome.asked.contains(path);
         let mut asking: Vec<Piece> = self.outcomes.iter().filter(asks).map(|(piece, _)| piece.clone()).collect();
+        // Nobody reads it, and it is not ours: what it says changes nothing.
+        if event == Event::Changed && asking.is_empty() && member(path, &sources).is_none() {
+            return BTreeSet::new();
+        }
+        let new = self.roots.insert(root.clone());
         if new || event == Event::Listed || asking.is_empty() {
             return self.all(&root, path, documents, &sources);
         }

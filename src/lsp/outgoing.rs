@@ -16,7 +16,7 @@ use super::hover::Hover;
 use super::incoming::Client;
 use super::positions::{Encoding, Lines, Position};
 use super::symbols::Symbol;
-use crate::diagnostic::{Code, Diagnostic, Severity};
+use crate::diagnostic::{Code, Diagnostic, Severity, is_certain};
 
 /// What the server can do.
 pub(super) fn capabilities(client: &Client) -> Value {
@@ -202,7 +202,7 @@ pub(super) fn actions(list: &[Action], uri: &str, client: &Client, documents: &D
         json!({
             "title": action.title,
             "kind": action.kind,
-            "isPreferred": action.kind == "quickfix",
+            "isPreferred": action.kind == "quickfix" && action.mends.iter().all(is_certain),
             "diagnostics": diagnostics,
             "edit": { "changes": { uri: edits } },
         })

@@ -30,6 +30,11 @@ pub(super) struct Member {
     pub(super) kind: Kind,
 }
 
+/// Whether a file is a pipeline of a project.
+pub(super) fn is_pipeline_of_ours(path: &Path, sources: &Sources) -> bool {
+    member(path, sources).is_some_and(|member| matches!(member.kind, Kind::Pipeline))
+}
+
 /// What a file is; `None` for one that is not ours.
 pub(super) fn member(path: &Path, sources: &Sources) -> Option<Member> {
     let marked = path.ancestors().skip(1).find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)));

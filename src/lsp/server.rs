@@ -173,8 +173,10 @@ impl<'a> Server<'a> {
                 }
             }
             "textDocument/documentSymbol" => match incoming::document(params)? {
-                Some(path) => outgoing::symbols(&symbols::of(text(&path)), &lines(&path)),
-                None => Value::Null,
+                Some(path) if super::projects::is_pipeline_of_ours(&path, &documents.sources()) => {
+                    outgoing::symbols(&symbols::of(text(&path)), &lines(&path))
+                }
+                Some(_) | None => Value::Null,
             },
             "textDocument/codeAction" => self.actions(params)?,
             method => return Err(Refusal::unknown(method)),

@@ -87,8 +87,8 @@ pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<Tag> {
 fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
     let rest = text.get(from..end).unwrap_or_default();
     let other = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min().unwrap_or(rest.len());
-    // A bracket inside a text does not end the tag.
-    let tokens = lex(text, from..end);
+    // A bracket inside a text does not end the tag. What comes after the next tag has begun is not of this one.
+    let tokens = lex(text, from..from + other);
     let close = tokens.windows(2).find(|pair| match pair {
         [one, two] => {
             one.sort == Sort::Mark && one.end == two.at.start && text.get(one.at.start..two.end) == Some(mark)

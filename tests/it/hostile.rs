@@ -51,6 +51,14 @@ fn memory(child: &Child) -> u64 {
     line.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+#[test]
+fn a_prompt_that_includes_itself_over_and_over_is_measured_soon() {
+    let orch = Orch::empty();
+    orch.write("prompts/a.md", &"{% include 'a.md' %}\n".repeat(30));
+    orch.write("pipelines/main.yaml", "name: main\nagents: { w: { model: openai/gpt-4 } }\nsteps:\n  - { id: go, agent: w, prompt: a.md, output: x, schema: text }\n");
+    validate(&orch).exits(2).says("ORCH0404");
+}
+
 #[track_caller]
 fn validate(orch: &Orch) -> Ran {
     bounded(orch, &["pipeline", "validate"])

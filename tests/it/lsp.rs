@@ -193,6 +193,8 @@ fn files_that_are_not_ours_are_left_alone() {
     );
     let hover = editor.at("hover", "compose.yaml", (0, 0));
     assert_eq!(hover, Value::Null);
+    let outline = editor.at("documentSymbol", ".github/workflows/ci.yaml", (0, 0));
+    assert_eq!(outline, Value::Null);
     assert_eq!(editor.told.keys().cloned().collect::<Vec<_>>(), [editor.uri("one.yaml")]);
 }
 
