@@ -117,4 +117,7 @@ pub struct ReplyRead {
     /// Why no value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What the request that asks again may use at most; absent when nothing is asked again, or of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Usage>,
 }

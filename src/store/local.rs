@@ -315,7 +315,9 @@ impl LocalRun {
                 if self.lock().index.has_read(&fact.call) {
                     return Ok(0);
                 }
-                self.queue(Fact::ReplyRead(fact))
+                // On its way to the disk while the model is asked again: after a kill it tells what that may take.
+                let asks = fact.most.is_some();
+                self.send(Fact::ReplyRead(fact), asks).0
             }
             // It follows from what is durable; its file is written after it is.
             Decided::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
