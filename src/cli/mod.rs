@@ -13,6 +13,7 @@ mod graph;
 mod init;
 mod inputs;
 mod interrupt;
+mod laid;
 mod list;
 mod lsp;
 mod models;

@@ -10,7 +10,7 @@ use crate::model::event::{Event, Fact, RunResumed};
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::store::{Journal, RunRow, View};
 
-use super::edits::{Choice, Edits};
+use super::edits::{Accepted, Choice, Edits, listed};
 use super::error::{CliError, Code};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
@@ -49,11 +49,13 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Take artifact files that were edited since as what their steps produced
+    /// Take artifact files that were edited since as what their steps produced, and go on without
+    /// files of `write` steps and agent programs that were taken away
     #[arg(long, conflicts_with = "discard_changed")]
     accept_changed: bool,
 
-    /// Put artifact files that were edited since back as they were recorded
+    /// Put artifact files that were edited since back as they were recorded, and write files of `write`
+    /// steps and agent programs again that were taken away
     #[arg(long)]
     discard_changed: bool,
 
@@ -138,17 +140,40 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         session::plan(&project, inputs.clone(), &names, &models, &Flags { continue_on_error, budget: budget.clone() })?;
 
     let from = args.from.as_deref().map(|name| named(&plan, name)).transpose()?;
+    let mut resumed = RunResumed {
+        models: names,
+        model: flag,
+        continue_on_error,
+        from: None,
+        budget,
+        last_seen: None,
+        without: Vec::new(),
+        steps: plan.announced(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     if args.dry_run {
-        let mut events = journal.events(row.run)?;
-        if let Some(view) = View::existing(Path::new(&old.workspace)).filter(|_| args.accept_changed) {
-            let edits = Edits { journal: &journal, view: &view, events: &events, died: None, plan: &plan };
-            let accepted = edits.settle(args.choice(), &project, ui)?;
-            let seq = events.last().map_or(0, |event| event.seq);
-            let event = |(seq, fact)| Event { run: row.run, seq, at: jiff::Timestamp::now(), fact };
-            events.extend((seq + 1..).zip(accepted.into_iter().map(Fact::ArtifactAccepted)).map(event));
+        let events = journal.events(row.run)?;
+        let view = View::existing(Path::new(&old.workspace));
+        let (view, from) = (view.as_ref(), from.as_ref());
+        let edits = Edits { journal: &journal, view, events: &events, died: None, plan: &plan, from };
+        let found = edits.find(ui)?;
+        let lines = found.words(Path::new(&old.workspace));
+        if !lines.is_empty() {
+            ui.say(format!("{} {} since this run wrote it", ui.style.warn("note:"), listed(&lines)));
+            ui.say(format!("      {}", args.choice().outlook()));
         }
+        let mut accepted = Accepted::default();
+        if let Some(view) = view.filter(|_| args.accept_changed) {
+            accepted = found.accept(view, &project)?;
+        }
+        resumed.without = accepted.without;
+        let facts = std::iter::once(Fact::RunResumed(resumed))
+            .chain(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
+        let (seq, at) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
+        let after = (seq + 1..).zip(facts).map(|(seq, fact)| Event { run: row.run, seq, at, fact });
+        let events: Vec<Event> = events.into_iter().chain(after).collect();
         ui.say(format!("run {}: {}", row.run, old.pipeline));
-        return super::rehearse::rehearse(&plan, &events, from.as_ref(), args.output, ui);
+        return super::rehearse::rehearse(&plan, &events, from, args.output, ui);
     }
     let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
     let exchange = Exchange { recorder, replay: None };
@@ -156,29 +181,28 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
-    let edits = Edits { journal: &journal, view: &view, events: &events, died: locks.run.last_seen(), plan: &plan };
+    let edits = Edits {
+        journal: &journal,
+        view: Some(&view),
+        events: &events,
+        died: locks.run.last_seen(),
+        plan: &plan,
+        from: from.as_ref(),
+    };
     let accepted = edits.settle(args.choice(), &project, ui)?;
     let redactor = models.redactor();
-    if let Some(fact) = accepted.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
+    if let Some(fact) = accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
         let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
         return Err(error.hint("take the key out of the file"));
     }
     let records = journal.records(&view.name())?;
-    let edited: Vec<&str> = accepted.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
+    let edited: Vec<&str> = accepted.artifacts.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
     let paths = plan.paths();
     view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
 
-    let mut first = vec![Fact::RunResumed(RunResumed {
-        models: names,
-        model: flag,
-        continue_on_error,
-        from,
-        budget,
-        last_seen: locks.run.last_seen(),
-        steps: plan.announced(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    })];
-    first.extend(accepted.into_iter().map(Fact::ArtifactAccepted));
+    let resumed = RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, ..resumed };
+    let mut first = vec![Fact::RunResumed(resumed)];
+    first.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
     let ready = Ready {
         journal: &journal,
         run: row.run,

@@ -15,6 +15,7 @@ mod apply;
 mod commit;
 mod diff;
 mod entry;
+mod laid;
 mod look;
 mod path;
 mod problem;
@@ -24,6 +25,7 @@ mod tree;
 
 pub use diff::diff;
 pub use entry::{Entry, entries};
+pub use laid::{Laid, Undone};
 pub use look::{MAX_BYTES, MAX_FILES};
 pub use record::{
     Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,

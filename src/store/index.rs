@@ -20,6 +20,8 @@ pub(super) struct Index {
     read: HashSet<CallKey>,
     completed: HashMap<Recipe, Vec<Completed>>,
     recipes: HashMap<u64, Recipe>,
+    /// What a result's writing counts as, when a person took files of it away since.
+    renewed: HashMap<u64, u64>,
     /// The last result of each step.
     latest: HashMap<StepKey, u64>,
     started: HashMap<StepKey, Vec<StepStarted>>,
@@ -76,6 +78,7 @@ impl Index {
                 if let Some(step) = &fact.from {
                     self.forget(step, event.seq);
                 }
+                self.renewed.extend(fact.without.iter().filter_map(|file| Some((file.completed?, event.seq))));
             }
             Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
@@ -107,7 +110,7 @@ impl Index {
             (None, None, None) => return,
         };
         let (started, ended, work) = (fact.started, fact.ended, fact.work.clone());
-        let outcome = Outcome { started, ended, result, work, cost: fact.cost, lost: fact.lost };
+        let outcome = Outcome { started, ended, result, work, cost: fact.cost, lost: fact.lost, undone: Vec::new() };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
             self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());
@@ -149,6 +152,11 @@ impl Index {
     fn is_forgotten(&self, step: &StepKey) -> bool {
         let since = |before: u64| self.latest.get(step).is_none_or(|seq| *seq < before);
         self.forgotten.iter().any(|(key, before)| covers(key, step) && since(*before))
+    }
+
+    /// What a standing result counts as to the steps that see the workspace after it.
+    pub(super) fn mark(&self, completed: u64) -> u64 {
+        self.renewed.get(&completed).copied().unwrap_or(completed)
     }
 
     /// What a step gave last, whether it stands or not.

@@ -3,7 +3,7 @@
 //! A step whose result does not stand is told, and its old result is shown to those after it, so
 //! that their own fate can be told too: what reads it may run again. Nothing is written or called.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -41,6 +41,8 @@ pub struct Rehearsal {
 struct Inner {
     index: Index,
     fates: Vec<(StepKey, Fate)>,
+    /// The results that stand, as far as can be told.
+    standing: HashSet<u64>,
     /// Artifacts whose value is not known before the steps that run have run.
     open: BTreeSet<String>,
 }
@@ -58,6 +60,12 @@ impl Rehearsal {
     /// What would become of each step, in the order in which they came up.
     pub fn fates(&self) -> Vec<(StepKey, Fate)> {
         self.lock().fates.clone()
+    }
+
+    /// The results that stand, by the `seq` of their events; also those that stand if what they read
+    /// comes out the same.
+    pub fn standing(&self) -> HashSet<u64> {
+        self.lock().standing.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -86,8 +94,9 @@ impl Rehearsal {
         if !is_group {
             inner.fates.push((open.step.clone(), fate));
         }
-        let (mark, artifact) = claimed.unwrap_or((0, old));
-        Begin::Stands(artifact.map(Box::new), mark)
+        let (completed, artifact) = claimed.unwrap_or((0, old));
+        inner.standing.insert(completed);
+        Begin::Stands(artifact.map(Box::new), inner.index.mark(completed))
     }
 
     fn tell(&self, step: StepKey, fate: Fate) {

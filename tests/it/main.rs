@@ -53,6 +53,7 @@ mod spent;
 mod stands;
 mod store;
 mod support;
+mod taken;
 mod terminal;
 mod tls;
 mod track;
