@@ -22,6 +22,7 @@ mod problem;
 mod record;
 mod revert;
 mod tree;
+mod whole;
 
 pub use diff::diff;
 pub use entry::{Entry, entries};
@@ -31,6 +32,7 @@ pub use record::{
     Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
 };
 pub use tree::Tree;
+pub use whole::write_whole;
 
 /// Permission bits as people write them.
 fn shown_mode(mode: u32) -> String {
