@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::durable::{Open, Outcome, Reply};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, Part, StepStarted, Verdict};
-use crate::model::{Artifact, CallKey, Class, Digest, Recipe, StepKey};
+use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Recipe, StepKey, StopReason, Usage};
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
@@ -40,6 +40,8 @@ struct Completed {
     seq: u64,
     step: StepKey,
     artifact: Option<Artifact>,
+    /// Whether a person wrote the artifact.
+    accepted: bool,
 }
 
 impl Index {
@@ -66,7 +68,12 @@ impl Index {
                 if self.earlier {
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
                     self.latest.insert(step.clone(), seq);
-                    self.completed.entry(fact.recipe.clone()).or_default().push(Completed { seq, step, artifact });
+                    self.completed.entry(fact.recipe.clone()).or_default().push(Completed {
+                        seq,
+                        step,
+                        artifact,
+                        accepted: false,
+                    });
                     self.recipes.insert(event.seq, fact.recipe.clone());
                 }
             }
@@ -127,6 +134,7 @@ impl Index {
         let list = self.recipes.get(&completed).and_then(|recipe| self.completed.get_mut(recipe));
         if let Some(found) = list.and_then(|list| list.iter_mut().find(|entry| entry.seq == completed)) {
             found.artifact = Some(artifact.clone());
+            found.accepted = true;
         }
     }
 
@@ -218,7 +226,21 @@ impl Index {
         Some((found.seq, found.artifact))
     }
 
-    /// Replies to the very same question that were read in another way, latest first.
+    /// What a person made of a step's last result, if the same was asked, in the place of a reply.
+    fn written(&self, open: &Open) -> Option<Reply> {
+        let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
+        let mut asks = |recipe: &Recipe| recipes.any(|same| same.ask == recipe.ask);
+        let last = *self.latest.get(&open.step)?;
+        let list =
+            self.recipes.get(&last).filter(|recipe| asks(recipe)).and_then(|recipe| self.completed.get(recipe))?;
+        let found = list.iter().find(|found| found.seq == last && found.accepted)?;
+        let text = String::from_utf8(found.artifact.as_ref()?.bytes()).ok()?;
+        let (usage, stop) = (Usage::default(), StopReason::End);
+        Some(Reply::Chat(ChatReply { text, stop, usage, model: None, id: None, constrained: false, work: None }))
+    }
+
+    /// Replies to the very same question that were read in another way, latest first; before them what
+    /// a person made of the last one.
     pub(super) fn replies(&self, open: &Open) -> Vec<Reply> {
         if self.is_forgotten(&open.step) {
             return Vec::new();
@@ -232,7 +254,7 @@ impl Index {
             .filter(|started| started.recipe.take == open.recipe.take)
             .map(|started| (&started.step, started.attempt))
             .collect();
-        let mut replies: Vec<Reply> = Vec::new();
+        let mut replies: Vec<Reply> = self.written(open).into_iter().collect();
         for started in asked().rev().filter(|started| !same.contains(&(&started.step, started.attempt))) {
             let calls = self.calls.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
             replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));

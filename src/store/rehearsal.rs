@@ -86,7 +86,11 @@ impl Rehearsal {
             _ if open.closing => Fate::Run("`finally` runs in each session".to_owned()),
             (Some(_), None) => Fate::Keep,
             (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
-            (None, None) => Fate::Run(inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned())),
+            (None, None) => {
+                let why = inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned());
+                let again = !inner.index.replies(open).is_empty();
+                Fate::Run(if again { format!("{why}; asks only if what is on record does not fit") } else { why })
+            }
         };
         if fate != Fate::Keep {
             inner.open.extend(open.output.clone());
