@@ -17,6 +17,7 @@ mod laid;
 mod list;
 mod lsp;
 mod models;
+mod placed;
 mod plan;
 mod rehearse;
 mod report;

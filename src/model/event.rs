@@ -184,6 +184,9 @@ pub struct RunResumed {
     /// When the process of the session before was last alive, if it died as the owner of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
+    /// Where the project is now, when it is elsewhere than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<RunPlace>,
     /// Files that steps made and that were found gone, or as they were before: the run goes on without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<LostFile>,
@@ -191,6 +194,15 @@ pub struct RunResumed {
     pub steps: Vec<PlannedStep>,
     /// The version of orch that took the run up.
     pub version: String,
+}
+
+/// Where a run's files are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPlace {
+    /// The project's root, absolute.
+    pub root: String,
+    /// The workspace, absolute.
+    pub workspace: String,
 }
 
 /// A file that a step made and that is not as the step made it.

@@ -81,6 +81,7 @@ impl Journal {
         }
         let reader = connect(&path)?;
         let journal = Self::of(state, reader, None)?;
+        journal.settle_in()?;
         if fresh {
             sync_folder(state)?;
         }

@@ -9,6 +9,7 @@ mod blob;
 mod branches;
 mod earlier;
 mod halt;
+mod home;
 mod import;
 mod inbox;
 mod index;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use approval::Asker;
 pub use earlier::Earlier;
+pub use home::inside;
 pub use inbox::Letter;
 pub use journal::{Filter, Journal, RunRow};
 pub use local::{LocalRun, RunParts};

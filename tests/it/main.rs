@@ -36,6 +36,7 @@ mod lsp;
 #[cfg(unix)]
 mod lsp_words;
 mod mistakes;
+mod moved;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod plan;
