@@ -92,6 +92,12 @@ impl Edits<'_> {
         let stands = Stands { plan: self.plan, events: self.events, from: self.from };
         let mut found = Found { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
         let Some(view) = self.view else { return Ok(found) };
+        for words in found.record.in_the_way(view, &stands)? {
+            let words = format!(
+                "{words}, and the step may run again: what is there now goes on record before it is written over"
+            );
+            ui.say(format!("{} {words}", ui.style.warn("note:")));
+        }
         let records = self.journal.records(&view.name())?;
         let (paths, deaths) = (self.plan.paths(), deaths(self.events, self.died));
         for shown in shown(self.events) {

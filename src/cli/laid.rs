@@ -1,11 +1,11 @@
 //! What the steps of a run made in its workspace and somebody took away again, by its events.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use crate::engine::{self, Plan};
 use crate::files::{Laid, Tree, Undone};
-use crate::model::event::{Event, Fact, LostFile};
+use crate::model::event::{Done, Event, Fact, LostFile};
 use crate::model::{RunId, StepKey};
 use crate::store::{Rehearsal, View};
 
@@ -49,7 +49,12 @@ impl Record {
             }
             follow(&mut programs, &event.fact);
             match &event.fact {
-                Fact::CallEnded(call) => call.undone.iter().for_each(|path| record.laid.forget(path)),
+                Fact::CallEnded(call) => {
+                    call.undone.iter().for_each(|path| record.laid.forget(path));
+                    if matches!(call.done, Some(Done::Command(_))) || call.model.is_none() && call.failure.is_some() {
+                        record.laid.stir();
+                    }
+                }
                 Fact::RunResumed(fact) => fact.without.iter().for_each(|file| record.laid.forget(&file.path)),
                 Fact::StepCompleted(fact) => record.ends.push((event.seq, fact.step.clone(), true)),
                 Fact::StepFailed(fact) => record.ends.push((event.seq, fact.step.clone(), false)),
@@ -80,16 +85,37 @@ impl Record {
         let standing = stands.told()?;
         let taken = undone.into_iter().filter_map(|file| {
             let write = self.writes.get(file.look)?;
-            let end = self.ends.iter().find(|(seq, step, _)| Some(*seq) > write.done && *step == write.step);
-            let (completed, keeps) = match end {
-                Some((seq, _, true)) => (Some(*seq), standing.contains(seq)),
-                Some((_, _, false)) => (None, false),
-                // It did not come to its end: the attempt goes on after the write.
-                None => (None, true),
-            };
-            keeps.then(|| Taken { file, step: write.step.clone(), completed })
+            let (completed, keeps) = self.stands(write, &standing);
+            keeps.is_some().then(|| Taken { file, step: write.step.clone(), completed })
         });
         Ok(taken.collect())
+    }
+
+    /// The result that a write belongs to, if there is one; whether the write stands for certain, if it may.
+    fn stands(&self, write: &Written, standing: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
+        match self.ends.iter().find(|(seq, step, _)| Some(*seq) > write.done && *step == write.step) {
+            Some((seq, _, true)) => (Some(*seq), standing.get(seq).copied()),
+            Some((_, _, false)) => (None, None),
+            // It did not come to its end: the attempt goes on after the write.
+            None => (None, Some(true)),
+        }
+    }
+
+    /// Files that a person edited and that may be written over, since their steps run again; in words.
+    pub(super) fn in_the_way(&self, view: &View, stands: &Stands<'_>) -> Result<Vec<String>, CliError> {
+        let edited = self.laid.edited(&Tree::open(view.folder())?);
+        if edited.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (standing, planned) = (stands.told()?, stands.plan.announced());
+        let words = edited.into_iter().filter_map(|(path, look)| {
+            let write = self.writes.get(look)?;
+            let keeps = self.stands(write, &standing).1 == Some(true);
+            let runs = !keeps && planned.iter().any(|step| step.step == write.step.place());
+            let file = view.folder().join(path);
+            runs.then(|| format!("`{}`, which step {} wrote, was edited since", file.display(), write.step))
+        });
+        Ok(words.collect())
     }
 
     /// Makes files as their steps made them, all or none.
@@ -147,7 +173,7 @@ pub(super) struct Stands<'a> {
 }
 
 impl Stands<'_> {
-    fn told(&self) -> Result<HashSet<u64>, CliError> {
+    fn told(&self) -> Result<HashMap<u64, bool>, CliError> {
         let rehearsal = Rehearsal::new(self.events, self.from);
         let told = runtime()?.block_on(engine::interpret(&rehearsal, self.plan));
         told.map_err(|stop| CliError::internal(format!("the rehearsal broke off: {stop}")))?;

@@ -24,6 +24,8 @@ struct Traces {
     after: Option<Digest>,
     /// Before that look, and at any time before.
     earlier: Vec<Option<Digest>>,
+    /// Whether programs that may change files were at work since.
+    stirred: bool,
 }
 
 /// A file that no longer is as it was laid, but gone or as it was before.
@@ -43,9 +45,9 @@ impl Laid {
         let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
         for change in &look.files {
             let (before, after) = (digest(&change.before), digest(&change.after));
-            let new = Traces { look: self.looks, after: None, earlier: Vec::new() };
+            let new = Traces { look: self.looks, after: None, earlier: Vec::new(), stirred: false };
             let traces = self.files.entry(change.path.clone()).or_insert(new);
-            traces.look = self.looks;
+            (traces.look, traces.stirred) = (self.looks, false);
             let last = std::mem::replace(&mut traces.after, after);
             for old in [last, before] {
                 if !traces.earlier.contains(&old) {
@@ -59,6 +61,22 @@ impl Laid {
     /// What becomes of a file is nobody's concern any more, until it is laid again.
     pub fn forget(&mut self, path: &str) {
         self.files.shift_remove(path);
+    }
+
+    /// Programs that may change files were at work: whose work a change is can't be told any more.
+    pub fn stir(&mut self) {
+        self.files.values_mut().for_each(|traces| traces.stirred = true);
+    }
+
+    /// The files that somebody edited, with the look that made each, as far as it was certainly nobody
+    /// who was at work here.
+    pub fn edited(&self, tree: &Tree) -> Vec<(String, usize)> {
+        let judge = |(path, traces): (&String, &Traces)| {
+            let found = Some(state(tree, path).ok()??.content.digest());
+            let edited = found != traces.after && !traces.earlier.contains(&found) && !traces.stirred;
+            edited.then(|| (path.clone(), traces.look))
+        };
+        self.files.iter().filter_map(judge).collect()
     }
 
     /// The files that are gone, or as they were before, in the order in which they were first laid.
@@ -126,9 +144,13 @@ mod tests {
         std::fs::write(at("old"), "3").unwrap();
         std::fs::write(at("new"), "3").unwrap();
         assert_eq!(undone(&laid), [], "that is a person's work");
+        assert_eq!(laid.edited(&tree), [("old".to_owned(), 2), ("new".to_owned(), 1)]);
         std::fs::remove_file(at("new")).unwrap();
         std::fs::write(at("doomed"), "0").unwrap();
         assert_eq!(undone(&laid), [("new".to_owned(), true, 1), ("doomed".to_owned(), false, 3)]);
+        assert_eq!(laid.edited(&tree), [("old".to_owned(), 2)]);
+        laid.stir();
+        assert_eq!(laid.edited(&tree), [], "it may have been a program");
         laid.forget("new");
         laid.forget("doomed");
         assert_eq!(undone(&laid), []);

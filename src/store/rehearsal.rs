@@ -3,7 +3,7 @@
 //! A step whose result does not stand is told, and its old result is shown to those after it, so
 //! that their own fate can be told too: what reads it may run again. Nothing is written or called.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -41,8 +41,8 @@ pub struct Rehearsal {
 struct Inner {
     index: Index,
     fates: Vec<(StepKey, Fate)>,
-    /// The results that stand, as far as can be told.
-    standing: HashSet<u64>,
+    /// The results that stand, and whether that is certain.
+    standing: HashMap<u64, bool>,
     /// Artifacts whose value is not known before the steps that run have run.
     open: BTreeSet<String>,
 }
@@ -62,9 +62,9 @@ impl Rehearsal {
         self.lock().fates.clone()
     }
 
-    /// The results that stand, by the `seq` of their events; also those that stand if what they read
-    /// comes out the same.
-    pub fn standing(&self) -> HashSet<u64> {
+    /// The results that stand, by the `seq` of their events, and whether that is certain: some stand if
+    /// what they read comes out the same.
+    pub fn standing(&self) -> HashMap<u64, bool> {
         self.lock().standing.clone()
     }
 
@@ -92,14 +92,15 @@ impl Rehearsal {
                 Fate::Run(if again { format!("{why}; asks only if what is on record does not fit") } else { why })
             }
         };
-        if fate != Fate::Keep {
+        let certain = fate == Fate::Keep;
+        if !certain {
             inner.open.extend(open.output.clone());
         }
         if !is_group {
             inner.fates.push((open.step.clone(), fate));
         }
         let (completed, artifact) = claimed.unwrap_or((0, old));
-        inner.standing.insert(completed);
+        inner.standing.insert(completed, certain);
         Begin::Stands(artifact.map(Box::new), inner.index.mark(completed))
     }
 

@@ -136,6 +136,28 @@ fn files_of_steps_that_run_again_are_nobodys_concern() {
     assert_eq!((orch.read("workspace/src/a.py"), orch.read("workspace/src/b.py")), ("a".to_owned(), "c".to_owned()));
 }
 
+#[test]
+fn an_edit_of_a_file_whose_step_runs_again_is_told_and_goes_on_record() {
+    let server = answering(|step, message| json!({ "said": format!("{step} {message}") }));
+    let orch = project(
+        &server,
+        "  - { id: one, agent: a, schema: any, prompt: one.md, message: first, output: x }\n  - { id: files, write: \"[{'path': 'src/a', 'content': x.said}]\", inputs: [x] }\n",
+    );
+    let (_, report) = run(&orch, &[]);
+    let id = report["run"].as_str().unwrap();
+    orch.write("workspace/src/a", "by hand\n");
+    let notes = |more: &[&str]| orch.run(&[&["pipeline", "resume", id], more].concat()).exits(0).stderr;
+    // As long as the step stands the file is a person's.
+    assert!(!notes(&[]).contains("was edited"));
+    assert_eq!(orch.read("workspace/src/a"), "by hand\n");
+    orch.edit("pipelines/main.yaml", "message: first", "message: second");
+    let words = "src/a`, which step files wrote, was edited since, and the step may run again";
+    assert!(notes(&["--dry-run"]).contains(words));
+    assert!(notes(&[]).contains(words));
+    assert_eq!(orch.read("workspace/src/a"), "one second");
+    assert!(orch.run(&["runs", "diff", id, "--each"]).exits(0).stdout.contains("-by hand"));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_program_that_was_under_way_at_a_kill_may_have_taken_files_away_itself() {
