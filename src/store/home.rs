@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Transaction, TransactionBehavior, params};
 
-use super::blob::write_atomically;
 use super::{Journal, StoreError};
 
 /// The file with the folder that the state folder was in.
@@ -28,7 +27,11 @@ impl Journal {
         if let Some(known) = known {
             self.follow(&known, home).map_err(|source| self.failed("write", source))?;
         }
-        write_atomically(&note, format!("{}\n", home.display()).as_bytes())
+        // Not made durable: a note that a power failure takes is written again where the project is then.
+        match std::fs::write(&note, format!("{}\n", home.display())) {
+            Err(error) if can_not_be_written(&error) => Ok(()),
+            written => written.map_err(StoreError::io("write", &note)),
+        }
     }
 
     /// Workspaces that were inside one folder and are inside another one now; those that are not there
@@ -47,6 +50,11 @@ impl Journal {
         }
         transaction.commit()
     }
+}
+
+/// Whoever only reads has no need of the note.
+fn can_not_be_written(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
 }
 
 /// Where a path that was inside one folder is, now that the folder is elsewhere.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::control::{answering, project};
-use crate::kill::{AT_ONCE, answer, every_kind, finish, latest, once_each, replies_on_record, workspace};
+use crate::kill::{AT_ONCE, answer, arrived, every_kind, finish, latest, once_each, replies_on_record, workspace};
 use crate::store::assert_whole;
 use crate::support::{Orch, Server};
 
@@ -52,7 +52,7 @@ fn a_process_that_ends_at_any_boundary_loses_nothing() {
             }
             assert_eq!(status.code(), None, "{chosen}: {status}");
             ended += 1;
-            let before = server.requests().len();
+            let before = arrived(&server);
             let Some((run, _)) = latest(&orch) else {
                 assert!(before <= 1, "{chosen}: {before} requests and no run");
                 continue;
