@@ -114,6 +114,8 @@ pub struct Outcome {
     pub cost: Option<f64>,
     /// What it may have used beyond what the provider told, at most, when it failed.
     pub lost: Option<Usage>,
+    /// Files that steps before made, and that a command or a turn removed or put back.
+    pub undone: Vec<String>,
 }
 
 /// A step about to be run: what it is, and what would make a recorded result stand.

@@ -1,7 +1,7 @@
 //! What `run` and `resume` share: a loaded project becomes a plan, the plan a run of this process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
 use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::event::{Event, Fact, RunEnded, RunStarted};
+use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
 use crate::secret::secrets_listed;
@@ -23,6 +23,7 @@ use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch
 use crate::template::Templates;
 
 use super::error::{CliError, Code};
+use super::laid::Record;
 use super::resolve::{Names, planned};
 use super::trackers::Trackers;
 use super::ui::Ui;
@@ -204,6 +205,14 @@ impl Ready<'_> {
             _ => None,
         })
     }
+
+    /// The files that the run goes on without from now on.
+    fn without(&self) -> impl Iterator<Item = &LostFile> {
+        self.first.iter().flat_map(|fact| match fact {
+            Fact::RunResumed(fact) => fact.without.as_slice(),
+            _ => &[],
+        })
+    }
 }
 
 /// How a run of a project begins: what every run says of itself; the rest is for the caller to fill in.
@@ -288,6 +297,8 @@ fn parts(
     switch: StopSwitch,
     ui: &Ui,
 ) -> Result<RunParts, CliError> {
+    let mut laid = Record::of(ready.run, events)?.laid();
+    ready.without().for_each(|file| laid.forget(&file.path));
     let performer = Performer {
         models: ready.models.clone(),
         observer: observer.clone(),
@@ -299,6 +310,7 @@ fn parts(
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
         exchange: ready.exchange.clone(),
+        laid: Arc::new(Mutex::new(laid)),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());

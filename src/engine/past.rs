@@ -14,6 +14,8 @@ pub(super) struct Past {
     pub(super) owned: Duration,
     /// What calls took.
     pub(super) spent: Vec<Spent>,
+    /// What the last request that asked a step again may take, with the attempt.
+    again: HashMap<StepKey, (u32, Usage)>,
 }
 
 /// What one call took.
@@ -67,7 +69,10 @@ impl Past {
     fn take(&mut self, session: &mut Session, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) => {
-                let (model, most) = (fact.model.clone(), fact.most.unwrap_or_default());
+                // An attempt that goes on after a crash goes on with its last request.
+                let again = self.again.get(&fact.step).filter(|(attempt, _)| *attempt == fact.attempt);
+                let most = again.map(|(_, most)| *most).or(fact.most).unwrap_or_default();
+                let model = fact.model.clone();
                 session.under_way.insert(fact.step.clone(), UnderWay { since: event.at, model, most, answered: false });
             }
             Fact::CallEnded(fact) => {
@@ -83,7 +88,9 @@ impl Past {
                 // What comes next is to ask again.
                 if let Some(call) = session.under_way.get_mut(&fact.call.step) {
                     (call.since, call.answered) = (event.at, false);
+                    call.most = fact.most.unwrap_or(call.most);
                 }
+                self.again.extend(fact.most.map(|most| (fact.call.step.clone(), (fact.call.attempt, most))));
             }
             Fact::StepCompleted(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepFailed(fact) => drop(session.under_way.remove(&fact.step)),

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
+use crate::files::Laid;
 use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage, Work};
 use crate::provider::Signal as Heard;
 use crate::secret::{Pieces, Redactor};
@@ -43,6 +44,8 @@ pub struct Performer {
     pub budgets: Arc<Budgets>,
     /// Where exchanges are written, and where they come from instead of a model.
     pub exchange: Exchange,
+    /// The files that steps made in the workspace.
+    pub laid: Arc<Mutex<Laid>>,
 }
 
 /// What becomes of exchanges with models.
@@ -72,6 +75,7 @@ impl Perform for Performer {
             // Writing files takes no time to speak of, and must not stop half-way.
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
             let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
+            let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
             let work = own.effect(call, started);
             let Performed { result, cost, work } = match own.budgets.time_left(&step).filter(|_| limited) {
                 None => work.await,
@@ -81,9 +85,10 @@ impl Perform for Performer {
                 },
             };
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
+            let undone = if is_program { own.undone(&result, &work) } else { Vec::new() };
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
-            let outcome = Outcome { started, ended: Timestamp::now(), result, work, cost, lost };
+            let outcome = Outcome { started, ended: Timestamp::now(), result, work, cost, lost, undone };
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
@@ -93,7 +98,12 @@ impl Perform for Performer {
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
         let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
         let lost = most(&call.effect).and_then(|most| lost(most, &failure));
-        let outcome = Outcome { started, ended: Timestamp::now(), result: Err(failure), work: None, cost: None, lost };
+        let undone = match call.effect {
+            Effect::Command(_) | Effect::Turn(_) => effects::undone(self, None),
+            Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
+        };
+        let ended = Timestamp::now();
+        let outcome = Outcome { started, ended, result: Err(failure), work: None, cost: None, lost, undone };
         self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
         outcome
     }
@@ -129,6 +139,15 @@ impl From<Result<Reply, Failure>> for Performed {
 }
 
 impl Performer {
+    /// Which files that steps made a command or a turn removed or put back.
+    fn undone(&self, result: &Result<Reply, Failure>, work: &Work) -> Vec<String> {
+        let answered = match result {
+            Ok(Reply::Chat(reply)) => reply.work.as_deref(),
+            Ok(Reply::Done(_)) | Err(_) => None,
+        };
+        effects::undone(self, Some(answered.unwrap_or(work)))
+    }
+
     /// Does what a call says; what it gave, and what it cost.
     async fn effect(&self, call: Call, started: Timestamp) -> Performed {
         match call.effect {

@@ -42,6 +42,9 @@ pub struct CallEnded {
     /// What a failed call may have used beyond what the provider told, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Usage>,
+    /// Files that steps before made, and that are gone or as they were before after this command or turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<String>,
 }
 
 impl CallEnded {
@@ -117,4 +120,7 @@ pub struct ReplyRead {
     /// Why no value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What the request that asks again may use at most; absent when nothing is asked again, or of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Usage>,
 }

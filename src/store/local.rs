@@ -173,7 +173,8 @@ impl LocalRun {
             self.settle().await?;
             self.view.show(artifact).map_err(failed)?;
         }
-        Ok(Begin::Stands(artifact.map(Box::new), completed))
+        let mark = self.lock().index.mark(completed);
+        Ok(Begin::Stands(artifact.map(Box::new), mark))
     }
 
     /// Whether this session made the file of an artifact: then what is on the disk may not be the last.
@@ -315,7 +316,9 @@ impl LocalRun {
                 if self.lock().index.has_read(&fact.call) {
                     return Ok(0);
                 }
-                self.queue(Fact::ReplyRead(fact))
+                // On its way to the disk while the model is asked again: after a kill it tells what that may take.
+                let asks = fact.most.is_some();
+                self.send(Fact::ReplyRead(fact), asks).0
             }
             // It follows from what is durable; its file is written after it is.
             Decided::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
@@ -331,7 +334,7 @@ impl LocalRun {
 
 /// A call that ended, as it is recorded.
 fn ended(call: &Call, outcome: &Outcome) -> Fact {
-    let Outcome { started, ended, result, work, cost, lost } = outcome.clone();
+    let Outcome { started, ended, result, work, cost, lost, undone } = outcome.clone();
     let (mut reply, mut done, mut failure) = (None, None, None);
     match result {
         Ok(Reply::Chat(chat)) => reply = Some(chat),
@@ -339,7 +342,7 @@ fn ended(call: &Call, outcome: &Outcome) -> Fact {
         Err(error) => failure = Some(error),
     }
     let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
-    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost })
+    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost, undone })
 }
 
 /// Waits for a promise of the writer.

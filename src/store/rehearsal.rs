@@ -3,7 +3,7 @@
 //! A step whose result does not stand is told, and its old result is shown to those after it, so
 //! that their own fate can be told too: what reads it may run again. Nothing is written or called.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -41,6 +41,8 @@ pub struct Rehearsal {
 struct Inner {
     index: Index,
     fates: Vec<(StepKey, Fate)>,
+    /// The results that stand, and whether that is certain.
+    standing: HashMap<u64, bool>,
     /// Artifacts whose value is not known before the steps that run have run.
     open: BTreeSet<String>,
 }
@@ -58,6 +60,12 @@ impl Rehearsal {
     /// What would become of each step, in the order in which they came up.
     pub fn fates(&self) -> Vec<(StepKey, Fate)> {
         self.lock().fates.clone()
+    }
+
+    /// The results that stand, by the `seq` of their events, and whether that is certain: some stand if
+    /// what they read comes out the same.
+    pub fn standing(&self) -> HashMap<u64, bool> {
+        self.lock().standing.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -78,16 +86,22 @@ impl Rehearsal {
             _ if open.closing => Fate::Run("`finally` runs in each session".to_owned()),
             (Some(_), None) => Fate::Keep,
             (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
-            (None, None) => Fate::Run(inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned())),
+            (None, None) => {
+                let why = inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned());
+                let again = !inner.index.replies(open).is_empty();
+                Fate::Run(if again { format!("{why}; asks only if what is on record does not fit") } else { why })
+            }
         };
-        if fate != Fate::Keep {
+        let certain = fate == Fate::Keep;
+        if !certain {
             inner.open.extend(open.output.clone());
         }
         if !is_group {
             inner.fates.push((open.step.clone(), fate));
         }
-        let (mark, artifact) = claimed.unwrap_or((0, old));
-        Begin::Stands(artifact.map(Box::new), mark)
+        let (completed, artifact) = claimed.unwrap_or((0, old));
+        inner.standing.insert(completed, certain);
+        Begin::Stands(artifact.map(Box::new), inner.index.mark(completed))
     }
 
     fn tell(&self, step: StepKey, fate: Fate) {

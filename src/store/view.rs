@@ -160,6 +160,7 @@ impl View {
             };
             if records.has(path, digest.as_str()) {
                 std::fs::remove_file(&file).map_err(StoreError::io("remove", &file))?;
+                crash_point!("clean::removed");
                 removed.push(path.to_owned());
             } else {
                 kept.push(path.to_owned());

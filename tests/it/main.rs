@@ -36,6 +36,7 @@ mod lsp;
 #[cfg(unix)]
 mod lsp_words;
 mod mistakes;
+mod moved;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod plan;
@@ -53,6 +54,7 @@ mod spent;
 mod stands;
 mod store;
 mod support;
+mod taken;
 mod terminal;
 mod tls;
 mod track;

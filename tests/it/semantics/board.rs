@@ -162,14 +162,22 @@ impl Perform for Board {
         async move {
             let say = turn.await.unwrap_or(Say::No);
             let at = Timestamp::UNIX_EPOCH;
-            Outcome { started: at, ended: at, result: own.do_it(&call.effect, say), work: None, cost: None, lost: None }
+            Outcome {
+                started: at,
+                ended: at,
+                result: own.do_it(&call.effect, say),
+                work: None,
+                cost: None,
+                lost: None,
+                undone: Vec::new(),
+            }
         }
         .boxed()
     }
 
     fn given_up(&self, _: &Call, at: Timestamp) -> Outcome {
         let failure = Failure::new(Class::Cancelled, "it was given up");
-        Outcome { started: at, ended: at, result: Err(failure), work: None, cost: None, lost: None }
+        Outcome { started: at, ended: at, result: Err(failure), work: None, cost: None, lost: None, undone: Vec::new() }
     }
 }
 

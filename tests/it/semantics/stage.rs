@@ -187,6 +187,8 @@ fn first(plan: &Plan, view: &View, fresh: bool) -> Fact {
             from: None,
             last_seen: None,
             budget: None,
+            place: None,
+            without: Vec::new(),
             steps,
             version: String::new(),
         });
