@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::agent::Models;
 use crate::check;
+use crate::clock::SystemClock;
 use crate::config::{self, Project, TrackerSettings};
 use crate::diagnostic::Diagnostic;
 use crate::durable::{Observer, Stop};
@@ -299,11 +300,13 @@ fn parts(
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
         exchange: ready.exchange.clone(),
+        clock: Arc::new(SystemClock),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
     let heartbeat = ready.locks.run.heartbeat()?;
-    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat })
+    let clock = Arc::new(SystemClock);
+    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat, clock })
 }
 
 /// The secrets among the variables that steps and agents hand on by name.

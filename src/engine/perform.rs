@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
+use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
 use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage, Work};
-use crate::provider::Signal as Heard;
+use crate::provider::{Limits, Signal as Heard};
 use crate::secret::{Pieces, Redactor};
 
 use super::budget::Budgets;
@@ -43,6 +44,8 @@ pub struct Performer {
     pub budgets: Arc<Budgets>,
     /// Where exchanges are written, and where they come from instead of a model.
     pub exchange: Exchange,
+    /// The time that calls begin and end at.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What becomes of exchanges with models.
@@ -67,7 +70,7 @@ impl Perform for Performer {
     fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         async move {
-            let started = Timestamp::now();
+            let started = own.clock.now();
             let step = call.key.step.clone();
             // Writing files takes no time to speak of, and must not stop half-way.
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
@@ -83,7 +86,7 @@ impl Perform for Performer {
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
-            let outcome = Outcome { started, ended: Timestamp::now(), result, work, cost, lost };
+            let outcome = Outcome { started, ended: own.clock.now(), result, work, cost, lost };
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
@@ -93,7 +96,7 @@ impl Perform for Performer {
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
         let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
         let lost = most(&call.effect).and_then(|most| lost(most, &failure));
-        let outcome = Outcome { started, ended: Timestamp::now(), result: Err(failure), work: None, cost: None, lost };
+        let outcome = Outcome { started, ended: self.clock.now(), result: Err(failure), work: None, cost: None, lost };
         self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
         outcome
     }
@@ -235,7 +238,7 @@ async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -
 async fn answer(own: &Performer, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
     let observer = own.observer.as_ref();
     let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = provider.limits();
+    let mut limits = Limits { clock: own.clock.clone(), ..provider.limits() };
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
         // Whoever allows a request more time has a slow server, whose first byte is late too.

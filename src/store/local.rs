@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 
+use crate::clock::{Clock, Hold};
 use crate::crash::crash_point;
 use crate::durable::{
     Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Mark, Observer, Open, Outcome, Perform, Reply,
@@ -43,6 +43,8 @@ pub struct RunParts {
     pub reuse: Option<Earlier>,
     /// Tells other processes until when this one owned the run.
     pub heartbeat: Heartbeat,
+    /// The time that events bear and questions end by.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A run that this process owns.
@@ -54,6 +56,7 @@ pub struct LocalRun {
     pub(super) switch: StopSwitch,
     pub(super) asker: Option<Arc<dyn Asker>>,
     reuse: Option<Earlier>,
+    pub(super) clock: Arc<dyn Clock>,
     writer: Writer,
     pub(super) halted: Halted,
     closing: Mutex<Vec<StepKey>>,
@@ -86,6 +89,7 @@ impl LocalRun {
             switch: parts.switch,
             asker: parts.asker,
             reuse: parts.reuse,
+            clock: parts.clock,
             halted: Halted::default(),
             closing: Mutex::default(),
             inner: Mutex::new(inner),
@@ -116,7 +120,7 @@ impl LocalRun {
     fn send(&self, fact: Fact, urgent: bool) -> (Mark, Promise) {
         let mut inner = self.lock();
         inner.seq += 1;
-        let event = Event { run: self.run, seq: inner.seq, at: now(), fact };
+        let event = Event { run: self.run, seq: inner.seq, at: self.clock.now(), fact };
         inner.state.apply(&event);
         inner.index.apply(&event);
         if let Fact::StepCompleted(StepCompleted { artifact: Some(Artifact { path: Some(path), .. }), .. }) =
@@ -135,14 +139,16 @@ impl LocalRun {
 
     /// Queues a fact in order; the future resolves once it is durable.
     pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<Mark, Stop>> + Send + use<> {
+        let hold = self.clock.hold();
         let (mark, done) = self.send(fact, true);
-        async move { kept(done).await.map(|()| mark) }
+        async move { kept(done, hold).await.map(|()| mark) }
     }
 
     /// Waits until everything recorded so far is durable, and its files are written.
     pub async fn settle(&self) -> Result<(), Stop> {
+        let hold = self.clock.hold();
         let done = self.writer.flush();
-        kept(done).await
+        kept(done, hold).await
     }
 
     /// A number up to `most` that depends on the run and the key alone.
@@ -250,7 +256,7 @@ impl LocalRun {
         if let Some(stop) = self.barred(&step) {
             return Err(stop);
         }
-        let started = now();
+        let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
             let given_up = self.perform.given_up(&call, started);
             self.append(ended(&call, &given_up)).await?;
@@ -343,7 +349,7 @@ fn ended(call: &Call, outcome: &Outcome) -> Fact {
 }
 
 /// Waits for a promise of the writer.
-async fn kept(done: Promise) -> Result<(), Stop> {
+async fn kept(done: Promise, _hold: Hold) -> Result<(), Stop> {
     let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
@@ -398,10 +404,4 @@ impl Durable for LocalRun {
         }
         .boxed()
     }
-}
-
-/// The time now in whole microseconds, as the journal keeps it.
-pub(super) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }

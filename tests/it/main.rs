@@ -27,6 +27,7 @@ mod fix;
 mod graph;
 mod guide;
 mod hostile;
+mod hours;
 mod house;
 mod kept;
 mod kill;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch::check;
+use orch::clock::SystemClock;
 use orch::config::{self, Project};
 use orch::durable::Stop;
 use orch::engine::node::{Kind, Node};
@@ -153,6 +154,7 @@ impl Stage {
             asker: Some(Arc::new(board.clone())),
             reuse: None,
             heartbeat: lock.heartbeat().unwrap(),
+            clock: Arc::new(SystemClock),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
         local.announce(first(plan, &run.view, events.is_empty()));
