@@ -16,6 +16,7 @@ mod interrupt;
 mod list;
 mod lsp;
 mod models;
+mod own;
 mod plan;
 mod rehearse;
 mod report;

@@ -179,6 +179,8 @@ pub(super) struct Ready<'a> {
     pub(super) locks: &'a Locks,
     /// Its workspace.
     pub(super) view: View,
+    /// The files of the workspace that its project is made of.
+    pub(super) project: Vec<String>,
     /// What will be run.
     pub(super) plan: &'a Plan,
     /// The models.
@@ -296,6 +298,7 @@ fn parts(
         workspace: ready.view.folder().to_path_buf(),
         homes: homes(ready),
         artifacts: ready.plan.paths(),
+        project: ready.project.clone(),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),

@@ -36,6 +36,8 @@ pub struct Performer {
     pub homes: PathBuf,
     /// The files of the workspace that show artifacts.
     pub artifacts: Vec<String>,
+    /// The files of the workspace that the project is made of; those that are not there yet included.
+    pub project: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
     /// How much may go on at once.

@@ -24,7 +24,7 @@ mod tree;
 
 pub use diff::diff;
 pub use entry::{Entry, entries};
-pub use look::{MAX_BYTES, MAX_FILES};
+pub use look::{MAX_BYTES, MAX_FILES, Reserved};
 pub use record::{
     Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
 };

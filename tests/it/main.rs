@@ -39,6 +39,7 @@ mod lsp_words;
 mod mistakes;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod own;
 mod plan;
 mod programs;
 mod provider;

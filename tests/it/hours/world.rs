@@ -213,6 +213,7 @@ impl World {
             workspace: view.folder().to_path_buf(),
             homes: self.folder.path().join("homes"),
             artifacts: plan.paths(),
+            project: Vec::new(),
             variables: variables(),
             gates: Arc::new(Gates::new(64, providers)),
             budgets: Budgets::new(&plan, &events, self.died, models),
