@@ -1,9 +1,10 @@
 //! Budgets: what is spent, what is reserved, and whether a call still fits.
 //!
 //! A call reserves an upper estimate before it is made and settles for what it took. What does not
-//! fit waits while other calls hold reservations, since they may give some back.
+//! fit waits while other calls hold reservations, since they may give some back. When one is refused for
+//! good the run is over, and no call begins any more but those of `finally`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -47,6 +48,8 @@ pub type Limit = (Holder, Budget);
 /// The budgets of a run.
 pub struct Budgets {
     accounts: Mutex<Vec<Account>>,
+    /// Why the run is over, once a call did not fit.
+    over: OnceLock<Failure>,
     /// Steps of `finally`: they tidy up also when the time is over.
     closing: Vec<StepKey>,
     models: Arc<Models>,
@@ -63,6 +66,8 @@ struct Account {
     spent: Amount,
     reserved: Amount,
     open: usize,
+    /// When the calls under way began.
+    running: Vec<Instant>,
 }
 
 impl Holder {
@@ -137,15 +142,39 @@ impl Drop for Reservation {
     }
 }
 
+/// A call under way, whose time counts as it goes by; until dropped.
+pub struct Running {
+    budgets: Arc<Budgets>,
+    step: StepKey,
+    since: Instant,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for account in self.budgets.lock().iter_mut().filter(|account| account.holds(&self.step)) {
+            if let Some(at) = account.running.iter().position(|since| *since == self.since) {
+                account.running.swap_remove(at);
+            }
+        }
+    }
+}
+
 impl Budgets {
     /// The budgets of a plan, with what the events of its run say was spent.
     /// `died` is when the process of the last session was last alive, unless it ended in order.
     pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<Models>) -> Arc<Self> {
-        let account =
-            |(holder, limit)| Account { holder, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
+        let account = |(holder, limit)| Account {
+            holder,
+            limit,
+            spent: Amount::default(),
+            reserved: Amount::default(),
+            open: 0,
+            running: Vec::new(),
+        };
         let past = Past::of(events, died);
         let budgets = Self {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
+            over: OnceLock::new(),
             closing: plan.closing(),
             models,
             freed: Arc::default(),
@@ -208,35 +237,81 @@ impl Budgets {
             match self.try_reserve(&call.key.step, amount, takes) {
                 Ok(accounts) => return Ok(Reservation { budgets: self.clone(), accounts, amount }),
                 Err((_, true)) => freed.await,
-                Err((failure, false)) => return Err(failure),
+                Err((failure, false)) => {
+                    self.end(&failure);
+                    return Err(failure);
+                }
             }
         }
     }
 
-    /// How long a call may take, with what is to be said when it is over; `None` when nothing limits it.
-    pub fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
+    /// A call does not fit, or was ended: the run is over.
+    pub fn end(&self, failure: &Failure) {
+        // The first one is what the run is told to have ended by.
+        drop(self.over.set(failure.clone()));
+        self.freed.notify_waiters();
+    }
+
+    /// Whether a call may still begin: one beside it may have come to the end of a budget while it waited.
+    ///
+    /// # Errors
+    /// Why the run is over.
+    pub fn goes_on(&self, step: &StepKey) -> Result<(), Failure> {
+        self.over.get().filter(|_| !self.closes(step)).map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Says that a call of a step is under way.
+    pub fn run(self: &Arc<Self>, step: &StepKey) -> Running {
+        let since = Instant::now();
+        self.lock().iter_mut().filter(|account| account.holds(step)).for_each(|account| account.running.push(since));
+        // Those beside it have less time from now on.
+        self.freed.notify_waiters();
+        Running { budgets: self.clone(), step: step.clone(), since }
+    }
+
+    /// Resolves when the time of a call under way is over, with what is to be said then.
+    pub async fn time_over(&self, step: &StepKey) -> Failure {
+        loop {
+            let changed = self.freed.notified();
+            let Some((left, failure)) = self.time_left(step) else { return std::future::pending().await };
+            if left.is_zero() {
+                self.end(&failure);
+                return Failure { broke_off: true, ..failure };
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// How long a call under way may go on, with what is to be said when that is over; `None` when nothing limits
+    /// it. Calls beside it use up the same time, so that it may be less when it is asked again.
+    fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
         let owned = self.owned(step)?;
         let accounts = self.lock();
         let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
             let most = Duration::from_secs(account.limit.seconds?);
-            Some((
-                most.saturating_sub(account.time(owned)),
-                account.failure(&format!("{} s, and they are over", most.as_secs())),
-            ))
+            Some((account.left(most, owned), account.failure(&format!("{} s, and they are over", most.as_secs()))))
         });
         left.min_by_key(|(left, _)| *left)
     }
 
     /// How long processes owned the run until now; `None` when that does not limit the step.
     fn owned(&self, step: &StepKey) -> Option<Duration> {
+        (!self.closes(step)).then(|| self.before + self.since.elapsed())
+    }
+
+    /// Whether it is a step of `finally`.
+    fn closes(&self, step: &StepKey) -> bool {
         // The plan knows no items and rounds.
         let step = step.place();
-        let closes = self.closing.iter().any(|key| step == *key || step.is_within(key));
-        (!closes).then(|| self.before + self.since.elapsed())
+        self.closing.iter().any(|key| step == *key || step.is_within(key))
     }
 
     /// Reserves at once; else why not, and whether waiting may help.
     fn try_reserve(&self, step: &StepKey, amount: Amount, takes: Takes) -> Result<Vec<usize>, (Failure, bool)> {
+        self.goes_on(step).map_err(|failure| (failure, false))?;
         let owned = self.owned(step);
         let mut accounts = self.lock();
         for account in accounts.iter().filter(|account| account.holds(step)) {
@@ -290,7 +365,18 @@ impl Account {
     fn time(&self, owned: Duration) -> Duration {
         match self.holder {
             Holder::Run => owned,
-            Holder::Step(_) | Holder::Agent(..) => self.spent.time,
+            Holder::Step(_) | Holder::Agent(..) => {
+                self.running.iter().fold(self.spent.time, |sum, since| sum.saturating_add(since.elapsed()))
+            }
+        }
+    }
+
+    /// How long until so much time has passed, when the calls under way go on.
+    fn left(&self, most: Duration, owned: Duration) -> Duration {
+        let left = most.saturating_sub(self.time(owned));
+        match self.holder {
+            Holder::Run => left,
+            Holder::Step(_) | Holder::Agent(..) => left / u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1),
         }
     }
 

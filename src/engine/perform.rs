@@ -64,6 +64,7 @@ impl Perform for Performer {
         async move {
             let reserved = self.budgets.reserve(call).await.map_err(Stop::OverBudget)?;
             let place = self.gates.admit(call).await;
+            self.budgets.goes_on(&call.key.step).map_err(Stop::OverBudget)?;
             Ok(Box::new((reserved, place)) as Permit)
         }
         .boxed()
@@ -78,17 +79,17 @@ impl Perform for Performer {
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
             let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
             let work = own.effect(call, started);
-            let Performed { result, cost, work } = match own.budgets.time_left(&step).filter(|_| limited) {
-                None => work.await,
-                Some((left, failure)) => match tokio::time::timeout(left, work).await {
-                    Ok(ended) => ended,
-                    Err(_) => Err(Failure { broke_off: true, ..failure }).into(),
-                },
+            let running = own.budgets.run(&step);
+            let Performed { result, cost, work } = tokio::select! {
+                biased;
+                ended = work => ended,
+                failure = own.budgets.time_over(&step), if limited => Err(failure).into(),
             };
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
             let outcome = Outcome { started, ended: own.clock.now(), result, work, cost, lost };
+            drop(running);
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }

@@ -214,6 +214,75 @@ fn the_seconds_of_a_step_are_those_of_its_calls() {
 }
 
 #[test]
+fn steps_side_by_side_use_up_the_seconds_of_their_group_together() {
+    let steps = "steps:
+  - id: both
+    budget: { seconds: 3600 }
+    parallel:
+      - { id: one, agent: a, prompt: p.md, message: both/one, schema: text, output: x, timeout: 3h }
+      - id: two
+        steps:
+          - { id: nap, run: echo asleep; exec sleep 1000, timeout: 10m, access: none, on_error: continue }
+          - { id: late, agent: a, prompt: p.md, message: both/two/late, schema: text, output: y, timeout: 3h }
+          - { id: last, run: 'true', access: none }
+finally:
+  - { id: tidy, run: 'true', access: none }
+";
+    world(
+        steps,
+        |_, _| Play::silence(),
+        async |mut world| {
+            assert_eq!(world.run().await.failure.unwrap().class, Class::BudgetExceeded);
+            // Two calls at a time from the beginning: half an hour each is an hour.
+            let half = ms(30 * MINUTE);
+            assert_eq!(world.calls("both/two/nap"), [(0, ms(10 * MINUTE))]);
+            assert_eq!(world.calls("both/one"), [(0, half)]);
+            assert_eq!(world.calls("both/two/late"), [(ms(10 * MINUTE), half)]);
+            assert_eq!(world.calls("both/two/last"), []);
+            assert_eq!(world.calls("tidy"), [(half, half)], "`finally` runs all the same");
+        },
+    );
+}
+
+#[test]
+fn when_a_call_does_not_fit_no_branch_begins_anything_more() {
+    let steps = "steps:
+  - id: both
+    budget: { tokens: 1000 }
+    parallel:
+      - id: one
+        steps:
+          - { id: first, agent: a, prompt: p.md, message: both/one/first, schema: text, output: w }
+          - { id: large, agent: b, prompt: p.md, message: both/one/large, schema: text, output: x }
+      - id: two
+        steps:
+          - { id: nap, run: echo asleep; exec sleep 1000, timeout: 10m, access: none, on_error: continue }
+          - { id: small, agent: a, prompt: p.md, message: both/two/small, schema: text, output: y }
+          - { id: last, run: 'true', access: none }
+finally:
+  - { id: tidy, run: 'true', access: none }
+  - { id: word, agent: a, prompt: p.md, message: word, schema: text, output: word }
+";
+    world(
+        steps,
+        |_, _| Play::says("done", MINUTE),
+        async |mut world| {
+            world.edit(
+                "a: { model: lab/m }",
+                "a: { model: lab/m, max_output_tokens: 100 }, b: { model: lab/m, max_output_tokens: 5000 }",
+            );
+            let failure = world.run().await.failure.unwrap();
+            assert!(failure.message.starts_with("the budget of step both is 1000 tokens; 14 are used"), "{failure}");
+            // The large request waited for what was under way; after that the run was over.
+            let ten = ms(10 * MINUTE);
+            assert_eq!(world.calls("both/two/nap"), [(0, ten)]);
+            assert_eq!((world.calls("both/two/small"), world.calls("both/two/last")), (vec![], vec![]));
+            assert_eq!((world.calls("tidy"), world.calls("word")), (vec![(ten, ten)], vec![(ten, ten + ms(MINUTE))]));
+        },
+    );
+}
+
+#[test]
 fn a_stop_leaves_a_reply_ten_seconds_and_a_second_one_none() {
     let stopped = |stops: Vec<Duration>| Session { stops, ..Session::default() };
     for (takes, stops, ends, completed) in [
