@@ -168,3 +168,27 @@ fn rounds_whose_process_ends_between_them_go_on_where_they_were() {
         },
     );
 }
+
+#[test]
+fn a_persons_time_is_nobodys_also_when_the_process_died_while_they_thought() {
+    let steps = "steps:
+  - id: group
+    budget: { seconds: 3600 }
+    steps:
+      - { id: ask, approve: Shall it?, output: signed }
+      - { id: one, agent: a, prompt: p.md, message: group/one, schema: text, output: x, timeout: 2h }
+";
+    world(
+        steps,
+        |_, _| Play::says("done", 50 * MINUTE),
+        async |mut world| {
+            assert_eq!(world.run().await.status, RunStatus::Waiting);
+            // The question stands; somebody is asked in person, and the process dies before they answer.
+            let dies = Session { dies: Some(2 * HOUR), ..person(|_| (9 * HOUR, true)) };
+            assert!(world.session(dies).await.is_none());
+            assert_eq!(world.session(person(|_| (HOUR, true))).await.unwrap().status, RunStatus::Completed);
+            assert_eq!(world.times(asked), [0]);
+            assert_eq!(world.calls("group/one"), [(ms(3 * HOUR), ms(3 * HOUR + 50 * MINUTE))]);
+        },
+    );
+}
