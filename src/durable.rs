@@ -315,8 +315,10 @@ pub trait Perform: Send + Sync + 'static {
     /// the provider. What it gives is held while the call goes on.
     fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>>;
 
-    /// Performs the call once; never fails otherwise than in the outcome.
-    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome>;
+    /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call that can
+    /// tell what it did by then ends with that, as [`Class::Cancelled`](crate::model::Class::Cancelled); others take
+    /// no notice, and are given up by dropping them.
+    fn perform(&self, call: Call, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome>;
 
     /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
     /// but it took something.

@@ -70,21 +70,14 @@ impl Perform for Performer {
         .boxed()
     }
 
-    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         async move {
             let started = own.clock.now();
             let step = call.key.step.clone();
-            // Writing files takes no time to speak of, and must not stop half-way.
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
-            let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
-            let work = own.effect(call, started);
             let running = own.budgets.run(&step);
-            let Performed { result, cost, work } = tokio::select! {
-                biased;
-                ended = work => ended,
-                failure = own.budgets.time_over(&step), if limited => Err(failure).into(),
-            };
+            let Performed { result, cost, work } = own.effect(call, started, stop).await;
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
@@ -97,12 +90,26 @@ impl Perform for Performer {
     }
 
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
-        let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
+        let failure = given_up();
         let lost = most(&call.effect).and_then(|most| lost(most, &failure));
         let outcome = Outcome { started, ended: self.clock.now(), result: Err(failure), work: None, cost: None, lost };
         self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
         outcome
     }
+}
+
+/// Does something until its time is over; what it gave by then counts.
+async fn within(over: impl Future<Output = Failure>, work: impl Future<Output = Performed>) -> Performed {
+    tokio::select! {
+        biased;
+        ended = work => ended,
+        failure = over => Err(failure).into(),
+    }
+}
+
+/// Why a call ended that a stop cut off.
+fn given_up() -> Failure {
+    Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
 }
 
 /// What a call may use at most; none of one that asks no model, or is a program's own affair.
@@ -135,32 +142,49 @@ impl From<Result<Reply, Failure>> for Performed {
 }
 
 impl Performer {
-    /// Does what a call says; what it gave, and what it cost.
-    async fn effect(&self, call: Call, started: Timestamp) -> Performed {
+    /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it
+    /// gave, and what it cost.
+    async fn effect(&self, call: Call, started: Timestamp, stop: BoxFuture<'static, ()>) -> Performed {
+        let key = &call.key;
+        let over = self.budgets.time_over(&key.step);
         match call.effect {
-            Effect::Ask(ask) => {
-                let answer = self.exchange(&call.key, &ask, started).await;
-                self.gates.heard(&ask.request.model.provider, &answer);
-                let usage = match &answer {
-                    Ok(reply) => Some(reply.usage),
-                    Err(failure) => failure.used(),
-                };
-                let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
-                Performed { cost, ..answer.map(Reply::Chat).into() }
-            }
+            Effect::Ask(ask) => within(over, self.ask(key, &ask, started)).await,
             Effect::Turn(turn) => {
-                let usd = self.budgets.usd_left(&call.key.step);
-                let bounds = Bounds { now: started, usd, mark: format!("{} {}", call.key, call.ask) };
-                let answer = self.turn(&call.key, &turn, &bounds).await;
+                let bounds =
+                    Bounds { now: started, usd: self.budgets.usd_left(&key.step), mark: format!("{key} {}", call.ask) };
+                let cut = async {
+                    tokio::select! {
+                        biased;
+                        failure = over => failure,
+                        () = stop => given_up(),
+                    }
+                };
+                let answer = self.turn(key, &turn, &bounds, cut).await;
                 let usage = answer.reply.as_ref().ok().map(|reply| reply.usage).or(answer.work.usage);
                 let priced = || self.models.cost(&turn.program.priced_as()?, &usage?);
                 let cost = answer.cost.or_else(priced);
                 Performed { result: answer.reply.map(Reply::Chat), cost, work: answer.work }
             }
-            Effect::Command(command) => effects::command(self, &call.key, &command).await.map(Reply::Done).into(),
+            Effect::Command(command) => {
+                let run = effects::command(self, key, &command);
+                within(over, async { run.await.map(Reply::Done).into() }).await
+            }
+            // Files take no time to speak of, and must not stop half-way.
             Effect::Look(files) => effects::look(self, files).await.map(Reply::Done).into(),
             Effect::Write(record) => effects::write(self, record).await.map(Reply::Done).into(),
         }
+    }
+
+    /// Asks a model.
+    async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp) -> Performed {
+        let answer = self.exchange(key, ask, started).await;
+        self.gates.heard(&ask.request.model.provider, &answer);
+        let usage = match &answer {
+            Ok(reply) => Some(reply.usage),
+            Err(failure) => failure.used(),
+        };
+        let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
+        Performed { cost, ..answer.map(Reply::Chat).into() }
     }
 
     /// The model's answer, or the recorded one; written down if that is wanted.
@@ -178,7 +202,7 @@ impl Performer {
 
 impl Performer {
     /// The program's answer, or the recorded one; what it did to the workspace is not replayed.
-    async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds) -> Answer {
+    async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds, cut: impl Future<Output = Failure>) -> Answer {
         if let Some(replay) = &self.exchange.replay {
             return match replay.answer(&key.step, &turn.request) {
                 Ok(reply) => Answer { reply: Ok(reply), cost: None, work: Work::default() },
@@ -186,7 +210,7 @@ impl Performer {
             };
         }
         let words = Turn { request: with_contract(turn.request.clone()), ..turn.clone() };
-        let answer = program(self, key, &words, bounds).await;
+        let answer = program(self, key, &words, bounds, cut).await;
         if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
             recorder.keep(&key.step, &turn.request, reply, &self.redactor);
         }
@@ -223,7 +247,13 @@ impl<'a> Shown<'a> {
     }
 }
 
-async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -> Answer {
+async fn program(
+    own: &Performer,
+    key: &CallKey,
+    turn: &Turn,
+    bounds: &Bounds,
+    cut: impl Future<Output = Failure>,
+) -> Answer {
     let (workspace, homes, variables) = (own.workspace.clone(), own.homes.clone(), own.variables.clone());
     let place = Place { workspace, homes, artifacts: own.artifacts.clone(), variables };
     own.observer.signal(&Signal::Sent(key.clone()));
@@ -233,7 +263,7 @@ async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -
         Sign::Tool(line) => own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(&line))),
         Sign::Session(_) => {}
     };
-    let answer = take_turn(turn, &place, bounds, &sink).await;
+    let answer = take_turn(turn, &place, bounds, &sink, cut).await;
     shown.end();
     answer
 }

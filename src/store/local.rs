@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
 
 use crate::clock::{Clock, Hold};
 use crate::crash::crash_point;
@@ -269,30 +270,47 @@ impl LocalRun {
         // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
         match &outcome.result {
             Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone().of_step())),
+            Err(failure) if failure.class == Class::Cancelled => Err(Stop::Cancelled),
             Ok(_) | Err(_) => Ok(outcome),
         }
     }
 
     /// The outcome; none when the call was given up.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<Outcome>, Stop> {
-        // A program gets no grace: its group is ended at once.
+        // A program gets no grace: its group is ended at once. Of an agent's it is looked up what it did by then.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
         };
         let closing = self.closing(&call.key.step).is_some();
-        let mut task = tokio::spawn(self.perform.perform(call));
-        let given_up = self.given_up(closing, grace);
+        let tells = matches!(call.effect, Effect::Turn(_));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async move {
+            // A session that is gone without a word stops nothing.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut task = tokio::spawn(self.perform.perform(call, stopped.boxed()));
+        let broke_off = |error| {
+            let failure = Failure::new(Class::AgentError, format!("the call broke off: {error}"));
+            Stop::Storage(failure.with_hint("this is a defect of orch; resume the run"))
+        };
         tokio::select! {
             biased;
-            joined = &mut task => joined.map(Some).map_err(|error| Stop::Storage(
-                Failure::new(Class::AgentError, format!("the call broke off: {error}")).with_hint("this is a defect of orch; resume the run"),
-            )),
-            () = given_up => {
-                task.abort();
-                Ok(None)
+            joined = &mut task => return joined.map(Some).map_err(broke_off),
+            () = self.given_up(closing, grace) => {}
+        }
+        if tells && stop.send(()).is_ok() {
+            tokio::select! {
+                biased;
+                joined = &mut task => return joined.map(Some).map_err(broke_off),
+                () = self.switch.reached(Level::Abort) => {}
+                () = tokio::time::sleep(GRACE) => {}
             }
         }
+        task.abort();
+        Ok(None)
     }
 
     /// Resolves when something must be given up: so long after a stop, or at once when that is asked.

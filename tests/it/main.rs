@@ -4,6 +4,7 @@
 mod acp;
 mod acp_claude;
 mod agent_budget;
+mod agent_cut;
 mod agent_faults;
 mod agent_sessions;
 mod agent_team;

@@ -157,7 +157,7 @@ impl Perform for Board {
         async { Ok(Box::new(()) as Permit) }.boxed()
     }
 
-    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, _: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         let turn = self.turn(&call.key.step, false);
         async move {
