@@ -60,24 +60,24 @@ pub struct Exchange {
 }
 
 impl Perform for Performer {
-    fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
+    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
         async move {
-            let reserved = self.budgets.reserve(call).await.map_err(Stop::OverBudget)?;
+            let reserved = self.budgets.reserve(call, closing).await.map_err(Stop::OverBudget)?;
             let place = self.gates.admit(call).await;
-            self.budgets.goes_on(&call.key.step).map_err(Stop::OverBudget)?;
+            self.budgets.goes_on(closing).map_err(Stop::OverBudget)?;
             Ok(Box::new((reserved, place)) as Permit)
         }
         .boxed()
     }
 
-    fn perform(&self, call: Call, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         async move {
             let started = own.clock.now();
             let step = call.key.step.clone();
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
             let running = own.budgets.run(&step);
-            let Performed { result, cost, work } = own.effect(call, started, stop).await;
+            let Performed { result, cost, work } = own.effect(call, started, (closing, stop)).await;
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
@@ -144,9 +144,16 @@ impl From<Result<Reply, Failure>> for Performed {
 impl Performer {
     /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it
     /// gave, and what it cost.
-    async fn effect(&self, call: Call, started: Timestamp, stop: BoxFuture<'static, ()>) -> Performed {
+    async fn effect(
+        &self,
+        call: Call,
+        started: Timestamp,
+        (closing, stop): (bool, BoxFuture<'static, ()>),
+    ) -> Performed {
         let key = &call.key;
-        let over = self.budgets.time_over(&key.step);
+        // Steps of `finally` tidy up also when the time is over.
+        let over =
+            async { if closing { std::future::pending().await } else { self.budgets.time_over(&key.step).await } };
         match call.effect {
             Effect::Ask(ask) => within(over, self.ask(key, &ask, started)).await,
             Effect::Turn(turn) => {

@@ -17,6 +17,7 @@ use crate::durable::{
 use crate::model::event::{CallEnded, Event, Fact, StepCompleted, StepKept};
 use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
 
+use super::closing::Closing;
 use super::halt::Halted;
 use super::index::Index;
 use super::switch::{Level, StopSwitch};
@@ -60,7 +61,7 @@ pub struct LocalRun {
     pub(super) clock: Arc<dyn Clock>,
     writer: Writer,
     pub(super) halted: Halted,
-    closing: Mutex<Vec<StepKey>>,
+    closing: Closing,
     inner: Mutex<Inner>,
 }
 
@@ -92,7 +93,7 @@ impl LocalRun {
             reuse: parts.reuse,
             clock: parts.clock,
             halted: Halted::default(),
-            closing: Mutex::default(),
+            closing: Closing::default(),
             inner: Mutex::new(inner),
         })
     }
@@ -160,7 +161,9 @@ impl LocalRun {
     }
 
     async fn begin_step(&self, open: &Open) -> Result<Begin, Stop> {
-        let claim = if open.closing { None } else { self.lock().index.claim(open) };
+        // A step of `finally` runs in each session, whatever is on record.
+        let closes = self.closing(&open.step).is_some();
+        let claim = if closes { None } else { self.lock().index.claim(open) };
         let Some((completed, artifact)) = claim else { return self.anew(open) };
         let mut kept = StepKept::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
@@ -229,9 +232,7 @@ impl LocalRun {
 
     /// The innermost step of a `finally` that has begun which a step is, or is inside of.
     pub(super) fn closing(&self, step: &StepKey) -> Option<StepKey> {
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = closing.iter().filter(|key| step == *key || step.is_within(key));
-        around.max_by_key(|key| key.as_str().len()).cloned()
+        self.closing.around(step)
     }
 
     async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
@@ -250,7 +251,7 @@ impl LocalRun {
         let permit = tokio::select! {
             biased;
             () = self.halted.reaches(&step, closing.as_ref()) => return Err(Stop::Dropped),
-            permit = self.perform.admit(&call) => permit?,
+            permit = self.perform.admit(&call, closing.is_some()) => permit?,
             () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Stop::Cancelled),
         };
         // Somebody may have asked for a stop while this waited for its place.
@@ -291,7 +292,7 @@ impl LocalRun {
                 std::future::pending::<()>().await;
             }
         };
-        let mut task = tokio::spawn(self.perform.perform(call, stopped.boxed()));
+        let mut task = tokio::spawn(self.perform.perform(call, closing, stopped.boxed()));
         let broke_off = |error| {
             let failure = Failure::new(Class::AgentError, format!("the call broke off: {error}"));
             Stop::Storage(failure.with_hint("this is a defect of orch; resume the run"))
@@ -346,7 +347,7 @@ impl LocalRun {
             Decided::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
             Decided::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
             Decided::Closing(steps) => {
-                self.closing.lock().unwrap_or_else(PoisonError::into_inner).extend(steps);
+                self.closing.begin(steps);
                 0
             }
         })

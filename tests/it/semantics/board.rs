@@ -153,11 +153,11 @@ impl Board {
 }
 
 impl Perform for Board {
-    fn admit<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
+    fn admit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
         async { Ok(Box::new(()) as Permit) }.boxed()
     }
 
-    fn perform(&self, call: Call, _: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, _: bool, _: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         let turn = self.turn(&call.key.step, false);
         async move {
