@@ -1,6 +1,6 @@
 //! What a pipeline means, held against a model of the documentation that knows nothing of the engine.
 //!
-//! Pipelines, outcomes, places at which the process dies and edits of the files before the next one are made by
+//! Pipelines, outcomes, places at which the process dies or is asked to stop, and edits of the files before the next one are made by
 //! chance from a seed. Each is run by
 //! the program's own code over a real journal, once whole or again and again until it is done, and every
 //! session must make the very calls that the model says, at the same times, and leave the same statuses,
@@ -54,6 +54,8 @@ pub(crate) struct Case {
     pub(crate) lenient: bool,
     /// After how many calls each of the first sessions dies.
     pub(crate) crashes: Vec<usize>,
+    /// Which of these are stopped in order instead.
+    pub(crate) stops: Vec<bool>,
     /// What is edited before the second session, the third, and so on.
     pub(crate) edits: Vec<Option<Edit>>,
 }
@@ -79,9 +81,10 @@ impl Case {
             Script { seed, trouble: [0, 15, 35][usize::try_from(choices.below(3)).unwrap()], mended, chosen: None };
         let lenient = choices.of_hundred(25);
         let many = if choices.of_hundred(50) { choices.below(3) } else { 0 };
-        let crashes = (0..many).map(|_| usize::try_from(choices.below(12)).unwrap()).collect();
+        let crashes: Vec<usize> = (0..many).map(|_| usize::try_from(choices.below(12)).unwrap()).collect();
         let edits = (1..SESSIONS).map(|_| choices.edit()).collect();
-        Self { pipe, script, lenient, crashes, edits }
+        let stops = crashes.iter().map(|_| choices.of_hundred(50)).collect();
+        Self { pipe, script, lenient, crashes, stops, edits }
     }
 
     /// Runs the case, session by session.
@@ -101,12 +104,20 @@ impl Case {
                     (plan, pipe) = (new, edited);
                 }
             }
-            let (ran, open) = self.reference(&pipe, session, &memory);
+            if self.reference(&pipe, session, (&memory, None)).1 {
+                return Verdict::Open;
+            }
+            let place = session as usize - 1;
+            let until = match (self.crashes.get(place), self.stops.get(place)) {
+                (Some(calls), Some(true)) => Until::Stop(*calls),
+                (Some(calls), _) => Until::Crash(*calls),
+                (None, _) => Until::End,
+            };
+            let came = stage.session(&mut run, &plan, self.script, session, until);
+            let (ran, open) = self.reference(&pipe, session, (&memory, run.stopped));
             if open {
                 return Verdict::Open;
             }
-            let crash = self.crashes.get(session as usize - 1).copied();
-            let came = stage.session(&mut run, &plan, self.script, session, crash.map_or(Until::End, Until::Crash));
             let until = match &came {
                 Came::Ended(_) => NEVER,
                 Came::Crashed(at) => *at,
@@ -137,9 +148,9 @@ impl Case {
     }
 
     /// What a session does, as the model says; whether it leaves a choice.
-    fn reference(&self, pipe: &Pipe, session: u32, memory: &Memory) -> (Ran, bool) {
+    fn reference(&self, pipe: &Pipe, session: u32, (memory, stop): (&Memory, Option<u64>)) -> (Ran, bool) {
         let open = Cell::new(false);
-        let model = Model { script: self.script, session, lenient: self.lenient, memory, open };
+        let model = Model { script: self.script, session, lenient: self.lenient, memory, stop, open };
         let ran = model.body("", pipe, &Env::default(), 0, NEVER);
         (ran, model.open.get())
     }
@@ -175,8 +186,11 @@ impl Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { script, lenient, crashes, edits, .. } = self;
-        writeln!(f, "{script:?}, continue on error: {lenient}, crashes: {crashes:?}, edits: {edits:?}")?;
+        let Self { script, lenient, crashes, stops, edits, .. } = self;
+        writeln!(
+            f,
+            "{script:?}, continue on error: {lenient}, crashes: {crashes:?}, stops: {stops:?}, edits: {edits:?}"
+        )?;
         self.pipe.files().iter().try_for_each(|(name, file)| {
             writeln!(f, "{name}: {}", file["steps"]).and_then(|()| match file.get("finally") {
                 Some(finally) => writeln!(f, "finally: {finally}"),
