@@ -17,6 +17,7 @@ mod laid;
 mod list;
 mod lsp;
 mod models;
+mod own;
 mod placed;
 mod plan;
 mod rehearse;

@@ -183,6 +183,8 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
         return Err(error.hint("take the key out of the file"));
     }
+    let own = super::own::files(&project, &here, view.folder());
+    super::own::check(&plan, &own)?;
     let records = journal.records(&view.name())?;
     let edited: Vec<&str> = accepted.artifacts.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
     let paths = plan.paths();
@@ -198,6 +200,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         events: &events,
         locks: &locks,
         view,
+        project: own,
         plan: &plan,
         models,
         gates: session::gates(&project),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::agent::Models;
 use crate::check;
+use crate::clock::SystemClock;
 use crate::config::{self, Project, TrackerSettings};
 use crate::diagnostic::Diagnostic;
 use crate::durable::{Observer, Stop};
@@ -179,6 +180,8 @@ pub(super) struct Ready<'a> {
     pub(super) locks: &'a Locks,
     /// Its workspace.
     pub(super) view: View,
+    /// The files of the workspace that its project is made of.
+    pub(super) project: Vec<String>,
     /// What will be run.
     pub(super) plan: &'a Plan,
     /// The models.
@@ -306,16 +309,19 @@ fn parts(
         workspace: ready.view.folder().to_path_buf(),
         homes: homes(ready),
         artifacts: ready.plan.paths(),
+        project: ready.project.clone(),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
         exchange: ready.exchange.clone(),
         laid: Arc::new(Mutex::new(laid)),
+        clock: Arc::new(SystemClock),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
     let heartbeat = ready.locks.run.heartbeat()?;
-    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat })
+    let clock = Arc::new(SystemClock);
+    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat, clock })
 }
 
 /// The secrets among the variables that steps and agents hand on by name.

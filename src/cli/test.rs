@@ -189,6 +189,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         events: &[],
         locks: &locks,
         view: view.clone(),
+        project: Vec::new(),
         plan: &plan,
         models,
         gates: session::gates(&project),

@@ -31,7 +31,7 @@ pub(super) fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnos
     let value = json_value(file)?;
     let spans = json_spans::index(file).map_err(|refused| match refused {
         Refused::Twice(found) => found,
-        Refused::Large(problem) => vec![problem],
+        Refused::Large(problem) => vec![*problem],
     })?;
     Ok(Document { file: Arc::clone(file), value, spans })
 }

@@ -15,7 +15,7 @@ pub(super) enum Refused {
     /// Keys that are written twice, each with its place.
     Twice(Vec<Diagnostic>),
     /// The text has more values than places are kept for.
-    Large(Diagnostic),
+    Large(Box<Diagnostic>),
 }
 
 /// The places of a text that is sound JSON, of any depth that its reader took.
@@ -32,7 +32,7 @@ pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Refused> {
     };
     if pass.value(None).is_none() {
         let message = format!("the file holds more than {MAX_NODES} values");
-        return Err(Refused::Large(Diagnostic::error(Code::YamlBounds, message).in_file(file)));
+        return Err(Refused::Large(Box::new(Diagnostic::error(Code::YamlBounds, message).in_file(file))));
     }
     if pass.twice.is_empty() { Ok(pass.spans) } else { Err(Refused::Twice(pass.twice)) }
 }

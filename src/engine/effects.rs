@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::durable::{Command, Files, Signal};
-use crate::files::{self, Look, Tree};
+use crate::files::{self, Look, Reserved, Tree};
 use crate::model::event::{CommandDone, Done};
 use crate::model::{CallKey, Class, Failure, Work};
 use crate::process::{self, ProcessError, Spec, Stream};
@@ -99,10 +99,11 @@ fn folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
 
 /// Looks at the files that are about to be written.
 pub(super) async fn look(own: &Performer, files: Files) -> Result<Done, Failure> {
-    let workspace = own.workspace.clone();
+    let (workspace, project) = (own.workspace.clone(), own.project.clone());
     blocking(move || {
         let entries = files::entries(&files.files)?;
-        let look = Tree::open(&workspace)?.look(&entries, &files.reserved)?;
+        let reserved = Reserved { artifacts: &files.reserved, project: &project };
+        let look = Tree::open(&workspace)?.look(&entries, reserved)?;
         serde_json::to_value(look).map(Done::Looked).map_err(unreadable)
     })
     .await

@@ -1,6 +1,6 @@
 //! What the events of a run tell of time and tokens that are spent, also by processes that died.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -52,6 +52,7 @@ impl Past {
     pub(super) fn of(events: &[Event], died: Option<Timestamp>) -> Self {
         let mut past = Self::default();
         let mut session = Session::default();
+        let mut asked = HashSet::new();
         for event in events {
             match &event.fact {
                 Fact::RunStarted(_) => past.close(&mut session, None),
@@ -60,14 +61,17 @@ impl Past {
             }
             session.began.get_or_insert(event.at);
             session.last = Some(event.at);
-            past.take(&mut session, event);
+            past.take(&mut session, &mut asked, event);
         }
         past.close(&mut session, died);
         past
     }
 
-    fn take(&mut self, session: &mut Session, event: &Event) {
+    /// Takes one event in. `asked` are the attempts whose question is on record: it is asked once, and waited for
+    /// in any number of sessions.
+    fn take(&mut self, session: &mut Session, asked: &mut HashSet<(StepKey, u32)>, event: &Event) {
         match &event.fact {
+            Fact::StepStarted(fact) if asked.contains(&(fact.step.clone(), fact.attempt)) => {}
             Fact::StepStarted(fact) => {
                 // An attempt that goes on after a crash goes on with its last request.
                 let again = self.again.get(&fact.step).filter(|(attempt, _)| *attempt == fact.attempt);
@@ -97,7 +101,10 @@ impl Past {
             Fact::StepSkipped(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepKept(fact) => drop(session.under_way.remove(&fact.step)),
             // A person's time is nobody's.
-            Fact::ApprovalAsked(fact) => drop(session.under_way.remove(&fact.step)),
+            Fact::ApprovalAsked(fact) => {
+                session.under_way.remove(&fact.step);
+                asked.insert((fact.step.clone(), fact.attempt));
+            }
             // In order: what was given up then is on record.
             Fact::RunEnded(_) => session.under_way.clear(),
             Fact::RunStarted(_)

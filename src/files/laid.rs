@@ -113,11 +113,11 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::Entry;
+    use crate::files::{Entry, Reserved};
 
     fn put(tree: &Tree, laid: &mut Laid, path: &str, content: Option<&str>) {
         let entry = Entry { path: path.to_owned(), content: content.map(str::to_owned), mode: None };
-        let look = tree.look(&[entry], &[]).unwrap();
+        let look = tree.look(&[entry], Reserved::default()).unwrap();
         tree.apply(&look).unwrap();
         laid.lay(&look);
     }

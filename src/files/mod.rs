@@ -27,7 +27,7 @@ mod whole;
 pub use diff::diff;
 pub use entry::{Entry, entries};
 pub use laid::{Laid, Undone};
-pub use look::{MAX_BYTES, MAX_FILES};
+pub use look::{MAX_BYTES, MAX_FILES, Reserved};
 pub use record::{
     Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
 };

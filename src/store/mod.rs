@@ -7,6 +7,7 @@
 mod approval;
 mod blob;
 mod branches;
+mod closing;
 mod earlier;
 mod halt;
 mod home;

@@ -14,6 +14,7 @@ use crate::model::event::{Event, Fact};
 use crate::model::{CallKey, StepKey};
 
 use super::branches;
+use super::closing::Closing;
 use super::halt::Halted;
 use super::index::Index;
 
@@ -34,6 +35,7 @@ pub enum Fate {
 #[derive(Default)]
 pub struct Rehearsal {
     halted: Halted,
+    closing: Closing,
     inner: Mutex<Inner>,
 }
 
@@ -54,7 +56,7 @@ impl Rehearsal {
         if let Some(step) = from {
             index.forget(step, u64::MAX);
         }
-        Self { halted: Halted::default(), inner: Mutex::new(Inner { index, ..Inner::default() }) }
+        Self { inner: Mutex::new(Inner { index, ..Inner::default() }), ..Self::default() }
     }
 
     /// What would become of each step, in the order in which they came up.
@@ -81,9 +83,10 @@ impl Rehearsal {
         let reads = open.reads.iter().map(String::as_str).chain(given);
         let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
         let old = inner.index.last_result(&open.step).cloned();
-        let claimed = if open.closing { None } else { inner.index.claim(open) };
+        let closes = self.closing.around(&open.step).is_some();
+        let claimed = if closes { None } else { inner.index.claim(open) };
         let fate = match (&claimed, unsure.first()) {
-            _ if open.closing => Fate::Run("`finally` runs in each session".to_owned()),
+            _ if closes => Fate::Run("`finally` runs in each session".to_owned()),
             (Some(_), None) => Fate::Keep,
             (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
             (None, None) => {
@@ -135,7 +138,8 @@ impl Durable for Rehearsal {
                 // A value that is not there yet can't be looked at: the step waits for it.
                 self.tell(fact.step, Fate::Run("what it depends on is not known yet".to_owned()));
             }
-            Decided::Started(_) | Decided::Read(_) | Decided::Completed(_) | Decided::Closing(_) => {}
+            Decided::Closing(steps) => self.closing.begin(steps),
+            Decided::Started(_) | Decided::Read(_) | Decided::Completed(_) => {}
         }
         async { Ok(0) }.boxed()
     }

@@ -4,6 +4,7 @@
 mod acp;
 mod acp_claude;
 mod agent_budget;
+mod agent_cut;
 mod agent_faults;
 mod agent_sessions;
 mod agent_team;
@@ -27,6 +28,7 @@ mod fix;
 mod graph;
 mod guide;
 mod hostile;
+mod hours;
 mod house;
 mod kept;
 mod kill;
@@ -39,6 +41,7 @@ mod mistakes;
 mod moved;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod own;
 mod plan;
 mod programs;
 mod provider;
