@@ -1,5 +1,6 @@
 //! What a project is made of where the workspace is: no step of a run takes its own ground away.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::Project;
@@ -14,13 +15,12 @@ pub(super) fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<Str
         let names = relative.components().map(|name| name.as_os_str().to_string_lossy());
         Some(names.collect::<Vec<_>>().join("/"))
     };
-    project.files().into_iter().filter_map(inside).collect()
+    project.files().into_iter().filter_map(inside).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// A path without links; of a file that is not there, its folder's with its name.
+/// A path without links; of what is not there, the nearest folder's that is, with the names below.
 fn real(path: &Path) -> Option<PathBuf> {
-    let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
-    path.canonicalize().ok().or_else(beside)
+    path.canonicalize().ok().or_else(|| Some(real(path.parent()?)?.join(path.file_name()?)))
 }
 
 /// Refuses a plan whose artifacts would be shown where its project is.

@@ -6,12 +6,13 @@ use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
-use super::root::SETTINGS_FILE;
+use super::root::{SETTINGS_FILE, absolute};
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::model::{Kind, Pipeline, Step};
 use crate::schema::SchemaSet;
+use crate::template;
 
 /// A pipeline with the files that it names.
 #[derive(Clone, Debug)]
@@ -122,15 +123,22 @@ impl Project {
         all
     }
 
-    /// The files that it is loaded from, called pipelines included; `orch.yaml` also when there is none, since
-    /// the next load would find one.
+    /// The files that it is loaded from, called pipelines included, and those that the next load would take if they
+    /// were there: an `orch.yaml` in any folder from the pipeline up to the root, and prompts that may be missing.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let one = |project: &Project| {
-            let within = |folder: &str, name: &String| project.root.join(folder).join(name);
-            let prompts = project.prompts.keys().map(|name| within("prompts", name));
+            let within = |folder: &str, name: &str| project.root.join(folder).join(name);
+            let steps = project.pipeline.all_steps();
+            let inline = steps.iter().flat_map(|step| step.message.iter().chain(&step.approve));
+            let texts = project.prompts.values().map(|file| file.text.as_str()).chain(inline.map(String::as_str));
+            let included: Vec<String> = texts.flat_map(template::includes).collect();
+            let prompts = project.prompts.keys().chain(&included).map(|name| within("prompts", name));
             let schemas = project.schema_documents.keys().map(|name| within("schemas", name));
-            let own = [PathBuf::from(&project.document.file.path), project.root.join(SETTINGS_FILE)];
-            own.into_iter().chain(prompts).chain(schemas).collect::<Vec<_>>()
+            let file = PathBuf::from(&project.document.file.path);
+            let (whole, root) = (absolute(&file), absolute(&project.root));
+            let folders = whole.ancestors().skip(1).take_while(|folder| *folder != root).chain([root.as_path()]);
+            let settings: Vec<PathBuf> = folders.map(|folder| folder.join(SETTINGS_FILE)).collect();
+            settings.into_iter().chain(prompts).chain(schemas).chain([file]).collect::<Vec<_>>()
         };
         self.with_called().into_iter().flat_map(one).collect()
     }

@@ -114,8 +114,10 @@ pub(super) async fn write(own: &Performer, record: Value) -> Result<Done, Failur
     let (workspace, laid) = (own.workspace.clone(), own.laid.clone());
     blocking(move || {
         let look: Look = serde_json::from_value(record).map_err(unreadable)?;
+        // Whoever looks at what is gone must not see files half-way through being swapped.
+        let mut laid = laid.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = Tree::open(&workspace)?.apply(&look)?;
-        laid.lock().unwrap_or_else(PoisonError::into_inner).lay(&look);
+        laid.lay(&look);
         serde_json::to_value(&applied).map(Done::Written).map_err(unreadable)
     })
     .await

@@ -18,7 +18,8 @@ fn whole(server: &Server) -> Orch {
 ",
     );
     orch.edit("orch.yaml", "providers:", "# Ours.\nproviders:");
-    orch.write("prompts/plan.md", "step:plan\n{% include \"part.md\" %}\n").write("prompts/part.md", "Be brief.\n");
+    orch.write("prompts/plan.md", "step:plan\n{% include \"part.md\" %}\n{% include \"may/be.md\" ignore missing %}\n")
+        .write("prompts/part.md", "Be brief.\n");
     orch.write("schemas/strict.schema.json", "{ \"type\": \"array\", \"items\": { \"$ref\": \"entry.json\" } }");
     orch.write("schemas/entry.json", "{ \"type\": \"object\" }");
     orch.write(
@@ -70,13 +71,20 @@ fn no_file_that_the_run_is_made_of_is_written_or_deleted() {
 
 #[test]
 fn all_of_them_are_told_at_once_and_settings_that_are_not_there_too() {
-    let server = server(json!([entry("orch.yaml"), entry("prompts/plan.md"), entry("pipelines")]));
+    let server = server(json!([
+        entry("orch.yaml"),
+        entry("prompts/plan.md"),
+        entry("pipelines"),
+        entry("pipelines/orch.yaml"),
+        entry("prompts/may/be.md")
+    ]));
     let orch = whole(&server);
     let settings = orch.read("orch.yaml");
     let (_, report) = run(&orch, &["--workspace", "."]);
     let message = report["steps"][3]["error"]["message"].as_str().unwrap().to_owned();
-    for path in ["`orch.yaml` is kept", "`prompts/plan.md` is kept", "`pipelines` is kept"] {
-        assert!(message.contains(path), "{message}");
+    for path in ["orch.yaml", "prompts/plan.md", "pipelines", "pipelines/orch.yaml", "prompts/may/be.md"] {
+        let path = format!("`{path}` is kept");
+        assert!(message.contains(&path), "{message}");
     }
     // A project without settings: who could write them could say where the next session sends its keys.
     std::fs::remove_file(orch.path().join("orch.yaml")).unwrap();
@@ -119,10 +127,11 @@ fn a_project_is_seen_through_links_and_from_a_workspace_inside_of_it() {
     let orch = whole(&reached);
     std::fs::rename(orch.path().join("prompts"), orch.path().join("texts")).unwrap();
     symlink("texts", orch.path().join("prompts")).unwrap();
+    let before = orch.read("texts/plan.md");
     let (_, report) = run(&orch, &["--workspace", "."]);
     let message = report["steps"][3]["error"]["message"].as_str().unwrap_or_else(|| panic!("{report:#}")).to_owned();
     assert!(message.contains("`texts/plan.md` is kept"), "{message}");
-    assert_eq!(orch.read("texts/plan.md"), "step:plan\n{% include \"part.md\" %}\n");
+    assert_eq!(orch.read("texts/plan.md"), before);
     // The workspace is a folder of the project, reached through a link.
     let inside = server(json!([entry("main.yaml")]));
     let orch = whole(&inside);
