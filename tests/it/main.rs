@@ -56,5 +56,6 @@ mod support;
 mod terminal;
 mod tls;
 mod track;
+mod unread;
 mod webhook;
 mod workflow;
