@@ -1,5 +1,6 @@
 //! `orch runs export`: a run as one JSON file.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     };
     let refused = |error: std::io::Error| CliError::could_not(format!("can't write `{}`: {error}", file.display()));
     let opened = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
-    let mut opened = opened.map_err(|error| refused(error).hint("name a file that is not there yet"))?;
+    let mut opened = opened.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => refused(error).hint("name a file that is not there yet"),
+        ErrorKind::NotFound => refused(error).hint("the file's folder must be there"),
+        _ => refused(error),
+    })?;
     std::io::Write::write_all(&mut opened, text.as_bytes()).and_then(|()| opened.sync_all()).map_err(refused)?;
     ui.say(format!("run {} with {count} events is in {}", row.run, file.display()));
     Ok(Code::Ok)
