@@ -151,7 +151,7 @@ fn place_of(project: &Project, cursor: &Cursor, field: &Field, step: &[Seg]) -> 
     named.or(known.iter().find(|(place, _)| *place == at)).map(|(place, _)| place.clone())
 }
 
-/// The pipeline that a value names, with its path.
+/// The pipeline that a value names, if it can be read.
 pub(super) fn named_pipeline(cursor: &Cursor, name: &str, documents: &Documents) -> Option<Project> {
     config::load_from(&documents.sources(), &named_file(cursor, Role::Pipeline, name)?).ok()
 }

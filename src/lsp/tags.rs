@@ -229,17 +229,25 @@ fn follow(text: &str, tag: &Tag, open: &mut Vec<Block>) {
         "for" => open.push(Block { end: "endfor", names }),
         "with" => open.push(Block { end: "endwith", names }),
         "if" => open.push(Block { end: "endif", names }),
-        "set" => open.last_mut().into_iter().for_each(|block| block.names.extend(names.clone())),
-        // Where there are no items, there is no item.
+        "set" => {
+            if let Some(block) = open.last_mut() {
+                block.names.extend(names);
+            }
+        }
         "else" => {
-            open.last_mut().filter(|block| block.end == "endfor").into_iter().for_each(|block| block.names.clear())
+            // Where there are no items, there is no item.
+            if let Some(block) = open.last_mut().filter(|block| block.end == "endfor") {
+                block.names.clear();
+            }
         }
         word => {
             let Some(depth) = open.iter().rposition(|block| block.end == word && !word.is_empty()) else { return };
-            let ended = open.split_off(depth);
+            let ended = open.split_off(depth).into_iter().next();
             // What is set under a condition stays set after it.
-            let kept = ended.into_iter().next().filter(|block| block.end == "endif").map(|block| block.names);
-            open.last_mut().into_iter().for_each(|block| block.names.extend(kept.clone().unwrap_or_default()));
+            let kept = ended.filter(|block| block.end == "endif").map(|block| block.names).unwrap_or_default();
+            if let Some(block) = open.last_mut() {
+                block.names.extend(kept);
+            }
         }
     }
 }
