@@ -19,7 +19,7 @@ pub fn chosen() -> fail::FailScenario<'static> {
     fail::FailScenario::setup()
 }
 
-/// Every place, for the test that goes through them.
+/// Every place that a run comes to, for the test that goes through them.
 pub const POINTS: &[&str] = &[
     "journal::queued",
     "journal::begin",
@@ -34,9 +34,32 @@ pub const POINTS: &[&str] = &[
     "blob::put",
     "blob::kept",
     "files::apply",
+    "files::written",
     "files::staged",
+    "files::aside",
     "files::swapped",
     "files::applied",
+    "files::tidied",
     "call::performed",
     "call::recorded",
+    "state::made",
+    "schema::migrate",
+    "schema::migrated",
+    "lock::signed",
+    "inbox::posted",
+    "inbox::discarded",
+];
+
+/// Those of commands that look after runs, for another test.
+pub const UPKEEP: &[&str] = &[
+    "delete::commit",
+    "delete::committed",
+    "delete::homes",
+    "sweep::removed",
+    "sweep::done",
+    "import::commit",
+    "import::committed",
+    "whole::written",
+    "whole::named",
+    "clean::removed",
 ];

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::model::call::usage;
 pub use crate::model::event::Reply;
 use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
 use crate::model::{
@@ -114,6 +115,20 @@ pub struct Outcome {
     pub cost: Option<f64>,
     /// What it may have used beyond what the provider told, at most, when it failed.
     pub lost: Option<Usage>,
+    /// Files that steps before made, and that a command or a turn removed or put back.
+    pub undone: Vec<String>,
+}
+
+impl Outcome {
+    /// What the provider counted, whether there is a reply or not.
+    pub fn usage(&self) -> Option<Usage> {
+        let (reply, failure) = match &self.result {
+            Ok(Reply::Chat(reply)) => (Some(reply), None),
+            Ok(Reply::Done(_)) => (None, None),
+            Err(failure) => (None, Some(failure)),
+        };
+        usage(reply, failure, self.work.as_deref())
+    }
 }
 
 /// A step about to be run: what it is, and what would make a recorded result stand.
@@ -138,8 +153,6 @@ pub struct Open {
     pub reusable: bool,
     /// Whether it sees or changes the workspace: a result that a later one took the place of is no longer true there.
     pub touches: bool,
-    /// Whether it runs in each session, whatever is on record: a step of `finally`.
-    pub closing: bool,
 }
 
 /// Tells one execution of a step from every other: what followed from one does not follow from another.
@@ -226,7 +239,8 @@ pub enum Decided {
     Failed(StepFailed),
     /// The step is not run.
     Skipped(StepSkipped),
-    /// Only these steps, those of `finally`, are left to do: after a stop they still get its grace time.
+    /// Only these steps, those of `finally`, are left to do: they run in each session, after a stop they still get
+    /// its grace time, and a budget of time does not hold them.
     Closing(Vec<StepKey>),
 }
 
@@ -312,11 +326,14 @@ pub type Permit = Box<dyn Send>;
 /// Does what a call says. Given to the implementation of [`Durable`] when it is built.
 pub trait Perform: Send + Sync + 'static {
     /// Waits until a call may be made: until there is room under the limits of the run and of
-    /// the provider. What it gives is held while the call goes on.
-    fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>>;
+    /// the provider. What it gives is held while the call goes on. `closing` is whether it is of a step of
+    /// `finally`.
+    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>>;
 
-    /// Performs the call once; never fails otherwise than in the outcome.
-    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome>;
+    /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call that can
+    /// tell what it did by then ends with that, as [`Class::Cancelled`](crate::model::Class::Cancelled); others take
+    /// no notice, and are given up by dropping them.
+    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome>;
 
     /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
     /// but it took something.

@@ -10,6 +10,7 @@ pub mod agent;
 pub mod catalog;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod crash;
 pub mod diagnostic;

@@ -4,7 +4,6 @@
 //! with a large model and replayed without any.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
+use crate::files::write_whole;
 use crate::model::{ChatReply, ChatRequest, Class, Digest, Failure, StepKey, StopReason, Usage, canonical};
 use crate::secret::Redactor;
 
@@ -142,10 +142,7 @@ impl Recorder {
             Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", path.display()))
         };
         let value: Value = serde_json::to_value(recording).map_err(|error| failed(error.to_string()))?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder).map_err(|error| failed(error.to_string()))?;
-        file.write_all(format!("{value:#}\n").as_bytes()).map_err(|error| failed(error.to_string()))?;
-        file.persist(&path).map_err(|error| failed(error.to_string()))?;
-        Ok(())
+        write_whole(&path, format!("{value:#}\n").as_bytes(), true).map_err(|error| failed(error.to_string()))
     }
 }
 

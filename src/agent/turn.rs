@@ -34,7 +34,15 @@ fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
 ///
 /// A turn that was cut off by the end of this process goes on in the program's own session, if it
 /// had told one; when that session is not to be had, the turn is taken from the start.
-pub async fn take_turn(turn: &Turn, place: &Place, bounds: &Bounds, sink: &(dyn Fn(Sign) + Send + Sync)) -> Answer {
+///
+/// When `cut` resolves the program is ended, and the answer has why, and what it did by then.
+pub async fn take_turn(
+    turn: &Turn,
+    place: &Place,
+    bounds: &Bounds,
+    sink: &(dyn Fn(Sign) + Send + Sync),
+    cut: impl Future<Output = Failure>,
+) -> Answer {
     let limit = match limit(turn, bounds.now) {
         Ok(limit) => limit,
         Err(failure) => return failure.into(),
@@ -43,21 +51,17 @@ pub async fn take_turn(turn: &Turn, place: &Place, bounds: &Bounds, sink: &(dyn 
     let bookmark = Bookmark::of(&place.homes, &bounds.mark);
     let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default() };
     let before = job.listing().await;
-    let mut answer = None;
-    if let Some(session) = bookmark.take().filter(|_| turn.session.is_none()) {
-        let turn = Turn { session: Some(session), ..turn.clone() };
-        let again = Job { turn: &turn, interrupted: true, ..job };
-        // A session that kept silent until the time was over has used it up.
-        let over = |answer: &Answer| answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
-        let stays = |answer: &Answer| answer.reply.is_ok() || watch.has_heard() || over(answer);
-        answer = Some(again.taken(&watch).await).filter(stays);
-    }
-    let mut answer = match answer {
-        Some(answer) => answer,
-        None => job.taken(&watch).await,
+    // Dropped when it is cut, and the program ends with that.
+    let mut answer = tokio::select! {
+        biased;
+        answer = job.resumed_or_taken(&bookmark, &watch) => {
+            // Whatever came of it is about to be recorded.
+            drop(bookmark.take());
+            answer
+        }
+        // Its bookmark stays: the turn is to be taken again.
+        failure = cut => failure.into(),
     };
-    // Whatever came of it is about to be recorded.
-    drop(bookmark.take());
     let mut work = match (before, job.listing().await) {
         (Some(before), Some(after)) => before.difference(&after),
         // A list that broke off tells nothing, and that is told.
@@ -126,6 +130,21 @@ fn limit(turn: &Turn, now: Timestamp) -> Result<Duration, Failure> {
 }
 
 impl Job<'_> {
+    /// Takes the turn, in the session of one that was cut off if there is one.
+    async fn resumed_or_taken(&self, bookmark: &Bookmark, watch: &Watch<'_>) -> Answer {
+        if let Some(session) = bookmark.take().filter(|_| self.turn.session.is_none()) {
+            let turn = Turn { session: Some(session), ..self.turn.clone() };
+            let again = Job { turn: &turn, interrupted: true, ..*self };
+            let answer = again.taken(watch).await;
+            // A session that kept silent until the time was over has used it up.
+            let over = answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
+            if answer.reply.is_ok() || watch.has_heard() || over {
+                return answer;
+            }
+        }
+        self.taken(watch).await
+    }
+
     /// Takes the turn.
     async fn taken(&self, watch: &Watch<'_>) -> Answer {
         let taken = of(self.turn.program.kind).turn(self, &|sign| watch.take(sign)).await;

@@ -13,7 +13,7 @@ use super::flow;
 use super::infer::{Checker, Place};
 use super::members::shown;
 use super::scope::Scope;
-use super::sites::{Sites, bind_all};
+use super::sites::Sites;
 use super::texts;
 use super::types::{Node, Schemas, Type};
 use crate::config::{Document, OutputType, Project, child, output_type, places};
@@ -116,10 +116,7 @@ fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: Spot<'_>, text: 
         Spot::End => (None, sites.end.everything(project)),
         Spot::Step { pointer, round } => {
             let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-            let mut scope = site.view.of_step(project, site.step);
-            if round {
-                bind_all(&site.gained, &mut scope);
-            }
+            let scope = if round { site.after_round(project) } else { site.view.of_step(project, site.step) };
             (Some(site), scope)
         }
     };

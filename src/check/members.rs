@@ -66,6 +66,7 @@ fn names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<Node<'a>>)> {
         Type::Object(node) => of(std::slice::from_ref(node)),
         Type::Every(nodes) => of(nodes),
         Type::Fixed(members) => members.keys().map(|name| (*name, None)).collect(),
+        Type::Ends(ends) => ends.keys().map(|name| (*name, None)).collect(),
         Type::Unknown
         | Type::Null
         | Type::Bool
@@ -92,6 +93,6 @@ pub(super) fn shown(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
         Type::Bool => "boolean".to_owned(),
         Type::Number => "number".to_owned(),
         Type::Text(None) => "string".to_owned(),
-        Type::Object(_) | Type::Every(_) | Type::Fixed(_) => "object".to_owned(),
+        Type::Object(_) | Type::Every(_) | Type::Fixed(_) | Type::Ends(_) => "object".to_owned(),
     }
 }

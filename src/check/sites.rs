@@ -1,7 +1,7 @@
 //! Where each step stands: what it can see there, and what it leaves for those after it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use minijinja::machinery::parse_expr;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::flow::artifact;
 use super::infer::{Checker, Place};
 use super::scope::{Known, Scope};
-use super::types::{Members, Schemas, Type};
+use super::types::{Ends, Members, Schemas, Type};
 use crate::config::{OutputType, Project, child, output_type};
 use crate::model::{Kind, Step};
 use crate::template::inspect_expression;
@@ -32,7 +32,9 @@ pub(super) type Artifacts<'a> = Rc<BTreeMap<&'a str, Visible<'a>>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct View<'a> {
     pub(super) artifacts: Artifacts<'a>,
-    steps: Rc<BTreeSet<&'a str>>,
+    steps: Ends<'a>,
+    /// Whether it is seen how steps beside this one ended in the round before.
+    recalls: bool,
     /// `item`, `index`, `loop`.
     locals: Vec<(&'static str, Type<'a>)>,
 }
@@ -79,6 +81,19 @@ impl<'a> View<'a> {
         Rc::make_mut(&mut self.artifacts).insert(name, visible);
     }
 
+    /// A step ended here.
+    fn ended(&mut self, step: &'a Step) {
+        Rc::make_mut(&mut self.steps).insert(&step.id, false);
+    }
+
+    /// Steps of a group ended in the round before, if there was one.
+    fn recall(&mut self, steps: &'a [Step]) {
+        let ends = Rc::make_mut(&mut self.steps);
+        for step in steps {
+            ends.entry(&step.id).or_insert(true);
+        }
+    }
+
     /// The variables that are there without being listed: inputs, `steps`, the item or round.
     pub(super) fn base(&self, project: &'a Project) -> Scope<'a> {
         let mut scope = Scope::default();
@@ -88,8 +103,7 @@ impl<'a> View<'a> {
             let ty = schema.map_or(Type::Unknown, |schema: &'a Value| schemas.root(schema));
             scope.bind(name, Known::is(ty));
         }
-        let members: Members<'a> = self.steps.iter().map(|id| (*id, Type::Unknown)).collect();
-        scope.bind("steps", Known::is(Type::Fixed(members.into())));
+        scope.bind("steps", Known::is(Type::Ends(self.steps.clone())));
         for (name, ty) in &self.locals {
             scope.bind(name, Known::is(ty.clone()));
         }
@@ -116,8 +130,19 @@ impl<'a> View<'a> {
     }
 }
 
+impl<'a> Site<'a> {
+    /// What the condition that ends a loop can see: what the round gave, and how its steps ended.
+    pub(super) fn after_round(&self, project: &'a Project) -> Scope<'a> {
+        let mut view = self.view.clone();
+        self.step.children().1.iter().for_each(|step| view.ended(step));
+        let mut scope = view.of_step(project, self.step);
+        bind_all(&self.gained, &mut scope);
+        scope
+    }
+}
+
 /// Shows artifacts; one of a step with a condition may not be there.
-pub(super) fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
+fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
     for (name, visible) in artifacts.iter() {
         scope.bind(name, Known::maybe(visible.ty.clone(), visible.conditional));
     }
@@ -141,7 +166,7 @@ impl<'a> Walker<'a> {
             for (name, visible) in gained.iter() {
                 view.add(name, visible.clone());
             }
-            Rc::make_mut(&mut view.steps).insert(&step.id);
+            view.ended(step);
         }
     }
 
@@ -173,6 +198,12 @@ impl<'a> Walker<'a> {
         let mut gained = BTreeMap::new();
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");
+        let is_loop = matches!(step.kind(), Some(Kind::Repeat(_)));
+        // An item keeps to itself how its steps ended.
+        inside.recalls = is_loop || (inside.recalls && step.for_each.is_none());
+        if inside.recalls {
+            inside.recall(children);
+        }
         match step.kind() {
             Some(Kind::Parallel(_)) => {
                 for (index, child) in children.iter().enumerate() {
@@ -216,7 +247,7 @@ impl<'a> Walker<'a> {
                 view.add(name, visible.clone());
                 gained.insert(*name, visible.clone());
             }
-            Rc::make_mut(&mut view.steps).insert(&step.id);
+            view.ended(step);
         }
         gained
     }

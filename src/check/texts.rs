@@ -8,7 +8,7 @@ use minijinja::machinery::parse_expr;
 
 use super::infer::{Checker, Place};
 use super::scope::{Known, Scope};
-use super::sites::{Site, Sites, bind_all};
+use super::sites::{Site, Sites};
 use super::types::{Kind, Property, Schemas, Type};
 use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
@@ -137,8 +137,7 @@ impl<'a> Texts<'a> {
             Some(Written::Approve(message)) => self.template(site, &child(at, "approve"), message, scope),
             Some(Written::Repeat(repeat)) => {
                 if let Some(until) = &repeat.until {
-                    let mut scope = scope.clone();
-                    bind_all(&site.gained, &mut scope);
+                    let scope = site.after_round(self.project);
                     self.condition(Some(site), &child(&child(at, "repeat"), "until"), until, &scope);
                 }
             }

@@ -43,12 +43,18 @@ pub(super) enum Type<'a> {
     Every(Rc<Vec<Node<'a>>>),
     /// An object that has these members and no others.
     Fixed(Rc<Members<'a>>),
+    /// How steps ended, by their ids.
+    Ends(Ends<'a>),
     /// One of several.
     Union(Rc<Vec<Type<'a>>>),
 }
 
 /// The members of an object that is not described by a schema.
 pub(super) type Members<'a> = BTreeMap<&'a str, Type<'a>>;
+
+/// The steps that are known to have ended at a place: whether only in the round before, so that the first
+/// round does not have them.
+pub(super) type Ends<'a> = Rc<BTreeMap<&'a str, bool>>;
 
 /// What an object has under a name.
 #[derive(Clone, Debug)]
@@ -159,7 +165,8 @@ impl<'a> Schemas<'a> {
             | Type::Text(_)
             | Type::Object(_)
             | Type::Every(_)
-            | Type::Fixed(_) => Type::Unknown,
+            | Type::Fixed(_)
+            | Type::Ends(_) => Type::Unknown,
         }
     }
 
@@ -169,6 +176,11 @@ impl<'a> Schemas<'a> {
             Type::Fixed(members) => Some(match members.get(name) {
                 Some(ty) => Property::Present(ty.clone()),
                 None => Property::Absent(members.keys().copied().collect()),
+            }),
+            Type::Ends(ends) => Some(match ends.get(name) {
+                Some(false) => Property::Present(Type::Unknown),
+                Some(true) => Property::Optional(Type::Unknown),
+                None => Property::Absent(ends.keys().copied().collect()),
             }),
             Type::Object(node) => Some(self.member(std::slice::from_ref(node), name)),
             Type::Every(nodes) => Some(self.member(nodes, name)),
@@ -277,7 +289,7 @@ impl<'a> Type<'a> {
             Type::Number => Some(Kind::Number),
             Type::Text(_) => Some(Kind::Text),
             Type::List(..) | Type::Items(..) => Some(Kind::List),
-            Type::Object(_) | Type::Every(_) | Type::Fixed(_) => Some(Kind::Object),
+            Type::Object(_) | Type::Every(_) | Type::Fixed(_) | Type::Ends(_) => Some(Kind::Object),
         }
     }
 
@@ -317,6 +329,7 @@ impl<'a> Type<'a> {
             | Type::Object(_)
             | Type::Every(_)
             | Type::Fixed(_)
+            | Type::Ends(_)
             | Type::Union(_) => 0,
         }
     }

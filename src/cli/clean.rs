@@ -9,10 +9,20 @@ use super::error::{CliError, Code};
 use super::runs::written::written;
 use super::ui::Ui;
 
-/// Removes artifacts, and files that `write` steps made, whose bytes are as orch wrote them.
-pub(super) fn clean(journal: &Journal, view: &View, records: &Records, ui: &Ui) -> Result<(), CliError> {
-    let (mut removed, mut kept) = view.clean(records)?;
-    let made = made(journal, &view.name())?;
+/// Removes artifacts, and files that `write` steps made, whose bytes are as orch wrote them; not those that
+/// the project which is about to run is made of by now (`own`).
+pub(super) fn clean(
+    journal: &Journal,
+    view: &View,
+    records: &Records,
+    own: &[String],
+    ui: &Ui,
+) -> Result<(), CliError> {
+    let (mut removed, mut kept) = view.clean(records, own)?;
+    let mut made = made(journal, &view.name())?;
+    for look in &mut made {
+        look.files.retain(|change| !own.contains(&change.path));
+    }
     let reverted = Tree::open(view.folder()).and_then(|tree| tree.revert_all(&made, false));
     for file in reverted.map_err(|failure| CliError::from(failure).with_code(Code::Usage))?.files {
         match file.ending {

@@ -1,18 +1,19 @@
-//! Artifact files that somebody changed since the run wrote them: refused, accepted or put back.
+//! Files that somebody changed or took away since the run wrote them: refused, accepted or put back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Project;
 use crate::engine::Plan;
-use crate::model::event::{ArtifactAccepted, Event, Fact, StepCompleted, StepKept};
+use crate::model::event::{ArtifactAccepted, Event, Fact, LostFile, StepCompleted, StepKept};
 use crate::model::step::{OnError, Step};
-use crate::model::{Artifact, StepKey};
+use crate::model::{Artifact, RunId, StepKey};
 use crate::store::{Edited, Journal, View};
 
 use super::error::CliError;
+use super::laid::{Record, Stands, Taken};
 use super::ui::Ui;
 
 /// A crash leaves an older file only of what was recorded shortly before it: the file is written
@@ -30,15 +31,47 @@ pub(super) enum Choice {
     Discard,
 }
 
-/// The artifact files of a run.
+impl Choice {
+    /// What would become of them.
+    pub(super) fn outlook(self) -> &'static str {
+        match self {
+            Self::Refuse => {
+                "a resume wants to know: --accept-changed takes files as they are, --discard-changed puts them back"
+            }
+            Self::Accept => "they would be taken as they are",
+            Self::Discard => "they would be put back as they were recorded",
+        }
+    }
+}
+
+/// The files of a run.
 pub(super) struct Edits<'a> {
     pub(super) journal: &'a Journal,
-    pub(super) view: &'a View,
+    /// Nothing when there is no workspace any more.
+    pub(super) view: Option<&'a View>,
     pub(super) events: &'a [Event],
     /// When the process of the last session was last alive, if it died.
     pub(super) died: Option<Timestamp>,
     /// What will be run: files of other steps are nobody's concern.
     pub(super) plan: &'a Plan,
+    /// The step that is to run again, whatever stands.
+    pub(super) from: Option<&'a StepKey>,
+}
+
+/// What somebody did to the files of a run since it wrote them.
+pub(super) struct Found {
+    artifacts: Vec<(Shown, Edited)>,
+    files: Vec<Taken>,
+    record: Record,
+}
+
+/// What goes into the record of a run that goes on with its files as they are.
+#[derive(Default)]
+pub(super) struct Accepted {
+    /// Artifacts as a person wrote them.
+    pub(super) artifacts: Vec<ArtifactAccepted>,
+    /// Files of steps that are there no more.
+    pub(super) without: Vec<LostFile>,
 }
 
 /// What the file of an artifact should show.
@@ -52,55 +85,112 @@ struct Shown {
 }
 
 impl Edits<'_> {
-    /// Looks at every file, and does as is chosen; the edits that were accepted.
-    pub(super) fn settle(&self, choice: Choice, project: &Project, ui: &Ui) -> Result<Vec<ArtifactAccepted>, CliError> {
-        let records = self.journal.records(&self.view.name())?;
-        let mut accepted = Vec::new();
-        let Some(run) = self.events.first().map(|event| event.run.0.to_string()) else {
-            return Ok(accepted);
-        };
+    /// Looks at every file; what no step writes any more is told and left.
+    pub(super) fn find(&self, ui: &Ui) -> Result<Found, CliError> {
+        let run = self.events.first().map_or(RunId(uuid::Uuid::nil()), |event| event.run);
+        let record = Record::of(run, self.events)?;
+        let stands = Stands { plan: self.plan, events: self.events, from: self.from };
+        let mut found = Found { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
+        let Some(view) = self.view else { return Ok(found) };
+        for words in found.record.in_the_way(view, &stands)? {
+            let words = format!(
+                "{words}, and the step may run again: what is there now goes on record before it is written over"
+            );
+            ui.say(format!("{} {words}", ui.style.warn("note:")));
+        }
+        let records = self.journal.records(&view.name())?;
         let (paths, deaths) = (self.plan.paths(), deaths(self.events, self.died));
-        let mut refused: Vec<(PathBuf, Edited)> = Vec::new();
-        for Shown { completed, step, artifact, at, session } in shown(self.events) {
-            let died = deaths.get(session).copied().flatten();
-            let crash = died.is_some_and(|died| died.duration_since(at) <= WINDOW);
-            let Some(edit) = self.view.edited(&artifact, &run, &records, crash)? else {
-                continue;
-            };
-            let path = artifact.path.clone().unwrap_or_default();
-            let file = self.view.folder().join(&path);
-            if !paths.contains(&path) {
+        for shown in shown(self.events) {
+            let died = deaths.get(shown.session).copied().flatten();
+            let crash = died.is_some_and(|died| died.duration_since(shown.at) <= WINDOW);
+            let Some(edit) = view.edited(&shown.artifact, &run.0.to_string(), &records, crash)? else { continue };
+            if shown.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
+                found.artifacts.push((shown, edit));
+            } else {
+                let file = shown.file(view.folder());
                 let words =
                     format!("`{}` was changed, and no step writes it any more: it stays as it is", file.display());
                 ui.say(format!("{} {words}", ui.style.warn("note:")));
-                continue;
-            }
-            match choice {
-                Choice::Accept => {
-                    let artifact = accept(self.view, &artifact, project)?;
-                    accepted.push(ArtifactAccepted { step, completed, artifact });
-                }
-                Choice::Discard => self.view.show(&artifact)?,
-                Choice::Refuse => refused.push((file, edit)),
             }
         }
-        if refused.is_empty() { Ok(accepted) } else { Err(refusal(&refused)) }
+        Ok(found)
+    }
+
+    /// Does as is chosen with every file; what is to be recorded.
+    pub(super) fn settle(&self, choice: Choice, project: &Project, ui: &Ui) -> Result<Accepted, CliError> {
+        let found = self.find(ui)?;
+        let Some(view) = self.view else { return Ok(Accepted::default()) };
+        match choice {
+            Choice::Accept => found.accept(view, project),
+            Choice::Discard => {
+                found.artifacts.iter().try_for_each(|(shown, _)| view.show(&shown.artifact))?;
+                found.record.restore(view, &found.files)?;
+                Ok(Accepted::default())
+            }
+            Choice::Refuse => found.refuse(view, ui),
+        }
     }
 }
 
-fn refusal(refused: &[(PathBuf, Edited)]) -> CliError {
-    let words: Vec<String> = refused
-        .iter()
-        .map(|(path, edit)| match edit {
-            Edited::Changed => format!("`{}` was changed", path.display()),
-            Edited::Earlier => format!("`{}` was put back to what it was before", path.display()),
-            Edited::OtherRun(other) => {
-                format!("`{}` was written by another run ({})", path.display(), other.get(24..).unwrap_or(other))
+impl Shown {
+    fn file(&self, folder: &Path) -> PathBuf {
+        folder.join(self.artifact.path.as_deref().unwrap_or_default())
+    }
+}
+
+impl Found {
+    /// What goes on record when a person says that the files are right as they are.
+    pub(super) fn accept(&self, view: &View, project: &Project) -> Result<Accepted, CliError> {
+        let accept = |(shown, _): &(Shown, Edited)| {
+            let artifact = accept(view, &shown.artifact, project)?;
+            Ok(ArtifactAccepted { step: shown.step.clone(), completed: shown.completed, artifact })
+        };
+        let artifacts = self.artifacts.iter().map(accept).collect::<Result<_, CliError>>()?;
+        Ok(Accepted { artifacts, without: self.files.iter().map(|taken| taken.lost(true)).collect() })
+    }
+
+    /// Refuses to go on when somebody changed a file; what a program of the run may have done itself
+    /// as its process died is only told.
+    fn refuse(self, view: &View, ui: &Ui) -> Result<Accepted, CliError> {
+        let suspect = self.record.suspect();
+        let asks = !self.artifacts.is_empty() || (suspect.is_none() && !self.files.is_empty());
+        if asks {
+            let words = self.words(view.folder());
+            return Err(CliError::could_not(format!("{} since this run wrote it", listed(&words)))
+                .hint("--accept-changed takes files as they are now; --discard-changed puts back what was recorded"));
+        }
+        if let Some(step) = suspect {
+            for taken in &self.files {
+                let words = format!("{}; step {step} was under way and may have done it", taken.words(view.folder()));
+                ui.say(format!("{} {words}", ui.style.warn("note:")));
             }
-        })
-        .collect();
-    CliError::could_not(format!("{} since this run wrote it", words.join(", ")))
-        .hint("--accept-changed takes the file as it is now; --discard-changed puts back what was recorded")
+        }
+        Ok(Accepted { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
+    }
+
+    /// What happened to each file, in words.
+    pub(super) fn words(&self, folder: &Path) -> Vec<String> {
+        let artifact = |(shown, edit): &(Shown, Edited)| {
+            let file = shown.file(folder);
+            match edit {
+                Edited::Changed => format!("`{}` was changed", file.display()),
+                Edited::Earlier => format!("`{}` was put back to what it was before", file.display()),
+                Edited::OtherRun(other) => {
+                    format!("`{}` was written by another run ({})", file.display(), other.get(24..).unwrap_or(other))
+                }
+            }
+        };
+        self.artifacts.iter().map(artifact).chain(self.files.iter().map(|taken| taken.words(folder))).collect()
+    }
+}
+
+/// The first few of many.
+pub(super) fn listed(words: &[String]) -> String {
+    const MOST: usize = 5;
+    match words.get(..MOST).filter(|_| words.len() > MOST + 1) {
+        Some(first) => format!("{} and {} more", first.join(", "), words.len() - MOST),
+        None => words.join(", "),
+    }
 }
 
 /// Of each session when its process died, if it did.

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::Project;
 use crate::diagnostic::did_you_mean;
 use crate::engine::Plan;
 use crate::engine::perform::Exchange;
 use crate::model::budget::Budget;
-use crate::model::event::{Event, Fact, RunResumed};
+use crate::model::event::{Event, Fact, RunPlace, RunResumed};
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::store::{Journal, RunRow, View};
 
-use super::edits::{Choice, Edits};
+use super::edits::{Accepted, Choice, Edits, listed};
 use super::error::{CliError, Code};
+use super::placed::{Placed, placed};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Flags, Ready};
@@ -49,11 +51,13 @@ pub(super) struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Take artifact files that were edited since as what their steps produced
+    /// Take artifact files that were edited since as what their steps produced, and go on without
+    /// files of `write` steps and agent programs that were taken away
     #[arg(long, conflicts_with = "discard_changed")]
     accept_changed: bool,
 
-    /// Put artifact files that were edited since back as they were recorded
+    /// Put artifact files that were edited since back as they were recorded, and write files of `write`
+    /// steps and agent programs again that were taken away
     #[arg(long)]
     discard_changed: bool,
 
@@ -115,8 +119,11 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let row = find(&journal, args.run.as_deref())?;
     let old = RunState::fold(row.run, &journal.events(row.run)?);
     let flag = args.model.clone().or_else(|| old.model.clone());
-    // The journal may lie elsewhere (`--state`): the run knows where its files are.
-    let root = Some(PathBuf::from(&old.root)).filter(|root| root.join(&old.file).is_file()).unwrap_or(root);
+    let Placed { root, workspace, moved } = placed(&old, &args.state, &root);
+    if moved {
+        let words = format!("the project was in `{}` when this run was last taken up; it goes on here", old.root);
+        ui.say(format!("{} {words}", ui.style.warn("note:")));
+    }
     let project = session::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
 
     let runtime = runtime()?;
@@ -138,53 +145,62 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         session::plan(&project, inputs.clone(), &names, &models, &Flags { continue_on_error, budget: budget.clone() })?;
 
     let from = args.from.as_deref().map(|name| named(&plan, name)).transpose()?;
-    if args.dry_run {
-        let mut events = journal.events(row.run)?;
-        if let Some(view) = View::existing(Path::new(&old.workspace)).filter(|_| args.accept_changed) {
-            let edits = Edits { journal: &journal, view: &view, events: &events, died: None, plan: &plan };
-            let accepted = edits.settle(args.choice(), &project, ui)?;
-            let seq = events.last().map_or(0, |event| event.seq);
-            let event = |(seq, fact)| Event { run: row.run, seq, at: jiff::Timestamp::now(), fact };
-            events.extend((seq + 1..).zip(accepted.into_iter().map(Fact::ArtifactAccepted)).map(event));
-        }
-        ui.say(format!("run {}: {}", row.run, old.pipeline));
-        return super::rehearse::rehearse(&plan, &events, from.as_ref(), args.output, ui);
-    }
-    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
-    let exchange = Exchange { recorder, replay: None };
-    let view = View::open(Path::new(&old.workspace))?;
-    let locks = session::lock(&journal, row.run, &view)?;
-    // Read again under the lock: the former owner may have written until it let go.
-    let events = journal.events(row.run)?;
-    let edits = Edits { journal: &journal, view: &view, events: &events, died: locks.run.last_seen(), plan: &plan };
-    let accepted = edits.settle(args.choice(), &project, ui)?;
-    let redactor = models.redactor();
-    if let Some(fact) = accepted.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
-        let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
-        return Err(error.hint("take the key out of the file"));
-    }
-    let records = journal.records(&view.name())?;
-    let edited: Vec<&str> = accepted.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
-    let paths = plan.paths();
-    view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
-
-    let mut first = vec![Fact::RunResumed(RunResumed {
+    let resumed = RunResumed {
         models: names,
         model: flag,
         continue_on_error,
-        from,
+        from: None,
         budget,
-        last_seen: locks.run.last_seen(),
+        last_seen: None,
+        place: None,
+        without: Vec::new(),
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-    })];
-    first.extend(accepted.into_iter().map(Fact::ArtifactAccepted));
+    };
+    if args.dry_run {
+        let rehearsed =
+            Rehearsed { journal: &journal, project: &project, plan: &plan, run: row.run, workspace: &workspace };
+        ui.say(format!("run {}: {}", row.run, old.pipeline));
+        return rehearsed.tell(args, resumed, from.as_ref(), ui);
+    }
+    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
+    let exchange = Exchange { recorder, replay: None };
+    let view = View::open(&workspace)?;
+    let locks = session::lock(&journal, row.run, &view)?;
+    // Read again under the lock: the former owner may have written until it let go.
+    let events = journal.events(row.run)?;
+    let edits = Edits {
+        journal: &journal,
+        view: Some(&view),
+        events: &events,
+        died: locks.run.last_seen(),
+        plan: &plan,
+        from: from.as_ref(),
+    };
+    let accepted = edits.settle(args.choice(), &project, ui)?;
+    let redactor = models.redactor();
+    if let Some(fact) = accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
+        let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
+        return Err(error.hint("take the key out of the file"));
+    }
+    let own = super::own::files(&project, &here, view.folder());
+    super::own::check(&plan, &own)?;
+    let records = journal.records(&view.name())?;
+    let edited: Vec<&str> = accepted.artifacts.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
+    let paths = plan.paths();
+    view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
+
+    let place = moved.then(|| RunPlace { root: root.display().to_string(), workspace: view.name() });
+    let resumed = RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, place, ..resumed };
+    let mut first = vec![Fact::RunResumed(resumed)];
+    first.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
     let ready = Ready {
         journal: &journal,
         run: row.run,
         events: &events,
         locks: &locks,
         view,
+        project: own,
         plan: &plan,
         models,
         gates: session::gates(&project),
@@ -197,6 +213,42 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
     session::closed(&state, &exchange)
+}
+
+/// What a dry run is told of.
+struct Rehearsed<'a> {
+    journal: &'a Journal,
+    project: &'a Project,
+    plan: &'a Plan,
+    run: RunId,
+    workspace: &'a Path,
+}
+
+impl Rehearsed<'_> {
+    /// Tells what a resume would find and do.
+    fn tell(&self, args: &Args, mut resumed: RunResumed, from: Option<&StepKey>, ui: &Ui) -> Result<Code, CliError> {
+        let Self { journal, project, plan, run, workspace } = *self;
+        let events = journal.events(run)?;
+        let view = View::existing(workspace);
+        let edits = Edits { journal, view: view.as_ref(), events: &events, died: None, plan, from };
+        let found = edits.find(ui)?;
+        let lines = found.words(workspace);
+        if !lines.is_empty() {
+            ui.say(format!("{} {} since this run wrote it", ui.style.warn("note:"), listed(&lines)));
+            ui.say(format!("      {}", args.choice().outlook()));
+        }
+        let mut accepted = Accepted::default();
+        if let Some(view) = view.filter(|_| args.accept_changed) {
+            accepted = found.accept(&view, project)?;
+        }
+        resumed.without = accepted.without;
+        let facts = std::iter::once(Fact::RunResumed(resumed))
+            .chain(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
+        let (seq, at) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
+        let after = (seq + 1..).zip(facts).map(|(seq, fact)| Event { run, seq, at, fact });
+        let events: Vec<Event> = events.into_iter().chain(after).collect();
+        super::rehearse::rehearse(plan, &events, from, args.output, ui)
+    }
 }
 
 /// The step of the plan that `--from` names.

@@ -123,10 +123,12 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let run = RunId(uuid::Uuid::now_v7());
     let locks = session::lock(&journal, run, &view)?;
     let records = journal.records(&view.name())?;
+    let own = super::own::files(&project, &here, view.folder());
+    super::own::check(&plan, &own)?;
     // Nothing is removed for a run that can't begin.
     view.check_free(plan.paths().iter().map(String::as_str), &records)?;
     if args.clean {
-        super::clean::clean(&journal, &view, &records, ui)?;
+        super::clean::clean(&journal, &view, &records, &own, ui)?;
     }
 
     let first = Fact::RunStarted(RunStarted {
@@ -144,6 +146,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         events: &[],
         locks: &locks,
         view,
+        project: own,
         plan: &plan,
         models,
         gates: session::gates(&project),

@@ -1,12 +1,13 @@
 //! What `run` and `resume` share: a loaded project becomes a plan, the plan a run of this process.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 
 use crate::agent::Models;
 use crate::check;
+use crate::clock::SystemClock;
 use crate::config::{self, Project, TrackerSettings};
 use crate::diagnostic::Diagnostic;
 use crate::durable::{Observer, Stop};
@@ -15,7 +16,7 @@ use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
 use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::event::{Event, Fact, RunEnded, RunStarted};
+use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
 use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
 use crate::schema::Schema;
 use crate::secret::secrets_listed;
@@ -23,6 +24,7 @@ use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch
 use crate::template::Templates;
 
 use super::error::{CliError, Code};
+use super::laid::Record;
 use super::resolve::{Names, planned};
 use super::trackers::Trackers;
 use super::ui::Ui;
@@ -178,6 +180,8 @@ pub(super) struct Ready<'a> {
     pub(super) locks: &'a Locks,
     /// Its workspace.
     pub(super) view: View,
+    /// The files of the workspace that its project is made of.
+    pub(super) project: Vec<String>,
     /// What will be run.
     pub(super) plan: &'a Plan,
     /// The models.
@@ -202,6 +206,14 @@ impl Ready<'_> {
         self.first.iter().find_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.last_seen,
             _ => None,
+        })
+    }
+
+    /// The files that the run goes on without from now on.
+    fn without(&self) -> impl Iterator<Item = &LostFile> {
+        self.first.iter().flat_map(|fact| match fact {
+            Fact::RunResumed(fact) => fact.without.as_slice(),
+            _ => &[],
         })
     }
 }
@@ -288,6 +300,8 @@ fn parts(
     switch: StopSwitch,
     ui: &Ui,
 ) -> Result<RunParts, CliError> {
+    let mut laid = Record::of(ready.run, events)?.laid();
+    ready.without().for_each(|file| laid.forget(&file.path));
     let performer = Performer {
         models: ready.models.clone(),
         observer: observer.clone(),
@@ -295,15 +309,19 @@ fn parts(
         workspace: ready.view.folder().to_path_buf(),
         homes: homes(ready),
         artifacts: ready.plan.paths(),
+        project: ready.project.clone(),
         variables: super::resolve::variables(),
         gates: ready.gates.clone(),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
         exchange: ready.exchange.clone(),
+        laid: Arc::new(Mutex::new(laid)),
+        clock: Arc::new(SystemClock),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
     let heartbeat = ready.locks.run.heartbeat()?;
-    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat })
+    let clock = Arc::new(SystemClock);
+    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat, clock })
 }
 
 /// The secrets among the variables that steps and agents hand on by name.

@@ -1,5 +1,6 @@
 //! `orch pipeline test`: runs test cases offline, from recordings.
 
+mod fresh;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ use crate::report::human;
 use crate::report::junit::{CaseResult, junit};
 use crate::store::{Asker, Journal, View};
 use crate::template::{Context, eval_bool};
+
+use fresh::Fresh;
 
 use super::error::{CliError, Code};
 use super::inputs;
@@ -165,7 +168,8 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
     let recordings = folder.join(recordings(&document, &case));
-    let fresh = if args.update { Some(beside(&recordings)?) } else { None };
+    let swept = fresh::sweep(&recordings);
+    let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&recordings))?) } else { None };
     let (exchange, names) = if let Some(fresh) = &fresh {
         let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: args.yes }, ui))?;
         let recorder = Recorder::new(fresh.path()).map_err(|error| failed(&recordings, &error))?;
@@ -194,6 +198,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         events: &[],
         locks: &locks,
         view: view.clone(),
+        project: Vec::new(),
         plan: &plan,
         models,
         gates: session::gates(&project),
@@ -208,7 +213,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     match fresh {
         Some(fresh) if state.status == case.expect.status.unwrap_or(RunStatus::Completed) => {
-            take(fresh.path(), &recordings, case.recordings.is_none())?;
+            fresh.take(&recordings, case.recordings.is_none())?;
         }
         Some(_) => wrong.push("the recordings are as they were".to_owned()),
         None => {}
@@ -226,32 +231,6 @@ fn asks(project: &Project) -> bool {
 fn recordings(document: &Document, case: &Case) -> PathBuf {
     let own = Path::new(&document.file.path).file_stem().unwrap_or_default();
     case.recordings.as_ref().map_or_else(|| PathBuf::from(own), PathBuf::from)
-}
-
-/// A folder for new recordings, beside that of the old ones, which stay until the run came to its end.
-fn beside(recordings: &Path) -> Result<tempfile::TempDir, CliError> {
-    let parent = recordings.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-    tempfile::Builder::new().prefix(".orch-tmp-").tempdir_in(parent).map_err(|error| failed(parent, &error))
-}
-
-/// Puts new recordings in place; the old ones go, unless other cases may share the folder.
-fn take(fresh: &Path, recordings: &Path, own: bool) -> Result<(), CliError> {
-    let list = |folder: &Path| -> Result<Vec<PathBuf>, CliError> {
-        let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, &error))?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(|error| failed(folder, &error)));
-        let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>()?;
-        Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect())
-    };
-    std::fs::create_dir_all(recordings).map_err(|error| failed(recordings, &error))?;
-    if own {
-        list(recordings)?.iter().try_for_each(|old| std::fs::remove_file(old).map_err(|error| failed(old, &error)))?;
-    }
-    for new in list(fresh)? {
-        let target = recordings.join(new.file_name().unwrap_or_default());
-        std::fs::rename(&new, &target).map_err(|error| failed(&target, &error))?;
-    }
-    Ok(())
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> CliError {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::files;
+use super::json_spans::{self, Refused};
 use super::spans::{Document, SpanIndex};
-use super::{files, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
 /// Reads a JSON file that is not the project's own, such as an artifact.
@@ -16,24 +17,22 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 pub fn load_json(path: &Path, shown: &str) -> Result<Document, Vec<Diagnostic>> {
     let file = files::read(path, shown).map_err(|problem| vec![*problem])?;
     let value = json_value(&file)?;
-    // What is too large or too odd for the YAML reader loses its places, and is data all the same.
-    let spans = match yaml::index(&file) {
-        Err(found) if found.iter().any(|d| d.code == Code::DuplicateKey) => return Err(found),
-        spans => spans.unwrap_or_default(),
+    let spans = match json_spans::index(&file) {
+        Ok(spans) => spans,
+        Err(Refused::Twice(found)) => return Err(found),
+        // Data may be large, and goes without places then.
+        Err(Refused::Large(_)) => SpanIndex::default(),
     };
     Ok(Document { file, value, spans })
 }
 
-/// Parses a JSON file; its numbers keep their digits.
+/// Parses a JSON file of the project's own; its numbers keep their digits.
 pub(super) fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = json_value(file)?;
-    // What only the YAML reader finds wrong (a very long key, a tab) costs the places,
-    // not the schema; a key written twice is wrong in JSON too.
-    let spans = match yaml::index(file) {
-        Ok(spans) => spans,
-        Err(found) if found.iter().all(|d| d.code == Code::YamlSyntax) => SpanIndex::default(),
-        Err(found) => return Err(found),
-    };
+    let spans = json_spans::index(file).map_err(|refused| match refused {
+        Refused::Twice(found) => found,
+        Refused::Large(problem) => vec![*problem],
+    })?;
     Ok(Document { file: Arc::clone(file), value, spans })
 }
 

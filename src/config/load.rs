@@ -11,6 +11,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::form::Form;
 use super::json::{json_value, parse_json, references};
 use super::project::{Project, places};
 use super::root::{self, SETTINGS_FILE};
@@ -52,7 +53,7 @@ struct Calls {
 fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = sources.read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
-    let parsed = parse::<Pipeline>(&file, generate::shipped_pipeline_schema());
+    let parsed = parse::<Pipeline>(&file, generate::pipeline_form());
     let (document, pipeline) = parsed.map_err(|found| unlike_a_pipeline(found, path))?;
     let mut loader = Loader { sources, root: &root, problems: Vec::new(), absent: false };
     let (settings, settings_document) = loader.settings();
@@ -169,7 +170,7 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
 pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
-    parse(&file, generate::case_schema())
+    parse(&file, generate::case_form())
 }
 
 /// Parses a pipeline that is given as text, without any other file.
@@ -177,12 +178,12 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
 /// # Errors
 /// Every mistake of the text.
 pub fn parse_pipeline(file: &Arc<SourceFile>) -> Result<(Document, Pipeline), Vec<Diagnostic>> {
-    parse(file, generate::shipped_pipeline_schema())
+    parse(file, generate::pipeline_form())
 }
 
-fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, schema: &Value) -> Result<(Document, T), Vec<Diagnostic>> {
+fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, form: &Form<'_>) -> Result<(Document, T), Vec<Diagnostic>> {
     let document = yaml::parse(file)?;
-    let mut found = shape::check(&document, schema);
+    let mut found = shape::check(&document, form);
     if !found.is_empty() {
         sort(&mut found);
         return Err(found);
@@ -258,7 +259,7 @@ impl Loader<'_> {
         if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return (None, None);
         }
-        match parse::<Settings>(&file, generate::shipped_settings_schema()) {
+        match parse::<Settings>(&file, generate::settings_form()) {
             Ok((document, settings)) => (Some(settings), Some(document)),
             Err(found) => {
                 self.problems.extend(found);

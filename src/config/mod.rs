@@ -5,8 +5,10 @@
 //! Refuses to know whether the parts fit together: that is `check`.
 
 mod files;
+mod form;
 mod generate;
 mod json;
+mod json_spans;
 mod load;
 mod project;
 mod root;

@@ -1,11 +1,12 @@
 //! A loaded project: everything that a check or a run needs to know about its files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use serde_json::{Value, json};
 
+use super::root::SETTINGS_FILE;
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
@@ -136,6 +137,19 @@ impl Project {
         let mut all: BTreeMap<&str, &str> = self.called.values().flat_map(|project| project.prompt_sources()).collect();
         all.extend(self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str())));
         all
+    }
+
+    /// The files that it is loaded from, called pipelines included; `orch.yaml` also when there is none, since
+    /// the next load would find one.
+    pub fn files(&self) -> BTreeSet<PathBuf> {
+        let one = |project: &Project| {
+            let within = |folder: &str, name: &String| project.root.join(folder).join(name);
+            let prompts = project.prompts.keys().map(|name| within("prompts", name));
+            let schemas = project.schema_documents.keys().map(|name| within("schemas", name));
+            let own = [PathBuf::from(&project.document.file.path), project.root.join(SETTINGS_FILE)];
+            own.into_iter().chain(prompts).chain(schemas).collect::<Vec<_>>()
+        };
+        self.with_called().into_iter().flat_map(one).collect()
     }
 
     /// This project and those of the pipelines that it calls, at any depth; each file once.

@@ -5,15 +5,13 @@
 
 use serde_json::{Map, Value};
 
+use super::form::{Form, Members, Rest};
 use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
 use super::spans::{Document, child, item};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Span;
 use crate::model::agent::TOOLS_PATTERN;
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
-
-/// The keyword of schemas whose values point to a secret.
-const SECRET: &str = "writeOnly";
 
 /// What a pattern means: the check, and what the text must be, in words.
 type Pattern = (&'static str, fn(&str) -> bool, &'static str);
@@ -44,52 +42,40 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
 ];
 
 /// Every way in which the document differs from the schema.
-pub(super) fn check(document: &Document, schema: &Value) -> Vec<Diagnostic> {
-    let mut walker = Walker { document, root: schema, found: Vec::new() };
-    walker.value(&document.value, schema, "");
+pub(super) fn check(document: &Document, form: &Form<'_>) -> Vec<Diagnostic> {
+    let mut walker = Walker { document, root: form, found: Vec::new() };
+    walker.value(&document.value, form, "");
     walker.found
 }
 
 struct Walker<'a> {
     document: &'a Document,
-    root: &'a Value,
+    root: &'a Form<'a>,
     found: Vec<Diagnostic>,
 }
 
 impl<'a> Walker<'a> {
-    fn value(&mut self, value: &Value, schema: &'a Value, pointer: &str) {
-        let Some(schema) = self.resolve(schema) else { return };
-        if let Some(problem) = self.wrong_type(value, schema, pointer) {
+    fn value(&mut self, value: &Value, form: &'a Form<'a>, pointer: &str) {
+        let Some(form) = form.resolve(self.root) else { return };
+        if let Some(problem) = self.wrong_type(value, form, pointer) {
             self.found.push(problem);
             return;
         }
         match value {
-            Value::Object(map) => self.object(map, schema, pointer),
-            Value::Array(list) => self.list(list, schema, pointer),
-            Value::String(text) => self.text(text, schema, pointer),
-            Value::Number(_) => self.number(value, schema, pointer),
+            Value::Object(map) => self.object(map, form, pointer),
+            Value::Array(list) => self.list(list, form, pointer),
+            Value::String(text) => self.text(text, form, pointer),
+            Value::Number(_) => self.number(value, form, pointer),
             Value::Bool(_) | Value::Null => {}
         }
     }
 
-    /// Follows a `$ref` into `$defs`; anything beside it describes, and never restricts.
-    fn resolve(&self, schema: &'a Value) -> Option<&'a Map<String, Value>> {
-        match schema.get("$ref").and_then(Value::as_str) {
-            Some(target) => self.root.pointer(target.strip_prefix('#')?)?.as_object(),
-            None => schema.as_object(),
-        }
-    }
-
-    fn wrong_type(&self, value: &Value, schema: &Map<String, Value>, pointer: &str) -> Option<Diagnostic> {
-        let allowed: Vec<&str> = match schema.get("type")? {
-            Value::String(name) => vec![name],
-            Value::Array(names) => names.iter().filter_map(Value::as_str).collect(),
-            _ => return None,
-        };
+    fn wrong_type(&self, value: &Value, form: &Form<'_>, pointer: &str) -> Option<Diagnostic> {
+        let allowed: Vec<&str> = form.types.as_ref()?.0.iter().map(|name| &**name).collect();
         if allowed.iter().any(|name| is_a(value, name)) {
             return None;
         }
-        if schema.contains_key(SECRET) && value.is_string() {
+        if form.secret && value.is_string() {
             return Some(self.secret(pointer));
         }
         let wanted: Vec<_> = allowed.iter().map(|name| described(name)).collect();
@@ -98,7 +84,7 @@ impl<'a> Walker<'a> {
         Some(match value {
             Value::Null => problem.help("leave the key out if it has no value"),
             Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => problem.help("remove the quotes"),
-            Value::Number(number) if schema.get("pattern").is_some_and(|pattern| pattern == Span::PATTERN) => {
+            Value::Number(number) if form.pattern.as_deref() == Some(Span::PATTERN) => {
                 problem.help(format!("give it a unit, as in `{number}s` or `{number}m`"))
             }
             Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
@@ -126,38 +112,35 @@ impl<'a> Walker<'a> {
             .help("name the environment variable that holds it: `{ env: NAME }`")
     }
 
-    fn object(&mut self, map: &Map<String, Value>, schema: &'a Map<String, Value>, pointer: &str) {
-        let properties = schema.get("properties").and_then(Value::as_object);
-        let rest = schema.get("additionalProperties");
+    fn object(&mut self, map: &Map<String, Value>, form: &'a Form<'a>, pointer: &str) {
         for (key, value) in map {
             let below = child(pointer, key);
-            if let Some(pattern) = schema.get("propertyNames").and_then(|names| names.get("pattern")) {
+            if let Some(pattern) = form.property_names.as_ref().and_then(|names| names.pattern.as_deref()) {
                 self.pattern(key, pattern, &below, true);
             }
-            match (properties.and_then(|known| known.get(key)), rest) {
+            match (form.properties.get(key), &form.additional_properties) {
                 (Some(property), _) => self.value(value, property, &below),
-                (None, Some(Value::Bool(false))) => self.unknown_key(key, properties, &below),
-                (None, Some(rest)) => self.value(value, rest, &below),
-                (None, None) => {}
+                (None, Some(Rest::Nothing)) => self.unknown_key(key, &form.properties, &below),
+                (None, Some(Rest::Each(rest))) => self.value(value, rest, &below),
+                (None, Some(Rest::Any) | None) => {}
             }
         }
-        for key in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
-            if !map.contains_key(key) {
-                self.missing_key(key, map, properties, pointer);
-            }
+        for key in form.required.iter().filter(|key| !map.contains_key(&***key)) {
+            self.missing_key(key, map, &form.properties, pointer);
         }
     }
 
-    fn unknown_key(&mut self, key: &str, known: Option<&Map<String, Value>>, pointer: &str) {
-        let names: Vec<&str> = known.into_iter().flat_map(Map::keys).map(String::as_str).collect();
+    fn unknown_key(&mut self, key: &str, known: &Members<'_>, pointer: &str) {
+        let names = known.names();
         let span = self.document.spans.key(pointer);
         let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).at(&self.document.file, span);
         let mut problem = problem.suggest(key, names.iter().copied());
-        let of_agents = self.root.pointer("/properties/agents/additionalProperties/$ref").and_then(Value::as_str);
-        let agent =
-            of_agents.and_then(|target| self.root.pointer(&format!("{}/properties", target.strip_prefix('#')?)));
+        let agent = match self.root.properties.get("agents").map(|agents| &agents.additional_properties) {
+            Some(Some(Rest::Each(agent))) => agent.resolve(self.root),
+            _ => None,
+        };
         let is_step = names.contains(&"agent") && names.contains(&"prompt");
-        if is_step && agent.and_then(|keys| keys.get(key)).is_some() {
+        if is_step && agent.is_some_and(|agent| agent.properties.get(key).is_some()) {
             problem.help = vec![format!("`{key}` belongs to an agent: write it under `agents:`")];
         }
         if problem.help.is_empty() {
@@ -166,13 +149,7 @@ impl<'a> Walker<'a> {
         self.found.push(problem);
     }
 
-    fn missing_key(
-        &mut self,
-        key: &str,
-        map: &Map<String, Value>,
-        properties: Option<&Map<String, Value>>,
-        pointer: &str,
-    ) {
+    fn missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &Members<'_>, pointer: &str) {
         let owner = match map.get("id").and_then(Value::as_str) {
             Some(id) => format!("step `{id}`"),
             None if pointer.is_empty() => "the file".to_owned(),
@@ -181,28 +158,27 @@ impl<'a> Walker<'a> {
         let message = format!("{owner} has no `{key}`");
         let span = if pointer.is_empty() { 0..0 } else { self.document.spans.value(pointer) };
         let mut problem = Diagnostic::error(Code::MissingKey, message).at(&self.document.file, span);
-        let about = properties.and_then(|all| all.get(key)).and_then(|property| property.get("description"));
-        if let Some(about) = about.and_then(Value::as_str) {
+        if let Some(about) = properties.get(key).and_then(|property| property.description.as_deref()) {
             problem = problem.help(format!("`{key}`: {}", first_sentence(about)));
         }
         self.found.push(problem);
     }
 
-    fn list(&mut self, list: &[Value], schema: &'a Map<String, Value>, pointer: &str) {
-        if list.is_empty() && schema.get("minItems").and_then(Value::as_u64).is_some_and(|least| least > 0) {
+    fn list(&mut self, list: &[Value], form: &'a Form<'a>, pointer: &str) {
+        if list.is_empty() && form.min_items > 0 {
             let message = format!("{} must not be empty", subject(pointer));
             self.found.push(self.at_value(Code::WrongValue, message, pointer));
         }
-        if let Some(items) = schema.get("items") {
+        if let Some(items) = &form.items {
             for (index, value) in list.iter().enumerate() {
                 self.value(value, items, &item(pointer, index));
             }
         }
     }
 
-    fn text(&mut self, text: &str, schema: &Map<String, Value>, pointer: &str) {
-        if let Some(names) = schema.get("enum").and_then(Value::as_array) {
-            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    fn text(&mut self, text: &str, form: &Form<'_>, pointer: &str) {
+        if let Some(names) = &form.names {
+            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
             if !names.contains(&text) {
                 let few = names.len() <= 6;
                 let message = if few {
@@ -219,8 +195,7 @@ impl<'a> Walker<'a> {
                 });
             }
         }
-        let least = schema.get("minLength").and_then(Value::as_u64).unwrap_or(0);
-        let most = schema.get("maxLength").and_then(Value::as_u64).unwrap_or(u64::MAX);
+        let (least, most) = (form.min_length, form.max_length.unwrap_or(u64::MAX));
         let length = u64::try_from(text.chars().count()).unwrap_or(u64::MAX);
         if length < least {
             let message = format!("{} must not be empty", subject(pointer));
@@ -228,14 +203,14 @@ impl<'a> Walker<'a> {
         } else if length > most {
             let message = format!("{} must have at most {most} characters, not {length}", subject(pointer));
             self.found.push(self.at_value(Code::WrongValue, message, pointer));
-        } else if let Some(pattern) = schema.get("pattern") {
+        } else if let Some(pattern) = form.pattern.as_deref() {
             self.pattern(text, pattern, pointer, false);
         }
     }
 
     /// Checks a text, or a key, against one of the known patterns.
-    fn pattern(&mut self, text: &str, pattern: &Value, pointer: &str, is_key: bool) {
-        let Some((source, fits, words)) = KNOWN_PATTERNS.iter().find(|known| *pattern == known.0) else { return };
+    fn pattern(&mut self, text: &str, pattern: &str, pointer: &str, is_key: bool) {
+        let Some((source, fits, words)) = KNOWN_PATTERNS.iter().find(|known| pattern == known.0) else { return };
         if fits(text) {
             return;
         }
@@ -252,11 +227,10 @@ impl<'a> Walker<'a> {
         self.found.push(if is_name { problem.help(format!("allowed: {words}")) } else { problem });
     }
 
-    fn number(&mut self, value: &Value, schema: &Map<String, Value>, pointer: &str) {
+    fn number(&mut self, value: &Value, form: &Form<'_>, pointer: &str) {
         let Some(number) = value.as_f64() else { return };
-        let limit = |key: &str| schema.get(key).filter(|limit| limit.is_number());
-        let below = limit("minimum").filter(|least| least.as_f64().is_some_and(|least| number < least));
-        let above = limit("maximum").filter(|most| most.as_f64().is_some_and(|most| number > most));
+        let below = form.minimum.as_ref().filter(|least| least.as_f64().is_some_and(|least| number < least));
+        let above = form.maximum.as_ref().filter(|most| most.as_f64().is_some_and(|most| number > most));
         for (bound, word) in [(below, "least"), (above, "most")] {
             if let Some(bound) = bound {
                 let message = format!("{} must be at {word} {bound}, not {value}", subject(pointer));

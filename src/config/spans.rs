@@ -73,22 +73,33 @@ impl SpanIndex {
 pub fn child(parent: &str, token: &str) -> String {
     let mut out = String::with_capacity(parent.len() + token.len() + 1);
     out.push_str(parent);
-    out.push('/');
-    for c in token.chars() {
-        match c {
-            '~' => out.push_str("~0"),
-            '/' => out.push_str("~1"),
-            c => out.push(c),
-        }
-    }
+    push_child(&mut out, token);
     out
 }
 
 /// The pointer of an item below `parent`, counted from 0.
 pub fn item(parent: &str, index: usize) -> String {
     let mut out = parent.to_owned();
-    let _ = write!(out, "/{index}");
+    push_item(&mut out, index);
     out
+}
+
+/// Makes a pointer that of a member below it.
+pub(super) fn push_child(pointer: &mut String, token: &str) {
+    pointer.push('/');
+    for c in token.chars() {
+        match c {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            c => pointer.push(c),
+        }
+    }
+}
+
+/// Makes a pointer that of an item below it, counted from 0.
+pub(super) fn push_item(pointer: &mut String, index: usize) {
+    // Writing into a text can't fail.
+    let _ = write!(pointer, "/{index}");
 }
 
 impl Document {

@@ -18,7 +18,7 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 /// How deep lists and mappings may be nested.
 const MAX_DEPTH: usize = 128;
 /// How many values a file may hold once its aliases are expanded.
-const MAX_NODES: usize = 100_000;
+pub(super) const MAX_NODES: usize = 100_000;
 /// How many bytes of text a file may hold once its aliases are expanded.
 const MAX_BYTES: usize = 16 << 20;
 
@@ -38,10 +38,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     Ok(Document { file: Arc::clone(file), value, spans })
 }
 
-/// Runs the span pass alone; JSON is a subset of YAML, so it serves JSON files too.
-///
-/// # Errors
-/// Every mistake that could be found, at least one.
+/// Runs the span pass.
 pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Vec<Diagnostic>> {
     let mut pass = Pass::new(file);
     let fatal = pass.run().err();

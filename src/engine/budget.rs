@@ -1,9 +1,10 @@
 //! Budgets: what is spent, what is reserved, and whether a call still fits.
 //!
 //! A call reserves an upper estimate before it is made and settles for what it took. What does not
-//! fit waits while other calls hold reservations, since they may give some back.
+//! fit waits while other calls hold reservations, since they may give some back. When one is refused for
+//! good the run is over, and no call begins any more but those of `finally`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,11 +12,12 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::agent::Models;
-use crate::durable::{Call, Effect, Outcome, Reply};
+use crate::durable::{Call, Effect, Outcome};
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::event::Event;
-use crate::model::{ChatRequest, Class, Failure, ModelRef, StepKey, Turn, Usage};
+use crate::model::{ChatRequest, Failure, ModelRef, StepKey, Turn, Usage};
 
+use super::account::{Account, Amount, Takes};
 use super::node::PlannedModel;
 use super::past::{Past, Spent};
 use super::plan::Plan;
@@ -47,22 +49,13 @@ pub type Limit = (Holder, Budget);
 /// The budgets of a run.
 pub struct Budgets {
     accounts: Mutex<Vec<Account>>,
-    /// Steps of `finally`: they tidy up also when the time is over.
-    closing: Vec<StepKey>,
+    /// Why the run is over, once a call did not fit.
+    over: OnceLock<Failure>,
     models: Arc<Models>,
     freed: Arc<Notify>,
     /// How long earlier sessions owned the run.
     before: Duration,
     since: Instant,
-}
-
-/// A limit with what counts against it.
-struct Account {
-    holder: Holder,
-    limit: Budget,
-    spent: Amount,
-    reserved: Amount,
-    open: usize,
 }
 
 impl Holder {
@@ -74,45 +67,6 @@ impl Holder {
             Self::Step(place) => step == *place || step.is_within(place),
             Self::Agent(_, places) => places.contains(&step),
         }
-    }
-}
-
-/// How far the amount of a call is known before it is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Takes {
-    /// It is an upper bound.
-    Known,
-    /// It is the least: nothing fits a limit that is used up.
-    More,
-}
-
-impl Takes {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Known => "the next request may take",
-            Self::More => "the next turn takes more than",
-        }
-    }
-}
-
-/// Something that is spent.
-#[derive(Clone, Copy, Debug, Default)]
-struct Amount {
-    tokens: u64,
-    usd: f64,
-    time: Duration,
-}
-
-impl Amount {
-    fn add(&mut self, other: Self) {
-        self.tokens = self.tokens.saturating_add(other.tokens);
-        self.usd += other.usd;
-        self.time = self.time.saturating_add(other.time);
-    }
-
-    fn give_back(&mut self, other: Self) {
-        self.tokens = self.tokens.saturating_sub(other.tokens);
-        self.usd = (self.usd - other.usd).max(0.0);
     }
 }
 
@@ -137,16 +91,39 @@ impl Drop for Reservation {
     }
 }
 
+/// A call under way, whose time counts as it goes by; until dropped.
+pub struct Running {
+    budgets: Arc<Budgets>,
+    step: StepKey,
+    since: Instant,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for account in self.budgets.lock().iter_mut().filter(|account| account.holds(&self.step)) {
+            if let Some(at) = account.running.iter().position(|since| *since == self.since) {
+                account.running.swap_remove(at);
+            }
+        }
+    }
+}
+
 impl Budgets {
     /// The budgets of a plan, with what the events of its run say was spent.
     /// `died` is when the process of the last session was last alive, unless it ended in order.
     pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<Models>) -> Arc<Self> {
-        let account =
-            |(holder, limit)| Account { holder, limit, spent: Amount::default(), reserved: Amount::default(), open: 0 };
+        let account = |(holder, limit)| Account {
+            holder,
+            limit,
+            spent: Amount::default(),
+            reserved: Amount::default(),
+            open: 0,
+            running: Vec::new(),
+        };
         let past = Past::of(events, died);
         let budgets = Self {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
-            closing: plan.closing(),
+            over: OnceLock::new(),
             models,
             freed: Arc::default(),
             before: past.owned,
@@ -170,15 +147,7 @@ impl Budgets {
 
     /// Counts what a call took: what its provider told, and what nobody told.
     pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &Outcome) {
-        let told = match &outcome.result {
-            Ok(Reply::Chat(reply)) => reply.usage,
-            Ok(Reply::Done(_)) => Usage::default(),
-            Err(failure) => {
-                let worked = || outcome.work.as_ref().and_then(|work| work.usage);
-                failure.used().or_else(worked).unwrap_or_default()
-            }
-        };
-        let (told, lost) = ((told, outcome.cost), outcome.lost.unwrap_or_default());
+        let (told, lost) = ((outcome.usage().unwrap_or_default(), outcome.cost), outcome.lost.unwrap_or_default());
         let time = Duration::try_from(outcome.ended.duration_since(outcome.started)).unwrap_or_default();
         self.count_spent(&Spent { step: step.clone(), model: model.cloned(), told, lost, time });
     }
@@ -192,11 +161,11 @@ impl Budgets {
         self.count(&spent.step, Amount { tokens, usd: cost.unwrap_or_default() + lost, time: spent.time });
     }
 
-    /// Reserves the upper estimate of a call.
+    /// Reserves the upper estimate of a call; steps of `finally` (`closing`) tidy up also when the time is over.
     ///
     /// # Errors
     /// `budget_exceeded` when it does not fit and nothing else could give room.
-    pub async fn reserve(self: &Arc<Self>, call: &Call) -> Result<Reservation, Failure> {
+    pub async fn reserve(self: &Arc<Self>, call: &Call, closing: bool) -> Result<Reservation, Failure> {
         let (amount, takes) = match &call.effect {
             Effect::Ask(ask) => (self.estimate(&ask.request), Takes::Known),
             Effect::Turn(turn) => (self.least(turn), Takes::More),
@@ -205,39 +174,84 @@ impl Budgets {
         loop {
             // Told of before looking, so that nothing given back in between is missed.
             let freed = self.freed.notified();
-            match self.try_reserve(&call.key.step, amount, takes) {
+            match self.try_reserve(&call.key.step, closing, amount, takes) {
                 Ok(accounts) => return Ok(Reservation { budgets: self.clone(), accounts, amount }),
                 Err((_, true)) => freed.await,
-                Err((failure, false)) => return Err(failure),
+                Err((failure, false)) => {
+                    self.end(&failure);
+                    return Err(failure);
+                }
             }
         }
     }
 
-    /// How long a call may take, with what is to be said when it is over; `None` when nothing limits it.
-    pub fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
-        let owned = self.owned(step)?;
+    /// A call does not fit, or was ended: the run is over.
+    pub fn end(&self, failure: &Failure) {
+        // The first one is what the run is told to have ended by.
+        drop(self.over.set(failure.clone()));
+        self.freed.notify_waiters();
+    }
+
+    /// Whether a call may still begin: one beside it may have come to the end of a budget while it waited.
+    ///
+    /// # Errors
+    /// Why the run is over.
+    pub fn goes_on(&self, closing: bool) -> Result<(), Failure> {
+        self.over.get().filter(|_| !closing).map_or(Ok(()), |failure| Err(failure.clone()))
+    }
+
+    /// Says that a call of a step is under way.
+    pub fn run(self: &Arc<Self>, step: &StepKey) -> Running {
+        let since = Instant::now();
+        self.lock().iter_mut().filter(|account| account.holds(step)).for_each(|account| account.running.push(since));
+        // Those beside it have less time from now on.
+        self.freed.notify_waiters();
+        Running { budgets: self.clone(), step: step.clone(), since }
+    }
+
+    /// Resolves when the time of a call under way is over, with what is to be said then.
+    pub async fn time_over(&self, step: &StepKey) -> Failure {
+        loop {
+            let changed = self.freed.notified();
+            let Some((left, failure)) = self.time_left(step) else { return std::future::pending().await };
+            if left.is_zero() {
+                self.end(&failure);
+                return Failure { broke_off: true, ..failure };
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// How long a call under way may go on, with what is to be said when that is over; `None` when nothing limits
+    /// it. Calls beside it use up the same time, so that it may be less when it is asked again.
+    fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
+        let owned = self.owned();
         let accounts = self.lock();
         let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
             let most = Duration::from_secs(account.limit.seconds?);
-            Some((
-                most.saturating_sub(account.time(owned)),
-                account.failure(&format!("{} s, and they are over", most.as_secs())),
-            ))
+            Some((account.left(most, owned), account.failure(&format!("{} s, and they are over", most.as_secs()))))
         });
         left.min_by_key(|(left, _)| *left)
     }
 
-    /// How long processes owned the run until now; `None` when that does not limit the step.
-    fn owned(&self, step: &StepKey) -> Option<Duration> {
-        // The plan knows no items and rounds.
-        let step = step.place();
-        let closes = self.closing.iter().any(|key| step == *key || step.is_within(key));
-        (!closes).then(|| self.before + self.since.elapsed())
+    /// How long processes owned the run until now.
+    fn owned(&self) -> Duration {
+        self.before + self.since.elapsed()
     }
 
     /// Reserves at once; else why not, and whether waiting may help.
-    fn try_reserve(&self, step: &StepKey, amount: Amount, takes: Takes) -> Result<Vec<usize>, (Failure, bool)> {
-        let owned = self.owned(step);
+    fn try_reserve(
+        &self,
+        step: &StepKey,
+        closing: bool,
+        amount: Amount,
+        takes: Takes,
+    ) -> Result<Vec<usize>, (Failure, bool)> {
+        self.goes_on(closing).map_err(|failure| (failure, false))?;
+        let owned = (!closing).then(|| self.owned());
         let mut accounts = self.lock();
         for account in accounts.iter().filter(|account| account.holds(step)) {
             if let Some(failure) = account.exceeded(amount, takes, owned) {
@@ -278,53 +292,6 @@ impl Budgets {
     fn usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
         let counts = self.lock().iter().any(|account| account.limit.usd.is_some());
         if counts { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
-    }
-}
-
-impl Account {
-    fn holds(&self, step: &StepKey) -> bool {
-        self.holder.holds(step)
-    }
-
-    /// What counts against a limit of time: of the run what processes owned it, of a step its calls.
-    fn time(&self, owned: Duration) -> Duration {
-        match self.holder {
-            Holder::Run => owned,
-            Holder::Step(_) | Holder::Agent(..) => self.spent.time,
-        }
-    }
-
-    fn failure(&self, what: &str) -> Failure {
-        let whose = &self.holder;
-        let hint = "raise the `budget:` and resume the run; nothing that was answered is asked again";
-        Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
-    }
-
-    /// Why so much more does not fit, if it does not.
-    fn exceeded(&self, more: Amount, takes: Takes, owned: Option<Duration>) -> Option<Failure> {
-        let fail = |what: String| self.failure(&what);
-        let (spent, held) = (self.spent, self.reserved);
-        let next = takes.words();
-        if let Some(most) = self.limit.tokens {
-            let then = spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens);
-            if then > most || (takes == Takes::More && then == most) {
-                return Some(fail(format!("{most} tokens; {} are used, and {next} {}", spent.tokens, more.tokens)));
-            }
-        }
-        if let Some(most) = self.limit.usd {
-            let then = spent.usd + held.usd + more.usd;
-            if then > most || (takes == Takes::More && then >= most) {
-                let used = spent.usd;
-                return Some(fail(format!("${most:.2}; ${used:.4} are spent, and {next} ${:.4}", more.usd)));
-            }
-        }
-        let time = self.time(owned?);
-        match self.limit.seconds {
-            Some(most) if time.as_secs() >= most => {
-                Some(fail(format!("{most} s, and {} s have passed", time.as_secs())))
-            }
-            Some(_) | None => None,
-        }
     }
 }
 

@@ -104,14 +104,19 @@ impl<'a> Conversation<'a> {
                 }
                 Err(unread) => *unread,
             };
-            let fact =
-                ReplyRead { call: key, source: None, repairs: Vec::new(), others: 0, failure: Some(failure.clone()) };
+            let again = ordinal <= self.agent.re_asks;
+            let next = again.then(|| re_ask(&request, &reply.text, &failure, &mismatches)).flatten();
+            let fact = ReplyRead {
+                call: key,
+                source: None,
+                repairs: Vec::new(),
+                others: 0,
+                failure: Some(failure.clone()),
+                most: next.as_ref().filter(|_| model.program.is_none()).map(most),
+            };
             self.leaf.run.durable.record(Decided::Read(fact)).await?;
-            if ordinal > self.agent.re_asks {
-                return Ok(Err(failure));
-            }
             session = reply.id.clone();
-            match re_ask(&request, &reply.text, &failure, &mismatches) {
+            match next {
                 Some(next) => request = next,
                 None => return Ok(Err(failure)),
             }
@@ -172,7 +177,7 @@ impl Found {
             }
             None => ("whole", Vec::new(), 0),
         };
-        ReplyRead { call, source: Some(source.to_owned()), repairs, others, failure: None }
+        ReplyRead { call, source: Some(source.to_owned()), repairs, others, failure: None, most: None }
     }
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::durable::{Command, Files, Signal};
-use crate::files::{self, Look, Tree};
+use crate::files::{self, Look, Reserved, Tree};
 use crate::model::event::{CommandDone, Done};
-use crate::model::{CallKey, Class, Failure};
+use crate::model::{CallKey, Class, Failure, Work};
 use crate::process::{self, ProcessError, Spec, Stream};
 
 use crate::secret::Pieces;
@@ -99,10 +99,11 @@ fn folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
 
 /// Looks at the files that are about to be written.
 pub(super) async fn look(own: &Performer, files: Files) -> Result<Done, Failure> {
-    let workspace = own.workspace.clone();
+    let (workspace, project) = (own.workspace.clone(), own.project.clone());
     blocking(move || {
         let entries = files::entries(&files.files)?;
-        let look = Tree::open(&workspace)?.look(&entries, &files.reserved)?;
+        let reserved = Reserved { artifacts: &files.reserved, project: &project };
+        let look = Tree::open(&workspace)?.look(&entries, reserved)?;
         serde_json::to_value(look).map(Done::Looked).map_err(unreadable)
     })
     .await
@@ -110,13 +111,30 @@ pub(super) async fn look(own: &Performer, files: Files) -> Result<Done, Failure>
 
 /// Writes files, given how they were when they were looked at.
 pub(super) async fn write(own: &Performer, record: Value) -> Result<Done, Failure> {
-    let workspace = own.workspace.clone();
+    let (workspace, laid) = (own.workspace.clone(), own.laid.clone());
     blocking(move || {
         let look: Look = serde_json::from_value(record).map_err(unreadable)?;
         let applied = Tree::open(&workspace)?.apply(&look)?;
+        laid.lock().unwrap_or_else(PoisonError::into_inner).lay(&look);
         serde_json::to_value(&applied).map(Done::Written).map_err(unreadable)
     })
     .await
+}
+
+/// Which files that steps made are gone, or as they were before, after a command or a turn; from now on
+/// they are nobody's concern. `work` is what the turn did itself.
+pub(super) fn undone(own: &Performer, work: Option<&Work>) -> Vec<String> {
+    let mut laid = own.laid.lock().unwrap_or_else(PoisonError::into_inner);
+    // A record that was made just now can be read.
+    if let Some(look) = work.and_then(|work| serde_json::from_value(work.files.clone()?).ok()) {
+        laid.lay(&look);
+    }
+    let Ok(tree) = Tree::open(&own.workspace) else { return Vec::new() };
+    let undone: Vec<String> = laid.undone(Some(&tree)).into_iter().map(|file| file.path).collect();
+    for path in &undone {
+        laid.forget(path);
+    }
+    undone
 }
 
 fn unreadable(error: serde_json::Error) -> Failure {

@@ -50,7 +50,6 @@ impl<'a> Leaf<'a> {
             parts,
             reusable: node.access == Access::None && matches!(node.kind, Kind::Agent(_)),
             touches: node.access != Access::None,
-            closing: node.closing,
         };
         Self { run, node, open, why: None, answered: None }
     }

@@ -3,6 +3,7 @@
 //! [`interpret`](interpret::interpret) walks the steps and decides; [`perform`] does what it asks
 //! for. Between them stands [`crate::durable`].
 
+mod account;
 mod agent;
 mod approve;
 pub mod budget;

@@ -47,8 +47,6 @@ pub struct Node {
     pub budget: Option<Budget>,
     /// Whether a failure stops what comes after.
     pub stops: bool,
-    /// Whether it is of `finally`, and so runs in each session.
-    pub closing: bool,
     /// What it is.
     pub kind: Kind,
 }
@@ -279,16 +277,6 @@ impl Node {
             Kind::Repeat(repeat) => Box::new(repeat.nodes.iter()),
             Kind::Pipeline(call) => Box::new(call.body.nodes.iter().chain(&call.body.finally)),
             Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Box::new(std::iter::empty()),
-        }
-    }
-
-    /// The lists of steps inside it.
-    pub(super) fn children_mut(&mut self) -> Vec<&mut Vec<Node>> {
-        match &mut self.kind {
-            Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => vec![nodes],
-            Kind::Repeat(repeat) => vec![&mut repeat.nodes],
-            Kind::Pipeline(call) => vec![&mut call.body.nodes, &mut call.body.finally],
-            Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Vec::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the events of a run tell of time and tokens that are spent, also by processes that died.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,6 +14,8 @@ pub(super) struct Past {
     pub(super) owned: Duration,
     /// What calls took.
     pub(super) spent: Vec<Spent>,
+    /// What the last request that asked a step again may take, with the attempt.
+    again: HashMap<StepKey, (u32, Usage)>,
 }
 
 /// What one call took.
@@ -50,6 +52,7 @@ impl Past {
     pub(super) fn of(events: &[Event], died: Option<Timestamp>) -> Self {
         let mut past = Self::default();
         let mut session = Session::default();
+        let mut asked = HashSet::new();
         for event in events {
             match &event.fact {
                 Fact::RunStarted(_) => past.close(&mut session, None),
@@ -58,16 +61,22 @@ impl Past {
             }
             session.began.get_or_insert(event.at);
             session.last = Some(event.at);
-            past.take(&mut session, event);
+            past.take(&mut session, &mut asked, event);
         }
         past.close(&mut session, died);
         past
     }
 
-    fn take(&mut self, session: &mut Session, event: &Event) {
+    /// Takes one event in. `asked` are the attempts whose question is on record: it is asked once, and waited for
+    /// in any number of sessions.
+    fn take(&mut self, session: &mut Session, asked: &mut HashSet<(StepKey, u32)>, event: &Event) {
         match &event.fact {
+            Fact::StepStarted(fact) if asked.contains(&(fact.step.clone(), fact.attempt)) => {}
             Fact::StepStarted(fact) => {
-                let (model, most) = (fact.model.clone(), fact.most.unwrap_or_default());
+                // An attempt that goes on after a crash goes on with its last request.
+                let again = self.again.get(&fact.step).filter(|(attempt, _)| *attempt == fact.attempt);
+                let most = again.map(|(_, most)| *most).or(fact.most).unwrap_or_default();
+                let model = fact.model.clone();
                 session.under_way.insert(fact.step.clone(), UnderWay { since: event.at, model, most, answered: false });
             }
             Fact::CallEnded(fact) => {
@@ -83,14 +92,19 @@ impl Past {
                 // What comes next is to ask again.
                 if let Some(call) = session.under_way.get_mut(&fact.call.step) {
                     (call.since, call.answered) = (event.at, false);
+                    call.most = fact.most.unwrap_or(call.most);
                 }
+                self.again.extend(fact.most.map(|most| (fact.call.step.clone(), (fact.call.attempt, most))));
             }
             Fact::StepCompleted(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepFailed(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepSkipped(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepKept(fact) => drop(session.under_way.remove(&fact.step)),
             // A person's time is nobody's.
-            Fact::ApprovalAsked(fact) => drop(session.under_way.remove(&fact.step)),
+            Fact::ApprovalAsked(fact) => {
+                session.under_way.remove(&fact.step);
+                asked.insert((fact.step.clone(), fact.attempt));
+            }
             // In order: what was given up then is on record.
             Fact::RunEnded(_) => session.under_way.clear(),
             Fact::RunStarted(_)

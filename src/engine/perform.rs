@@ -10,9 +10,11 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
+use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
+use crate::files::Laid;
 use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage, Work};
-use crate::provider::Signal as Heard;
+use crate::provider::{Limits, Signal as Heard};
 use crate::secret::{Pieces, Redactor};
 
 use super::budget::Budgets;
@@ -35,6 +37,8 @@ pub struct Performer {
     pub homes: PathBuf,
     /// The files of the workspace that show artifacts.
     pub artifacts: Vec<String>,
+    /// The files of the workspace that the project is made of; those that are not there yet included.
+    pub project: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
     /// How much may go on at once.
@@ -43,6 +47,10 @@ pub struct Performer {
     pub budgets: Arc<Budgets>,
     /// Where exchanges are written, and where they come from instead of a model.
     pub exchange: Exchange,
+    /// The files that steps made in the workspace.
+    pub laid: Arc<Mutex<Laid>>,
+    /// The time that calls begin and end at.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What becomes of exchanges with models.
@@ -55,35 +63,31 @@ pub struct Exchange {
 }
 
 impl Perform for Performer {
-    fn admit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
+    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
         async move {
-            let reserved = self.budgets.reserve(call).await.map_err(Stop::OverBudget)?;
+            let reserved = self.budgets.reserve(call, closing).await.map_err(Stop::OverBudget)?;
             let place = self.gates.admit(call).await;
+            self.budgets.goes_on(closing).map_err(Stop::OverBudget)?;
             Ok(Box::new((reserved, place)) as Permit)
         }
         .boxed()
     }
 
-    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         async move {
-            let started = Timestamp::now();
+            let started = own.clock.now();
             let step = call.key.step.clone();
-            // Writing files takes no time to speak of, and must not stop half-way.
             let (model, most) = (call.effect.model().cloned(), most(&call.effect));
-            let limited = !matches!(call.effect, Effect::Look(_) | Effect::Write(_));
-            let work = own.effect(call, started);
-            let Performed { result, cost, work } = match own.budgets.time_left(&step).filter(|_| limited) {
-                None => work.await,
-                Some((left, failure)) => match tokio::time::timeout(left, work).await {
-                    Ok(ended) => ended,
-                    Err(_) => Err(Failure { broke_off: true, ..failure }).into(),
-                },
-            };
+            let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
+            let running = own.budgets.run(&step);
+            let Performed { result, cost, work } = own.effect(call, started, (closing, stop)).await;
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
+            let undone = if is_program { own.undone(&result, &work) } else { Vec::new() };
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
-            let outcome = Outcome { started, ended: Timestamp::now(), result, work, cost, lost };
+            let outcome = Outcome { started, ended: own.clock.now(), result, work, cost, lost, undone };
+            drop(running);
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
@@ -91,12 +95,31 @@ impl Perform for Performer {
     }
 
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
-        let failure = Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") };
+        let failure = given_up();
         let lost = most(&call.effect).and_then(|most| lost(most, &failure));
-        let outcome = Outcome { started, ended: Timestamp::now(), result: Err(failure), work: None, cost: None, lost };
+        let undone = match call.effect {
+            Effect::Command(_) | Effect::Turn(_) => effects::undone(self, None),
+            Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
+        };
+        let ended = self.clock.now();
+        let outcome = Outcome { started, ended, result: Err(failure), work: None, cost: None, lost, undone };
         self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
         outcome
     }
+}
+
+/// Does something until its time is over; what it gave by then counts.
+async fn within(over: impl Future<Output = Failure>, work: impl Future<Output = Performed>) -> Performed {
+    tokio::select! {
+        biased;
+        ended = work => ended,
+        failure = over => Err(failure).into(),
+    }
+}
+
+/// Why a call ended that a stop cut off.
+fn given_up() -> Failure {
+    Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
 }
 
 /// What a call may use at most; none of one that asks no model, or is a program's own affair.
@@ -129,32 +152,65 @@ impl From<Result<Reply, Failure>> for Performed {
 }
 
 impl Performer {
-    /// Does what a call says; what it gave, and what it cost.
-    async fn effect(&self, call: Call, started: Timestamp) -> Performed {
+    /// Which files that steps made a command or a turn removed or put back.
+    fn undone(&self, result: &Result<Reply, Failure>, work: &Work) -> Vec<String> {
+        let answered = match result {
+            Ok(Reply::Chat(reply)) => reply.work.as_deref(),
+            Ok(Reply::Done(_)) | Err(_) => None,
+        };
+        effects::undone(self, Some(answered.unwrap_or(work)))
+    }
+
+    /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it
+    /// gave, and what it cost.
+    async fn effect(
+        &self,
+        call: Call,
+        started: Timestamp,
+        (closing, stop): (bool, BoxFuture<'static, ()>),
+    ) -> Performed {
+        let key = &call.key;
+        // Steps of `finally` tidy up also when the time is over.
+        let over =
+            async { if closing { std::future::pending().await } else { self.budgets.time_over(&key.step).await } };
         match call.effect {
-            Effect::Ask(ask) => {
-                let answer = self.exchange(&call.key, &ask, started).await;
-                self.gates.heard(&ask.request.model.provider, &answer);
-                let usage = match &answer {
-                    Ok(reply) => Some(reply.usage),
-                    Err(failure) => failure.used(),
-                };
-                let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
-                Performed { cost, ..answer.map(Reply::Chat).into() }
-            }
+            Effect::Ask(ask) => within(over, self.ask(key, &ask, started)).await,
             Effect::Turn(turn) => {
-                let usd = self.budgets.usd_left(&call.key.step);
-                let bounds = Bounds { now: started, usd, mark: format!("{} {}", call.key, call.ask) };
-                let answer = self.turn(&call.key, &turn, &bounds).await;
+                let bounds =
+                    Bounds { now: started, usd: self.budgets.usd_left(&key.step), mark: format!("{key} {}", call.ask) };
+                let cut = async {
+                    tokio::select! {
+                        biased;
+                        failure = over => failure,
+                        () = stop => given_up(),
+                    }
+                };
+                let answer = self.turn(key, &turn, &bounds, cut).await;
                 let usage = answer.reply.as_ref().ok().map(|reply| reply.usage).or(answer.work.usage);
                 let priced = || self.models.cost(&turn.program.priced_as()?, &usage?);
                 let cost = answer.cost.or_else(priced);
                 Performed { result: answer.reply.map(Reply::Chat), cost, work: answer.work }
             }
-            Effect::Command(command) => effects::command(self, &call.key, &command).await.map(Reply::Done).into(),
+            Effect::Command(command) => {
+                let run = effects::command(self, key, &command);
+                within(over, async { run.await.map(Reply::Done).into() }).await
+            }
+            // Files take no time to speak of, and must not stop half-way.
             Effect::Look(files) => effects::look(self, files).await.map(Reply::Done).into(),
             Effect::Write(record) => effects::write(self, record).await.map(Reply::Done).into(),
         }
+    }
+
+    /// Asks a model.
+    async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp) -> Performed {
+        let answer = self.exchange(key, ask, started).await;
+        self.gates.heard(&ask.request.model.provider, &answer);
+        let usage = match &answer {
+            Ok(reply) => Some(reply.usage),
+            Err(failure) => failure.used(),
+        };
+        let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
+        Performed { cost, ..answer.map(Reply::Chat).into() }
     }
 
     /// The model's answer, or the recorded one; written down if that is wanted.
@@ -172,7 +228,7 @@ impl Performer {
 
 impl Performer {
     /// The program's answer, or the recorded one; what it did to the workspace is not replayed.
-    async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds) -> Answer {
+    async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds, cut: impl Future<Output = Failure>) -> Answer {
         if let Some(replay) = &self.exchange.replay {
             return match replay.answer(&key.step, &turn.request) {
                 Ok(reply) => Answer { reply: Ok(reply), cost: None, work: Work::default() },
@@ -180,7 +236,7 @@ impl Performer {
             };
         }
         let words = Turn { request: with_contract(turn.request.clone()), ..turn.clone() };
-        let answer = program(self, key, &words, bounds).await;
+        let answer = program(self, key, &words, bounds, cut).await;
         if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
             recorder.keep(&key.step, &turn.request, reply, &self.redactor);
         }
@@ -217,7 +273,13 @@ impl<'a> Shown<'a> {
     }
 }
 
-async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -> Answer {
+async fn program(
+    own: &Performer,
+    key: &CallKey,
+    turn: &Turn,
+    bounds: &Bounds,
+    cut: impl Future<Output = Failure>,
+) -> Answer {
     let (workspace, homes, variables) = (own.workspace.clone(), own.homes.clone(), own.variables.clone());
     let place = Place { workspace, homes, artifacts: own.artifacts.clone(), variables };
     own.observer.signal(&Signal::Sent(key.clone()));
@@ -227,7 +289,7 @@ async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -
         Sign::Tool(line) => own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(&line))),
         Sign::Session(_) => {}
     };
-    let answer = take_turn(turn, &place, bounds, &sink).await;
+    let answer = take_turn(turn, &place, bounds, &sink, cut).await;
     shown.end();
     answer
 }
@@ -235,7 +297,7 @@ async fn program(own: &Performer, key: &CallKey, turn: &Turn, bounds: &Bounds) -
 async fn answer(own: &Performer, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
     let observer = own.observer.as_ref();
     let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = provider.limits();
+    let mut limits = Limits { clock: own.clock.clone(), ..provider.limits() };
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
         // Whoever allows a request more time has a slow server, whose first byte is late too.

@@ -120,13 +120,6 @@ impl Plan {
         found
     }
 
-    /// The steps of every `finally`: of the run, and of pipelines that steps call.
-    pub fn closing(&self) -> Vec<StepKey> {
-        let mut found = Vec::new();
-        self.visit(&mut |step, node, _| found.extend(node.closing.then_some(step)));
-        found
-    }
-
     /// Every model that may be asked, with the step that asks.
     pub fn asked(&self) -> Vec<(StepKey, &PlannedModel)> {
         let mut found = Vec::new();

@@ -43,7 +43,7 @@ impl<'a, E> Planner<'a, E> {
         Ok(Body {
             name: self.pipeline.name.clone(),
             nodes: self.nodes(&self.pipeline.steps, self.shown)?,
-            finally: closing(self.nodes(&self.pipeline.finally, self.shown)?),
+            finally: self.nodes(&self.pipeline.finally, self.shown)?,
             budget: self.pipeline.budget.clone(),
             success: self.pipeline.success.clone(),
             outputs: self.pipeline.outputs.clone(),
@@ -80,7 +80,6 @@ impl<'a, E> Planner<'a, E> {
                 Some(OnError::Continue) => false,
                 None => !self.defaults.continue_on_error,
             },
-            closing: false,
             kind: self.kind(step, inside)?,
         };
         node.access = node.children().map(|child| child.access).fold(node.access, Access::max);
@@ -176,17 +175,6 @@ impl<'a, E> Planner<'a, E> {
         let with = step.with.iter().map(|(name, expression)| (name.clone(), expression.0.clone())).collect();
         Ok(PipelineNode { body: planner.body()?, with, inputs })
     }
-}
-
-/// The same steps, as those of a `finally`.
-fn closing(mut nodes: Vec<Node>) -> Vec<Node> {
-    for node in &mut nodes {
-        node.closing = true;
-        for inside in node.children_mut() {
-            *inside = closing(std::mem::take(inside));
-        }
-    }
-    nodes
 }
 
 fn count(number: u32) -> usize {

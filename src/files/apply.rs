@@ -84,7 +84,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::Entry;
+    use crate::files::{Entry, Reserved};
 
     fn entry(path: &str, content: Option<&str>) -> Entry {
         Entry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
@@ -98,7 +98,7 @@ mod tests {
         let tree = Tree::open(folder).unwrap();
         let entries =
             [entry("a", Some("new")), entry("sub/deep/b", Some("new")), entry("c", None), entry("d", Some("new"))];
-        let look = tree.look(&entries, &[]).unwrap();
+        let look = tree.look(&entries, Reserved::default()).unwrap();
         (tree, look)
     }
 

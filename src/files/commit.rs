@@ -89,6 +89,7 @@ impl Commit<'_> {
         crash_point!("files::apply");
         for step in self.moves {
             self.stage(step).map_err(|why| (step.path.to_owned(), why))?;
+            crash_point!("files::written");
         }
         crash_point!("files::staged");
         for (index, step) in self.moves.iter().enumerate() {
@@ -100,7 +101,10 @@ impl Commit<'_> {
         self.sync()?;
         crash_point!("files::applied");
         self.moves.iter().try_for_each(|step| {
-            self.tree.remove_beside(step.path, &temporary(step.path, "old")).map_err(|why| (step.path.to_owned(), why))
+            let removed = self.tree.remove_beside(step.path, &temporary(step.path, "old"));
+            removed.map_err(|why| (step.path.to_owned(), why))?;
+            crash_point!("files::tidied");
+            Ok(())
         })
     }
 
@@ -134,6 +138,7 @@ impl Commit<'_> {
                 self.tree.write_beside(step.path, &old, from)?;
             }
         }
+        crash_point!("files::aside");
         self.tree.rename_beside(step.path, &temporary(step.path, "new"), name)
     }
 

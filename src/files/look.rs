@@ -18,10 +18,28 @@ pub const MAX_FILES: usize = 10_000;
 /// The most bytes in one list, and the most bytes that it may replace.
 pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Files of the workspace that are not for a list to write, relative to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reserved<'a> {
+    /// Those that show artifacts of the run.
+    pub artifacts: &'a [String],
+    /// Those that the run's own project is made of.
+    pub project: &'a [String],
+}
+
+impl<'a> Reserved<'a> {
+    /// Each file by its folded path, with what it is kept for.
+    fn folded(self) -> Vec<(String, &'a str, &'static str)> {
+        let list = |paths: &'a [String], what| paths.iter().map(move |path| (fold(path), path.as_str(), what));
+        let artifacts = list(self.artifacts, "is kept for the artifact in");
+        artifacts.chain(list(self.project, "is kept, since this run itself is made of")).collect()
+    }
+}
+
 impl Tree {
-    /// Checks every path and reads what is there. `reserved` are the files that show artifacts of the run.
-    /// Everything that is wrong is in one failure; nothing is written.
-    pub fn look(&self, entries: &[Entry], reserved: &[String]) -> Result<Look, Failure> {
+    /// Checks every path and reads what is there. Everything that is wrong is in one failure; nothing is
+    /// written.
+    pub fn look(&self, entries: &[Entry], reserved: Reserved<'_>) -> Result<Look, Failure> {
         bounded(entries)?;
         let mut problems = Problems::default();
         let clean = readable(entries, reserved, &mut problems);
@@ -82,8 +100,8 @@ fn change(entry: &Entry, before: Option<FileState>) -> Change {
 }
 
 /// The entries whose paths are acceptable as text; what is wrong with the others goes to `problems`.
-fn readable<'a>(entries: &'a [Entry], reserved: &[String], problems: &mut Problems) -> Vec<&'a Entry> {
-    let reserved: Vec<(String, &str)> = reserved.iter().map(|path| (fold(path), path.as_str())).collect();
+fn readable<'a>(entries: &'a [Entry], reserved: Reserved<'_>, problems: &mut Problems) -> Vec<&'a Entry> {
+    let reserved = reserved.folded();
     let mut taken: HashMap<String, &str> = HashMap::new();
     let mut folders: HashMap<String, &str> = HashMap::new();
     let mut clean = Vec::new();
@@ -91,8 +109,8 @@ fn readable<'a>(entries: &'a [Entry], reserved: &[String], problems: &mut Proble
         let key = fold(&entry.path);
         if let Some(why) = refused(&entry.path) {
             problems.add(&entry.path, why);
-        } else if let Some((_, kept)) = reserved.iter().find(|(kept, _)| overlap(kept, &key)) {
-            problems.add(&entry.path, format!("is kept for the artifact in `{}`", shown(kept)));
+        } else if let Some((_, kept, what)) = reserved.iter().find(|(kept, ..)| overlap(kept, &key)) {
+            problems.add(&entry.path, format!("{what} `{}`", shown(kept)));
         } else if let Some(other) = taken.get(&key) {
             problems.add(&entry.path, twin(&entry.path, other));
         } else if let Some((folder, other)) = respelled(&entry.path, &folders) {
@@ -201,7 +219,7 @@ mod tests {
     fn refusal(tree: &Tree, paths: &[&str], reserved: &[&str]) -> String {
         let entries: Vec<Entry> = paths.iter().map(|path| entry(path)).collect();
         let reserved: Vec<String> = reserved.iter().map(|path| (*path).to_owned()).collect();
-        let failure = tree.look(&entries, &reserved).unwrap_err();
+        let failure = tree.look(&entries, Reserved { artifacts: &reserved, ..Reserved::default() }).unwrap_err();
         assert_eq!(failure.class, Class::PathRefused);
         failure.message
     }
@@ -231,7 +249,9 @@ mod tests {
             let message = refusal(&tree, &[path], &["plan.json", "out/review.md"]);
             assert!(message.contains("is kept for the artifact"), "{message}");
         }
-        assert!(tree.look(&[entry("out/other.md"), entry("plan.jsonl")], &["plan.json".to_owned()]).is_ok());
+        let others = [entry("out/other.md"), entry("plan.jsonl")];
+        let reserved = Reserved { artifacts: &["plan.json".to_owned()], ..Reserved::default() };
+        assert!(tree.look(&others, reserved).is_ok());
     }
 
     #[test]
@@ -243,7 +263,7 @@ mod tests {
         let message = refusal(&tree, &["readme", "src/a"], &[]);
         assert!(message.contains("`readme` differs from `README`"), "{message}");
         assert!(message.contains("`src/a` differs from `Src`"), "{message}");
-        assert!(tree.look(&[entry("README"), entry("Src/a")], &[]).is_ok());
+        assert!(tree.look(&[entry("README"), entry("Src/a")], Reserved::default()).is_ok());
     }
 
     #[test]
@@ -251,10 +271,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
         let many: Vec<Entry> = (0..=MAX_FILES).map(|index| entry(&index.to_string())).collect();
-        assert_eq!(tree.look(&many, &[]).unwrap_err().class, Class::OutputTooLarge);
+        assert_eq!(tree.look(&many, Reserved::default()).unwrap_err().class, Class::OutputTooLarge);
         let half = "x".repeat(usize::try_from(MAX_BYTES / 2).unwrap() + 1);
         let large = ["a", "b"].map(|path| Entry { content: Some(half.clone()), ..entry(path) });
-        assert_eq!(tree.look(&large, &[]).unwrap_err().class, Class::OutputTooLarge);
+        assert_eq!(tree.look(&large, Reserved::default()).unwrap_err().class, Class::OutputTooLarge);
     }
 
     #[test]
@@ -262,7 +282,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("a")).unwrap();
         let tree = Tree::open(folder.path()).unwrap();
-        let look = tree.look(&[entry("a/b/c/x"), entry("a/b/y"), entry("a/z")], &[]).unwrap();
+        let look = tree.look(&[entry("a/b/c/x"), entry("a/b/y"), entry("a/z")], Reserved::default()).unwrap();
         assert_eq!(look.new_folders, ["a/b", "a/b/c"]);
     }
 }

@@ -15,20 +15,24 @@ mod apply;
 mod commit;
 mod diff;
 mod entry;
+mod laid;
 mod look;
 mod path;
 mod problem;
 mod record;
 mod revert;
 mod tree;
+mod whole;
 
 pub use diff::diff;
 pub use entry::{Entry, entries};
-pub use look::{MAX_BYTES, MAX_FILES};
+pub use laid::{Laid, Undone};
+pub use look::{MAX_BYTES, MAX_FILES, Reserved};
 pub use record::{
     Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
 };
 pub use tree::Tree;
+pub use whole::write_whole;
 
 /// Permission bits as people write them.
 fn shown_mode(mode: u32) -> String {

@@ -42,6 +42,9 @@ pub struct CallEnded {
     /// What a failed call may have used beyond what the provider told, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Usage>,
+    /// Files that steps before made, and that are gone or as they were before after this command or turn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<String>,
 }
 
 impl CallEnded {
@@ -58,10 +61,15 @@ impl CallEnded {
 
     /// What the provider counted, whether there is a reply or not.
     pub fn usage(&self) -> Option<Usage> {
-        let failed = || self.failure.as_ref().and_then(Failure::used);
-        let worked = || self.work.as_ref().and_then(|work| work.usage);
-        self.reply.as_ref().map(|reply| reply.usage).or_else(failed).or_else(worked)
+        usage(self.reply.as_ref(), self.failure.as_ref(), self.work.as_deref())
     }
+}
+
+/// What the provider of a call counted: told with its reply, with its failure, or by what a program did.
+pub(crate) fn usage(reply: Option<&ChatReply>, failure: Option<&Failure>, work: Option<&Work>) -> Option<Usage> {
+    let failed = || failure.and_then(Failure::used);
+    let worked = || work.and_then(|work| work.usage);
+    reply.map(|reply| reply.usage).or_else(failed).or_else(worked)
 }
 
 /// What a call gave.
@@ -117,4 +125,7 @@ pub struct ReplyRead {
     /// Why no value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// What the request that asks again may use at most; absent when nothing is asked again, or of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Usage>,
 }

@@ -184,10 +184,36 @@ pub struct RunResumed {
     /// When the process of the session before was last alive, if it died as the owner of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
+    /// Where the project is now, when it is elsewhere than before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<RunPlace>,
+    /// Files that steps made and that were found gone, or as they were before: the run goes on without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<LostFile>,
     /// The steps as the files say now, in order.
     pub steps: Vec<PlannedStep>,
     /// The version of orch that took the run up.
     pub version: String,
+}
+
+/// Where a run's files are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPlace {
+    /// The project's root, absolute.
+    pub root: String,
+    /// The workspace, absolute.
+    pub workspace: String,
+}
+
+/// A file that a step made and that is not as the step made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostFile {
+    /// The path from the workspace.
+    pub path: String,
+    /// The `seq` of the [`StepCompleted`] whose step made it, when a person said to go on without it:
+    /// to the steps after that one the workspace is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<u64>,
 }
 
 /// A step's result of an earlier session stands: nothing was asked.

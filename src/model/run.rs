@@ -117,6 +117,10 @@ impl RunState {
             Fact::RunResumed(fact) => {
                 self.status = RunStatus::Running;
                 self.ended = None;
+                if let Some(place) = &fact.place {
+                    self.root.clone_from(&place.root);
+                    self.workspace.clone_from(&place.workspace);
+                }
                 self.failure = None;
                 self.outputs = None;
                 self.model.clone_from(&fact.model);

@@ -19,8 +19,14 @@ pub async fn served_models(base_url: &str, timeout: Duration) -> Result<Vec<Stri
         headers: Vec::new(),
         structured: false,
     };
-    let limits =
-        Limits { connect: timeout, first_byte: timeout, idle: timeout, total: timeout, max_bytes: 4 * 1024 * 1024 };
+    let limits = Limits {
+        connect: timeout,
+        first_byte: timeout,
+        idle: timeout,
+        total: timeout,
+        max_bytes: 4 * 1024 * 1024,
+        ..Limits::default()
+    };
     let value = http::get_json(&endpoint, &format!("{base}/models"), &limits).await?;
     let Some(models) = value.get("data").and_then(Value::as_array) else {
         return Err(errors::unavailable(&endpoint, "answered with something that is no list of models"));

@@ -6,8 +6,9 @@
 use std::error::Error;
 use std::io;
 
+use jiff::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -94,8 +95,14 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
     short(&innermost, MESSAGE)
 }
 
-/// The failure of a status other than 2xx.
-pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], context: &Context<'_>) -> Failure {
+/// The failure of a status other than 2xx; `now` is when it came.
+pub(super) fn from_status(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    context: &Context<'_>,
+    now: Timestamp,
+) -> Failure {
     let endpoint = context.endpoint;
     let code = status.as_u16();
     let failure = if status.is_redirection() {
@@ -110,7 +117,7 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
             .unwrap_or_else(|| Said { message: excerpt(body, endpoint, MESSAGE), ..Said::default() });
         describe(Some(code), &said, context)
     };
-    Failure { status: Some(code), retry_after_ms: retry_after(headers), ..failure }
+    Failure { status: Some(code), retry_after_ms: retry_after(headers, now), ..failure }
 }
 
 /// The failure that a JSON value reports, if it reports one: an error in a stream, or
@@ -243,8 +250,8 @@ fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
     Failure { hint, ..failure }
 }
 
-/// How long the provider asks to wait.
-fn retry_after(headers: &HeaderMap) -> Option<u64> {
+/// How long the provider asks to wait, in milliseconds; `now` is when it asked.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
     let milliseconds = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok());
     let seconds = || text(RETRY_AFTER.as_str()).and_then(|t| t.parse::<f64>().ok()).map(|s| s * 1000.0);
@@ -255,8 +262,10 @@ fn retry_after(headers: &HeaderMap) -> Option<u64> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above, and capped")]
         return Some((wait.ceil() as u64).min(LONGEST_WAIT));
     }
-    let date = jiff::fmt::rfc2822::parse(text(RETRY_AFTER.as_str())?).ok()?;
-    let wait = date.timestamp().as_millisecond() - jiff::Timestamp::now().as_millisecond();
+    let date = |name: &str| Some(jiff::fmt::rfc2822::parse(text(name)?).ok()?.timestamp());
+    // Its own date, when it tells one: its clock may differ from ours.
+    let asked_at = date(DATE.as_str()).unwrap_or(now);
+    let wait = date(RETRY_AFTER.as_str())?.as_millisecond() - asked_at.as_millisecond();
     Some(u64::try_from(wait).unwrap_or(0).min(LONGEST_WAIT))
 }
 

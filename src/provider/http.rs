@@ -109,7 +109,7 @@ async fn converse<A: Assembler>(
     let status = response.status();
     if !status.is_success() {
         *at_work = false;
-        return Err(refused(response, &context, limits.idle).await);
+        return Err(refused(response, &context, limits).await);
     }
     let kind = content_type(response.headers());
     let mut body = Body { response, endpoint, limits, first_byte, received: 0 };
@@ -189,19 +189,20 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// The failure of an answer with a status other than 2xx.
-async fn refused(mut response: Response, context: &Context<'_>, idle: Duration) -> Failure {
+async fn refused(mut response: Response, context: &Context<'_>, limits: &Limits) -> Failure {
+    let now = limits.clock.now();
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = BytesMut::new();
     // The body only explains: whatever came of it is enough.
     while body.len() < MAX_ERROR_BODY {
-        match timeout(idle.min(Duration::from_secs(10)), response.chunk()).await {
+        match timeout(limits.idle.min(Duration::from_secs(10)), response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             _ => break,
         }
     }
     body.truncate(MAX_ERROR_BODY);
-    errors::from_status(status, &headers, &body, context)
+    errors::from_status(status, &headers, &body, context, now)
 }
 
 /// Reads `GET url` as JSON.
@@ -216,7 +217,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
             .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
         if !response.status().is_success() {
             let context = Context { endpoint, model: "" };
-            return Err(refused(response, &context, limits.idle).await);
+            return Err(refused(response, &context, limits).await);
         }
         let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0 };
         let bytes = body.rest(Bytes::new()).await?;

@@ -17,11 +17,13 @@ mod stream;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
+use crate::clock::{Clock, SystemClock};
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 
@@ -67,6 +69,8 @@ pub struct Limits {
     pub total: Duration,
     /// Bytes of the reply's body, decompressed.
     pub max_bytes: usize,
+    /// Tells how far away a date is that a provider names.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Default for Limits {
@@ -77,6 +81,7 @@ impl Default for Limits {
             idle: Duration::from_mins(1),
             total: Duration::from_mins(10),
             max_bytes: 32 * 1024 * 1024,
+            clock: Arc::new(SystemClock),
         }
     }
 }

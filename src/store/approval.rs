@@ -8,7 +8,6 @@ use crate::model::event::{ApprovalAnswered, ApprovalAsked, Fact, Verdict};
 use crate::model::{CallKey, Digest, StepKey};
 
 use super::LocalRun;
-use super::local::now;
 
 /// Asks the person in front of the terminal.
 pub trait Asker: Send + Sync {
@@ -28,7 +27,10 @@ impl LocalRun {
             until
         } else {
             let until = approval.timeout_ms.and_then(|millis| {
-                now().checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))).ok()
+                self.clock
+                    .now()
+                    .checked_add(SignedDuration::from_millis(i64::try_from(millis).unwrap_or(i64::MAX)))
+                    .ok()
             });
             let (step, attempt, shown) = (key.step.clone(), key.attempt, approval.shown.clone());
             let fact = ApprovalAsked { step, attempt, shown, ask: ask.clone(), until };
@@ -36,7 +38,7 @@ impl LocalRun {
             until
         };
         let Some(asker) = &self.asker else {
-            return if until.is_some_and(|until| Timestamp::now() >= until) {
+            return if until.is_some_and(|until| self.clock.now() >= until) {
                 Ok(Answer::Elapsed)
             } else {
                 Err(Stop::Parked)
@@ -48,7 +50,7 @@ impl LocalRun {
         let closing = self.closing(&key.step);
         let answer = tokio::select! {
             answer = asker.ask(key.step.clone(), approval.shown) => answer,
-            () = over(until) => return Ok(Answer::Elapsed),
+            () = self.over(until) => return Ok(Answer::Elapsed),
             () = self.halted.reaches(&key.step, closing.as_ref()) => return Err(Stop::Dropped),
             () = self.given_up(closing.is_some(), std::time::Duration::ZERO) => return Err(Stop::Cancelled),
         };
@@ -58,11 +60,11 @@ impl LocalRun {
         self.append(Fact::ApprovalAnswered(fact)).await?;
         Ok(Answer::Said(answer))
     }
-}
 
-/// Resolves at a time; never without one.
-async fn over(until: Option<Timestamp>) {
-    let Some(until) = until else { return std::future::pending().await };
-    let left = until.duration_since(Timestamp::now());
-    tokio::time::sleep(std::time::Duration::try_from(left).unwrap_or_default()).await;
+    /// Resolves at a time; never without one.
+    async fn over(&self, until: Option<Timestamp>) {
+        let Some(until) = until else { return std::future::pending().await };
+        let left = until.duration_since(self.clock.now());
+        tokio::time::sleep(std::time::Duration::try_from(left).unwrap_or_default()).await;
+    }
 }

@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
 
+use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
@@ -29,7 +30,10 @@ impl Journal {
             payload.secure(&self.blobs)?;
             insert(&transaction, event, None, &payload).map_err(error)?;
         }
-        transaction.commit().map_err(error)
+        crash_point!("import::commit");
+        transaction.commit().map_err(error)?;
+        crash_point!("import::committed");
+        Ok(())
     }
 }
 

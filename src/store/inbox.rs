@@ -3,6 +3,7 @@
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 
+use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{ApprovalAnswered, Fact};
 
@@ -32,6 +33,7 @@ impl Journal {
         self.reader()
             .execute("INSERT INTO inbox (run, body) VALUES (?1, ?2)", params![run.0.to_string(), body])
             .map_err(|error| self.failed("write", error))?;
+        crash_point!("inbox::posted");
         Ok(())
     }
 
@@ -59,6 +61,7 @@ impl Journal {
             self.reader()
                 .execute("DELETE FROM inbox WHERE id = ?1", params![id])
                 .map_err(|error| self.failed("write", error))?;
+            crash_point!("inbox::discarded");
         }
         Ok(())
     }

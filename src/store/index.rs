@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::durable::{Open, Outcome, Reply};
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, Part, StepStarted, Verdict};
-use crate::model::{Artifact, CallKey, Class, Digest, Recipe, StepKey};
+use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Recipe, StepKey, StopReason, Usage};
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
@@ -20,6 +20,8 @@ pub(super) struct Index {
     read: HashSet<CallKey>,
     completed: HashMap<Recipe, Vec<Completed>>,
     recipes: HashMap<u64, Recipe>,
+    /// What a result's writing counts as, when a person took files of it away since.
+    renewed: HashMap<u64, u64>,
     /// The last result of each step.
     latest: HashMap<StepKey, u64>,
     started: HashMap<StepKey, Vec<StepStarted>>,
@@ -38,6 +40,8 @@ struct Completed {
     seq: u64,
     step: StepKey,
     artifact: Option<Artifact>,
+    /// Whether a person wrote the artifact.
+    accepted: bool,
 }
 
 impl Index {
@@ -64,7 +68,12 @@ impl Index {
                 if self.earlier {
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
                     self.latest.insert(step.clone(), seq);
-                    self.completed.entry(fact.recipe.clone()).or_default().push(Completed { seq, step, artifact });
+                    self.completed.entry(fact.recipe.clone()).or_default().push(Completed {
+                        seq,
+                        step,
+                        artifact,
+                        accepted: false,
+                    });
                     self.recipes.insert(event.seq, fact.recipe.clone());
                 }
             }
@@ -76,6 +85,7 @@ impl Index {
                 if let Some(step) = &fact.from {
                     self.forget(step, event.seq);
                 }
+                self.renewed.extend(fact.without.iter().filter_map(|file| Some((file.completed?, event.seq))));
             }
             Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
@@ -107,7 +117,7 @@ impl Index {
             (None, None, None) => return,
         };
         let (started, ended, work) = (fact.started, fact.ended, fact.work.clone());
-        let outcome = Outcome { started, ended, result, work, cost: fact.cost, lost: fact.lost };
+        let outcome = Outcome { started, ended, result, work, cost: fact.cost, lost: fact.lost, undone: Vec::new() };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
             self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());
@@ -124,6 +134,7 @@ impl Index {
         let list = self.recipes.get(&completed).and_then(|recipe| self.completed.get_mut(recipe));
         if let Some(found) = list.and_then(|list| list.iter_mut().find(|entry| entry.seq == completed)) {
             found.artifact = Some(artifact.clone());
+            found.accepted = true;
         }
     }
 
@@ -149,6 +160,11 @@ impl Index {
     fn is_forgotten(&self, step: &StepKey) -> bool {
         let since = |before: u64| self.latest.get(step).is_none_or(|seq| *seq < before);
         self.forgotten.iter().any(|(key, before)| covers(key, step) && since(*before))
+    }
+
+    /// What a standing result counts as to the steps that see the workspace after it.
+    pub(super) fn mark(&self, completed: u64) -> u64 {
+        self.renewed.get(&completed).copied().unwrap_or(completed)
     }
 
     /// What a step gave last, whether it stands or not.
@@ -210,7 +226,21 @@ impl Index {
         Some((found.seq, found.artifact))
     }
 
-    /// Replies to the very same question that were read in another way, latest first.
+    /// What a person made of a step's last result, if the same was asked, in the place of a reply.
+    fn written(&self, open: &Open) -> Option<Reply> {
+        let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
+        let mut asks = |recipe: &Recipe| recipes.any(|same| same.ask == recipe.ask);
+        let last = *self.latest.get(&open.step)?;
+        let list =
+            self.recipes.get(&last).filter(|recipe| asks(recipe)).and_then(|recipe| self.completed.get(recipe))?;
+        let found = list.iter().find(|found| found.seq == last && found.accepted)?;
+        let text = String::from_utf8(found.artifact.as_ref()?.bytes()).ok()?;
+        let (usage, stop) = (Usage::default(), StopReason::End);
+        Some(Reply::Chat(ChatReply { text, stop, usage, model: None, id: None, constrained: false, work: None }))
+    }
+
+    /// Replies to the very same question that were read in another way, latest first; before them what
+    /// a person made of the last one.
     pub(super) fn replies(&self, open: &Open) -> Vec<Reply> {
         if self.is_forgotten(&open.step) {
             return Vec::new();
@@ -224,7 +254,7 @@ impl Index {
             .filter(|started| started.recipe.take == open.recipe.take)
             .map(|started| (&started.step, started.attempt))
             .collect();
-        let mut replies: Vec<Reply> = Vec::new();
+        let mut replies: Vec<Reply> = self.written(open).into_iter().collect();
         for started in asked().rev().filter(|started| !same.contains(&(&started.step, started.attempt))) {
             let calls = self.calls.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
             replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));

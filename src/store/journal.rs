@@ -9,6 +9,7 @@ use serde::Deserialize as _;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tempfile::TempDir;
 
+use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact};
 use crate::model::{RunId, RunStatus};
@@ -16,6 +17,7 @@ use crate::model::{RunId, RunStatus};
 use super::blob::Blobs;
 use super::lock::{Heartbeat, Lock};
 use super::open::{connect, is_read_only, read_only};
+use super::place::no_orphan;
 use super::writer::Writer;
 use super::{Records, StoreError, View, schema, sync_folder};
 
@@ -71,12 +73,15 @@ impl Journal {
         let path = state.join("journal.db");
         let fresh = !path.exists();
         if fresh {
+            no_orphan(&path)?;
             std::fs::create_dir_all(state).map_err(StoreError::io("create", state))?;
             let ignore = state.join(".gitignore");
             std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
+            crash_point!("state::made");
         }
         let reader = connect(&path)?;
         let journal = Self::of(state, reader, None)?;
+        journal.settle_in()?;
         if fresh {
             sync_folder(state)?;
         }
@@ -96,7 +101,7 @@ impl Journal {
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
         let path = state.join("journal.db");
         if !path.exists() {
-            return Ok(None);
+            return no_orphan(&path).map(|()| None);
         }
         match Self::open(state) {
             Err(error) if is_read_only(&error) => {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
+use tokio::sync::oneshot;
 
+use crate::clock::{Clock, Hold};
 use crate::crash::crash_point;
 use crate::durable::{
     Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Mark, Observer, Open, Outcome, Perform, Reply,
@@ -16,6 +17,7 @@ use crate::durable::{
 use crate::model::event::{CallEnded, Event, Fact, StepCompleted, StepKept};
 use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
 
+use super::closing::Closing;
 use super::halt::Halted;
 use super::index::Index;
 use super::switch::{Level, StopSwitch};
@@ -43,6 +45,8 @@ pub struct RunParts {
     pub reuse: Option<Earlier>,
     /// Tells other processes until when this one owned the run.
     pub heartbeat: Heartbeat,
+    /// The time that events bear and questions end by.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// A run that this process owns.
@@ -54,9 +58,10 @@ pub struct LocalRun {
     pub(super) switch: StopSwitch,
     pub(super) asker: Option<Arc<dyn Asker>>,
     reuse: Option<Earlier>,
+    pub(super) clock: Arc<dyn Clock>,
     writer: Writer,
     pub(super) halted: Halted,
-    closing: Mutex<Vec<StepKey>>,
+    closing: Closing,
     inner: Mutex<Inner>,
 }
 
@@ -86,8 +91,9 @@ impl LocalRun {
             switch: parts.switch,
             asker: parts.asker,
             reuse: parts.reuse,
+            clock: parts.clock,
             halted: Halted::default(),
-            closing: Mutex::default(),
+            closing: Closing::default(),
             inner: Mutex::new(inner),
         })
     }
@@ -116,7 +122,7 @@ impl LocalRun {
     fn send(&self, fact: Fact, urgent: bool) -> (Mark, Promise) {
         let mut inner = self.lock();
         inner.seq += 1;
-        let event = Event { run: self.run, seq: inner.seq, at: now(), fact };
+        let event = Event { run: self.run, seq: inner.seq, at: self.clock.now(), fact };
         inner.state.apply(&event);
         inner.index.apply(&event);
         if let Fact::StepCompleted(StepCompleted { artifact: Some(Artifact { path: Some(path), .. }), .. }) =
@@ -135,14 +141,16 @@ impl LocalRun {
 
     /// Queues a fact in order; the future resolves once it is durable.
     pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<Mark, Stop>> + Send + use<> {
+        let hold = self.clock.hold();
         let (mark, done) = self.send(fact, true);
-        async move { kept(done).await.map(|()| mark) }
+        async move { kept(done, hold).await.map(|()| mark) }
     }
 
     /// Waits until everything recorded so far is durable, and its files are written.
     pub async fn settle(&self) -> Result<(), Stop> {
+        let hold = self.clock.hold();
         let done = self.writer.flush();
-        kept(done).await
+        kept(done, hold).await
     }
 
     /// A number up to `most` that depends on the run and the key alone.
@@ -153,7 +161,9 @@ impl LocalRun {
     }
 
     async fn begin_step(&self, open: &Open) -> Result<Begin, Stop> {
-        let claim = if open.closing { None } else { self.lock().index.claim(open) };
+        // A step of `finally` runs in each session, whatever is on record.
+        let closes = self.closing(&open.step).is_some();
+        let claim = if closes { None } else { self.lock().index.claim(open) };
         let Some((completed, artifact)) = claim else { return self.anew(open) };
         let mut kept = StepKept::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
@@ -173,7 +183,8 @@ impl LocalRun {
             self.settle().await?;
             self.view.show(artifact).map_err(failed)?;
         }
-        Ok(Begin::Stands(artifact.map(Box::new), completed))
+        let mark = self.lock().index.mark(completed);
+        Ok(Begin::Stands(artifact.map(Box::new), mark))
     }
 
     /// Whether this session made the file of an artifact: then what is on the disk may not be the last.
@@ -222,9 +233,7 @@ impl LocalRun {
 
     /// The innermost step of a `finally` that has begun which a step is, or is inside of.
     pub(super) fn closing(&self, step: &StepKey) -> Option<StepKey> {
-        let closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        let around = closing.iter().filter(|key| step == *key || step.is_within(key));
-        around.max_by_key(|key| key.as_str().len()).cloned()
+        self.closing.around(step)
     }
 
     async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
@@ -243,14 +252,14 @@ impl LocalRun {
         let permit = tokio::select! {
             biased;
             () = self.halted.reaches(&step, closing.as_ref()) => return Err(Stop::Dropped),
-            permit = self.perform.admit(&call) => permit?,
+            permit = self.perform.admit(&call, closing.is_some()) => permit?,
             () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Stop::Cancelled),
         };
         // Somebody may have asked for a stop while this waited for its place.
         if let Some(stop) = self.barred(&step) {
             return Err(stop);
         }
-        let started = now();
+        let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
             let given_up = self.perform.given_up(&call, started);
             self.append(ended(&call, &given_up)).await?;
@@ -263,30 +272,47 @@ impl LocalRun {
         // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
         match &outcome.result {
             Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone().of_step())),
+            Err(failure) if failure.class == Class::Cancelled => Err(Stop::Cancelled),
             Ok(_) | Err(_) => Ok(outcome),
         }
     }
 
     /// The outcome; none when the call was given up.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<Outcome>, Stop> {
-        // A program gets no grace: its group is ended at once.
+        // A program gets no grace: its group is ended at once. Of an agent's it is looked up what it did by then.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
         };
         let closing = self.closing(&call.key.step).is_some();
-        let mut task = tokio::spawn(self.perform.perform(call));
-        let given_up = self.given_up(closing, grace);
+        let tells = matches!(call.effect, Effect::Turn(_));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async move {
+            // A session that is gone without a word stops nothing.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut task = tokio::spawn(self.perform.perform(call, closing, stopped.boxed()));
+        let broke_off = |error| {
+            let failure = Failure::new(Class::AgentError, format!("the call broke off: {error}"));
+            Stop::Storage(failure.with_hint("this is a defect of orch; resume the run"))
+        };
         tokio::select! {
             biased;
-            joined = &mut task => joined.map(Some).map_err(|error| Stop::Storage(
-                Failure::new(Class::AgentError, format!("the call broke off: {error}")).with_hint("this is a defect of orch; resume the run"),
-            )),
-            () = given_up => {
-                task.abort();
-                Ok(None)
+            joined = &mut task => return joined.map(Some).map_err(broke_off),
+            () = self.given_up(closing, grace) => {}
+        }
+        if tells && stop.send(()).is_ok() {
+            tokio::select! {
+                biased;
+                joined = &mut task => return joined.map(Some).map_err(broke_off),
+                () = self.switch.reached(Level::Abort) => {}
+                () = tokio::time::sleep(GRACE) => {}
             }
         }
+        task.abort();
+        Ok(None)
     }
 
     /// Resolves when something must be given up: so long after a stop, or at once when that is asked.
@@ -315,14 +341,16 @@ impl LocalRun {
                 if self.lock().index.has_read(&fact.call) {
                     return Ok(0);
                 }
-                self.queue(Fact::ReplyRead(fact))
+                // On its way to the disk while the model is asked again: after a kill it tells what that may take.
+                let asks = fact.most.is_some();
+                self.send(Fact::ReplyRead(fact), asks).0
             }
             // It follows from what is durable; its file is written after it is.
             Decided::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
             Decided::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
             Decided::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
             Decided::Closing(steps) => {
-                self.closing.lock().unwrap_or_else(PoisonError::into_inner).extend(steps);
+                self.closing.begin(steps);
                 0
             }
         })
@@ -331,7 +359,7 @@ impl LocalRun {
 
 /// A call that ended, as it is recorded.
 fn ended(call: &Call, outcome: &Outcome) -> Fact {
-    let Outcome { started, ended, result, work, cost, lost } = outcome.clone();
+    let Outcome { started, ended, result, work, cost, lost, undone } = outcome.clone();
     let (mut reply, mut done, mut failure) = (None, None, None);
     match result {
         Ok(Reply::Chat(chat)) => reply = Some(chat),
@@ -339,11 +367,11 @@ fn ended(call: &Call, outcome: &Outcome) -> Fact {
         Err(error) => failure = Some(error),
     }
     let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
-    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost })
+    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost, undone })
 }
 
 /// Waits for a promise of the writer.
-async fn kept(done: Promise) -> Result<(), Stop> {
+async fn kept(done: Promise, _hold: Hold) -> Result<(), Stop> {
     let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
@@ -398,10 +426,4 @@ impl Durable for LocalRun {
         }
         .boxed()
     }
-}
-
-/// The time now in whole microseconds, as the journal keeps it.
-pub(super) fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use super::StoreError;
+use crate::crash::crash_point;
 
 /// Who holds a lock, as far as the lock file tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +88,7 @@ impl Lock {
             // Until our first heartbeat the file tells of the former owner.
             file.set_modified(time).map_err(io)?;
         }
+        crash_point!("lock::signed");
         let last_seen = died.and_then(|time| Timestamp::try_from(time).ok());
         Ok(Self { file, path: path.to_owned(), disposable: false, last_seen, beaten: Arc::default() })
     }

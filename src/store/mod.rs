@@ -7,8 +7,10 @@
 mod approval;
 mod blob;
 mod branches;
+mod closing;
 mod earlier;
 mod halt;
+mod home;
 mod import;
 mod inbox;
 mod index;
@@ -17,6 +19,7 @@ mod local;
 mod lock;
 mod open;
 mod outbox;
+mod place;
 mod prune;
 mod records;
 mod rehearsal;
@@ -27,6 +30,7 @@ mod writer;
 
 pub use approval::Asker;
 pub use earlier::Earlier;
+pub use home::inside;
 pub use inbox::Letter;
 pub use journal::{Filter, Journal, RunRow};
 pub use local::{LocalRun, RunParts};
@@ -83,6 +87,12 @@ pub enum StoreError {
         /// What is wrong, and of which run.
         what: String,
     },
+    /// The database was removed or replaced while it was written.
+    #[error("the journal `{}` was removed or replaced while the run went on", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The writer has stopped after an earlier failure.
     #[error("the journal no longer writes: {0}")]
     Stopped(String),
@@ -115,6 +125,9 @@ impl StoreError {
             Self::Journal { source, .. } => sqlite_hint(source),
             Self::TooNew { .. } => Some("install the newer orch, or give another folder with --state"),
             Self::Damaged { .. } => Some("restore the `.orch` folder from a copy, or move it away to begin anew"),
+            Self::Gone { .. } => Some(
+                "put the `.orch` folder back if it was moved away; what the run has shown in its workspace is there",
+            ),
             Self::Stopped(_) | Self::Refused { .. } => None,
             Self::Foreign { .. } => Some("move the file away, or give another --workspace"),
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
+use crate::crash::crash_point;
 use crate::model::RunId;
 
 use super::journal::HOMES;
@@ -57,8 +58,11 @@ impl Journal {
                 deleted.events += if *table == "events" { count } else { 0 };
             }
         }
+        crash_point!("delete::commit");
         transaction.commit().map_err(error)?;
+        crash_point!("delete::committed");
         runs.iter().try_for_each(|run| remove_folder(&self.homes(*run)))?;
+        crash_point!("delete::homes");
         Ok(deleted)
     }
 
@@ -133,9 +137,11 @@ impl Journal {
             swept.blobs += 1;
             if remove {
                 std::fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+                crash_point!("sweep::removed");
             }
         }
         transaction.commit().map_err(error)?;
+        crash_point!("sweep::done");
         Ok(swept)
     }
 

@@ -3,7 +3,7 @@
 //! A step whose result does not stand is told, and its old result is shown to those after it, so
 //! that their own fate can be told too: what reads it may run again. Nothing is written or called.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -14,6 +14,7 @@ use crate::model::event::{Event, Fact};
 use crate::model::{CallKey, StepKey};
 
 use super::branches;
+use super::closing::Closing;
 use super::halt::Halted;
 use super::index::Index;
 
@@ -34,6 +35,7 @@ pub enum Fate {
 #[derive(Default)]
 pub struct Rehearsal {
     halted: Halted,
+    closing: Closing,
     inner: Mutex<Inner>,
 }
 
@@ -41,6 +43,8 @@ pub struct Rehearsal {
 struct Inner {
     index: Index,
     fates: Vec<(StepKey, Fate)>,
+    /// The results that stand, and whether that is certain.
+    standing: HashMap<u64, bool>,
     /// Artifacts whose value is not known before the steps that run have run.
     open: BTreeSet<String>,
 }
@@ -52,12 +56,18 @@ impl Rehearsal {
         if let Some(step) = from {
             index.forget(step, u64::MAX);
         }
-        Self { halted: Halted::default(), inner: Mutex::new(Inner { index, ..Inner::default() }) }
+        Self { inner: Mutex::new(Inner { index, ..Inner::default() }), ..Self::default() }
     }
 
     /// What would become of each step, in the order in which they came up.
     pub fn fates(&self) -> Vec<(StepKey, Fate)> {
         self.lock().fates.clone()
+    }
+
+    /// The results that stand, by the `seq` of their events, and whether that is certain: some stand if
+    /// what they read comes out the same.
+    pub fn standing(&self) -> HashMap<u64, bool> {
+        self.lock().standing.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -73,21 +83,28 @@ impl Rehearsal {
         let reads = open.reads.iter().map(String::as_str).chain(given);
         let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
         let old = inner.index.last_result(&open.step).cloned();
-        let claimed = if open.closing { None } else { inner.index.claim(open) };
+        let closes = self.closing.around(&open.step).is_some();
+        let claimed = if closes { None } else { inner.index.claim(open) };
         let fate = match (&claimed, unsure.first()) {
-            _ if open.closing => Fate::Run("`finally` runs in each session".to_owned()),
+            _ if closes => Fate::Run("`finally` runs in each session".to_owned()),
             (Some(_), None) => Fate::Keep,
             (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
-            (None, None) => Fate::Run(inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned())),
+            (None, None) => {
+                let why = inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned());
+                let again = !inner.index.replies(open).is_empty();
+                Fate::Run(if again { format!("{why}; asks only if what is on record does not fit") } else { why })
+            }
         };
-        if fate != Fate::Keep {
+        let certain = fate == Fate::Keep;
+        if !certain {
             inner.open.extend(open.output.clone());
         }
         if !is_group {
             inner.fates.push((open.step.clone(), fate));
         }
-        let (mark, artifact) = claimed.unwrap_or((0, old));
-        Begin::Stands(artifact.map(Box::new), mark)
+        let (completed, artifact) = claimed.unwrap_or((0, old));
+        inner.standing.insert(completed, certain);
+        Begin::Stands(artifact.map(Box::new), inner.index.mark(completed))
     }
 
     fn tell(&self, step: StepKey, fate: Fate) {
@@ -121,7 +138,8 @@ impl Durable for Rehearsal {
                 // A value that is not there yet can't be looked at: the step waits for it.
                 self.tell(fact.step, Fate::Run("what it depends on is not known yet".to_owned()));
             }
-            Decided::Started(_) | Decided::Read(_) | Decided::Completed(_) | Decided::Closing(_) => {}
+            Decided::Closing(steps) => self.closing.begin(steps),
+            Decided::Started(_) | Decided::Read(_) | Decided::Completed(_) => {}
         }
         async { Ok(0) }.boxed()
     }

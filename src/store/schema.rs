@@ -5,6 +5,8 @@
 
 use rusqlite::Connection;
 
+use crate::crash::crash_point;
+
 /// The newest format; `PRAGMA user_version` of a journal.
 pub(super) const VERSION: i64 = 4;
 
@@ -96,7 +98,9 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<()
     for step in STEPS.iter().skip(from) {
         transaction.execute_batch(step)?;
     }
+    crash_point!("schema::migrate");
     transaction.commit()?;
+    crash_point!("schema::migrated");
     Ok(Ok(()))
 }
 

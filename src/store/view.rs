@@ -149,10 +149,11 @@ impl View {
         Ok(())
     }
 
-    /// Removes the recorded files whose bytes are as recorded; returns the removed and the kept paths.
-    pub fn clean(&self, records: &Records) -> Result<(Vec<String>, Vec<String>), StoreError> {
+    /// Removes the recorded files whose bytes are as recorded, without some; returns the removed and the
+    /// kept paths.
+    pub fn clean(&self, records: &Records, without: &[String]) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
-        for path in records.paths() {
+        for path in records.paths().into_iter().filter(|path| without.iter().all(|kept| kept != path)) {
             let file = self.folder.join(path);
             let is_file = std::fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file());
             let Some(digest) = is_file.then(|| self.digest(path)).transpose()?.flatten() else {
@@ -160,6 +161,7 @@ impl View {
             };
             if records.has(path, digest.as_str()) {
                 std::fs::remove_file(&file).map_err(StoreError::io("remove", &file))?;
+                crash_point!("clean::removed");
                 removed.push(path.to_owned());
             } else {
                 kept.push(path.to_owned());

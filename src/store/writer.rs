@@ -16,6 +16,7 @@ use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
 
 use super::blob::{Blobs, THRESHOLD};
+use super::place::Place;
 use super::{Heartbeat, StoreError, View};
 
 type Ack = oneshot::Sender<Result<(), Failure>>;
@@ -52,11 +53,12 @@ impl Writer {
         (observer, heartbeat): (Arc<dyn Observer>, Heartbeat),
     ) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel();
+        let place = Place::of(&path)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
                 let (workspace, broken) = (view.name(), None);
-                Worker { connection, path, blobs, view, workspace, observer, heartbeat, broken }.run(&waiting);
+                Worker { connection, path, place, blobs, view, workspace, observer, heartbeat, broken }.run(&waiting);
             })
             .map_err(|error| StoreError::Stopped(error.to_string()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -96,6 +98,7 @@ impl Drop for Writer {
 struct Worker {
     connection: Connection,
     path: PathBuf,
+    place: Place,
     blobs: Blobs,
     view: View,
     workspace: String,
@@ -166,6 +169,7 @@ impl Worker {
         crash_point!("journal::commit");
         transaction.commit().map_err(error)?;
         crash_point!("journal::committed");
+        self.place.check()?;
         self.show(&events)
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn statuses(report: &Value) -> Vec<String> {
     steps.iter().map(|s| format!("{} {}", s["name"].as_str().unwrap(), s["status"].as_str().unwrap())).collect()
 }
 
-const AGENT: &str = "agent: a, schema: any";
+pub(crate) const AGENT: &str = "agent: a, schema: any";
 
 #[test]
 fn parallel_steps_run_at_once_and_their_outputs_are_seen_after() {

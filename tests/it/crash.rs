@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::control::{answering, project};
-use crate::kill::{AT_ONCE, answer, every_kind, finish, latest, once_each, replies_on_record, workspace};
+use crate::kill::{AT_ONCE, answer, arrived, every_kind, finish, latest, once_each, replies_on_record, workspace};
+use crate::store::assert_whole;
 use crate::support::{Orch, Server};
 
 /// How often a place is let through before the process ends there; further on it is all the same.
@@ -51,7 +52,7 @@ fn a_process_that_ends_at_any_boundary_loses_nothing() {
             }
             assert_eq!(status.code(), None, "{chosen}: {status}");
             ended += 1;
-            let before = server.requests().len();
+            let before = arrived(&server);
             let Some((run, _)) = latest(&orch) else {
                 assert!(before <= 1, "{chosen}: {before} requests and no run");
                 continue;
@@ -77,4 +78,77 @@ fn a_reply_that_is_on_record_serves_although_the_deadline_passed_while_the_proce
     std::thread::sleep(Duration::from_millis(1_500));
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), 1);
+}
+
+/// Two runs whose payloads are blobs, one of them shared; the first is exported beside.
+fn with_runs() -> (Server, Orch, [String; 2]) {
+    let server = answering(|_, _| json!(1));
+    let orch = project(
+        &server,
+        "  - { id: large, run: \"head -c 100000 /dev/zero | tr '\\\\0' x\", output: large, schema: text }\n  - { id: own, run: \"head -c 100000 /dev/urandom | base64\", access: none, output: own, schema: text }\n  - { id: one, agent: a, schema: any, prompt: one.md, output: x }\n",
+    );
+    let runs = [(); 2].map(|()| {
+        orch.run(&RUN).exits(0);
+        latest(&orch).unwrap().0
+    });
+    orch.run(&["runs", "export", &runs[0], "--to", "first.json"]).exits(0);
+    (server, orch, runs)
+}
+
+const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
+fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing_it_again() {
+    let mut ended = 0;
+    for point in orch::crash::UPKEEP {
+        for pass in 0..3 {
+            let (_server, orch, [first, second]) = with_runs();
+            let chosen = format!("{point}={pass}*off->return");
+            let mut reached = false;
+            // What was done before the process ended may refuse to be done again.
+            for (args, again) in [
+                (&["runs", "export", &second, "--to", "second.json"][..], 2),
+                (&["runs", "delete", &first], 2),
+                (&["runs", "import", "first.json"], 2),
+                (&["runs", "delete", &first], 2),
+                (&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--clean", "--record", "recorded"], 0),
+                (&["runs", "gc", "--keep", "2"], 0),
+            ] {
+                if reached {
+                    orch.run(args).exits(0);
+                    continue;
+                }
+                let status = orch.command(args).env("FAILPOINTS", &chosen).output().unwrap().status;
+                if status.code().is_none() {
+                    reached = true;
+                    assert_whole(&orch);
+                    let repeated = orch.run(args);
+                    assert!([0, again].contains(&repeated.code), "{chosen}: {repeated:?}");
+                } else {
+                    assert!(status.success(), "{chosen} {args:?}: {status}");
+                }
+            }
+            if !reached {
+                assert!(pass > 0, "{point} is never reached");
+                break;
+            }
+            ended += 1;
+            assert_whole(&orch);
+            let listed = orch.run(&["runs", "list", "--output", "json"]).exits(0).stdout;
+            assert!(listed.contains(&second) && !listed.contains(&first), "{chosen}: {listed}");
+            for name in ["large", "own"] {
+                orch.run(&["runs", "artifact", &second, name]).exits(0);
+            }
+            // The export is whole, the recordings replay, and nothing is left over.
+            orch.run(&["runs", "delete", &second]).exits(0);
+            orch.run(&["runs", "import", "second.json"]).exits(0);
+            orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--replay", "recorded"]).exits(0);
+            orch.run(&["runs", "gc", "--keep", "9"]).exits(0);
+            let left = orch.run(&["runs", "gc", "--keep", "9", "--dry-run", "--output", "json"]).exits(0).stdout;
+            let left: serde_json::Value = serde_json::from_str(&left).unwrap();
+            assert_eq!(left["blobs"], 0, "{chosen}: {left}");
+        }
+    }
+    println!("ended {ended} times at {} places", orch::crash::UPKEEP.len());
 }

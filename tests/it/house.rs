@@ -44,6 +44,7 @@ fn imports_point_down() {
     let below: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("model", &["model"][..]),
         ("diagnostic", &["diagnostic", "model"]),
+        ("clock", &["clock"]),
         ("durable", &["durable", "model"]),
         ("schema", &["schema", "model"]),
         ("template", &["template", "model", "diagnostic"]),
@@ -56,8 +57,8 @@ fn imports_point_down() {
         ("check", &["catalog", "check", "config", "diagnostic", "model", "schema", "template"]),
         ("graph", &["graph", "config", "model"]),
         ("lsp", &["lsp", "check", "config", "diagnostic", "model", "template"]),
-        ("provider", &["provider", "catalog", "model"]),
-        ("store", &["store", "crash", "durable", "model"]),
+        ("provider", &["provider", "catalog", "clock", "model"]),
+        ("store", &["store", "clock", "crash", "durable", "model"]),
         ("report", &["report", "durable", "model"]),
         ("track", &["track", "durable", "model", "secret", "store"]),
         ("agent", &["agent", "catalog", "config", "files", "model", "process", "provider", "secret"]),
@@ -65,8 +66,8 @@ fn imports_point_down() {
         (
             "engine",
             &[
-                "engine", "agent", "durable", "extract", "files", "model", "process", "provider", "schema", "secret",
-                "template",
+                "engine", "agent", "clock", "durable", "extract", "files", "model", "process", "provider", "schema",
+                "secret", "template",
             ],
         ),
     ]);

@@ -87,6 +87,17 @@ pub(crate) fn workspace(orch: &Orch) -> BTreeMap<String, String> {
     files.map(|name| (name.clone(), orch.read(&name))).collect()
 }
 
+/// How many requests came, once no more do: what a process sent before it died may be read after.
+pub(crate) fn arrived(server: &Server) -> usize {
+    loop {
+        let count = server.requests().len();
+        std::thread::sleep(Duration::from_millis(60));
+        if server.requests().len() == count {
+            return count;
+        }
+    }
+}
+
 /// Requests by what they ask, with how often the server answered them whole.
 fn questions(server: &Server) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
@@ -184,7 +195,7 @@ fn struck(make: impl Fn(&Server) -> Orch, reply: fn(&Recorded) -> Reply, args: &
             continue;
         };
         hit += u32::from(status != "completed");
-        let (recorded, before) = (replies_on_record(&orch, &run), server.requests().len());
+        let (recorded, before) = (replies_on_record(&orch, &run), arrived(&server));
         finish(&orch, &run);
         assert_eq!(workspace(&orch), expected, "run {run}");
         once_each(&orch, &run);

@@ -4,6 +4,7 @@
 mod acp;
 mod acp_claude;
 mod agent_budget;
+mod agent_cut;
 mod agent_faults;
 mod agent_sessions;
 mod agent_team;
@@ -27,6 +28,7 @@ mod fix;
 mod graph;
 mod guide;
 mod hostile;
+mod hours;
 mod house;
 mod kept;
 mod kill;
@@ -36,8 +38,10 @@ mod lsp;
 #[cfg(unix)]
 mod lsp_words;
 mod mistakes;
+mod moved;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod own;
 mod plan;
 mod programs;
 mod provider;
@@ -54,6 +58,7 @@ mod stands;
 mod store;
 mod stranger;
 mod support;
+mod taken;
 mod terminal;
 mod tls;
 mod track;

@@ -56,6 +56,7 @@ fn short() -> Limits {
         idle: Duration::from_secs(5),
         total: Duration::from_secs(20),
         max_bytes: 1024 * 1024,
+        ..Limits::default()
     }
 }
 

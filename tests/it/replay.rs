@@ -212,3 +212,36 @@ fn branches_that_end_in_another_order_give_the_same_result() {
     assert_eq!(replayed["steps"].as_array().unwrap().len(), report["steps"].as_array().unwrap().len());
     assert_eq!(recorded.json("second/parts.json"), recorded.json("workspace/parts.json"));
 }
+
+#[cfg(unix)]
+#[test]
+fn what_a_killed_update_leaves_behind_is_swept_and_that_of_a_live_one_is_not() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let slow = std::sync::Arc::new(AtomicBool::new(false));
+    let flag = slow.clone();
+    let server = Server::start(move |request| match crate::control::asked(request).as_str() {
+        "two" if flag.load(Ordering::SeqCst) => Reply::openai_text("2").delay(std::time::Duration::from_secs(30)),
+        _ => Reply::openai_text("1"),
+    });
+    let steps = format!(
+        "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, output: y }}\n"
+    );
+    let orch = project(&server, &steps);
+    orch.write("pipelines/tests/main.yaml", "pipeline: ../main.yaml\ninputs: { task: do it }\n");
+    orch.run(&["pipeline", "test", "--update"]).exits(0);
+    let files = orch.files();
+    slow.store(true, Ordering::SeqCst);
+    let mut child = orch.start(&["pipeline", "test", "--update"]);
+    while server.requests().len() < 4 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    orch.run(&["pipeline", "test"]).exits(0);
+    let left =
+        |orch: &crate::support::Orch| orch.files().into_iter().filter(|name| name.contains(".orch-tmp-")).count();
+    assert!(left(&orch) >= 2, "the recording of `one` and the lock: {:?}", orch.files());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(left(&orch) >= 2);
+    orch.run(&["pipeline", "test"]).exits(0);
+    assert_eq!(orch.files(), files);
+}

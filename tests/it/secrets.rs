@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
+use crate::kill::latest;
 use crate::support::{Orch, Recorded, Reply, Server};
 
 /// Forms in which the secret must not be found anywhere.
@@ -88,6 +89,10 @@ fn reply(request: &Recorded, secret: &str, letters: usize, bytes: usize) -> Repl
     let forms = forms(secret);
     let all = forms.join(" | ");
     let said = |text: &str| deltas(secret, &pieces(text, letters));
+    if request.path.contains("hook") {
+        // The receiver of the tracker refuses, and says with which key.
+        return Reply::status(422, json!({ "message": format!("bad signature {all}") }).to_string());
+    }
     let reply = match request.system().trim() {
         "value" => said(&json!({ "forms": forms, secret: secret, "deep": [[{ "x": all }]] }).to_string()),
         "text" => deltas(secret, &splits(&forms)),
@@ -121,9 +126,12 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
     });
     let orch = Orch::empty();
     let url = server.openai_url();
-    let settings =
-        format!("providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", api_key: {{ env: LAB_KEY }} }}\n");
+    let settings = format!(
+        "providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", api_key: {{ env: LAB_KEY }} }}\ntracker:\n  webhook: {{ url: \"{}/hook\", secret: {{ env: HOOK_SECRET }} }}\n",
+        server.url()
+    );
     orch.write("orch.yaml", &settings);
+    orch.write("pipelines/tests/main.yaml", "pipeline: ../main.yaml\ninputs: { task: x }\n");
     // What the command prints lies outside of everything that is looked at.
     let echo = orch.path().join("echo.txt");
     fs::write(&echo, forms.join("\n")).unwrap();
@@ -137,8 +145,22 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
         &["runs", "show", "--replies"],
         &["runs", "events"],
         &["runs", "events", "--output", "json"],
+        &["runs", "show", "--replies", "--output", "json"],
+        &["runs", "list", "--output", "json"],
+        &["runs", "track"],
+        &["runs", "export", "LATEST", "--to", "out/run.json"],
+        &["runs", "artifact", "LATEST", "said"],
+        &["runs", "diff", "LATEST"],
+        &["pipeline", "resume", "--dry-run"],
+        &["pipeline", "test", "--update", "--format", "junit"],
+        &["pipeline", "test"],
+        &["pipeline", "validate", "--format", "sarif"],
+        &["doctor", "--output", "json"],
     ] {
-        let done = orch.command(args).env("LAB_KEY", secret).output().unwrap();
+        let run = latest(&orch);
+        let args: Vec<&str> =
+            args.iter().map(|arg| if *arg == "LATEST" { run.as_ref().unwrap().0.as_str() } else { arg }).collect();
+        let done = orch.command(&args).env("LAB_KEY", secret).env("HOOK_SECRET", secret).output().unwrap();
         seen.push((format!("stdout of {}", args.join(" ")), done.stdout));
         seen.push((format!("stderr of {}", args.join(" ")), done.stderr));
     }
@@ -153,7 +175,12 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
     assert!(orch.read("workspace/out/a.txt").contains("[secret LAB_KEY]"));
     files(&orch.path().join(".orch"), &mut seen);
     files(&orch.path().join("workspace"), &mut seen);
-    files(&orch.path().join("recordings"), &mut seen);
+    for folder in ["recordings", "out", "pipelines"] {
+        files(&orch.path().join(folder), &mut seen);
+    }
+    let refused = seen.iter().filter(|(name, _)| name.ends_with("runs track")).map(|(_, text)| text.as_slice());
+    let refused = String::from_utf8_lossy(&refused.collect::<Vec<_>>().concat()).into_owned();
+    assert!(refused.contains("bad signature [secret HOOK_SECRET]"), "{refused}");
     assert!(seen.iter().any(|(name, _)| name.contains("recordings/value")), "{:?}", orch.files());
     let found = |text: &[u8], form: &str| text.windows(form.len()).any(|part| part == form.as_bytes());
     for (name, text) in &seen {

@@ -114,6 +114,39 @@ fn a_request_that_was_under_way_when_its_process_was_killed_counts() {
 }
 
 #[test]
+fn a_request_that_asks_again_counts_whole_when_its_process_was_killed() {
+    // The reply that does not fit is long, so that asking again takes much more than asking at first.
+    let count = AtomicUsize::new(0);
+    let server = Server::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => Reply::openai_text(&"no ".repeat(600)),
+        1 | 2 => Reply::openai_text("1").delay(Duration::from_secs(30)),
+        _ => Reply::openai_text("1"),
+    });
+    let orch = limited(&server, 100_000);
+    let mut child = orch.start(&RUN);
+    wait_for(&server, 2);
+    kill(&mut child);
+    let first = events(&orch, "step_started")[0]["most"]["input"].as_u64().unwrap();
+    let again = events(&orch, "reply_read")[0]["most"]["input"].as_u64().unwrap();
+    assert!(first < 200 && again > first + 800, "{first} {again}");
+    let told = events(&orch, "call_ended")[0]["reply"]["usage"].clone();
+    let told = told["input"].as_u64().unwrap() + told["output"].as_u64().unwrap();
+    // What was told, and one request that asked again: a second one does not fit.
+    let limit = |times: u64| format!("tokens={}", told + times * (again + 100));
+    orch.run(&["pipeline", "resume", "--budget", &limit(1)]).exits(4).says(&format!("{} are used", told + again + 100));
+    assert_eq!(server.requests().len(), 2);
+    // It fits, and is killed too: both count.
+    let resume = ["pipeline", "resume", "--quiet", "--budget", &limit(2)];
+    let mut child = orch.start(&resume);
+    wait_for(&server, 3);
+    kill(&mut child);
+    let used = told + 2 * (again + 100);
+    orch.run(&["pipeline", "resume"]).exits(4).says(&format!("{used} are used"));
+    orch.run(&["pipeline", "resume", "--budget", &limit(3)]).exits(0);
+    assert_eq!(server.requests().len(), 4, "the first reply was never asked for again");
+}
+
+#[test]
 fn a_request_that_was_given_up_at_a_second_ctrl_c_counts() {
     let server = at_first(Reply::openai_text("1").delay(Duration::from_secs(30)));
     let orch = limited(&server, 200);

@@ -249,3 +249,27 @@ fn a_reply_of_a_step_that_was_killed_and_renamed_is_not_asked_for_again() {
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), 3, "only the re-ask that was under way is made again");
 }
+
+#[test]
+fn what_a_person_made_of_an_artifact_stands_under_another_schema() {
+    let server = answering(|step, _| json!({ "said": step }));
+    let schema = |more: &str| json!({ "type": "object", "required": ["said"], "properties": { "said": { "type": "string" }, "more": { "type": more } } });
+    let orch = project(
+        &server,
+        "  - { id: plan, agent: a, prompt: plan.md, output: plan }\n  - { id: code, agent: a, schema: any, prompt: code.md, inputs: [plan], output: code }\n",
+    );
+    // The schema is not sent, so that it is no part of what is asked.
+    orch.edit("orch.yaml", "dialect: openai,", "dialect: openai, structured_output: off,");
+    orch.write("schemas/plan.schema.json", &schema("string").to_string());
+    let (ran, report) = run(&orch, &[]);
+    ran.exits(0);
+    let id = report["run"].as_str().unwrap().to_owned();
+    orch.write("workspace/plan.json", "{\"said\": \"by hand\"}");
+    orch.run(&["pipeline", "resume", &id, "--accept-changed"]).exits(0);
+    assert_eq!(server.requests().len(), 3);
+    orch.write("schemas/plan.schema.json", &schema("number").to_string());
+    let ran = orch.run(&["pipeline", "resume", &id, "--dry-run"]).exits(0);
+    assert!(ran.stdout.contains("asks only if what is on record does not fit"), "{ran:?}");
+    orch.run(&["pipeline", "resume", &id]).exits(0);
+    assert_eq!((orch.json("workspace/plan.json"), server.requests().len()), (json!({ "said": "by hand" }), 3));
+}

@@ -94,5 +94,5 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
     let request = question(program.reference());
     let turn = Turn { program: program.clone(), request, session: None, timeout_ms, until: None };
     let bounds = Bounds { now: Timestamp::now(), usd: None, mark: "probe".to_owned() };
-    Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {})))
+    Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {}, std::future::pending())))
 }

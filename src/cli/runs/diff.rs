@@ -63,10 +63,10 @@ fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<Code, Cl
         ));
     }
     let all = written(row.run, &events)?;
-    for unsure in all.iter().filter(|written| !written.done) {
+    for unsure in all.iter().filter(|written| written.done.is_none()) {
         ui.say(format!("{}: whether all its files were written is not on record; left out", unsure.step));
     }
-    let done: Vec<&Written> = all.iter().filter(|written| written.done).collect();
+    let done: Vec<&Written> = all.iter().filter(|written| written.done.is_some()).collect();
     let looks: Vec<(String, Look)> = if args.each {
         done.iter().map(|written| (written.step.to_string(), written.look.clone())).collect()
     } else {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
+use crate::files::write_whole;
 use crate::model::{Event, RunId};
 
 use super::{find, journal, root};
@@ -62,14 +63,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         ui.data(&text)?;
         return Ok(Code::Ok);
     };
-    let refused = |error: std::io::Error| CliError::could_not(format!("can't write `{}`: {error}", file.display()));
-    let opened = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
-    let mut opened = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => refused(error).hint("name a file that is not there yet"),
-        ErrorKind::NotFound => refused(error).hint("the file's folder must be there"),
-        _ => refused(error),
+    write_whole(file, text.as_bytes(), false).map_err(|error| {
+        let wrong = CliError::could_not(format!("can't write `{}`: {error}", file.display()));
+        match error.kind() {
+            ErrorKind::AlreadyExists => wrong.hint("name a file that is not there yet"),
+            ErrorKind::NotFound => wrong.hint("the file's folder must be there"),
+            _ => wrong,
+        }
     })?;
-    std::io::Write::write_all(&mut opened, text.as_bytes()).and_then(|()| opened.sync_all()).map_err(refused)?;
     ui.say(format!("run {} with {count} events is in {}", row.run, file.display()));
     Ok(Code::Ok)
 }

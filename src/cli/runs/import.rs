@@ -13,7 +13,8 @@ use super::root;
 /// Read a run from a file that `orch runs export` wrote
 ///
 /// The run can then be shown, compared and exported again. Import only files of people whom you
-/// trust: to resume or revert a run writes files where its record says.
+/// trust: to resume or revert a run writes files where its record says; what was inside of its project
+/// is inside of this one.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/looked-at")]
 pub(in crate::cli) struct Args {

@@ -1,14 +1,14 @@
 //! `orch runs revert`: takes back what a run's `write:` steps and agent programs changed.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use crate::cli::error::{CliError, Code};
+use crate::cli::placed::placed;
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here, session};
 use crate::files::{Ending, Look, RevertedFile, Tree};
+use crate::model::RunState;
 use crate::store::{RunRow, View};
 
 use super::written::written;
@@ -46,10 +46,12 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let journal = journal(&args.state, &root(&here()?))?;
+    let root = root(&here()?);
+    let journal = journal(&args.state, &root)?;
     let row = find(&journal, &args.run)?;
-    let view = View::existing(Path::new(&row.workspace)).ok_or_else(|| {
-        CliError::could_not(format!("the workspace `{}` of run {} is not there", row.workspace, row.run))
+    let workspace = placed(&RunState::fold(row.run, &journal.events(row.run)?), &args.state, &root).workspace;
+    let view = View::existing(&workspace).ok_or_else(|| {
+        CliError::could_not(format!("the workspace `{}` of run {} is not there", workspace.display(), row.run))
     })?;
     let _locks = session::lock(&journal, row.run, &view)?;
     let events = journal.events(row.run)?;
@@ -61,15 +63,15 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         let reverted = tree.revert_all(&looks, args.force);
         reverted.map_err(|failure| CliError::from(failure).with_code(Code::Failed))?
     };
-    tell(args, &row, &reverted.files, ui)?;
+    tell(args, &row, &view, &reverted.files, ui)?;
     let left = reverted.files.iter().any(|file| file.ending == Ending::Left);
     Ok(if left { Code::Failed } else { Code::Ok })
 }
 
-fn tell(args: &Args, row: &RunRow, files: &[RevertedFile], ui: &Ui) -> Result<(), CliError> {
+fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui) -> Result<(), CliError> {
     if args.output == Output::Json {
         let text = json!({
-            "run": row.run.to_string(), "workspace": row.workspace, "dry_run": args.dry_run, "files": files,
+            "run": row.run.to_string(), "workspace": view.name(), "dry_run": args.dry_run, "files": files,
         });
         return ui.data(&format!("{text:#}"));
     }

@@ -12,8 +12,8 @@ pub(in crate::cli) struct Written {
     pub(in crate::cli) step: StepKey,
     /// Every file before and after.
     pub(in crate::cli) look: Look,
-    /// Whether it is on record that the files were written; otherwise some may be.
-    pub(in crate::cli) done: bool,
+    /// The `seq` of the event that says that the files were written; without it some may be.
+    pub(in crate::cli) done: Option<u64>,
     /// Whether an agent program did it, or somebody beside it, in a turn.
     pub(in crate::cli) turn: bool,
 }
@@ -32,18 +32,18 @@ pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Writte
         };
         match &call.done {
             Some(Done::Looked(record)) => {
-                all.push((attempt, Written { step: step.clone(), look: read(record)?, done: false, turn: false }));
+                all.push((attempt, Written { step: step.clone(), look: read(record)?, done: None, turn: false }));
             }
             Some(Done::Written(_)) => {
                 let same = |(other, written): &&mut (u32, Written)| *other == attempt && written.step == *step;
                 if let Some((_, written)) = all.iter_mut().rev().find(same) {
-                    written.done = true;
+                    written.done = Some(event.seq);
                 }
             }
             Some(Done::Command(_)) | None => {}
         }
         if let Some(record) = call.did().and_then(|work| work.files.as_ref()) {
-            all.push((attempt, Written { step: step.clone(), look: read(record)?, done: true, turn: true }));
+            all.push((attempt, Written { step: step.clone(), look: read(record)?, done: Some(event.seq), turn: true }));
         }
     }
     Ok(all.into_iter().map(|(_, written)| written).collect())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use orch::files::{Ending, Entry, Kind, MAX_FILES};
+use orch::files::{Ending, Entry, Kind, MAX_FILES, Reserved};
 use orch::model::{Class, Digest};
 use serde_json::json;
 
@@ -142,6 +142,6 @@ fn modes_are_kept_set_and_never_lend_rights() {
 fn as_many_files_as_are_allowed_are_looked_at_quickly() {
     let site = Site::new();
     let list: Vec<Entry> = (0..MAX_FILES).map(|index| write(&format!("d{}/f{index}", index % 7), "x")).collect();
-    let look = site.tree().look(&list, &[]).unwrap();
+    let look = site.tree().look(&list, Reserved::default()).unwrap();
     assert_eq!((look.files.len(), look.new_folders.len()), (MAX_FILES, 7));
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use orch::files::{Entry, Tree};
+use orch::files::{Entry, Reserved, Tree};
 use orch::model::Class;
 use serde_json::json;
 
@@ -62,7 +62,7 @@ fn a_process_on_a_full_disk() {
     let large = "line\n".repeat(100_000);
     let delete = Entry { content: None, ..write("d", "") };
     let list = [write("a", "new"), delete, write("n/m/b", "new"), write("n/large", &large)];
-    let look = tree.look(&list, &[]).unwrap();
+    let look = tree.look(&list, Reserved::default()).unwrap();
     let failure = tree.apply(&look).unwrap_err();
     assert_eq!(failure.class, Class::Storage);
     assert!(failure.message.contains("`n/large` can't be written"), "{failure}");

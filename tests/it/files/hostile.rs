@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orch::files::{Ending, Entry, Look};
+use orch::files::{Ending, Entry, Look, Reserved};
 use orch::model::Class;
 use serde_json::json;
 
@@ -59,7 +59,7 @@ fn no_hostile_path_is_written_deleted_or_leaves_the_workspace() {
     for (path, reason) in &corpus {
         for content in [Some("owned".to_owned()), None] {
             let list = [write("fine.txt", "x"), Entry { path: path.clone(), content, mode: Some(0o777) }];
-            let refused = site.tree().look(&list, &reserved);
+            let refused = site.tree().look(&list, Reserved { artifacts: &reserved, ..Reserved::default() });
             let failure = refused.expect_err(&format!("{path:?} is accepted: {reason}"));
             assert_eq!(failure.class, Class::PathRefused, "{path:?}: {failure}");
             assert!(!failure.message.contains(char::is_control), "{failure:?}");
@@ -89,7 +89,7 @@ fn a_forged_record_of_a_hostile_path_leads_nowhere_either() {
 fn all_hostile_paths_at_once_are_one_failure_that_names_ten() {
     let site = trapped();
     let list: Vec<Entry> = hostile().iter().map(|(path, _)| write(path, "x")).collect();
-    let failure = site.tree().look(&list, &[]).unwrap_err();
+    let failure = site.tree().look(&list, Reserved::default()).unwrap_err();
     assert!(failure.message.starts_with("the files can't be written: `` is empty; `/` is absolute"), "{failure}");
     assert!(failure.message.contains("; and "), "{failure}");
     assert!(failure.hint.is_some());
@@ -143,7 +143,7 @@ fn a_folder_that_turns_into_a_link_again_and_again_never_leads_outside() {
         let tree = site.tree();
         for round in 0..200 {
             let list = [write("real/x", &round.to_string()), write("real/file", "owned"), write("real/new/y", "2")];
-            if let Ok(look) = tree.look(&list, &[]) {
+            if let Ok(look) = tree.look(&list, Reserved::default()) {
                 tree.apply(&look).ok();
                 tree.revert(&look, true).ok();
             }

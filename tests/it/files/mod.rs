@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use orch::files::{Entry, Look, Tree, entries};
+use orch::files::{Entry, Look, Reserved, Tree, entries};
 
 /// Everything beneath a folder: kind, mode and bytes or link by path.
 pub(super) type Snapshot = BTreeMap<PathBuf, (String, u32, Vec<u8>)>;
@@ -89,7 +89,7 @@ impl Site {
     }
 
     pub(super) fn look(&self, list: &serde_json::Value) -> Look {
-        self.tree().look(&entries(list).unwrap(), &[]).unwrap()
+        self.tree().look(&entries(list).unwrap(), Reserved::default()).unwrap()
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
-use orch::files::{Look, Tree, entries};
+use orch::files::{Look, Reserved, Tree, entries};
 use orch::model::event::{CommandDone, Done, Verdict};
 use orch::model::{ChatReply, Class, Event, Failure, StepKey, StopReason, Usage};
 use orch::store::Asker;
@@ -139,7 +139,8 @@ impl Board {
                 Ok(Reply::Done(Done::Command(CommandDone { exit_code, stdout, stderr: String::new(), cut: false })))
             }
             Effect::Look(files) => {
-                let look = tree()?.look(&entries(&files.files)?, &files.reserved)?;
+                let look =
+                    tree()?.look(&entries(&files.files)?, Reserved { artifacts: &files.reserved, project: &[] })?;
                 Ok(Reply::Done(Done::Looked(json(serde_json::to_value(look)))))
             }
             Effect::Write(record) => {
@@ -152,24 +153,32 @@ impl Board {
 }
 
 impl Perform for Board {
-    fn admit<'a>(&'a self, _: &'a Call) -> BoxFuture<'a, Result<Permit, Stop>> {
+    fn admit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
         async { Ok(Box::new(()) as Permit) }.boxed()
     }
 
-    fn perform(&self, call: Call) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, _: bool, _: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         let turn = self.turn(&call.key.step, false);
         async move {
             let say = turn.await.unwrap_or(Say::No);
             let at = Timestamp::UNIX_EPOCH;
-            Outcome { started: at, ended: at, result: own.do_it(&call.effect, say), work: None, cost: None, lost: None }
+            Outcome {
+                started: at,
+                ended: at,
+                result: own.do_it(&call.effect, say),
+                work: None,
+                cost: None,
+                lost: None,
+                undone: Vec::new(),
+            }
         }
         .boxed()
     }
 
     fn given_up(&self, _: &Call, at: Timestamp) -> Outcome {
         let failure = Failure::new(Class::Cancelled, "it was given up");
-        Outcome { started: at, ended: at, result: Err(failure), work: None, cost: None, lost: None }
+        Outcome { started: at, ended: at, result: Err(failure), work: None, cost: None, lost: None, undone: Vec::new() }
     }
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn differences(pipe: &Pipe, ran: &Ran, state: &RunState) -> Vec<Strin
         How::Well => "completed",
         How::Failed(_) | How::Dropped => "failed",
         How::Parked => "waiting",
+        How::Stopped => "cancelled",
     };
     if state.status.as_str() != status {
         wrong.push(format!("the run: {status} expected, {} found", state.status.as_str()));
@@ -100,7 +101,14 @@ pub(crate) fn differences(pipe: &Pipe, ran: &Ran, state: &RunState) -> Vec<Strin
     if ran.how == How::Parked {
         return wrong;
     }
-    let (expected, found) = (expected(pipe, ran), found(state));
+    let (mut expected, mut found) = (expected(pipe, ran), found(state));
+    if ran.how == How::Stopped {
+        // What had not ended is cancelled, or did not begin; what had is as ever.
+        let ended =
+            |path: &String| ran.facts.iter().any(|fact| matches!(fact, Fact::Ended { path: of, .. } if of == path));
+        expected.retain(|path, _| ended(path));
+        found.retain(|path, _| ended(path));
+    }
     for path in expected.keys().chain(found.keys()).collect::<BTreeSet<_>>() {
         match (expected.get(path), found.get(path)) {
             (Some((status, value)), Some((other, given))) => {

@@ -1,5 +1,6 @@
 //! Makes pipelines by chance, such as the check accepts, and smaller ones of a pipeline.
 
+use super::edits::Edit;
 use super::pipe::{Access, Each, Kind, List, OnError, Pipe, Read, Step, When};
 use super::script::hash;
 
@@ -53,6 +54,17 @@ impl Choices {
     /// A whole pipeline.
     pub(crate) fn pipe(&mut self) -> Pipe {
         self.body(0, true, 6)
+    }
+
+    /// What is edited before a session, if anything.
+    pub(crate) fn edit(&mut self) -> Option<Edit> {
+        let at = usize::try_from(self.below(1000)).unwrap();
+        match self.below(10) {
+            0 => Some(Edit::Word(at)),
+            1 => Some(Edit::New(at)),
+            2 => Some(Edit::Less(at)),
+            _ => None,
+        }
     }
 
     fn body(&mut self, depth: u32, may_ask: bool, most: u64) -> Pipe {

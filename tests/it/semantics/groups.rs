@@ -33,7 +33,7 @@ impl Model<'_> {
             let Some(at) = (0..going.len()).min_by_key(|at| end(&going[*at])) else { break };
             let index = going.remove(at);
             now = end(&index);
-            dropped |= ended[index].as_ref().is_some_and(|ran| ran.how == How::Dropped);
+            dropped |= ended[index].as_ref().is_some_and(|ran| matches!(ran.how, How::Dropped | How::Stopped));
             let fails = ended[index].as_ref().is_some_and(|ran| matches!(ran.how, How::Failed(_)));
             if stops && fails && halt == NEVER && !dropped {
                 halt = now;
@@ -50,9 +50,15 @@ impl Model<'_> {
         let whole = |ended: &[Option<Ran>], how: How| {
             let mut all = Ran::at(time, &Env::default());
             ended.iter().flatten().for_each(|ran| all.join(ran));
+            // What was given up gives nothing.
+            all.artifacts.clear();
+            all.ends.clear();
             Err(Box::new(Ran { how, ..all }))
         };
         let any = |how: &How| ended.iter().flatten().any(|ran| ran.how == *how);
+        if any(&How::Stopped) {
+            return whole(&ended, How::Stopped);
+        }
         if any(&How::Dropped) && halt == NEVER {
             return whole(&ended, How::Dropped);
         }
@@ -166,6 +172,7 @@ impl Model<'_> {
         all.join(&end);
         all.tree = end.tree;
         all.how = match (how, end.how, &pipe.success) {
+            (How::Stopped, _, _) => How::Stopped,
             (How::Dropped, _, _) => How::Dropped,
             (_, How::Parked, _) => How::Parked,
             (How::Failed(class), _, _) | (_, How::Failed(class), _) => How::Failed(class),

@@ -17,6 +17,9 @@ struct Leaf<'a> {
     recipe: String,
     ran: Ran,
     cut: u64,
+    /// When a stop was asked for, if that holds for it.
+    stop: Option<u64>,
+    is_command: bool,
     number: usize,
     /// Outcomes of an attempt that an earlier session began.
     replayed: std::vec::IntoIter<Say>,
@@ -34,8 +37,19 @@ impl Leaf<'_> {
             self.ran.how = How::Dropped;
             return None;
         }
+        if self.stop.is_some_and(|stop| at > stop) {
+            self.ran.how = How::Stopped;
+            return None;
+        }
         let say = model.script.say(model.session, &path, self.number, is_question);
         let end = at + model.script.takes(model.session, &path, self.number);
+        // A request in flight is waited for; a command and a question are not.
+        let given_up = self.stop.filter(|stop| end > *stop && (self.is_command || is_question));
+        if let Some(stop) = given_up.filter(|stop| !is_question || *stop < self.cut) {
+            self.ran.how = How::Stopped;
+            self.ran.end = stop;
+            return None;
+        }
         if is_question && end > self.cut {
             // Nobody waits for a person when the answer decides nothing.
             self.ran.how = How::Dropped;
@@ -122,12 +136,19 @@ impl Model<'_> {
             ran.facts.push(Fact::Dropped { at: time });
             return Ran { how: How::Dropped, ..ran };
         }
+        // `finally` goes on after a stop.
+        let stop = self.stop.filter(|_| !env.closing);
+        if stop.is_some_and(|stop| time > stop) {
+            return Ran { how: How::Stopped, ..ran };
+        }
         ran.facts.push(Fact::Began { at: time, path: path.to_owned() });
         let mut leaf = Leaf {
             model: self,
             path,
             ran,
             cut,
+            stop,
+            is_command: matches!(step.kind, Kind::Run { .. }),
             number: self.memory.count(path),
             replayed: self.memory.replays(path, &recipe).into_iter(),
             recipe: recipe.clone(),

@@ -1,6 +1,7 @@
 //! What a pipeline means, held against a model of the documentation that knows nothing of the engine.
 //!
-//! Pipelines, outcomes and places at which the process dies are made by chance from a seed. Each is run by
+//! Pipelines, outcomes, places at which the process dies or is asked to stop, and edits of the files before the next one are made by
+//! chance from a seed. Each is run by
 //! the program's own code over a real journal, once whole or again and again until it is done, and every
 //! session must make the very calls that the model says, at the same times, and leave the same statuses,
 //! artifacts and files. `ORCH_CASES=10000` runs more of them, `ORCH_CASE=SEED` one alone;
@@ -17,6 +18,7 @@
 
 mod board;
 mod compare;
+mod edits;
 mod generate;
 mod groups;
 mod leaves;
@@ -31,6 +33,7 @@ mod table;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use edits::Edit;
 use generate::{Choices, smaller};
 use memory::Memory;
 use pipe::Pipe;
@@ -51,6 +54,10 @@ pub(crate) struct Case {
     pub(crate) lenient: bool,
     /// After how many calls each of the first sessions dies.
     pub(crate) crashes: Vec<usize>,
+    /// Which of these are stopped in order instead.
+    pub(crate) stops: Vec<bool>,
+    /// What is edited before the second session, the third, and so on.
+    pub(crate) edits: Vec<Option<Edit>>,
 }
 
 /// What became of a case.
@@ -74,25 +81,43 @@ impl Case {
             Script { seed, trouble: [0, 15, 35][usize::try_from(choices.below(3)).unwrap()], mended, chosen: None };
         let lenient = choices.of_hundred(25);
         let many = if choices.of_hundred(50) { choices.below(3) } else { 0 };
-        let crashes = (0..many).map(|_| usize::try_from(choices.below(12)).unwrap()).collect();
-        Self { pipe, script, lenient, crashes }
+        let crashes: Vec<usize> = (0..many).map(|_| usize::try_from(choices.below(12)).unwrap()).collect();
+        let edits = (1..SESSIONS).map(|_| choices.edit()).collect();
+        let stops = crashes.iter().map(|_| choices.of_hundred(50)).collect();
+        Self { pipe, script, lenient, crashes, stops, edits }
     }
 
     /// Runs the case, session by session.
     pub(crate) fn run(&self, stage: &Stage, name: &str) -> Verdict {
-        let plan = match stage.plan(&self.pipe, self.lenient) {
+        let mut plan = match stage.plan(&self.pipe, self.lenient) {
             Ok(plan) => plan,
             Err(why) => return Verdict::Refused(why),
         };
+        let mut pipe = self.pipe.clone();
         let mut run = stage.begin(name);
         let mut memory = Memory::default();
         for session in 1..=SESSIONS {
-            let (ran, open) = self.reference(session, &memory);
+            if let Some(edit) = self.edit_before(session) {
+                let edited = edit.of(&pipe, session);
+                // What the check refuses nobody resumes.
+                if let Ok(new) = stage.plan(&edited, self.lenient) {
+                    (plan, pipe) = (new, edited);
+                }
+            }
+            if self.reference(&pipe, session, (&memory, None)).1 {
+                return Verdict::Open;
+            }
+            let place = session as usize - 1;
+            let until = match (self.crashes.get(place), self.stops.get(place)) {
+                (Some(calls), Some(true)) => Until::Stop(*calls),
+                (Some(calls), _) => Until::Crash(*calls),
+                (None, _) => Until::End,
+            };
+            let came = stage.session(&mut run, &plan, self.script, session, until);
+            let (ran, open) = self.reference(&pipe, session, (&memory, run.stopped));
             if open {
                 return Verdict::Open;
             }
-            let crash = self.crashes.get(session as usize - 1).copied();
-            let came = stage.session(&mut run, &plan, self.script, session, crash.map_or(Until::End, Until::Crash));
             let until = match &came {
                 Came::Ended(_) => NEVER,
                 Came::Crashed(at) => *at,
@@ -101,7 +126,7 @@ impl Case {
             let made = run.board.as_ref().map(board::Board::made).unwrap_or_default();
             let mut wrong = compare::calls(&ran, until, &made);
             if let Came::Ended(state) = &came {
-                wrong.extend(compare::differences(&self.pipe, &ran, state));
+                wrong.extend(compare::differences(&pipe, &ran, state));
             }
             wrong.extend(compare::files(&memory, &run.files()));
             if !wrong.is_empty() {
@@ -109,18 +134,24 @@ impl Case {
                 return Verdict::Differs(wrong);
             }
             let over = matches!(came, Came::Ended(_)) && (ran.how == How::Well || session > self.script.mended);
-            if over {
+            if over && self.edit_before(session + 1).is_none() {
                 return Verdict::Same(session);
             }
         }
         Verdict::Same(SESSIONS)
     }
 
+    /// What is edited before a session.
+    fn edit_before(&self, session: u32) -> Option<Edit> {
+        let place = usize::try_from(session).unwrap().checked_sub(2)?;
+        self.edits.get(place).copied().flatten()
+    }
+
     /// What a session does, as the model says; whether it leaves a choice.
-    fn reference(&self, session: u32, memory: &Memory) -> (Ran, bool) {
+    fn reference(&self, pipe: &Pipe, session: u32, (memory, stop): (&Memory, Option<u64>)) -> (Ran, bool) {
         let open = Cell::new(false);
-        let model = Model { script: self.script, session, lenient: self.lenient, memory, open };
-        let ran = model.body("", &self.pipe, &Env::default(), 0, NEVER);
+        let model = Model { script: self.script, session, lenient: self.lenient, memory, stop, open };
+        let ran = model.body("", pipe, &Env::default(), 0, NEVER);
         (ran, model.open.get())
     }
 
@@ -132,8 +163,12 @@ impl Case {
         loop {
             let with = |pipe: Pipe| Self { pipe, ..self.clone() };
             let less = |at: usize| Self { crashes: self.crashes[..at].to_vec(), ..self.clone() };
-            let all: Vec<Self> =
-                (0..self.crashes.len()).map(less).chain(smaller(&self.pipe).into_iter().map(with)).collect();
+            let plain = |at: usize| {
+                let mut edits = self.edits.clone();
+                edits[at].take().map(|_| Self { edits, ..self.clone() })
+            };
+            let fewer = (0..self.crashes.len()).map(less).chain((0..self.edits.len()).filter_map(plain));
+            let all: Vec<Self> = fewer.chain(smaller(&self.pipe).into_iter().map(with)).collect();
             let next = all.into_iter().find_map(|case| {
                 tries += 1;
                 match case.run(stage, &format!("smaller-{tries}")) {
@@ -151,7 +186,11 @@ impl Case {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "{:?}, continue on error: {}, crashes: {:?}", self.script, self.lenient, self.crashes)?;
+        let Self { script, lenient, crashes, stops, edits, .. } = self;
+        writeln!(
+            f,
+            "{script:?}, continue on error: {lenient}, crashes: {crashes:?}, stops: {stops:?}, edits: {edits:?}"
+        )?;
         self.pipe.files().iter().try_for_each(|(name, file)| {
             writeln!(f, "{name}: {}", file["steps"]).and_then(|()| match file.get("finally") {
                 Some(finally) => writeln!(f, "finally: {finally}"),

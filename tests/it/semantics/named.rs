@@ -10,7 +10,14 @@ use super::{Case, Verdict};
 fn holds(pipe: Pipe, say: Say) {
     for seed in 0..6 {
         let script = Script { seed, trouble: 0, mended: 2, chosen: Some((say, false)) };
-        let case = Case { pipe: pipe.clone(), script, lenient: false, crashes: Vec::new() };
+        let case = Case {
+            pipe: pipe.clone(),
+            script,
+            lenient: false,
+            crashes: Vec::new(),
+            stops: Vec::new(),
+            edits: Vec::new(),
+        };
         match case.run(&Stage::new(), "named") {
             Verdict::Same(_) => {}
             other => panic!("{other:#?}\n{case}"),
@@ -120,7 +127,7 @@ fn the_file_of_a_loop_is_that_of_its_last_round_also_when_only_that_round_is_kep
         let script = Script { seed, trouble: 45, mended: 2, chosen: None };
         let repeat = Kind::Repeat { until: None, max: 2, goes_on: false, steps: vec![items.clone()] };
         let pipe = Pipe { steps: vec![step("again", repeat)], ..Pipe::default() };
-        let case = Case { pipe, script, lenient: false, crashes: Vec::new() };
+        let case = Case { pipe, script, lenient: false, crashes: Vec::new(), stops: Vec::new(), edits: Vec::new() };
         match case.run(&Stage::new(), "named") {
             Verdict::Same(_) => {}
             other => panic!("{other:#?}\n{case}"),

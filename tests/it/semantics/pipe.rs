@@ -94,6 +94,11 @@ pub(crate) struct Around {
 }
 
 impl Kind {
+    /// Whether it has no steps inside.
+    pub(crate) fn is_leaf(&self) -> bool {
+        matches!(self, Self::Agent { .. } | Self::Run { .. } | Self::Write { .. } | Self::Approve { .. })
+    }
+
     pub(crate) fn children(&self) -> Vec<&Step> {
         match self {
             Self::Parallel { steps, .. } | Self::Repeat { steps, .. } | Self::Steps(steps) => steps.iter().collect(),

@@ -22,6 +22,8 @@ pub(crate) struct Model<'a> {
     /// `--continue-on-error`.
     pub(crate) lenient: bool,
     pub(crate) memory: &'a Memory,
+    /// When somebody asked for a stop, once everything of that instant had begun.
+    pub(crate) stop: Option<u64>,
     /// Two things happened at the very same instant, or two steps ask the same: more than one outcome is right.
     pub(crate) open: Cell<bool>,
 }
@@ -52,6 +54,8 @@ pub(crate) enum How {
     Dropped,
     /// Waits for a person.
     Parked,
+    /// Given up at a stop.
+    Stopped,
 }
 
 /// What came of something.
@@ -137,7 +141,7 @@ impl Model<'_> {
             match ran.how {
                 How::Well => {}
                 How::Failed(class) => stopped = Some((step.id.clone(), class)),
-                How::Dropped | How::Parked => return Ran { how: ran.how, ..all },
+                How::Dropped | How::Parked | How::Stopped => return Ran { how: ran.how, ..all },
             }
         }
         all.how = stopped.map_or(How::Well, |(_, class)| How::Failed(class));
@@ -185,7 +189,7 @@ impl Model<'_> {
                     ran.how = How::Well;
                 }
             }
-            How::Dropped | How::Parked => {}
+            How::Dropped | How::Parked | How::Stopped => {}
         }
         ran
     }
@@ -222,7 +226,7 @@ impl Model<'_> {
                 let ran = item(index, value, all.tree, all.end, cut);
                 all.end = ran.end;
                 all.tree = ran.tree;
-                if matches!(ran.how, How::Dropped | How::Parked) {
+                if matches!(ran.how, How::Dropped | How::Parked | How::Stopped) {
                     all.facts.extend(ended.into_iter().flatten().flat_map(|ran| ran.facts).chain(ran.facts));
                     return Ran { how: ran.how, ..all };
                 }
@@ -255,7 +259,7 @@ impl Model<'_> {
                     entries.push(json!({ "index": index, "status": "failed", "error": { "class": class } }));
                 }
                 How::Failed(class) => first = first.or(Some(class.clone())),
-                How::Dropped | How::Parked => {}
+                How::Dropped | How::Parked | How::Stopped => {}
             }
         }
         if let Some(class) = first {
@@ -271,7 +275,8 @@ impl Model<'_> {
         let mut ran = match ran.how.clone() {
             How::Well => self.completed(path, step, env, ran, Some(value)),
             How::Failed(class) => self.failed(path, ran, &class),
-            How::Dropped | How::Parked => ran,
+            // What was given up gives nothing.
+            How::Dropped | How::Parked | How::Stopped => Ran { artifacts: Vec::new(), ends: Vec::new(), ..ran },
         };
         if is_item {
             ran.artifacts.clear();

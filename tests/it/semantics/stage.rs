@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch::check;
+use orch::clock::SystemClock;
 use orch::config::{self, Project};
 use orch::durable::Stop;
 use orch::engine::node::{Kind, Node};
@@ -34,6 +35,8 @@ pub(crate) struct Run {
     id: RunId,
     view: View,
     pub(crate) board: Option<Board>,
+    /// The virtual time at which the last session was asked to stop.
+    pub(crate) stopped: Option<u64>,
 }
 
 /// How a session is to end.
@@ -43,6 +46,8 @@ pub(crate) enum Until {
     End,
     /// The process is gone after so many calls.
     Crash(usize),
+    /// Somebody asks for a stop after so many calls.
+    Stop(usize),
 }
 
 /// What a session came to.
@@ -130,7 +135,7 @@ impl Stage {
 
     pub(crate) fn begin(&self, name: &str) -> Run {
         let view = View::open(&self.folder.path().join("spaces").join(name)).unwrap();
-        Run { id: RunId(uuid::Uuid::now_v7()), view, board: None }
+        Run { id: RunId(uuid::Uuid::now_v7()), view, board: None, stopped: None }
     }
 
     pub(crate) fn events(&self, run: &Run) -> Vec<Event> {
@@ -141,6 +146,7 @@ impl Stage {
     pub(crate) fn session(&self, run: &mut Run, plan: &Plan, script: Script, session: u32, until: Until) -> Came {
         let board = Board::new(script, session, run.view.folder(), run.board.as_ref());
         run.board = Some(board.clone());
+        run.stopped = None;
         let events = self.events(run);
         let switch = StopSwitch::default();
         let lock = Lock::take(&self.journal.lock_path(run.id), "the run", "a test").unwrap();
@@ -149,10 +155,11 @@ impl Stage {
             view: run.view.clone(),
             perform: Arc::new(board.clone()),
             observer: Arc::new(board.clone()),
-            switch,
+            switch: switch.clone(),
             asker: Some(Arc::new(board.clone())),
             reuse: None,
             heartbeat: lock.heartbeat().unwrap(),
+            clock: Arc::new(SystemClock),
         };
         let local = LocalRun::open(&self.journal, parts, &events).unwrap();
         local.announce(first(plan, &run.view, events.is_empty()));
@@ -160,7 +167,7 @@ impl Stage {
             let ended = tokio::select! {
                 biased;
                 ended = engine::interpret(&local, plan) => ended,
-                () = drive(&board, &local, until) => {
+                () = drive(&board, &local, (until, &switch, &mut run.stopped)) => {
                     return Came::Crashed(board.now());
                 }
             };
@@ -168,6 +175,7 @@ impl Stage {
             let ended = match ended {
                 Ok(ended) => ended,
                 Err(Stop::Parked) => over(RunStatus::Waiting),
+                Err(Stop::Cancelled) => over(RunStatus::Cancelled),
                 Err(stop) => panic!("{stop}"),
             };
             local.conclude(Fact::RunEnded(ended)).await.unwrap();
@@ -187,6 +195,8 @@ fn first(plan: &Plan, view: &View, fresh: bool) -> Fact {
             from: None,
             last_seen: None,
             budget: None,
+            place: None,
+            without: Vec::new(),
             steps,
             version: String::new(),
         });
@@ -209,7 +219,7 @@ fn first(plan: &Plan, view: &View, fresh: bool) -> Fact {
 
 /// Ends one call after the other, each when everything that follows from the one before has come about;
 /// returns when the process shall be gone.
-async fn drive(board: &Board, run: &LocalRun, until: Until) {
+async fn drive(board: &Board, run: &LocalRun, (until, switch, stopped): (Until, &StopSwitch, &mut Option<u64>)) {
     let mut made = 0;
     loop {
         let mut still = 0;
@@ -231,6 +241,13 @@ async fn drive(board: &Board, run: &LocalRun, until: Until) {
         }
         if until == Until::Crash(made) {
             return;
+        }
+        if until == Until::Stop(made) && stopped.is_none() && board.waiting() > 0 {
+            *stopped = Some(board.now());
+            switch.press();
+            // Even no time of grace at all takes a clock a moment.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
         }
         if board.waiting() == 0 {
             // Nothing is in flight: the run is about to end.

@@ -103,7 +103,17 @@ fn cases() -> Vec<(String, Case)> {
                             );
                             let script = Script { seed: 7, trouble: 0, mended: 2, chosen: Some((say, once)) };
                             let pipe = around(x.clone(), (when, ok), items, on_error);
-                            found.push((name, Case { pipe, script, lenient, crashes: crash.into_iter().collect() }));
+                            found.push((
+                                name,
+                                Case {
+                                    pipe,
+                                    script,
+                                    lenient,
+                                    crashes: crash.into_iter().collect(),
+                                    stops: Vec::new(),
+                                    edits: Vec::new(),
+                                },
+                            ));
                         }
                     }
                 }
@@ -172,7 +182,7 @@ fn the_model_of_one_case_is_as_anybody_would_write_it_down() {
         .into_iter()
         .find(|(name, _)| name.starts_with("agent, when \"\", for_each \"\", policy \"continue\", no, crash None"))
         .unwrap();
-    let (ran, open) = case.reference(1, &Memory::default());
+    let (ran, open) = case.reference(&case.pipe, 1, (&Memory::default(), None));
     assert!(!open);
     let ended: Vec<String> = ran.facts.iter().filter_map(super::memory::Fact::told).collect();
     assert_eq!(

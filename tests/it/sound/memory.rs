@@ -76,7 +76,15 @@ impl Durable for Memory {
     fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
         let now = Timestamp::UNIX_EPOCH;
         async move {
-            Ok(Outcome { started: now, ended: now, result: Ok(self.answer(&call)), work: None, cost: None, lost: None })
+            Ok(Outcome {
+                started: now,
+                ended: now,
+                result: Ok(self.answer(&call)),
+                work: None,
+                cost: None,
+                lost: None,
+                undone: Vec::new(),
+            })
         }
         .boxed()
     }

@@ -157,3 +157,42 @@ fn a_journal_that_is_damaged_during_a_run_is_told_as_that() {
     let ran = orch.run(&args).exits(1).says("malformed").says("restore the `.orch` folder from a copy");
     assert!(!ran.stderr.contains("free some space"), "{ran:?}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_write_ahead_log_without_its_journal_is_kept_and_told() {
+    let (_server, orch) = killed();
+    let (state, saved) = (orch.path().join(".orch"), orch.path().join("saved"));
+    copy(&state, &saved);
+    fs::remove_file(state.join("journal.db")).unwrap();
+    let wal = fs::read(state.join("journal.db-wal")).unwrap();
+    assert!(!wal.is_empty());
+    for args in
+        [&["runs", "list"][..], &["pipeline", "run", "pipelines/main.yaml", "--task", "x"], &["pipeline", "resume"]]
+    {
+        orch.run(args).exits(2).says("it is gone, and its write-ahead log").says("restore the `.orch` folder");
+    }
+    assert_eq!(fs::read(state.join("journal.db-wal")).unwrap(), wal);
+    fs::copy(saved.join("journal.db"), state.join("journal.db")).unwrap();
+    assert!(orch.run(&["runs", "list"]).exits(0).stdout.contains("interrupted"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_is_removed_during_a_run_is_told_and_nothing_more_is_asked() {
+    let folder = std::sync::Arc::new(std::sync::OnceLock::<PathBuf>::new());
+    let state = folder.clone();
+    let server = Server::start(move |request| {
+        if request.system().contains("one") {
+            fs::remove_dir_all(state.get().unwrap()).unwrap();
+        }
+        Reply::openai_text("1")
+    });
+    let steps = ["plan", "one", "two"]
+        .map(|name| format!("  - {{ id: {name}, {AGENT}, prompt: {name}.md, output: of_{name} }}\n"));
+    let orch = project(&server, &steps.concat());
+    folder.set(orch.path().join(".orch")).unwrap();
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
+    let ran = orch.run(&args).exits(1).says("was removed or replaced while the run went on");
+    assert_eq!(server.requests().len(), 2, "{ran:?}");
+}

@@ -1,0 +1,182 @@
+//! What the steps of a run made in its workspace and somebody took away again, by its events.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::engine::{self, Plan};
+use crate::files::{Laid, Tree, Undone};
+use crate::model::event::{Done, Event, Fact, LostFile};
+use crate::model::{RunId, StepKey};
+use crate::store::{Rehearsal, View};
+
+use super::error::{CliError, Code};
+use super::runs::written::{Written, written};
+use super::runtime;
+
+/// What a run's events say of the files that its steps made.
+pub(super) struct Record {
+    /// The files.
+    laid: Laid,
+    writes: Vec<Written>,
+    /// Results and failures of steps, with the numbers of their events.
+    ends: Vec<(u64, StepKey, bool)>,
+    /// A step whose program was under way when the process died: it may have taken files away.
+    suspect: Option<StepKey>,
+}
+
+/// A file that is gone, or as it was before.
+pub(super) struct Taken {
+    /// The file.
+    pub(super) file: Undone,
+    /// The step that made it.
+    pub(super) step: StepKey,
+    /// The result that stands for it.
+    pub(super) completed: Option<u64>,
+}
+
+impl Record {
+    /// Reads the events of a run.
+    pub(super) fn of(run: RunId, events: &[Event]) -> Result<Self, CliError> {
+        let mut writes = written(run, events)?;
+        writes.retain(|write| write.done.is_some());
+        writes.sort_by_key(|write| write.done);
+        let mut record = Self { laid: Laid::default(), writes, ends: Vec::new(), suspect: None };
+        let (mut next, mut programs) = (0, HashMap::new());
+        for event in events {
+            while let Some(write) = record.writes.get(next).filter(|write| write.done == Some(event.seq)) {
+                record.laid.lay(&write.look);
+                next += 1;
+            }
+            follow(&mut programs, &event.fact);
+            match &event.fact {
+                Fact::CallEnded(call) => {
+                    call.undone.iter().for_each(|path| record.laid.forget(path));
+                    if matches!(call.done, Some(Done::Command(_))) || call.model.is_none() && call.failure.is_some() {
+                        record.laid.stir();
+                    }
+                }
+                Fact::RunResumed(fact) => fact.without.iter().for_each(|file| record.laid.forget(&file.path)),
+                Fact::StepCompleted(fact) => record.ends.push((event.seq, fact.step.clone(), true)),
+                Fact::StepFailed(fact) => record.ends.push((event.seq, fact.step.clone(), false)),
+                _ => {}
+            }
+        }
+        record.suspect = programs.into_iter().find_map(|(step, busy)| busy.then_some(step));
+        Ok(record)
+    }
+
+    /// The files, for whoever goes on with the run.
+    pub(super) fn laid(&self) -> Laid {
+        self.laid.clone()
+    }
+
+    /// The step that may have taken files away itself as the process died.
+    pub(super) fn suspect(&self) -> Option<&StepKey> {
+        self.suspect.as_ref()
+    }
+
+    /// The files of results that stand which are gone, or as they were before.
+    pub(super) fn taken(&self, view: Option<&View>, stands: &Stands<'_>) -> Result<Vec<Taken>, CliError> {
+        let tree = view.map(|view| Tree::open(view.folder())).transpose()?;
+        let undone = self.laid.undone(tree.as_ref());
+        if undone.is_empty() {
+            return Ok(Vec::new());
+        }
+        let standing = stands.told()?;
+        let taken = undone.into_iter().filter_map(|file| {
+            let write = self.writes.get(file.look)?;
+            let (completed, keeps) = self.stands(write, &standing);
+            keeps.is_some().then(|| Taken { file, step: write.step.clone(), completed })
+        });
+        Ok(taken.collect())
+    }
+
+    /// The result that a write belongs to, if there is one; whether the write stands for certain, if it may.
+    fn stands(&self, write: &Written, standing: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
+        match self.ends.iter().find(|(seq, step, _)| Some(*seq) > write.done && *step == write.step) {
+            Some((seq, _, true)) => (Some(*seq), standing.get(seq).copied()),
+            Some((_, _, false)) => (None, None),
+            // It did not come to its end: the attempt goes on after the write.
+            None => (None, Some(true)),
+        }
+    }
+
+    /// Files that a person edited and that may be written over, since their steps run again; in words.
+    pub(super) fn in_the_way(&self, view: &View, stands: &Stands<'_>) -> Result<Vec<String>, CliError> {
+        let edited = self.laid.edited(&Tree::open(view.folder())?);
+        if edited.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (standing, planned) = (stands.told()?, stands.plan.announced());
+        let words = edited.into_iter().filter_map(|(path, look)| {
+            let write = self.writes.get(look)?;
+            let keeps = self.stands(write, &standing).1 == Some(true);
+            let runs = !keeps && planned.iter().any(|step| step.step == write.step.place());
+            let file = view.folder().join(path);
+            runs.then(|| format!("`{}`, which step {} wrote, was edited since", file.display(), write.step))
+        });
+        Ok(words.collect())
+    }
+
+    /// Makes files as their steps made them, all or none.
+    pub(super) fn restore(&self, view: &View, taken: &[Taken]) -> Result<(), CliError> {
+        let tree = Tree::open(view.folder())?;
+        let wanted = taken.iter().filter_map(|Taken { file, .. }| {
+            let made = self.writes.get(file.look)?.look.files.iter().find(|change| change.path == file.path)?;
+            Some((file.path.clone(), made.after.clone()))
+        });
+        tree.restore(wanted).map_err(|failure| CliError::from(failure).with_code(Code::Usage)).map(drop)
+    }
+}
+
+/// Keeps track of steps that may be programs, and whether one of them is at work. A model can't touch
+/// files; how much it takes at most is known when it is asked.
+fn follow(programs: &mut HashMap<StepKey, bool>, fact: &Fact) {
+    let (step, busy) = match fact {
+        Fact::StepStarted(fact) if fact.most.is_none() => {
+            programs.insert(fact.step.clone(), true);
+            return;
+        }
+        Fact::RunResumed(_) | Fact::RunEnded(_) => return programs.clear(),
+        Fact::CallEnded(fact) => (&fact.call.step, Some(false)),
+        Fact::ReplyRead(fact) if fact.failure.is_some() => (&fact.call.step, Some(true)),
+        Fact::StepCompleted(fact) => (&fact.step, None),
+        Fact::StepFailed(fact) => (&fact.step, None),
+        Fact::ApprovalAsked(fact) => (&fact.step, None),
+        _ => return,
+    };
+    match (busy, programs.get_mut(step)) {
+        (Some(busy), Some(known)) => *known = busy,
+        (None, Some(_)) => drop(programs.remove(step)),
+        (_, None) => {}
+    }
+}
+
+impl Taken {
+    /// What is recorded when the run goes on without the file; `asked` when a person said so.
+    pub(super) fn lost(&self, asked: bool) -> LostFile {
+        LostFile { path: self.file.path.clone(), completed: self.completed.filter(|_| asked) }
+    }
+
+    /// What happened, in words.
+    pub(super) fn words(&self, folder: &Path) -> String {
+        let how = if self.file.gone { "was deleted" } else { "was put back to what it was before" };
+        format!("`{}`, which step {} wrote, {how}", folder.join(&self.file.path).display(), self.step)
+    }
+}
+
+/// Which results stand: the same interpreter tells, over the records alone.
+pub(super) struct Stands<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) events: &'a [Event],
+    pub(super) from: Option<&'a StepKey>,
+}
+
+impl Stands<'_> {
+    fn told(&self) -> Result<HashMap<u64, bool>, CliError> {
+        let rehearsal = Rehearsal::new(self.events, self.from);
+        let told = runtime()?.block_on(engine::interpret(&rehearsal, self.plan));
+        told.map_err(|stop| CliError::internal(format!("the rehearsal broke off: {stop}")))?;
+        Ok(rehearsal.standing())
+    }
+}

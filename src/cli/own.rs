@@ -1,0 +1,31 @@
+//! What a project is made of where the workspace is: no step of a run takes its own ground away.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Project;
+use crate::engine::Plan;
+
+use super::error::CliError;
+
+/// The files of a workspace (an absolute folder, links resolved) that a project is made of, relative to it.
+pub(super) fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
+    let inside = |path: PathBuf| {
+        let relative = real(&here.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
+        let names = relative.components().map(|name| name.as_os_str().to_string_lossy());
+        Some(names.collect::<Vec<_>>().join("/"))
+    };
+    project.files().into_iter().filter_map(inside).collect()
+}
+
+/// A path without links; of a file that is not there, its folder's with its name.
+fn real(path: &Path) -> Option<PathBuf> {
+    let beside = || Some(path.parent()?.canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(beside)
+}
+
+/// Refuses a plan whose artifacts would be shown where its project is.
+pub(super) fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
+    let Some(path) = plan.paths().into_iter().find(|path| own.contains(path)) else { return Ok(()) };
+    Err(CliError::could_not(format!("the artifact file `{path}` would take the place of a file of the project"))
+        .hint("give another --workspace, or another name to the `output:`"))
+}

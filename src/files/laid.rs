@@ -1,0 +1,160 @@
+//! Which files were laid into a workspace, and which of them somebody took away again.
+
+use indexmap::IndexMap;
+
+use crate::model::{Class, Digest, Failure};
+
+use super::commit::state;
+use super::problem::Problems;
+use super::record::{Applied, Change, FileState, Look};
+use super::tree::Tree;
+
+/// The files that looks made, one after another, by the digests of their bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Laid {
+    files: IndexMap<String, Traces>,
+    looks: usize,
+}
+
+/// What was at a path.
+#[derive(Clone, Debug)]
+struct Traces {
+    /// Which look was the last.
+    look: usize,
+    after: Option<Digest>,
+    /// Before that look, and at any time before.
+    earlier: Vec<Option<Digest>>,
+    /// Whether programs that may change files were at work since.
+    stirred: bool,
+}
+
+/// A file that no longer is as it was laid, but gone or as it was before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undone {
+    /// The path from the workspace.
+    pub path: String,
+    /// Whether it is gone; else it shows what was there before.
+    pub gone: bool,
+    /// Which look made it, from 0.
+    pub look: usize,
+}
+
+impl Laid {
+    /// The files of a look that was applied.
+    pub fn lay(&mut self, look: &Look) {
+        let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
+        for change in &look.files {
+            let (before, after) = (digest(&change.before), digest(&change.after));
+            let new = Traces { look: self.looks, after: None, earlier: Vec::new(), stirred: false };
+            let traces = self.files.entry(change.path.clone()).or_insert(new);
+            (traces.look, traces.stirred) = (self.looks, false);
+            let last = std::mem::replace(&mut traces.after, after);
+            for old in [last, before] {
+                if !traces.earlier.contains(&old) {
+                    traces.earlier.push(old);
+                }
+            }
+        }
+        self.looks += 1;
+    }
+
+    /// What becomes of a file is nobody's concern any more, until it is laid again.
+    pub fn forget(&mut self, path: &str) {
+        self.files.shift_remove(path);
+    }
+
+    /// Programs that may change files were at work: whose work a change is can't be told any more.
+    pub fn stir(&mut self) {
+        self.files.values_mut().for_each(|traces| traces.stirred = true);
+    }
+
+    /// The files that somebody edited, with the look that made each, as far as it was certainly nobody
+    /// who was at work here.
+    pub fn edited(&self, tree: &Tree) -> Vec<(String, usize)> {
+        let judge = |(path, traces): (&String, &Traces)| {
+            let found = Some(state(tree, path).ok()??.content.digest());
+            let edited = found != traces.after && !traces.earlier.contains(&found) && !traces.stirred;
+            edited.then(|| (path.clone(), traces.look))
+        };
+        self.files.iter().filter_map(judge).collect()
+    }
+
+    /// The files that are gone, or as they were before, in the order in which they were first laid.
+    /// Without a workspace everything is gone. What can't be read was not undone, but changed.
+    pub fn undone(&self, tree: Option<&Tree>) -> Vec<Undone> {
+        let judge = |(path, traces): (&String, &Traces)| {
+            let found = match tree {
+                Some(tree) => state(tree, path).ok()?.map(|state| state.content.digest()),
+                None => None,
+            };
+            // A file that was there before the first look may have been gone for a while since.
+            let undone = found != traces.after && (found.is_none() || traces.earlier.contains(&found));
+            undone.then(|| Undone { path: path.clone(), gone: found.is_none(), look: traces.look })
+        };
+        self.files.iter().filter_map(judge).collect()
+    }
+}
+
+impl Tree {
+    /// Makes files as they are wanted, all or none, whatever is there; `None` is an absent file.
+    pub fn restore(&self, wanted: impl Iterator<Item = (String, Option<FileState>)>) -> Result<Applied, Failure> {
+        let (mut look, mut problems) = (Look::default(), Problems::default());
+        for (path, after) in wanted {
+            match state(self, &path) {
+                Ok(before) => look.files.push(Change { path, before, after }),
+                Err(why) => problems.add(&path, why),
+            }
+        }
+        problems.end(Class::PathRefused, "the files can't be written", "nothing was written; remove what is there")?;
+        self.apply(&look)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::{Entry, Reserved};
+
+    fn put(tree: &Tree, laid: &mut Laid, path: &str, content: Option<&str>) {
+        let entry = Entry { path: path.to_owned(), content: content.map(str::to_owned), mode: None };
+        let look = tree.look(&[entry], Reserved::default()).unwrap();
+        tree.apply(&look).unwrap();
+        laid.lay(&look);
+    }
+
+    #[test]
+    fn what_is_gone_or_as_it_was_before_is_undone_and_what_was_edited_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("old"), "0").unwrap();
+        std::fs::write(at("doomed"), "0").unwrap();
+        let (tree, mut laid) = (Tree::open(folder.path()).unwrap(), Laid::default());
+        put(&tree, &mut laid, "old", Some("1"));
+        put(&tree, &mut laid, "new", Some("1"));
+        put(&tree, &mut laid, "old", Some("2"));
+        put(&tree, &mut laid, "doomed", None);
+        let undone = |laid: &Laid| -> Vec<(String, bool, usize)> {
+            laid.undone(Some(&tree)).into_iter().map(|file| (file.path, file.gone, file.look)).collect()
+        };
+        assert_eq!(undone(&laid), []);
+        for earlier in ["0", "1"] {
+            std::fs::write(at("old"), earlier).unwrap();
+            assert_eq!(undone(&laid), [("old".to_owned(), false, 2)]);
+        }
+        std::fs::write(at("old"), "3").unwrap();
+        std::fs::write(at("new"), "3").unwrap();
+        assert_eq!(undone(&laid), [], "that is a person's work");
+        assert_eq!(laid.edited(&tree), [("old".to_owned(), 2), ("new".to_owned(), 1)]);
+        std::fs::remove_file(at("new")).unwrap();
+        std::fs::write(at("doomed"), "0").unwrap();
+        assert_eq!(undone(&laid), [("new".to_owned(), true, 1), ("doomed".to_owned(), false, 3)]);
+        assert_eq!(laid.edited(&tree), [("old".to_owned(), 2)]);
+        laid.stir();
+        assert_eq!(laid.edited(&tree), [], "it may have been a program");
+        laid.forget("new");
+        laid.forget("doomed");
+        assert_eq!(undone(&laid), []);
+        let all: Vec<String> = laid.undone(None).into_iter().map(|file| file.path).collect();
+        assert_eq!(all, ["old"]);
+    }
+}

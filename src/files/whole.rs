@@ -1,0 +1,44 @@
+//! A single file, written whole or not at all.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::crash::crash_point;
+
+use super::path::TEMPORARY;
+
+/// Writes a file under a temporary name beside its place, makes its bytes durable and gives it its name.
+/// What is there is replaced only when that is wanted; it is an error else.
+pub fn write_whole(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    // Private by default; this one is for people, like any new file of theirs.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    crash_point!("whole::written");
+    let named = if replace { file.persist(path) } else { file.persist_noclobber(path) };
+    named.map_err(|error| error.error)?;
+    crash_point!("whole::named");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_is_replaced_only_when_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_whole(&path, b"1", false).unwrap();
+        assert_eq!(write_whole(&path, b"2", false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"1");
+        write_whole(&path, b"3", true).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"3");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

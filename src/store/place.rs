@@ -1,0 +1,53 @@
+//! The journal's file: whether it is still the one that was opened.
+
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+/// A file by its place and its identity. SQLite goes on writing to a file that was removed, and nobody
+/// would ever read that.
+pub(super) struct Place {
+    path: PathBuf,
+    #[cfg(unix)]
+    id: (u64, u64),
+}
+
+impl Place {
+    /// The file that is there now.
+    pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
+        #[cfg(unix)]
+        let id = id(path).map_err(StoreError::io("read", path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            #[cfg(unix)]
+            id,
+        })
+    }
+
+    /// Fails when the file is there no more, or another one. A system that keeps files which are open
+    /// from being removed needs no such check.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        #[cfg(unix)]
+        if !id(&self.path).is_ok_and(|id| id == self.id) {
+            return Err(StoreError::Gone { path: self.path.clone() });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn id(path: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Fails when there is no journal but its write-ahead log, which SQLite would throw away.
+pub(super) fn no_orphan(path: &Path) -> Result<(), StoreError> {
+    let log = path.with_file_name("journal.db-wal");
+    let left = std::fs::metadata(&log).is_ok_and(|meta| meta.len() > 0);
+    if !left {
+        return Ok(());
+    }
+    let what = format!("it is gone, and its write-ahead log `{}` holds what was recorded last", log.display());
+    Err(StoreError::Damaged { path: path.to_owned(), what })
+}

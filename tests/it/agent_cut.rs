@@ -1,0 +1,81 @@
+//! Turns of agent programs that are cut off by a budget of time or a stop: what they did by then is on record.
+#![cfg(unix)]
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Orch, Ran};
+
+/// A program in the place of Claude Code: it tells its session and a tool, writes a file, and hangs.
+const HANGS: &str = r#"echo '{"type":"system","subtype":"init","session_id":"s-1"}'
+echo "$@" >> ../asked
+echo '{"type":"assistant","message":{"content":[{"type":"tool_use","id":"t","name":"Write","input":{"file_path":"made.txt"}}]}}'
+echo half > made.txt
+echo $$ > ../there
+sleep 300"#;
+
+fn project(keys: &str) -> (Orch, String) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let orch = Orch::empty();
+    orch.write("prompts/ask.md", "You answer.\n");
+    orch.write("pipelines/main.yaml", &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ cli: claude, tools: [Write]{keys} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: any }}\n"));
+    orch.write("bin/claude", &format!("#!/bin/sh\n{HANGS}\n"));
+    let path = orch.path().join("bin");
+    std::fs::set_permissions(path.join("claude"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
+    (orch, path)
+}
+
+const RUN: [&str; 6] = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--quiet"];
+
+/// The one recorded call, whose program did something.
+fn cut(orch: &Orch, class: &str) {
+    let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let run = all[0]["run"].as_str().unwrap().to_owned();
+    let calls: Vec<Value> = all.iter().filter_map(|event| event["fact"].get("call_ended").cloned()).collect();
+    assert_eq!(calls.len(), 1, "{calls:#?}");
+    assert_eq!(calls[0]["failure"]["class"], class, "{calls:#?}");
+    let work = &calls[0]["work"];
+    assert_eq!(work["changed"], serde_json::json!(["made.txt"]), "{calls:#?}");
+    assert!(work["tools"][0].as_str().unwrap().starts_with("Write"), "{calls:#?}");
+    assert_eq!(work["session"], "s-1");
+    // It is not running any more, and what it did can be shown and taken back.
+    let stat = format!("/proc/{}/stat", orch.read("there").trim());
+    assert!(std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z ")), "it survived");
+    let diff = orch.run(&["runs", "diff", &run]).exits(0).stdout;
+    assert!(diff.contains("+half"), "{diff}");
+}
+
+#[test]
+fn what_a_turn_did_until_its_budget_of_time_was_over_is_on_record() {
+    let (orch, path) = project(", budget: { seconds: 2 }");
+    Ran::of(&orch.command(&RUN).env("PATH", &path).output().unwrap()).exits(4).says("the budget of agent a is 2 s");
+    cut(&orch, "budget_exceeded");
+    // With more time the turn is taken again, in the session that it was in.
+    orch.edit("pipelines/main.yaml", "seconds: 2", "seconds: 4");
+    Ran::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(4);
+    assert!(orch.read("asked").lines().next_back().unwrap().contains("--resume s-1"), "{}", orch.read("asked"));
+}
+
+fn signal(child: &Child, signal: &str) {
+    let done = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn what_a_turn_did_until_ctrl_c_is_on_record() {
+    let (orch, path) = project("");
+    let child = orch.command(&RUN).env("PATH", &path).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while !orch.exists("there") {
+        assert!(began.elapsed() < Duration::from_secs(20), "the program never started");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    cut(&orch, "cancelled");
+}

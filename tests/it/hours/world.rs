@@ -1,0 +1,367 @@
+//! A project, its journal and its model server in virtual time: everything is the program's own but the clock.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use orch::agent::{Models, Variables};
+use orch::clock::Clock as _;
+use orch::config::{self, Project};
+use orch::durable::{Observer, Signal, Stop};
+use orch::engine::budget::Budgets;
+use orch::engine::gate::{Allowance, Gates};
+use orch::engine::perform::{Exchange, Performer};
+use orch::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
+use orch::model::event::{ApprovalAnswered, CallEnded, Event, Fact, RunEnded, RunResumed, RunStarted, Verdict};
+use orch::model::{Class, Failure, ModelRef, Pipeline, RunId, RunState, RunStatus, Step, StepKey};
+use orch::schema::Schema;
+use orch::secret::Redactor;
+use orch::store::{Asker, Journal, Letter, LocalRun, Lock, RunParts, StopSwitch, View};
+use orch::template::Templates;
+use serde_json::{Map, Value};
+
+use super::clock::{InFlight, Leaping};
+use super::server::{Play, serve};
+
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+
+/// One run of a project.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    journal: Journal,
+    run: RunId,
+    pub(crate) clock: Arc<Leaping>,
+    calls: Arc<InFlight>,
+    pauses: Arc<Mutex<Vec<u64>>>,
+    /// When the process died, if it did.
+    died: Option<jiff::Timestamp>,
+}
+
+/// What a person says to a step's question, and after which time.
+pub(crate) type Says = Arc<dyn Fn(&str) -> (Duration, bool) + Send + Sync>;
+
+/// How a session goes.
+#[derive(Default)]
+pub(crate) struct Session {
+    /// What a person in front of the terminal says, and after which time.
+    pub(crate) person: Option<Says>,
+    /// After which time the process dies.
+    pub(crate) dies: Option<Duration>,
+    /// After which times somebody asks for a stop.
+    pub(crate) stops: Vec<Duration>,
+}
+
+/// Runs a test in virtual time: a pipeline's steps, what the server plays, and the test itself.
+pub(crate) fn world(
+    pipeline: &str,
+    play: impl Fn(&str, usize) -> Play + Send + Sync + 'static,
+    test: impl AsyncFnOnce(World),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(async move {
+        let (clock, calls) = (Arc::new(Leaping::new()), Arc::new(InFlight::default()));
+        let url = serve(Arc::new(play), calls.clone(), clock.clone()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(
+            "orch.yaml",
+            &format!("providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", requests_per_minute: 100 }}\n"),
+        );
+        write("prompts/p.md", "Answer.\n");
+        write("pipelines/main.yaml", &format!("name: hours\nagents: {{ a: {{ model: lab/m }} }}\n{pipeline}"));
+        let journal = Journal::open(&folder.path().join(".orch")).unwrap();
+        let run = RunId(uuid::Uuid::now_v7());
+        test(World { folder, journal, run, clock, calls, pauses: Arc::default(), died: None }).await;
+    });
+}
+
+struct Names<'a>(&'a Models);
+
+impl Resolve<String> for Names<'_> {
+    fn model(&self, name: &str) -> Result<PlannedModel, String> {
+        let reference = ModelRef::parse(name).ok_or("no model")?;
+        let dialect = self.0.provider(&reference.provider).map_err(|failure| failure.to_string())?.dialect().to_owned();
+        Ok(PlannedModel { reference, dialect, program: None })
+    }
+
+    fn contract(&self, step: &Step) -> Result<Contract, String> {
+        let text = step.schema.as_deref() == Some("text");
+        Ok(if text { Contract::Text } else { Contract::Json(Schema::any()) })
+    }
+
+    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, String> {
+        Schema::compile(name, Value::Object(schema.clone())).map_err(|error| error.to_string())
+    }
+
+    fn pipeline(&self, _: &str) -> Result<(&Pipeline, Box<dyn Resolve<String> + '_>), String> {
+        Err("no pipeline calls another here".to_owned())
+    }
+
+    fn refuse(&self, why: String) -> String {
+        why
+    }
+}
+
+/// The person in front of the terminal.
+struct Person {
+    clock: Arc<Leaping>,
+    says: Says,
+}
+
+impl Asker for Person {
+    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<Verdict>> {
+        let (clock, (after, approved)) = (self.clock.clone(), (self.says)(step.as_str()));
+        async move {
+            tokio::time::sleep(after).await;
+            Some(verdict(approved, clock.now()))
+        }
+        .boxed()
+    }
+}
+
+fn verdict(approved: bool, at: jiff::Timestamp) -> Verdict {
+    Verdict { approved, note: String::new(), by: "ada".to_owned(), at }
+}
+
+/// Holds time while calls are under way, and notes pauses.
+struct Watch {
+    clock: Arc<Leaping>,
+    calls: Arc<InFlight>,
+    pauses: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Observer for Watch {
+    fn event(&self, event: &Event) {
+        if let Fact::CallEnded(ended) = &event.fact {
+            self.calls.end(ended.call.step.as_str());
+        }
+    }
+
+    fn signal(&self, signal: &Signal) {
+        match signal {
+            Signal::Sent(key) => self.calls.begin(key.step.to_string(), &*self.clock),
+            // A command says so before it sleeps for real.
+            Signal::Output(key, line) if line == "asleep" => drop(self.calls.arrived(key.step.as_str())),
+            Signal::Backoff(_, millis) => self.pauses.lock().unwrap().push(*millis),
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    fn load(&self) -> (Project, Arc<Models>) {
+        let project = config::load(&self.folder.path().join("pipelines/main.yaml"))
+            .unwrap_or_else(|found| panic!("{:?}", found.iter().map(|found| &found.message).collect::<Vec<_>>()));
+        let found = orch::check::check(&project);
+        assert!(!found.iter().any(orch::diagnostic::Diagnostic::is_error), "{found:?}");
+        let models = Models::new(&project.settings, &variables(), self.folder.path().join("cache"));
+        (project, Arc::new(models))
+    }
+
+    /// Changes the pipeline between two sessions.
+    pub(crate) fn edit(&self, from: &str, to: &str) {
+        self.replace("pipelines/main.yaml", from, to);
+    }
+
+    /// Changes `orch.yaml`.
+    pub(crate) fn settings(&self, from: &str, to: &str) {
+        self.replace("orch.yaml", from, to);
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) {
+        let path = self.folder.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    /// Lets time go by while no process runs.
+    pub(crate) async fn later(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// One session of the run; the run as it stands then, or nothing when the process died.
+    pub(crate) async fn session(&mut self, how: Session) -> Option<RunState> {
+        let (project, models) = self.load();
+        let templates = Templates::new(project.prompt_sources()).map_err(|errors| errors[0].to_string()).unwrap();
+        let names = Names(&models);
+        let plan = Plan::new(&project.pipeline, Map::new(), templates, &Defaults::default(), &names).unwrap();
+        let view = View::open(&self.folder.path().join("workspace")).unwrap();
+        let events = self.events();
+        let lock = Lock::take(&self.journal.lock_path(self.run), "the run", "a test").unwrap();
+        let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
+        let observer = Arc::new(Watch { clock, calls, pauses });
+        let allowed = |provider: &config::ProviderSettings| Allowance {
+            requests: provider.requests_per_minute,
+            ..Allowance::default()
+        };
+        let providers = project.settings.providers.iter().map(|(name, provider)| (name.clone(), allowed(provider)));
+        let performer = Performer {
+            models: models.clone(),
+            observer: observer.clone(),
+            redactor: Arc::new(Redactor::default()),
+            workspace: view.folder().to_path_buf(),
+            homes: self.folder.path().join("homes"),
+            artifacts: plan.paths(),
+            project: Vec::new(),
+            variables: variables(),
+            gates: Arc::new(Gates::new(64, providers)),
+            budgets: Budgets::new(&plan, &events, self.died, models),
+            exchange: Exchange::default(),
+            laid: Arc::default(),
+            clock: self.clock.clone(),
+        };
+        let asker = how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn Asker>);
+        let switch = StopSwitch::default();
+        let parts = RunParts {
+            run: self.run,
+            view: view.clone(),
+            perform: Arc::new(performer),
+            observer,
+            switch: switch.clone(),
+            asker,
+            reuse: None,
+            heartbeat: lock.heartbeat().unwrap(),
+            clock: self.clock.clone(),
+        };
+        let local = LocalRun::open(&self.journal, parts, &events).unwrap();
+        local.announce(first(&plan, &view, self.died.take(), events.is_empty()));
+        let letters = self.journal.letters(self.run).unwrap();
+        for (_, letter) in &letters {
+            local.announce(letter.clone().fact());
+        }
+        let mut run = pin!(engine::interpret(&local, &plan));
+        let pressing = async {
+            for after in &how.stops {
+                tokio::time::sleep(*after).await;
+                switch.press();
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = &mut run => ended,
+            () = async { tokio::time::sleep(how.dies.unwrap()).await }, if how.dies.is_some() => {
+                self.died = Some(self.clock.now());
+                self.calls.forget();
+                return None;
+            }
+            () = pressing => unreachable!(),
+        };
+        let over = |status, failure: Option<Failure>| RunEnded { status, failure, result: None };
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(Stop::Parked) => over(RunStatus::Waiting, None),
+            Err(Stop::Cancelled | Stop::Dropped) => over(RunStatus::Cancelled, None),
+            Err(Stop::OverBudget(failure)) => over(RunStatus::Failed, Some(failure)),
+            Err(stop @ Stop::Storage(_)) => panic!("{stop}"),
+        };
+        local.conclude(Fact::RunEnded(ended)).await.unwrap();
+        self.journal.discard(&letters.iter().map(|(number, _)| *number).collect::<Vec<_>>()).unwrap();
+        Some(local.state())
+    }
+
+    /// A session that nothing disturbs.
+    pub(crate) async fn run(&mut self) -> RunState {
+        self.session(Session::default()).await.unwrap()
+    }
+
+    /// What a person who is elsewhere says to the one open question.
+    pub(crate) fn post(&self, approved: bool) {
+        let asked = self.events().into_iter().rev().find_map(|event| match event.fact {
+            Fact::ApprovalAsked(asked) => Some(asked),
+            _ => None,
+        });
+        let asked = asked.expect("nobody was asked");
+        let answer = verdict(approved, self.clock.now());
+        let letter = ApprovalAnswered { step: asked.step, attempt: asked.attempt, ask: asked.ask, answer };
+        self.journal.post(self.run, &Letter::Answer(letter)).unwrap();
+    }
+
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.journal.events(self.run).unwrap()
+    }
+
+    /// The time in milliseconds since the beginning.
+    pub(crate) fn now(&self) -> u64 {
+        Leaping::millis(self.clock.now())
+    }
+
+    /// The calls of a step as recorded: when each began and ended, in milliseconds since the beginning.
+    pub(crate) fn calls(&self, step: &str) -> Vec<(u64, u64)> {
+        let times = |call: &CallEnded| (Leaping::millis(call.started), Leaping::millis(call.ended));
+        let all = self.events().into_iter().filter_map(|event| match event.fact {
+            Fact::CallEnded(call) if call.call.step.as_str() == step => Some(times(&call)),
+            _ => None,
+        });
+        all.collect()
+    }
+
+    /// Why a step failed, when it did last.
+    pub(crate) fn failure(&self, step: &str) -> Option<(Class, String)> {
+        self.events().into_iter().rev().find_map(|event| match event.fact {
+            Fact::StepFailed(failed) if failed.step.as_str() == step => {
+                Some((failed.failure.class, failed.failure.message))
+            }
+            _ => None,
+        })
+    }
+
+    /// When facts of a kind were recorded, in milliseconds since the beginning.
+    pub(crate) fn times(&self, is: impl Fn(&Fact) -> bool) -> Vec<u64> {
+        self.events().iter().filter(|event| is(&event.fact)).map(|event| Leaping::millis(event.at)).collect()
+    }
+
+    /// The pauses before another try, as observers were told, in milliseconds.
+    pub(crate) fn pauses(&self) -> Vec<u64> {
+        self.pauses.lock().unwrap().clone()
+    }
+}
+
+fn variables() -> Variables {
+    Arc::new(|name| (name == "PATH").then(|| "/usr/bin:/bin".to_owned()))
+}
+
+/// What a session says first.
+fn first(plan: &Plan, view: &View, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
+    let (models, steps, version) = (BTreeMap::new(), plan.announced(), String::new());
+    if !fresh {
+        let (model, from, budget) = (None, None, None);
+        return Fact::RunResumed(RunResumed {
+            models,
+            model,
+            continue_on_error: false,
+            from,
+            last_seen,
+            place: None,
+            without: Vec::new(),
+            budget,
+            steps,
+            version,
+        });
+    }
+    Fact::RunStarted(RunStarted {
+        pipeline: "hours".to_owned(),
+        root: String::new(),
+        file: Path::new("pipelines/main.yaml").display().to_string(),
+        workspace: view.name(),
+        inputs: Map::new(),
+        model: None,
+        models,
+        continue_on_error: false,
+        budget: None,
+        steps,
+        workflow_id: None,
+        version,
+    })
+}

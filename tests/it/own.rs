@@ -1,0 +1,182 @@
+//! A run whose workspace is its project: it never takes its own ground away.
+#![cfg(unix)]
+
+use std::os::unix::fs::symlink;
+
+use serde_json::{Value, json};
+
+use crate::control::{answering, project, run};
+use crate::support::{Orch, Server};
+
+/// A pipeline that writes what its first step lists, and calls another one; with every kind of file.
+fn whole(server: &Server) -> Orch {
+    let orch = project(
+        server,
+        "  - { id: plan, agent: a, prompt: plan.md, schema: strict, output: list, message: list }
+  - { id: call, pipeline: inner.yaml, with: { task: task } }
+  - { id: files, write: list, inputs: [list], output: written }
+",
+    );
+    orch.edit("orch.yaml", "providers:", "# Ours.\nproviders:");
+    orch.write("prompts/plan.md", "step:plan\n{% include \"part.md\" %}\n").write("prompts/part.md", "Be brief.\n");
+    orch.write("schemas/strict.schema.json", "{ \"type\": \"array\", \"items\": { \"$ref\": \"entry.json\" } }");
+    orch.write("schemas/entry.json", "{ \"type\": \"object\" }");
+    orch.write(
+        "pipelines/inner.yaml",
+        "name: inner\ninputs: { task: { type: string } }\nsteps: [{ id: nothing, run: 'true', access: none }]\n",
+    );
+    orch
+}
+
+fn server(list: Value) -> Server {
+    answering(move |_, _| list.clone())
+}
+
+const WHOLE: [&str; 8] = [
+    "orch.yaml",
+    "pipelines/main.yaml",
+    "pipelines/inner.yaml",
+    "prompts/plan.md",
+    "prompts/part.md",
+    "schemas/strict.schema.json",
+    "schemas/entry.json",
+    "Prompts/PLAN.md",
+];
+
+fn entry(path: &str) -> Value {
+    json!({ "path": path, "content": "taken over" })
+}
+
+#[test]
+fn no_file_that_the_run_is_made_of_is_written_or_deleted() {
+    for path in WHOLE {
+        for entry in [entry(path), json!({ "path": path, "delete": true })] {
+            let server = server(json!([entry, { "path": "fine.txt", "content": "x" }]));
+            let orch = whole(&server);
+            let before: Vec<String> = orch.files().iter().map(|name| orch.read(name)).collect();
+            let (ran, report) = run(&orch, &["--workspace", "."]);
+            assert_eq!(ran.code, 1, "{path}: {ran:?}");
+            let error = &report["steps"].as_array().unwrap().last().unwrap()["error"];
+            assert_eq!(error["class"], "path_refused", "{path}: {report:#}");
+            let what = format!("`{path}` is kept, since this run itself is made of `{}`", path.to_lowercase());
+            assert!(error["message"].as_str().unwrap().contains(&what), "{error:#}");
+            assert!(!orch.exists("fine.txt"), "all or none");
+            orch.files().iter().filter(|name| *name != "list.json").zip(before).for_each(|(name, text)| {
+                assert_eq!(orch.read(name), text, "{name}");
+            });
+        }
+    }
+}
+
+#[test]
+fn all_of_them_are_told_at_once_and_settings_that_are_not_there_too() {
+    let server = server(json!([entry("orch.yaml"), entry("prompts/plan.md"), entry("pipelines")]));
+    let orch = whole(&server);
+    let settings = orch.read("orch.yaml");
+    let (_, report) = run(&orch, &["--workspace", "."]);
+    let message = report["steps"][3]["error"]["message"].as_str().unwrap().to_owned();
+    for path in ["`orch.yaml` is kept", "`prompts/plan.md` is kept", "`pipelines` is kept"] {
+        assert!(message.contains(path), "{message}");
+    }
+    // A project without settings: who could write them could say where the next session sends its keys.
+    std::fs::remove_file(orch.path().join("orch.yaml")).unwrap();
+    orch.edit("pipelines/main.yaml", "model: auto", "model: openai/test");
+    let mut command = orch.command(&[
+        "pipeline",
+        "run",
+        "pipelines/main.yaml",
+        "--task",
+        "x",
+        "--workspace",
+        ".",
+        "--output",
+        "json",
+    ]);
+    command.env("OPENAI_BASE_URL", format!("{}/v1", server.url())).env("OPENAI_API_KEY", "sk-0123456789");
+    let ran = crate::support::Ran::of(&command.output().unwrap());
+    assert!(ran.stdout.contains("`orch.yaml` is kept"), "{ran:?}");
+    assert!(!orch.exists("orch.yaml"));
+    assert!(!settings.is_empty());
+}
+
+#[test]
+fn other_files_of_the_same_folders_are_written() {
+    let others = ["prompts/other.md", "pipelines/next.yaml", "schemas/other.schema.json", "prompts/plan.md.txt"];
+    let server = server(Value::Array(others.map(entry).to_vec()));
+    let orch = whole(&server);
+    orch.write("prompts/other.md", "an old one that nothing here uses");
+    let (ran, report) = run(&orch, &["--workspace", "."]);
+    assert_eq!(ran.code, 0, "{ran:?} {report:#}");
+    for path in others {
+        assert_eq!(orch.read(path), "taken over");
+    }
+}
+
+#[test]
+fn a_project_is_seen_through_links_and_from_a_workspace_inside_of_it() {
+    // `prompts` is a link to a folder that has another name in the workspace.
+    let reached = server(json!([entry("texts/plan.md")]));
+    let orch = whole(&reached);
+    std::fs::rename(orch.path().join("prompts"), orch.path().join("texts")).unwrap();
+    symlink("texts", orch.path().join("prompts")).unwrap();
+    let (_, report) = run(&orch, &["--workspace", "."]);
+    let message = report["steps"][3]["error"]["message"].as_str().unwrap_or_else(|| panic!("{report:#}")).to_owned();
+    assert!(message.contains("`texts/plan.md` is kept"), "{message}");
+    assert_eq!(orch.read("texts/plan.md"), "step:plan\n{% include \"part.md\" %}\n");
+    // The workspace is a folder of the project, reached through a link.
+    let inside = server(json!([entry("main.yaml")]));
+    let orch = whole(&inside);
+    symlink("pipelines", orch.path().join("here")).unwrap();
+    let (_, report) = run(&orch, &["--workspace", "here"]);
+    let message = report["steps"][3]["error"]["message"].as_str().unwrap_or_else(|| panic!("{report:#}")).to_owned();
+    assert!(message.contains("`main.yaml` is kept"), "{message}");
+    // A workspace of its own is another place.
+    let elsewhere = server(json!([entry("orch.yaml"), entry("prompts/plan.md")]));
+    let orch = whole(&elsewhere);
+    assert_eq!(run(&orch, &[]).0.code, 0);
+    assert_eq!(orch.read("workspace/orch.yaml"), "taken over");
+}
+
+#[test]
+fn a_resume_holds_to_it_too() {
+    let server = server(json!([entry("prompts/later.md")]));
+    let orch = whole(&server);
+    orch.edit(
+        "pipelines/main.yaml",
+        "  - { id: files",
+        "  - { id: stop, run: test -e go, access: none }\n  - { id: files",
+    );
+    let (ran, _) = run(&orch, &["--workspace", "."]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    // By now it belongs to the project.
+    orch.write("go", "").write("prompts/later.md", "step:later\n");
+    orch.write("prompts/part.md", "Be brief. {% include \"later.md\" %}\n");
+    orch.run(&["pipeline", "resume"]).exits(1).says("`prompts/later.md` is kept");
+    assert_eq!(orch.read("prompts/later.md"), "step:later\n");
+}
+
+#[test]
+fn an_artifact_is_not_shown_where_a_prompt_is() {
+    let server = answering(|_, _| json!("# A plan"));
+    let orch = project(&server, "  - { id: plan, agent: a, prompt: plan.md, schema: text, output: plan }\n");
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--workspace", "prompts"];
+    let ran = orch.run(&args).exits(2);
+    assert!(
+        ran.stderr.contains("the artifact file `plan.md` would take the place of a file of the project"),
+        "{ran:?}"
+    );
+    assert_eq!((orch.read("prompts/plan.md"), server.requests().len()), ("step:plan\n".to_owned(), 0));
+}
+
+#[test]
+fn clean_leaves_what_has_become_part_of_the_project() {
+    let server = server(json!([entry("prompts/made.md"), entry("made.txt")]));
+    let orch = whole(&server);
+    assert_eq!(run(&orch, &["--workspace", "."]).0.code, 0);
+    orch.write("prompts/part.md", "Be brief. {% include \"made.md\" %}\n");
+    // Refused, but only after it was cleaned.
+    let (ran, _) = run(&orch, &["--workspace", ".", "--clean"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(orch.exists("prompts/made.md"), "{ran:?}");
+    assert!(!orch.exists("made.txt"), "{ran:?}");
+}
