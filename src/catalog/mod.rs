@@ -57,7 +57,7 @@ pub fn window(model: &ModelRef) -> Option<u64> {
     }
 }
 
-/// Whether a model of OpenAI reasons before it answers: such a model refuses `max_tokens` and any temperature
+/// Whether a model of OpenAI reasons before it answers: such a model refuses any temperature
 /// but its own.
 pub fn reasons(name: &str) -> bool {
     let number = |text: &str| {
@@ -66,6 +66,34 @@ pub fn reasons(name: &str) -> bool {
     };
     let o_series = name.strip_prefix('o').and_then(number).is_some();
     o_series || name.strip_prefix("gpt-").and_then(number).is_some_and(|number| number >= 5)
+}
+
+/// Whether a Claude model has a temperature of its own and refuses requests with another: Opus from 4.7 on, and
+/// everything from 5 on.
+pub fn claude_has_own_temperature(name: &str) -> bool {
+    let Some((_, name)) = name.rsplit_once("claude-") else { return false };
+    // `claude-3-5-sonnet`: the names of the first generations begin with the number.
+    let Some((family, rest)) = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic))
+    else {
+        return false;
+    };
+    let version = version(rest);
+    version >= (5, 0) || (family == "opus" && version >= (4, 7))
+}
+
+/// Whether a Gemini model has a temperature of its own: from 3.6 on, and of 3.5 the lite ones. They take no notice of
+/// another, and those to come are announced to refuse it.
+pub fn gemini_has_own_temperature(name: &str) -> bool {
+    let Some((_, rest)) = name.rsplit_once("gemini-") else { return false };
+    let version = version(rest);
+    version >= (3, 6) || (version == (3, 5) && rest.contains("lite"))
+}
+
+/// The version that a text begins with: `4-7`, `4.7` or `4`; what follows may be a date.
+fn version(text: &str) -> (u32, u32) {
+    let mut numbers = text.split(['-', '.']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
+    let major = numbers.next().flatten().unwrap_or(0);
+    (major, numbers.next().flatten().unwrap_or(0))
 }
 
 /// Whether `name` is the known model, or a dated or current version of it.
@@ -119,6 +147,29 @@ mod tests {
         assert!(
             table().values().flat_map(HashMap::values).filter_map(|entry| entry.window).all(|window| window > 2000)
         );
+    }
+
+    #[test]
+    fn models_with_a_temperature_of_their_own_are_told_by_name() {
+        for name in
+            ["claude-opus-4-7", "claude-opus-4.8", "claude-sonnet-5-5", "claude-haiku-5-5-20261001", "claude-fable-5"]
+        {
+            assert!(
+                claude_has_own_temperature(name) && claude_has_own_temperature(&format!("anthropic/{name}")),
+                "{name}"
+            );
+        }
+        for name in
+            ["claude-opus-4-6", "claude-opus-4-20250514", "claude-sonnet-4-6", "claude-3-5-sonnet", "other", "claude-"]
+        {
+            assert!(!claude_has_own_temperature(name), "{name}");
+        }
+        for name in ["gemini-3.6-flash", "gemini-3.5-flash-lite", "models/gemini-4-argon", "gemini-10-x"] {
+            assert!(gemini_has_own_temperature(name), "{name}");
+        }
+        for name in ["gemini-2.5-pro", "gemini-3.5-flash", "gemini-3-pro-preview", "gemini-flash-latest", "gemma-3"] {
+            assert!(!gemini_has_own_temperature(name), "{name}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn case(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     let pipeline = path.parent().unwrap_or(Path::new(".")).join(&case.pipeline);
     match config::load_from(sources, &pipeline) {
         Ok(project) => check_case(&document, &case, &project),
-        Err(_) if sources.is_file(&pipeline) => Vec::new(),
+        Err(_) if sources.exists(&pipeline) => Vec::new(),
         Err(_) => {
             let message = format!("the pipeline `{}` does not exist", case.pipeline);
             let span = document.spans.value("/pipeline");

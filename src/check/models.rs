@@ -157,15 +157,20 @@ fn limits<'a>(project: &'a Project, at: &'a str) -> impl Iterator<Item = &'a Bud
 fn temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
     let declared = project.settings.providers.get(&model.provider);
     let own_server = declared.is_some_and(|provider| provider.base_url.is_some());
-    let is_anthropic =
-        declared.map_or(model.provider == "anthropic", |provider| provider.dialect == Dialect::Anthropic);
+    let speaks = |name: &str, dialect| declared.map_or(model.provider == name, |provider| provider.dialect == dialect);
+    let is_anthropic = speaks("anthropic", Dialect::Anthropic);
+    let own = match model.provider.as_str() {
+        "openai" => !own_server && catalog::reasons(&model.model),
+        _ if is_anthropic => catalog::claude_has_own_temperature(&model.model),
+        _ => speaks("gemini", Dialect::Gemini) && catalog::gemini_has_own_temperature(&model.model),
+    };
     let pointer = child(&child("/agents", agent), "temperature");
-    let problem = if is_anthropic && temperature > 1.0 {
-        let message = format!("`{model}` takes a temperature from 0 to 1, not {temperature}");
-        Diagnostic::error(Code::Parameter, message).help("write a number from 0 to 1")
-    } else if model.provider == "openai" && !own_server && catalog::reasons(&model.model) {
+    let problem = if own {
         let message = format!("`{model}` has a temperature of its own: this one is not sent");
         Diagnostic::warning(Code::Parameter, message).help("leave `temperature` out")
+    } else if is_anthropic && temperature > 1.0 {
+        let message = format!("`{model}` takes a temperature from 0 to 1, not {temperature}");
+        Diagnostic::error(Code::Parameter, message).help("write a number from 0 to 1")
     } else {
         return None;
     };

@@ -12,6 +12,9 @@ use super::types::{Kind, Property, Type, union};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::{bytes, extent};
 
+/// What YAML once took for booleans.
+const BOOLEANS: &[(&str, &str)] = &[("yes", "true"), ("on", "true"), ("no", "false"), ("off", "false")];
+
 impl<'a> Checker<'a> {
     pub(super) fn variable(&mut self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Known<'a> {
         if let Some(known) = scope.get(name) {
@@ -48,6 +51,9 @@ impl<'a> Checker<'a> {
                 let problem = problem.suggest(name, names.iter().copied());
                 if !problem.help.is_empty() {
                     return problem;
+                }
+                if let Some((_, meant)) = BOOLEANS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+                    return problem.help(format!("write `{meant}`"));
                 }
                 let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                 let who = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));

@@ -151,7 +151,7 @@ impl<'a> Checker<'a> {
         let Some(file) = constant.value.as_str().map(str::to_owned) else { return };
         let range = extent(name);
         let Some((_, source)) = self.project.prompts.get_key_value(&file) else {
-            if !ignore_missing {
+            if !ignore_missing && !super::flow::unreadable(self.project, &format!("prompts/{file}")) {
                 let problem = self.error(Code::IncludeNotFound, range, format!("there is no prompt `prompts/{file}`"));
                 self.report(super::flow::absent(problem, &file, &self.project.prompt_names, "prompts"));
             }

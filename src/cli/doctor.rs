@@ -54,10 +54,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let mut report = Report { ui, bad: 0 };
     let system = format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     report.line(Some(true), "orch", system)?;
-    let pipelines = super::runs::pipelines(&root);
+    let (pipelines, unread) = super::runs::pipelines(&root, &here);
     let many = if pipelines.len() == 1 { "" } else { "s" };
     let words = format!("{} with {} pipeline{many}", root.display(), pipelines.len());
-    report.line((!pipelines.is_empty()).then_some(true), "project", words)?;
+    let readable = !unread.iter().any(crate::diagnostic::Diagnostic::is_error);
+    let words = if readable { words } else { format!("{words}; not all can be read, see above") };
+    ui.findings(&unread);
+    report.line(if readable { (!pipelines.is_empty()).then_some(true) } else { Some(false) }, "project", words)?;
     let settings = match config::load_settings(&super::session::given(&root, &here)) {
         Ok(settings) => settings,
         Err(findings) => {

@@ -1,5 +1,6 @@
 //! Why a command failed, with the exit code and what to do.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::diagnostic::Diagnostic;
@@ -53,6 +54,19 @@ impl CliError {
     /// It could not run as written: exit code 2.
     pub(super) fn could_not(message: impl Into<String>) -> Self {
         Self::new(Code::Usage, message)
+    }
+
+    /// A file that the command line names and that can't be read: exit code 2.
+    pub(super) fn unread(path: &Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        let name = path.display();
+        Self::could_not(match error.kind() {
+            Kind::NotFound => format!("there is no file `{name}`"),
+            Kind::PermissionDenied => format!("no permission to read `{name}`"),
+            Kind::IsADirectory => format!("`{name}` is a folder, not a file"),
+            Kind::InvalidData => format!("`{name}` is not UTF-8 text"),
+            _ => format!("`{name}` can't be read: {error}"),
+        })
     }
 
     /// A defect of orch: exit code 5.

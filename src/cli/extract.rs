@@ -84,8 +84,9 @@ fn read(file: Option<&Path>) -> Result<Vec<u8>, CliError> {
     let mut bytes = Vec::new();
     match file {
         Some(path) if path != Path::new("-") => {
-            bytes = std::fs::read(path)
-                .map_err(|error| CliError::could_not(format!("`{}` can't be read: {error}", path.display())))?;
+            bytes = std::fs::read(path).map_err(|error| {
+                CliError::unread(path, &error).hint("give the file of a reply, or the reply on standard input")
+            })?;
         }
         _ => {
             let read = std::io::stdin().read_to_end(&mut bytes);

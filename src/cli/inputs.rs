@@ -1,7 +1,8 @@
 //! The values given to a run, checked against the pipeline's `inputs`.
 
-use std::io::Read as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -62,25 +63,45 @@ impl Given {
         let task = match (&self.task, &self.task_file) {
             (Some(dash), _) if dash == "-" => {
                 let mut text = String::new();
-                std::io::stdin().take(MAX_BYTES + 1).read_to_string(&mut text).map_err(|error| {
-                    CliError::could_not(format!("the task can't be read from standard input: {error}"))
+                let read = std::io::stdin().take(MAX_BYTES + 1).read_to_string(&mut text);
+                read.map_err(|error| match error.kind() {
+                    ErrorKind::InvalidData => CliError::could_not("the task on standard input is not UTF-8 text"),
+                    _ => CliError::could_not(format!("the task can't be read from standard input: {error}")),
                 })?;
                 text
             }
             (Some(text), _) => text.clone(),
-            (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| {
-                CliError::could_not(format!("the task can't be read from `{}`: {error}", path.display()))
-            })?,
+            (None, Some(path)) => {
+                let mut text = String::new();
+                let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
+                match read {
+                    // What is cut off may end inside a character.
+                    Err(error) if error.kind() == ErrorKind::InvalidData && is_too_long(path) => return Err(too_long()),
+                    read => read.map_err(|error| {
+                        CliError::unread(path, &error).hint("`--task-file` takes a text file with the task in it")
+                    })?,
+                };
+                text
+            }
             (None, None) => return Ok(None),
         };
         if task.len() as u64 > MAX_BYTES {
-            return Err(CliError::could_not(format!("the task is longer than {MAX_BYTES} bytes")));
+            return Err(too_long());
         }
         if task.trim().is_empty() {
             return Err(CliError::could_not("the task is empty").hint("say what is to be done: `--task \"…\"`"));
         }
         Ok(Some(task))
     }
+}
+
+fn too_long() -> CliError {
+    let error = CliError::could_not(format!("the task is longer than {} MiB", MAX_BYTES >> 20));
+    error.hint("put what is long into files of the workspace, and name them in the task")
+}
+
+fn is_too_long(path: &Path) -> bool {
+    path.metadata().is_ok_and(|about| about.len() > MAX_BYTES)
 }
 
 fn typed(pipeline: &Pipeline, name: &str, text: &str) -> Result<Value, CliError> {

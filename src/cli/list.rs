@@ -20,7 +20,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let root = super::runs::root(&here);
     let mut rows = Vec::new();
-    for path in super::runs::pipelines(&root) {
+    let (paths, unread) = super::runs::pipelines(&root, &here);
+    for path in paths {
         let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
         rows.push(match config::load(&super::session::given(&path, &here)) {
             Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
@@ -38,15 +39,17 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             Err(_) => (shown, "-".to_owned(), "can't be read; see `orch pipeline validate`".to_owned(), 0),
         });
     }
+    ui.findings(&unread);
+    let code = if unread.iter().any(Diagnostic::is_error) { Code::Usage } else { Code::Ok };
     if args.output == Output::Json {
         let list: Vec<_> = rows
             .iter()
             .map(|(path, name, description, steps)| serde_json::json!({ "path": path, "name": name, "description": description, "steps": steps }))
             .collect();
         ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
-        return Ok(Code::Ok);
+        return Ok(code);
     }
-    if rows.is_empty() {
+    if rows.is_empty() && unread.is_empty() {
         ui.say(format!(
             "no pipelines in `{}`\n\n{} `orch init` makes a first one",
             root.join("pipelines").display(),
@@ -57,5 +60,5 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     for (path, name, description, _) in rows {
         ui.data(&format!("{path:<width$}  {}  {description}", ui.out_style.strong(name)))?;
     }
-    Ok(Code::Ok)
+    Ok(code)
 }

@@ -31,7 +31,7 @@ pub(super) fn run(command: &Models, ui: &Ui) -> Result<Code, CliError> {
                 let size = crate::report::human::bytes(spec.bytes);
                 let here = if there { ui.out_style.good("here") } else { "not downloaded".to_owned() };
                 ui.data(&format!(
-                    "local/{:<20} {:>7}  {:<14} {}, {}",
+                    "local/{:<20} {:>7}  {:<14}  {}, {}",
                     spec.name, size, here, spec.title, spec.license
                 ))?;
             }

@@ -28,7 +28,7 @@ use super::{State, here, resolve, runtime};
 /// Examples:
 ///   orch pipeline plan pipelines/default.yaml --task "Create a User model"
 ///   orch pipeline plan pipelines/default.yaml --step code
-///   orch pipeline plan pipelines/default.yaml --model anthropic/claude-sonnet-4-5 --budget usd=1
+///   orch pipeline plan pipelines/default.yaml --model anthropic/claude-sonnet-5-5 --budget usd=1
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {

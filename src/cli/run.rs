@@ -27,7 +27,7 @@ use super::{State, here, runtime};
 ///
 /// Examples:
 ///   orch pipeline run pipelines/default.yaml --task "Create a User model with authentication"
-///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-4-5 < task.md
+///   orch pipeline run pipelines/default.yaml --task - --model anthropic/claude-sonnet-5-5 < task.md
 ///   orch pipeline run pipelines/default.yaml --task-file task.md --output json > report.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]

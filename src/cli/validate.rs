@@ -52,8 +52,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 }
 
 fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
-    let paths = pipelines(&args.paths, here)?;
-    let (found, missing) = match (args.fix, args.dry_run) {
+    let (paths, unread) = pipelines(&args.paths, here)?;
+    let (mut found, missing) = match (args.fix, args.dry_run) {
         (true, true) => {
             let (found, missing) = check_all(&paths);
             ui.data(&fix::diff(&found))?;
@@ -62,6 +62,8 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
         (true, false) => (fix::apply(&|| check_all(&paths).0, ui)?, Missing::new()),
         (false, _) => check_all(&paths),
     };
+    found.extend(unread);
+    diagnostic::sort(&mut found);
     let checked: Vec<String> = paths.iter().map(|path| shown(path)).collect();
     let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
     let code = tell(&args.flags, &checked, found, what, ui)?;
@@ -73,26 +75,28 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     Ok(code)
 }
 
-/// The pipeline files that the arguments name, as short as they can be written.
-fn pipelines(given: &[PathBuf], here: &Path) -> Result<Vec<PathBuf>, CliError> {
+/// The pipeline files that the arguments name, as short as they can be written, and what of folders was not looked at.
+fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), CliError> {
+    let mut unread = Vec::new();
     if given.is_empty() {
         let root = super::runs::root(here);
-        let mut all = super::runs::pipelines(&root);
+        let (mut all, unread) = super::runs::pipelines(&root, here);
         let cases = config::list_cases(&root);
         if !all.is_empty() {
             all.extend(cases.iter().map(|name| root.join(name)));
         }
-        if all.is_empty() {
+        if all.is_empty() && !unread.iter().any(Diagnostic::is_error) {
             let error = CliError::could_not("there is no pipeline here");
             return Err(error.hint("`orch init` makes a project with a first pipeline"));
         }
-        return Ok(all.iter().map(|path| super::session::given(path, here)).collect());
+        return Ok((all.iter().map(|path| super::session::given(path, here)).collect(), unread));
     }
     let mut out: Vec<PathBuf> = Vec::new();
     for path in given {
         let files = if path.is_dir() {
-            let below = config::pipelines_below(path);
-            if below.is_empty() {
+            let (below, problems) = config::pipelines_below(path);
+            unread.extend(problems);
+            if below.is_empty() && !unread.iter().any(Diagnostic::is_error) {
                 let error = CliError::could_not(format!("there is no pipeline in `{}`", shown(path)));
                 return Err(error.hint("pipelines are `.yaml` files, by custom in a folder `pipelines/`"));
             }
@@ -107,7 +111,7 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<Vec<PathBuf>, CliError> {
             }
         }
     }
-    Ok(out)
+    Ok((out, unread))
 }
 
 /// The stack of a thread that checks: as large as that of a process.

@@ -23,9 +23,10 @@ pub(super) fn read(path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diag
         ErrorKind::NotFound if shown.contains(char::REPLACEMENT_CHARACTER) => {
             fail(Code::NotText, format!("the name of `{shown}` is not UTF-8 text"))
         }
-        ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            fail(Code::FileNotFound, format!("there is no file `{shown}`"))
-        }
+        ErrorKind::NotFound | ErrorKind::NotADirectory => match fs::read_link(path) {
+            Ok(target) => fail(Code::FileUnreadable, format!("`{shown}` is a link to {}", nowhere(&target))),
+            Err(_) => fail(Code::FileNotFound, format!("there is no file `{shown}`")),
+        },
         ErrorKind::PermissionDenied => fail(Code::FileUnreadable, format!("no permission to read `{shown}`")),
         _ => fail(Code::FileUnreadable, format!("`{shown}` cannot be read: {}", reason(error))),
     };
@@ -69,6 +70,11 @@ fn text(bytes: Vec<u8>) -> Result<String, String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
+/// What a link that leads nowhere is a link to.
+fn nowhere(target: &Path) -> String {
+    format!("`{}`, which is not there", target.to_string_lossy().replace('\\', "/"))
+}
+
 /// The system's reason without its number.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();
@@ -98,31 +104,129 @@ pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// Whether there is something at a path: a link that leads nowhere and what may not be looked at are something too,
+/// so that who reads them is told why that fails.
+pub(super) fn exists(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
+}
+
+/// The files below a folder, and what of it was not looked at.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Names relative to the folder, with `/`, sorted.
+    pub names: Vec<String>,
+    /// Folders that can't be read, are too deep or are links, each with the name of its place.
+    pub problems: Vec<(String, Diagnostic)>,
+}
+
+impl Listing {
+    /// What was not looked at, without the places.
+    pub fn into_problems(self) -> Vec<Diagnostic> {
+        self.problems.into_iter().map(|(_, problem)| problem).collect()
+    }
+}
+
 /// The names of the files below a folder, with `/`, sorted; empty when there is none.
 ///
 /// Links to folders are not followed, so that a loop of links ends.
 pub(super) fn list(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    collect(folder, "", 0, &mut found);
-    found.sort();
+    look(folder, "", &|_| true).names
+}
+
+/// The files below a folder, shown to people as `shown`, whose names are wanted; with what was not looked at.
+///
+/// A folder that is not there has no files.
+pub(super) fn look(folder: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) -> Listing {
+    let mut walk = Walk { shown, wanted, found: Listing::default() };
+    if exists(folder) {
+        walk.folder(folder, "", 0);
+    }
+    let mut found = walk.found;
+    found.names.sort();
+    found.problems.sort_by(|(one, _), (other, _)| one.cmp(other));
     found
 }
 
-fn collect(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
+struct Walk<'a> {
+    shown: &'a str,
+    wanted: &'a dyn Fn(&str) -> bool,
+    found: Listing,
+}
+
+impl Walk<'_> {
+    /// Goes through a folder; `prefix` is its name with `/`, or nothing for the first.
+    fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) {
+        let name = prefix.trim_end_matches('/');
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => return self.unread(name, &why(folder, &error)),
+        };
+        for entry in entries {
+            match entry {
+                Ok(entry) => self.entry(&entry, prefix, depth),
+                Err(error) => self.unread(name, &format!("can be read in part only: {}", reason(&error))),
+            }
+        }
+    }
+
+    fn entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
         // A name that is not text is listed all the same: who reads the file is told.
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
-            continue;
+            return;
         }
-        let Ok(kind) = entry.file_type() else { continue };
         let full = format!("{prefix}{name}");
-        if kind.is_dir() && depth < MAX_LISTED.0 {
-            collect(&entry.path(), &format!("{full}/"), depth + 1, found);
-        } else if !kind.is_dir() && found.len() < MAX_LISTED.1 {
-            found.push(full);
+        let kind = match entry.file_type() {
+            Ok(kind) => kind,
+            Err(error) => return self.unread(&full, &format!("cannot be read: {}", reason(&error))),
+        };
+        if kind.is_dir() {
+            if depth < MAX_LISTED.0 {
+                return self.folder(&entry.path(), &format!("{full}/"), depth + 1);
+            }
+            return self.passed(&full, &format!("lies more than {} folders deep and is not looked into", MAX_LISTED.0));
         }
+        if (self.wanted)(&full) && !(kind.is_symlink() && entry.path().is_dir()) {
+            match self.found.names.len() {
+                count if count < MAX_LISTED.1 => self.found.names.push(full),
+                _ if self.found.problems.iter().any(|(name, _)| name.is_empty()) => {}
+                _ => self.unread("", &format!("holds more than {} files; the others are not looked at", MAX_LISTED.1)),
+            }
+        } else if kind.is_symlink() {
+            match fs::metadata(entry.path()) {
+                Ok(about) if about.is_dir() => self.passed(&full, "is a link to a folder, and those are not followed"),
+                Ok(_) => {}
+                Err(error) => self.passed(&full, &why(&entry.path(), &error)),
+            }
+        }
+    }
+
+    fn unread(&mut self, name: &str, why: &str) {
+        self.tell(name, why, Diagnostic::error);
+    }
+
+    fn passed(&mut self, name: &str, why: &str) {
+        self.tell(name, why, Diagnostic::warning);
+    }
+
+    fn tell(&mut self, name: &str, why: &str, make: impl Fn(Code, String) -> Diagnostic) {
+        let parts: Vec<&str> = [self.shown, name].into_iter().filter(|part| !part.is_empty()).collect();
+        let shown = if parts.is_empty() { ".".to_owned() } else { parts.join("/") };
+        let problem = make(Code::FileUnreadable, format!("`{shown}` {why}")).in_file(&SourceFile::new(&shown, ""));
+        self.found.problems.push((name.to_owned(), problem));
+    }
+}
+
+/// Why a folder was not read, as what is said of it.
+fn why(folder: &Path, error: &std::io::Error) -> String {
+    match (error.kind(), fs::read_link(folder)) {
+        (ErrorKind::PermissionDenied, _) => "may not be read: no permission".to_owned(),
+        (ErrorKind::NotADirectory, _) => "is no folder".to_owned(),
+        (ErrorKind::NotFound, Ok(target)) => format!("is a link to {}", nowhere(&target)),
+        (_, _) => format!("cannot be read: {}", reason(error)),
     }
 }
 
@@ -145,6 +249,20 @@ mod tests {
             std::os::unix::fs::symlink(folder.path().join("secret"), prompts.join("link.md")).unwrap();
             assert!(confined(&prompts, "link.md").unwrap_err().contains("link"));
         }
+    }
+
+    #[test]
+    fn a_folder_with_too_many_files_says_so_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..MAX_LISTED.1 + 2 {
+            fs::write(folder.path().join(format!("{number}.yaml")), "").unwrap();
+        }
+        fs::write(folder.path().join("other.md"), "").unwrap();
+        let found = look(folder.path(), "pipelines", &|name| name.ends_with(".yaml"));
+        assert_eq!(found.names.len(), MAX_LISTED.1);
+        let said: Vec<_> =
+            found.into_problems().into_iter().map(|problem| (problem.is_error(), problem.message)).collect();
+        assert_eq!(said, [(true, "`pipelines` holds more than 10000 files; the others are not looked at".to_owned())]);
     }
 
     #[test]

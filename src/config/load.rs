@@ -37,7 +37,7 @@ pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
 /// # Errors
 /// The mistakes of the pipeline file, when they leave no pipeline.
 pub fn load_from(sources: &Sources, path: &Path) -> Result<Project, Vec<Diagnostic>> {
-    load_within(sources, path, root::find_root(path), &mut Calls::default())
+    load_within(sources, path, root::find_root_from(sources, path), &mut Calls::default())
 }
 
 /// The pipeline files on the way to one that is called, and those that were loaded: two files that
@@ -53,7 +53,8 @@ struct Calls {
 fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     let file = sources.read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
-    let (document, pipeline) = parse::<Pipeline>(&file, generate::pipeline_form())?;
+    let parsed = parse::<Pipeline>(&file, generate::pipeline_form());
+    let (document, pipeline) = parsed.map_err(|found| unlike_a_pipeline(found, path))?;
     let mut loader = Loader { sources, root: &root, problems: Vec::new(), absent: false };
     let (settings, settings_document) = loader.settings();
     let prompts = loader.prompts(&pipeline);
@@ -104,9 +105,14 @@ pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
 /// # Errors
 /// There is no schema.
 pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<Diagnostic>> {
-    let schema_names = sources.list(&root.join("schemas"));
     let file = SourceFile::new(root::shown(root, "schemas"), "");
+    let mut listing = sources.look(&root.join("schemas"), &file.path);
+    let schema_names = std::mem::take(&mut listing.names);
+    let mut unread = listing.into_problems();
     let mut wanted: Vec<String> = schema_names.iter().filter(|name| name.ends_with(".json")).cloned().collect();
+    if wanted.is_empty() && unread.iter().any(Diagnostic::is_error) {
+        return Err(unread);
+    }
     if wanted.is_empty() {
         let problem = Diagnostic::error(Code::SchemaNotFound, format!("there is no schema in `{}/`", file.path));
         return Err(vec![problem.help("schemas are files such as `schemas/plan.schema.json`")]);
@@ -117,12 +123,28 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
     let document = Document { file, value, spans: SpanIndex::default() };
     let mut loader = Loader { sources, root, problems: Vec::new(), absent: false };
     let schema_documents = loader.schema_files(&mut wanted);
-    let (problems, schemas) = (loader.problems, set(&schema_documents));
+    // Nobody names these files, so that nobody else says why one can't be had.
+    let json = schema_names.iter().filter(|name| name.ends_with(".json"));
+    unread.extend(json.filter_map(|name| unnamed(sources, root, name)));
+    let (mut problems, schemas) = (loader.problems, set(&schema_documents));
+    problems.extend(unread);
+    sort(&mut problems);
     let (settings, settings_document, prompts, prompt_names) = (Settings::default(), None, BTreeMap::new(), Vec::new());
     let root = root.to_owned();
     #[rustfmt::skip]
     let project = Project { root, pipeline, document, settings, settings_document, prompts, prompt_names, schemas, schema_documents, schema_names, called: BTreeMap::new(), problems };
     Ok(project)
+}
+
+/// Why a schema that is listed can't be had, where whoever names it would be told: it is a link out of its folder,
+/// or its name is no text.
+fn unnamed(sources: &Sources, root: &Path, name: &str) -> Option<Diagnostic> {
+    let shown = root::shown(root, &format!("schemas/{name}"));
+    match files::confined(&root.join("schemas"), name) {
+        Err(why) => Some(Diagnostic::error(Code::OutsideFolder, why).in_file(&SourceFile::new(shown, ""))),
+        Ok(path) if !sources.exists(&path) => sources.read(&path, &shown).err().map(|problem| *problem),
+        Ok(_) => None,
+    }
 }
 
 fn set(documents: &BTreeMap<String, Document>) -> SchemaSet {
@@ -172,6 +194,15 @@ fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, form: &Form<'_>) -> Result
         // the one and not the other.
         Err(error) => Err(vec![Diagnostic::error(Code::WrongValue, error.to_string()).in_file(file)]),
     }
+}
+
+/// The mistakes of a file, and that it has not the name of a pipeline, which then says more.
+fn unlike_a_pipeline(mut found: Vec<Diagnostic>, path: &Path) -> Vec<Diagnostic> {
+    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    if !is_yaml && let Some(first) = found.first_mut() {
+        first.help.push("is this a pipeline? those are YAML files, such as `pipelines/default.yaml`".to_owned());
+    }
+    found
 }
 
 /// A missing pipeline, with the ones that exist.
@@ -321,7 +352,7 @@ impl Loader<'_> {
             if outside {
                 let problem = refuse(Code::OutsideFolder, format!("`{name}` leads out of the pipeline's folder"));
                 self.problems.push(problem.help("name a file beside this one, or below"));
-            } else if !self.sources.is_file(&file) {
+            } else if !self.sources.exists(&file) {
                 let names = self.sources.list(path.parent().unwrap_or(Path::new("")));
                 let problem = refuse(Code::PipelineNotFound, format!("there is no pipeline `{name}`"));
                 self.problems.push(problem.suggest(name, names.iter().map(String::as_str)));

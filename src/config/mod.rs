@@ -19,14 +19,18 @@ mod spans;
 mod tracking;
 mod yaml;
 
+pub use files::Listing;
 pub use generate::{case_schema, pipeline_schema, settings_schema};
 pub use json::load_json;
 pub use load::{
     load, load_case, load_case_from, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from,
     parse_pipeline,
 };
-pub use project::{OutputType, Project, output_type, places};
-pub use root::{SETTINGS_FILE, find_root, is_case, list_cases, list_pipelines, member_path, pipelines_below};
+pub use project::{OutputType, Project, named_type, output_type, output_type_so_far, places};
+pub use root::{
+    SETTINGS_FILE, find_root, find_root_from, is_case, list_cases, list_pipelines, look_for_pipelines, marked_root,
+    member_path, pipelines_below,
+};
 pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use sources::Sources;
 pub use spans::{Document, SpanIndex, child, item};

@@ -10,6 +10,7 @@ use super::root::{SETTINGS_FILE, absolute};
 use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
+use crate::model::step::KINDS;
 use crate::model::{Kind, Pipeline, Step};
 use crate::schema::SchemaSet;
 use crate::template;
@@ -61,15 +62,37 @@ pub enum OutputType {
 pub fn output_type(step: &Step) -> Option<OutputType> {
     let output = step.output.as_ref()?;
     Some(match (step.schema.as_deref(), step.kind()) {
-        (Some("text"), _) => OutputType::Text,
-        (Some("any"), _) => OutputType::Any,
-        (Some(name), _) => OutputType::File(schema_file(name)),
+        (Some(name), _) => named_type(name),
         (None, Some(Kind::Command(_))) => OutputType::Built(&COMMAND),
         (None, Some(Kind::Write(_))) => OutputType::Built(&WRITTEN),
         (None, Some(Kind::Approve(_))) => OutputType::Built(&APPROVAL),
         (None, Some(Kind::Parallel(_) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_))) => OutputType::Any,
         (None, Some(Kind::Agent { .. }) | None) => OutputType::File(schema_file(output)),
     })
+}
+
+/// What the name of a schema stands for.
+pub fn named_type(name: &str) -> OutputType {
+    match name {
+        "text" => OutputType::Text,
+        "any" => OutputType::Any,
+        name => OutputType::File(schema_file(name)),
+    }
+}
+
+/// The file of a schema: `plan` and `plan.schema.json` name the same.
+fn schema_file(name: &str) -> String {
+    let whole = Path::new(name).extension().is_some_and(|extension| extension == "json");
+    if whole { name.to_owned() } else { format!("{name}.schema.json") }
+}
+
+/// What an output of a text that is being written must be, by the keys that its step has so far.
+pub fn output_type_so_far(output: &str, schema: Option<&str>, has: impl Fn(&str) -> bool) -> Option<OutputType> {
+    match schema {
+        Some(name) => Some(named_type(name)),
+        None if KINDS.iter().any(|kind| *kind != "agent" && has(kind)) => None,
+        None => Some(OutputType::File(schema_file(output))),
+    }
 }
 
 /// The artifact of a command without a `schema`.
@@ -100,12 +123,6 @@ static APPROVAL: LazyLock<Value> = LazyLock::new(|| {
         "properties": { "approved": { "type": "boolean" }, "note": { "type": "string" }, "by": { "type": "string" } }
     })
 });
-
-/// The file of a schema: `plan` and `plan.schema.json` name the same.
-fn schema_file(name: &str) -> String {
-    let whole = Path::new(name).extension().is_some_and(|extension| extension == "json");
-    if whole { name.to_owned() } else { format!("{name}.schema.json") }
-}
 
 impl Project {
     /// The file of a step's schema in `schemas/`; `None` for text and any JSON.

@@ -2,7 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::files;
+use super::files::{self, Listing};
+use super::sources::Sources;
+use crate::diagnostic::{Diagnostic, Severity};
 
 /// The file that marks a root and holds the settings.
 pub const SETTINGS_FILE: &str = "orch.yaml";
@@ -13,13 +15,18 @@ pub const SETTINGS_FILE: &str = "orch.yaml";
 /// named `pipelines`, else the file's folder. Relative paths stay relative when the root
 /// is below the current folder, so that messages stay short.
 pub fn find_root(pipeline: &Path) -> PathBuf {
+    find_root_from(&Sources::default(), pipeline)
+}
+
+/// The same, with texts that stand for files.
+pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     let plain = !pipeline.components().any(|part| matches!(part, Component::ParentDir));
     let near = if plain { pipeline.to_owned() } else { absolute(pipeline) };
     let own = shown_folder(near.parent());
     let far = absolute(&near);
     let near_depth = near.ancestors().count();
     let folders = || near.ancestors().skip(1).chain(far.ancestors().skip(near_depth.max(1)));
-    let marked = folders().find(|folder| folder.join(SETTINGS_FILE).is_file());
+    let marked = marked_root(sources, folders());
     let named = || folders().find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
     match marked {
         Some(folder) => shown_folder(Some(folder)),
@@ -29,6 +36,11 @@ pub fn find_root(pipeline: &Path) -> PathBuf {
             parent => shown_folder(parent),
         }),
     }
+}
+
+/// The first of some folders that has `orch.yaml`.
+pub fn marked_root<'a>(sources: &Sources, mut folders: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
+    folders.find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)))
 }
 
 fn shown_folder(folder: Option<&Path>) -> PathBuf {
@@ -55,8 +67,16 @@ pub(super) fn absolute(path: &Path) -> PathBuf {
 
 /// The pipeline files of a root, relative to it and sorted: `pipelines/default.yaml`.
 pub fn list_pipelines(root: &Path) -> Vec<String> {
-    let names = files::list(&root.join("pipelines")).into_iter().filter(|name| is_pipeline(name));
-    names.map(|name| format!("pipelines/{name}")).filter(|name| !is_of_tests(Path::new(name))).collect()
+    look_for_pipelines(root).names
+}
+
+/// The same, with what of `pipelines/` was not looked at. What test cases are given may be as it likes.
+pub fn look_for_pipelines(root: &Path) -> Listing {
+    let mut found = files::look(&root.join("pipelines"), &shown(root, "pipelines"), &is_pipeline);
+    let ours = |name: &String| !is_of_tests(Path::new(name));
+    found.names = found.names.iter().map(|name| format!("pipelines/{name}")).filter(ours).collect();
+    found.problems.retain(|(name, _)| ours(&format!("pipelines/{name}")));
+    found
 }
 
 /// The test cases of a root, relative to it and sorted: `pipelines/tests/default.yaml`.
@@ -82,16 +102,30 @@ fn is_pipeline(name: &str) -> bool {
         && path.file_name().is_some_and(|name| name != SETTINGS_FILE)
 }
 
-/// The pipeline files below a folder, sorted.
+/// The pipeline files below a folder, sorted, and what of it was not looked at.
 ///
 /// Where there are folders named `pipelines`, here, above or below, only what is in them counts: a
-/// project has other YAML files too.
-pub fn pipelines_below(folder: &Path) -> Vec<PathBuf> {
-    let files: Vec<PathBuf> =
-        files::list(folder).iter().filter(|name| is_pipeline(name)).map(|name| folder.join(name)).collect();
-    let files: Vec<PathBuf> = files.into_iter().filter(|path| is_case(path) || !is_of_tests(path)).collect();
-    let in_pipelines = |path: &PathBuf| path.ancestors().skip(1).any(|folder| folder.ends_with("pipelines"));
-    if files.iter().any(in_pipelines) { files.into_iter().filter(in_pipelines).collect() } else { files }
+/// project has other YAML files too, and other folders that are nobody's business.
+pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
+    let Listing { names, problems } = files::look(folder, &shown(folder, ""), &is_pipeline);
+    let ours = |path: &PathBuf| is_case(path) || !is_of_tests(path);
+    let in_pipelines = |path: &Path| path.ancestors().any(|folder| folder.ends_with("pipelines"));
+    let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).filter(ours).collect();
+    let problems = problems.into_iter().map(|(name, problem)| (folder.join(name), problem));
+    let problems = problems.filter(|(place, _)| ours(place));
+    if !files.iter().any(|file| in_pipelines(file)) {
+        return (files, problems.map(|(_, problem)| problem).collect());
+    }
+    let problems = problems.filter_map(|(place, mut problem)| match problem.severity {
+        Severity::Warning => in_pipelines(&place).then_some(problem),
+        Severity::Error if in_pipelines(&place) => Some(problem),
+        Severity::Error => {
+            problem.severity = Severity::Warning;
+            Some(problem)
+        }
+    });
+    let problems = problems.collect();
+    (files.into_iter().filter(|file| in_pipelines(file)).collect(), problems)
 }
 
 /// The path of a file of a folder of a root by its name, such as `plan.md` in `prompts`; `None` for a name
@@ -103,7 +137,7 @@ pub fn member_path(root: &Path, folder: &str, name: &str) -> Option<PathBuf> {
 /// How a file of a root is called in messages.
 pub(super) fn shown(root: &Path, name: &str) -> String {
     let path = if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };
-    path.to_string_lossy().replace('\\', "/")
+    path.to_string_lossy().replace('\\', "/").trim_end_matches('/').to_owned()
 }
 
 #[cfg(test)]
@@ -152,8 +186,8 @@ mod tests {
         for name in ["x.yaml", "orch.yaml", "notes.md"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        assert_eq!(pipelines_below(folder.path()), [folder.path().join("x.yaml")]);
+        assert_eq!(pipelines_below(folder.path()).0, [folder.path().join("x.yaml")]);
         fs::write(folder.path().join("a/pipelines/p.yaml"), "").unwrap();
-        assert_eq!(pipelines_below(folder.path()), [folder.path().join("a/pipelines/p.yaml")]);
+        assert_eq!(pipelines_below(folder.path()).0, [folder.path().join("a/pipelines/p.yaml")]);
     }
 }

@@ -89,6 +89,16 @@ impl<'a> Walker<'a> {
             }
             Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
             Value::String(_) if allowed.contains(&"array") => problem.help("write it as a list: `[…]`"),
+            Value::Object(_) if allowed.contains(&"array") => problem.help("begin each item with `- `"),
+            Value::String(text) if is_input(pointer) => problem.help(match text.as_str() {
+                "string" | "integer" | "number" | "boolean" | "array" | "object" => {
+                    format!("an input is a JSON Schema: write `{{ type: {text} }}`")
+                }
+                _ => {
+                    "an input is a JSON Schema, such as `{ type: string }`; its value is given when the pipeline is run"
+                        .to_owned()
+                }
+            }),
             _ => problem,
         })
     }
@@ -125,6 +135,14 @@ impl<'a> Walker<'a> {
         let span = self.document.spans.key(pointer);
         let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).at(&self.document.file, span);
         let mut problem = problem.suggest(key, names.iter().copied());
+        let agent = match self.root.properties.get("agents").map(|agents| &agents.additional_properties) {
+            Some(Some(Rest::Each(agent))) => agent.resolve(self.root),
+            _ => None,
+        };
+        let is_step = names.contains(&"agent") && names.contains(&"prompt");
+        if is_step && agent.is_some_and(|agent| agent.properties.get(key).is_some()) {
+            problem.help = vec![format!("`{key}` belongs to an agent: write it under `agents:`")];
+        }
         if problem.help.is_empty() {
             problem = problem.help(format!("known keys here: {}", quoted(&names, ", ")));
         }
@@ -224,6 +242,11 @@ impl<'a> Walker<'a> {
     fn at_value(&self, code: Code, message: String, pointer: &str) -> Diagnostic {
         Diagnostic::error(code, message).at(&self.document.file, self.document.spans.value(pointer))
     }
+}
+
+/// Whether a value is one of the `inputs` of a pipeline.
+fn is_input(pointer: &str) -> bool {
+    pointer.strip_prefix("/inputs/").is_some_and(|name| !name.contains('/'))
 }
 
 /// What a message calls the value at a pointer: its key, or its number in a list.

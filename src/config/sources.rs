@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::files;
+use super::files::{self, Listing};
 use crate::diagnostic::{Diagnostic, SourceFile};
 
 /// The files of the disk, with texts that stand for some of them.
@@ -41,10 +41,10 @@ impl Sources {
         }
     }
 
-    /// Whether there is something at a path.
+    /// Whether there is something at a path, be it unreadable.
     pub fn exists(&self, path: &Path) -> bool {
         self.ask(path);
-        self.text(path).is_some() || path.exists()
+        self.text(path).is_some() || files::exists(path)
     }
 
     /// Whether there is a file at a path.
@@ -55,12 +55,18 @@ impl Sources {
 
     /// The names of the files below a folder, with `/`, sorted.
     pub fn list(&self, folder: &Path) -> Vec<String> {
-        let mut names = files::list(folder);
+        self.look(folder, "").names
+    }
+
+    /// The same, with what was not looked at in the folder, which is shown to people as `shown`.
+    pub fn look(&self, folder: &Path, shown: &str) -> Listing {
+        let mut found = files::look(folder, shown, &|_| true);
+        let names = &mut found.names;
         let open = self.open.keys().filter_map(|path| path.strip_prefix(folder).ok());
         names.extend(open.map(|name| name.to_string_lossy().replace('\\', "/")));
         names.sort();
         names.dedup();
-        names
+        found
     }
 
     /// Every path that was asked for, whether there is a file or not.

@@ -51,6 +51,26 @@ fn lower(message: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
+/// What the parser says without where it was in its own work: `while parsing a block collection, …`.
+fn plain(message: &str) -> &str {
+    match message.split_once(", ") {
+        Some((context, rest)) if context.starts_with("while parsing ") => rest,
+        _ => message,
+    }
+}
+
+/// What to do about an error of the parser that speaks of YAML's grammar.
+fn advice(message: &str) -> Option<&'static str> {
+    if message.contains("did not find expected") && message.contains("block") {
+        return Some("is the line indented like those that it belongs with?");
+    }
+    if message.contains("did not find expected ',' or") {
+        return Some("is a bracket or brace above left open, or a comma missing?");
+    }
+    let colon = message.contains("mapping values are not allowed");
+    colon.then_some("put quotes around a text with `: ` in it, or mend the indentation")
+}
+
 /// The first tab that indents a line, from the line of an offset on.
 fn tab_at(text: &str, from: usize) -> Option<usize> {
     let start = text.get(..from)?.rfind('\n').map_or(0, |at| at + 1);
@@ -123,7 +143,13 @@ impl<'a> Pass<'a> {
                         Diagnostic::error(Code::YamlSyntax, "a tab cannot indent; use spaces").at(&file, tab..tab + 1)
                     }
                     None if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) => deep().at(&file, at..at),
-                    None => Diagnostic::error(Code::YamlSyntax, message).at(&file, at..at),
+                    None => {
+                        let problem = Diagnostic::error(Code::YamlSyntax, plain(&message)).at(&file, at..at);
+                        match advice(&message) {
+                            Some(help) => problem.help(help),
+                            None => problem,
+                        }
+                    }
                 })
             })?;
             self.event(&event, &span)?;
@@ -205,7 +231,12 @@ impl<'a> Pass<'a> {
     fn open(&mut self, kind: Kind, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
         if self.awaits_key() {
             let message = "a list or mapping cannot be a key";
-            return Err(Box::new(Diagnostic::error(Code::YamlRefused, message).at(self.file, range)));
+            let problem = Diagnostic::error(Code::YamlRefused, message).at(self.file, range.clone());
+            // `{{ x }}` without quotes is, to YAML, a mapping with a mapping for a key.
+            let is_template = self.file.text.get(..range.start).is_some_and(|before| before.ends_with('{'))
+                && self.file.text.get(range.start..).is_some_and(|rest| rest.starts_with('{'));
+            let help = "put quotes around a text that begins with `{{`";
+            return Err(Box::new(if is_template { problem.help(help) } else { problem }));
         }
         let before = self.total;
         self.spend(Cost { nodes: 1, bytes: 0, height: 0 }, &range)?;

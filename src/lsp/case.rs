@@ -1,14 +1,10 @@
 //! The names that a test case takes from its pipeline.
 
-use std::path::Path;
-
-use serde_json::Value;
-
-use super::cursor::{Cursor, Field, Role};
-use super::definition::named_file;
+use super::cursor::{Cursor, Field};
 use super::documents::Documents;
+use super::facts;
 use super::outline::Seg;
-use crate::config::{self, Project, places};
+use crate::config::{Project, places};
 use crate::model::Kind;
 
 /// A name, what it is, and what is said of it.
@@ -38,18 +34,14 @@ pub(super) fn keys(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &D
 
 fn pipeline(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Project> {
     let entry = field.outline.find(&[Seg::Key("pipeline".to_owned())])?;
-    let path = named_file(cursor, Role::Pipeline, cursor.text.get(entry.value.clone())?)?;
-    config::load_from(&documents.sources(), &path).ok()
+    facts::named_pipeline(cursor, cursor.text.get(entry.value.clone())?, documents)
 }
 
-/// The inputs of a pipeline.
 fn inputs(project: &Project) -> Vec<Name> {
-    let about = |schema: &serde_json::Map<String, Value>| schema.get("description")?.as_str().map(str::to_owned);
-    project.pipeline.inputs.iter().map(|(name, schema)| (name.clone(), "input", about(schema))).collect()
+    facts::inputs(project).map(|(name, about)| (name.to_owned(), "input", about.map(str::to_owned))).collect()
 }
 
 /// The inputs of a pipeline that a step calls, by the file that the step names.
 pub(super) fn called(cursor: &Cursor, file: &str, documents: &Documents) -> Vec<Name> {
-    let path = cursor.path.parent().unwrap_or(Path::new("")).join(file);
-    config::load_from(&documents.sources(), &path).map(|project| inputs(&project)).unwrap_or_default()
+    facts::named_pipeline(cursor, file, documents).map(|project| inputs(&project)).unwrap_or_default()
 }

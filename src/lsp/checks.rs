@@ -81,17 +81,14 @@ impl Checks {
 
     /// Queues everything of a root.
     fn all(&mut self, root: &Path, first: &Path, documents: &Documents, sources: &Sources) -> BTreeSet<PathBuf> {
-        let (mut files, mut prompts) = (Vec::new(), Vec::new());
-        for path in documents.paths() {
-            match member(path, sources).filter(|member| member.root == root).map(|member| member.kind) {
-                Some(Kind::Pipeline | Kind::Case) => files.push(path.to_owned()),
-                Some(Kind::Prompt(_)) => prompts.push(Piece::Prompt(path.to_owned())),
-                Some(Kind::Settings | Kind::Schema(_)) | None => {}
-            }
-        }
-        let mut pieces: Vec<Piece> = projects::files(root, &files, sources).into_iter().map(Piece::File).collect();
+        let files = projects::files(root, documents.paths(), sources);
+        let mut pieces: Vec<Piece> = files.into_iter().map(Piece::File).collect();
         pieces.push(Piece::Root(root.to_owned()));
-        pieces.extend(prompts);
+        let is_prompt = |path: &&Path| {
+            let member = member(path, sources).filter(|member| member.root == root);
+            member.is_some_and(|member| matches!(member.kind, Kind::Prompt(_)))
+        };
+        pieces.extend(documents.paths().filter(is_prompt).map(|path| Piece::Prompt(path.to_owned())));
         own_first(&mut pieces, first);
         let within = |piece: &Piece| match piece {
             Piece::File(path) | Piece::Root(path) | Piece::Prompt(path) => path.starts_with(root),

@@ -12,7 +12,7 @@ use super::outline::{Outline, Seg};
 use super::projects::Kind;
 use super::schemas;
 use super::tags::{Spot, Wanted};
-use crate::config::{self, SETTINGS_FILE};
+use crate::config::{self, OutputType, SETTINGS_FILE};
 use crate::diagnostic::SourceFile;
 
 /// A place in a file.
@@ -62,31 +62,35 @@ fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Tar
             let (file, span) = found.place?;
             Some(Target { file, span })
         }
-        Role::Output => whole(&named_file(cursor, Role::Schema, schema_of(cursor, field, name))?, documents),
+        Role::Output => whole(&file_of(cursor, &output_type(&cursor.text, &field.outline, &field.path)?)?, documents),
         Role::Prompt | Role::Schema | Role::Pipeline => whole(&named_file(cursor, field.role, name)?, documents),
         Role::Model => alias(cursor, name, documents),
         Role::Expression(_) | Role::Template | Role::Plain => None,
     }
 }
 
-/// The schema of an output: the one that the step names, else the one that is called like the output.
-pub(super) fn schema_of<'t>(cursor: &'t Cursor, field: &Field, output: &'t str) -> &'t str {
-    let step = step_of(&field.path).unwrap_or_default();
-    let named = field.outline.find(&[step, &[Seg::Key("schema".to_owned())]].concat());
-    named.and_then(|entry| cursor.text.get(entry.value.clone())).unwrap_or(output)
+/// What the output at a path of a pipeline must be, by the keys of its step.
+pub(super) fn output_type(text: &str, outline: &Outline, path: &[Seg]) -> Option<OutputType> {
+    let step = step_of(path)?;
+    let key = |name: &str| outline.find(&[step, &[Seg::Key(name.to_owned())]].concat());
+    let word = |name: &str| text.get(key(name)?.value.clone());
+    config::output_type_so_far(word("output")?, word("schema"), |name| key(name).is_some())
+}
+
+/// The file of a schema that is one.
+pub(super) fn file_of(cursor: &Cursor, output: &OutputType) -> Option<PathBuf> {
+    match output {
+        OutputType::File(name) => config::member_path(&cursor.member.root, "schemas", name),
+        OutputType::Text | OutputType::Any | OutputType::Built(_) => None,
+    }
 }
 
 /// The file that a value names.
 pub(super) fn named_file(cursor: &Cursor, role: Role, name: &str) -> Option<PathBuf> {
     let root = &cursor.member.root;
-    let schema = |name: &str| match name {
-        "text" | "any" => None,
-        name if name.ends_with(".json") => config::member_path(root, "schemas", name),
-        name => config::member_path(root, "schemas", &format!("{name}.schema.json")),
-    };
     match role {
         Role::Prompt => config::member_path(root, "prompts", name),
-        Role::Schema | Role::Output => schema(name),
+        Role::Schema => file_of(cursor, &config::named_type(name)),
         Role::Pipeline => {
             let folder = cursor.path.parent()?;
             match name.strip_prefix("../") {
@@ -94,7 +98,13 @@ pub(super) fn named_file(cursor: &Cursor, role: Role, name: &str) -> Option<Path
                 _ => Some(folder.join(name)),
             }
         }
-        Role::Agent | Role::Artifact | Role::Model | Role::Expression(_) | Role::Template | Role::Plain => None,
+        Role::Agent
+        | Role::Artifact
+        | Role::Output
+        | Role::Model
+        | Role::Expression(_)
+        | Role::Template
+        | Role::Plain => None,
     }
 }
 

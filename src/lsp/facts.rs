@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::cursor::{Cursor, Field, Focus, Role, pointer, step_of};
+use super::definition::named_file;
 use super::documents::Documents;
 use super::outline::{Entry, Form, Seg};
 use super::projects;
@@ -58,7 +59,7 @@ fn in_prompt(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Check
 /// The pipelines of the project that a file belongs to.
 pub(super) fn pipelines(cursor: &Cursor, documents: &Documents) -> Vec<PathBuf> {
     let sources = documents.sources();
-    let files = projects::files(&cursor.member.root, &[], &sources);
+    let files = projects::files(&cursor.member.root, documents.paths(), &sources);
     files.into_iter().filter(|file| !config::is_case(file)).collect()
 }
 
@@ -148,6 +149,17 @@ fn place_of(project: &Project, cursor: &Cursor, field: &Field, step: &[Seg]) -> 
     let at = pointer(step);
     let named = known.iter().find(|(_, step)| Some(step.id.as_str()) == id);
     named.or(known.iter().find(|(place, _)| *place == at)).map(|(place, _)| place.clone())
+}
+
+/// The pipeline that a value names, if it can be read.
+pub(super) fn named_pipeline(cursor: &Cursor, name: &str, documents: &Documents) -> Option<Project> {
+    config::load_from(&documents.sources(), &named_file(cursor, Role::Pipeline, name)?).ok()
+}
+
+/// The inputs of a pipeline, each with what is said of it.
+pub(super) fn inputs(project: &Project) -> impl Iterator<Item = (&str, Option<&str>)> {
+    let inputs = project.pipeline.inputs.iter();
+    inputs.map(|(name, schema)| (name.as_str(), schema.get("description").and_then(serde_json::Value::as_str)))
 }
 
 /// The text of a file as it counts, with its name in messages.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::checks::Checks;
 use super::cursor::{Cursor, Field, Focus, Role};
-use super::definition::{alias, named_file, schema_of};
+use super::definition::{alias, named_file, output_type};
 use super::documents::Documents;
 use super::facts;
 use super::keys::{self, Node};
@@ -16,7 +16,7 @@ use super::projects::Kind;
 use super::schemas;
 use super::tags::{Spot, Wanted};
 use crate::check::{Found, Origin};
-use crate::config;
+use crate::config::{self, OutputType};
 
 /// A text about a word.
 #[derive(Debug)]
@@ -90,7 +90,12 @@ fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Hov
         }
         Role::Prompt => prompt(cursor, name, documents),
         Role::Schema => schema(cursor, name, documents),
-        Role::Output => schema(cursor, schema_of(cursor, field, name), documents),
+        Role::Output => match output_type(&cursor.text, &field.outline, &field.path)? {
+            OutputType::Text => schema(cursor, "text", documents),
+            OutputType::Any => schema(cursor, "any", documents),
+            OutputType::File(file) => schema(cursor, &file, documents),
+            OutputType::Built(_) => None,
+        },
         Role::Pipeline => pipeline(cursor, name, documents),
         Role::Model => alias(cursor, name, documents).and_then(|target| {
             let outline = Outline::of(&target.file.text, None);
@@ -167,12 +172,11 @@ fn about_schema(path: &str, schema: &Value) -> String {
 }
 
 fn pipeline(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
-    let path = named_file(cursor, Role::Pipeline, name)?;
-    let project = config::load_from(&documents.sources(), &path).ok()?;
+    let project = facts::named_pipeline(cursor, name, documents)?;
     let head = with_text(format!("pipeline `{}`", project.pipeline.name), project.pipeline.description.as_deref());
-    let inputs = project.pipeline.inputs.iter().map(|(name, schema)| {
-        let about = schema.get("description").and_then(Value::as_str).unwrap_or_default();
-        format!("- `{name}`{}{about}", if about.is_empty() { "" } else { ": " })
+    let inputs = facts::inputs(&project).map(|(name, about)| match about {
+        Some(about) => format!("- `{name}`: {about}"),
+        None => format!("- `{name}`"),
     });
     let inputs: Vec<String> = inputs.collect();
     Some(if inputs.is_empty() { head } else { format!("{head}\n\ninputs:\n\n{}", inputs.join("\n")) })

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, SETTINGS_FILE, Sources, find_root};
+use crate::config::{self, SETTINGS_FILE, Sources, find_root_from};
 
 /// What a file is to a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +37,9 @@ pub(super) fn is_pipeline_of_ours(path: &Path, sources: &Sources) -> bool {
 
 /// What a file is; `None` for one that is not ours.
 pub(super) fn member(path: &Path, sources: &Sources) -> Option<Member> {
-    let marked = path.ancestors().skip(1).find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)));
-    let root = match marked {
+    let root = match config::marked_root(sources, path.ancestors().skip(1)) {
         Some(folder) => folder.to_owned(),
-        None => unmarked(path)?,
+        None => unmarked(path, sources)?,
     };
     let name = path.strip_prefix(&root).ok()?.to_string_lossy().replace('\\', "/");
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
@@ -58,16 +57,14 @@ pub(super) fn member(path: &Path, sources: &Sources) -> Option<Member> {
 }
 
 /// The root of a file without `orch.yaml` above it: where `pipelines/` is, or the file's own folder.
-fn unmarked(path: &Path) -> Option<PathBuf> {
+fn unmarked(path: &Path, sources: &Sources) -> Option<PathBuf> {
     let named = |folder: &&Path, name: &str| folder.file_name().is_some_and(|own| own == name);
     if path.ancestors().skip(1).any(|folder| named(&folder, "pipelines")) {
-        return Some(find_root(path));
+        return Some(find_root_from(sources, path));
     }
     let of_project = path.ancestors().skip(1).find(|folder| named(folder, "prompts") || named(folder, "schemas"));
     match of_project.and_then(Path::parent) {
-        Some(root) if root.join("pipelines").is_dir() || !beside(root, &Sources::default()).is_empty() => {
-            Some(root.to_owned())
-        }
+        Some(root) if root.join("pipelines").is_dir() || !beside(root, sources).is_empty() => Some(root.to_owned()),
         _ => path.parent().map(Path::to_owned),
     }
 }
@@ -78,7 +75,10 @@ fn is_pipeline(path: &Path, sources: &Sources) -> bool {
     let mut lines = file.text.lines();
     let named = lines.clone().take(5).any(|line| line.contains("$schema=") && line.contains("pipeline.schema.json"));
     let top = |key: &str| file.text.lines().any(|line| line.starts_with(key));
-    named || (top("name:") && top("steps:") && lines.any(|line| line.trim_start_matches([' ', '-']).starts_with("id:")))
+    named
+        || (top("name:")
+            && top("steps:")
+            && lines.any(|line| line.trim_start_matches([' ', '-', '{']).starts_with("id:")))
 }
 
 /// The pipelines that lie in a folder itself.
@@ -90,11 +90,15 @@ fn beside(root: &Path, sources: &Sources) -> Vec<PathBuf> {
 }
 
 /// The pipelines and test cases of a root, with those that are only open.
-pub(super) fn files(root: &Path, open: &[PathBuf], sources: &Sources) -> Vec<PathBuf> {
+pub(super) fn files<'a>(root: &Path, open: impl Iterator<Item = &'a Path>, sources: &Sources) -> Vec<PathBuf> {
+    let ours = |path: &&Path| {
+        let member = member(path, sources).filter(|member| member.root == root);
+        member.is_some_and(|member| matches!(member.kind, Kind::Pipeline | Kind::Case))
+    };
     let listed = config::list_pipelines(root).into_iter().chain(config::list_cases(root));
     let mut all: Vec<PathBuf> = listed.map(|name| root.join(name)).collect();
     all.extend(beside(root, sources));
-    all.extend(open.iter().cloned());
+    all.extend(open.filter(ours).map(Path::to_owned));
     all.sort();
     all.dedup();
     all

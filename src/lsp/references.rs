@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::checks::Checks;
 use super::cursor::{Cursor, Focus, Role, role, step_of};
-use super::definition::{self, Target, named_file};
+use super::definition::{self, Target, file_of, named_file, output_type};
 use super::documents::Documents;
 use super::facts;
 use super::lex::{Sort, lex};
@@ -99,8 +99,15 @@ fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Docume
         let hit = match (sought, role) {
             (Sought::Agent(name), Role::Agent) => value == name,
             (Sought::Artifact(name), Role::Artifact | Role::Output) => value.trim_end_matches('?') == name,
-            (Sought::File(path), Role::Prompt | Role::Schema | Role::Output | Role::Pipeline) => {
+            (Sought::File(path), Role::Prompt | Role::Schema | Role::Pipeline) => {
                 named_file(&owner, role, value).as_ref() == Some(path)
+            }
+            // Where the step has `schema:` too, that is what names the file.
+            (Sought::File(path), Role::Output) => {
+                let step = step_of(&entry.path).unwrap_or_default();
+                let alone = outline.find(&[step, &[Seg::Key("schema".to_owned())]].concat()).is_none();
+                let output = output_type(&file.text, &outline, &entry.path).filter(|_| alone);
+                output.and_then(|output| file_of(&owner, &output)).as_ref() == Some(path)
             }
             _ => false,
         };

@@ -137,7 +137,7 @@ pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression:
         skeleton.filtered(text, &left);
     }
     let bound = (wanted == Wanted::Variable || wanted == Wanted::Nothing)
-        .then(|| bound(text, &before, &tokens, is_block, &name));
+        .then(|| bound(text, &before, &tokens, is_block, &name_at));
     Some(Spot { wanted, base, name, name_at, skeleton: skeleton.finish(), bound: bound.flatten() })
 }
 
@@ -202,24 +202,76 @@ fn of_items(text: &str, left: &[Token]) -> Option<String> {
     Some(format!("({list} | first)"))
 }
 
-/// Where a name was set last, in the tags before or in this one.
-fn bound(text: &str, before: &[Tag], tokens: &[Token], is_block: bool, name: &str) -> Option<Range<usize>> {
-    let of = |tokens: &[Token]| {
-        let first = tokens.first()?.text(text);
-        let end = match first {
-            "for" => "in",
-            "set" | "with" => "=",
-            _ => return None,
-        };
-        let targets = tokens.iter().skip(1).take_while(|token| !token.is(text, end));
-        targets
-            .into_iter()
-            .find(|token| token.sort == Sort::Name && token.text(text) == name)
-            .map(|token| token.at.clone())
+/// The names that a tag sets, up to the word that ends them.
+fn targets(text: &str, tokens: &[Token]) -> Vec<(String, Range<usize>)> {
+    let end = match tokens.first().map(|token| token.text(text)) {
+        Some("for") => "in",
+        Some("set" | "with") => "=",
+        _ => return Vec::new(),
     };
-    let own = if is_block { of(tokens) } else { None };
-    let blocks = before.iter().rev().filter(|tag| tag.is_block);
-    own.or_else(|| blocks.into_iter().find_map(|tag| of(&lex(text, tag.inner.clone()))))
+    let targets = tokens.iter().skip(1).take_while(|token| !token.is(text, end));
+    let names = targets.filter(|token| token.sort == Sort::Name);
+    names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
+}
+
+/// A block that is open, by the word that ends it, and the names that are bound in it.
+struct Block {
+    end: &'static str,
+    names: Vec<(String, Range<usize>)>,
+}
+
+/// Takes over a tag: what it opens, binds and ends.
+fn follow(text: &str, tag: &Tag, open: &mut Vec<Block>) {
+    let tokens = lex(text, tag.inner.clone());
+    let word = tokens.first().map(|token| token.text(text)).unwrap_or_default();
+    let names = targets(text, &tokens);
+    match word {
+        "for" => open.push(Block { end: "endfor", names }),
+        "with" => open.push(Block { end: "endwith", names }),
+        "if" => open.push(Block { end: "endif", names }),
+        "set" => {
+            if let Some(block) = open.last_mut() {
+                block.names.extend(names);
+            }
+        }
+        "else" => {
+            // Where there are no items, there is no item.
+            if let Some(block) = open.last_mut().filter(|block| block.end == "endfor") {
+                block.names.clear();
+            }
+        }
+        word => {
+            let Some(depth) = open.iter().rposition(|block| block.end == word && !word.is_empty()) else { return };
+            let ended = open.split_off(depth).into_iter().next();
+            // What is set under a condition stays set after it.
+            let kept = ended.filter(|block| block.end == "endif").map(|block| block.names).unwrap_or_default();
+            if let Some(block) = open.last_mut() {
+                block.names.extend(kept);
+            }
+        }
+    }
+}
+
+/// Where the name at a place was set last, in the tags before or in this one; not by a block that has ended.
+fn bound(text: &str, before: &[Tag], tokens: &[Token], is_block: bool, at: &Range<usize>) -> Option<Range<usize>> {
+    let name = text.get(at.clone())?;
+    let last = |names: &[(String, Range<usize>)]| {
+        names.iter().rfind(|(known, _)| known == name).map(|(_, place)| place.clone())
+    };
+    // In `{% set a = a %}` the second is another `a`; in `{% for a in b if a %}` it is not.
+    let reached = tokens.iter().take_while(|token| token.at.start < at.start);
+    let (mut binds, mut filters) = (true, false);
+    for token in reached {
+        binds &= !token.is(text, "in") && !token.is(text, "=");
+        filters |= token.is(text, "if");
+    }
+    let own = if is_block && (binds || filters) { last(&targets(text, tokens)) } else { None };
+    own.or_else(|| {
+        // The template itself is a block that never ends.
+        let mut open = vec![Block { end: "", names: Vec::new() }];
+        before.iter().filter(|tag| tag.is_block).for_each(|tag| follow(text, tag, &mut open));
+        open.iter().rev().find_map(|block| last(&block.names))
+    })
 }
 
 #[cfg(test)]
@@ -285,5 +337,21 @@ mod tests {
         let text = "{% for s in a %}{% set s = 1 %}{{ s }}";
         let spot = at(text, 0..text.len(), text.len() - 4, false).unwrap();
         assert_eq!(spot.bound, text.rfind("s = 1").map(|at| at..at + 1));
+        for (template, place) in [
+            ("{% for s in a %}{{ s }}{% endfor %}{{ s@ }}", None),
+            ("{% for s in a %}{% else %}{{ s@ }}{% endfor %}", None),
+            ("{% for s in a %}{% set t = s %}{% endfor %}{{ t@ }}", None),
+            ("{% with s = a %}{% endwith %}{{ s@ }}", None),
+            ("{% for s in a %}{% if s %}{% else %}{{ s@ }}{% endif %}{% endfor %}", Some(7)),
+            ("{% if a %}{% set s = 1 %}{% endif %}{{ s@ }}", Some(17)),
+            ("{% for s in a %}{% for s in b %}{% endfor %}{{ s@ }}{% endfor %}", Some(7)),
+            ("{% set s = 1 %}{% for s in a %}{% endfor %}{{ s@ }}", Some(7)),
+            ("{% set s = 1 %}{% set s = s@ %}", Some(7)),
+            ("{% for s in a if s@ %}", Some(7)),
+            ("{% endfor %}{{ s@ }}", None),
+        ] {
+            let spot = self::spot(template).unwrap();
+            assert_eq!(spot.bound.map(|at| at.start), place, "{template}");
+        }
     }
 }

@@ -75,7 +75,9 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
-    if let Some(temperature) = request.temperature {
+    // Newer models refuse a request with any temperature, be it what they would take anyway.
+    let own = crate::catalog::claude_has_own_temperature(&request.model.model);
+    if let Some(temperature) = request.temperature.filter(|_| !own) {
         body.insert("temperature".into(), json!(temperature));
     }
     let schema = request.schema.as_ref().filter(|_| endpoint.structured);

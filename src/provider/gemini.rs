@@ -64,7 +64,8 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
         .collect();
     let mut config = Map::new();
     config.insert("maxOutputTokens".into(), json!(request.max_output_tokens));
-    if let Some(temperature) = request.temperature {
+    let own = crate::catalog::gemini_has_own_temperature(&request.model.model);
+    if let Some(temperature) = request.temperature.filter(|_| !own) {
         config.insert("temperature".into(), json!(temperature));
     }
     if let Some(schema) = request.schema.as_ref().filter(|_| endpoint.structured) {

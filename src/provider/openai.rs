@@ -65,14 +65,11 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
     body.insert("stream_options".into(), json!({"include_usage": true}));
-    if reasons(endpoint, &request.model.model) {
-        // These models refuse `max_tokens` and any temperature but their own.
-        body.insert("max_completion_tokens".into(), json!(request.max_output_tokens));
-    } else {
-        body.insert("max_tokens".into(), json!(request.max_output_tokens));
-        if let Some(temperature) = request.temperature {
-            body.insert("temperature".into(), json!(temperature));
-        }
+    // `OpenAI` itself has given up `max_tokens`, and its newer models refuse it; others know only that.
+    let limit = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
+    body.insert(limit.into(), json!(request.max_output_tokens));
+    if let Some(temperature) = request.temperature.filter(|_| !reasons(endpoint, &request.model.model)) {
+        body.insert("temperature".into(), json!(temperature));
     }
     // `OpenAI` itself refuses every schema whose root is no object; others take them.
     let fits = |schema: &&Value| {
@@ -93,7 +90,7 @@ fn is_openai(endpoint: &Endpoint) -> bool {
     host.is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"))
 }
 
-/// Whether the model is one of `OpenAI`'s own reasoning models.
+/// Whether the model is one of `OpenAI`'s own reasoning models, which refuse any temperature but theirs.
 fn reasons(endpoint: &Endpoint, model: &str) -> bool {
     is_openai(endpoint) && crate::catalog::reasons(model)
 }
@@ -227,6 +224,27 @@ mod tests {
             headers: Vec::new(),
             structured: true,
         }
+    }
+
+    #[test]
+    fn the_limit_has_the_name_that_the_server_knows() {
+        let request = |model: &str| ChatRequest {
+            model: crate::model::ModelRef::new("openai", model),
+            system: String::new(),
+            messages: Vec::new(),
+            max_output_tokens: 9,
+            temperature: Some(0.5),
+            schema: None,
+            schema_name: None,
+        };
+        let own = endpoint("https://api.openai.com/v1");
+        for (model, temperature) in [("gpt-4o", true), ("gpt-6.1-sol", false)] {
+            let body = body(&own, &request(model));
+            assert_eq!((body.get("max_completion_tokens"), body.get("max_tokens")), (Some(&json!(9)), None), "{model}");
+            assert_eq!(body.get("temperature").is_some(), temperature, "{model}");
+        }
+        let body = body(&endpoint("http://127.0.0.1:1/v1"), &request("gpt-6.1-sol"));
+        assert_eq!((body.get("max_tokens"), body.get("temperature")), (Some(&json!(9)), Some(&json!(0.5))));
     }
 
     #[test]

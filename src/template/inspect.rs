@@ -98,10 +98,20 @@ pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
 /// The syntax error, or everything that it may not do.
 pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     shallow(text, true)?;
-    let parsed = parse_expr(text).map_err(|error| vec![TemplateError::syntax(&error, text)])?;
+    let parsed =
+        parse_expr(text).map_err(|error| vec![braces(text).unwrap_or_else(|| TemplateError::syntax(&error, text))])?;
     let mut inspector = Inspector::new(text);
     walk_expr(&parsed, &mut inspector);
     inspector.finish()
+}
+
+/// That an expression is written as a template, with the braces around it.
+fn braces(text: &str) -> Option<TemplateError> {
+    let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim_matches('-').trim();
+    parse_expr(inner).ok()?;
+    let error =
+        TemplateError::new(Kind::Syntax, text, 0..text.trim_end().len(), "an expression has no braces".to_owned());
+    Some(error.hint(&format!("write `{inner}`")))
 }
 
 /// Refuses what would be too deep to walk.

@@ -52,7 +52,7 @@ fn a_default_model_that_lacks_its_key_is_bad_and_auto_says_what_it_would_be() {
     assert!(line(&ran, "model ").contains("needs a key, and ANTHROPIC_API_KEY is not set"), "{ran:?}");
     orch.write("orch.yaml", "");
     let ran = Ran::of(&orch.command(&["doctor"]).env("OPENAI_API_KEY", "sk-0123456789").output().unwrap()).exits(0);
-    assert_eq!(line(&ran, "model "), "ok   model       openai/gpt-5 (auto: OPENAI_API_KEY is set)");
+    assert_eq!(line(&ran, "model "), "ok   model       openai/gpt-6.1-sol (auto: OPENAI_API_KEY is set)");
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn a_probe_asks_each_model_and_each_program_once() {
     let ran = Ran::of(&agents.command(&["doctor", "--probe"]).output().unwrap()).exits(0);
     let probes: Vec<&str> = ran.stdout.lines().filter(|line| line.contains(" probe ")).collect();
     for name in [
-        "anthropic/claude-sonnet-4-5",
-        "openai/gpt-5",
+        "anthropic/claude-sonnet-5-5",
+        "openai/gpt-6.1-sol",
         "lab/qwen3-coder",
         "claude/default",
         "codex/default",

@@ -309,3 +309,74 @@ fn words_are_right_in_files_with_windows_line_ends() {
     );
     assert_eq!(found.len(), 1);
 }
+
+#[test]
+fn an_output_leads_to_the_schema_that_its_step_has_and_to_no_other() {
+    let orch = Orch::new();
+    orch.write("schemas/notes.schema.json", "{ \"type\": \"string\" }\n");
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    let files = |found: Vec<(String, String)>| found.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    for (step, schema) in [
+        ("agent: coder", Some("schemas/notes.schema.json")),
+        ("agent: coder\n    schema: plan", Some("schemas/plan.schema.json")),
+        ("agent: coder\n    schema: text", None),
+        ("run: ls\n    schema: notes", Some("schemas/notes.schema.json")),
+        ("run: ls", None),
+        ("write: plan", None),
+        ("approve: Fine?", None),
+        ("repeat: { max: 2, steps: [] }", None),
+    ] {
+        let text = steps(&format!("  - id: x\n    {step}\n    output: no@tes\n"));
+        let found = files(editor.definition("pipelines/a.yaml", &text));
+        assert_eq!(found, schema.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{step}");
+        let shown = editor.hover("pipelines/a.yaml", &text);
+        assert_eq!(shown.contains("schema `"), schema.is_some(), "{step}: {shown}");
+    }
+}
+
+#[test]
+fn a_schema_is_used_by_outputs_that_it_decides_also_in_pipelines_that_are_only_open() {
+    let orch = Orch::new();
+    let mut editor = Editor::new(&orch);
+    editor.open_file(PIPELINE);
+    editor.findings(PIPELINE, Some(1));
+    // Not on the disk.
+    let other = steps(
+        "  - { id: a, agent: coder, output: review }\n  - { id: b, run: ls, output: review }\n  - { id: c, agent: coder, output: review, schema: plan }\n",
+    );
+    editor.open("pipelines/only_open.yaml", &other);
+    editor.findings("pipelines/only_open.yaml", Some(1));
+    let (text, place) = cursor(&steps("  - id: x\n    agent: coder\n    output: x\n    schema: rev@iew\n"));
+    editor.open("pipelines/a.yaml", &text);
+    editor.findings("pipelines/a.yaml", Some(1));
+    let found = editor.at("references", "pipelines/a.yaml", place);
+    let lines = |editor: &Editor<'_>, name: &str, text: &str| {
+        let here = found.as_array().unwrap().iter().filter(|place| place["uri"] == editor.uri(name).as_str());
+        let line =
+            |place: &serde_json::Value| usize::try_from(place["range"]["start"]["line"].as_u64().unwrap()).unwrap();
+        here.map(|place| text.lines().nth(line(place)).unwrap().trim().to_owned()).collect::<Vec<_>>()
+    };
+    let open = lines(&editor, "pipelines/only_open.yaml", &other);
+    assert_eq!(open, ["- { id: a, agent: coder, output: review }"], "{found:?}");
+    assert_eq!(lines(&editor, "pipelines/a.yaml", &text), ["schema: review"]);
+    assert_eq!(lines(&editor, PIPELINE, &orch.read(PIPELINE)), ["output: review"]);
+}
+
+#[test]
+fn settings_that_are_only_open_mark_a_root_too() {
+    let orch = Orch::empty();
+    let mut editor = Editor::new(&orch);
+    editor.open(
+        "sub/orch.yaml",
+        "models: { fast: lab/x }\nproviders: { lab: { dialect: openai, base_url: \"http://127.0.0.1:9/v1\" } }\n",
+    );
+    editor.findings("sub/orch.yaml", Some(1));
+    orch.write("sub/prompts/ask.md", "Ask.");
+    editor.open(
+        "sub/flow.yaml",
+        "name: flow\nagents:\n  a: { model: fast }\nsteps:\n  - { id: x, agent: a, prompt: ask.md, output: x, schema: text }\n",
+    );
+    assert_eq!(editor.findings("sub/flow.yaml", Some(1)), [] as [serde_json::Value; 0], "the alias is known");
+}

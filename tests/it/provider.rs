@@ -197,6 +197,23 @@ async fn gemini_request() {
 }
 
 #[tokio::test]
+async fn a_model_with_a_temperature_of_its_own_is_sent_none() {
+    for (dialect, model, sent) in [
+        (Dialect::Anthropic, "claude-sonnet-4-6", true),
+        (Dialect::Anthropic, "claude-opus-4-7", false),
+        (Dialect::Anthropic, "claude-sonnet-5-5", false),
+        (Dialect::Gemini, "gemini-3.5-flash", true),
+        (Dialect::Gemini, "gemini-3.8-flash", false),
+        (Dialect::Gemini, "models/gemini-4-argon", false),
+    ] {
+        let server = Server::saying("{}");
+        let request = ChatRequest { model: ModelRef::new("lab", model), ..request() };
+        ask(at(dialect, &server), &request, &short()).await.unwrap();
+        assert_eq!(server.requests().remove(0).body.to_string().contains("\"temperature\""), sent, "{model}");
+    }
+}
+
+#[tokio::test]
 async fn without_native_structure_the_schema_stays_home() {
     for dialect in DIALECTS {
         let server = Server::saying("{}");

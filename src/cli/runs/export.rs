@@ -1,5 +1,6 @@
 //! `orch runs export`: a run as one JSON file.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -65,7 +66,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     write_whole(file, text.as_bytes(), false).map_err(|error| {
         let wrong = CliError::could_not(format!("can't write `{}`: {error}", file.display()));
         match error.kind() {
-            std::io::ErrorKind::AlreadyExists => wrong.hint("name a file that is not there yet"),
+            ErrorKind::AlreadyExists => wrong.hint("name a file that is not there yet"),
+            ErrorKind::NotFound => wrong.hint("the file's folder must be there"),
             _ => wrong,
         }
     })?;

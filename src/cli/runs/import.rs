@@ -28,12 +28,13 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let refused = |why: String| CliError::could_not(format!("can't import `{}`: {why}", args.file.display()));
-    let text = std::fs::read(&args.file).map_err(|error| refused(error.to_string()))?;
+    let hint = "it must be a file that `orch runs export` wrote";
+    let text = std::fs::read(&args.file).map_err(|error| CliError::unread(&args.file, &error).hint(hint))?;
     let mut reader = serde_json::Deserializer::from_slice(&text);
     // Values are as deep as they were when they were recorded.
     reader.disable_recursion_limit();
     let whole = <Exported as serde::Deserialize>::deserialize(&mut reader)
-        .map_err(|error| refused(error.to_string()).hint("it must be a file that `orch runs export` wrote"))?;
+        .map_err(|error| refused(error.to_string()).hint(hint))?;
     if whole.orch_run != VERSION {
         let why = format!("it has form {}, and this orch reads {VERSION}", whole.orch_run);
         return Err(refused(why).hint("install the newer orch"));

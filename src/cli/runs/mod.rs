@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use crate::config;
+use crate::diagnostic::Diagnostic;
 use crate::store::{Journal, RunRow};
 
 use super::error::{CliError, Code};
@@ -75,14 +76,19 @@ pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<Code, CliError> {
 
 /// The root of the project that the current folder belongs to.
 pub(super) fn root(here: &Path) -> PathBuf {
-    let marked =
-        here.ancestors().find(|folder| folder.join("orch.yaml").is_file() || folder.join("pipelines").is_dir());
+    // A folder that can't be reached is one all the same: whoever looks into it says why it can't be.
+    let has_pipelines = |folder: &Path| match std::fs::metadata(folder.join("pipelines")) {
+        Ok(about) => about.is_dir(),
+        Err(_) => folder.join("pipelines").is_symlink(),
+    };
+    let marked = here.ancestors().find(|folder| folder.join("orch.yaml").is_file() || has_pipelines(folder));
     marked.map_or_else(|| config::find_root(&here.join("pipeline.yaml")), Path::to_owned)
 }
 
-/// The pipeline files of a root, absolute.
-pub(super) fn pipelines(root: &Path) -> Vec<PathBuf> {
-    config::list_pipelines(root).iter().map(|name| root.join(name)).collect()
+/// The pipeline files of a root, absolute, and what of `pipelines/` was not looked at.
+pub(super) fn pipelines(root: &Path, here: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
+    let found = config::look_for_pipelines(&super::session::given(root, here));
+    (found.names.iter().map(|name| root.join(name)).collect(), found.into_problems())
 }
 
 /// The journal of a project, which must be there.

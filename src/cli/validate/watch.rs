@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
 
 /// Everything that a check reads, as it is now.
 fn look(args: &Args, here: &Path) -> Seen {
-    let files = pipelines(&args.paths, here).unwrap_or_default();
+    let files = pipelines(&args.paths, here).map(|(files, _)| files).unwrap_or_default();
     let mut roots: BTreeSet<PathBuf> = files.iter().map(|file| here.join(config::find_root(file))).collect();
     if roots.is_empty() {
         roots.insert(super::super::runs::root(here));

@@ -1,0 +1,113 @@
+//! What somebody tries who has not read the documents: each says what is wrong, where, and what to do.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::support::{Orch, Ran};
+
+/// What a check of this pipeline says.
+#[track_caller]
+fn check(text: &str) -> Ran {
+    let orch = Orch::new();
+    orch.write("pipelines/x.yaml", text);
+    orch.run(&["pipeline", "validate", "pipelines/x.yaml"]).exits(2)
+}
+
+const ONE: &str = "name: x\ninputs: { task: { type: string } }\nsteps:\n  - id: a\n    run: ls\n";
+
+#[test]
+fn an_expression_in_braces_is_shown_without_them() {
+    let ran = check(&format!("{ONE}    when: \"{{{{ task == 'x' }}}}\"\n"));
+    assert!(
+        ran.stderr.contains("an expression has no braces") && ran.stderr.contains("help: write `task == 'x'`"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("pipelines/x.yaml:6:12") && ran.stderr.contains("^^^^^^^^^^^^^^^^^"), "{ran:?}");
+    // What is no expression without them either is a matter of its own.
+    check(&format!("{ONE}    when: \"{{{{ task == }}}}\"\n")).says("syntax error");
+}
+
+#[test]
+fn a_type_alone_is_no_input_and_the_whole_is_shown() {
+    let ran = check("name: x\ninputs: { task: string, count: 3 }\nsteps:\n  - { id: a, run: ls }\n");
+    assert!(ran.stderr.contains("write `{ type: string }`"), "{ran:?}");
+    check("name: x\ninputs: { task: do it }\nsteps:\n  - { id: a, run: ls }\n").says("such as `{ type: string }`");
+}
+
+#[test]
+fn a_template_without_quotes_is_known_for_what_it_is() {
+    let ran = check("name: x\nsteps:\n  - id: a\n    run: {{ task }}\n");
+    assert!(ran.stderr.contains("put quotes around a text that begins with `{{`"), "{ran:?}");
+    let ran = check("name: x\nsteps:\n  - id: a\n    run: { [a]: b }\n");
+    assert!(!ran.stderr.contains("quotes"), "{ran:?}");
+}
+
+#[test]
+fn mistakes_of_indentation_are_told_in_words_of_the_file() {
+    let ran = check("name: x\nsteps:\n  - id: a\n   run: ls\n");
+    assert!(ran.stderr.contains("pipelines/x.yaml:4:4"), "{ran:?}");
+    assert!(ran.stderr.contains("is the line indented like those that it belongs with?"), "{ran:?}");
+    assert!(!ran.stderr.contains("while parsing"), "{ran:?}");
+    check("name: x\nsteps:\n  id: a\n  run: ls\n")
+        .says("`steps` must be a list, not a mapping")
+        .says("begin each item with `- `");
+    check("name: x\ndescription: what: this\nsteps: []\n").says("put quotes around a text with `: ` in it");
+}
+
+#[test]
+fn words_that_were_booleans_once_are_no_variables() {
+    for (word, meant) in [("yes", "true"), ("Off", "false")] {
+        check(&format!("{ONE}    when: {word}\n"))
+            .says(&format!("unknown variable `{word}`"))
+            .says(&format!("write `{meant}`"));
+    }
+}
+
+#[test]
+fn a_key_of_agents_in_a_step_is_sent_where_it_belongs() {
+    for key in ["model: auto", "temperature: 0.2", "max_output_tokens: 100"] {
+        let name = key.split(':').next().unwrap();
+        check(&format!("{ONE}    {key}\n")).says(&format!("`{name}` belongs to an agent: write it under `agents:`"));
+    }
+    check(&format!("{ONE}    rnu: ls\n")).says("did you mean `run`?");
+}
+
+#[test]
+fn a_file_that_is_no_pipeline_is_asked_about() {
+    let orch = Orch::new();
+    for file in ["prompts/coder.md", "schemas/plan.schema.json"] {
+        orch.run(&["pipeline", "run", file, "--task", "x"]).exits(2).says("is this a pipeline?");
+    }
+}
+
+#[test]
+fn a_task_that_cannot_be_read_says_why_and_what_is_wanted() {
+    let orch = Orch::new();
+    std::fs::create_dir(orch.path().join("folder")).unwrap();
+    std::fs::write(orch.path().join("binary"), b"\xff\xfe\0").unwrap();
+    std::fs::write(orch.path().join("long"), "é".repeat(3 << 20)).unwrap();
+    let run = |file: &str| orch.run(&["pipeline", "run", "pipelines/default.yaml", "--task-file", file]).exits(2);
+    run("nope.md").says("there is no file `nope.md`").says("takes a text file");
+    run("folder").says("`folder` is a folder, not a file");
+    run("binary").says("`binary` is not UTF-8 text");
+    run("long").says("the task is longer than 4 MiB").says("files of the workspace");
+    let mut command = orch.command(&["pipeline", "run", "pipelines/default.yaml", "--task", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"caf\xe9").unwrap();
+    Ran::of(&child.wait_with_output().unwrap()).exits(2).says("the task on standard input is not UTF-8 text");
+}
+
+#[test]
+fn files_that_commands_name_are_missing_in_plain_words() {
+    let orch = Orch::new();
+    orch.write("pipelines/x.yaml", "name: x\nsteps:\n  - { id: a, run: \"true\" }\n");
+    orch.run(&["pipeline", "run", "pipelines/x.yaml"]).exits(0);
+    let id = orch.run(&["runs", "list"]).stdout.split_whitespace().next().unwrap().to_owned();
+    orch.run(&["runs", "import", "nope.json"]).exits(2).says("there is no file `nope.json`").says("orch runs export");
+    orch.run(&["extract", "nope.txt", "--schema", "review"])
+        .exits(2)
+        .says("there is no file `nope.txt`")
+        .says("standard input");
+    orch.run(&["runs", "export", &id, "--to", "no/run.json"]).exits(2).says("the file's folder must be there");
+    orch.run(&["runs", "export", &id, "--to", "orch.yaml"]).exits(2).says("name a file that is not there yet");
+}
