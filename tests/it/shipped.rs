@@ -67,6 +67,77 @@ fn the_test_cases_of_the_repository_pass_from_their_recordings_of_a_real_model()
 }
 
 #[test]
+fn the_schema_of_code_takes_the_paths_that_projects_have_and_no_hostile_ones() {
+    let orch = Orch::new();
+    let fits = |path: &str| {
+        let file = json!({ "path": path, "language": "text", "content": "Some words that are long enough.\n" });
+        orch.write("code.json", &json!({ "files": [file], "notes": [] }).to_string());
+        orch.run(&["schema", "check", "--artifact", "code.json", "--schema", "code"]).code == 0
+    };
+    for path in [
+        "src/main.py",
+        "Makefile",
+        ".github/workflows/ci.yml",
+        "docs/Über uns.md",
+        "My App/main.swift",
+        "日本語/メモ.txt",
+        "e\u{301}.md",
+        "app/[...slug]/page.tsx",
+        "routes/users.$id.tsx",
+        "a, b & c - d.md",
+        "v1. Intro.md",
+        "src/main/java/com/example/app/service/impl/Foo.java",
+    ] {
+        assert!(fits(path), "{path}");
+    }
+    for path in [
+        "",
+        "/etc/passwd",
+        "../x",
+        "a/../b",
+        "a/..",
+        "..",
+        ".",
+        "./a",
+        "a//b",
+        "a/",
+        "a\\b",
+        "C:/x",
+        "a\nb",
+        "a\tb",
+        "a\0",
+        " a",
+        "a ",
+        "a.",
+        "a /b",
+        "a./b",
+        "a/ b",
+        "x\u{85}y",
+        "a\"b",
+        "a*",
+        "a\u{2028}b",
+        "\u{a0}a",
+    ] {
+        assert!(!fits(path), "{path:?}");
+    }
+    assert!(!fits(&"a".repeat(201)) && !fits(&format!("{}x", "a/".repeat(40))));
+}
+
+#[test]
+fn the_default_pipeline_writes_files_with_spaces_and_letters_and_no_reserved_ones() {
+    for (path, code_) in [("docs/Über uns.md", 0), ("My App/main.swift", 0), (".git/config", 1), ("x/.orch/y", 1)] {
+        let server = Server::start(move |request| match crate::workflow::step(request) {
+            "code" => code(path, RIGHT),
+            _ => crate::workflow::good(request),
+        });
+        let orch = Orch::new().with(&server);
+        let ran = orch.pipeline(&[]).exits(code_);
+        assert_eq!(orch.exists(&format!("workspace/{path}")), code_ == 0, "{path}");
+        assert_eq!(ran.stderr.contains("path_refused"), code_ == 1, "{ran:?}");
+    }
+}
+
+#[test]
 fn iterate_ends_after_one_round_that_is_approved() {
     let server =
         Server::start(
