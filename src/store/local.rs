@@ -303,7 +303,9 @@ impl LocalRun {
             joined = &mut task => return joined.map(Some).map_err(broke_off),
             () = self.given_up(closing, grace) => {}
         }
-        if tells && stop.send(()).is_ok() {
+        if tells {
+            // Nobody hears it where the turn is over already; what came of it is told in a moment.
+            let _ = stop.send(());
             tokio::select! {
                 biased;
                 joined = &mut task => return joined.map(Some).map_err(broke_off),
