@@ -94,6 +94,19 @@ fn what_a_turn_did_until_ctrl_c_is_on_record() {
 }
 
 #[test]
+fn a_session_is_not_forgotten_when_its_resume_is_cut_off_before_it_told_anything() {
+    let silent = "case \"$*\" in *--resume*) echo \"$@\" >> ../asked; touch ../again; sleep 300;; esac";
+    let (orch, path) = with_program("", &format!("{silent}\n{HANGS}"));
+    stopped(&orch, &path, &RUN, "there");
+    for times in 1..3 {
+        stopped(&orch, &path, &["pipeline", "resume", "--quiet"], "again");
+        std::fs::remove_file(orch.path().join("again")).unwrap();
+        let asked = orch.read("asked");
+        assert_eq!(asked.matches("--resume s-1").count(), times, "{asked}");
+    }
+}
+
+#[test]
 fn a_reply_that_came_before_ctrl_c_is_kept_while_the_workspace_is_looked_at() {
     let answers = r#"echo '{"type":"system","subtype":"init","session_id":"s-1"}'
 echo "$@" >> ../asked
