@@ -1,8 +1,8 @@
 //! Where a program was when its turn was cut off: the id of its own session, in a file.
 //!
 //! It is written as soon as the program tells its session and goes when the turn has ended, so that it
-//! is only found after this process was killed in the middle of the turn. It is a convenience: a
-//! bookmark that can't be written or read means that the turn begins anew.
+//! is found after this process was killed in the middle of the turn, or a stop or a budget cut it off. It is
+//! a convenience: a bookmark that can't be written or read means that the turn begins anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,19 @@ impl Bookmark {
         }
     }
 
-    /// The session that was noted, once.
-    pub(super) fn take(&self) -> Option<String> {
+    /// The session that was noted.
+    pub(super) fn session(&self) -> Option<String> {
         let session = fs::read_to_string(&self.path).ok()?;
-        fs::remove_file(&self.path).ok()?;
         // It becomes an argument of the program.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         (session.starts_with(char::is_alphanumeric) && session.len() <= LONGEST && session.chars().all(plain))
             .then_some(session)
+    }
+
+    /// Removes the note.
+    pub(super) fn remove(&self) {
+        // It may never have been written.
+        drop(fs::remove_file(&self.path));
     }
 }
 
@@ -47,17 +52,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_found_once_and_only_by_its_own_turn() {
+    fn a_session_is_found_until_it_is_removed_and_only_by_its_own_turn() {
         let homes = tempfile::tempdir().unwrap();
         let bookmark = Bookmark::of(homes.path(), "ask@1#1");
-        assert_eq!(bookmark.take(), None);
+        assert_eq!(bookmark.session(), None);
         bookmark.put("0199-abc");
-        assert_eq!(Bookmark::of(homes.path(), "ask@2#1").take(), None);
-        assert_eq!(bookmark.take().as_deref(), Some("0199-abc"));
-        assert_eq!(bookmark.take(), None);
+        assert_eq!(Bookmark::of(homes.path(), "ask@2#1").session(), None);
+        for _ in 0..2 {
+            assert_eq!(bookmark.session().as_deref(), Some("0199-abc"));
+        }
+        bookmark.remove();
+        assert_eq!(bookmark.session(), None);
         for odd in ["", "--dangerous", "a b", "a\nb"] {
             bookmark.put(odd);
-            assert_eq!(bookmark.take(), None, "{odd:?}");
+            assert_eq!(bookmark.session(), None, "{odd:?}");
         }
     }
 }

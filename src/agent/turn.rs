@@ -1,8 +1,10 @@
 //! One turn of a program from its beginning to its record: its time, its session, what it did.
 
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use crate::model::step::Access;
@@ -51,22 +53,25 @@ pub async fn take_turn(
     let bookmark = Bookmark::of(&place.homes, &bounds.mark);
     let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default() };
     let before = job.listing().await;
+    let mut cut = pin!(cut);
+    if let Some(failure) = cut.as_mut().now_or_never() {
+        return failure.into();
+    }
     // Dropped when it is cut, and the program ends with that.
-    let mut answer = tokio::select! {
+    let (mut answer, ended) = tokio::select! {
         biased;
-        answer = job.resumed_or_taken(&bookmark, &watch) => {
-            // Whatever came of it is about to be recorded.
-            drop(bookmark.take());
-            answer
-        }
-        // Its bookmark stays: the turn is to be taken again.
-        failure = cut => failure.into(),
+        answer = job.resumed_or_taken(&bookmark, &watch) => (answer, true),
+        failure = cut => (failure.into(), false),
     };
     let mut work = match (before, job.listing().await) {
         (Some(before), Some(after)) => before.difference(&after),
         // A list that broke off tells nothing, and that is told.
         (None, _) | (_, None) => Work { partial: turn.program.access == Access::Write, ..Work::default() },
     };
+    // Whatever came of it is about to be recorded. One that was cut off is to be taken again.
+    if ended {
+        bookmark.remove();
+    }
     let seen = watch.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
     work.tools = seen.tools;
     match &mut answer.reply {
@@ -132,7 +137,7 @@ fn limit(turn: &Turn, now: Timestamp) -> Result<Duration, Failure> {
 impl Job<'_> {
     /// Takes the turn, in the session of one that was cut off if there is one.
     async fn resumed_or_taken(&self, bookmark: &Bookmark, watch: &Watch<'_>) -> Answer {
-        if let Some(session) = bookmark.take().filter(|_| self.turn.session.is_none()) {
+        if let Some(session) = bookmark.session().filter(|_| self.turn.session.is_none()) {
             let turn = Turn { session: Some(session), ..self.turn.clone() };
             let again = Job { turn: &turn, interrupted: true, ..*self };
             let answer = again.taken(watch).await;
@@ -141,6 +146,7 @@ impl Job<'_> {
             if answer.reply.is_ok() || watch.has_heard() || over {
                 return answer;
             }
+            bookmark.remove();
         }
         self.taken(watch).await
     }

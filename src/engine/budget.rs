@@ -52,7 +52,8 @@ pub struct Budgets {
     /// Why the run is over, once a call did not fit.
     over: OnceLock<Failure>,
     models: Arc<Models>,
-    freed: Arc<Notify>,
+    /// Told when something was given back, a call began, or the run is over: what fits may be another now.
+    changed: Arc<Notify>,
     /// How long earlier sessions owned the run.
     before: Duration,
     since: Instant,
@@ -87,7 +88,7 @@ impl Drop for Reservation {
             }
         }
         drop(accounts);
-        self.budgets.freed.notify_waiters();
+        self.budgets.changed.notify_waiters();
     }
 }
 
@@ -125,7 +126,7 @@ impl Budgets {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
             over: OnceLock::new(),
             models,
-            freed: Arc::default(),
+            changed: Arc::default(),
             before: past.owned,
             since: Instant::now(),
         };
@@ -173,10 +174,10 @@ impl Budgets {
         };
         loop {
             // Told of before looking, so that nothing given back in between is missed.
-            let freed = self.freed.notified();
+            let changed = self.changed.notified();
             match self.try_reserve(&call.key.step, closing, amount, takes) {
                 Ok(accounts) => return Ok(Reservation { budgets: self.clone(), accounts, amount }),
-                Err((_, true)) => freed.await,
+                Err((_, true)) => changed.await,
                 Err((failure, false)) => {
                     self.end(&failure);
                     return Err(failure);
@@ -189,7 +190,7 @@ impl Budgets {
     pub fn end(&self, failure: &Failure) {
         // The first one is what the run is told to have ended by.
         drop(self.over.set(failure.clone()));
-        self.freed.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// Whether a call may still begin: one beside it may have come to the end of a budget while it waited.
@@ -205,14 +206,14 @@ impl Budgets {
         let since = Instant::now();
         self.lock().iter_mut().filter(|account| account.holds(step)).for_each(|account| account.running.push(since));
         // Those beside it have less time from now on.
-        self.freed.notify_waiters();
+        self.changed.notify_waiters();
         Running { budgets: self.clone(), step: step.clone(), since }
     }
 
     /// Resolves when the time of a call under way is over, with what is to be said then.
     pub async fn time_over(&self, step: &StepKey) -> Failure {
         loop {
-            let changed = self.freed.notified();
+            let changed = self.changed.notified();
             let Some((left, failure)) = self.time_left(step) else { return std::future::pending().await };
             if left.is_zero() {
                 self.end(&failure);

@@ -13,7 +13,7 @@ use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variab
 use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
 use crate::files::Laid;
-use crate::model::{CallKey, ChatReply, Class, Failure, Turn, Usage, Work};
+use crate::model::{CallKey, ChatReply, Class, Failure, StepKey, Turn, Usage, Work};
 use crate::provider::{Limits, Signal as Heard};
 use crate::secret::{Pieces, Redactor};
 
@@ -66,7 +66,12 @@ impl Perform for Performer {
     fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
         async move {
             let reserved = self.budgets.reserve(call, closing).await.map_err(Stop::OverBudget)?;
-            let place = self.gates.admit(call).await;
+            let place = tokio::select! {
+                biased;
+                // Time goes by here too: what has none left is not begun.
+                failure = self.time_over(&call.key.step, closing) => return Err(Stop::OverBudget(failure.of_step())),
+                place = self.gates.admit(call) => place,
+            };
             self.budgets.goes_on(closing).map_err(Stop::OverBudget)?;
             Ok(Box::new((reserved, place)) as Permit)
         }
@@ -152,6 +157,11 @@ impl From<Result<Reply, Failure>> for Performed {
 }
 
 impl Performer {
+    /// Resolves when the time of a step is over. Steps of `finally` (`closing`) tidy up also then.
+    async fn time_over(&self, step: &StepKey, closing: bool) -> Failure {
+        if closing { std::future::pending().await } else { self.budgets.time_over(step).await }
+    }
+
     /// Which files that steps made a command or a turn removed or put back.
     fn undone(&self, result: &Result<Reply, Failure>, work: &Work) -> Vec<String> {
         let answered = match result {
@@ -170,9 +180,7 @@ impl Performer {
         (closing, stop): (bool, BoxFuture<'static, ()>),
     ) -> Performed {
         let key = &call.key;
-        // Steps of `finally` tidy up also when the time is over.
-        let over =
-            async { if closing { std::future::pending().await } else { self.budgets.time_over(&key.step).await } };
+        let over = self.time_over(&key.step, closing);
         match call.effect {
             Effect::Ask(ask) => within(over, self.ask(key, &ask, started)).await,
             Effect::Turn(turn) => {

@@ -303,7 +303,9 @@ impl LocalRun {
             joined = &mut task => return joined.map(Some).map_err(broke_off),
             () = self.given_up(closing, grace) => {}
         }
-        if tells && stop.send(()).is_ok() {
+        if tells {
+            // Nobody hears it where the turn is over already; what came of it is told in a moment.
+            let _ = stop.send(());
             tokio::select! {
                 biased;
                 joined = &mut task => return joined.map(Some).map_err(broke_off),
@@ -312,7 +314,11 @@ impl LocalRun {
             }
         }
         task.abort();
-        Ok(None)
+        // It ends in its own time, and may come to its outcome by then. What it did is known only after that.
+        match task.await {
+            Err(error) if error.is_cancelled() => Ok(None),
+            joined => joined.map(Some).map_err(broke_off),
+        }
     }
 
     /// Resolves when something must be given up: so long after a stop, or at once when that is asked.

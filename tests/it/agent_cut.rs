@@ -17,11 +17,15 @@ echo $$ > ../there
 sleep 300"#;
 
 fn project(keys: &str) -> (Orch, String) {
+    with_program(keys, HANGS)
+}
+
+fn with_program(keys: &str, program: &str) -> (Orch, String) {
     use std::os::unix::fs::PermissionsExt as _;
     let orch = Orch::empty();
     orch.write("prompts/ask.md", "You answer.\n");
     orch.write("pipelines/main.yaml", &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ cli: claude, tools: [Write]{keys} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: any }}\n"));
-    orch.write("bin/claude", &format!("#!/bin/sh\n{HANGS}\n"));
+    orch.write("bin/claude", &format!("#!/bin/sh\n{program}\n"));
     let path = orch.path().join("bin");
     std::fs::set_permissions(path.join("claude"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap());
@@ -65,17 +69,61 @@ fn signal(child: &Child, signal: &str) {
     assert!(done.success());
 }
 
-#[test]
-fn what_a_turn_did_until_ctrl_c_is_on_record() {
-    let (orch, path) = project("");
-    let child = orch.command(&RUN).env("PATH", &path).stderr(std::process::Stdio::piped()).spawn().unwrap();
+fn waits(what: &str, done: impl Fn() -> bool) {
     let began = Instant::now();
-    while !orch.exists("there") {
-        assert!(began.elapsed() < Duration::from_secs(20), "the program never started");
+    while !done() {
+        assert!(began.elapsed() < Duration::from_mins(1), "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Runs until a file is there, and is stopped then.
+fn stopped(orch: &Orch, path: &str, args: &[&str], there: &str) {
+    let child = orch.command(args).env("PATH", path).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    waits(there, || orch.exists(there));
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
+}
+
+#[test]
+fn what_a_turn_did_until_ctrl_c_is_on_record() {
+    let (orch, path) = project("");
+    stopped(&orch, &path, &RUN, "there");
     cut(&orch, "cancelled");
+}
+
+#[test]
+fn a_session_is_not_forgotten_when_its_resume_is_cut_off_before_it_told_anything() {
+    let silent = "case \"$*\" in *--resume*) echo \"$@\" >> ../asked; touch ../again; sleep 300;; esac";
+    let (orch, path) = with_program("", &format!("{silent}\n{HANGS}"));
+    stopped(&orch, &path, &RUN, "there");
+    for times in 1..3 {
+        stopped(&orch, &path, &["pipeline", "resume", "--quiet"], "again");
+        std::fs::remove_file(orch.path().join("again")).unwrap();
+        let asked = orch.read("asked");
+        assert_eq!(asked.matches("--resume s-1").count(), times, "{asked}");
+    }
+}
+
+#[test]
+fn a_reply_that_came_before_ctrl_c_is_kept_while_the_workspace_is_looked_at() {
+    let answers = r#"echo '{"type":"system","subtype":"init","session_id":"s-1"}'
+echo "$@" >> ../asked
+seq 1 3000 | split -l 1 -a 4
+echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'
+echo $$ > ../there"#;
+    let (orch, path) = with_program("", answers);
+    let child = orch.command(&RUN).env("PATH", &path).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let ended = || {
+        let pid = std::fs::read_to_string(orch.path().join("there")).unwrap_or_default();
+        pid.ends_with('\n') && !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()
+    };
+    waits("the end of the program", ended);
+    // It is waited for only after it ended, and the files take longer than that.
+    std::thread::sleep(Duration::from_millis(60));
+    signal(&child, "-INT");
+    // Its answer was the last thing that the run waited for.
+    Ran::of(&child.wait_with_output().unwrap()).exits(0);
+    assert_eq!(orch.read("workspace/answer.json").trim(), "7");
 }

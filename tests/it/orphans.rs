@@ -70,3 +70,24 @@ fn nothing_that_a_command_started_outlives_a_second_stop_at_once() {
 fn nothing_that_a_command_started_outlives_a_kill() {
     ends_with("10m", &["-KILL"]);
 }
+
+#[test]
+fn what_a_command_removes_while_it_is_being_ended_is_nobodys_deed() {
+    let orch = Orch::empty();
+    let run = "trap 'sleep 0.1; rm late; exit' TERM; rm early; touch ../there; sleep 600 & wait";
+    let steps = [
+        serde_json::json!({ "id": "files", "write": "[{'path': 'early', 'content': '1'}, {'path': 'late', 'content': '1'}]" }),
+        serde_json::json!({ "id": "tests", "run": run }),
+    ];
+    orch.write("pipelines/main.yaml", &format!("name: ended\nsteps: {}\n", serde_json::json!(steps)));
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--quiet"];
+    let mut child = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    soon("the command", || orch.exists("there").then_some(()));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!orch.exists("workspace/late"), "it was asked to end");
+    let events = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let undone: Vec<_> = events.filter_map(|event| event["fact"]["call_ended"].get("undone").cloned()).collect();
+    assert_eq!(undone, [serde_json::json!(["early", "late"])]);
+}

@@ -200,6 +200,23 @@ fn a_request_is_ended_when_the_seconds_of_the_run_are_over() {
 }
 
 #[test]
+fn a_request_that_waits_for_its_place_is_never_begun_when_the_seconds_are_over_before() {
+    let steps = "budget: { seconds: 30 }\nsteps: [{ id: all, for_each: '[0, 1]', max_parallel: 2, agent: a, prompt: p.md, message: 'all[{{ index }}]', schema: text, output: x }]\nfinally:\n  - { id: tidy, agent: a, prompt: p.md, message: tidy, schema: text, output: tidy }\n";
+    world(
+        steps,
+        |_, _| Play::says("done", SECOND),
+        async |mut world| {
+            world.settings("requests_per_minute: 100", "requests_per_minute: 1");
+            assert_eq!(world.run().await.failure.unwrap().class, Class::BudgetExceeded);
+            let calls: Vec<_> = (0..2).flat_map(|item| world.calls(&format!("all[{item}]"))).collect();
+            assert_eq!(calls, [(0, ms(SECOND))]);
+            // Those of `finally` wait as long as it takes.
+            assert_eq!(world.calls("tidy"), [(ms(MINUTE), ms(MINUTE + SECOND))]);
+        },
+    );
+}
+
+#[test]
 fn the_seconds_of_a_step_are_those_of_its_calls() {
     let keys = ", timeout: 20m, retry: { max: 5, backoff: 30m }, budget: { seconds: 1800 }";
     world(
