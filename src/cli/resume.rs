@@ -180,6 +180,9 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         from: from.as_ref(),
     };
+    if moved {
+        journal.workspace_moved(&old.workspace, &view.name())?;
+    }
     // Nothing is put back before all that may refuse was asked.
     let own = super::own::files(&project, &here, view.folder());
     super::own::check(&plan, &own)?;
