@@ -159,7 +159,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     };
     if args.dry_run {
         if let Some(view) = View::existing(&workspace) {
-            super::own::check(&plan, &super::own::files(&project, &here, view.folder()))?;
+            super::own::checked(&project, &here, view.folder(), &plan)?;
         }
         let rehearsed =
             Rehearsed { journal: &journal, project: &project, plan: &plan, run: row.run, workspace: &workspace };
@@ -184,8 +184,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         journal.workspace_moved(&old.workspace, &view.name())?;
     }
     // Nothing is put back before all that may refuse was asked.
-    let own = super::own::files(&project, &here, view.folder());
-    super::own::check(&plan, &own)?;
+    let own = super::own::checked(&project, &here, view.folder(), &plan)?;
     let found = edits.find(ui)?;
     let (records, paths, edited) = (journal.records(&view.name())?, plan.paths(), found.artifacts());
     view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
