@@ -116,9 +116,14 @@ impl Edits<'_> {
         Ok(found)
     }
 
-    /// Does as is chosen with every file; what is to be recorded.
-    pub(super) fn settle(&self, choice: Choice, project: &Project, ui: &Ui) -> Result<Accepted, CliError> {
-        let found = self.find(ui)?;
+    /// Does as is chosen with every file that was found; what is to be recorded.
+    pub(super) fn settle(
+        &self,
+        found: Found,
+        choice: Choice,
+        project: &Project,
+        ui: &Ui,
+    ) -> Result<Accepted, CliError> {
         let Some(view) = self.view else { return Ok(Accepted::default()) };
         match choice {
             Choice::Accept => found.accept(view, project),
@@ -166,6 +171,11 @@ impl Found {
             }
         }
         Ok(Accepted { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
+    }
+
+    /// The artifact files among them, relative to the workspace.
+    pub(super) fn artifacts(&self) -> Vec<&str> {
+        self.artifacts.iter().filter_map(|(shown, _)| shown.artifact.path.as_deref()).collect()
     }
 
     /// What happened to each file, in words.

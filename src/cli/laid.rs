@@ -96,6 +96,8 @@ impl Record {
         match self.ends.iter().find(|(seq, step, _)| Some(*seq) > write.done && *step == write.step) {
             Some((seq, _, true)) => (Some(*seq), standing.get(seq).copied()),
             Some((_, _, false)) => (None, None),
+            // The turn is taken again, and nothing stands on what it left.
+            None if write.cut => (None, None),
             // It did not come to its end: the attempt goes on after the write.
             None => (None, Some(true)),
         }

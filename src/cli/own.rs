@@ -29,3 +29,10 @@ pub(super) fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
     Err(CliError::could_not(format!("the artifact file `{path}` would take the place of a file of the project"))
         .hint("give another --workspace, or another name to the `output:`"))
 }
+
+/// Those files, after the plan was checked against them.
+pub(super) fn checked(project: &Project, here: &Path, workspace: &Path, plan: &Plan) -> Result<Vec<String>, CliError> {
+    let own = files(project, here, workspace);
+    check(plan, &own)?;
+    Ok(own)
+}

@@ -158,6 +158,9 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     if args.dry_run {
+        if let Some(view) = View::existing(&workspace) {
+            super::own::checked(&project, &here, view.folder(), &plan)?;
+        }
         let rehearsed =
             Rehearsed { journal: &journal, project: &project, plan: &plan, run: row.run, workspace: &workspace };
         ui.say(format!("run {}: {}", row.run, old.pipeline));
@@ -177,18 +180,20 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         plan: &plan,
         from: from.as_ref(),
     };
-    let accepted = edits.settle(args.choice(), &project, ui)?;
+    if moved {
+        journal.workspace_moved(&old.workspace, &view.name())?;
+    }
+    // Nothing is put back before all that may refuse was asked.
+    let own = super::own::checked(&project, &here, view.folder(), &plan)?;
+    let found = edits.find(ui)?;
+    let (records, paths, edited) = (journal.records(&view.name())?, plan.paths(), found.artifacts());
+    view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
+    let accepted = edits.settle(found, args.choice(), &project, ui)?;
     let redactor = models.redactor();
     if let Some(fact) = accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
         let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
         return Err(error.hint("take the key out of the file"));
     }
-    let own = super::own::files(&project, &here, view.folder());
-    super::own::check(&plan, &own)?;
-    let records = journal.records(&view.name())?;
-    let edited: Vec<&str> = accepted.artifacts.iter().filter_map(|fact| fact.artifact.path.as_deref()).collect();
-    let paths = plan.paths();
-    view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
 
     let place = moved.then(|| RunPlace { root: root.display().to_string(), workspace: view.name() });
     let resumed = RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, place, ..resumed };

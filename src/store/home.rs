@@ -43,13 +43,26 @@ impl Journal {
             transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         for old in names {
             let Some(new) = inside(Path::new(&old), from, to).filter(|new| new.is_dir()) else { continue };
-            let new = new.display().to_string();
-            transaction.execute("UPDATE runs SET workspace = ?2 WHERE workspace = ?1", params![old, new])?;
-            transaction
-                .execute("UPDATE OR REPLACE files SET workspace = ?2 WHERE workspace = ?1", params![old, new])?;
+            rename(&transaction, &old, &new.display().to_string())?;
         }
         transaction.commit()
     }
+
+    /// Gives a workspace of runs that were moved the name that it has now: its files are known as orch's own there.
+    pub fn workspace_moved(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        if from == to {
+            return Ok(());
+        }
+        let moved = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)
+            .and_then(|transaction| rename(&transaction, from, to).and_then(|()| transaction.commit()));
+        moved.map_err(|source| self.failed("write", source))
+    }
+}
+
+fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Result<()> {
+    transaction.execute("UPDATE runs SET workspace = ?2 WHERE workspace = ?1", params![from, to])?;
+    transaction.execute("UPDATE OR REPLACE files SET workspace = ?2 WHERE workspace = ?1", params![from, to])?;
+    Ok(())
 }
 
 /// Whoever only reads has no need of the note.

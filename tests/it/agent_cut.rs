@@ -127,3 +127,18 @@ echo $$ > ../there"#;
     Ran::of(&child.wait_with_output().unwrap()).exits(0);
     assert_eq!(orch.read("workspace/answer.json").trim(), "7");
 }
+
+#[test]
+fn what_a_turn_left_half_done_may_be_taken_back_before_it_is_taken_again() {
+    let (orch, path) = project(", budget: { seconds: 2 }");
+    let ran = Ran::of(&orch.command(&RUN).env("PATH", &path).output().unwrap()).exits(4);
+    let began = "half\n";
+    assert_eq!(orch.read("workspace/made.txt"), began, "{ran:?}");
+    std::fs::remove_file(orch.path().join("workspace/made.txt")).unwrap();
+    orch.edit("pipelines/main.yaml", "seconds: 2", "seconds: 4");
+    let dry = orch.command(&["pipeline", "resume", "--dry-run"]).env("PATH", &path).output().unwrap();
+    assert!(!Ran::of(&dry).exits(0).stderr.contains("was deleted"));
+    // Nothing is asked, and the turn is taken again.
+    Ran::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(4);
+    assert_eq!(orch.read("asked").lines().count(), 2);
+}

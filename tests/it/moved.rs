@@ -96,3 +96,52 @@ fn a_run_of_a_copied_project_goes_on_in_the_copy_and_leaves_the_original_alone()
     at(&orch, &old, &["pipeline", "resume", &run]).exits(1);
     assert!(!old.join("workspace/review.json").exists());
 }
+
+#[test]
+fn files_are_known_as_orchs_own_where_a_project_went_whose_journal_stayed() {
+    let (_server, orch, _) = housed();
+    let (old, new) = folders(&orch);
+    let state = orch.path().join("state").display().to_string();
+    at(&orch, &old, &["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--clean"]);
+    std::fs::rename(old.join(".orch"), &state).unwrap();
+    std::fs::rename(&old, &new).unwrap();
+    std::fs::write(new.join("prompts/plan.md"), "step:code\n").unwrap();
+    std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
+    at(&orch, &new, &["pipeline", "resume", "--state", &state]).exits(0).says("it goes on here");
+    at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "y", "--clean", "--state", &state]).exits(0);
+    assert!(!old.exists());
+}
+
+#[test]
+fn files_that_are_shown_again_beside_a_copied_journal_are_orchs_own_the_next_time_too() {
+    let (_server, orch, run) = housed();
+    let (old, new) = folders(&orch);
+    copy(&old, &new);
+    std::fs::remove_dir_all(new.join("workspace")).unwrap();
+    std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
+    at(&orch, &new, &["pipeline", "resume", &run, "--discard-changed"]).exits(0).says("plan: kept");
+    at(&orch, &new, &["pipeline", "resume", &run]).exits(0);
+    at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "y", "--clean"]).exits(0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_stays_in_its_project_when_another_one_shares_the_journal_by_a_link() {
+    let (_server, orch, run) = housed();
+    let (old, new) = folders(&orch);
+    copy(&old, &new);
+    std::fs::remove_dir_all(new.join(".orch")).unwrap();
+    std::fs::remove_dir_all(new.join("workspace")).unwrap();
+    std::os::unix::fs::symlink(old.join(".orch"), new.join(".orch")).unwrap();
+    std::fs::write(old.join("prompts/review.md"), "step:code\n").unwrap();
+    let ran = at(&orch, &new, &["pipeline", "resume", &run]).exits(0);
+    assert!(!ran.stderr.contains("goes on here"), "{ran:?}");
+    assert!(old.join("workspace/review.json").exists() && !new.join("workspace").exists());
+    // The other way round too.
+    std::fs::write(new.join("prompts/review.md"), "step:review\n").unwrap();
+    at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "y"]).exits(1);
+    std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
+    std::fs::remove_file(old.join("workspace/review.json")).unwrap();
+    at(&orch, &old, &["pipeline", "resume"]).exits(0);
+    assert!(new.join("workspace/review.json").exists() && !old.join("workspace/review.json").exists());
+}

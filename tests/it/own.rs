@@ -189,3 +189,20 @@ fn clean_leaves_what_has_become_part_of_the_project() {
     assert!(orch.exists("prompts/made.md"), "{ran:?}");
     assert!(!orch.exists("made.txt"), "{ran:?}");
 }
+
+#[test]
+fn a_resume_puts_nothing_back_where_a_prompt_is_by_now() {
+    let server = answering(|_, _| json!("# A plan"));
+    let orch = project(&server, "  - { id: plan, agent: a, prompt: plan.md, schema: text, output: kept }\n");
+    let (ran, report) = run(&orch, &["--workspace", "prompts"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    // The prompt is where the artifact is, and was edited.
+    orch.edit("pipelines/main.yaml", "prompt: plan.md", "prompt: kept.md");
+    orch.write("prompts/kept.md", "step:mine\n");
+    let id = report["run"].as_str().unwrap();
+    for more in ["--dry-run", "--discard-changed"] {
+        let ran = orch.run(&["pipeline", "resume", id, more]).exits(2);
+        assert!(ran.stderr.contains("would take the place of a file of the project"), "{ran:?}");
+        assert_eq!(orch.read("prompts/kept.md"), "step:mine\n", "{more}");
+    }
+}

@@ -16,6 +16,8 @@ pub(in crate::cli) struct Written {
     pub(in crate::cli) done: Option<u64>,
     /// Whether an agent program did it, or somebody beside it, in a turn.
     pub(in crate::cli) turn: bool,
+    /// Whether the turn came to no reply: what it left is half done.
+    pub(in crate::cli) cut: bool,
 }
 
 /// The writes of a run, the earliest first.
@@ -32,7 +34,10 @@ pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Writte
         };
         match &call.done {
             Some(Done::Looked(record)) => {
-                all.push((attempt, Written { step: step.clone(), look: read(record)?, done: None, turn: false }));
+                all.push((
+                    attempt,
+                    Written { step: step.clone(), look: read(record)?, done: None, turn: false, cut: false },
+                ));
             }
             Some(Done::Written(_)) => {
                 let same = |(other, written): &&mut (u32, Written)| *other == attempt && written.step == *step;
@@ -43,7 +48,8 @@ pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Writte
             Some(Done::Command(_)) | None => {}
         }
         if let Some(record) = call.did().and_then(|work| work.files.as_ref()) {
-            all.push((attempt, Written { step: step.clone(), look: read(record)?, done: Some(event.seq), turn: true }));
+            let (done, cut) = (Some(event.seq), call.reply.is_none());
+            all.push((attempt, Written { step: step.clone(), look: read(record)?, done, turn: true, cut }));
         }
     }
     Ok(all.into_iter().map(|(_, written)| written).collect())
