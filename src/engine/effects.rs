@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::durable::{Command, Files, Signal};
 use crate::files::{self, Look, Reserved, Tree};
 use crate::model::event::{CommandDone, Done};
-use crate::model::{CallKey, Class, Failure, Work};
+use crate::model::{CallKey, Class, Failure};
 use crate::process::{self, ProcessError, Spec, Stream};
 
 use crate::secret::Pieces;
@@ -124,11 +124,11 @@ pub(super) async fn write(own: &Performer, record: Value) -> Result<Done, Failur
 }
 
 /// Which files that steps made are gone, or as they were before, after a command or a turn; from now on
-/// they are nobody's concern. `work` is what the turn did itself.
-pub(super) fn undone(own: &Performer, work: Option<&Work>) -> Vec<String> {
+/// they are nobody's concern. `files` is what a turn did itself, as it is recorded.
+pub(super) fn undone(own: &Performer, files: Option<Value>) -> Vec<String> {
     let mut laid = own.laid.lock().unwrap_or_else(PoisonError::into_inner);
     // A record that was made just now can be read.
-    if let Some(look) = work.and_then(|work| serde_json::from_value(work.files.clone()?).ok()) {
+    if let Some(look) = files.and_then(|files| serde_json::from_value(files).ok()) {
         laid.lay(&look);
     }
     let Ok(tree) = Tree::open(&own.workspace) else { return Vec::new() };

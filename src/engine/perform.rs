@@ -88,7 +88,7 @@ impl Perform for Performer {
             let running = own.budgets.run(&step);
             let Performed { result, cost, work } = own.effect(call, started, (closing, stop)).await;
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
-            let undone = if is_program { own.undone(&result, &work) } else { Vec::new() };
+            let undone = if is_program { own.undone(&result, &work).await } else { Vec::new() };
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
             let outcome = Outcome { started, ended: own.clock.now(), result, work, cost, lost, undone };
@@ -162,13 +162,19 @@ impl Performer {
         if closing { std::future::pending().await } else { self.budgets.time_over(step).await }
     }
 
-    /// Which files that steps made a command or a turn removed or put back.
-    fn undone(&self, result: &Result<Reply, Failure>, work: &Work) -> Vec<String> {
+    /// Which files that steps made a command or a turn removed or put back. Many files may have to be read for it.
+    async fn undone(&self, result: &Result<Reply, Failure>, work: &Work) -> Vec<String> {
         let answered = match result {
             Ok(Reply::Chat(reply)) => reply.work.as_deref(),
             Ok(Reply::Done(_)) | Err(_) => None,
         };
-        effects::undone(self, Some(answered.unwrap_or(work)))
+        let (own, files) = (self.clone(), answered.unwrap_or(work).files.clone());
+        match tokio::task::spawn_blocking(move || effects::undone(&own, files)).await {
+            Ok(undone) => undone,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The process ends, and nothing more is recorded.
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it
