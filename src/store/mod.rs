@@ -7,6 +7,7 @@
 mod approval;
 mod blob;
 mod branches;
+mod calls;
 mod closing;
 mod earlier;
 mod halt;

@@ -1,0 +1,138 @@
+//! The calls of a run: made once, given up when somebody stops the run, recorded before anything follows from them.
+
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+
+use crate::crash::crash_point;
+use crate::durable::{Call, Effect, Outcome, Reply, Stop};
+use crate::model::event::{CallEnded, Fact};
+use crate::model::{Class, Failure, StepKey};
+
+use super::LocalRun;
+use super::switch::Level;
+
+/// How long model requests in flight may go on after a stop was asked for.
+const GRACE: Duration = Duration::from_secs(10);
+
+impl LocalRun {
+    /// Why no call may start now, if none may.
+    pub(super) fn barred(&self, step: &StepKey) -> Option<Stop> {
+        let closing = self.closing(step);
+        if self.halted.holds(step, closing.as_ref()) {
+            return Some(Stop::Dropped);
+        }
+        let level = self.switch.level();
+        (level > Level::Run && !(level == Level::Stop && closing.is_some())).then_some(Stop::Cancelled)
+    }
+
+    /// Makes a call, or tells its recorded outcome.
+    pub(super) async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
+        if let Some(outcome) = self.lock().index.outcome(&call.key, &call.ask) {
+            return Ok(outcome);
+        }
+        let step = call.key.step.clone();
+        if let Some(stop) = self.barred(&step) {
+            return Err(stop);
+        }
+        // What other programs see of the workspace must be there.
+        if !matches!(call.effect, Effect::Ask(_)) {
+            self.settle().await?;
+        }
+        let closing = self.closing(&step);
+        let permit = tokio::select! {
+            biased;
+            () = self.halted.reaches(&step, closing.as_ref()) => return Err(Stop::Dropped),
+            permit = self.perform.admit(&call, closing.is_some()) => permit?,
+            () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Stop::Cancelled),
+        };
+        // Somebody may have asked for a stop while this waited for its place.
+        if let Some(stop) = self.barred(&step) {
+            return Err(stop);
+        }
+        let started = self.clock.now();
+        let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
+            let given_up = self.perform.given_up(&call, started);
+            self.append(ended(&call, &given_up)).await?;
+            return Err(Stop::Cancelled);
+        };
+        crash_point!("call::performed");
+        drop(permit);
+        self.append(ended(&call, &outcome)).await?;
+        crash_point!("call::recorded");
+        // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
+        match &outcome.result {
+            Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone().of_step())),
+            Err(failure) if failure.class == Class::Cancelled => Err(Stop::Cancelled),
+            Ok(_) | Err(_) => Ok(outcome),
+        }
+    }
+
+    /// The outcome; none when the call was given up.
+    async fn perform_until_stopped(&self, call: Call) -> Result<Option<Outcome>, Stop> {
+        // A program gets no grace: its group is ended at once. Of an agent's it is looked up what it did by then.
+        let grace = match call.effect {
+            Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
+            Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
+        };
+        let closing = self.closing(&call.key.step).is_some();
+        let tells = matches!(call.effect, Effect::Turn(_));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async move {
+            // A session that is gone without a word stops nothing.
+            if stopped.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut task = tokio::spawn(self.perform.perform(call, closing, stopped.boxed()));
+        let broke_off = |error| {
+            let failure = Failure::new(Class::AgentError, format!("the call broke off: {error}"));
+            Stop::Storage(failure.with_hint("this is a defect of orch; resume the run"))
+        };
+        tokio::select! {
+            biased;
+            joined = &mut task => return joined.map(Some).map_err(broke_off),
+            () = self.given_up(closing, grace) => {}
+        }
+        if tells {
+            // Nobody hears it where the turn is over already; what came of it is told in a moment.
+            let _ = stop.send(());
+            tokio::select! {
+                biased;
+                joined = &mut task => return joined.map(Some).map_err(broke_off),
+                () = self.switch.reached(Level::Abort) => {}
+                () = tokio::time::sleep(GRACE) => {}
+            }
+        }
+        task.abort();
+        // It ends in its own time, and may come to its outcome by then. What it did is known only after that.
+        match task.await {
+            Err(error) if error.is_cancelled() => Ok(None),
+            joined => joined.map(Some).map_err(broke_off),
+        }
+    }
+
+    /// Resolves when something must be given up: so long after a stop, or at once when that is asked.
+    /// What `finally` does has the grace time, after a stop from its own beginning.
+    pub(super) async fn given_up(&self, closing: bool, grace: Duration) {
+        self.switch.reached(Level::Stop).await;
+        tokio::select! {
+            () = self.switch.reached(Level::Abort) => {}
+            () = tokio::time::sleep(if closing { GRACE } else { grace }) => {}
+        }
+    }
+}
+
+/// A call that ended, as it is recorded.
+fn ended(call: &Call, outcome: &Outcome) -> Fact {
+    let Outcome { started, ended, result, work, cost, lost, undone } = outcome.clone();
+    let (mut reply, mut done, mut failure) = (None, None, None);
+    match result {
+        Ok(Reply::Chat(chat)) => reply = Some(chat),
+        Ok(Reply::Done(what)) => done = Some(what),
+        Err(error) => failure = Some(error),
+    }
+    let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
+    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost, undone })
+}
