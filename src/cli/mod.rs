@@ -20,6 +20,7 @@ mod models;
 mod own;
 mod placed;
 mod plan;
+mod prepare;
 mod rehearse;
 mod report;
 mod resolve;

@@ -13,8 +13,9 @@ use crate::store::{Earlier, Journal};
 
 use super::error::{CliError, Code};
 use super::inputs::Given;
+use super::prepare::{self, Flags};
 use super::report::Output;
-use super::session::{self, Flags};
+use super::session;
 use super::ui::Ui;
 use super::{State, here, resolve, runtime};
 
@@ -56,7 +57,7 @@ pub(super) struct Args {
     reuse: bool,
 
     /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
-    #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
+    #[arg(long, value_name = "LIMITS", value_parser = prepare::budget)]
     budget: Option<Budget>,
 
     /// What goes to standard output
@@ -81,12 +82,12 @@ struct Told<'a> {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
-    let project = session::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    let project = prepare::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
     let (inputs, open) = args.given.known(&project.pipeline)?;
     let models = resolve::models(&project.settings);
     let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;
     let flags = Flags { budget: args.budget.clone(), ..Flags::default() };
-    let plan = session::plan(&project, inputs, &names, &models, &flags)?;
+    let plan = prepare::plan(&project, inputs, &names, &models, &flags)?;
 
     let (root, _) = session::places(&project, &here);
     let state = args.state.folder(&root);

@@ -14,9 +14,10 @@ use crate::store::{Journal, RunRow, View};
 use super::edits::{Accepted, Choice, Edits, listed};
 use super::error::{CliError, Code};
 use super::placed::{Placed, placed};
+use super::prepare::{self, Flags};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
-use super::session::{self, Flags, Ready};
+use super::session::{self, Ready};
 use super::ui::Ui;
 use super::{State, here, runtime};
 
@@ -66,7 +67,7 @@ pub(super) struct Args {
     yes: bool,
 
     /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
-    #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
+    #[arg(long, value_name = "LIMITS", value_parser = prepare::budget)]
     budget: Option<Budget>,
 
     /// Write what is asked of models from now on into this folder, for `orch pipeline run --replay`
@@ -124,7 +125,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         let words = format!("the project was in `{}` when this run was last taken up; it goes on here", old.root);
         ui.say(format!("{} {words}", ui.style.warn("note:")));
     }
-    let project = session::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
+    let project = prepare::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
 
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
@@ -142,7 +143,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let inputs = old.inputs.clone().into_iter().filter(known).collect();
     let inputs = super::inputs::complete(&project.pipeline, inputs)?;
     let plan =
-        session::plan(&project, inputs.clone(), &names, &models, &Flags { continue_on_error, budget: budget.clone() })?;
+        prepare::plan(&project, inputs.clone(), &names, &models, &Flags { continue_on_error, budget: budget.clone() })?;
 
     let from = args.from.as_deref().map(|name| named(&plan, name)).transpose()?;
     let resumed = RunResumed {

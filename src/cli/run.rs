@@ -13,9 +13,10 @@ use crate::store::{Earlier, Journal, View};
 
 use super::error::{CliError, Code};
 use super::inputs::Given;
+use super::prepare::{self, Flags};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
-use super::session::{self, Flags, Ready};
+use super::session::{self, Ready};
 use super::ui::Ui;
 use super::{State, here, runtime};
 
@@ -82,7 +83,7 @@ pub(super) struct Args {
     replay: Option<PathBuf>,
 
     /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
-    #[arg(long, value_name = "LIMITS", value_parser = session::budget)]
+    #[arg(long, value_name = "LIMITS", value_parser = prepare::budget)]
     budget: Option<Budget>,
 
     /// No progress, and no summary of a run that completed
@@ -96,7 +97,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     ui.quiet = args.quiet;
     let here = here()?;
-    let project = session::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    let project = prepare::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
     if args.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
         return Err(CliError::could_not(
             "--workflow-id names a workflow of Convex, and orch.yaml has no `tracker.convex`",
@@ -115,7 +116,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?
     };
     let flags = Flags { continue_on_error: args.continue_on_error, budget: args.budget.clone() };
-    let plan = session::plan(&project, inputs.clone(), &names, &models, &flags)?;
+    let plan = prepare::plan(&project, inputs.clone(), &names, &models, &flags)?;
 
     let (root, file) = session::places(&project, &here);
     let journal = Journal::open(&args.state.folder(&root))?;

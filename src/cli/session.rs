@@ -1,156 +1,28 @@
-//! What `run` and `resume` share: a loaded project becomes a plan, the plan a run of this process.
+//! What `run` and `resume` share: a plan becomes a run of this process, which owns it to its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::agent::Models;
-use crate::check;
 use crate::clock::SystemClock;
-use crate::config::{self, Project, TrackerSettings};
-use crate::diagnostic::Diagnostic;
+use crate::config::{Project, TrackerSettings};
 use crate::durable::{Observer, Stop};
-use crate::engine::budget::{self, Budgets};
+use crate::engine::budget::Budgets;
 use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
 use crate::engine::perform::{Exchange, Performer};
-use crate::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
-use crate::model::budget::{Budget, Unpriced};
+use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
-use crate::model::{Class, Failure, Pipeline, RunId, RunState, RunStatus, Step};
-use crate::schema::Schema;
+use crate::model::{Class, Failure, RunId, RunState, RunStatus};
 use crate::secret::secrets_listed;
 use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
-use crate::template::Templates;
 
 use super::error::{CliError, Code};
 use super::laid::Record;
-use super::resolve::{Names, planned};
+use super::resolve::Names;
 use super::trackers::Trackers;
 use super::ui::Ui;
-
-/// Loads and checks the project of a pipeline file; `model` takes the place of every agent's model.
-pub(super) fn load(path: &Path, here: &Path, model: Option<&str>, ui: &Ui) -> Result<Project, CliError> {
-    let mut project = config::load(&given(path, here))?;
-    let findings = check::check(&project);
-    if findings.iter().any(Diagnostic::is_error) {
-        return Err(CliError::findings(findings));
-    }
-    if !ui.quiet {
-        ui.findings(&findings);
-    }
-    if let Some(model) = model {
-        only(&mut project, model);
-    }
-    Ok(project)
-}
-
-/// One model for everything: no other is asked, nor needs a key.
-fn only(project: &mut Project, model: &str) {
-    for agent in project.pipeline.agents.values_mut().filter(|agent| agent.kind().is_none()) {
-        model.clone_into(&mut agent.model);
-    }
-    project.pipeline.each_step_mut(&mut |step| step.fallback.clear());
-    for called in project.called.values_mut() {
-        only(Arc::make_mut(called), model);
-    }
-}
-
-/// What the command line says of a plan.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Flags {
-    /// `--continue-on-error`.
-    pub(super) continue_on_error: bool,
-    /// `--budget`.
-    pub(super) budget: Option<Budget>,
-}
-
-/// Reads `--budget usd=2,tokens=500000,seconds=3600`.
-pub(super) fn budget(text: &str) -> Result<Budget, String> {
-    let mut budget = Budget::default();
-    for part in text.split(',') {
-        let (name, value) = part.split_once('=').ok_or_else(|| format!("`{part}` has no `=`"))?;
-        let wrong = || format!("`{value}` is not a number for `{name}`");
-        match name.trim() {
-            "usd" => budget.usd = Some(value.trim().parse().ok().filter(|usd| *usd >= 0.0).ok_or_else(wrong)?),
-            "tokens" => budget.tokens = Some(value.trim().parse().map_err(|_| wrong())?),
-            "seconds" => budget.seconds = Some(value.trim().parse().map_err(|_| wrong())?),
-            "unpriced" if value.trim() == "allow" => budget.unpriced = Some(Unpriced::Allow),
-            other => return Err(format!("`{other}` is not `usd`, `tokens`, `seconds` or `unpriced=allow`")),
-        }
-    }
-    Ok(budget)
-}
-
-/// Plans a loaded project.
-pub(super) fn plan(
-    project: &Project,
-    inputs: Map<String, Value>,
-    names: &Names,
-    models: &Models,
-    flags: &Flags,
-) -> Result<Plan, CliError> {
-    let templates = Templates::new(project.prompt_sources())
-        .map_err(|errors| CliError::could_not(errors.first().map_or_else(String::new, ToString::to_string)))?;
-    let settings = &project.settings.defaults;
-    let defaults = Defaults {
-        continue_on_error: flags.continue_on_error,
-        timeout: settings.timeout.map(|span| span.0),
-        re_ask: settings.re_ask,
-        max_output_tokens: settings.max_output_tokens,
-        budget: project.settings.budget.clone(),
-        given: flags.budget.clone(),
-    };
-    let plan = Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })?;
-    match budget::unpriced(&plan.budgets(), plan.asked(), models) {
-        // What is replayed costs nothing.
-        Some(model) if model.provider != crate::agent::REPLAY => {
-            Err(CliError::could_not(format!("{model} has no known price, and there is a budget in dollars"))
-                .hint("give its prices under `models:` in orch.yaml, or say `unpriced: allow` in the budget"))
-        }
-        Some(_) | None => Ok(plan),
-    }
-}
-
-struct Resolver<'a> {
-    project: &'a Project,
-    names: &'a Names,
-    models: &'a Models,
-}
-
-impl Resolve<CliError> for Resolver<'_> {
-    fn model(&self, name: &str) -> Result<PlannedModel, CliError> {
-        let reference =
-            self.names.get(name).ok_or_else(|| CliError::internal(format!("the model `{name}` was not resolved")))?;
-        planned(self.models, reference)
-    }
-
-    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, CliError> {
-        Schema::compile(name, Value::Object(schema.clone()))
-            .map_err(|error| CliError::could_not(format!("the input `{name}`: {error}")))
-    }
-
-    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<CliError> + '_>), CliError> {
-        let called = self.project.called.get(file);
-        let called = called.ok_or_else(|| CliError::internal(format!("the pipeline `{file}` was not loaded")))?;
-        Ok((&called.pipeline, Box::new(Resolver { project: called, names: self.names, models: self.models })))
-    }
-
-    fn refuse(&self, why: String) -> CliError {
-        CliError::internal(why)
-    }
-
-    fn contract(&self, step: &Step) -> Result<Contract, CliError> {
-        match Project::schema_file(step) {
-            None if step.schema.as_deref() == Some("text") => Ok(Contract::Text),
-            None => Ok(Contract::Json(Schema::any())),
-            Some(file) => {
-                let schema = self.project.schemas.get(&file);
-                schema.map(Contract::Json).map_err(|error| CliError::could_not(format!("schemas/{file}: {error}")))
-            }
-        }
-    }
-}
 
 /// The locks of a run that goes on: of itself and of its workspace.
 pub(super) struct Locks {

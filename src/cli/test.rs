@@ -25,8 +25,9 @@ use fresh::Fresh;
 
 use super::error::{CliError, Code};
 use super::inputs;
+use super::prepare::{self, Flags};
 use super::resolve::{self, Consent};
-use super::session::{self, Flags, Ready};
+use super::session::{self, Ready};
 use super::ui::Ui;
 use super::{here, runtime};
 
@@ -163,7 +164,7 @@ fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
 fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, CliError> {
     let (document, case) = config::load_case(&session::given(file, here))?;
     let folder = file.parent().unwrap_or(here);
-    let project = session::load(&folder.join(&case.pipeline), here, args.model.as_deref(), ui)?;
+    let project = prepare::load(&folder.join(&case.pipeline), here, args.model.as_deref(), ui)?;
     let inputs = inputs::complete(&project.pipeline, case.inputs.clone())?;
     let runtime = runtime()?;
     let models = resolve::models(&project.settings);
@@ -178,7 +179,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         let replay = if asks(&project) { Some(resolve::replay(&recordings)?) } else { None };
         (Exchange { replay, recorder: None }, resolve::replayed(&project))
     };
-    let plan = session::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
+    let plan = prepare::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
     let place = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;

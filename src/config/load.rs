@@ -11,6 +11,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::absent::{not_found, unlike_a_pipeline};
 use super::form::Form;
 use super::json::{json_value, parse_json, references};
 use super::project::{Project, places};
@@ -19,7 +20,7 @@ use super::settings::Settings;
 use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
-use crate::diagnostic::{Code, Diagnostic, SourceFile, did_you_mean, sort};
+use crate::diagnostic::{Code, Diagnostic, SourceFile, sort};
 use crate::model::{Case, Kind, Pipeline};
 use crate::schema::SchemaSet;
 use crate::template;
@@ -193,40 +194,6 @@ fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, form: &Form<'_>) -> Result
         // The schema is generated from the model, so that this is the rare value that fits
         // the one and not the other.
         Err(error) => Err(vec![Diagnostic::error(Code::WrongValue, error.to_string()).in_file(file)]),
-    }
-}
-
-/// The mistakes of a file, and that it has not the name of a pipeline, which then says more.
-fn unlike_a_pipeline(mut found: Vec<Diagnostic>, path: &Path) -> Vec<Diagnostic> {
-    let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    if !is_yaml && let Some(first) = found.first_mut() {
-        first.help.push("is this a pipeline? those are YAML files, such as `pipelines/default.yaml`".to_owned());
-    }
-    found
-}
-
-/// A missing pipeline, with the ones that exist.
-fn not_found(problem: Diagnostic, root: &Path, shown: &str) -> Diagnostic {
-    if problem.code != Code::FileNotFound && !Path::new(shown).is_dir() {
-        return problem;
-    }
-    let known: Vec<String> = root::list_pipelines(root).iter().map(|name| root::shown(root, name)).collect();
-    let stem = |path: &str| Path::new(path).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let stems: Vec<String> = known.iter().map(|name| stem(name)).collect();
-    let wanted = stem(shown);
-    let close = did_you_mean(&wanted, stems.iter().map(String::as_str))
-        .or(stems.iter().find(|s| **s == wanted).map(String::as_str));
-    let close = close.and_then(|stem| stems.iter().position(|known| known == stem)).and_then(|at| known.get(at));
-    match close {
-        Some(name) => problem.help(format!("did you mean `{name}`?")),
-        None if known.is_empty() => problem.help(format!(
-            "there are no pipelines in `{}`; `orch init` makes a project with a first one",
-            root::shown(root, "pipelines")
-        )),
-        None => {
-            let names: Vec<_> = known.iter().take(10).map(|name| format!("`{name}`")).collect();
-            problem.help(format!("pipelines here: {}", names.join(", ")))
-        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! shape. Promises located mistakes, all of them at once, and bounded work on any input.
 //! Refuses to know whether the parts fit together: that is `check`.
 
+mod absent;
 mod files;
 mod form;
 mod generate;
