@@ -7,6 +7,7 @@
 use std::env;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use orch::model::chat::{ChatRequest, Message, ModelRef, StopReason};
@@ -20,7 +21,11 @@ use crate::support::server::{Reply, Server};
 struct Peer {
     process: Child,
     base_url: String,
+    /// One server at a time: each computes on both cores, and several stand in one another's way.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Peer {
     /// Starts the server; `None`, with a printed reason, where there is none.
@@ -29,6 +34,7 @@ impl Peer {
             println!("skipped: ORCH_TEST_LLAMACPP_PYTHON is not set");
             return None;
         };
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let model = env::var_os("ORCH_TEST_LLAMACPP_MODEL").expect("ORCH_TEST_LLAMACPP_MODEL is not set");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/llamacpp.py");
         let mut process = Command::new(python)
@@ -43,7 +49,7 @@ impl Peer {
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut base_url).unwrap();
         let base_url = base_url.trim().to_owned();
         assert!(base_url.starts_with("http://127.0.0.1:"), "the server did not start: {base_url:?}");
-        Some(Self { process, base_url })
+        Some(Self { process, base_url, _turn: turn })
     }
 
     fn endpoint(&self) -> Endpoint {

@@ -6,6 +6,7 @@ Prints the base URL of its OpenAI-compatible API once it is ready, and ends when
 standard input is closed.
 """
 
+import os
 import sys
 
 import xllamacpp
@@ -22,7 +23,8 @@ def main() -> None:
     server = xllamacpp.Server(params)
     print(server.listening_address + "/v1", flush=True)
     sys.stdin.read()
-    del server
+    # Its own way of ending waits for what a client keeps open, at times for ever.
+    os._exit(0)
 
 
 main()
