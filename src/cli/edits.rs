@@ -1,5 +1,6 @@
 //! Files that somebody changed or took away since the run wrote them: refused, accepted or put back.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -47,6 +48,7 @@ impl Choice {
 /// The files of a run.
 pub(super) struct Edits<'a> {
     pub(super) journal: &'a Journal,
+    pub(super) run: RunId,
     /// Nothing when there is no workspace any more.
     pub(super) view: Option<&'a View>,
     pub(super) events: &'a [Event],
@@ -87,9 +89,8 @@ struct Shown {
 impl Edits<'_> {
     /// Looks at every file; what no step writes any more is told and left.
     pub(super) fn find(&self, ui: &Ui) -> Result<Found, CliError> {
-        let run = self.events.first().map_or(RunId(uuid::Uuid::nil()), |event| event.run);
-        let record = Record::of(run, self.events)?;
-        let stands = Stands { plan: self.plan, events: self.events, from: self.from };
+        let record = Record::of(self.run, self.events)?;
+        let stands = Stands { plan: self.plan, events: self.events, from: self.from, told: OnceCell::new() };
         let mut found = Found { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
         let Some(view) = self.view else { return Ok(found) };
         for words in found.record.in_the_way(view, &stands)? {
@@ -103,7 +104,7 @@ impl Edits<'_> {
         for shown in shown(self.events) {
             let died = deaths.get(shown.session).copied().flatten();
             let crash = died.is_some_and(|died| died.duration_since(shown.at) <= WINDOW);
-            let Some(edit) = view.edited(&shown.artifact, &run.0.to_string(), &records, crash)? else { continue };
+            let Some(edit) = view.edited(&shown.artifact, &self.run.0.to_string(), &records, crash)? else { continue };
             if shown.artifact.path.as_ref().is_some_and(|path| paths.contains(path)) {
                 found.artifacts.push((shown, edit));
             } else {
@@ -115,26 +116,6 @@ impl Edits<'_> {
         }
         Ok(found)
     }
-
-    /// Does as is chosen with every file that was found; what is to be recorded.
-    pub(super) fn settle(
-        &self,
-        found: Found,
-        choice: Choice,
-        project: &Project,
-        ui: &Ui,
-    ) -> Result<Accepted, CliError> {
-        let Some(view) = self.view else { return Ok(Accepted::default()) };
-        match choice {
-            Choice::Accept => found.accept(view, project),
-            Choice::Discard => {
-                found.artifacts.iter().try_for_each(|(shown, _)| view.show(&shown.artifact))?;
-                found.record.restore(view, &found.files)?;
-                Ok(Accepted::default())
-            }
-            Choice::Refuse => found.refuse(view, ui),
-        }
-    }
 }
 
 impl Shown {
@@ -144,6 +125,19 @@ impl Shown {
 }
 
 impl Found {
+    /// Does as is chosen with every file; what is to be recorded.
+    pub(super) fn settle(self, view: &View, choice: Choice, project: &Project, ui: &Ui) -> Result<Accepted, CliError> {
+        match choice {
+            Choice::Accept => self.accept(view, project),
+            Choice::Discard => {
+                self.artifacts.iter().try_for_each(|(shown, _)| view.show(&shown.artifact))?;
+                self.record.restore(view, &self.files)?;
+                Ok(Accepted::default())
+            }
+            Choice::Refuse => self.refuse(view, ui),
+        }
+    }
+
     /// What goes on record when a person says that the files are right as they are.
     pub(super) fn accept(&self, view: &View, project: &Project) -> Result<Accepted, CliError> {
         let accept = |(shown, _): &(Shown, Edited)| {

@@ -1,7 +1,10 @@
 //! What the steps of a run made in its workspace and somebody took away again, by its events.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::Path;
+
+use indexmap::IndexMap;
 
 use crate::engine::{self, Plan};
 use crate::files::{Laid, Tree, Undone};
@@ -41,7 +44,7 @@ impl Record {
         writes.retain(|write| write.done.is_some());
         writes.sort_by_key(|write| write.done);
         let mut record = Self { laid: Laid::default(), writes, ends: Vec::new(), suspect: None };
-        let (mut next, mut programs) = (0, HashMap::new());
+        let (mut next, mut programs) = (0, IndexMap::new());
         for event in events {
             while let Some(write) = record.writes.get(next).filter(|write| write.done == Some(event.seq)) {
                 record.laid.lay(&write.look);
@@ -85,7 +88,7 @@ impl Record {
         let standing = stands.told()?;
         let taken = undone.into_iter().filter_map(|file| {
             let write = self.writes.get(file.look)?;
-            let (completed, keeps) = self.stands(write, &standing);
+            let (completed, keeps) = self.stands(write, standing);
             keeps.is_some().then(|| Taken { file, step: write.step.clone(), completed })
         });
         Ok(taken.collect())
@@ -112,7 +115,7 @@ impl Record {
         let (standing, planned) = (stands.told()?, stands.plan.announced());
         let words = edited.into_iter().filter_map(|(path, look)| {
             let write = self.writes.get(look)?;
-            let keeps = self.stands(write, &standing).1 == Some(true);
+            let keeps = self.stands(write, standing).1 == Some(true);
             let runs = !keeps && planned.iter().any(|step| step.step == write.step.place());
             let file = view.folder().join(path);
             runs.then(|| format!("`{}`, which step {} wrote, was edited since", file.display(), write.step))
@@ -133,7 +136,7 @@ impl Record {
 
 /// Keeps track of steps that may be programs, and whether one of them is at work. A model can't touch
 /// files; how much it takes at most is known when it is asked.
-fn follow(programs: &mut HashMap<StepKey, bool>, fact: &Fact) {
+fn follow(programs: &mut IndexMap<StepKey, bool>, fact: &Fact) {
     let (step, busy) = match fact {
         Fact::StepStarted(fact) if fact.most.is_none() => {
             programs.insert(fact.step.clone(), true);
@@ -149,7 +152,7 @@ fn follow(programs: &mut HashMap<StepKey, bool>, fact: &Fact) {
     };
     match (busy, programs.get_mut(step)) {
         (Some(busy), Some(known)) => *known = busy,
-        (None, Some(_)) => drop(programs.remove(step)),
+        (None, Some(_)) => drop(programs.shift_remove(step)),
         (_, None) => {}
     }
 }
@@ -172,13 +175,19 @@ pub(super) struct Stands<'a> {
     pub(super) plan: &'a Plan,
     pub(super) events: &'a [Event],
     pub(super) from: Option<&'a StepKey>,
+    /// What was told, once somebody asked.
+    pub(super) told: OnceCell<HashMap<u64, bool>>,
 }
 
 impl Stands<'_> {
-    fn told(&self) -> Result<HashMap<u64, bool>, CliError> {
+    /// The results that stand, by the `seq` of their events, and whether that is certain.
+    fn told(&self) -> Result<&HashMap<u64, bool>, CliError> {
+        if let Some(known) = self.told.get() {
+            return Ok(known);
+        }
         let rehearsal = Rehearsal::new(self.events, self.from);
         let told = runtime()?.block_on(engine::interpret(&rehearsal, self.plan));
         told.map_err(|stop| CliError::internal(format!("the rehearsal broke off: {stop}")))?;
-        Ok(rehearsal.standing())
+        Ok(self.told.get_or_init(|| rehearsal.standing()))
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::Plan;
 use super::error::CliError;
 
 /// The files of a workspace (an absolute folder, links resolved) that a project is made of, relative to it.
-pub(super) fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
+fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
     let inside = |path: PathBuf| {
         let relative = real(&here.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
         let names = relative.components().map(|name| name.as_os_str().to_string_lossy());
@@ -24,13 +24,13 @@ fn real(path: &Path) -> Option<PathBuf> {
 }
 
 /// Refuses a plan whose artifacts would be shown where its project is.
-pub(super) fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
+fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
     let Some(path) = plan.paths().into_iter().find(|path| own.contains(path)) else { return Ok(()) };
     Err(CliError::could_not(format!("the artifact file `{path}` would take the place of a file of the project"))
         .hint("give another --workspace, or another name to the `output:`"))
 }
 
-/// Those files, after the plan was checked against them.
+/// The files that the project is made of in a workspace, after the plan was checked against them.
 pub(super) fn checked(project: &Project, here: &Path, workspace: &Path, plan: &Plan) -> Result<Vec<String>, CliError> {
     let own = files(project, here, workspace);
     check(plan, &own)?;

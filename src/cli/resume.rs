@@ -167,14 +167,14 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         ui.say(format!("run {}: {}", row.run, old.pipeline));
         return rehearsed.tell(args, resumed, from.as_ref(), ui);
     }
-    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
-    let exchange = Exchange { recorder, replay: None };
+    let exchange = Exchange { recorder: args.record.as_deref().map(resolve::recorder).transpose()?, replay: None };
     let view = View::open(&workspace)?;
     let locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
     let edits = Edits {
         journal: &journal,
+        run: row.run,
         view: Some(&view),
         events: &events,
         died: locks.run.last_seen(),
@@ -189,7 +189,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let found = edits.find(ui)?;
     let (records, paths, edited) = (journal.records(&view.name())?, plan.paths(), found.artifacts());
     view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
-    let accepted = edits.settle(found, args.choice(), &project, ui)?;
+    let accepted = found.settle(&view, args.choice(), &project, ui)?;
     let redactor = models.redactor();
     if let Some(fact) = accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
         let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
@@ -236,7 +236,7 @@ impl Rehearsed<'_> {
         let Self { journal, project, plan, run, workspace } = *self;
         let events = journal.events(run)?;
         let view = View::existing(workspace);
-        let edits = Edits { journal, view: view.as_ref(), events: &events, died: None, plan, from };
+        let edits = Edits { journal, run, view: view.as_ref(), events: &events, died: None, plan, from };
         let found = edits.find(ui)?;
         let lines = found.words(workspace);
         if !lines.is_empty() {

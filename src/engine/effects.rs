@@ -123,20 +123,28 @@ pub(super) async fn write(own: &Performer, record: Value) -> Result<Done, Failur
     .await
 }
 
-/// Which files that steps made are gone, or as they were before, after a command or a turn; from now on
-/// they are nobody's concern. `files` is what a turn did itself, as it is recorded.
+/// Which files that steps made are gone, or as they were before, after a command or a turn. `files` is what a
+/// turn did itself, as it is recorded.
 pub(super) fn undone(own: &Performer, files: Option<Value>) -> Vec<String> {
     let mut laid = own.laid.lock().unwrap_or_else(PoisonError::into_inner);
     // A record that was made just now can be read.
     if let Some(look) = files.and_then(|files| serde_json::from_value(files).ok()) {
         laid.lay(&look);
     }
-    let Ok(tree) = Tree::open(&own.workspace) else { return Vec::new() };
-    let undone: Vec<String> = laid.undone(Some(&tree)).into_iter().map(|file| file.path).collect();
-    for path in &undone {
+    let tree = Tree::open(&own.workspace).ok();
+    if tree.is_none() && own.workspace.exists() {
+        // What can't be looked at is not known to be gone.
+        return Vec::new();
+    }
+    laid.undone(tree.as_ref()).into_iter().map(|file| file.path).collect()
+}
+
+/// From now on these files are nobody's concern: that they are gone is about to be recorded.
+pub(super) fn forget(own: &Performer, undone: &[String]) {
+    let mut laid = own.laid.lock().unwrap_or_else(PoisonError::into_inner);
+    for path in undone {
         laid.forget(path);
     }
-    undone
 }
 
 fn unreadable(error: serde_json::Error) -> Failure {

@@ -89,6 +89,8 @@ impl Perform for Performer {
             let Performed { result, cost, work } = own.effect(call, started, (closing, stop)).await;
             let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
             let undone = if is_program { own.undone(&result, &work).await } else { Vec::new() };
+            // Not before: a call that is dropped while it looks has told nobody.
+            effects::forget(&own, &undone);
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
             let outcome = Outcome { started, ended: own.clock.now(), result, work, cost, lost, undone };
@@ -106,6 +108,7 @@ impl Perform for Performer {
             Effect::Command(_) | Effect::Turn(_) => effects::undone(self, None),
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
         };
+        effects::forget(self, &undone);
         let ended = self.clock.now();
         let outcome = Outcome { started, ended, result: Err(failure), work: None, cost: None, lost, undone };
         self.budgets.settle(&call.key.step, call.effect.model(), &outcome);

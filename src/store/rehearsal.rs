@@ -102,7 +102,7 @@ impl Rehearsal {
         if !is_group {
             inner.fates.push((open.step.clone(), fate));
         }
-        let (completed, artifact) = claimed.unwrap_or((0, old));
+        let Some((completed, artifact)) = claimed else { return Begin::Stands(old.map(Box::new), 0) };
         inner.standing.insert(completed, certain);
         Begin::Stands(artifact.map(Box::new), inner.index.mark(completed))
     }

@@ -176,6 +176,18 @@ fn a_program_that_was_under_way_at_a_kill_may_have_taken_files_away_itself() {
 }
 
 #[cfg(unix)]
+#[test]
+fn a_command_that_removes_the_whole_workspace_is_not_taken_for_a_person() {
+    let server = moody();
+    let orch = stopped(&server, "  - { id: wipe, run: \"cd .. && rm -rf workspace\" }\n");
+    orch.edit("pipelines/main.yaml", "  - { id: tests, run: \"ls src; cat had\", output: seen }\n", "");
+    run(&orch, &[]).0.exits(1);
+    assert!(!orch.exists("workspace"));
+    orch.run(&["pipeline", "resume"]).exits(0);
+    assert!(!orch.exists("workspace/src/a.py") && orch.exists("workspace/x.json"));
+}
+
+#[cfg(unix)]
 fn resumes_of(orch: &Orch) -> String {
     let listed = orch.run(&["runs", "list", "--output", "json"]).exits(0);
     serde_json::from_str::<Value>(&listed.stdout).unwrap()[0]["run"].as_str().unwrap().to_owned()
