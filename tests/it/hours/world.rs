@@ -26,6 +26,7 @@ use serde_json::{Map, Value};
 
 use super::clock::{InFlight, Leaping};
 use super::server::{Play, serve};
+use crate::support::Orch;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -33,7 +34,7 @@ pub(crate) const HOUR: Duration = Duration::from_hours(1);
 
 /// One run of a project.
 pub(crate) struct World {
-    folder: tempfile::TempDir,
+    files: Orch,
     journal: Journal,
     run: RunId,
     pub(crate) clock: Arc<Leaping>,
@@ -67,21 +68,16 @@ pub(crate) fn world(
     runtime.block_on(async move {
         let (clock, calls) = (Arc::new(Leaping::new()), Arc::new(InFlight::default()));
         let url = serve(Arc::new(play), calls.clone(), clock.clone()).await;
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        };
-        write(
+        let files = Orch::empty();
+        files.write(
             "orch.yaml",
             &format!("providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", requests_per_minute: 100 }}\n"),
         );
-        write("prompts/p.md", "Answer.\n");
-        write("pipelines/main.yaml", &format!("name: hours\nagents: {{ a: {{ model: lab/m }} }}\n{pipeline}"));
-        let journal = Journal::open(&folder.path().join(".orch")).unwrap();
+        files.write("prompts/p.md", "Answer.\n");
+        files.write("pipelines/main.yaml", &format!("name: hours\nagents: {{ a: {{ model: lab/m }} }}\n{pipeline}"));
+        let journal = Journal::open(&files.path().join(".orch")).unwrap();
         let run = RunId(uuid::Uuid::now_v7());
-        test(World { folder, journal, run, clock, calls, pauses: Arc::default(), died: None }).await;
+        test(World { files, journal, run, clock, calls, pauses: Arc::default(), died: None }).await;
     });
 }
 
@@ -160,29 +156,22 @@ impl Observer for Watch {
 
 impl World {
     fn load(&self) -> (Project, Arc<Models>) {
-        let project = config::load(&self.folder.path().join("pipelines/main.yaml"))
+        let project = config::load(&self.files.path().join("pipelines/main.yaml"))
             .unwrap_or_else(|found| panic!("{:?}", found.iter().map(|found| &found.message).collect::<Vec<_>>()));
         let found = orch::check::check(&project);
         assert!(!found.iter().any(orch::diagnostic::Diagnostic::is_error), "{found:?}");
-        let models = Models::new(&project.settings, &variables(), self.folder.path().join("cache"));
+        let models = Models::new(&project.settings, &variables(), self.files.path().join("cache"));
         (project, Arc::new(models))
     }
 
     /// Changes the pipeline between two sessions.
     pub(crate) fn edit(&self, from: &str, to: &str) {
-        self.replace("pipelines/main.yaml", from, to);
+        self.files.edit("pipelines/main.yaml", from, to);
     }
 
     /// Changes `orch.yaml`.
     pub(crate) fn settings(&self, from: &str, to: &str) {
-        self.replace("orch.yaml", from, to);
-    }
-
-    fn replace(&self, file: &str, from: &str, to: &str) {
-        let path = self.folder.path().join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{text}");
-        std::fs::write(path, text.replace(from, to)).unwrap();
+        self.files.edit("orch.yaml", from, to);
     }
 
     /// Lets time go by while no process runs.
@@ -196,7 +185,7 @@ impl World {
         let templates = Templates::new(project.prompt_sources()).map_err(|errors| errors[0].to_string()).unwrap();
         let names = Names(&models);
         let plan = Plan::new(&project.pipeline, Map::new(), templates, &Defaults::default(), &names).unwrap();
-        let view = View::open(&self.folder.path().join("workspace")).unwrap();
+        let view = View::open(&self.files.path().join("workspace")).unwrap();
         let events = self.events();
         let lock = Lock::take(&self.journal.lock_path(self.run), "the run", "a test").unwrap();
         let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
@@ -211,7 +200,7 @@ impl World {
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: view.folder().to_path_buf(),
-            homes: self.folder.path().join("homes"),
+            homes: self.files.path().join("homes"),
             artifacts: plan.paths(),
             project: Vec::new(),
             variables: variables(),
