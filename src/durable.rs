@@ -94,6 +94,8 @@ pub struct Files {
 pub struct Ask {
     /// The request.
     pub request: ChatRequest,
+    /// What it may use at most.
+    pub most: Usage,
     /// How long it may take in all, in milliseconds; the provider's default when absent.
     pub timeout_ms: Option<u64>,
     /// When the step's deadline is over; the request ends then at the latest.

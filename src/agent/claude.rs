@@ -92,7 +92,7 @@ fn arguments(job: &Job<'_>) -> Vec<String> {
     }
     // Its answer tool takes objects only.
     let is_object = |schema: &&Value| schema.get("type").is_some_and(|kind| kind == "object");
-    if let Some(schema) = job.turn.request.schema.as_ref().filter(is_object) {
+    if let Some(schema) = job.turn.request.schema.as_deref().filter(is_object) {
         add("--json-schema", &without_dialect(schema).to_string());
     }
     if let Some(session) = &job.turn.session {

@@ -46,7 +46,7 @@ impl AgentProgram for Codex {
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         async move {
             let home = job.home()?;
-            let schema = job.turn.request.schema.as_ref().and_then(strict_schema);
+            let schema = job.turn.request.schema.as_deref().and_then(strict_schema);
             let schema = schema.map(|schema| file(&home, "schema.json", &schema.to_string())).transpose()?;
             let path = schema.as_ref().map(|file| file.path().display().to_string());
             let base = (job.place.variables)("OPENAI_BASE_URL").unwrap_or_else(|| BASE_URL.to_owned());

@@ -168,7 +168,7 @@ fn asked(request: &ChatRequest) -> Request {
     let temperature = request.temperature.map_or(TEMPERATURE, |temperature| temperature as f32);
     Request {
         messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
-        schema: request.schema.clone(),
+        schema: request.schema.as_deref().cloned(),
         max_tokens: request.max_output_tokens.min(LONGEST),
         temperature,
         top_p: 0.95,

@@ -168,10 +168,10 @@ fn here() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| CliError::could_not(format!("the current folder can't be read: {error}")))
 }
 
-/// The async runtime: one thread is enough for a run, whose work is waiting.
+/// The async runtime: this thread is enough for a run, whose work is waiting. What computes for long has threads
+/// of its own.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::internal(format!("the async runtime can't be started: {error}")))

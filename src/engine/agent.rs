@@ -73,9 +73,14 @@ pub(super) fn recipes_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &
     let requests: Vec<Value> = agent.models.iter().map(request).collect();
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let (tree, take) = (tree_of(node, scope), json!({ "contract": contract, "strict": agent.strict }));
-    let of = |requests: &[Value]| recipe(&json!({ "requests": requests, "tree": tree }), &take);
-    let fewer = (1..requests.len()).filter_map(|count| requests.get(..count)).map(of).collect();
-    (of(&requests), fewer)
+    let of = |requests: Vec<Value>| recipe(&asked_value(requests, tree.clone()), &take);
+    let fewer = (1..requests.len()).filter_map(|count| requests.get(..count)).map(|some| of(some.to_vec())).collect();
+    (of(requests), fewer)
+}
+
+/// What is asked of models, one after the other, in a workspace of this state.
+fn asked_value(requests: Vec<Value>, tree: Value) -> Value {
+    Value::Object([("requests".to_owned(), Value::Array(requests)), ("tree".to_owned(), tree)].into_iter().collect())
 }
 
 /// What is asked, as a value: what the digest of a request is taken of.

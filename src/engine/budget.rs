@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::agent::Models;
-use crate::durable::{Call, Effect, Outcome};
+use crate::durable::{Ask, Call, Effect, Outcome};
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::event::Event;
-use crate::model::{ChatRequest, Failure, ModelRef, StepKey, Turn, Usage};
+use crate::model::{Failure, ModelRef, StepKey, Turn, Usage};
 
 use super::account::{Account, Amount, Takes};
 use super::node::PlannedModel;
@@ -168,7 +168,7 @@ impl Budgets {
     /// `budget_exceeded` when it does not fit and nothing else could give room.
     pub async fn reserve(self: &Arc<Self>, call: &Call, closing: bool) -> Result<Reservation, Failure> {
         let (amount, takes) = match &call.effect {
-            Effect::Ask(ask) => (self.estimate(&ask.request), Takes::Known),
+            Effect::Ask(ask) => (self.estimate(ask), Takes::Known),
             Effect::Turn(turn) => (self.least(turn), Takes::More),
             Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => (Amount::default(), Takes::Known),
         };
@@ -278,9 +278,8 @@ impl Budgets {
         left.min_by(f64::total_cmp)
     }
 
-    fn estimate(&self, request: &ChatRequest) -> Amount {
-        let usage = super::gate::most(request);
-        Amount { tokens: usage.total(), usd: self.usd(&request.model, &usage), time: Duration::ZERO }
+    fn estimate(&self, ask: &Ask) -> Amount {
+        Amount { tokens: ask.most.total(), usd: self.usd(&ask.request.model, &ask.most), time: Duration::ZERO }
     }
 
     /// What a turn takes at least: its words. What a program asks of its model is its own affair.

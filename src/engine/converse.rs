@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::durable::{Ask, Call, Decided, Effect, Reply, Stop};
 use crate::extract::{self, Extraction, Options, Reason, StopHint};
 use crate::model::event::ReplyRead;
-use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, Turn};
+use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, Turn, Usage};
 use crate::schema::render_mismatches;
 
 use super::agent::ask_digest;
@@ -59,10 +59,10 @@ impl<'a> Conversation<'a> {
                 first = false;
                 tries += 1;
                 let request = self.asked.request(self.leaf.node, self.agent, model);
-                let most = model.program.is_none().then(|| most(&request));
-                let name = Some(model.reference.clone());
-                self.leaf.start_with(self.attempt, &self.agent.agent, name, most).await?;
-                match self.talk(model, request).await? {
+                let most = most(&request);
+                let (name, told) = (Some(model.reference.clone()), model.program.is_none().then_some(most));
+                self.leaf.start_with(self.attempt, &self.agent.agent, name, told).await?;
+                match self.talk(model, request, most).await? {
                     Ok(value) => return Ok(Ok(value)),
                     Err(failure) => last = failure,
                 }
@@ -89,11 +89,16 @@ impl<'a> Conversation<'a> {
     }
 
     /// One conversation: a request, and re-asks while replies do not validate.
-    async fn talk(&mut self, model: &PlannedModel, mut request: ChatRequest) -> Result<Result<Value, Failure>, Stop> {
+    async fn talk(
+        &mut self,
+        model: &PlannedModel,
+        mut request: ChatRequest,
+        mut bound: Usage,
+    ) -> Result<Result<Value, Failure>, Stop> {
         let mut session = None;
         for ordinal in 1.. {
             let key = self.leaf.call(self.attempt, ordinal);
-            let reply = match self.ask(key.clone(), model, &request, session.take()).await? {
+            let reply = match self.ask(key.clone(), model, (&request, bound), session.take()).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
@@ -106,18 +111,19 @@ impl<'a> Conversation<'a> {
             };
             let again = ordinal <= self.agent.re_asks;
             let next = again.then(|| re_ask(&request, &reply.text, &failure, &mismatches)).flatten();
+            let next = next.map(|next| (most(&next), next));
             let fact = ReplyRead {
                 call: key,
                 source: None,
                 repairs: Vec::new(),
                 others: 0,
                 failure: Some(failure.clone()),
-                most: next.as_ref().filter(|_| model.program.is_none()).map(most),
+                most: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
             };
             self.leaf.run.durable.record(Decided::Read(fact)).await?;
             session = reply.id.clone();
             match next {
-                Some(next) => request = next,
+                Some(next) => (bound, request) = next,
                 None => return Ok(Err(failure)),
             }
         }
@@ -128,7 +134,7 @@ impl<'a> Conversation<'a> {
         &mut self,
         key: CallKey,
         model: &PlannedModel,
-        request: &ChatRequest,
+        (request, most): (&ChatRequest, Usage),
         session: Option<String>,
     ) -> Result<Result<ChatReply, Failure>, Stop> {
         let until = match (self.agent.limits.deadline, self.began) {
@@ -140,7 +146,7 @@ impl<'a> Conversation<'a> {
         let limit = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
         let (request_of, timeout_ms) = (request.clone(), limit.map(millis));
         let effect = match &model.program {
-            None => Effect::Ask(Ask { request: request_of, timeout_ms, until }),
+            None => Effect::Ask(Ask { request: request_of, most, timeout_ms, until }),
             Some(program) => {
                 let program = program.clone();
                 Effect::Turn(Box::new(Turn { program, request: request_of, session, timeout_ms, until }))

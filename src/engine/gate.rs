@@ -67,16 +67,16 @@ impl Gates {
 
     /// Waits for a place.
     pub async fn admit(&self, call: &Call) -> Permit {
-        let request = match &call.effect {
-            Effect::Ask(ask) => Some(&ask.request),
+        let ask = match &call.effect {
+            Effect::Ask(ask) => Some(ask),
             Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
         };
-        let gate = request.and_then(|request| self.providers.get(&request.model.provider));
+        let gate = ask.and_then(|ask| self.providers.get(&ask.request.model.provider));
         // The provider's place first: who waits for it must not hold up other providers.
         let mut provider = None;
-        if let (Some(gate), Some(request)) = (gate, request) {
+        if let (Some(gate), Some(ask)) = (gate, ask) {
             provider = gate.places.clone().acquire_owned().await.ok();
-            gate.pass(estimate(request)).await;
+            gate.pass(ask.most.total()).await;
         }
         // A closed semaphore does not occur: nobody closes it.
         let run = self.run.clone().acquire_owned().await.ok();
@@ -132,11 +132,6 @@ impl Pace {
         }
         None
     }
-}
-
-/// An upper estimate of a request's tokens, input and output together.
-pub fn estimate(request: &ChatRequest) -> u64 {
-    most(request).total()
 }
 
 /// What a request may use at most: two bytes a token of input at least, and the longest reply.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::durable::{Begin, Decided, Open, Reply, Stop};
 use crate::model::event::{Part, StepCompleted, StepStarted};
@@ -182,7 +182,9 @@ pub(super) fn mixed_up() -> Failure {
 
 /// What determines a step's result: what is asked, and what is taken of the answer.
 pub(super) fn recipe(ask: &Value, take: &Value) -> Recipe {
-    let version = |value: &Value| digest(&json!({ "version": RECIPE_VERSION, "of": value }));
+    // Canonical JSON of `{ "of": value, "version": … }`; the value itself is large, and not copied for it.
+    let version =
+        |value: &Value| Digest::of(format!(r#"{{"of":{},"version":{RECIPE_VERSION}}}"#, canonical(value)).as_bytes());
     Recipe { ask: version(ask), take: version(take) }
 }
 

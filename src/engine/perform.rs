@@ -19,7 +19,7 @@ use crate::secret::{Pieces, Redactor};
 
 use super::budget::Budgets;
 use super::effects;
-use super::gate::{self, Gates};
+use super::gate::Gates;
 use super::message::with_contract;
 
 /// Performs the calls of a run.
@@ -133,7 +133,7 @@ fn given_up() -> Failure {
 /// What a call may use at most; none of one that asks no model, or is a program's own affair.
 fn most(effect: &Effect) -> Option<Usage> {
     match effect {
-        Effect::Ask(ask) => Some(gate::most(&ask.request)),
+        Effect::Ask(ask) => Some(ask.most),
         Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
     }
 }

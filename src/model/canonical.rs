@@ -37,7 +37,9 @@ fn write(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::String(text) => string(text, out),
-        Value::Null | Value::Bool(_) | Value::Number(_) => out.push_str(&value.to_string()),
+        Value::Null => out.push_str("null"),
+        Value::Bool(flag) => out.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => out.push_str(number.as_str()),
     }
 }
 
@@ -46,15 +48,29 @@ fn in_order(a: &str, b: &str) -> std::cmp::Ordering {
     if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 
+/// Escapes what RFC 8785 says, as it says it: the short forms where there are some, else four lower-case digits.
 fn string(text: &str, out: &mut String) {
-    // What needs no escape is by far the most.
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        out.push_str(&Value::from(text).to_string());
-    } else {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        let (plain, tail) = rest.split_at(at);
+        out.push_str(plain);
+        let mut chars = tail.chars();
+        match chars.next() {
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\u{8}') => out.push_str("\\b"),
+            Some('\t') => out.push_str("\\t"),
+            Some('\n') => out.push_str("\\n"),
+            Some('\u{c}') => out.push_str("\\f"),
+            Some('\r') => out.push_str("\\r"),
+            Some(other) => out.push_str(&format!("\\u{:04x}", u32::from(other))),
+            None => {}
+        }
+        rest = chars.as_str();
     }
+    out.push_str(rest);
+    out.push('"');
 }
 
 #[cfg(test)]
@@ -65,6 +81,12 @@ mod tests {
     fn canonical_json_sorts_keys_and_keeps_digits() {
         let value: Value = serde_json::from_str(r#"{"b": 1.10, "a": {"d": [1, "x"], "c": null}}"#).unwrap();
         assert_eq!(canonical(&value), r#"{"a":{"c":null,"d":[1,"x"]},"b":1.10}"#);
+    }
+
+    #[test]
+    fn every_byte_is_escaped_as_serde_json_escapes_it() {
+        let all: String = (0..0x2100).filter_map(char::from_u32).collect();
+        assert_eq!(canonical(&Value::from(all.as_str())), serde_json::to_string(&all).unwrap());
     }
 
     #[test]

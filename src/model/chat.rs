@@ -4,6 +4,7 @@
 //! ever added, with a default.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -87,7 +88,7 @@ pub struct ChatRequest {
     /// The JSON Schema that the reply must fit, self-contained, when the step has one.
     /// A provider sends it natively where the model can, else leaves it to the prompt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schema: Option<Value>,
+    pub schema: Option<Arc<Value>>,
     /// A short name for the schema (`[a-z_][a-z0-9_]*`): some APIs require one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_name: Option<String>,

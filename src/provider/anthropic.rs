@@ -80,7 +80,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     if let Some(temperature) = request.temperature.filter(|_| !own) {
         body.insert("temperature".into(), json!(temperature));
     }
-    let schema = request.schema.as_ref().filter(|_| endpoint.structured);
+    let schema = request.schema.as_deref().filter(|_| endpoint.structured);
     if let Some(schema) = schema.and_then(schema::anthropic) {
         let format = json!({"type": "json_schema", "schema": schema});
         body.insert("output_config".into(), json!({"format": format}));

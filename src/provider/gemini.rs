@@ -68,7 +68,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     if let Some(temperature) = request.temperature.filter(|_| !own) {
         config.insert("temperature".into(), json!(temperature));
     }
-    if let Some(schema) = request.schema.as_ref().filter(|_| endpoint.structured) {
+    if let Some(schema) = request.schema.as_deref().filter(|_| endpoint.structured) {
         config.insert("responseMimeType".into(), json!("application/json"));
         config.insert("responseJsonSchema".into(), schema::gemini(schema));
     }

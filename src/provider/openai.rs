@@ -75,7 +75,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     let fits = |schema: &&Value| {
         endpoint.structured && (!is_openai(endpoint) || schema.get("type").and_then(Value::as_str) == Some("object"))
     };
-    if let Some(schema) = request.schema.as_ref().filter(fits) {
+    if let Some(schema) = request.schema.as_deref().filter(fits) {
         let name = request.schema_name.as_deref().unwrap_or("reply");
         let adapted = schema::openai(schema);
         let format = json!({"name": name, "schema": adapted.schema, "strict": adapted.strict});

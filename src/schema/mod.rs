@@ -27,7 +27,7 @@ pub struct Schema(Arc<Inner>);
 
 struct Inner {
     name: String,
-    closure: Value,
+    closure: Arc<Value>,
     validator: Validator,
     digest: OnceLock<Digest>,
 }
@@ -96,7 +96,8 @@ impl Schema {
             pointer: invalid.instance_path().to_string(),
             message: invalid.to_string(),
         })?;
-        Ok(Self(Arc::new(Inner { name: name.to_owned(), closure, validator, digest: OnceLock::new() })))
+        let (name, closure) = (name.to_owned(), Arc::new(closure));
+        Ok(Self(Arc::new(Inner { name, closure, validator, digest: OnceLock::new() })))
     }
 
     /// The digest of the schema with everything that it refers to.
@@ -110,7 +111,7 @@ impl Schema {
     }
 
     /// The schema with everything that it refers to under `$defs`.
-    pub fn closure(&self) -> Value {
+    pub fn closure(&self) -> Arc<Value> {
         self.0.closure.clone()
     }
 
@@ -121,7 +122,7 @@ impl Schema {
 
     /// Whether everything fits.
     pub fn is_any(&self) -> bool {
-        match &self.0.closure {
+        match &*self.0.closure {
             Value::Bool(flag) => *flag,
             Value::Object(map) => map.is_empty(),
             _ => false,

@@ -88,7 +88,7 @@ fn request() -> ChatRequest {
             },
             "required": ["verdict", "reason", "tags"],
             "additionalProperties": false
-        })),
+        }).into()),
         schema_name: Some("verdict".into()),
     }
 }

@@ -46,7 +46,7 @@ fn request() -> ChatRequest {
 fn with_schema() -> ChatRequest {
     let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"],
         "additionalProperties": false});
-    ChatRequest { schema: Some(schema), schema_name: Some("verdict".into()), ..request() }
+    ChatRequest { schema: Some(schema.into()), schema_name: Some("verdict".into()), ..request() }
 }
 
 fn short() -> Limits {

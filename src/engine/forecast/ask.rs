@@ -54,7 +54,7 @@ impl Walk<'_, '_> {
         let unknown = if known { Some(0) } else { world.most_read(node) };
         let reply = u64::from(agent.max_output_tokens);
         let large = shown.as_ref().unwrap_or(small);
-        let first = gate::estimate(large).saturating_sub(reply).saturating_add(MARKS);
+        let first = gate::most(large).total().saturating_sub(reply).saturating_add(MARKS);
         let first = unknown.map(|unknown| first.saturating_add(unknown));
         let (least_in, least_out) = (tokens(small), least_reply(node));
         // Each re-ask says everything again, and what was answered.
@@ -63,7 +63,7 @@ impl Walk<'_, '_> {
         let most_in = first.map(|first| sizes(calls).map(|more| first.saturating_add(more)).sum());
         asks.input = Range { least: least_in, most: most_in };
         asks.output = Range { least: least_out, most: Some(reply.saturating_mul(calls)) };
-        asks.reserves = gate::estimate(small);
+        asks.reserves = gate::most(small).total();
         let usage = |input, output| Usage { input, output, ..Usage::default() };
         asks.reserves_usd = self.models.cost(&model.reference, &usage(asks.reserves.saturating_sub(reply), reply));
         let least = self.models.cost(&model.reference, &usage(least_in, least_out));
