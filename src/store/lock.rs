@@ -81,7 +81,10 @@ impl Lock {
         // An owner that let go took the file away: one with words in it is of an owner that died.
         let meta = file.metadata().map_err(io)?;
         let died = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
-        file.set_len(0).map_err(io)?;
+        if died.is_some() {
+            // Not of a new file: some file systems write a file that was cut to nothing out to the disk when it is closed.
+            file.set_len(0).map_err(io)?;
+        }
         file.rewind().map_err(io)?;
         file.write_all(me.as_bytes()).map_err(io)?;
         if let Some(time) = died {
