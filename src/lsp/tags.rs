@@ -204,14 +204,25 @@ fn of_items(text: &str, left: &[Token]) -> Option<String> {
 
 /// The names that a tag sets, up to the word that ends them.
 fn targets(text: &str, tokens: &[Token]) -> Vec<(String, Range<usize>)> {
-    let end = match tokens.first().map(|token| token.text(text)) {
-        Some("for") => "in",
-        Some("set" | "with") => "=",
+    let (end, again) = match tokens.first().map(|token| token.text(text)) {
+        Some("for") => ("in", false),
+        Some("set") => ("=", false),
+        // It sets several, one after the other.
+        Some("with") => ("=", true),
         _ => return Vec::new(),
     };
-    let targets = tokens.iter().skip(1).take_while(|token| !token.is(text, end));
-    let names = targets.filter(|token| token.sort == Sort::Name);
-    names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
+    let (mut names, mut is_target, mut depth) = (Vec::new(), true, 0_usize);
+    for token in tokens.iter().skip(1) {
+        match token.text(text) {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            "," if again && depth == 0 => is_target = true,
+            word if word == end && depth == 0 => is_target = false,
+            word if is_target && token.sort == Sort::Name => names.push((word.to_owned(), token.at.clone())),
+            _ => {}
+        }
+    }
+    names
 }
 
 /// A block that is open, by the word that ends it, and the names that are bound in it.
@@ -342,6 +353,9 @@ mod tests {
             ("{% for s in a %}{% else %}{{ s@ }}{% endfor %}", None),
             ("{% for s in a %}{% set t = s %}{% endfor %}{{ t@ }}", None),
             ("{% with s = a %}{% endwith %}{{ s@ }}", None),
+            ("{% with r = [1, 2], s = 2 %}{{ s@ }}{% endwith %}", Some(20)),
+            ("{% with (r, s) = a %}{{ s@ }}{% endwith %}", Some(12)),
+            ("{% with r = f(s, 1) %}{{ s@ }}{% endwith %}", None),
             ("{% for s in a %}{% if s %}{% else %}{{ s@ }}{% endif %}{% endfor %}", Some(7)),
             ("{% if a %}{% set s = 1 %}{% endif %}{{ s@ }}", Some(17)),
             ("{% for s in a %}{% for s in b %}{% endfor %}{{ s@ }}{% endfor %}", Some(7)),

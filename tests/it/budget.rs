@@ -1,5 +1,6 @@
 //! Budgets are limits: checked before a call, kept over a resume.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -90,17 +91,23 @@ fn time_is_a_budget_too() {
 
 #[test]
 fn time_that_is_over_ends_the_call_in_flight_which_is_made_again_when_there_is_more() {
-    let server = Server::start(|_| Reply::openai_text("1").delay(Duration::from_millis(1_400)));
+    // Far longer than the second that the budget has, on however busy a machine.
+    let long = Duration::from_secs(60);
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |_| {
+        let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
+        Reply::openai_text("1").delay(if first { long } else { Duration::ZERO })
+    });
     for steps in [
         format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"),
-        "  - { id: one, run: sleep 1.4 }\n".to_owned(),
+        "  - { id: one, run: mkdir begun 2>/dev/null && sleep 60 || true }\n".to_owned(),
     ] {
         let orch = project(&server, &format!("{steps}finally:\n  - {{ id: tidy, run: touch tidied }}\n"));
         orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { seconds: 1 }");
         let began = Instant::now();
         let (ran, report) = run(&orch, &[]);
         assert_eq!(ran.code, 4, "{ran:?}");
-        assert!(began.elapsed() < Duration::from_millis(1_350), "the call was waited for: {:?}", began.elapsed());
+        assert!(began.elapsed() < long / 2, "the call was waited for: {:?}", began.elapsed());
         assert_eq!(report["error"]["class"], "budget_exceeded", "{report:#}");
         assert!(orch.exists("workspace/tidied"), "{report:#}");
         orch.run(&["pipeline", "resume", "--budget", "seconds=60", "--quiet"]).exits(0);

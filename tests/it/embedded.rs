@@ -8,17 +8,7 @@ use crate::support::Orch;
 /// Replies are kept short, so that the test ends soon on a busy machine too.
 fn project() -> Orch {
     let orch = Orch::new();
-    orch.edit("pipelines/default.yaml", "max_output_tokens: 8192", "max_output_tokens: 500");
-    orch.edit(
-        "pipelines/default.yaml",
-        "planner:  { model: auto }",
-        "planner:  { model: auto, max_output_tokens: 500 }",
-    );
-    orch.edit(
-        "pipelines/default.yaml",
-        "reviewer: { model: auto }",
-        "reviewer: { model: auto, max_output_tokens: 400 }",
-    );
+    orch.edit("pipelines/default.yaml", "max_output_tokens: 16384", "max_output_tokens: 500");
     // A tiny model names its files alike; of one file there is no second to collide with.
     orch.edit("schemas/code.schema.json", "\"maxItems\": 12", "\"maxItems\": 1");
     orch.run(&["models", "pull", "smollm2-135m"]).exits(0);

@@ -243,7 +243,7 @@ fn definitions_lead_from_use_to_source() {
     let first = |name: &str| one(name, orch.read(name).lines().next().unwrap().trim());
     assert_eq!(
         at("agent: coder", "agent: co@der"),
-        one(PIPELINE, "coder:    { model: auto, temperature: 0.2, max_output_tokens: 8192 }")
+        one(PIPELINE, "coder:    { model: auto, max_output_tokens: 16384, temperature: 0.2 }")
     );
     assert_eq!(at("inputs: [plan]", "inputs: [pl@an]")[0].1.split('#').next().unwrap().trim(), "output: plan");
     assert_eq!(at("prompt: coder.md", "prompt: co@der.md"), first("prompts/coder.md"));

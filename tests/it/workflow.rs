@@ -285,7 +285,7 @@ fn a_fallback_model_goes_on_when_the_first_is_used_up() {
     let orch = Orch::new().with(&server);
     orch.edit("pipelines/default.yaml", "    output: plan ", "    fallback: [lab/other]\n    output: plan ");
     orch.edit("pipelines/default.yaml", "coder:    { model: auto,", "coder:    { model: lab/other,");
-    orch.edit("pipelines/default.yaml", "reviewer: { model: auto }", "reviewer: { model: lab/other }");
+    orch.edit("pipelines/default.yaml", "reviewer: { model: auto,", "reviewer: { model: lab/other,");
     let (code, report) = orch.report(&[]);
     assert_eq!(code, 0, "{report:#}");
     assert_eq!((&report["steps"][0]["model"], &report["steps"][0]["attempts"]), (&json!("lab/other"), &json!(2)));
