@@ -1,7 +1,9 @@
 //! The whole process, as a user pays for it: start-up, a checked project, a run of three steps.
 //!
 //! The floor is a bare Rust program that makes three HTTP calls: this very file, started again, with
-//! `--bare` over a socket and with `--client` over the HTTP client that orch uses. Run it with `cargo bench --bench process --no-default-features`.
+//! `--bare` over a socket, with `--client` over the HTTP client that orch uses, and with `--durable` over that
+//! client, each reply committed to a database before the next call, which is the least that a run promises.
+//! Run it with `cargo bench --bench process --no-default-features`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
 
 use std::io::{BufReader, Write as _};
@@ -24,7 +26,10 @@ fn main() {
         return bare(address);
     }
     if let Some(address) = after("--client") {
-        return client(address);
+        return client(address, |_| {});
+    }
+    if let Some(address) = after("--durable") {
+        return durable(address);
     }
     let address = serve(Duration::ZERO, say);
     let project = tempfile::tempdir().unwrap();
@@ -33,12 +38,13 @@ fn main() {
     let floor = |name: &str, flag: &str| {
         median(name, || {
             let mut command = Command::new(&own);
-            command.args([flag, &address]);
+            command.args([flag, &address]).current_dir(project.path());
             command
         })
     };
     let bare = floor("three HTTP calls over a socket", "--bare");
     let client = floor("three HTTP calls with reqwest", "--client");
+    let durable = floor("three of them, each committed", "--durable");
     median("orch --version", || {
         let mut command = Command::new(ORCH);
         command.arg("--version");
@@ -52,9 +58,10 @@ fn main() {
     let whole = median("orch pipeline run, three steps", || run(project.path()));
     let times = |floor: Duration| whole.as_secs_f64() / floor.as_secs_f64();
     println!(
-        "a run is {:.1} times the calls over a socket, {:.1} times those with reqwest",
+        "a run is {:.1} times the calls over a socket, {:.1} times those with reqwest, {:.1} times the committed ones",
         times(bare),
-        times(client)
+        times(client),
+        times(durable)
     );
     println!("peak memory of a run: {}", peak(project.path()));
 }
@@ -128,7 +135,17 @@ fn bare(address: &str) {
     }
 }
 
-fn client(address: &str) {
+fn durable(address: &str) {
+    let journal = rusqlite::Connection::open("bare.db").unwrap();
+    let settings =
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE IF NOT EXISTS replies (body TEXT)";
+    journal.execute_batch(settings).unwrap();
+    client(address, |reply| {
+        journal.execute("INSERT INTO replies VALUES (?1)", [reply]).unwrap();
+    });
+}
+
+fn client(address: &str, keep: impl Fn(&str)) {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
@@ -136,7 +153,9 @@ fn client(address: &str) {
         for name in ["plan", "code", "review"] {
             let body = format!("{{\"response_format\":{{\"json_schema\":{{\"name\":\"{name}\"}}}}}}");
             let reply = client.post(format!("http://{address}/v1")).body(body).send().await.unwrap();
-            assert!(!reply.bytes().await.unwrap().is_empty());
+            let reply = reply.text().await.unwrap();
+            assert!(!reply.is_empty());
+            keep(&reply);
         }
     });
 }

@@ -1,4 +1,4 @@
-//! `orch pipeline validate` on projects that grow: up to 200 pipelines with 5 000 steps.
+//! `orch pipeline validate` on projects that grow: up to 200 pipelines with 5 000 steps, and one pipeline with as many.
 //!
 //! The whole process, as CI runs it. Every step has a prompt of its own pipeline that reads two
 //! artifacts, and the schemas of a project are shared. Run it with
@@ -18,10 +18,17 @@ fn main() {
     println!("{:<12} {:>6} {:>10} {:>14}", "pipelines", "steps", "median", "a pipeline");
     for pipelines in [10, 50, 100, 200] {
         let project = tempfile::tempdir().unwrap();
-        write(project.path(), pipelines);
+        write(project.path(), pipelines, STEPS);
         let took = median(project.path());
         let each = took / u32::try_from(pipelines).unwrap();
         println!("{pipelines:<12} {:>6} {took:>10.2?} {each:>14.2?}", pipelines * STEPS);
+    }
+    println!("\n{:<12} {:>6} {:>10} {:>14}", "one pipeline", "steps", "median", "a step");
+    for steps in [100, 1_000, 5_000] {
+        let project = tempfile::tempdir().unwrap();
+        write(project.path(), 1, steps);
+        let took = median(project.path());
+        println!("{:<12} {steps:>6} {took:>10.2?} {:>14.2?}", "", took / u32::try_from(steps).unwrap());
     }
 }
 
@@ -38,8 +45,8 @@ fn median(folder: &Path) -> Duration {
     times[RUNS / 2]
 }
 
-/// A project without a mistake: pipelines of 25 steps, a prompt a step, 25 schemas for all.
-fn write(folder: &Path, pipelines: usize) {
+/// A project without a mistake: pipelines of so many steps, a prompt a step, 25 schemas for all.
+fn write(folder: &Path, pipelines: usize, steps: usize) {
     for name in ["pipelines", "prompts", "schemas"] {
         fs::create_dir(folder.join(name)).unwrap();
     }
@@ -51,12 +58,13 @@ fn write(folder: &Path, pipelines: usize) {
     for pipeline in 0..pipelines {
         let mut text =
             format!("name: p{pipeline}\ninputs:\n  task: {{ type: string }}\nagents:\n  writer: {{}}\nsteps:\n");
-        for step in 0..STEPS {
+        for step in 0..steps {
             let inputs: Vec<String> = (step.saturating_sub(2)..step).map(|read| format!("a{read}")).collect();
             let _ = write!(
                 text,
-                "  - id: s{step}\n    agent: writer\n    prompt: p{pipeline}_{step}.md\n    inputs: [{}]\n    output: a{step}\n",
-                inputs.join(", ")
+                "  - id: s{step}\n    agent: writer\n    prompt: p{pipeline}_{step}.md\n    inputs: [{}]\n    output: a{step}\n    schema: a{}.schema.json\n",
+                inputs.join(", "),
+                step % STEPS
             );
             if let Some(read) = inputs.last() {
                 let _ = writeln!(text, "    when: {read}.steps | length > 0 and {read}.kind != \"none\"");

@@ -25,11 +25,13 @@ const DEPTH: usize = 16;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    for (at, step) in places(&project.pipeline) {
-        for (pointer, name) in asked(project, &at, step) {
+    let steps = places(&project.pipeline);
+    let strict = Strict::of(project, &steps);
+    for (at, step) in &steps {
+        for (pointer, name) in asked(project, at, step) {
             let Some(model) = resolved(project, &name) else { continue };
-            found.extend(window(project, &at, step, &model));
-            found.extend(price(project, &at, &pointer, &model));
+            found.extend(window(project, at, step, &model));
+            found.extend(if strict.holds(at) { price(project, &pointer, &model) } else { None });
         }
     }
     for (name, agent) in project.pipeline.agents.iter().filter(|(_, agent)| agent.kind().is_none()) {
@@ -127,12 +129,9 @@ fn always(project: &Project, text: &str, (left, depth): (&mut usize, usize)) -> 
 }
 
 /// A model without a price under a limit of money: such a run does not start.
-fn price(project: &Project, at: &str, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
+fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
     let one = Usage { input: 1, output: 1, ..Usage::default() };
-    if project.settings.prices(model).is_some()
-        || catalog::cost(model, &one).is_some()
-        || !limits(project, at).any(refuses)
-    {
+    if project.settings.prices(model).is_some() || catalog::cost(model, &one).is_some() {
         return None;
     }
     let message = format!("`{model}` has no known price, and there is a budget in dollars");
@@ -140,17 +139,28 @@ fn price(project: &Project, at: &str, pointer: &str, model: &ModelRef) -> Option
     Some(problem.help("give its prices under `models:` in `orch.yaml`, or say `unpriced: allow` in the budget"))
 }
 
-fn refuses(budget: &Budget) -> bool {
-    budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow)
+/// Where limits of money hold that refuse models without a price.
+struct Strict<'a> {
+    /// Everywhere.
+    run: bool,
+    /// The places of the steps that have one.
+    steps: Vec<&'a str>,
 }
 
-/// The limits that hold for the step at a place: of the run, of the step, of the groups around it.
-fn limits<'a>(project: &'a Project, at: &'a str) -> impl Iterator<Item = &'a Budget> {
-    let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
-    let around = places(&project.pipeline).into_iter().filter(move |(outer, _)| {
-        at.strip_prefix(outer.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    run.into_iter().chain(around.filter_map(|(_, step)| step.budget.as_ref()))
+impl<'a> Strict<'a> {
+    fn of(project: &Project, steps: &'a [(String, &Step)]) -> Self {
+        let refuses = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
+        let own = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(refuses));
+        let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
+        Self { run: run.is_some_and(refuses), steps: own.map(|(at, _)| at.as_str()).collect() }
+    }
+
+    /// Whether one holds for the step at a place: of the run, of the step, of the groups around it.
+    fn holds(&self, at: &str) -> bool {
+        let around =
+            |outer: &&str| at.strip_prefix(*outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.run || self.steps.iter().any(around)
+    }
 }
 
 /// A temperature that a model refuses, or that never reaches it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use minijinja::machinery::parse_expr;
+use rpds::RedBlackTreeMap;
 use serde_json::Value;
 
 use super::flow::artifact;
@@ -26,7 +27,8 @@ pub(super) struct Visible<'a> {
     pub(super) last_round: bool,
 }
 
-pub(super) type Artifacts<'a> = Rc<BTreeMap<&'a str, Visible<'a>>>;
+/// Every step sees those of the steps before: maps that share what they have in common.
+pub(super) type Artifacts<'a> = RedBlackTreeMap<&'a str, Visible<'a>>;
 
 /// What can be seen at a place.
 #[derive(Clone, Debug, Default)]
@@ -78,19 +80,20 @@ impl<'a> Sites<'a> {
 
 impl<'a> View<'a> {
     fn add(&mut self, name: &'a str, visible: Visible<'a>) {
-        Rc::make_mut(&mut self.artifacts).insert(name, visible);
+        self.artifacts.insert_mut(name, visible);
     }
 
     /// A step ended here.
     fn ended(&mut self, step: &'a Step) {
-        Rc::make_mut(&mut self.steps).insert(&step.id, false);
+        self.steps.insert_mut(&step.id, false);
     }
 
     /// Steps of a group ended in the round before, if there was one.
     fn recall(&mut self, steps: &'a [Step]) {
-        let ends = Rc::make_mut(&mut self.steps);
         for step in steps {
-            ends.entry(&step.id).or_insert(true);
+            if !self.steps.contains_key(step.id.as_str()) {
+                self.steps.insert_mut(&step.id, true);
+            }
         }
     }
 
@@ -149,7 +152,7 @@ fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
 }
 
 /// What each called pipeline gives, by its file: found out once, however many ways lead to it.
-type Outputs<'a> = Rc<RefCell<BTreeMap<&'a str, BTreeMap<&'a str, Visible<'a>>>>>;
+type Outputs<'a> = Rc<RefCell<BTreeMap<&'a str, Artifacts<'a>>>>;
 
 struct Walker<'a> {
     project: &'a Project,
@@ -195,7 +198,7 @@ impl<'a> Walker<'a> {
 
     /// What the steps inside leave.
     fn children(&mut self, step: &'a Step, pointer: &str, mut inside: View<'a>) -> Artifacts<'a> {
-        let mut gained = BTreeMap::new();
+        let mut gained = Artifacts::default();
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");
         let is_loop = matches!(step.kind(), Some(Kind::Repeat(_)));
@@ -208,7 +211,7 @@ impl<'a> Walker<'a> {
             Some(Kind::Parallel(_)) => {
                 for (index, child) in children.iter().enumerate() {
                     let left = self.step(child, &format!("{base}/{index}"), &inside);
-                    gained.extend(left.iter().map(|(name, visible)| (*name, visible.clone())));
+                    left.iter().for_each(|(name, visible)| gained.insert_mut(*name, visible.clone()));
                 }
             }
             Some(Kind::Sequence(_)) => gained = self.sequence(children, &base, &mut inside),
@@ -222,8 +225,8 @@ impl<'a> Walker<'a> {
                     let left = self.sequence(children, &base, &mut inside.clone());
                     self.scouting = false;
                     self.list.truncate(mark);
-                    for (name, visible) in left {
-                        inside.add(name, Visible { last_round: true, ..visible });
+                    for (name, visible) in &left {
+                        inside.add(name, Visible { last_round: true, ..visible.clone() });
                     }
                 }
                 gained = self.sequence(children, &base, &mut inside);
@@ -235,17 +238,17 @@ impl<'a> Walker<'a> {
             }
             Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {}
         }
-        Rc::new(gained)
+        gained
     }
 
     /// Walks steps one after another and gives only what they leave.
-    fn sequence(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) -> BTreeMap<&'a str, Visible<'a>> {
-        let mut gained = BTreeMap::new();
+    fn sequence(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) -> Artifacts<'a> {
+        let mut gained = Artifacts::default();
         for (index, step) in steps.iter().enumerate() {
             let left = self.step(step, &format!("{base}/{index}"), view);
             for (name, visible) in left.iter() {
                 view.add(name, visible.clone());
-                gained.insert(*name, visible.clone());
+                gained.insert_mut(*name, visible.clone());
             }
             view.ended(step);
         }
@@ -272,7 +275,7 @@ impl<'a> Walker<'a> {
                 (Some(_), _) => Type::List(one.into(), 0),
                 (None, _) => one,
             };
-            return Rc::new(BTreeMap::from([(output.as_str(), new(ty))]));
+            return Artifacts::default().insert(output, new(ty));
         }
         if step.for_each.is_some() {
             return Artifacts::default();
@@ -280,7 +283,7 @@ impl<'a> Walker<'a> {
         if !conditional {
             return inner;
         }
-        Rc::new(inner.iter().map(|(name, visible)| (*name, new(visible.ty.clone()))).collect())
+        inner.iter().map(|(name, visible)| (*name, new(visible.ty.clone()))).collect()
     }
 
     fn output(&self, step: &'a Step) -> Type<'a> {
@@ -296,7 +299,7 @@ impl<'a> Walker<'a> {
     }
 
     /// What a called pipeline gives: its outputs, with the types that its own steps give them.
-    fn called(&self, called: &'a Project) -> BTreeMap<&'a str, Visible<'a>> {
+    fn called(&self, called: &'a Project) -> Artifacts<'a> {
         let file = called.document.file.path.as_str();
         if let Some(known) = self.outputs.borrow().get(file) {
             return known.clone();
@@ -307,8 +310,7 @@ impl<'a> Walker<'a> {
         let visible =
             |expression| Visible { ty: walker.type_of(expression, &scope), conditional: false, last_round: false };
         let outputs = called.pipeline.outputs.iter();
-        let outputs: BTreeMap<&'a str, Visible<'a>> =
-            outputs.map(|(name, expression)| (name.as_str(), visible(expression))).collect();
+        let outputs: Artifacts<'a> = outputs.map(|(name, expression)| (name.as_str(), visible(expression))).collect();
         self.outputs.borrow_mut().insert(file, outputs.clone());
         outputs
     }

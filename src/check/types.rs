@@ -54,7 +54,7 @@ pub(super) type Members<'a> = BTreeMap<&'a str, Type<'a>>;
 
 /// The steps that are known to have ended at a place: whether only in the round before, so that the first
 /// round does not have them.
-pub(super) type Ends<'a> = Rc<BTreeMap<&'a str, bool>>;
+pub(super) type Ends<'a> = rpds::RedBlackTreeMap<&'a str, bool>;
 
 /// What an object has under a name.
 #[derive(Clone, Debug)]
