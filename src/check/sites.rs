@@ -146,7 +146,7 @@ impl<'a> Site<'a> {
 
 /// Shows artifacts; one of a step with a condition may not be there.
 fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
-    for (name, visible) in artifacts.iter() {
+    for (name, visible) in artifacts {
         scope.bind(name, Known::maybe(visible.ty.clone(), visible.conditional));
     }
 }
@@ -166,7 +166,7 @@ impl<'a> Walker<'a> {
     fn steps(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) {
         for (index, step) in steps.iter().enumerate() {
             let gained = self.step(step, &format!("{base}/{index}"), view);
-            for (name, visible) in gained.iter() {
+            for (name, visible) in &gained {
                 view.add(name, visible.clone());
             }
             view.ended(step);
@@ -246,7 +246,7 @@ impl<'a> Walker<'a> {
         let mut gained = Artifacts::default();
         for (index, step) in steps.iter().enumerate() {
             let left = self.step(step, &format!("{base}/{index}"), view);
-            for (name, visible) in left.iter() {
+            for (name, visible) in &left {
                 view.add(name, visible.clone());
                 gained.insert_mut(*name, visible.clone());
             }
