@@ -94,7 +94,7 @@ pub struct Files {
 pub struct Ask {
     /// The request.
     pub request: ChatRequest,
-    /// What it may use at most.
+    /// What it may use at most, reckoned from the request.
     pub most: Usage,
     /// How long it may take in all, in milliseconds; the provider's default when absent.
     pub timeout_ms: Option<u64>,

@@ -11,14 +11,12 @@ use futures_util::future::BoxFuture;
 use local_llm::{Event, LoadOptions, Model, Reply, Request, Stop, catalog, weights};
 use tokio::sync::mpsc;
 
+use crate::model::name::LOCAL_LONGEST;
 use crate::model::{ChatReply, ChatRequest, Class, Failure, Role, StopReason, Usage};
 use crate::provider::{Limits, Provider, Signal};
 
 /// The sampling temperature of agents that give none: small models need a low one.
 const TEMPERATURE: f32 = 0.2;
-/// The longest reply in tokens, whatever the agent allows: at a few tokens a second, more is no
-/// help to anyone. A reply with a schema is brought to its end before.
-const LONGEST: u32 = 2048;
 /// How long one reply may take: a busy machine writes a few tokens a second.
 const PATIENCE: Duration = Duration::from_hours(1);
 /// The seed of every reply: the same question gives the same answer.
@@ -169,7 +167,7 @@ fn asked(request: &ChatRequest) -> Request {
     Request {
         messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
         schema: request.schema.as_deref().cloned(),
-        max_tokens: request.max_output_tokens.min(LONGEST),
+        max_tokens: request.max_output_tokens.min(LOCAL_LONGEST),
         temperature,
         top_p: 0.95,
         seed: SEED,

@@ -7,12 +7,13 @@ use crate::store::StopSwitch;
 /// Signals closer together than this are one.
 const DEBOUNCE: Duration = Duration::from_millis(150);
 
-/// Listens for signals until the runtime ends.
+/// Listens for signals until the runtime ends: from now on none of them ends the process by itself.
 pub(super) fn listen(switch: StopSwitch) {
+    let Some(mut signals) = Signals::new() else { return };
     tokio::spawn(async move {
         let mut pressed = None;
         loop {
-            if !signalled().await {
+            if !signals.came().await {
                 return;
             }
             // Some senders signal both the process and its group: that is one wish, not two.
@@ -31,22 +32,40 @@ pub(super) fn listen(switch: StopSwitch) {
     });
 }
 
+/// The signals that ask a run to stop.
 #[cfg(unix)]
-async fn signalled() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return false;
-    };
-    tokio::select! {
-        got = interrupt.recv() => got.is_some(),
-        got = terminate.recv() => got.is_some(),
-        got = hangup.recv() => got.is_some(),
+struct Signals([tokio::signal::unix::Signal; 3]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Option<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let of = |kind| signal(kind).ok();
+        Some(Self([of(SignalKind::interrupt())?, of(SignalKind::terminate())?, of(SignalKind::hangup())?]))
+    }
+
+    /// Resolves when one came; false when none can come any more.
+    async fn came(&mut self) -> bool {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            got = interrupt.recv() => got.is_some(),
+            got = terminate.recv() => got.is_some(),
+            got = hangup.recv() => got.is_some(),
+        }
     }
 }
 
+/// Ctrl-C.
 #[cfg(not(unix))]
-async fn signalled() -> bool {
-    tokio::signal::ctrl_c().await.is_ok()
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Option<Self> {
+        Some(Self)
+    }
+
+    async fn came(&mut self) -> bool {
+        tokio::signal::ctrl_c().await.is_ok()
+    }
 }

@@ -168,8 +168,8 @@ fn here() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| CliError::could_not(format!("the current folder can't be read: {error}")))
 }
 
-/// The async runtime: this thread is enough for a run, whose work is waiting. What computes for long has threads
-/// of its own.
+/// The async runtime: this thread is enough for a run, whose work is mostly waiting. Embedded models, and listings of
+/// many files while the run goes on, have threads of their own.
 fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -175,9 +175,7 @@ fn wanted(text: &str, left: &[Token], is_text: bool, is_block: bool) -> (Wanted,
         Some(_) if is_block && first == "for" && !left.iter().any(|token| token.is(text, "in")) => {
             (Wanted::Nothing, None)
         }
-        Some(_) if is_block && matches!(first, "set" | "with") && !left.iter().any(|token| token.is(text, "=")) => {
-            (Wanted::Nothing, None)
-        }
+        Some(_) if is_block && matches!(first, "set" | "with") && is_target(text, left) => (Wanted::Nothing, None),
         Some(last) => match last.sort {
             Sort::Name if !KEYWORDS.contains(&last.text(text)) => (Wanted::Nothing, None),
             Sort::Number | Sort::Text => (Wanted::Nothing, None),
@@ -185,6 +183,11 @@ fn wanted(text: &str, left: &[Token], is_text: bool, is_block: bool) -> (Wanted,
             Sort::Name | Sort::Mark => (Wanted::Variable, None),
         },
     }
+}
+
+/// Whether what comes after these words of a tag is a name that it sets.
+fn is_target(text: &str, left: &[Token]) -> bool {
+    settings(text, left).last().is_none_or(|part| !part.iter().any(|token| token.is(text, "=")))
 }
 
 /// The first item of the list that a filter such as `map(attribute="…")` goes over.
@@ -204,25 +207,31 @@ fn of_items(text: &str, left: &[Token]) -> Option<String> {
 
 /// The names that a tag sets, up to the word that ends them.
 fn targets(text: &str, tokens: &[Token]) -> Vec<(String, Range<usize>)> {
-    let (end, again) = match tokens.first().map(|token| token.text(text)) {
-        Some("for") => ("in", false),
-        Some("set") => ("=", false),
-        // It sets several, one after the other.
-        Some("with") => ("=", true),
+    let end = match tokens.first().map(|token| token.text(text)) {
+        Some("for") => "in",
+        Some("set" | "with") => "=",
         _ => return Vec::new(),
     };
-    let (mut names, mut is_target, mut depth) = (Vec::new(), true, 0_usize);
-    for token in tokens.iter().skip(1) {
-        match token.text(text) {
-            "(" | "[" | "{" => depth += 1,
-            ")" | "]" | "}" => depth = depth.saturating_sub(1),
-            "," if again && depth == 0 => is_target = true,
-            word if word == end && depth == 0 => is_target = false,
-            word if is_target && token.sort == Sort::Name => names.push((word.to_owned(), token.at.clone())),
-            _ => {}
-        }
+    let targets =
+        settings(text, tokens).into_iter().flat_map(|part| part.iter().take_while(|token| !token.is(text, end)));
+    let names = targets.filter(|token| token.sort == Sort::Name);
+    names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
+}
+
+/// What follows the first word of a tag that sets something; `with` sets several, one after the other.
+fn settings<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
+    let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
+    if !first.is(text, "with") {
+        return vec![rest];
     }
-    names
+    let is = |token: &Token, words: &[&str]| words.iter().any(|word| token.is(text, word));
+    let mut depth = 0_usize;
+    let between = |token: &Token| {
+        depth += usize::from(is(token, &["(", "[", "{"]));
+        depth = depth.saturating_sub(usize::from(is(token, &[")", "]", "}"])));
+        depth == 0 && token.is(text, ",")
+    };
+    rest.split(between).collect()
 }
 
 /// A block that is open, by the word that ends it, and the names that are bound in it.
@@ -263,20 +272,32 @@ fn follow(text: &str, tag: &Tag, open: &mut Vec<Block>) {
     }
 }
 
+/// The names that a tag itself has set where a place in it is reached.
+fn own(text: &str, tokens: &[Token], at: &Range<usize>) -> Vec<(String, Range<usize>)> {
+    let reached: Vec<Token> = tokens.iter().take_while(|token| token.at.start < at.start).cloned().collect();
+    let is = |word: &str| reached.iter().any(|token| token.is(text, word));
+    let mut names = targets(text, tokens);
+    match reached.first().map(|token| token.text(text)) {
+        // In `{% with a = 1, b = a %}` the second `a` is the first; in `{% with a = a %}` it is another one.
+        Some("with") => {
+            let parts = settings(text, &reached);
+            let begun = parts.last().and_then(|part| part.first()).filter(|_| !is_target(text, &reached));
+            names.retain(|(_, place)| begun.map_or(place.start <= at.start, |begun| place.start < begun.at.start));
+        }
+        // In `{% set a = a %}` the second is another `a`; in `{% for a in b if a %}` it is not.
+        _ if (is("in") || is("=")) && !is("if") => names.clear(),
+        _ => {}
+    }
+    names
+}
+
 /// Where the name at a place was set last, in the tags before or in this one; not by a block that has ended.
 fn bound(text: &str, before: &[Tag], tokens: &[Token], is_block: bool, at: &Range<usize>) -> Option<Range<usize>> {
     let name = text.get(at.clone())?;
     let last = |names: &[(String, Range<usize>)]| {
         names.iter().rfind(|(known, _)| known == name).map(|(_, place)| place.clone())
     };
-    // In `{% set a = a %}` the second is another `a`; in `{% for a in b if a %}` it is not.
-    let reached = tokens.iter().take_while(|token| token.at.start < at.start);
-    let (mut binds, mut filters) = (true, false);
-    for token in reached {
-        binds &= !token.is(text, "in") && !token.is(text, "=");
-        filters |= token.is(text, "if");
-    }
-    let own = if is_block && (binds || filters) { last(&targets(text, tokens)) } else { None };
+    let own = if is_block { last(&own(text, tokens, at)) } else { None };
     own.or_else(|| {
         // The template itself is a block that never ends.
         let mut open = vec![Block { end: "", names: Vec::new() }];
@@ -312,6 +333,9 @@ mod tests {
             ("{% for s@ in x %}", Wanted::Nothing, None),
             ("{% for s in pl@ %}", Wanted::Variable, None),
             ("{% if a and pl@", Wanted::Variable, None),
+            ("{% with a = 1, b@ %}", Wanted::Nothing, None),
+            ("{% with a = 1, b = pl@ %}", Wanted::Variable, None),
+            ("{% with a = [1, pl@ %}", Wanted::Variable, None),
             ("{{ plan @ }}", Wanted::Nothing, None),
         ] {
             let spot = spot(template).unwrap_or_else(|| panic!("{template}"));
@@ -356,6 +380,12 @@ mod tests {
             ("{% with r = [1, 2], s = 2 %}{{ s@ }}{% endwith %}", Some(20)),
             ("{% with (r, s) = a %}{{ s@ }}{% endwith %}", Some(12)),
             ("{% with r = f(s, 1) %}{{ s@ }}{% endwith %}", None),
+            ("{% with r = \"(\", s = 2 %}{{ s@ }}{% endwith %}", Some(17)),
+            ("{% with r = a ~ \",\" ~ s %}{{ s@ }}{% endwith %}", None),
+            ("{% with s = 1, r = s@ %}", Some(8)),
+            ("{% with s = s@ %}", None),
+            ("{% with r = 1, s@ = 2 %}", Some(15)),
+            ("{% for (s, r in a.t %}{{ t@ }}", None),
             ("{% for s in a %}{% if s %}{% else %}{{ s@ }}{% endif %}{% endfor %}", Some(7)),
             ("{% if a %}{% set s = 1 %}{% endif %}{{ s@ }}", Some(17)),
             ("{% for s in a %}{% for s in b %}{% endfor %}{{ s@ }}{% endfor %}", Some(7)),

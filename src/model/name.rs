@@ -11,6 +11,10 @@ pub const BUILT_IN: [&str; 9] =
 /// The provider of the embedded models.
 pub const LOCAL: &str = "local";
 
+/// The longest reply of an embedded model in tokens, whatever its agent allows: at a few tokens a second, more is
+/// no help to anyone. A reply with a schema is brought to its end before.
+pub const LOCAL_LONGEST: u32 = 2048;
+
 /// Why a model's name stands for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {

@@ -159,6 +159,8 @@ impl LocalRun {
         let closes = self.closing(&open.step).is_some();
         let claim = if closes { None } else { self.lock().index.claim(open) };
         let Some((completed, artifact)) = claim else { return self.anew(open) };
+        // Thousands of steps that stand would keep the thread from everything else, such as a wish to stop.
+        tokio::task::coop::consume_budget().await;
         let mut kept = StepKept::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
             (Some(old), Some(name)) => {

@@ -12,6 +12,8 @@ use orch::config::{load, pipeline_schema, settings_schema};
 use orch::diagnostic::{Code, Diagnostic, Style, render_all};
 use serde_json::Value;
 
+use crate::support::Orch;
+
 fn validate(pipeline: &Path) -> Vec<Diagnostic> {
     match load(pipeline) {
         Ok(project) => check(&project),
@@ -215,4 +217,12 @@ proptest::proptest! {
         let found = validate(&folder.path().join("pipelines/default.yaml"));
         let _ = seen(folder.path(), &found);
     }
+}
+
+/// An embedded model's replies are short, whatever its agent allows: its small context holds them.
+#[test]
+fn the_shipped_pipelines_fit_the_smallest_embedded_model() {
+    let orch = Orch::new();
+    orch.write("orch.yaml", "defaults: { model: local/smollm2-135m }\n");
+    orch.run(&["pipeline", "validate", "--deny", "warnings"]).exits(0);
 }

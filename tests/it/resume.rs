@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::control::{answering, project};
 use crate::support::{Orch, Reply, Server};
 use crate::workflow::{good, review, step};
 
@@ -150,6 +151,30 @@ fn ctrl_c_leaves_a_run_that_goes_on() {
     assert!(text.contains("stopping") && text.contains("orch pipeline resume"), "{text}");
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(counts(&server), [1, 1, 1], "the reply in flight was waited for and recorded");
+}
+
+/// Steps that stand take no time one by one, and nothing is waited for: a stop is heard all the same.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_is_heard_while_steps_are_kept() {
+    use std::io::{BufRead as _, Read as _};
+    let server = answering(|_, _| json!(1));
+    let step = |number| format!("  - {{ id: s{number}, agent: a, prompt: one.md, schema: any, output: o{number} }}\n");
+    let steps: String = (0..400).map(step).collect();
+    let orch = project(&server, &format!("{steps}  - {{ id: last, run: test -e ../go && sleep 60 }}\n"));
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--quiet"]).exits(1);
+    orch.write("go", "");
+    let mut child = orch.start(&["pipeline", "resume"]);
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("s0: kept") {
+        assert_ne!(lines.read_line(&mut text).unwrap(), 0, "{text}");
+    }
+    signal(&child, "-INT");
+    lines.read_to_string(&mut text).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{text}");
+    assert!(text.contains("stopping") && text.contains("orch pipeline resume"), "{text}");
+    assert!(!text.contains("last: completed"), "{text}");
 }
 
 #[cfg(unix)]
