@@ -9,6 +9,7 @@ const DEBOUNCE: Duration = Duration::from_millis(150);
 
 /// Listens for signals until the runtime ends: from now on none of them ends the process by itself.
 pub(super) fn listen(switch: StopSwitch) {
+    // Without them a signal ends the process by itself, and the run goes on as after a kill.
     let Some(mut signals) = Signals::new() else { return };
     tokio::spawn(async move {
         let mut pressed = None;

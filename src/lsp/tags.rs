@@ -187,7 +187,7 @@ fn wanted(text: &str, left: &[Token], is_text: bool, is_block: bool) -> (Wanted,
 
 /// Whether what comes after these words of a tag is a name that it sets.
 fn is_target(text: &str, left: &[Token]) -> bool {
-    settings(text, left).last().is_none_or(|part| !part.iter().any(|token| token.is(text, "=")))
+    assignments(text, left).last().is_none_or(|part| !part.iter().any(|token| token.is(text, "=")))
 }
 
 /// The first item of the list that a filter such as `map(attribute="…")` goes over.
@@ -213,13 +213,13 @@ fn targets(text: &str, tokens: &[Token]) -> Vec<(String, Range<usize>)> {
         _ => return Vec::new(),
     };
     let targets =
-        settings(text, tokens).into_iter().flat_map(|part| part.iter().take_while(|token| !token.is(text, end)));
+        assignments(text, tokens).into_iter().flat_map(|part| part.iter().take_while(|token| !token.is(text, end)));
     let names = targets.filter(|token| token.sort == Sort::Name);
     names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
 }
 
 /// What follows the first word of a tag that sets something; `with` sets several, one after the other.
-fn settings<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
+fn assignments<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
     if !first.is(text, "with") {
         return vec![rest];
@@ -280,7 +280,7 @@ fn own(text: &str, tokens: &[Token], at: &Range<usize>) -> Vec<(String, Range<us
     match reached.first().map(|token| token.text(text)) {
         // In `{% with a = 1, b = a %}` the second `a` is the first; in `{% with a = a %}` it is another one.
         Some("with") => {
-            let parts = settings(text, &reached);
+            let parts = assignments(text, &reached);
             let begun = parts.last().and_then(|part| part.first()).filter(|_| !is_target(text, &reached));
             names.retain(|(_, place)| begun.map_or(place.start <= at.start, |begun| place.start < begun.at.start));
         }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// The value as indented JSON in a fenced block.
 pub fn fence(value: &Value) -> String {
-    // The same text as by `Display`, in a third of the time; a value can always be written.
+    // Written at once and not through a formatter, as by `Display`, whose text is the same; a value can always be written.
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| format!("{value:#}"));
     fence_text("json", &text)
 }
