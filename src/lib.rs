@@ -29,3 +29,4 @@ pub mod secret;
 pub mod store;
 pub mod template;
 pub mod track;
+pub mod trust;

@@ -1,6 +1,6 @@
 //! The models that a project can ask: built-in providers, those of `orch.yaml`, the embedded one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,6 +23,8 @@ pub struct Models {
     settings: Settings,
     cache: PathBuf,
     secrets: Vec<(String, SecretString)>,
+    /// Providers that are not asked, since the user did not agree to what they are sent.
+    withheld: BTreeSet<String>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
@@ -62,7 +64,15 @@ impl Models {
             endpoints.insert(name.clone(), endpoint);
         }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
-        Self { endpoints, aliases, settings: settings.clone(), cache, secrets, connected: Mutex::default() }
+        let (withheld, connected) = (BTreeSet::new(), Mutex::default());
+        Self { endpoints, aliases, settings: settings.clone(), cache, secrets, withheld, connected }
+    }
+
+    /// The same, which refuses to connect to these providers.
+    #[must_use]
+    pub fn withholding(mut self, providers: BTreeSet<String>) -> Self {
+        self.withheld = providers;
+        self
     }
 
     /// The same, that also keeps these values out of everything that is written.
@@ -99,6 +109,14 @@ impl Models {
         if endpoint.api_key.is_some() { None } else { endpoint.key_variable.as_deref() }
     }
 
+    /// The name of the dialect that a provider speaks; connects to nothing.
+    pub fn dialect(&self, name: &str) -> Result<&'static str, Failure> {
+        match self.endpoints.get(name) {
+            Some(endpoint) => Ok(endpoint.dialect.as_str()),
+            None => Ok(self.provider(name)?.dialect()),
+        }
+    }
+
     /// The provider of a name, connected once.
     pub fn provider(&self, name: &str) -> Result<Arc<dyn Provider>, Failure> {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,6 +124,8 @@ impl Models {
             return Ok(provider.clone());
         }
         let provider: Arc<dyn Provider> = match self.endpoints.get(name) {
+            Some(endpoint) if self.withheld.contains(name) => return Err(untrusted(endpoint)),
+            Some(endpoint) if self.exposes_key(endpoint) => return Err(unencrypted(endpoint)),
             Some(endpoint) => Arc::from(provider::connect(endpoint.clone())),
             None if name == LOCAL => local(&self.cache)?,
             None => {
@@ -114,6 +134,12 @@ impl Models {
         };
         connected.insert(name.to_owned(), provider.clone());
         Ok(provider)
+    }
+
+    /// Whether a key would be sent where it can be read on its way, and the settings do not allow that.
+    fn exposes_key(&self, endpoint: &Endpoint) -> bool {
+        let allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
+        endpoint.api_key.is_some() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
     }
 
     /// What a call cost in US dollars, when the price is known.
@@ -156,6 +182,19 @@ impl Models {
         let secrets = self.secrets.iter().chain(more).map(|(name, secret)| (name.as_str(), secret));
         Redactor::new(keys.chain(secrets))
     }
+}
+
+fn untrusted(endpoint: &Endpoint) -> Failure {
+    let name = &endpoint.name;
+    Failure::new(Class::Auth, format!("this project is not trusted to send a key to {name}"))
+        .with_hint("`orch trust` shows what orch.yaml sends where, and records that you agree")
+}
+
+fn unencrypted(endpoint: &Endpoint) -> Failure {
+    let Endpoint { name, key_variable, .. } = endpoint;
+    let key = key_variable.as_ref().map_or_else(|| "its key".to_owned(), |name| format!("the key in {name}"));
+    Failure::new(Class::BadRequest, format!("the address of {name} is plain http, so {key} could be read on its way"))
+        .with_hint(format!("use https://, or set `insecure: true` under `providers.{name}` of orch.yaml"))
 }
 
 /// The cost by prices of one's own, in US dollars for a million tokens each.

@@ -8,6 +8,7 @@ use crate::store::{Journal, Letter};
 
 use super::error::{CliError, Code};
 use super::report::resume_command;
+use super::trust::TrustArgs;
 use super::ui::{Ui, user};
 use super::{State, here};
 
@@ -38,6 +39,9 @@ pub(super) struct Args {
     resume: bool,
 
     #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
     state: State,
 }
 
@@ -48,7 +52,7 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let events = journal.events(row.run)?;
     let asked = question(args, &journal, &events)?;
     let settings = crate::config::load_settings(&super::runs::root(&here)).map_err(CliError::findings)?;
-    let note = super::resolve::models(&settings).redactor().text(&args.note);
+    let note = super::resolve::models(&settings, None).redactor().text(&args.note);
     let by = args.by.clone().unwrap_or_else(user);
     let answer = Verdict { approved, note, by, at: Timestamp::now() };
     let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.ask.clone());
@@ -56,7 +60,7 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let word = if approved { "approved" } else { "rejected" };
     if args.resume {
         ui.say(format!("{} of run {} is {word}", asked.step, row.run));
-        return super::resume::go_on(row.run, args.state.clone(), ui);
+        return super::resume::go_on(row.run, args.state.clone(), args.trust.clone(), ui);
     }
     let resume = resume_command(row.run, journal.state(), &here);
     let next = if row.status == RunStatus::Waiting { format!("; go on with `{resume}`") } else { String::new() };

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use crate::config;
 use crate::store::Journal;
+use crate::trust::Disclosures;
 
 use super::error::{CliError, Code};
 use super::ui::Ui;
-use super::{State, here, resolve};
+use super::{State, here, resolve, trust};
 
 /// Say what is set up and what is missing
 ///
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// Ask every model and agent program that seems usable one small question, which may cost a little
     #[arg(long)]
     probe: bool,
+
+    #[command(flatten)]
+    trust: trust::TrustArgs,
 
     #[command(flatten)]
     state: State,
@@ -69,9 +73,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             config::Settings::default()
         }
     };
-    let models = resolve::models(&settings);
+    let trusted = args.probe.then(|| trust::ensure(&root, &settings, &args.trust, ui)).transpose()?;
+    let models = resolve::models(&settings, trusted.as_ref());
     let known = providers::tell(&models, &settings, &mut report)?;
     providers::default_model(&models, &settings, &known, &mut report)?;
+    disclosures(&root, &settings, &mut report)?;
     let usable = programs::tell(&pipelines, &here, &mut report)?;
     #[cfg(feature = "local")]
     embedded(models.cache(), &mut report)?;
@@ -80,6 +86,22 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         probe::all(&models, &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
     }
     Ok(if report.bad == 0 { Code::Ok } else { Code::Usage })
+}
+
+/// Tells what orch.yaml sends away, and whether the user agreed to it.
+fn disclosures(root: &Path, settings: &config::Settings, report: &mut Report<'_>) -> Result<(), CliError> {
+    let disclosures = Disclosures::of(settings);
+    let trusted = trust::is_trusted(root, &disclosures)?;
+    for disclosure in disclosures.all() {
+        let (ok, note) = match disclosure.needs_trust() {
+            _ if disclosure.is_refused() => (Some(false), "; refused: it could be read on its way"),
+            false => (None, ""),
+            true if trusted => (Some(true), "; trusted"),
+            true => (None, "; not trusted yet: `orch trust`"),
+        };
+        report.line(ok, "sends", format!("{disclosure}{note}"))?;
+    }
+    Ok(())
 }
 
 #[cfg(feature = "local")]

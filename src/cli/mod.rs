@@ -33,6 +33,7 @@ mod show;
 mod test;
 mod track;
 mod trackers;
+mod trust;
 mod ui;
 mod validate;
 mod weights;
@@ -82,6 +83,7 @@ enum Command {
     Explain(explain::Args),
     Init(init::Args),
     Doctor(doctor::Args),
+    Trust(trust::Args),
     /// List and fetch the embedded models
     #[command(subcommand)]
     Models(models::Models),
@@ -157,6 +159,7 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Explain(args) => explain::run(&args, ui),
         Command::Init(args) => init::run(&args, ui),
         Command::Doctor(args) => doctor::run(&args, ui),
+        Command::Trust(args) => trust::run(&args, ui),
         Command::Models(command) => models::run(&command, ui),
         Command::Lsp(args) => lsp::run(&args),
         Command::Completions(args) => completions::run(&args, ui),

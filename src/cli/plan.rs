@@ -10,6 +10,7 @@ use crate::engine::forecast::{Allowance, Foreseen, forecast};
 use crate::model::Recipe;
 use crate::model::budget::Budget;
 use crate::store::{Earlier, Journal};
+use crate::trust::Disclosures;
 
 use super::error::{CliError, Code};
 use super::inputs::Given;
@@ -17,7 +18,7 @@ use super::prepare::{self, Flags};
 use super::report::Output;
 use super::session;
 use super::ui::Ui;
-use super::{State, here, resolve, runtime};
+use super::{State, here, resolve, runtime, trust};
 
 /// Tell what a run would do, without doing it
 ///
@@ -78,13 +79,16 @@ struct Told<'a> {
     allowances: Vec<Allowance>,
     /// Keys that are not set, with a model that needs each.
     missing: resolve::Missing,
+    /// What orch.yaml sends away, and whether the user agreed to it.
+    disclosures: Disclosures,
+    trusted: bool,
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let project = prepare::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
     let (inputs, open) = args.given.known(&project.pipeline)?;
-    let models = resolve::models(&project.settings);
+    let models = resolve::models(&project.settings, None);
     let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;
     let flags = Flags { budget: args.budget.clone(), ..Flags::default() };
     let plan = prepare::plan(&project, inputs, &names, &models, &flags)?;
@@ -104,6 +108,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if let Some(error) = broken {
         return Err(error.into());
     }
+    let disclosures = Disclosures::of(&project.settings);
     let told = Told {
         allowances: Allowance::of(&plan, &steps),
         description: project.pipeline.description.as_deref(),
@@ -111,6 +116,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         plan: &plan,
         steps,
         missing: resolve::missing_keys(names.values(), &models),
+        trusted: trust::is_trusted(&root, &disclosures)?,
+        disclosures,
     };
     let only = args.step.as_deref().map(|name| super::resume::named(&plan, name)).transpose()?;
     match args.output {

@@ -1,6 +1,6 @@
 //! Which models a run asks: names in files and flags to providers, `auto` included.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,12 @@ use crate::config::Project;
 use crate::engine::PlannedModel;
 use crate::model::ModelRef;
 use crate::model::name::{LOCAL, NameError};
-use crate::provider::served_models;
+use crate::provider::{is_loopback_address, served_models};
 use crate::secret::secrets_among;
+use crate::trust::Disclosures;
 
 use super::error::CliError;
+use super::trust::Trusted;
 use super::ui::Ui;
 use super::weights;
 
@@ -28,9 +30,19 @@ pub(super) struct Consent {
 }
 
 /// The models of this process: environment variables and the cache folder as they are.
-pub(super) fn models(settings: &crate::config::Settings) -> Arc<Models> {
+///
+/// Without the user's agreement no provider is asked that `orch.yaml` sends a key in a way that needs one.
+pub(super) fn models(settings: &crate::config::Settings, trusted: Option<&Trusted>) -> Arc<Models> {
     let models = Models::new(settings, &variables(), weights::cache_folder());
+    let models = if trusted.is_some() { models } else { models.withholding(untrusted(settings)) };
     Arc::new(models.with_secrets(secrets_among(readable_variables())))
+}
+
+/// The providers of some settings that need the user's agreement.
+fn untrusted(settings: &crate::config::Settings) -> BTreeSet<String> {
+    let disclosures = Disclosures::of(settings);
+    let names = disclosures.untrusted().filter_map(|disclosure| disclosure.key.strip_prefix("providers."));
+    names.map(ToOwned::to_owned).collect()
 }
 
 /// Every variable of the process's environment that is text.
@@ -189,7 +201,11 @@ async fn auto(
 
 /// What the server on Ollama's loopback port has, if one answers.
 async fn served(models: &Models) -> Option<(String, Vec<String>)> {
+    // Nothing beyond this machine is asked which models it has.
     let url = models.endpoint("ollama")?.base_url.clone();
+    if !is_loopback_address(&url) {
+        return None;
+    }
     let list = served_models(&url, Duration::from_millis(300)).await.ok()?;
     Some((url, list))
 }
@@ -199,6 +215,6 @@ pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedMo
     if reference.provider == REPLAY {
         return Ok(PlannedModel { reference: reference.clone(), dialect: REPLAY.to_owned(), program: None });
     }
-    let provider = models.provider(&reference.provider)?;
-    Ok(PlannedModel { reference: reference.clone(), dialect: provider.dialect().to_owned(), program: None })
+    let dialect = models.dialect(&reference.provider)?.to_owned();
+    Ok(PlannedModel { reference: reference.clone(), dialect, program: None })
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::agent::Models;
 use crate::config::Project;
 use crate::diagnostic::did_you_mean;
 use crate::engine::Plan;
@@ -18,6 +19,8 @@ use super::prepare::{self, Flags};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
+use super::trackers::Trackers;
+use super::trust::{self, TrustArgs, Trusted};
 use super::ui::Ui;
 use super::{State, here, runtime};
 
@@ -79,6 +82,9 @@ pub(super) struct Args {
     quiet: bool,
 
     #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
     state: State,
 }
 
@@ -93,7 +99,7 @@ impl Args {
 }
 
 /// Goes on with a run that somebody has just answered.
-pub(super) fn go_on(run: RunId, state: State, ui: &mut Ui) -> Result<Code, CliError> {
+pub(super) fn go_on(run: RunId, state: State, trust: TrustArgs, ui: &mut Ui) -> Result<Code, CliError> {
     let args = Args {
         run: Some(run.to_string()),
         model: None,
@@ -107,6 +113,7 @@ pub(super) fn go_on(run: RunId, state: State, ui: &mut Ui) -> Result<Code, CliEr
         yes: false,
         record: None,
         quiet: ui.quiet,
+        trust,
         state,
     };
     self::run(&args, ui)
@@ -127,8 +134,9 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     }
     let project = prepare::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
 
+    let trusted = trusted(args, &project, &here, ui)?;
     let runtime = runtime()?;
-    let models = resolve::models(&project.settings);
+    let models = resolve::models(&project.settings, trusted.as_ref());
     let pinned = args.model.is_none().then_some(&old.models);
     if pinned.is_some_and(|names| names.values().any(|model| model.provider == crate::agent::REPLAY)) {
         let error =
@@ -158,7 +166,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         steps: plan.announced(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    if args.dry_run {
+    let Some(trusted) = trusted else {
         if let Some(view) = View::existing(&workspace) {
             super::own::checked(&project, &here, view.folder(), &plan)?;
         }
@@ -166,7 +174,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
             Rehearsed { journal: &journal, project: &project, plan: &plan, run: row.run, workspace: &workspace };
         ui.say(format!("run {}: {}", row.run, old.pipeline));
         return rehearsed.tell(args, resumed, from.as_ref(), ui);
-    }
+    };
     let exchange = Exchange { recorder: args.record.as_deref().map(resolve::recorder).transpose()?, replay: None };
     let view = View::open(&workspace)?;
     let locks = session::lock(&journal, row.run, &view)?;
@@ -190,11 +198,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let (records, paths, edited) = (journal.records(&view.name())?, plan.paths(), found.artifacts());
     view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
     let accepted = found.settle(&view, args.choice(), &project, ui)?;
-    let redactor = models.redactor();
-    if let Some(fact) = accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
-        let error = CliError::could_not(format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name));
-        return Err(error.hint("take the key out of the file"));
-    }
+    without_secrets(&accepted, &models)?;
 
     let place = moved.then(|| RunPlace { root: root.display().to_string(), workspace: view.name() });
     let resumed = RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, place, ..resumed };
@@ -213,12 +217,32 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         reuse: None,
         asker: None,
         exchange: exchange.clone(),
-        tracker: &project.settings.tracker,
+        trackers: Trackers::new(&project.settings.tracker, &resolve::variables(), &trusted),
         first,
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
     session::closed(&state, &exchange)
+}
+
+/// The user's agreement to what the resumed run sends; a dry run sends nothing.
+fn trusted(args: &Args, project: &Project, here: &Path, ui: &Ui) -> Result<Option<Trusted>, CliError> {
+    if args.dry_run {
+        return Ok(None);
+    }
+    trust::ensure(&session::places(project, here).0, &project.settings, &args.trust, ui).map(Some)
+}
+
+/// Refuses artifacts that a person put a key into: they would be recorded.
+fn without_secrets(accepted: &Accepted, models: &Models) -> Result<(), CliError> {
+    let redactor = models.redactor();
+    match accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
+        None => Ok(()),
+        Some(fact) => {
+            let error = format!("`{}` holds a key, and artifacts are recorded", fact.artifact.name);
+            Err(CliError::could_not(error).hint("take the key out of the file"))
+        }
+    }
 }
 
 /// What a dry run is told of.

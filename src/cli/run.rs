@@ -1,7 +1,8 @@
 //! `orch pipeline run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use crate::config::Project;
 use crate::engine::perform::Exchange;
 use serde_json::{Map, Value};
 
@@ -17,6 +18,8 @@ use super::prepare::{self, Flags};
 use super::report::{Output, resume_command, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
+use super::trackers::Trackers;
+use super::trust::{self, TrustArgs, Trusted};
 use super::ui::Ui;
 use super::{State, here, runtime};
 
@@ -91,6 +94,9 @@ pub(super) struct Args {
     quiet: bool,
 
     #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
     state: State,
 }
 
@@ -106,7 +112,8 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     }
     let inputs = args.given.values(&project.pipeline)?;
     let runtime = runtime()?;
-    let models = resolve::models(&project.settings);
+    let trusted = trusted(&args, &project, &here, ui)?;
+    let models = resolve::models(&project.settings, Some(&trusted));
     without_secrets(&inputs, &models.redactor())?;
     let consent = Consent { yes: args.yes };
     let exchange = exchange(&args)?;
@@ -153,12 +160,21 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         asker: None,
         exchange: exchange.clone(),
         reuse: args.reuse.then(|| Earlier::open(&journal)).transpose()?,
-        tracker: &project.settings.tracker,
+        trackers: Trackers::new(&project.settings.tracker, &resolve::variables(), &trusted),
         first: vec![first],
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
     session::closed(&state, &exchange)
+}
+
+/// The user's agreement to what the run sends; recordings answer in place of providers, and only trackers are left.
+fn trusted(args: &Args, project: &Project, here: &Path, ui: &Ui) -> Result<Trusted, CliError> {
+    let tracker = &project.settings.tracker;
+    if args.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
+        return Ok(trust::not_needed());
+    }
+    trust::ensure(&session::places(project, here).0, &project.settings, &args.trust, ui)
 }
 
 /// What the flags say about exchanges with models.

@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use crate::agent::Models;
 use crate::clock::SystemClock;
-use crate::config::{Project, TrackerSettings};
+use crate::config::Project;
 use crate::durable::{Observer, Stop};
 use crate::engine::budget::Budgets;
 use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
@@ -69,7 +69,7 @@ pub(super) struct Ready<'a> {
     /// What is announced first.
     pub(super) first: Vec<Fact>,
     /// Who follows it from outside.
-    pub(super) tracker: &'a TrackerSettings,
+    pub(super) trackers: Trackers,
 }
 
 impl Ready<'_> {
@@ -115,7 +115,7 @@ pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliEr
     for name in ready.models.too_short() {
         ui.say(format!("{} {name} is too short to be kept out of what is recorded", ui.style.warn("note:")));
     }
-    let trackers = Trackers::new(ready.tracker, &super::resolve::variables());
+    let trackers = ready.trackers.clone();
     let seq = ready.events.last().map_or(0, |event| event.seq);
     let follower = trackers.follow(ready.journal.state(), run, seq, ui);
     let observer = follower.observer(ui.observer(run, ready.events));

@@ -7,6 +7,8 @@ use crate::config::{self, Project};
 use crate::model::step::CommandLine;
 use crate::model::{Kind, Step};
 
+use crate::trust::Disclosures;
+
 use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
@@ -54,6 +56,9 @@ fn text(project: &Project, ui: &Ui) -> String {
     for step in &pipeline.finally {
         line(format!("finally {}", words(step, ui)));
         inside(step, 2, ui, &mut line);
+    }
+    for disclosure in Disclosures::of(&project.settings).all() {
+        line(format!("sends  {disclosure}"));
     }
     for (name, expression) in &pipeline.outputs {
         line(format!("output {name}: {expression}"));

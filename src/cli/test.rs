@@ -28,6 +28,8 @@ use super::inputs;
 use super::prepare::{self, Flags};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
+use super::trackers::Trackers;
+use super::trust::{self, TrustArgs};
 use super::ui::Ui;
 use super::{here, runtime};
 
@@ -57,6 +59,9 @@ pub(super) struct Args {
     /// The form of the results
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     format: Format,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// The form of the results.
@@ -167,7 +172,12 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let project = prepare::load(&folder.join(&case.pipeline), here, args.model.as_deref(), ui)?;
     let inputs = inputs::complete(&project.pipeline, case.inputs.clone())?;
     let runtime = runtime()?;
-    let models = resolve::models(&project.settings);
+    let trusted = if args.update {
+        trust::ensure(&session::places(&project, here).0, &project.settings, &args.trust, ui)?
+    } else {
+        trust::not_needed()
+    };
+    let models = resolve::models(&project.settings, Some(&trusted));
     let recordings = folder.join(recordings(&document, &case));
     let swept = fresh::sweep(&recordings);
     let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&recordings))?) } else { None };
@@ -203,7 +213,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         plan: &plan,
         models,
         gates: session::gates(&project),
-        tracker: &config::TrackerSettings::default(),
+        trackers: Trackers::default(),
         exchange: exchange.clone(),
         reuse: None,
         asker: Some(Arc::new(Canned(case.answers.clone().into_iter().collect()))),

@@ -7,6 +7,7 @@ use crate::track::{Begin, Report, Target, deliver};
 
 use super::error::{CliError, Code};
 use super::trackers::{Trackers, events, missing};
+use super::trust::{self, TrustArgs};
 use super::ui::Ui;
 use super::{State, here, resolve, runs, runtime};
 
@@ -29,6 +30,9 @@ pub(super) struct Args {
     again: bool,
 
     #[command(flatten)]
+    trust: TrustArgs,
+
+    #[command(flatten)]
     state: State,
 }
 
@@ -36,12 +40,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let root = runs::root(&here);
     let settings = config::load_settings(&super::session::given(&root, &here))?;
-    let trackers = Trackers::new(&settings.tracker, &resolve::variables());
-    if trackers.is_empty() {
+    if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
         return Err(
             CliError::could_not("orch.yaml has no tracker").hint("add one under `tracker:`; see docs/tracking.md")
         );
     }
+    let trusted = trust::ensure(&root, &settings, &args.trust, ui)?;
+    let trackers = Trackers::new(&settings.tracker, &resolve::variables(), &trusted);
     let journal = runs::journal(&args.state, &root)?;
     let list = which(args, &journal)?;
     crate::provider::prepare_tls();

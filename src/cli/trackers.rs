@@ -6,15 +6,18 @@ use std::time::Duration;
 use crate::agent::Variables;
 use crate::config::{Address, SecretRef, TrackerSettings};
 use crate::model::RunId;
+use crate::provider::is_unencrypted_address;
 use crate::store::{Cursor, Outbox, StoreError};
 use crate::track::{Follower, Report, Target};
 
+use super::trust::Trusted;
 use super::ui::Ui;
 
 /// How long the end of a run waits for its trackers, unless `orch.yaml` says otherwise.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// The trackers of a project, as far as the environment has what they need.
+#[derive(Clone, Default)]
 pub(super) struct Trackers {
     /// Those that can be asked.
     pub(super) targets: Vec<Target>,
@@ -24,13 +27,18 @@ pub(super) struct Trackers {
 }
 
 impl Trackers {
-    /// Reads addresses and secrets from the environment.
-    pub(super) fn new(settings: &TrackerSettings, variables: &Variables) -> Self {
+    /// Reads addresses and secrets from the environment; the user agreed that runs are sent there.
+    pub(super) fn new(settings: &TrackerSettings, variables: &Variables, _: &Trusted) -> Self {
         let flush = settings.flush.map_or(FLUSH, |span| span.0);
         let mut trackers = Self { targets: Vec::new(), off: Vec::new(), flush };
         if let Some(convex) = &settings.convex {
             let target = address(&convex.url, variables).and_then(|url| {
                 let key = convex.auth.as_ref().map(|auth| secret(auth, variables)).transpose()?;
+                if key.is_some() && !convex.insecure && is_unencrypted_address(&url) {
+                    return Err("its address is plain http, so its key could be read on its way: use https://, or \
+                                set `insecure: true` under `tracker.convex` of orch.yaml"
+                        .to_owned());
+                }
                 Ok(Target::Convex { url, key })
             });
             trackers.add("convex", target);
@@ -49,11 +57,6 @@ impl Trackers {
             Ok(_) => self.off.push((name, "its address does not begin with http:// or https://".to_owned())),
             Err(why) => self.off.push((name, why)),
         }
-    }
-
-    /// Whether there is none at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.targets.is_empty() && self.off.is_empty()
     }
 
     /// Begins to follow a run whose last event so far is `seq`.

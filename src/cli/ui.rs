@@ -125,7 +125,6 @@ impl Ui {
     }
 
     /// Asks a yes-or-no question; `None` when nobody can answer.
-    #[cfg(feature = "local")]
     pub(super) fn ask(&self, question: &str) -> Option<bool> {
         if !self.live || !std::io::stdin().is_terminal() {
             return None;

@@ -3,18 +3,20 @@
 mod fix;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::agent::Models;
 use crate::check;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
+use crate::trust::Disclosures;
 
 use super::error::{CliError, Code};
 use super::findings::{Flags, Format, tell};
-use super::here;
 use super::resolve::{self, Missing, variables};
 use super::ui::Ui;
+use super::{here, trust};
 
 /// Check pipelines, prompts and schemas without running anything
 ///
@@ -68,6 +70,9 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
     let code = tell(&args.flags, &checked, found, what, ui)?;
     if args.flags.format == Format::Human {
+        for note in disclosed(&paths, here)? {
+            ui.always(&format!("{} {note}", ui.style.warn("note:")));
+        }
         for (variable, model) in missing {
             ui.always(&format!("{} {variable} is not set; {model} needs it to run", ui.style.warn("note:")));
         }
@@ -166,6 +171,22 @@ fn missing_keys(project: &config::Project) -> Missing {
     }
     let models = Models::new(&project.settings, &variables(), PathBuf::new());
     resolve::missing_keys(&named, &models)
+}
+
+/// What the settings of the projects of some pipelines send away, a line each; those with mistakes are findings.
+fn disclosed(paths: &[PathBuf], here: &Path) -> Result<Vec<String>, CliError> {
+    let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
+    let mut lines = Vec::new();
+    for root in roots {
+        let Ok(settings) = config::load_settings(&root) else { continue };
+        let disclosures = Disclosures::of(&settings);
+        let trusted = trust::is_trusted(&here.join(&root), &disclosures)?;
+        for disclosure in disclosures.untrusted() {
+            let way_out = if trusted { "" } else { "; a run needs `orch trust` first" };
+            lines.push(format!("{disclosure}{way_out}"));
+        }
+    }
+    Ok(lines)
 }
 
 fn shown(path: &Path) -> String {

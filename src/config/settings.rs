@@ -70,6 +70,10 @@ pub struct ProviderSettings {
     /// Where the key is; a provider without one is asked without a key.
     #[schemars(example = json!({"env": "LAB_KEY"}))]
     pub api_key: Option<SecretRef>,
+    /// Whether the key may be sent over plain HTTP to another machine, where it can be read on its way.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub insecure: bool,
     /// Whether schemas are sent for the API to constrain replies (`auto`).
     #[schemars(example = &"off")]
     pub structured_output: Option<StructuredOutput>,

@@ -35,6 +35,10 @@ pub struct ConvexSettings {
     /// Where the deploy key is; without one, functions are called as anybody may call them.
     #[schemars(example = json!({"env": "CONVEX_DEPLOY_KEY"}))]
     pub auth: Option<SecretRef>,
+    /// Whether the deploy key may be sent over plain HTTP to another machine, where it can be read on its way.
+    #[serde(default)]
+    #[schemars(example = true)]
+    pub insecure: bool,
 }
 
 /// A receiver of events.

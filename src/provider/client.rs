@@ -140,9 +140,20 @@ pub(super) fn path_segment(text: &str) -> String {
     segment
 }
 
-/// The host of an address.
-pub(super) fn host(url: &str) -> Option<String> {
-    Url::parse(url).ok()?.host_str().map(str::to_owned)
+/// The host of an address, lower case and without a final dot; `None` when it has none.
+pub fn host_of(url: &str) -> Option<String> {
+    Some(Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
+}
+
+/// Whether an address is on this machine's loopback: its host is compared as a host, so that neither
+/// `http://127.0.0.1@evil.example` nor `http://localhost.evil.example` is.
+pub fn is_loopback_address(url: &str) -> bool {
+    Url::parse(url.trim()).is_ok_and(|url| is_loopback(&url))
+}
+
+/// Whether what is sent to an address can be read on its way: plain HTTP beyond the loopback.
+pub fn is_unencrypted_address(url: &str) -> bool {
+    Url::parse(url.trim()).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
 }
 
 fn is_loopback(url: &Url) -> bool {

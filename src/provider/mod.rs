@@ -28,7 +28,7 @@ use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
 
 pub use builtin::{BUILTIN, Builtin};
-pub use client::prepare_tls;
+pub use client::{host_of, is_loopback_address, is_unencrypted_address, prepare_tls};
 pub use discover::served_models;
 pub use schema::strict_schema;
 

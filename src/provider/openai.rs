@@ -86,7 +86,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 
 /// Whether the endpoint is `OpenAI`'s own.
 fn is_openai(endpoint: &Endpoint) -> bool {
-    let host = client::host(&endpoint.base_url);
+    let host = client::host_of(&endpoint.base_url);
     host.is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"))
 }
 

@@ -22,7 +22,9 @@ fn team() -> Option<Agents> {
     let text = orch.read("pipelines/default.yaml");
     let (head, rest) = text.split_once("agents:").unwrap();
     let (_, steps) = rest.split_once("\nsteps:").unwrap();
-    orch.write("pipelines/default.yaml", &format!("{head}{agents}\nsteps:{steps}")).write("orch.yaml", SETTINGS);
+    orch.write("pipelines/default.yaml", &format!("{head}{agents}\nsteps:{steps}"))
+        .write("orch.yaml", SETTINGS)
+        .trust();
     let answer = |request: &Recorded| {
         let text = request.body.to_string();
         match () {

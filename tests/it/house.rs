@@ -63,6 +63,7 @@ fn imports_point_down() {
         ("track", &["track", "durable", "model", "secret", "store"]),
         ("agent", &["agent", "catalog", "config", "files", "model", "process", "provider", "secret"]),
         ("process", &["process"]),
+        ("trust", &["trust", "config", "model", "provider"]),
         (
             "engine",
             &[

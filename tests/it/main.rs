@@ -63,6 +63,7 @@ mod terminal;
 mod tls;
 mod track;
 mod transcript;
+mod trust;
 mod unread;
 mod webhook;
 mod workflow;

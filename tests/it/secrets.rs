@@ -130,7 +130,7 @@ fn leaks(secret: &str, letters: usize, bytes: usize) -> Option<String> {
         "providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", api_key: {{ env: LAB_KEY }} }}\ntracker:\n  webhook: {{ url: \"{}/hook\", secret: {{ env: HOOK_SECRET }} }}\n",
         server.url()
     );
-    orch.write("orch.yaml", &settings);
+    orch.write("orch.yaml", &settings).trust();
     orch.write("pipelines/tests/main.yaml", "pipeline: ../main.yaml\ninputs: { task: x }\n");
     // What the command prints lies outside of everything that is looked at.
     let echo = orch.path().join("echo.txt");
@@ -218,7 +218,7 @@ fn a_key_among_the_inputs_is_refused_before_anything_is_recorded() {
     let settings = format!(
         "providers:\n  lab: {{ dialect: openai, base_url: \"{url}\", api_key: {{ env: LAB_KEY }} }}\ndefaults: {{ model: lab/m }}\n"
     );
-    orch.write("orch.yaml", &settings);
+    orch.write("orch.yaml", &settings).trust();
     let args = ["pipeline", "run", "pipelines/default.yaml", "--task", "use sk-0123\"456789 please"];
     let done = orch.command(&args).env("LAB_KEY", "sk-0123\"456789").output().unwrap();
     let text = String::from_utf8_lossy(&done.stderr).into_owned();

@@ -8,7 +8,7 @@ use crate::cli::{resolve, runtime};
 use crate::config::Settings;
 use crate::model::ModelRef;
 use crate::model::name::LOCAL;
-use crate::provider::{Dialect, Endpoint, served_models};
+use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
 
 use super::Report;
 
@@ -45,7 +45,8 @@ pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>
 /// Tells of a server that needs no key; those that nobody named only when they answer.
 fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Report<'_>) -> Result<(), CliError> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
-    if !is_here(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
+    // Nothing beyond this machine is asked unless --probe is given.
+    if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
         known.usable = named;
         return if named {
             report.line(None, name, format!("at {url}, without a key; --probe asks it"))
@@ -71,12 +72,6 @@ fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Repo
         }
         Err(_) => report.line(None, name, format!("nothing answers at {url}")),
     }
-}
-
-/// Whether an address is of this machine: nothing else is asked unbidden.
-fn is_here(url: &str) -> bool {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    ["127.", "localhost", "[::1]"].iter().any(|host| rest.starts_with(host))
 }
 
 /// Tells what a run asks that names no model, and whether it can.

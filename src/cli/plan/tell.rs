@@ -188,6 +188,10 @@ fn ending(out: &mut String, told: &Told<'_>, style: Style) {
     for (variable, model) in &told.missing {
         line(out, 0, &format!("{} {variable} is not set; {model} needs it", style.warn("note:")));
     }
+    for disclosure in told.disclosures.all() {
+        let way_out = if disclosure.needs_trust() && !told.trusted { "; `orch trust` agrees to it" } else { "" };
+        line(out, 0, &format!("{} {disclosure}{way_out}", style.warn("note:")));
+    }
 }
 
 fn limit(limit: &Budget) -> String {

@@ -11,13 +11,15 @@ use super::Server;
 /// A project folder with the default pipeline, and a model server for it.
 pub(crate) struct Orch {
     folder: TempDir,
+    /// The user's configuration: what the tests trust is not what the person who runs them trusts.
+    configuration: TempDir,
     url: Option<String>,
 }
 
 impl Orch {
     /// The default project, as `orch init` writes it.
     pub(crate) fn new() -> Self {
-        let orch = Self { folder: tempfile::tempdir().unwrap(), url: None };
+        let orch = Self::empty();
         let made = orch.command(&["init"]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         orch
@@ -25,7 +27,7 @@ impl Orch {
 
     /// An empty folder.
     pub(crate) fn empty() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), url: None }
+        Self { folder: tempfile::tempdir().unwrap(), configuration: tempfile::tempdir().unwrap(), url: None }
     }
 
     /// The same, whose provider `lab` is this server, in OpenAI's dialect.
@@ -80,8 +82,21 @@ impl Orch {
         }
         // Nothing answers there: `auto` must not find a server of the machine that runs the tests.
         command.env("OLLAMA_HOST", "127.0.0.1:9");
+        command.env("XDG_CONFIG_HOME", self.configuration.path());
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Trusts the project as it is now.
+    #[track_caller]
+    pub(crate) fn trust(&self) -> &Self {
+        self.run(&["trust"]).exits(0);
+        self
+    }
+
+    /// The folder of the user's configuration.
+    pub(crate) fn configuration(&self) -> &Path {
+        self.configuration.path()
     }
 
     /// Runs the program to its end.

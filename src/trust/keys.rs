@@ -1,0 +1,103 @@
+//! What each key of `orch.yaml` can do outside of the run: the table that a new key must enter.
+
+/// What a key of `orch.yaml` can do outside of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyClass {
+    /// Nothing: it changes how a run computes, or what orch refuses and hides.
+    Inert,
+    /// It says where something is sent.
+    Address,
+    /// It names an environment variable whose value leaves this process.
+    Variable,
+    /// It loosens a rule that protects what is sent.
+    Loosens,
+    /// Its text is sent as it stands in the file.
+    Literal,
+}
+
+impl KeyClass {
+    /// Whether another value of the key needs the user's agreement again.
+    pub fn needs_agreement(self) -> bool {
+        match self {
+            Self::Address | Self::Variable | Self::Loosens => true,
+            // What a file holds is known to whoever has the file.
+            Self::Inert | Self::Literal => false,
+        }
+    }
+}
+
+/// Every key of `orch.yaml` that holds a value, with `*` for names that the user chooses.
+pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
+    ("providers.*.dialect", KeyClass::Inert),
+    ("providers.*.base_url", KeyClass::Address),
+    ("providers.*.api_key.env", KeyClass::Variable),
+    ("providers.*.insecure", KeyClass::Loosens),
+    ("providers.*.structured_output", KeyClass::Inert),
+    ("providers.*.max_concurrency", KeyClass::Inert),
+    ("providers.*.requests_per_minute", KeyClass::Inert),
+    ("providers.*.tokens_per_minute", KeyClass::Inert),
+    ("providers.*.headers.*", KeyClass::Literal),
+    ("models.*", KeyClass::Inert),
+    ("models.*.model", KeyClass::Inert),
+    ("models.*.input_price", KeyClass::Inert),
+    ("models.*.output_price", KeyClass::Inert),
+    ("models.*.cached_input_price", KeyClass::Inert),
+    ("models.*.context_window", KeyClass::Inert),
+    ("defaults.model", KeyClass::Inert),
+    ("defaults.timeout", KeyClass::Inert),
+    ("defaults.re_ask", KeyClass::Inert),
+    ("defaults.max_output_tokens", KeyClass::Inert),
+    ("limits.max_concurrency", KeyClass::Inert),
+    ("budget.usd", KeyClass::Inert),
+    ("budget.tokens", KeyClass::Inert),
+    ("budget.seconds", KeyClass::Inert),
+    ("budget.unpriced", KeyClass::Inert),
+    ("secrets", KeyClass::Inert),
+    ("tracker.convex.url", KeyClass::Address),
+    ("tracker.convex.url.env", KeyClass::Address),
+    ("tracker.convex.auth.env", KeyClass::Variable),
+    ("tracker.convex.insecure", KeyClass::Loosens),
+    ("tracker.webhook.url", KeyClass::Address),
+    ("tracker.webhook.url.env", KeyClass::Address),
+    ("tracker.webhook.secret.env", KeyClass::Variable),
+    ("tracker.flush", KeyClass::Inert),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The keys of a schema that hold values, in the spelling of the table.
+    fn keys(schema: &Value, root: &Value, path: &str, out: &mut BTreeSet<String>) {
+        let named = schema["$ref"].as_str().map(|name| root.pointer(name.trim_start_matches('#')).unwrap());
+        let schema = named.unwrap_or(schema);
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let mut inner = false;
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            inner = true;
+            keys(property, root, &below(name), out);
+        }
+        if schema["additionalProperties"].is_object() {
+            inner = true;
+            keys(&schema["additionalProperties"], root, &below("*"), out);
+        }
+        // A value that may be a mapping or a string is both.
+        let is_both = schema["type"].as_array().is_some_and(|types| types.contains(&"string".into()));
+        if !inner || is_both {
+            out.insert(path.to_owned());
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_settings_has_a_class() {
+        let schema = crate::config::settings_schema();
+        let mut known = BTreeSet::new();
+        keys(schema, schema, "", &mut known);
+        let table: BTreeSet<String> = SETTINGS_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        assert_eq!(known, table, "give a new key of orch.yaml a class in src/trust/keys.rs");
+    }
+}

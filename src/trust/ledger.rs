@@ -1,0 +1,141 @@
+//! What the user agreed to: one file for each project, in the user's own configuration folder.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Digest;
+
+/// The agreements of a user.
+///
+/// Each is a file `trusted/DIGEST.json` below the configuration folder, named by the BLAKE3 digest of the
+/// project's absolute path: `{"root": PATH, "digest": DIGEST}`. A project that was moved has to be trusted again.
+#[derive(Clone, Debug)]
+pub struct TrustLedger {
+    folder: PathBuf,
+}
+
+/// One agreement, as it is stored.
+#[derive(Debug, Deserialize, Serialize)]
+struct Agreement {
+    root: String,
+    digest: Digest,
+}
+
+impl TrustLedger {
+    /// The ledger in a configuration folder, such as `~/.config/orch`; nothing is read or made yet.
+    pub fn new(configuration: &Path) -> Self {
+        Self { folder: configuration.join("trusted") }
+    }
+
+    /// Whether the user agreed to exactly this digest for the project in `root`.
+    ///
+    /// # Errors
+    /// The project's path can't be resolved, or the agreement can't be read.
+    pub fn holds(&self, root: &Path, digest: &Digest) -> io::Result<bool> {
+        let (root, file) = self.place(root)?;
+        match fs::read(&file) {
+            Ok(bytes) => {
+                let agreement: Agreement = serde_json::from_slice(&bytes).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
+                })?;
+                Ok(agreement.root == root && agreement.digest == *digest)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Records that the user agrees to a digest for the project in `root`; takes the place of an earlier one.
+    ///
+    /// # Errors
+    /// The project's path can't be resolved, or the file can't be written.
+    pub fn record(&self, root: &Path, digest: &Digest) -> io::Result<()> {
+        let (root, file) = self.place(root)?;
+        private_folder(&self.folder)?;
+        let text = serde_json::to_vec(&Agreement { root, digest: digest.clone() })?;
+        // Files of `tempfile` are readable by their owner alone, and the rename leaves none half-written.
+        let mut written = tempfile::NamedTempFile::new_in(&self.folder)?;
+        written.write_all(&text)?;
+        written.persist(file).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Takes an agreement back; whether there was one.
+    ///
+    /// # Errors
+    /// The project's path can't be resolved, or the file can't be removed.
+    pub fn revoke(&self, root: &Path) -> io::Result<bool> {
+        match fs::remove_file(self.place(root)?.1) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The project's absolute path without links, and the file of its agreement.
+    fn place(&self, root: &Path) -> io::Result<(String, PathBuf)> {
+        let root = fs::canonicalize(root)?;
+        let name = Digest::of(root.as_os_str().as_encoded_bytes());
+        Ok((root.to_string_lossy().into_owned(), self.folder.join(format!("{name}.json"))))
+    }
+}
+
+fn private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agreement_holds_for_one_project_and_one_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        fs::create_dir(&here).unwrap();
+        fs::create_dir(&there).unwrap();
+        let ledger = TrustLedger::new(&folder.path().join("config"));
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        assert!(!ledger.holds(&here, &one).unwrap());
+        ledger.record(&here, &one).unwrap();
+        assert!(ledger.holds(&here, &one).unwrap());
+        assert!(ledger.holds(&here.join("../here"), &one).unwrap());
+        assert!(!ledger.holds(&here, &other).unwrap());
+        assert!(!ledger.holds(&there, &one).unwrap());
+        ledger.record(&here, &other).unwrap();
+        assert!(!ledger.holds(&here, &one).unwrap(), "the later agreement takes the place of the earlier");
+        assert!(ledger.revoke(&here).unwrap());
+        assert!(!ledger.revoke(&here).unwrap());
+        assert!(!ledger.holds(&here, &other).unwrap());
+    }
+
+    #[test]
+    fn a_damaged_agreement_is_none_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = TrustLedger::new(folder.path());
+        ledger.record(folder.path(), &Digest::of(b"one")).unwrap();
+        let file = ledger.place(folder.path()).unwrap().1;
+        fs::write(&file, "{").unwrap();
+        let error = ledger.holds(folder.path(), &Digest::of(b"one")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_can_read_agreements() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = TrustLedger::new(&folder.path().join("config"));
+        ledger.record(folder.path(), &Digest::of(b"one")).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&ledger.folder), 0o700);
+        assert_eq!(mode(&ledger.place(folder.path()).unwrap().1), 0o600);
+    }
+}
