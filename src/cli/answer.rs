@@ -7,7 +7,7 @@ use crate::model::{RunState, RunStatus};
 use crate::store::{Journal, Letter};
 
 use super::error::{CliError, Code};
-use super::report::resume_command;
+use super::report::printed_commands;
 use super::trust::TrustArgs;
 use super::ui::{Ui, user};
 use super::{State, here};
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
         ui.say(format!("{} of run {} is {word}", asked.step, row.run));
         return super::resume::go_on(row.run, args.state.clone(), args.trust.clone(), ui);
     }
-    let resume = resume_command(row.run, journal.state(), &here);
+    let resume = printed_commands(journal.state(), &here).resume(row.run);
     let next = if row.status == RunStatus::Waiting { format!("; go on with `{resume}`") } else { String::new() };
     ui.say(format!("{} of run {} is {word}{next}", asked.step, row.run));
     Ok(Code::Ok)

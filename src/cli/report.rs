@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::model::{RunId, RunState, RunStatus};
+use crate::model::{RunState, RunStatus};
+use crate::report::PrintedCommands;
 use crate::report::summary::summary;
 
 use super::error::{CliError, Code};
@@ -20,15 +21,15 @@ pub(super) enum Output {
 
 /// Tells how a run ended.
 ///
-/// `resume` is the command that goes on with the run from the current folder.
-pub(super) fn tell(state: &RunState, output: Output, resume: &str, ui: &Ui) -> Result<(), CliError> {
+/// `commands` prints those that find the run from the current folder.
+pub(super) fn tell(state: &RunState, output: Output, commands: &PrintedCommands, ui: &Ui) -> Result<(), CliError> {
     let given = if output == Output::Json {
         let report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
         ui.data(&format!("{report:#}"))
     } else {
         Ok(())
     };
-    let words = summary(state, ui.style, &super::here()?, resume);
+    let words = summary(state, ui.style, &super::here()?, commands);
     if state.status == RunStatus::Completed {
         ui.say(words.trim_end());
     } else {
@@ -37,20 +38,17 @@ pub(super) fn tell(state: &RunState, output: Output, resume: &str, ui: &Ui) -> R
     }
     // The run is over all the same: only its report is lost, and can be had again.
     given.map_err(|error| {
-        error
-            .with_code(Code::Failed)
-            .hint(format!("`orch runs show {} --output json` prints the report again", state.run))
+        error.with_code(Code::Failed).hint(format!(
+            "`{}` prints the report again",
+            commands.of(format!("orch runs show {} --output json", state.run))
+        ))
     })
 }
 
-/// The command that goes on with a run from the current folder.
-pub(super) fn resume_command(run: RunId, journal: &Path, here: &Path) -> String {
+/// The commands that messages print about runs of a journal, as they work from the current folder.
+pub(super) fn printed_commands(journal: &Path, here: &Path) -> PrintedCommands {
     let found = super::runs::root(here).join(".orch");
     let same =
         found == journal || found.canonicalize().ok().is_some_and(|found| Some(found) == journal.canonicalize().ok());
-    if same {
-        return format!("orch pipeline resume {run}");
-    }
-    let shown = journal.strip_prefix(here).unwrap_or(journal).display();
-    format!("orch pipeline resume {run} --state {shown}")
+    PrintedCommands::new((!same).then(|| journal.strip_prefix(here).unwrap_or(journal)))
 }

@@ -16,7 +16,7 @@ use super::edits::{Accepted, Choice, Edits, listed};
 use super::error::{CliError, Code};
 use super::placed::{Placed, placed};
 use super::prepare::{self, Flags};
-use super::report::{Output, resume_command, tell};
+use super::report::{Output, printed_commands, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
 use super::trackers::Trackers;
@@ -221,7 +221,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         first,
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
-    tell(&state, args.output, &resume_command(row.run, journal.state(), &here), ui)?;
+    tell(&state, args.output, &printed_commands(journal.state(), &here), ui)?;
     session::closed(&state, &exchange)
 }
 

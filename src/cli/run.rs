@@ -15,7 +15,7 @@ use crate::store::{Earlier, Journal, View};
 use super::error::{CliError, Code};
 use super::inputs::Given;
 use super::prepare::{self, Flags};
-use super::report::{Output, resume_command, tell};
+use super::report::{Output, printed_commands, tell};
 use super::resolve::{self, Consent};
 use super::session::{self, Ready};
 use super::trackers::Trackers;
@@ -164,7 +164,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
         first: vec![first],
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
-    tell(&state, args.output, &resume_command(run, journal.state(), &here), ui)?;
+    tell(&state, args.output, &printed_commands(journal.state(), &here), ui)?;
     session::closed(&state, &exchange)
 }
 

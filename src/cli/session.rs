@@ -143,8 +143,9 @@ async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui)
             Err(Stop::Cancelled | Stop::Dropped) => over(RunStatus::Cancelled, None),
             Err(Stop::OverBudget(failure)) => over(RunStatus::Failed, Some(failure)),
             Err(Stop::Parked) => {
-                run.settle().await.map_err(|stop| broke_off(stop, ready.run))?;
-                ready.journal.discard(&numbers)?;
+                if let Err(stop) = taken_in(&run, &ready, &numbers).await {
+                    return broke_off(stop, run, &ready);
+                }
                 // Somebody may have answered while other steps went on.
                 if !ready.journal.letters(ready.run)?.is_empty() {
                     drop(run);
@@ -153,12 +154,26 @@ async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui)
                 }
                 over(RunStatus::Waiting, None)
             }
-            Err(stop @ Stop::Storage(_)) => return Err(broke_off(stop, ready.run)),
+            Err(Stop::Storage(failure)) => return broke_off(Stop::Storage(failure), run, &ready),
         };
-        run.conclude(Fact::RunEnded(ended)).await.map_err(|stop| broke_off(stop, ready.run))?;
-        ready.journal.discard(&numbers)?;
-        return Ok(run.state());
+        let concluded = match taken_in(&run, &ready, &numbers).await {
+            Ok(()) => run.conclude(Fact::RunEnded(ended)).await,
+            Err(stop) => Err(stop),
+        };
+        return match concluded {
+            Ok(()) => Ok(run.state()),
+            Err(stop) => broke_off(stop, run, &ready),
+        };
     }
+}
+
+/// Takes letters out of the inbox once what they say is on record.
+async fn taken_in(run: &LocalRun, ready: &Ready<'_>, letters: &[i64]) -> Result<(), Stop> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    run.settle().await?;
+    ready.journal.discard(letters).map_err(|error| Stop::Storage(error.failure()))
 }
 
 fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
@@ -209,13 +224,25 @@ fn homes(ready: &Ready<'_>) -> PathBuf {
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
-/// A run that could not be recorded any further; what was recorded stands.
-fn broke_off(stop: Stop, run: RunId) -> CliError {
-    let error = match stop {
-        Stop::Storage(failure) | Stop::OverBudget(failure) => CliError::from(failure),
-        Stop::Cancelled | Stop::Parked | Stop::Dropped => CliError::could_not(stop.to_string()),
-    };
-    error.with_code(Code::Failed).hint(format!("go on with `orch pipeline resume {run}`"))
+/// A run that could not be recorded any further, or whose files could not be written: as far as it is on record.
+fn broke_off(stop: Stop, run: LocalRun, ready: &Ready<'_>) -> Result<RunState, CliError> {
+    let Stop::Storage(mut failure) = stop else { return Err(CliError::could_not(stop.to_string())) };
+    let unrecorded = run.state();
+    // The writer puts down what waits before it ends.
+    drop(run);
+    let events = ready.journal.events(ready.run).ok().filter(|events| !events.is_empty());
+    let mend = failure.hint.take().unwrap_or_else(|| "look after the disk and its folder".to_owned());
+    failure.hint = Some(match &events {
+        Some(_) => {
+            let resume = super::report::printed_commands(ready.journal.state(), &super::here()?).resume(ready.run);
+            format!("{mend}, then `{resume}` goes on from here; nothing that was recorded is asked again")
+        }
+        None => format!("{mend}, then start the run again; nothing of it could be recorded"),
+    });
+    let mut state = events.map_or(unrecorded, |events| RunState::fold(ready.run, &events));
+    state.status = RunStatus::Interrupted;
+    state.failure = Some(failure);
+    Ok(state)
 }
 
 /// The limits that the settings of a project set.
@@ -242,6 +269,8 @@ pub(super) fn gates(project: &Project) -> Arc<Gates> {
 pub(super) fn exit_code(state: &RunState) -> Code {
     match state.status {
         RunStatus::Completed => Code::Ok,
+        // A disk that failed stopped it, and no person.
+        RunStatus::Interrupted if state.failure.is_some() => Code::Failed,
         RunStatus::Cancelled | RunStatus::Interrupted => Code::Interrupted,
         RunStatus::Waiting => Code::Waiting,
         RunStatus::Failed if state.failure.as_ref().is_some_and(|f| f.class == Class::BudgetExceeded) => Code::Limit,

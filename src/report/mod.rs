@@ -3,6 +3,7 @@
 //! Knows events and [`crate::model::RunState`], never the engine or a provider. Writes only
 //! to writers that it is given.
 
+pub mod commands;
 pub mod human;
 pub mod junit;
 pub mod lines;
@@ -10,6 +11,7 @@ pub mod live;
 pub mod style;
 pub mod summary;
 
+pub use commands::PrintedCommands;
 pub use lines::Lines;
 pub use live::Live;
 pub use style::Style;

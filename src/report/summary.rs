@@ -7,13 +7,14 @@ use std::path::Path;
 use crate::model::event::{RunStatus, StepKind};
 use crate::model::{Class, RunState, StepState, StepStatus};
 
+use super::commands::PrintedCommands;
 use super::human;
 use super::style::Style;
 
 /// The words for a run's end, for people; ends with a newline.
 ///
-/// `resume` is the command that goes on with the run.
-pub fn summary(state: &RunState, style: Style, here: &Path, resume: &str) -> String {
+/// `commands` prints those that find the run.
+pub fn summary(state: &RunState, style: Style, here: &Path, commands: &PrintedCommands) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         // Writing to a string can't fail.
@@ -39,20 +40,20 @@ pub fn summary(state: &RunState, style: Style, here: &Path, resume: &str) -> Str
         }
         line(format!("{} step {} failed: {failure}", style.bad("error:"), style.strong(&step.step)));
         if let Some(hint) = &failure.hint {
-            line(format!("\n{} {hint}", style.strong("hint:")));
+            line(format!("\n{} {}", style.strong("hint:"), commands.complete(hint)));
         }
     }
     if let Some(failure) = &state.failure {
         line(format!("{} {failure}", style.bad("error:")));
         if let Some(hint) = &failure.hint {
-            line(format!("\n{} {hint}", style.strong("hint:")));
+            line(format!("\n{} {}", style.strong("hint:"), commands.complete(hint)));
         }
     }
     for step in steps.iter().filter(|step| step.status == StepStatus::Waiting) {
         let question = step.question.as_deref().unwrap_or_default();
         line(format!("{} step {} asks:\n\n{question}\n", style.warn("waiting:"), style.strong(&step.step)));
     }
-    if let Some(next) = next_step(state, resume) {
+    if let Some(next) = next_step(state, commands) {
         line(format!("\n{} {next}", style.strong("next:")));
     }
     out
@@ -86,7 +87,8 @@ fn headline(state: &RunState, style: Style) -> String {
     format!("\nrun {} {word}{took} ({})", style.strong(state.run), facts.join("; "))
 }
 
-fn next_step(state: &RunState, resume: &str) -> Option<String> {
+fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
+    let resume = commands.resume(state.run);
     match state.status {
         RunStatus::Completed => None,
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
@@ -98,9 +100,11 @@ fn next_step(state: &RunState, resume: &str) -> Option<String> {
         RunStatus::Failed => None,
         RunStatus::Waiting => Some(format!(
             "`{}` or `{}` answers (--note says why), then `{resume}` goes on",
-            resume.replace("pipeline resume", "runs approve"),
-            resume.replace("pipeline resume", "runs reject"),
+            commands.of(format!("orch runs approve {}", state.run)),
+            commands.of(format!("orch runs reject {}", state.run)),
         )),
+        // The hint of a failed disk says it all.
+        RunStatus::Interrupted if state.failure.is_some() => None,
         RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` goes on from here; nothing that was answered is asked again"))
         }

@@ -12,9 +12,10 @@ use super::halt::Halted;
 ///
 /// After one ends with [`Flow::Halt`] no other one begins; those that have begun go on to the end
 /// of the call that they are in. A stop of the whole run waits for the others too, so that what
-/// they have in flight is recorded; only a broken store ends at once.
+/// they have in flight is recorded; only a journal that no longer records ends them at once.
 pub(super) async fn run(
     halted: &Halted,
+    records: impl Fn() -> bool,
     group: StepKey,
     list: Vec<Branch<'_>>,
     limit: usize,
@@ -36,7 +37,12 @@ pub(super) async fn run(
                 }
                 end
             }
-            Err(Stop::Storage(failure)) => return Err(Stop::Storage(failure)),
+            Err(Stop::Storage(failure)) if !records() => return Err(Stop::Storage(failure)),
+            Err(stopped @ Stop::Storage(_)) => {
+                halted.add(&group);
+                stop.get_or_insert(stopped);
+                BranchEnd::Dropped
+            }
             // What waits for a person leaves its place to the next.
             Err(Stop::Parked) => {
                 parked = true;

@@ -88,7 +88,7 @@ impl LocalRun {
         let mut task = tokio::spawn(self.perform.perform(call, closing, stopped.boxed()));
         let broke_off = |error| {
             let failure = Failure::new(Class::AgentError, format!("the call broke off: {error}"));
-            Stop::Storage(failure.with_hint("this is a defect of orch; resume the run"))
+            Stop::Storage(failure.with_hint("this is a defect of orch"))
         };
         tokio::select! {
             biased;

@@ -1,6 +1,7 @@
 //! One run on this machine: [`Durable`] over the journal.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct LocalRun {
     writer: Writer,
     pub(super) halted: Halted,
     closing: Closing,
+    /// Whether an event could not be recorded.
+    broken: Arc<AtomicBool>,
     inner: Mutex<Inner>,
 }
 
@@ -87,6 +90,7 @@ impl LocalRun {
             reuse: parts.reuse,
             clock: parts.clock,
             halted: Halted::default(),
+            broken: Arc::default(),
             closing: Closing::default(),
             inner: Mutex::new(inner),
         })
@@ -137,7 +141,19 @@ impl LocalRun {
     pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<Mark, Stop>> + Send + use<> {
         let hold = self.clock.hold();
         let (mark, done) = self.send(fact, true);
-        async move { kept(done, hold).await.map(|()| mark) }
+        let broken = self.broken.clone();
+        async move {
+            let result = kept(done, hold).await;
+            if result.is_err() {
+                broken.store(true, Ordering::Release);
+            }
+            result.map(|()| mark)
+        }
+    }
+
+    /// Whether the journal still takes events, also when files of the workspace can't be written.
+    fn records(&self) -> bool {
+        !self.broken.load(Ordering::Acquire)
     }
 
     /// Waits until everything recorded so far is durable, and its files are written.
@@ -172,7 +188,7 @@ impl LocalRun {
         };
         self.queue(Fact::StepKept(kept));
         // Mostly the file is there as it was written, and then nothing needs to be waited for.
-        let failed = |error: StoreError| Stop::Storage(error.failure());
+        let failed = |error: StoreError| Stop::Storage(error.failure_of_run());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
             && (self.is_made(artifact) || !self.view.shows(artifact).map_err(failed)?)
         {
@@ -194,7 +210,7 @@ impl LocalRun {
             let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
             let found = recipes.find_map(|recipe| Some((earlier.find(recipe).transpose()?, recipe)));
             let found = found.map(|(found, recipe)| Ok((found?, recipe))).transpose();
-            let found = found.map_err(|error: StoreError| Stop::Storage(error.failure()))?;
+            let found = found.map_err(|error: StoreError| Stop::Storage(error.failure_of_run()))?;
             if let (Some(((run, artifact), recipe)), Some(name)) = (found, &open.output) {
                 let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..artifact };
                 let fact = StepCompleted {
@@ -259,12 +275,9 @@ async fn kept(done: Promise, _hold: Hold) -> Result<(), Stop> {
     let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
-        Err(_) => Failure::new(Class::Storage, "the journal's writer has ended"),
+        Err(_) => Failure::new(Class::Storage, "the journal's writer has ended").with_hint("this is a defect of orch"),
     };
-    let hint = failure.hint.clone().unwrap_or_else(|| {
-        "nothing that was recorded is lost; look after the disk and its folder, then resume the run".to_owned()
-    });
-    Err(Stop::Storage(failure.with_hint(hint)))
+    Err(Stop::Storage(failure))
 }
 
 impl Durable for LocalRun {
@@ -286,7 +299,7 @@ impl Durable for LocalRun {
         list: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
-        branches::run(&self.halted, group, list, limit).boxed()
+        branches::run(&self.halted, || self.records(), group, list, limit).boxed()
     }
 
     fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {

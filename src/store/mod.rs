@@ -138,16 +138,42 @@ impl StoreError {
             None => failure,
         }
     }
+
+    /// The failure of a run that is under way. Its hint only mends what is broken: another folder would hold no such
+    /// run, and the command that resumes the run is for the caller to add.
+    pub(crate) fn failure_of_run(&self) -> Failure {
+        let failure = self.failure();
+        let mend = match self {
+            Self::Io { source, .. } if is_forbidden(source.kind()) => Some("make the folder writable again"),
+            Self::Journal { source, .. } if is_unwritable(source) => Some("make the folder writable again"),
+            Self::Io { .. } | Self::Journal { .. } | Self::Stopped(_) if failure.hint.is_none() => {
+                Some("look after the disk and its folder")
+            }
+            _ => None,
+        };
+        match mend {
+            Some(mend) => failure.with_hint(mend),
+            None => failure,
+        }
+    }
+}
+
+/// What to do about a full disk.
+const FREE_SPACE: &str = "free some space on the disk";
+
+fn is_forbidden(kind: std::io::ErrorKind) -> bool {
+    matches!(kind, std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem)
+}
+
+fn is_unwritable(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode as Code;
+    matches!(error.sqlite_error_code(), Some(Code::ReadOnly | Code::CannotOpen | Code::PermissionDenied))
 }
 
 fn io_hint(error: &std::io::Error) -> Option<&'static str> {
     match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-            Some("free some space on the disk, then resume the run")
-        }
-        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-            Some("make the folder writable, or give other ones with --state and --workspace")
-        }
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(FREE_SPACE),
+        kind if is_forbidden(kind) => Some("make the folder writable, or give other ones with --state and --workspace"),
         std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
             Some("a file stands where a folder is needed: give other ones with --state and --workspace")
         }
@@ -157,10 +183,10 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
 
 fn sqlite_hint(error: &rusqlite::Error) -> Option<&'static str> {
     match error.sqlite_error_code()? {
-        rusqlite::ErrorCode::DiskFull => Some("free some space on the disk, then resume the run"),
-        rusqlite::ErrorCode::ReadOnly | rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::PermissionDenied => {
-            Some("make the folder writable, or give another one with --state")
-        }
+        rusqlite::ErrorCode::DiskFull => Some(FREE_SPACE),
+        // A full disk too, where SQLite maps a file into memory.
+        rusqlite::ErrorCode::SystemIoFailure => Some("free some space on the disk, or see whether it still works"),
+        _ if is_unwritable(error) => Some("make the folder writable, or give another one with --state"),
         rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase => {
             Some("restore the `.orch` folder from a copy, or move it away to begin anew")
         }

@@ -150,7 +150,7 @@ impl Durable for Rehearsal {
         list: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
-        branches::run(&self.halted, group, list, limit).boxed()
+        branches::run(&self.halted, || true, group, list, limit).boxed()
     }
 
     fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {

@@ -21,7 +21,7 @@ use super::{Heartbeat, StoreError, View};
 
 type Ack = oneshot::Sender<Result<(), Failure>>;
 
-/// Resolves once an event is durable and its file written, or with why not.
+/// Resolves once an event is durable, or with why it is not; for a flush, once all files are written too.
 pub(super) type Promise = oneshot::Receiver<Result<(), Failure>>;
 
 /// How long events that nobody waits for may wait for company.
@@ -35,6 +35,12 @@ struct Job {
     event: Option<Event>,
     urgent: bool,
     ack: Ack,
+}
+
+impl Job {
+    fn ends_the_run(&self) -> bool {
+        matches!(&self.event, Some(Event { fact: Fact::RunEnded(_), .. }))
+    }
 }
 
 /// The handle to the writer thread; dropping it lets the thread finish what waits.
@@ -57,8 +63,10 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                let (workspace, broken) = (view.name(), None);
-                Worker { connection, path, place, blobs, view, workspace, observer, heartbeat, broken }.run(&waiting);
+                let (workspace, broken, unwritten) = (view.name(), None, Vec::new());
+                let worker =
+                    Worker { connection, path, place, blobs, view, workspace, observer, heartbeat, broken, unwritten };
+                worker.run(&waiting);
             })
             .map_err(|error| StoreError::Stopped(error.to_string()))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
@@ -69,7 +77,7 @@ impl Writer {
         self.send(Some(event), urgent)
     }
 
-    /// Resolves once everything handed over so far is durable.
+    /// Resolves once everything handed over so far is durable, and its files are written.
     pub(super) fn flush(&self) -> Promise {
         self.send(None, true)
     }
@@ -105,6 +113,8 @@ struct Worker {
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
     broken: Option<Failure>,
+    /// Artifacts on record whose files could not be written yet.
+    unwritten: Vec<Artifact>,
 }
 
 impl Worker {
@@ -122,25 +132,39 @@ impl Worker {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             };
-            let jobs = gather(first, waiting);
-            let result = match &self.broken {
-                Some(why) => Err(why.clone()),
-                None => self.commit(&jobs).map_err(|error| error.failure()),
-            };
-            if let Err(why) = &result {
-                self.broken.get_or_insert_with(|| why.clone());
-            } else if !alive {
-                alive = true;
-                self.beat();
-            }
-            for job in jobs {
-                if let (Ok(()), Some(event)) = (&result, &job.event) {
-                    self.observer.event(event);
-                }
-                // Nobody waits for facts that a later one covers.
-                drop(job.ack.send(result.clone()));
+            for batch in with_ends_apart(gather(first, waiting)) {
+                alive |= self.take(batch, !alive);
             }
         }
+    }
+
+    /// Commits a batch and acknowledges it; whether it is on record.
+    ///
+    /// A file that can't be written does not keep later events from the journal, so a reply that is on its way is not
+    /// lost. It fails whoever waits for the files, and the end of the run, which is not recorded before they are there.
+    fn take(&mut self, jobs: Vec<Job>, first: bool) -> bool {
+        let ends = jobs.iter().any(Job::ends_the_run);
+        let ready = if ends { self.write_files() } else { Ok(()) };
+        let committed = match &self.broken {
+            Some(why) => Err(why.clone()),
+            None => ready.and_then(|()| self.commit(&jobs).map_err(|error| error.failure_of_run())),
+        };
+        if let (Err(why), false) = (&committed, ends) {
+            self.broken.get_or_insert_with(|| why.clone());
+        }
+        if first && committed.is_ok() {
+            self.beat();
+        }
+        let written = committed.clone().and_then(|()| self.write_files());
+        for job in jobs {
+            if let (Ok(()), Some(event)) = (&committed, &job.event) {
+                self.observer.event(event);
+            }
+            let result = if job.event.is_some() { &committed } else { &written };
+            // Nobody waits for facts that a later one covers.
+            drop(job.ack.send(result.clone()));
+        }
+        committed.is_ok()
     }
 
     fn beat(&self) {
@@ -170,21 +194,34 @@ impl Worker {
         transaction.commit().map_err(error)?;
         crash_point!("journal::committed");
         self.place.check()?;
-        self.show(&events)
+        self.note_artifacts(&events);
+        Ok(())
     }
 
-    /// Writes the files of artifacts that are durable now; of several for one path the last.
-    fn show(&self, events: &[&Event]) -> Result<(), StoreError> {
+    /// Remembers the artifacts that are durable now; of several for one path the last.
+    fn note_artifacts(&mut self, events: &[&Event]) {
         let artifacts = events.iter().filter_map(|event| match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
             _ => None,
         });
-        let mut last: Vec<&Artifact> = Vec::new();
         for artifact in artifacts.filter(|artifact| artifact.path.is_some()) {
-            last.retain(|old| old.path != artifact.path);
-            last.push(artifact);
+            self.unwritten.retain(|old| old.path != artifact.path);
+            self.unwritten.push(artifact.clone());
         }
-        last.into_iter().try_for_each(|artifact| self.view.show(artifact))
+    }
+
+    /// Writes the files that are due; those that can't be written are tried again next time.
+    fn write_files(&mut self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        let view = &self.view;
+        self.unwritten.retain(|artifact| match view.show(artifact) {
+            Ok(()) => false,
+            Err(error) => {
+                result = Err(error.failure_of_run());
+                true
+            }
+        });
+        result
     }
 }
 
@@ -226,6 +263,21 @@ fn gather(first: Job, waiting: &mpsc::Receiver<Job>) -> Vec<Job> {
             Err(_) => return jobs,
         }
     }
+}
+
+/// The end of a run is committed alone: what comes before it must be on record, and in the workspace, by then.
+fn with_ends_apart(jobs: Vec<Job>) -> Vec<Vec<Job>> {
+    let mut batches: Vec<Vec<Job>> = Vec::new();
+    let mut after_end = true;
+    for job in jobs {
+        let ends = job.ends_the_run();
+        match batches.last_mut().filter(|_| !ends && !after_end) {
+            Some(batch) => batch.push(job),
+            None => batches.push(vec![job]),
+        }
+        after_end = ends;
+    }
+    batches
 }
 
 /// Puts an event into the tables; what it wrote into a workspace only when that is given.

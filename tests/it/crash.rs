@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::control::{answering, project};
 use crate::kill::{AT_ONCE, answer, arrived, every_kind, finish, latest, once_each, replies_on_record, workspace};
 use crate::store::assert_whole;
-use crate::support::{Orch, Server};
+use crate::support::{Orch, Reply, Server};
 
 /// How often a place is let through before the process ends there; further on it is all the same.
 const PASSES: usize = 14;
@@ -151,4 +151,47 @@ fn looking_after_runs_that_ends_at_any_boundary_breaks_none_and_is_done_by_doing
         }
     }
     println!("ended {ended} times at {} places", orch::crash::UPKEEP.len());
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures, for who runs it with --nocapture")]
+fn a_run_that_ends_at_any_boundary_of_its_last_step_is_resumed_by_a_resume_that_names_none() {
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--quiet"];
+    let mut ended = 0;
+    for point in orch::crash::POINTS {
+        for pass in 0..PASSES {
+            let answers = std::sync::atomic::AtomicUsize::new(0);
+            let server = Server::start(move |_| {
+                let number = answers.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                Reply::openai_text(&format!(
+                    "answer {}",
+                    if number == 0 { "of the first run" } else { "of the second" }
+                ))
+            });
+            let orch = project(&server, "  - { id: one, agent: a, prompt: one.md, output: x, schema: text }\n");
+            orch.run(&args).exits(0);
+            let chosen = format!("{point}={pass}*off->return");
+            let status = orch.command(&args).env("FAILPOINTS", &chosen).output().unwrap().status;
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.code(), None, "{chosen}: {status}");
+            ended += 1;
+            let runs = orch.run(&["runs", "list", "--output", "json"]).exits(0).stdout;
+            let runs: serde_json::Value = serde_json::from_str(&runs).unwrap();
+            if runs.as_array().unwrap().len() == 1 {
+                continue;
+            }
+            let completed = runs[0]["status"] == "completed";
+            assert!(!completed || orch.read("workspace/x.md") == "answer of the second\n", "{chosen}: {runs}");
+            if !completed {
+                orch.run(&["pipeline", "resume", "--quiet"]).exits(0);
+            }
+            assert_eq!(orch.read("workspace/x.md"), "answer of the second\n", "{chosen}");
+            let left = orch.files().into_iter().filter(|name| name.contains(".orch-tmp-")).collect::<Vec<_>>();
+            assert!(left.is_empty(), "{chosen}: {left:?}");
+        }
+    }
+    println!("ended {ended} times");
+    assert!(ended > 20, "{ended}");
 }

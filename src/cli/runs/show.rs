@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::cli::error::{CliError, Code};
-use crate::cli::report::{Output, resume_command};
+use crate::cli::report::{Output, printed_commands};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunState;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     for step in state.in_order() {
         ui.data(&step_line(step, ui.out_style))?;
     }
-    ui.data(summary(&state, ui.out_style, &here, &resume_command(row.run, journal.state(), &here)).trim_end())?;
+    ui.data(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here)).trim_end())?;
     for event in events.iter().filter(|_| args.replies) {
         if let Fact::CallEnded(call) = &event.fact {
             let text = match (&call.reply, &call.done, &call.failure) {

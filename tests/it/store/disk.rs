@@ -13,17 +13,17 @@ use crate::control::{answering, project};
 use crate::support::{Orch, Ran, Reply, Server};
 
 /// A disk of so many KiB at a folder, gone with the value; none where one may not mount.
-struct Disk(PathBuf);
+pub(super) struct Disk(PathBuf);
 
 impl Disk {
-    fn small(folder: &Path, size: u32) -> Option<Self> {
+    pub(super) fn small(folder: &Path, size: u32) -> Option<Self> {
         std::fs::create_dir_all(folder).unwrap();
         let (option, folder) = (format!("size={size}k"), folder.to_owned());
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "none"]).arg(&folder).output().ok()?;
         done.status.success().then_some(Self(folder))
     }
 
-    fn remount(&self, option: &str) {
+    pub(super) fn remount(&self, option: &str) {
         let options = format!("remount,{option}");
         let done = Command::new("mount").args(["-o", &options]).arg(&self.0).output().unwrap();
         assert!(done.status.success(), "{done:?}");

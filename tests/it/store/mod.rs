@@ -2,6 +2,7 @@
 
 mod damage;
 mod disk;
+mod full_workspace;
 
 use std::path::Path;
 use std::process::Child;
