@@ -190,6 +190,7 @@ fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply
         id: result["session_id"].as_str().map(str::to_owned),
         constrained: value.is_some(),
         work: Some(Box::new(Work { denied, ..Work::default() })),
+        remarks: Box::default(),
     })
 }
 

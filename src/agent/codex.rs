@@ -115,7 +115,16 @@ fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {
 fn empty(job: &Job<'_>, constrained: bool) -> ChatReply {
     let model = job.turn.program.model.clone();
     let usage = Usage::default();
-    ChatReply { text: String::new(), stop: StopReason::End, usage, model, id: None, constrained, work: None }
+    ChatReply {
+        text: String::new(),
+        stop: StopReason::End,
+        usage,
+        model,
+        id: None,
+        constrained,
+        work: None,
+        remarks: Box::default(),
+    }
 }
 
 /// What its events say.

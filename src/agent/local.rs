@@ -192,5 +192,6 @@ fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
         id: None,
         constrained: request.schema.is_some(),
         work: None,
+        remarks: Box::default(),
     }
 }

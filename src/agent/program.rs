@@ -249,5 +249,6 @@ pub(super) fn plain(text: String, turn: &Turn) -> ChatReply {
         id: None,
         constrained: false,
         work: None,
+        remarks: Box::default(),
     }
 }

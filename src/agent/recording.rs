@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::files::write_whole;
-use crate::model::{ChatReply, ChatRequest, Class, Digest, Failure, StepKey, StopReason, Usage, canonical};
+use crate::model::{
+    ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, StepKey, StopReason, Usage, canonical,
+};
 use crate::secret::Redactor;
 
 /// The provider's name of models that are replayed.
@@ -42,6 +44,9 @@ struct Recording {
     stop: StopReason,
     /// What it counted.
     usage: Usage,
+    /// What the text does not show.
+    #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
+    remarks: Box<ReplyRemarks>,
 }
 
 /// What a recording is found by: the request without its model, bounds and names.
@@ -134,6 +139,7 @@ impl Recorder {
             reply: clean(&reply.text),
             stop: reply.stop,
             usage: reply.usage,
+            remarks: Box::new(redactor.remarks((*reply.remarks).clone())),
             key: key.clone(),
         };
         let name = format!("{}.{}", step.place().as_str().replace('/', "."), key.short());
@@ -192,7 +198,8 @@ impl Replay {
         if let Some(found) = self.found(step, key.as_str()) {
             let model = Some(found.model.clone());
             let (text, stop, usage) = (found.reply.join("\n"), found.stop, found.usage);
-            return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false, work: None });
+            let remarks = found.remarks.clone();
+            return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false, work: None, remarks });
         }
         let why = format!("no recording in `{}` fits this request", self.folder.display());
         let hint = match self.nearest(step, request) {

@@ -198,7 +198,7 @@ fn parts(
         artifacts: ready.plan.paths(),
         project: ready.project.clone(),
         variables: super::resolve::variables(),
-        gates: ready.gates.clone(),
+        gates: remembering(&ready.gates, events),
         budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
         exchange: ready.exchange.clone(),
         laid: Arc::new(Mutex::new(laid)),
@@ -209,6 +209,12 @@ fn parts(
     let heartbeat = ready.locks.run.heartbeat()?;
     let clock = Arc::new(SystemClock);
     Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat, clock })
+}
+
+/// The gates, with what the events of the run say about its providers.
+fn remembering(gates: &Arc<Gates>, events: &[Event]) -> Arc<Gates> {
+    gates.remember(events);
+    gates.clone()
 }
 
 /// The secrets among the variables that steps and agents hand on by name.

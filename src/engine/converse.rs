@@ -67,7 +67,7 @@ impl<'a> Conversation<'a> {
                     Err(failure) => last = failure,
                 }
                 if self.is_over() {
-                    return Ok(Err(last));
+                    return Ok(Err(last.of_step()));
                 }
                 if !self.leaf.try_again(&self.agent.limits, &last, tries, self.attempt).await? {
                     last = impatient(last);
@@ -75,7 +75,7 @@ impl<'a> Conversation<'a> {
                 }
             }
         }
-        Ok(Err(last))
+        Ok(Err(last.of_step()))
     }
 
     /// Whether the step's deadline has passed, as far as recorded outcomes tell.
@@ -159,7 +159,7 @@ impl<'a> Conversation<'a> {
         Ok(match outcome.result {
             Ok(Reply::Chat(reply)) => Ok(reply),
             Ok(Reply::Done(_)) => Err(mixed_up()),
-            Err(failure) => Err(failure.of_step()),
+            Err(failure) => Err(failure),
         })
     }
 }
@@ -194,6 +194,11 @@ pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> R
         let hint = "grant it under `tools:` of the agent, or tell it in the prompt to do without";
         return Err(Box::new((Failure::new(Class::PermissionDenied, why).with_hint(hint), String::new())));
     }
+    if let Some(reason) = &reply.remarks.unknown_stop {
+        let why = format!("the reply may not be whole: its stop reason is `{}`", shown_reason(reason));
+        let hint = "see the reply with `orch runs show --replies`";
+        return Err(Box::new((Failure::new(Class::UnknownStop, why).with_hint(hint), String::new())));
+    }
     let schema = match node.output.as_ref().map(|output| &output.contract) {
         Some(Contract::Text) | None => return read_text(agent, reply),
         Some(Contract::Json(schema)) => schema,
@@ -202,7 +207,7 @@ pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> R
         StopReason::End => StopHint::Complete,
         StopReason::Length => StopHint::Length,
         StopReason::Refusal => StopHint::Refusal,
-        StopReason::Unknown => StopHint::Unknown,
+        StopReason::ToolUse | StopReason::Unknown => StopHint::Unknown,
     };
     match extract::extract(reply.text.as_bytes(), schema, &Options { strict: agent.strict, stop }) {
         Ok(read) => Ok(Found { value: read.value.clone(), read: Some(read) }),
@@ -215,7 +220,10 @@ pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> R
                 Reason::Refusal => Class::Refusal,
                 Reason::EmptyReply => Class::EmptyReply,
             };
-            let failure = with_hint(Failure::new(class, rejection.message.clone()), agent);
+            let failure = match class {
+                Class::EmptyReply => empty_reply(reply),
+                class => with_hint(Failure::new(class, rejection.message.clone()), agent),
+            };
             Err(Box::new((failure, render_mismatches(&rejection.mismatches))))
         }
     }
@@ -225,14 +233,39 @@ fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure
     let failure = match reply.stop {
         StopReason::Refusal => Failure::new(Class::Refusal, "the model refused to answer"),
         StopReason::Length => Failure::new(Class::LengthStop, "the reply was cut off at the token limit"),
-        StopReason::End | StopReason::Unknown if reply.text.trim().is_empty() => {
-            Failure::new(Class::EmptyReply, "the reply is empty")
+        _ if reply.text.trim().is_empty() => empty_reply(reply),
+        // What stands before the call of a tool is no answer.
+        StopReason::ToolUse => {
+            Failure::new(Class::EmptyReply, "the model called a tool instead of answering").with_hint(NO_TOOLS)
         }
         StopReason::End | StopReason::Unknown => {
             return Ok(Found { value: Value::String(reply.text.clone()), read: None });
         }
     };
     Err(Box::new((with_hint(failure, agent), String::new())))
+}
+
+/// What to do about a model that calls tools.
+const NO_TOOLS: &str = "agents that are models have no tools: tell the model in the prompt to answer in its text";
+
+/// The failure of a reply without text, with what came instead.
+fn empty_reply(reply: &ChatReply) -> Failure {
+    let Some(instead) = &reply.remarks.instead else {
+        return Failure::new(Class::EmptyReply, "the reply is empty");
+    };
+    let failure = Failure::new(Class::EmptyReply, format!("the reply has no text, only {instead}"));
+    match reply.stop {
+        StopReason::ToolUse => failure.with_hint(NO_TOOLS),
+        _ if instead.starts_with("reasoning") => failure.with_hint(
+            "the answer must stand outside of the reasoning: raise `max_output_tokens` of the agent, or have the server reason less",
+        ),
+        _ => failure,
+    }
+}
+
+/// A stop reason for a sentence.
+fn shown_reason(reason: &str) -> String {
+    reason.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
 fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {

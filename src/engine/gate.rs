@@ -1,7 +1,7 @@
 //! How much may go on at once: one limit for the run, one for each provider, and the pace that
 //! a provider asks for. Fair: who waits longest comes first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::durable::{Call, Effect, Permit};
-use crate::model::{ChatReply, ChatRequest, Failure, Usage};
+use crate::model::event::{Event, Fact};
+use crate::model::{ChatReply, ChatRequest, Class, Failure, Usage};
 
 /// Calls of a run at once, when nothing else is said.
 pub const CONCURRENCY: usize = 64;
@@ -33,6 +34,8 @@ pub struct Allowance {
 pub struct Gates {
     run: Arc<Semaphore>,
     providers: HashMap<String, Arc<Gate>>,
+    /// The providers that have answered in this run, be it with a failure.
+    answered: Mutex<HashSet<String>>,
 }
 
 /// The gate of a provider.
@@ -62,7 +65,32 @@ impl Gates {
             let places = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
             (name, Arc::new(Gate { allowance, places, pace: Mutex::default() }))
         };
-        Self { run: Arc::new(Semaphore::new(concurrency.max(1))), providers: providers.into_iter().map(gate).collect() }
+        Self {
+            run: Arc::new(Semaphore::new(concurrency.max(1))),
+            providers: providers.into_iter().map(gate).collect(),
+            answered: Mutex::default(),
+        }
+    }
+
+    /// Takes in which providers answered in earlier sessions of the run.
+    pub fn remember(&self, events: &[Event]) {
+        let calls = events.iter().filter_map(|event| match &event.fact {
+            Fact::CallEnded(call) => Some(call),
+            _ => None,
+        });
+        let answered = calls.filter(|call| call.failure.as_ref().is_none_or(is_answer));
+        let names = answered.filter_map(|call| Some(call.model.as_ref()?.provider.clone()));
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+    }
+
+    /// The failure of a call, which says whether the provider was never reached in this run.
+    pub fn judged(&self, provider: &str, failure: Failure) -> Failure {
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_answer(&failure) {
+            answered.insert(provider.to_owned());
+        }
+        let unreached = failure.unreached && !answered.contains(provider);
+        Failure { unreached, ..failure }
     }
 
     /// Waits for a place.
@@ -85,6 +113,9 @@ impl Gates {
 
     /// Takes in what a provider answered: its `Retry-After` holds for every call to it.
     pub fn heard(&self, provider: &str, answer: &Result<ChatReply, Failure>) {
+        if answer.is_ok() {
+            self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.to_owned());
+        }
         if let (Some(gate), Err(failure)) = (self.providers.get(provider), answer)
             && let Some(millis) = failure.retry_after_ms
         {
@@ -93,6 +124,11 @@ impl Gates {
             pace.closed_until = pace.closed_until.max(Some(until));
         }
     }
+}
+
+/// Whether a failure is an answer of the provider.
+fn is_answer(failure: &Failure) -> bool {
+    failure.status.is_some() || failure.broke_off && failure.class == Class::ProviderUnavailable
 }
 
 impl Gate {

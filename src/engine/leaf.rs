@@ -11,7 +11,7 @@ use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, 
 
 use super::interpret::{Given, Run};
 use super::node::{Kind, Limits, Node};
-use super::retry::pause;
+use super::retry::{most_tries, pause};
 use super::scope::Scope;
 
 /// The version of the recipe digests; a new one makes every recorded result stale.
@@ -164,10 +164,10 @@ impl<'a> Leaf<'a> {
         tries: u32,
         attempt: u32,
     ) -> Result<bool, Stop> {
-        if tries >= limits.tries || !limits.retry_on.contains(&failure.class) {
+        if tries >= most_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
             return Ok(false);
         }
-        let Some(pause) = pause(failure, tries, limits.backoff) else {
+        let Some(pause) = pause(limits, failure, tries) else {
             return Ok(false);
         };
         self.run.durable.wait(self.call(attempt + 1, 0), pause).await?;

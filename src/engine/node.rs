@@ -126,6 +126,9 @@ pub struct Limits {
     pub backoff: Option<Duration>,
     /// The classes of failure that are tried again.
     pub retry_on: Vec<Class>,
+    /// Whether a provider that is unavailable is waited for longer than `tries` and `backoff` say: the
+    /// pipeline says neither, and the step asks a model.
+    pub patient: bool,
 }
 
 /// A command's part of a step.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
 use crate::clock::Clock;
@@ -125,6 +126,31 @@ async fn within(over: impl Future<Output = Failure>, work: impl Future<Output = 
     }
 }
 
+/// Asks until the time is over. A reply that is whole by then, though the connection is still open, counts.
+async fn cut_off(
+    over: impl Future<Output = Failure>,
+    cut: &CancellationToken,
+    asking: impl Future<Output = Performed>,
+) -> Performed {
+    tokio::pin!(asking);
+    let failure = tokio::select! {
+        biased;
+        ended = &mut asking => return ended,
+        failure = over => failure,
+    };
+    cut.cancel();
+    match asking.now_or_never() {
+        Some(ended) if ended.result.is_ok() => ended,
+        Some(ended) => Performed { cost: ended.cost, ..Err(with_usage(failure, ended.result.err())).into() },
+        None => Err(failure).into(),
+    }
+}
+
+/// The failure with what the provider had counted by then.
+fn with_usage(failure: Failure, of: Option<Failure>) -> Failure {
+    Failure { usage: of.and_then(|of| of.usage), ..failure }
+}
+
 /// Why a call ended that a stop cut off.
 fn given_up() -> Failure {
     Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
@@ -191,7 +217,17 @@ impl Performer {
         let key = &call.key;
         let over = self.time_over(&key.step, closing);
         match call.effect {
-            Effect::Ask(ask) => within(over, self.ask(key, &ask, started)).await,
+            Effect::Ask(ask) => {
+                let cut = CancellationToken::new();
+                let ended = async {
+                    tokio::select! {
+                        biased;
+                        failure = over => failure,
+                        () = stop => given_up(),
+                    }
+                };
+                cut_off(ended, &cut, self.ask(key, &ask, started, &cut)).await
+            }
             Effect::Turn(turn) => {
                 let bounds =
                     Bounds { now: started, usd: self.budgets.usd_left(&key.step), mark: format!("{key} {}", call.ask) };
@@ -219,8 +255,10 @@ impl Performer {
     }
 
     /// Asks a model.
-    async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp) -> Performed {
-        let answer = self.exchange(key, ask, started).await;
+    async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp, cut: &CancellationToken) -> Performed {
+        let provider = &ask.request.model.provider;
+        let answer = self.exchange(key, ask, started, cut).await;
+        let answer = answer.map_err(|failure| self.gates.judged(provider, failure));
         self.gates.heard(&ask.request.model.provider, &answer);
         let usage = match &answer {
             Ok(reply) => Some(reply.usage),
@@ -231,11 +269,17 @@ impl Performer {
     }
 
     /// The model's answer, or the recorded one; written down if that is wanted.
-    async fn exchange(&self, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
+    async fn exchange(
+        &self,
+        key: &CallKey,
+        ask: &Ask,
+        now: Timestamp,
+        cut: &CancellationToken,
+    ) -> Result<ChatReply, Failure> {
         if let Some(replay) = &self.exchange.replay {
             return replay.answer(&key.step, &ask.request);
         }
-        let reply = answer(self, key, ask, now).await?;
+        let reply = answer(self, key, ask, (now, cut)).await?;
         if let Some(recorder) = &self.exchange.recorder {
             recorder.keep(&key.step, &ask.request, &reply, &self.redactor);
         }
@@ -311,10 +355,15 @@ async fn program(
     answer
 }
 
-async fn answer(own: &Performer, key: &CallKey, ask: &Ask, now: Timestamp) -> Result<ChatReply, Failure> {
+async fn answer(
+    own: &Performer,
+    key: &CallKey,
+    ask: &Ask,
+    (now, cut): (Timestamp, &CancellationToken),
+) -> Result<ChatReply, Failure> {
     let observer = own.observer.as_ref();
     let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = Limits { clock: own.clock.clone(), ..provider.limits() };
+    let mut limits = Limits { clock: own.clock.clone(), cut: cut.clone(), ..provider.limits() };
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
         // Whoever allows a request more time has a slow server, whose first byte is late too.

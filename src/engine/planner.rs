@@ -130,6 +130,7 @@ impl<'a, E> Planner<'a, E> {
         };
         // A program with tools may have changed something before it failed.
         let tries = if first.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
+        let is_model = first.program.is_none();
         let others = step.fallback.iter().map(|name| self.resolve.model(name));
         Ok(AgentNode {
             agent: name.to_owned(),
@@ -142,10 +143,17 @@ impl<'a, E> Planner<'a, E> {
             budget: agent.and_then(|agent| agent.budget.clone()),
             prompt: prompt.to_owned(),
             message: step.message.clone(),
-            limits: self.limits(step, tries, &[Class::RateLimited, Class::ProviderUnavailable, Class::Timeout]),
+            limits: self.agent_limits(step, tries, is_model),
             re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
             strict: step.extract == Some(Extract::Strict),
         })
+    }
+
+    fn agent_limits(&self, step: &Step, tries: u32, is_model: bool) -> Limits {
+        let on = [Class::RateLimited, Class::ProviderUnavailable, Class::Timeout, Class::UnknownStop];
+        let retry = step.retry.as_ref();
+        let says = retry.is_some_and(|retry| retry.max.is_some() || retry.backoff.is_some());
+        Limits { patient: is_model && !says, ..self.limits(step, tries, &on) }
     }
 
     fn limits(&self, step: &Step, tries: u32, on: &[Class]) -> Limits {
@@ -156,6 +164,7 @@ impl<'a, E> Planner<'a, E> {
             tries: retry.max.unwrap_or(tries).max(1),
             backoff: retry.backoff.map(|span| span.0),
             retry_on: retry.on.unwrap_or_else(|| on.to_vec()),
+            patient: false,
         }
     }
 

@@ -1,26 +1,52 @@
-//! How long to wait before a failed request is tried again.
-
-use std::time::Duration;
+//! How often a failed request is tried again, and how long to wait before that.
 
 use crate::durable::Wait;
-use crate::model::Failure;
+use crate::model::{Class, Failure};
+
+use super::node::Limits;
 
 /// The first pause, in milliseconds; it doubles with every try.
 const BASE: u64 = 500;
+/// The first pause before a provider that is unavailable is asked again, in milliseconds. With
+/// [`PATIENT_TRIES`] the pauses are at least 31 s in all: as long as a server takes to load a model.
+const PATIENT_BASE: u64 = 1000;
+/// Tries in all of a request to a provider that is unavailable.
+const PATIENT_TRIES: u32 = 6;
+/// Tries in all of a request whose reply ended for an unknown reason: another one rarely ends better.
+const UNKNOWN_STOP_TRIES: u32 = 2;
 /// The longest pause of our own choosing, in milliseconds.
 const CAP: u64 = 30_000;
 /// The longest pause that a provider may ask for, in milliseconds; beyond it the step fails at once.
 const PATIENCE: u64 = 300_000;
 
+/// Whether a provider is waited for until it is available again. A reply that broke off may have been
+/// paid for, and where nobody ever answered the address may be wrong: both get the short pauses.
+fn is_waited_for(limits: &Limits, failure: &Failure) -> bool {
+    limits.patient && failure.class == Class::ProviderUnavailable && !failure.broke_off && !failure.unreached
+}
+
+/// How often a request may be tried in all that failed so.
+pub(super) fn most_tries(limits: &Limits, failure: &Failure) -> u32 {
+    match failure.class {
+        Class::UnknownStop => limits.tries.min(UNKNOWN_STOP_TRIES),
+        _ if is_waited_for(limits, failure) => PATIENT_TRIES,
+        _ => limits.tries,
+    }
+}
+
 /// The pause before the next try, `None` when the provider asks for more than we wait.
 ///
-/// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least.
-pub(super) fn pause(failure: &Failure, tries: u32, backoff: Option<Duration>) -> Option<Wait> {
-    let base = backoff.map_or(BASE, |backoff| u64::try_from(backoff.as_millis()).unwrap_or(CAP));
+/// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least. A provider that
+/// is waited for gets all of it and up to a quarter more.
+pub(super) fn pause(limits: &Limits, failure: &Failure, tries: u32) -> Option<Wait> {
+    let waited_for = is_waited_for(limits, failure);
+    let own = if waited_for { PATIENT_BASE } else { BASE };
+    let base = limits.backoff.map_or(own, |backoff| u64::try_from(backoff.as_millis()).unwrap_or(CAP));
     let full = base.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(CAP.max(base));
     match failure.retry_after_ms {
         Some(asked) if asked > PATIENCE => None,
         Some(asked) => Some(Wait::Between(asked, asked.saturating_add(full / 2))),
+        None if waited_for => Some(Wait::Between(full, full + full / 4)),
         None => Some(Wait::Between(full / 2, full)),
     }
 }
@@ -37,19 +63,53 @@ pub(super) fn impatient(failure: Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Class;
+
+    fn limits() -> Limits {
+        Limits { timeout: None, deadline: None, tries: 3, backoff: None, retry_on: Vec::new(), patient: true }
+    }
 
     #[test]
     fn pauses_grow_and_obey_the_provider() {
+        let limits = limits();
         let mut failure = Failure::new(Class::RateLimited, "slow down");
-        assert_eq!(pause(&failure, 1, None), Some(Wait::Between(250, 500)));
-        assert_eq!(pause(&failure, 10, None), Some(Wait::Between(15_000, 30_000)));
+        assert_eq!(pause(&limits, &failure, 1), Some(Wait::Between(250, 500)));
+        assert_eq!(pause(&limits, &failure, 10), Some(Wait::Between(15_000, 30_000)));
         failure.retry_after_ms = Some(45_000);
-        assert_eq!(pause(&failure, 1, None), Some(Wait::Between(45_000, 45_250)));
+        assert_eq!(pause(&limits, &failure, 1), Some(Wait::Between(45_000, 45_250)));
         failure.retry_after_ms = Some(3_600_000);
-        assert_eq!(pause(&failure, 1, None), None);
+        assert_eq!(pause(&limits, &failure, 1), None);
         let told = impatient(failure);
         assert_eq!(told.message, "slow down; it asks to wait 3600 s, longer than the 300 s that a step waits");
         assert!(told.hint.is_some());
+    }
+
+    #[test]
+    fn a_provider_that_is_unavailable_is_waited_for_half_a_minute() {
+        let failure = Failure::new(Class::ProviderUnavailable, "loading model");
+        let least = |limits: &Limits, failure: &Failure| -> u64 {
+            (1..most_tries(limits, failure))
+                .map(|tries| match pause(limits, failure, tries) {
+                    Some(Wait::Between(least, _)) => least,
+                    other => panic!("{other:?}"),
+                })
+                .sum()
+        };
+        assert_eq!(least(&limits(), &failure), 31_000);
+        for short in [
+            Failure { unreached: true, ..failure.clone() },
+            Failure { broke_off: true, ..failure.clone() },
+            Failure::new(Class::RateLimited, "slow down"),
+        ] {
+            assert_eq!((most_tries(&limits(), &short), least(&limits(), &short)), (3, 750), "{short:?}");
+        }
+        let told = Limits { patient: false, ..limits() };
+        assert_eq!((most_tries(&told, &failure), least(&told, &failure)), (3, 750));
+    }
+
+    #[test]
+    fn a_reply_that_ended_for_an_unknown_reason_is_asked_for_once_more() {
+        let failure = Failure::new(Class::UnknownStop, "sleepy");
+        assert_eq!(most_tries(&limits(), &failure), 2);
+        assert_eq!(most_tries(&Limits { tries: 1, ..limits() }, &failure), 1);
     }
 }

@@ -104,6 +104,8 @@ pub enum StopReason {
     Length,
     /// The model or a safety filter refused.
     Refusal,
+    /// The model called a tool, which no request offers, instead of ending its answer.
+    ToolUse,
     /// The provider did not say, or said something unknown.
     Unknown,
 }
@@ -129,4 +131,25 @@ pub struct ChatReply {
     /// What an agent program did beside answering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Box<Work>>,
+    /// What the text does not show.
+    #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
+    pub remarks: Box<ReplyRemarks>,
+}
+
+/// What is known of a reply beside its text, when it is not a plain answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyRemarks {
+    /// The provider's stop reason, when it does not say that the reply is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown_stop: Option<String>,
+    /// What the reply holds instead of text, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<String>,
+}
+
+impl ReplyRemarks {
+    /// Whether there is nothing to remark.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -42,6 +42,8 @@ classes! {
     LengthStop = "length_stop",
     /// The model or a filter refused to answer.
     Refusal = "refusal",
+    /// The reply ended for a reason that does not say that it is whole.
+    UnknownStop = "unknown_stop",
     /// The reply had no text.
     EmptyReply = "empty_reply",
     /// The reply held no JSON.
@@ -115,13 +117,25 @@ pub struct Failure {
     /// Whether the model may have been at work when the request broke off: nobody told what it took.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub broke_off: bool,
+    /// Whether there was no connection to the provider, which has not answered in this run before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unreached: bool,
 }
 
 impl Failure {
     /// A failure with a class and a message.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { class, message, hint: None, retry_after_ms: None, status: None, usage: None, broke_off: false }
+        Self {
+            class,
+            message,
+            hint: None,
+            retry_after_ms: None,
+            status: None,
+            usage: None,
+            broke_off: false,
+            unreached: false,
+        }
     }
 
     /// What the provider had counted when the request failed.
@@ -132,7 +146,7 @@ impl Failure {
     /// The same without what the request took: that is of the call, not of its step.
     #[must_use]
     pub fn of_step(self) -> Self {
-        Self { usage: None, broke_off: false, ..self }
+        Self { usage: None, broke_off: false, unreached: false, ..self }
     }
 
     /// The same with a hint.

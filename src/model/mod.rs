@@ -27,7 +27,7 @@ pub mod usage;
 pub use agent::Agents;
 pub use canonical::canonical;
 pub use case::Case;
-pub use chat::{ChatReply, ChatRequest, Message, ModelRef, Role, StopReason};
+pub use chat::{ChatReply, ChatRequest, Message, ModelRef, ReplyRemarks, Role, StopReason};
 pub use event::{Artifact, Event, Fact, Recipe, RunStatus};
 pub use failure::{Class, Failure};
 pub use id::{CallKey, Digest, RunId, StepKey};

@@ -4,9 +4,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
-use super::{Endpoint, Limits, Provider, Signal, schema};
-use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
+use super::stop::{self, StopTrack};
+use super::stream::Heard;
+use super::{Endpoint, Limits, Provider, schema};
+use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::Usage;
 
@@ -35,7 +38,7 @@ impl Provider for Anthropic {
         let base = self.endpoint.base_url.trim_end_matches('/');
         let base = base.strip_suffix("/v1").unwrap_or(base);
         let body = body(&self.endpoint, request);
-        let parts = Parts { constrained: body.get("output_config").is_some(), ..Parts::default() };
+        let parts = Parts { draft: Draft::new(body.get("output_config").is_some()), ..Parts::default() };
         let call = Call {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -90,13 +93,10 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 
 /// A reply under construction.
 #[derive(Default)]
-struct Parts {
-    text: String,
-    stop: Option<StopReason>,
+pub(super) struct Parts {
+    draft: Draft,
     counts: Counts,
-    model: Option<String>,
-    id: Option<String>,
-    constrained: bool,
+    counted: bool,
 }
 
 /// The counts as the API splits them: the three inputs do not overlap.
@@ -112,14 +112,14 @@ impl Parts {
     /// Reads what a message says about itself.
     fn head(&mut self, message: &Value) {
         let text = |field: &str| message.get(field).and_then(Value::as_str).map(str::to_owned);
-        self.id = text("id");
-        self.model = text("model");
-        self.count(message);
+        self.draft.id = text("id");
+        self.draft.model = text("model");
+        self.count_in(message);
         self.stopped(message);
     }
 
     /// Later counts replace earlier ones: they are totals.
-    fn count(&mut self, holder: &Value) {
+    fn count_in(&mut self, holder: &Value) {
         let Some(usage) = holder.get("usage") else { return };
         let counts = &mut self.counts;
         for (field, slot) in [
@@ -135,65 +135,88 @@ impl Parts {
     }
 
     fn stopped(&mut self, holder: &Value) {
-        if let Some(reason) = holder.get("stop_reason").and_then(Value::as_str) {
-            self.stop = Some(match reason {
-                "end_turn" | "stop_sequence" => StopReason::End,
-                "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
-                "refusal" => StopReason::Refusal,
-                _ => StopReason::Unknown,
-            });
-        }
+        let reason = holder.get("stop_reason").and_then(Value::as_str);
+        self.draft.stop.chunk(stop::ANTHROPIC, reason, false);
     }
 
     /// Reads a block or a part of one.
     fn say(&mut self, part: Option<&Value>, sink: Sink<'_>) {
         let text = |field: &str| part.and_then(|part| part.get(field)?.as_str()).filter(|text| !text.is_empty());
         if let Some(thinking) = text("thinking") {
-            sink(Signal::Reasoning(thinking.to_owned()));
+            self.draft.reason(thinking, sink);
         }
         if let Some(text) = text("text") {
-            self.text.push_str(text);
-            sink(Signal::Text(text.to_owned()));
+            self.draft.say(text, sink);
         }
+        if let (Some("tool_use" | "server_tool_use" | "mcp_tool_use"), Some(name)) = (text("type"), text("name")) {
+            self.draft.call_tool(name);
+        }
+        let content = ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
+        self.draft.stop.chunk(stop::ANTHROPIC, None, content);
     }
 }
 
 impl Assembler for Parts {
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> bool {
-        match event.get("type").and_then(Value::as_str).unwrap_or_default() {
-            "message_start" => {
+    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard {
+        match event.get("type").and_then(Value::as_str) {
+            Some("message_start") => {
                 if let Some(message) = event.get("message") {
                     self.head(message);
                 }
             }
-            "content_block_start" => self.say(event.get("content_block"), sink),
-            "content_block_delta" => self.say(event.get("delta"), sink),
-            "message_delta" => {
+            Some("content_block_start") => self.say(event.get("content_block"), sink),
+            Some("content_block_delta") => self.say(event.get("delta"), sink),
+            Some("message_delta") => {
                 if let Some(delta) = event.get("delta") {
                     self.stopped(delta);
                 }
                 self.count(event);
             }
-            "message_stop" => return true,
-            // `ping`, `content_block_stop`, and what is still to be invented.
-            _ => {}
+            Some("message_stop") => return Heard::End,
+            Some("content_block_stop") => {}
+            // A `ping` says nothing, and neither does what is still to be invented.
+            Some("ping") => return Heard::Ignored,
+            _ => return Heard::Foreign,
         }
-        false
+        Heard::Part
     }
 
     fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
         let Some(content) = body.get("content").and_then(Value::as_array) else {
             return false;
         };
-        self.head(body);
         for block in content {
             self.say(Some(block), sink);
         }
+        self.head(body);
         true
     }
 
-    fn complete(&self) -> bool {
-        self.stop.is_some()
+    fn stop(&self) -> &StopTrack {
+        &self.draft.stop
+    }
+
+    fn done(&self) -> bool {
+        // The dialect has an end of its own.
+        false
+    }
+
+    fn closed_whole(&self) -> bool {
+        false
+    }
+
+    fn answered_whole(&self) -> bool {
+        // Only a message that is still being written has none.
+        self.draft.stop.came_last()
+    }
+
+    fn count(&mut self, event: &Value) {
+        self.counted |= event.get("usage").is_some_and(Value::is_object);
+        self.count_in(event);
+    }
+
+    fn counted(&self) -> bool {
+        self.counted
     }
 
     fn usage(&self) -> Usage {
@@ -209,14 +232,6 @@ impl Assembler for Parts {
 
     fn reply(self) -> ChatReply {
         let usage = self.usage();
-        ChatReply {
-            text: self.text,
-            stop: self.stop.unwrap_or(StopReason::Unknown),
-            usage,
-            model: self.model,
-            id: self.id,
-            constrained: self.constrained,
-            work: None,
-        }
+        self.draft.reply(usage)
     }
 }

@@ -4,9 +4,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
-use super::{Endpoint, Limits, Provider, Signal, client, schema};
-use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
+use super::stop::{self, StopTrack};
+use super::stream::Heard;
+use super::{Endpoint, Limits, Provider, client, schema};
+use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::Usage;
 
@@ -46,7 +49,7 @@ impl Provider for Gemini {
             body,
             limits,
         };
-        http::exchange(call, Parts { constrained, ..Parts::default() }, sink).boxed()
+        http::exchange(call, Parts { draft: Draft::new(constrained), ..Parts::default() }, sink).boxed()
     }
 }
 
@@ -83,77 +86,104 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 
 /// A reply under construction.
 #[derive(Default)]
-struct Parts {
-    text: String,
-    stop: Option<StopReason>,
+pub(super) struct Parts {
+    draft: Draft,
     usage: Usage,
-    model: Option<String>,
-    id: Option<String>,
-    constrained: bool,
+    counted: bool,
 }
 
 impl Parts {
     fn read(&mut self, chunk: &Value, sink: Sink<'_>) {
-        for (field, slot) in [("modelVersion", &mut self.model), ("responseId", &mut self.id)] {
-            if let Some(text) = chunk.get(field).and_then(Value::as_str) {
-                *slot = Some(text.to_owned());
-            }
-        }
-        if let Some(usage) = chunk.get("usageMetadata") {
-            self.usage = read_usage(usage);
-        }
+        let text = |field: &str| chunk.get(field).and_then(Value::as_str).map(str::to_owned);
+        self.draft.model = self.draft.model.take().or_else(|| text("modelVersion"));
+        self.draft.id = self.draft.id.take().or_else(|| text("responseId"));
+        self.count(chunk);
         if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
-            self.stop = Some(StopReason::Refusal);
+            self.draft.stop.refused();
         }
         let Some(candidate) = chunk.pointer("/candidates/0") else {
             return;
         };
         let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
+        let mut content = false;
         for part in parts.into_iter().flatten() {
-            let Some(text) = part.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) else {
-                continue;
-            };
-            if part.get("thought").and_then(Value::as_bool) == Some(true) {
-                sink(Signal::Reasoning(text.to_owned()));
-            } else {
-                self.text.push_str(text);
-                sink(Signal::Text(text.to_owned()));
-            }
+            content |= self.say(part, sink);
         }
-        if let Some(reason) = candidate.get("finishReason").and_then(Value::as_str) {
-            self.stop = Some(match reason {
-                "STOP" => StopReason::End,
-                "MAX_TOKENS" => StopReason::Length,
-                "SAFETY" | "RECITATION" | "LANGUAGE" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" => {
-                    StopReason::Refusal
-                }
-                _ => StopReason::Unknown,
-            });
+        let reason = candidate.get("finishReason").and_then(Value::as_str);
+        self.draft.stop.chunk(stop::GEMINI, reason, content);
+    }
+
+    /// Reads a part; whether it has any content.
+    fn say(&mut self, part: &Value, sink: Sink<'_>) -> bool {
+        if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
+            self.draft.call_tool(name);
+            return true;
         }
+        let Some(text) = part.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) else {
+            return false;
+        };
+        if part.get("thought").and_then(Value::as_bool) == Some(true) {
+            self.draft.reason(text, sink);
+        } else {
+            self.draft.say(text, sink);
+        }
+        true
     }
 }
 
+/// Whether a value is a chunk of a reply.
+fn is_chunk(value: &Value) -> bool {
+    ["candidates", "promptFeedback", "usageMetadata", "modelVersion", "responseId"]
+        .iter()
+        .any(|key| value.get(*key).is_some())
+}
+
 impl Assembler for Parts {
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> bool {
+    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard {
+        if !is_chunk(event) {
+            return Heard::Foreign;
+        }
         self.read(event, sink);
         // The stream has no last word of its own: the connection ends.
-        false
+        Heard::Part
     }
 
     fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
-        let known = |chunk: &Value| {
-            ["candidates", "promptFeedback", "usageMetadata"].iter().any(|key| chunk.get(*key).is_some())
-        };
         // Without `alt=sse` the API answers with a list of chunks.
         let chunks = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
         for chunk in chunks {
             self.read(chunk, sink);
         }
-        chunks.iter().any(known)
+        chunks.iter().any(is_chunk)
     }
 
-    fn complete(&self) -> bool {
-        self.stop.is_some()
+    fn stop(&self) -> &StopTrack {
+        &self.draft.stop
+    }
+
+    fn done(&self) -> bool {
+        // Not a part of the dialect; gateways that write it have come to the end of their stream.
+        self.closed_whole()
+    }
+
+    fn closed_whole(&self) -> bool {
+        self.draft.stop.came_last()
+    }
+
+    fn answered_whole(&self) -> bool {
+        // Without one, the model has not stopped.
+        self.draft.stop.came_last()
+    }
+
+    fn count(&mut self, event: &Value) {
+        if let Some(usage) = event.get("usageMetadata").filter(|usage| usage.is_object()) {
+            self.usage = read_usage(usage);
+            self.counted = true;
+        }
+    }
+
+    fn counted(&self) -> bool {
+        self.counted
     }
 
     fn usage(&self) -> Usage {
@@ -161,15 +191,7 @@ impl Assembler for Parts {
     }
 
     fn reply(self) -> ChatReply {
-        ChatReply {
-            text: self.text,
-            stop: self.stop.unwrap_or(StopReason::Unknown),
-            usage: self.usage,
-            model: self.model,
-            id: self.id,
-            constrained: self.constrained,
-            work: None,
-        }
+        self.draft.reply(self.usage)
     }
 }
 

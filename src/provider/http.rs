@@ -11,10 +11,12 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::body::{Body, is_complete};
 use super::client::{address, client, header_map, shown};
 use super::errors::{self, Context};
-use super::stream::{Body, Hearing};
-use super::{Endpoint, Limits, Signal};
+use super::stop::StopTrack;
+use super::stream::{Heard, Hearing, Progress};
+use super::{Endpoint, Limits, Signal, said};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
 use crate::model::usage::Usage;
@@ -24,14 +26,29 @@ const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// Puts the parts of a reply together, in the words of one dialect.
 pub(super) trait Assembler: Send {
-    /// One event of the stream; true when nothing more is to come.
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> bool;
+    /// Reads one event of the stream.
+    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard;
 
     /// A whole reply, from a server that does not stream; false when it is none.
     fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool;
 
-    /// Whether the model's last word was heard.
-    fn complete(&self) -> bool;
+    /// What was said of the end of the reply.
+    fn stop(&self) -> &StopTrack;
+
+    /// Whether the reply is whole when `[DONE]` comes.
+    fn done(&self) -> bool;
+
+    /// Whether the reply is whole when the body of a stream ends in order.
+    fn closed_whole(&self) -> bool;
+
+    /// Whether a reply that is not streamed is whole.
+    fn answered_whole(&self) -> bool;
+
+    /// Takes the usage out of an event that comes after the end of the reply.
+    fn count(&mut self, event: &Value);
+
+    /// Whether the provider reported a usage.
+    fn counted(&self) -> bool;
 
     /// What the provider has counted so far.
     fn usage(&self) -> Usage;
@@ -62,32 +79,56 @@ pub(super) async fn exchange<A: Assembler>(
     mut assembler: A,
     sink: Sink<'_>,
 ) -> Result<ChatReply, Failure> {
-    let endpoint = call.endpoint;
-    let total = call.limits.total;
-    let mut at_work = false;
-    let talk = converse(call, &mut assembler, &mut at_work, sink);
-    let result = timeout(total, talk).await.unwrap_or_else(|_| {
-        let limit = seconds(total);
-        Err(errors::timed_out(endpoint, &format!("did not finish within {limit}")))
+    let (endpoint, limits) = (call.endpoint, call.limits);
+    let mut progress = Progress::default();
+    let result = tokio::select! {
+        biased;
+        result = converse(call, &mut assembler, &mut progress, sink) => result.map_err(|failure| (failure, false)),
+        () = limits.cut.cancelled() => Err((errors::timed_out(endpoint, "was cut off"), true)),
+        () = tokio::time::sleep(limits.total) => {
+            let limit = seconds(limits.total);
+            Err((errors::timed_out(endpoint, &format!("did not finish within {limit}")), true))
+        }
+    };
+    let result = match result {
+        // No time-out comes after the end of an answer.
+        Err((_, true)) if progress.ended || assembler.stop().ended_on_open_line() => Ok(()),
+        Err((failure, true)) => Err(errors::with_words(failure, &progress.words, endpoint)),
+        Err((failure, false)) => Err(failure),
+        Ok(()) => Ok(()),
+    };
+    let result = result.and_then(|()| match assembler.stop().server_failed() {
+        Some(reason) => Err(errors::gave_up(endpoint, reason)),
+        None => Ok(()),
     });
     match result {
-        Ok(()) => Ok(assembler.reply()),
+        Ok(()) => Ok(finished(assembler.reply(), &progress.words, endpoint)),
         Err(failure) => {
             let usage = Some(assembler.usage()).filter(|usage| !usage.is_zero()).map(Box::new);
-            Err(Failure { usage, broke_off: at_work, ..errors::scrub(failure, endpoint) })
+            Err(Failure { usage, broke_off: progress.at_work, ..errors::scrub(failure, endpoint) })
         }
     }
 }
 
-/// Sends and reads; `at_work` is whether the model may have begun when it ends with a failure.
+/// The reply; one without text says what the server sent instead.
+fn finished(mut reply: ChatReply, words: &str, endpoint: &Endpoint) -> ChatReply {
+    if reply.text.trim().is_empty() && !words.trim().is_empty() {
+        let words = errors::excerpt(words.as_bytes(), endpoint, said::MESSAGE);
+        let instead = reply.remarks.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
+        reply.remarks.instead = Some(format!("{instead}the words: {words}"));
+    }
+    reply
+}
+
+/// Sends and reads; `progress` tells how far it came when it ends with a failure or is dropped.
 async fn converse<A: Assembler>(
     call: Call<'_>,
     assembler: &mut A,
-    at_work: &mut bool,
+    progress: &mut Progress,
     sink: Sink<'_>,
 ) -> Result<(), Failure> {
     let Call { endpoint, model, url, key_header, headers, body, limits } = call;
-    let context = Context { endpoint, model };
+    let context = Context { endpoint, model, clock: limits.clock.as_ref() };
     let target = address(&url, &endpoint.name)?;
     let client = client(&target, limits.connect)?;
     let payload = serde_json::to_vec(&body)
@@ -95,7 +136,7 @@ async fn converse<A: Assembler>(
     let request = client.post(target).headers(header_map(headers, endpoint, key_header)?).body(payload);
 
     let first_byte = Instant::now() + limits.first_byte;
-    *at_work = true;
+    progress.at_work = true;
     let response = timeout_at(first_byte, request.send())
         .await
         .map_err(|_| {
@@ -103,51 +144,72 @@ async fn converse<A: Assembler>(
             errors::timed_out(endpoint, &format!("sent nothing within {limit}"))
         })?
         .map_err(|e| {
-            *at_work = !e.is_connect();
+            progress.at_work = !e.is_connect();
             errors::unreachable(endpoint, &e, limits)
         })?;
     let status = response.status();
     if !status.is_success() {
-        *at_work = false;
+        progress.at_work = false;
         return Err(refused(response, &context, limits).await);
     }
     let kind = content_type(response.headers());
-    let mut body = Body { response, endpoint, limits, first_byte, received: 0 };
+    let mut body = Body { response, endpoint, limits, first_byte, received: 0, silent: false };
     let first = body.chunk().await?.unwrap_or_default();
-    let shape = shape(&kind, &first);
-    if shape == Shape::Events {
-        let mut hearing = Hearing { context: &context, assembler, sink, began: false, refused: false };
-        let heard = hearing.events(first, &mut body).await;
-        *at_work = !hearing.refused;
-        return heard;
-    }
-    if shape == Shape::Json {
-        let bytes = body.rest(first).await?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|_| {
-            let what = errors::excerpt(&bytes, endpoint, 200);
-            errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
-        })?;
-        if let Some(failure) = errors::reported(&value, &context) {
-            *at_work = false;
-            return Err(failure);
+    match shape(&kind, &first) {
+        Shape::Events => {
+            let mut hearing = Hearing { context: &context, assembler, sink, progress, began: false };
+            hearing.events(first, &mut body).await
         }
-        if assembler.whole(&value, sink) {
-            return Ok(());
+        Shape::Json => {
+            let bytes = body.json(first).await?;
+            read_json(&bytes, &context, assembler, (progress, sink))
         }
-        let what = errors::excerpt(&bytes, endpoint, 200);
-        return Err(errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}")));
+        shape => {
+            progress.at_work = false;
+            let failure = no_reply(shape == Shape::Page, &kind, &first, &context);
+            Err(Failure { status: Some(status.as_u16()), ..failure })
+        }
     }
-    *at_work = false;
-    let what = errors::excerpt(&first, endpoint, 200);
-    let mut failure = if shape == Shape::Page {
-        Failure::new(Class::BadRequest, format!("{} answered with a web page: {what}", endpoint.name))
-            .with_hint(format!("check that {} is the base URL of an API", shown(&endpoint.base_url)))
+}
+
+/// Reads a reply that came as one JSON value.
+fn read_json<A: Assembler>(
+    bytes: &[u8],
+    context: &Context<'_>,
+    assembler: &mut A,
+    (progress, sink): (&mut Progress, Sink<'_>),
+) -> Result<(), Failure> {
+    let endpoint = context.endpoint;
+    let value: Value = serde_json::from_slice(bytes).map_err(|_| {
+        let what = errors::excerpt(bytes, endpoint, 200);
+        errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
+    })?;
+    if let Some(failure) = said::reported(&value, context) {
+        progress.at_work = false;
+        return Err(failure);
+    }
+    if !assembler.whole(&value, sink) {
+        let what = errors::excerpt(bytes, endpoint, 200);
+        let failure = errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}"));
+        return Err(Failure { class: said::class_of(&value), ..failure });
+    }
+    if assembler.answered_whole() {
+        Ok(())
     } else {
-        let kind = if kind.is_empty() { "something without a content type" } else { &kind };
-        errors::unavailable(endpoint, &format!("answered with {kind}: {what}"))
-    };
-    failure.status = Some(status.as_u16());
-    Err(failure)
+        Err(errors::unavailable(endpoint, "sent a reply without a stop reason, so it may not be whole"))
+    }
+}
+
+/// The failure of an answer that is neither a stream of events nor JSON.
+fn no_reply(page: bool, kind: &str, first: &[u8], context: &Context<'_>) -> Failure {
+    let endpoint = context.endpoint;
+    let what = errors::excerpt(first, endpoint, 200);
+    if page {
+        return Failure::new(Class::BadRequest, format!("{} answered with a web page: {what}", endpoint.name))
+            .with_hint(format!("check that {} is the base URL of an API", shown(&endpoint.base_url)));
+    }
+    let kind = if kind.is_empty() { "something without a content type" } else { kind };
+    errors::unavailable(endpoint, &format!("answered with {kind}: {what}"))
 }
 
 /// What kind of answer came.
@@ -190,19 +252,20 @@ fn content_type(headers: &HeaderMap) -> String {
 
 /// The failure of an answer with a status other than 2xx.
 async fn refused(mut response: Response, context: &Context<'_>, limits: &Limits) -> Failure {
-    let now = limits.clock.now();
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = BytesMut::new();
-    // The body only explains: whatever came of it is enough.
-    while body.len() < MAX_ERROR_BODY {
-        match timeout(limits.idle.min(Duration::from_secs(10)), response.chunk()).await {
+    // The body only explains: whatever came of it is enough, and the status is not lost to its end.
+    let patience = limits.idle.min(Duration::from_secs(10)).min(limits.total / 4);
+    let deadline = Instant::now() + patience;
+    while body.len() < MAX_ERROR_BODY && !is_complete(&body) {
+        match timeout_at(deadline, response.chunk()).await {
             Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
             _ => break,
         }
     }
     body.truncate(MAX_ERROR_BODY);
-    errors::from_status(status, &headers, &body, context, now)
+    errors::from_status(status, &headers, &body, context)
 }
 
 /// Reads `GET url` as JSON.
@@ -216,11 +279,11 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
             .map_err(|_| errors::timed_out(endpoint, &format!("sent nothing within {}", seconds(limits.first_byte))))?
             .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
         if !response.status().is_success() {
-            let context = Context { endpoint, model: "" };
+            let context = Context { endpoint, model: "", clock: limits.clock.as_ref() };
             return Err(refused(response, &context, limits).await);
         }
-        let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0 };
-        let bytes = body.rest(Bytes::new()).await?;
+        let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };
+        let bytes = body.json(Bytes::new()).await?;
         serde_json::from_slice(&bytes).map_err(|_| {
             let what = errors::excerpt(&bytes, endpoint, 200);
             errors::unavailable(endpoint, &format!("answered with something that is not JSON: {what}"))

@@ -4,16 +4,21 @@
 //! engine does, from the class of the [`Failure`].
 
 mod anthropic;
+mod body;
 mod builtin;
 mod client;
 mod discover;
+mod draft;
 mod errors;
 mod gemini;
 mod http;
 mod openai;
+mod said;
 mod schema;
 mod sse;
+mod stop;
 mod stream;
+mod waits;
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +27,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::chat::{ChatReply, ChatRequest};
@@ -71,6 +77,8 @@ pub struct Limits {
     pub max_bytes: usize,
     /// Tells how far away a date is that a provider names.
     pub clock: Arc<dyn Clock>,
+    /// Ends the exchange before its time: a reply that is whole by then is given back all the same.
+    pub cut: CancellationToken,
 }
 
 impl Default for Limits {
@@ -82,6 +90,7 @@ impl Default for Limits {
             total: Duration::from_mins(10),
             max_bytes: 32 * 1024 * 1024,
             clock: Arc::new(SystemClock),
+            cut: CancellationToken::new(),
         }
     }
 }

@@ -4,8 +4,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
-use super::{Endpoint, Limits, Provider, Signal, client, schema};
+use super::stop::{self, StopTrack};
+use super::stream::Heard;
+use super::{Endpoint, Limits, Provider, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::Usage;
@@ -34,7 +37,8 @@ impl Provider for OpenAi {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = self.endpoint.base_url.trim_end_matches('/');
         let body = body(&self.endpoint, request);
-        let parts = Parts { constrained: body.get("response_format").is_some(), ..Parts::default() };
+        let draft = Draft::new(body.get("response_format").is_some());
+        let parts = Parts { draft, ..Parts::default() };
         let call = Call {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -97,78 +101,79 @@ fn reasons(endpoint: &Endpoint, model: &str) -> bool {
 
 /// A reply under construction.
 #[derive(Default)]
-struct Parts {
-    text: String,
+pub(super) struct Parts {
+    draft: Draft,
     refusal: bool,
-    stop: Option<StopReason>,
     usage: Usage,
-    model: Option<String>,
-    id: Option<String>,
-    constrained: bool,
+    counted: bool,
 }
 
 impl Parts {
     fn read(&mut self, value: &Value, part: &str, sink: Sink<'_>) {
-        for (field, slot) in [("model", &mut self.model), ("id", &mut self.id)] {
+        let draft = &mut self.draft;
+        for (field, slot) in [("model", &mut draft.model), ("id", &mut draft.id)] {
             let text = value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
             if slot.is_none() {
                 *slot = text.map(str::to_owned);
             }
         }
-        if let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) {
-            self.usage = read_usage(usage);
-        }
+        self.count(value);
         let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
         for choice in choices.iter().filter(first) {
-            if let Some(said) = choice.get(part) {
-                self.say(said, sink);
-            }
-            if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
-                self.stop = Some(match reason {
-                    "stop" | "eos" => StopReason::End,
-                    "length" | "max_tokens" => StopReason::Length,
-                    "content_filter" => StopReason::Refusal,
-                    _ => StopReason::Unknown,
-                });
-            }
+            let content = choice.get(part).is_some_and(|said| self.say(said, sink));
+            let reason = choice.get("finish_reason").and_then(Value::as_str);
+            self.draft.stop.chunk(stop::OPENAI, reason, content);
         }
     }
 
-    fn say(&mut self, said: &Value, sink: Sink<'_>) {
+    /// Reads a message or a part of one; whether it has any content.
+    fn say(&mut self, said: &Value, sink: Sink<'_>) -> bool {
         let text = |field: &str| said.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-        if let Some(reasoning) = text("reasoning_content").or_else(|| text("reasoning")) {
-            sink(Signal::Reasoning(reasoning.to_owned()));
+        let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
+        if let Some(reasoning) = reasoning {
+            self.draft.reason(reasoning, sink);
         }
+        let before = self.draft.text.len();
         if let Some(refusal) = text("refusal") {
             self.refusal = true;
-            self.add(refusal, sink);
+            self.draft.say(refusal, sink);
         }
         match said.get("content") {
-            Some(Value::String(text)) => self.add(text, sink),
+            Some(Value::String(text)) => self.draft.say(text, sink),
             // Some servers send the parts of a message as a list.
             Some(Value::Array(parts)) => {
                 for text in parts.iter().filter_map(|part| part.get("text")?.as_str()) {
-                    self.add(text, sink);
+                    self.draft.say(text, sink);
                 }
             }
             _ => {}
         }
+        let called = self.called(said);
+        reasoning.is_some() || self.draft.text.len() > before || called
     }
 
-    fn add(&mut self, text: &str, sink: Sink<'_>) {
-        if !text.is_empty() {
-            self.text.push_str(text);
-            sink(Signal::Text(text.to_owned()));
+    /// Takes note of calls of tools, of which only the first part has a name.
+    fn called(&mut self, said: &Value) -> bool {
+        let list = said.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
+        let calls: Vec<&Value> =
+            list.filter_map(|call| call.get("function")).chain(said.get("function_call")).collect();
+        for name in calls.iter().filter_map(|call| call.get("name")?.as_str()).filter(|name| !name.is_empty()) {
+            self.draft.call_tool(name);
         }
+        calls.iter().any(|call| call.is_object())
     }
 }
 
 impl Assembler for Parts {
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> bool {
+    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard {
+        let known =
+            event.get("choices").is_some_and(Value::is_array) || event.get("usage").is_some_and(Value::is_object);
+        if !known {
+            return Heard::Foreign;
+        }
         self.read(event, "delta", sink);
-        // The usage comes after the finish reason, and `[DONE]` after that.
-        false
+        Heard::Part
     }
 
     fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
@@ -176,8 +181,31 @@ impl Assembler for Parts {
         body.get("choices").is_some_and(Value::is_array)
     }
 
-    fn complete(&self) -> bool {
-        self.stop.is_some()
+    fn stop(&self) -> &StopTrack {
+        &self.draft.stop
+    }
+
+    fn done(&self) -> bool {
+        true
+    }
+
+    fn closed_whole(&self) -> bool {
+        self.draft.stop.ended_once()
+    }
+
+    fn answered_whole(&self) -> bool {
+        true
+    }
+
+    fn count(&mut self, event: &Value) {
+        if let Some(usage) = event.get("usage").filter(|usage| usage.is_object()) {
+            self.usage = read_usage(usage);
+            self.counted = true;
+        }
+    }
+
+    fn counted(&self) -> bool {
+        self.counted
     }
 
     fn usage(&self) -> Usage {
@@ -185,16 +213,8 @@ impl Assembler for Parts {
     }
 
     fn reply(self) -> ChatReply {
-        let stop = self.stop.unwrap_or(StopReason::Unknown);
-        ChatReply {
-            text: self.text,
-            stop: if self.refusal { StopReason::Refusal } else { stop },
-            usage: self.usage,
-            model: self.model,
-            id: self.id,
-            constrained: self.constrained,
-            work: None,
-        }
+        let reply = self.draft.reply(self.usage);
+        if self.refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
     }
 }
 

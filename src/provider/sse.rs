@@ -1,9 +1,21 @@
 //! Server-sent events, as far as model providers use them: the data of each event.
 //!
-//! The names and ids of events are left out, since every dialect says in the data what
-//! an event is. Reads bytes as they come, each once, and never fails.
+//! Names of events matter only where they say that the data is an error; every dialect says in
+//! the data what an event is. Lines that are no field of an event are kept: some servers write their
+//! errors so. Reads bytes as they come, each once, and never fails.
 
 use std::mem;
+
+/// Something that a stream holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// The data of an event.
+    Data(Vec<u8>),
+    /// The data of an event that is named `error`.
+    Error(Vec<u8>),
+    /// A line that is no field of an event.
+    Stray(Vec<u8>),
+}
 
 /// Reads a stream of events from chunks that end anywhere.
 #[derive(Default)]
@@ -12,6 +24,8 @@ pub(super) struct Decoder {
     line: Vec<u8>,
     /// The data of the event under way, with a line feed after each line.
     data: Vec<u8>,
+    /// Whether the event under way is named `error`.
+    error: bool,
     /// Whether the last byte was a carriage return: a line feed after it ends no further line.
     returned: bool,
     /// Whether the first line is over; a byte order mark may precede it.
@@ -19,15 +33,15 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// The data of the events that these bytes complete.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<Vec<u8>> {
-        let mut events = Vec::new();
+    /// What these bytes complete.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<Item> {
+        let mut items = Vec::new();
         if mem::take(&mut self.returned) && !bytes.is_empty() {
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
         }
         while let Some(at) = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             self.line.extend_from_slice(&bytes[..at]);
-            events.extend(self.end_line());
+            items.extend(self.end_line());
             let returned = bytes[at] == b'\r';
             bytes = &bytes[at + 1..];
             if returned {
@@ -36,29 +50,44 @@ impl Decoder {
             }
         }
         self.line.extend_from_slice(bytes);
-        events
+        items
     }
 
-    /// The data of a last event that lacks its blank line.
-    pub(super) fn finish(&mut self) -> Option<Vec<u8>> {
+    /// What the end of the stream completes: a last line, and an event that lacks its blank line.
+    pub(super) fn finish(&mut self) -> Vec<Item> {
+        // The beginning of a field that was cut is nothing that the server said.
+        if [&b"data:"[..], b"event:", b"id:", b"retry:"].iter().any(|field| field.starts_with(&self.line)) {
+            self.line.clear();
+        }
         let last = if self.line.is_empty() { None } else { self.end_line() };
-        last.or_else(|| self.end_line())
+        last.into_iter().chain(self.end_line()).collect()
     }
 
-    fn end_line(&mut self) -> Option<Vec<u8>> {
+    fn end_line(&mut self) -> Option<Item> {
         let line = mem::take(&mut self.line);
         let mut text = line.as_slice();
         if !mem::replace(&mut self.begun, true) {
             text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
         }
         if text.is_empty() {
+            let error = mem::take(&mut self.error);
             let mut data = mem::take(&mut self.data);
             // The line feed after the last line of the data.
-            return data.pop().map(|_| data);
+            data.pop()?;
+            return Some(if error { Item::Error(data) } else { Item::Data(data) });
         }
-        if let Some(value) = text.strip_prefix(b"data:") {
-            self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
-            self.data.push(b'\n');
+        let (field, value) = match text.iter().position(|byte| *byte == b':') {
+            Some(at) => (&text[..at], &text[at + 1..]),
+            None => (text, &b""[..]),
+        };
+        match field {
+            b"data" => {
+                self.data.extend_from_slice(value.strip_prefix(b" ").unwrap_or(value));
+                self.data.push(b'\n');
+            }
+            b"event" => self.error = value.trim_ascii() == b"error",
+            b"" | b"id" | b"retry" => {}
+            _ => return Some(Item::Stray(text.to_vec())),
         }
         None
     }
@@ -73,9 +102,17 @@ mod tests {
 
     fn decode(chunks: &[&[u8]]) -> Vec<String> {
         let mut decoder = Decoder::default();
-        let mut events: Vec<Vec<u8>> = chunks.iter().flat_map(|chunk| decoder.push(chunk)).collect();
-        events.extend(decoder.finish());
-        events.into_iter().map(|event| String::from_utf8(event).unwrap()).collect()
+        let mut items: Vec<Item> = chunks.iter().flat_map(|chunk| decoder.push(chunk)).collect();
+        items.extend(decoder.finish());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        items
+            .into_iter()
+            .map(|item| match item {
+                Item::Data(data) => text(data),
+                Item::Error(data) => format!("error {}", text(data)),
+                Item::Stray(line) => format!("stray {}", text(line)),
+            })
+            .collect()
     }
 
     #[test]
@@ -89,7 +126,12 @@ mod tests {
             ("data: a", vec!["a"]),
             ("data: a\n", vec!["a"]),
             ("data: \u{feff}\n\n", vec!["\u{feff}"]),
-            ("event: x\n\ndatabase: a\n\n", vec![]),
+            ("event: x\n\ndatabase: a\n\n", vec!["stray database: a"]),
+            ("error: {\"code\": 1}\n\n", vec!["stray error: {\"code\": 1}"]),
+            ("event: error\ndata: a\n\ndata: b\n\n", vec!["error a", "b"]),
+            ("{\n}\n", vec!["stray {", "stray }"]),
+            ("data: a\n\ndat", vec!["a"]),
+            ("data\n\n", vec![""]),
             ("", vec![]),
         ] {
             assert_eq!(decode(&[text.as_bytes()]), events, "{text:?}");

@@ -1,24 +1,54 @@
-//! Reading what comes back: a body under its limits, and the events in it.
+//! Reading the events of a stream to the end of its reply.
 
-use bytes::{Bytes, BytesMut};
-use reqwest::Response;
+use std::time::Duration;
+
+use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use super::body::Body;
 use super::errors::{self, Context};
-use super::http::{Assembler, Sink, seconds};
-use super::sse::Decoder;
-use super::{Endpoint, Limits};
+use super::http::{Assembler, Sink};
+use super::said;
+use super::sse::{Decoder, Item};
 use crate::model::failure::{Class, Failure};
+
+/// How long a stream may send usage after the end of its reply.
+const GRACE: Duration = Duration::from_secs(2);
+/// The most that is kept of what a stream holds beside the reply, in bytes.
+const MOST_WORDS: usize = 4096;
+
+/// What one event of a stream was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A part of the reply.
+    Part,
+    /// The dialect's own end.
+    End,
+    /// A sign of life, which says nothing.
+    Ignored,
+    /// Nothing that the dialect knows.
+    Foreign,
+}
+
+/// What is known of an exchange when it ends, however it ends.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Whether the model may have begun.
+    pub(super) at_work: bool,
+    /// Whether the dialect's own end was seen.
+    pub(super) ended: bool,
+    /// What the stream held that is not of the dialect's shape.
+    pub(super) words: String,
+}
 
 /// An event stream as it is read into the assembler.
 pub(super) struct Hearing<'a, A> {
     pub(super) context: &'a Context<'a>,
     pub(super) assembler: &'a mut A,
     pub(super) sink: Sink<'a>,
+    pub(super) progress: &'a mut Progress,
     pub(super) began: bool,
-    /// Whether the first thing said was an error: then nothing was generated.
-    pub(super) refused: bool,
 }
 
 impl<A: Assembler> Hearing<'_, A> {
@@ -26,103 +56,281 @@ impl<A: Assembler> Hearing<'_, A> {
     pub(super) async fn events(&mut self, first: Bytes, body: &mut Body<'_>) -> Result<(), Failure> {
         let mut decoder = Decoder::default();
         let mut chunk = Some(first);
-        loop {
-            let ended = chunk.is_none();
-            let complete = match chunk {
-                Some(bytes) => decoder.push(&bytes),
-                None => decoder.finish().into_iter().collect(),
-            };
-            for data in complete {
-                match self.told(&data) {
-                    Ok(false) => {}
-                    Ok(true) => return Ok(()),
-                    // Half an event at the end is a broken connection, not a broken server.
-                    Err(_) if ended && serde_json::from_slice::<Value>(&data).is_err() => {}
-                    Err(failure) => return Err(failure),
+        let mut grace = None;
+        let mut broken = None;
+        while let Some(bytes) = chunk {
+            for item in decoder.push(&bytes) {
+                self.item(&item)?;
+            }
+            chunk = self.next(body, &mut grace).await.unwrap_or_else(|failure| {
+                broken = Some(failure);
+                None
+            });
+        }
+        for item in decoder.finish() {
+            // Half an event at the end is a broken connection, not a broken server.
+            let half =
+                matches!(&item, Item::Data(data) if !is_done(data) && serde_json::from_slice::<Value>(data).is_err());
+            if !half {
+                self.item(&item)?;
+            }
+        }
+        self.close(body, broken)
+    }
+
+    /// The next bytes; none when nothing more is to come.
+    async fn next(&mut self, body: &mut Body<'_>, grace: &mut Option<Instant>) -> Result<Option<Bytes>, Failure> {
+        if self.progress.ended {
+            if self.assembler.counted() {
+                return Ok(None);
+            }
+            let until = *grace.get_or_insert_with(|| Instant::now() + GRACE);
+            // The reply is complete: whatever becomes of the connection now does not matter.
+            return Ok(timeout_at(until, body.chunk()).await.ok().and_then(Result::ok).flatten());
+        }
+        body.chunk().await
+    }
+
+    /// Judges a stream that is over; `broken` is why it did not end in order.
+    fn close(&mut self, body: &Body<'_>, broken: Option<Failure>) -> Result<(), Failure> {
+        let whole = match &broken {
+            Some(_) if body.silent => self.assembler.stop().ended_on_open_line(),
+            // Whoever breaks off did not come to the end.
+            Some(_) => false,
+            None => self.assembler.closed_whole(),
+        };
+        let whole = whole || self.progress.ended;
+        if let Some(failure) = broken.as_ref().filter(|failure| failure.class == Class::OutputTooLarge && !whole) {
+            return Err(failure.clone());
+        }
+        if !self.began && !self.progress.words.trim().is_empty() {
+            self.progress.at_work = false;
+            return Err(said::instead(&self.progress.words, self.context));
+        }
+        if whole {
+            return Ok(());
+        }
+        let failure = broken.unwrap_or_else(|| errors::cut(self.context.endpoint, body.received));
+        Err(errors::with_words(failure, &self.progress.words, self.context.endpoint))
+    }
+
+    /// Reads one item of the stream.
+    fn item(&mut self, item: &Item) -> Result<(), Failure> {
+        let (data, named) = match item {
+            Item::Data(data) => (data.trim_ascii(), false),
+            Item::Error(data) => (data.trim_ascii(), true),
+            Item::Stray(line) => return self.stray(line),
+        };
+        if data.is_empty() {
+            return Ok(());
+        }
+        if is_done(data) {
+            self.progress.ended |= self.assembler.done();
+            return Ok(());
+        }
+        let value: Value = match serde_json::from_slice(data) {
+            Ok(value) => value,
+            Err(_) if self.progress.ended => return Ok(()),
+            Err(_) if named => Value::String(String::from_utf8_lossy(data).into_owned()),
+            Err(_) => {
+                let endpoint = self.context.endpoint;
+                let what = errors::excerpt(data, endpoint, 200);
+                return Err(errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}")));
+            }
+        };
+        self.value(&value, named, data)
+    }
+
+    fn value(&mut self, value: &Value, named: bool, data: &[u8]) -> Result<(), Failure> {
+        if self.progress.ended {
+            self.assembler.count(value);
+            return Ok(());
+        }
+        if let Some(failure) = said::reported(value, self.context) {
+            return Err(self.refused(failure));
+        }
+        if named {
+            let failure = said::named_error(value, self.context);
+            return Err(self.refused(failure));
+        }
+        match self.assembler.event(value, self.sink) {
+            Heard::Part => self.began = true,
+            Heard::End => (self.began, self.progress.ended) = (true, true),
+            Heard::Ignored => {}
+            Heard::Foreign => self.keep(data),
+        }
+        Ok(())
+    }
+
+    /// Reads a line that is no field of an event: llama.cpp writes its errors as `error: {…}`, and a
+    /// gateway may send a bare JSON object or a sentence.
+    fn stray(&mut self, line: &[u8]) -> Result<(), Failure> {
+        if self.progress.ended {
+            return Ok(());
+        }
+        let (data, named) = match line.strip_prefix(b"error:") {
+            Some(data) => (data.trim_ascii(), true),
+            None => (line.trim_ascii(), false),
+        };
+        match serde_json::from_slice::<Value>(data) {
+            Ok(value) if value.is_object() => {
+                let failure = said::reported(&value, self.context);
+                match failure.or_else(|| named.then(|| said::named_error(&value, self.context))) {
+                    Some(failure) => return Err(self.refused(failure)),
+                    None => self.keep(data),
                 }
             }
-            if ended {
-                break;
-            }
-            chunk = match body.chunk().await {
-                Ok(chunk) => chunk,
-                // What was said is said, even if the line goes dead after the last word.
-                Err(failure) if failure.class != Class::OutputTooLarge && self.assembler.complete() => break,
-                Err(failure) => return Err(failure),
-            };
+            _ => self.keep(data),
         }
-        if self.assembler.complete() { Ok(()) } else { Err(errors::cut(self.context.endpoint, body.received)) }
+        Ok(())
     }
 
-    /// Reads the data of one event; true when it is the last.
-    fn told(&mut self, data: &[u8]) -> Result<bool, Failure> {
-        let data = data.trim_ascii();
-        if data.is_empty() {
-            return Ok(false);
+    /// An error that came first: then nothing was generated.
+    fn refused(&mut self, failure: Failure) -> Failure {
+        self.progress.at_work = self.began;
+        failure
+    }
+
+    fn keep(&mut self, data: &[u8]) {
+        let words = &mut self.progress.words;
+        if words.len() < MOST_WORDS {
+            let text = String::from_utf8_lossy(data);
+            words.extend(text.chars().take(MOST_WORDS - words.len()).chain(['\n']));
         }
-        if data == b"[DONE]" {
-            return Ok(true);
-        }
-        let endpoint = self.context.endpoint;
-        let value: Value = serde_json::from_slice(data).map_err(|_| {
-            let what = errors::excerpt(data, endpoint, 200);
-            errors::unavailable(endpoint, &format!("sent an event that is not JSON: {what}"))
-        })?;
-        if let Some(failure) = errors::reported(&value, self.context) {
-            self.refused = !self.began;
-            return Err(failure);
-        }
-        self.began = true;
-        Ok(self.assembler.event(&value, self.sink))
     }
 }
 
-/// The body of a reply, under its time and size limits.
-pub(super) struct Body<'a> {
-    pub(super) response: Response,
-    pub(super) endpoint: &'a Endpoint,
-    pub(super) limits: &'a Limits,
-    pub(super) first_byte: Instant,
-    pub(super) received: usize,
+/// Whether the data of an event is the end mark of Chat Completions.
+fn is_done(data: &[u8]) -> bool {
+    data.trim_ascii() == b"[DONE]"
 }
 
-impl Body<'_> {
-    /// The next bytes; `None` at the end.
-    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        let (deadline, limit) = if self.received == 0 {
-            (self.first_byte, self.limits.first_byte)
-        } else {
-            (Instant::now() + self.limits.idle, self.limits.idle)
-        };
-        let chunk = match timeout_at(deadline, self.response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Err(_)) => return Err(errors::cut(self.endpoint, self.received)),
-            Err(_) if self.received == 0 => {
-                return Err(errors::timed_out(self.endpoint, &format!("sent nothing within {}", seconds(limit))));
-            }
-            Err(_) => {
-                let received = self.received;
-                return Err(errors::timed_out(
-                    self.endpoint,
-                    &format!("went silent for {} after {received} bytes", seconds(limit)),
-                ));
-            }
-        };
-        self.received = self.received.saturating_add(chunk.len());
-        if self.received > self.limits.max_bytes {
-            let message = format!("{} sent more than the allowed {} bytes", self.endpoint.name, self.limits.max_bytes);
-            return Err(Failure::new(Class::OutputTooLarge, message));
-        }
-        Ok(Some(chunk))
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+mod tests {
+    use futures_util::stream;
+
+    use super::super::{anthropic, gemini, openai};
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::model::chat::{ChatReply, StopReason};
+    use crate::provider::{Dialect, Endpoint, Limits};
+
+    const OPENAI: &[&str] = &[
+        r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"Grüße — "},"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{"content":"日本"},"finish_reason":null}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}"#,
+        "[DONE]",
+    ];
+    const ANTHROPIC: &[&str] = &[
+        r#"{"type":"message_start","message":{"id":"m","model":"m","stop_reason":null,"usage":{"input_tokens":7,"output_tokens":1}}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Grüße — "}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"日本"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    const GEMINI: &[&str] = &[
+        r#"{"candidates":[{"content":{"parts":[{"text":"Grüße — "}]}}],"modelVersion":"m"}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"日本"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7}}"#,
+    ];
+    const WHOLE: &str = "Grüße — 日本";
+
+    fn bytes(events: &[&str], ping: &str) -> Vec<u8> {
+        events.iter().map(|event| format!("data: {event}\n\n{ping}")).collect::<String>().into_bytes()
     }
 
-    /// Everything from `first` to the end.
-    pub(super) async fn rest(&mut self, first: Bytes) -> Result<Bytes, Failure> {
-        let mut all = BytesMut::from(&first[..]);
-        while let Some(chunk) = self.chunk().await? {
-            all.extend_from_slice(&chunk);
+    /// What is read of these chunks, after which the body ends in order, or breaks off.
+    async fn read(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
+        let end = breaks.then(|| Err(std::io::Error::other("reset")));
+        let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
+        let response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
+        let endpoint = Endpoint {
+            name: "lab".into(),
+            dialect,
+            base_url: "http://lab".into(),
+            api_key: None,
+            key_variable: None,
+            headers: Vec::new(),
+            structured: true,
+        };
+        let limits = Limits::default();
+        let first_byte = Instant::now() + limits.first_byte;
+        let (endpoint, limits) = (&endpoint, &limits);
+        let body = Body { response: response.into(), endpoint, limits, first_byte, received: 0, silent: false };
+        match dialect {
+            Dialect::Anthropic => hear(anthropic::Parts::default(), body).await,
+            Dialect::OpenAi => hear(openai::Parts::default(), body).await,
+            Dialect::Gemini => hear(gemini::Parts::default(), body).await,
         }
-        Ok(all.freeze())
+    }
+
+    async fn hear<A: Assembler>(mut assembler: A, mut body: Body<'_>) -> Result<ChatReply, Failure> {
+        let context = Context { endpoint: body.endpoint, model: "m", clock: &SystemClock };
+        let mut progress = Progress::default();
+        let first = body.chunk().await?.unwrap_or_default();
+        let (assembler_, progress) = (&mut assembler, &mut progress);
+        let mut hearing = Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, began: false };
+        hearing.events(first, &mut body).await?;
+        Ok(assembler.reply())
+    }
+
+    fn is_whole(reply: &ChatReply) -> bool {
+        (reply.text.as_str(), reply.stop) == (WHOLE, StopReason::End) && reply.remarks.is_empty()
+    }
+
+    const GOOD: [(Dialect, &[&str], &str); 3] = [
+        (Dialect::OpenAi, OPENAI, ": ping\n\n"),
+        (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
+        (Dialect::Gemini, GEMINI, ": ping\n\n"),
+    ];
+
+    #[tokio::test]
+    async fn a_good_stream_is_whole_wherever_it_is_split_and_whatever_pings_come_between() {
+        for (dialect, events, ping) in GOOD {
+            for ping in ["", ping] {
+                let good = bytes(events, ping);
+                for at in 0..=good.len() {
+                    let chunks = vec![good[..at].to_vec(), good[at..].to_vec()];
+                    let reply = read(dialect, chunks, false).await.unwrap();
+                    assert!(is_whole(&reply), "{dialect} {at}: {reply:?}");
+                }
+                let single = good.iter().map(|byte| vec![*byte]).collect();
+                assert!(is_whole(&read(dialect, single, false).await.unwrap()), "{dialect}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_cut_anywhere_gives_the_whole_reply_or_none() {
+        for (dialect, events, ping) in GOOD {
+            for ping in ["", ping] {
+                let good = bytes(events, ping);
+                for (at, breaks) in (0..good.len()).flat_map(|at| [(at, false), (at, true)]) {
+                    if let Ok(reply) = read(dialect, vec![good[..at].to_vec()], breaks).await {
+                        assert!(is_whole(&reply), "{dialect} {at} {breaks}: {reply:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reason_in_every_chunk_and_then_a_reset_is_not_whole() {
+        let openai = r#"{"choices":[{"delta":{"content":"half "},"finish_reason":"stop"}]}"#;
+        let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"half "}]},"finishReason":"STOP"}]}"#;
+        for (dialect, chunk) in [(Dialect::OpenAi, openai), (Dialect::Gemini, gemini)] {
+            for events in [vec![chunk], vec![chunk, chunk]] {
+                let failure = read(dialect, vec![bytes(&events, "")], true).await.unwrap_err();
+                assert!(failure.message.contains("broke off after"), "{failure:?}");
+            }
+        }
+        // Without a reset the dialects differ: only Chat Completions has an end of its own that is missing.
+        let chunks = |chunk| vec![bytes(&[chunk, chunk], "")];
+        assert!(read(Dialect::OpenAi, chunks(openai), false).await.is_err());
+        assert_eq!(read(Dialect::Gemini, chunks(gemini), false).await.unwrap().text, "half half ");
     }
 }

@@ -18,7 +18,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::model::event::{Done, Reply};
-use crate::model::{Failure, Work};
+use crate::model::{Failure, ReplyRemarks, Work};
 
 pub use pieces::Pieces;
 pub use sources::{secrets_among, secrets_listed};
@@ -82,6 +82,7 @@ impl Redactor {
                 reply.model = reply.model.map(|model| self.text(&model));
                 reply.id = reply.id.map(|id| self.text(&id));
                 reply.work = reply.work.map(|work| Box::new(self.work(*work)));
+                reply.remarks = Box::new(self.remarks(*reply.remarks));
                 Ok(Reply::Chat(reply))
             }
             Ok(Reply::Done(Done::Command(mut done))) => {
@@ -101,6 +102,12 @@ impl Redactor {
                 Err(failure)
             }
         }
+    }
+
+    /// Remarks about a reply, without secrets.
+    pub fn remarks(&self, remarks: ReplyRemarks) -> ReplyRemarks {
+        let text = |text: Option<String>| text.map(|text| self.text(&text));
+        ReplyRemarks { unknown_stop: text(remarks.unknown_stop), instead: text(remarks.instead) }
     }
 
     /// What a program did, as it may be recorded: a file that holds a secret is named, and not shown.

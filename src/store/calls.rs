@@ -77,7 +77,7 @@ impl LocalRun {
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
         };
         let closing = self.closing(&call.key.step).is_some();
-        let tells = matches!(call.effect, Effect::Turn(_));
+        let tells = matches!(call.effect, Effect::Turn(_) | Effect::Ask(_));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
             // A session that is gone without a word stops nothing.

@@ -236,7 +236,16 @@ impl Index {
         let found = list.iter().find(|found| found.seq == last && found.accepted)?;
         let text = String::from_utf8(found.artifact.as_ref()?.bytes()).ok()?;
         let (usage, stop) = (Usage::default(), StopReason::End);
-        Some(Reply::Chat(ChatReply { text, stop, usage, model: None, id: None, constrained: false, work: None }))
+        Some(Reply::Chat(ChatReply {
+            text,
+            stop,
+            usage,
+            model: None,
+            id: None,
+            constrained: false,
+            work: None,
+            remarks: Box::default(),
+        }))
     }
 
     /// Replies to the very same question that were read in another way, latest first; before them what

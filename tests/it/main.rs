@@ -66,4 +66,6 @@ mod transcript;
 mod trust;
 mod unread;
 mod webhook;
+mod wire_ends;
+mod wire_runs;
 mod workflow;

@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server};
 
-const KEY: &str = "sk-very-secret-0123456789";
-const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
+pub(crate) const KEY: &str = "sk-very-secret-0123456789";
+pub(crate) const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
 
-fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
+pub(crate) fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
     Endpoint {
         name: "lab".into(),
         dialect,
@@ -26,12 +26,12 @@ fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
     }
 }
 
-fn at(dialect: Dialect, server: &Server) -> Endpoint {
+pub(crate) fn at(dialect: Dialect, server: &Server) -> Endpoint {
     let url = if dialect == Dialect::OpenAi { server.openai_url() } else { server.url() };
     endpoint(dialect, url)
 }
 
-fn request() -> ChatRequest {
+pub(crate) fn request() -> ChatRequest {
     ChatRequest {
         model: ModelRef::new("lab", "some-model"),
         system: "You are terse.".into(),
@@ -49,7 +49,7 @@ fn with_schema() -> ChatRequest {
     ChatRequest { schema: Some(schema.into()), schema_name: Some("verdict".into()), ..request() }
 }
 
-fn short() -> Limits {
+pub(crate) fn short() -> Limits {
     Limits {
         connect: Duration::from_secs(2),
         first_byte: Duration::from_secs(5),
@@ -60,7 +60,7 @@ fn short() -> Limits {
     }
 }
 
-async fn ask(endpoint: Endpoint, request: &ChatRequest, limits: &Limits) -> Result<ChatReply, Failure> {
+pub(crate) async fn ask(endpoint: Endpoint, request: &ChatRequest, limits: &Limits) -> Result<ChatReply, Failure> {
     connect(endpoint).chat(request, limits, &|_| {}).await
 }
 
@@ -72,7 +72,7 @@ async fn heard(endpoint: Endpoint) -> (ChatReply, Vec<Signal>) {
 }
 
 /// The failure of one dialect against one reply; it never holds the key, and there was one request.
-async fn failure_of(dialect: Dialect, reply: Reply, limits: &Limits) -> Failure {
+pub(crate) async fn failure_of(dialect: Dialect, reply: Reply, limits: &Limits) -> Failure {
     let server = Server::always(reply);
     let failure = ask(at(dialect, &server), &request(), limits).await.unwrap_err();
     assert!(!format!("{failure:?}").contains(KEY), "{failure:?}");
@@ -256,14 +256,17 @@ async fn stop_reasons() {
     for (dialect, reason, stop) in [
         (Dialect::OpenAi, "length", StopReason::Length),
         (Dialect::OpenAi, "content_filter", StopReason::Refusal),
-        (Dialect::OpenAi, "tool_calls", StopReason::Unknown),
+        (Dialect::OpenAi, "tool_calls", StopReason::ToolUse),
+        (Dialect::OpenAi, "MAX_TOKENS", StopReason::Length),
+        (Dialect::Anthropic, "tool_use", StopReason::ToolUse),
         (Dialect::Anthropic, "stop_sequence", StopReason::End),
         (Dialect::Anthropic, "max_tokens", StopReason::Length),
         (Dialect::Anthropic, "model_context_window_exceeded", StopReason::Length),
         (Dialect::Anthropic, "refusal", StopReason::Refusal),
         (Dialect::Gemini, "MAX_TOKENS", StopReason::Length),
         (Dialect::Gemini, "SAFETY", StopReason::Refusal),
-        (Dialect::Gemini, "OTHER", StopReason::Unknown),
+        (Dialect::Gemini, "IMAGE_SAFETY", StopReason::Refusal),
+        (Dialect::Gemini, "stop", StopReason::End),
     ] {
         let reply = match dialect {
             Dialect::OpenAi => Reply::openai_stopped("part", reason),
@@ -384,7 +387,20 @@ async fn statuses_have_classes_messages_and_hints() {
         ),
         (408, "x", Class::Timeout, "lab gave up waiting (408): it says why", None),
         (429, "x", Class::RateLimited, "lab says that there were too many requests (429): it says why", None),
-        (429, "insufficient_quota", Class::BadRequest, "lab refuses the request (429): it says why", Some("no credit")),
+        (
+            429,
+            "insufficient_quota",
+            Class::BadRequest,
+            "lab says that the account has no credit left (429): it says why",
+            Some("add credit to the account at lab"),
+        ),
+        (
+            402,
+            "x",
+            Class::BadRequest,
+            "lab says that the account has no credit left (402): it says why",
+            Some("add credit"),
+        ),
         (400, "x", Class::BadRequest, "lab refuses the request (400): it says why", None),
         (413, "request_too_large", Class::BadRequest, "lab refuses the request (413): it says why", None),
         (422, "x", Class::BadRequest, "lab refuses the request (422): it says why", None),
@@ -522,10 +538,15 @@ async fn a_cut_reply_says_how_much_had_come() {
 #[tokio::test]
 async fn a_line_that_dies_after_the_last_word_loses_nothing() {
     let reply = Reply::openai_text("whole");
-    let cut = reply.len() - 5;
-    let server = Server::always(reply.cut_after(cut));
-    let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.usage.input), ("whole", 11));
+    // Without the blank line after `[DONE]`.
+    let cut = reply.len() - 2;
+    let server = Server::always(reply.clone().cut_after(cut));
+    let answer = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+    assert_eq!((answer.text.as_str(), answer.usage.input), ("whole", 11));
+    // Before the last word it is a cut, though the stop reason came.
+    let failure = failure_of(Dialect::OpenAi, reply.cut_after(cut - 2), &short()).await;
+    assert_eq!(failure.class, Class::ProviderUnavailable);
+    assert!(failure.message.contains("broke off after"), "{failure:?}");
 }
 
 #[tokio::test]

@@ -81,6 +81,24 @@ fn pauses_between_tries_double_up_to_half_a_minute() {
 }
 
 #[test]
+fn a_provider_that_is_unavailable_is_waited_for_half_a_minute() {
+    world(
+        &step(", timeout: 2h"),
+        |_, _| Play::refuses(503),
+        async |mut world| {
+            assert_eq!(world.run().await.status, RunStatus::Failed);
+            let pauses = world.pauses();
+            assert_eq!((world.calls("one").len(), pauses.len()), (6, 5));
+            for (pause, least) in pauses.iter().zip([1000, 2000, 4000, 8000, 16_000]) {
+                assert!((least..=least + least / 4).contains(pause), "{pauses:?}");
+            }
+        },
+    );
+    let loads = |_: &str, count| if count < 5 { Play::refuses(503) } else { Play::says("done", SECOND) };
+    world(&step(""), loads, async |mut world| assert_eq!(world.run().await.status, RunStatus::Completed));
+}
+
+#[test]
 fn a_pause_of_the_files_doubles_from_where_it_begins() {
     let play = |_: &str, count| if count < 3 { Play::refuses(503) } else { Play::says("done", Duration::ZERO) };
     world(&step(", retry: { max: 4, backoff: 20m }"), play, async |mut world| {

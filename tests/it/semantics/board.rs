@@ -127,7 +127,16 @@ impl Board {
                     _ => answer(&ask.request.messages[0].content).to_string(),
                 };
                 let (stop, usage) = (StopReason::End, Usage::default());
-                let reply = ChatReply { text, stop, usage, model: None, id: None, constrained: false, work: None };
+                let reply = ChatReply {
+                    text,
+                    stop,
+                    usage,
+                    model: None,
+                    id: None,
+                    constrained: false,
+                    work: None,
+                    remarks: Box::default(),
+                };
                 Ok(Reply::Chat(reply))
             }
             Effect::Command(command) => {

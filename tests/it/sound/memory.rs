@@ -53,6 +53,7 @@ impl Memory {
                     id: None,
                     constrained: true,
                     work: None,
+                    remarks: Box::default(),
                 })
             }
             Effect::Command(_) => Reply::Done(Done::Command(CommandDone {

@@ -81,6 +81,8 @@ pub(crate) struct Reply {
     stall_after: Option<usize>,
     cut_after: Option<usize>,
     pieces: Option<(usize, Duration)>,
+    unframed: bool,
+    reset: bool,
 }
 
 impl Reply {
@@ -94,6 +96,8 @@ impl Reply {
             stall_after: None,
             cut_after: None,
             pieces: None,
+            unframed: false,
+            reset: false,
         }
     }
 
@@ -290,6 +294,24 @@ impl Reply {
         self
     }
 
+    /// The same without a length: only the end of the connection ends the body.
+    pub(crate) fn unframed(mut self) -> Self {
+        self.unframed = true;
+        self
+    }
+
+    /// The same, and then the connection is reset.
+    pub(crate) fn reset(mut self) -> Self {
+        self.reset = true;
+        self
+    }
+
+    /// Only the first bytes of the body, as if that were all.
+    pub(crate) fn truncated(mut self, bytes: usize) -> Self {
+        self.body.truncate(bytes);
+        self
+    }
+
     /// How many bytes the body has.
     pub(crate) fn len(&self) -> usize {
         self.body.len()
@@ -406,7 +428,8 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     for (name, value) in &reply.headers {
         let _ = write!(head, "{name}: {value}\r\n");
     }
-    let _ = write!(head, "content-length: {}\r\n\r\n", reply.body.len());
+    let length = if reply.unframed { String::new() } else { format!("content-length: {}\r\n", reply.body.len()) };
+    let _ = write!(head, "{length}\r\n");
     out.write_all(head.as_bytes())?;
     let end = reply.cut_after.or(reply.stall_after).unwrap_or(usize::MAX).min(reply.body.len());
     let (size, pause) = reply.pieces.unwrap_or((64 * 1024, Duration::ZERO));
@@ -416,6 +439,10 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
     if reply.stall_after.is_some() {
         wait(stream, shared)?;
+    }
+    if reply.reset {
+        // Closed with this set, a connection is reset.
+        return socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
     }
     stream.shutdown(std::net::Shutdown::Both)
 }

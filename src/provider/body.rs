@@ -1,0 +1,93 @@
+//! The body of an answer, under its limits of time and size.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Response;
+use serde_json::Value;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::http::seconds;
+use super::{Endpoint, Limits, errors};
+use crate::model::failure::{Class, Failure};
+
+/// How long a pause in a JSON body is before it is looked whether the body is complete.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The body of a reply, under its time and size limits.
+pub(super) struct Body<'a> {
+    pub(super) response: Response,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) limits: &'a Limits,
+    pub(super) first_byte: Instant,
+    pub(super) received: usize,
+    /// Whether the last read ended since nothing came for too long.
+    pub(super) silent: bool,
+}
+
+impl Body<'_> {
+    /// The next bytes; `None` at the end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+        let (deadline, limit) = if self.received == 0 {
+            (self.first_byte, self.limits.first_byte)
+        } else {
+            (Instant::now() + self.limits.idle, self.limits.idle)
+        };
+        let chunk = match timeout_at(deadline, self.response.chunk()).await {
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(_)) => return Err(errors::cut(self.endpoint, self.received)),
+            Err(_) => {
+                self.silent = true;
+                return Err(errors::timed_out(self.endpoint, &self.silence(limit)));
+            }
+        };
+        self.received = self.received.saturating_add(chunk.len());
+        if self.received > self.limits.max_bytes {
+            let message = format!("{} sent more than the allowed {} bytes", self.endpoint.name, self.limits.max_bytes);
+            return Err(Failure::new(Class::OutputTooLarge, message));
+        }
+        Ok(Some(chunk))
+    }
+
+    fn silence(&self, limit: Duration) -> String {
+        match self.received {
+            0 => format!("sent nothing within {}", seconds(limit)),
+            received => format!("went silent for {} after {received} bytes", seconds(limit)),
+        }
+    }
+
+    /// A JSON body from `first` to its end. A JSON value ends by itself: one that is complete is not
+    /// waited for any longer, and not lost to what becomes of the connection after it.
+    pub(super) async fn json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
+        let mut all = BytesMut::from(&first[..]);
+        let mut looked_at = 0;
+        loop {
+            let next = self.chunk();
+            tokio::pin!(next);
+            if let Ok(chunk) = timeout(PAUSE, &mut next).await {
+                match chunk {
+                    Ok(Some(chunk)) => all.extend_from_slice(&chunk),
+                    Err(_) if is_complete(&all) => return Ok(all.freeze()),
+                    Err(failure) => return Err(failure),
+                    Ok(None) => return Ok(all.freeze()),
+                }
+                continue;
+            }
+            // A pause; each length is looked at once.
+            if all.len() > looked_at && is_complete(&all) {
+                return Ok(all.freeze());
+            }
+            looked_at = all.len();
+            match next.await? {
+                Some(chunk) => all.extend_from_slice(&chunk),
+                None => return Ok(all.freeze()),
+            }
+        }
+    }
+}
+
+/// Whether the bytes are one complete JSON object or list.
+pub(super) fn is_complete(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']')) && serde_json::from_slice::<Value>(bytes).is_ok()
+}

@@ -1,0 +1,89 @@
+//! A reply under construction: what every dialect collects alike.
+
+use super::Signal;
+use super::http::Sink;
+use super::stop::StopTrack;
+use crate::model::chat::{ChatReply, ReplyRemarks, StopReason};
+use crate::model::usage::Usage;
+
+/// How many names of tools a remark shows.
+const SHOWN_TOOLS: usize = 5;
+
+/// A reply under construction.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) text: String,
+    pub(super) stop: StopTrack,
+    pub(super) model: Option<String>,
+    pub(super) id: Option<String>,
+    /// Whether the request had the API constrain the reply.
+    pub(super) constrained: bool,
+    /// The tools that the model called, though none was offered.
+    tools: Vec<String>,
+    /// The length of the reasoning, in characters.
+    reasoning: usize,
+}
+
+impl Draft {
+    /// An empty draft; `constrained` is whether the request had the API constrain the reply.
+    pub(super) fn new(constrained: bool) -> Self {
+        Self { constrained, ..Self::default() }
+    }
+
+    /// Adds a piece of the text.
+    pub(super) fn say(&mut self, text: &str, sink: Sink<'_>) {
+        if !text.is_empty() {
+            self.text.push_str(text);
+            sink(Signal::Text(text.to_owned()));
+        }
+    }
+
+    /// Takes note of a piece of reasoning, which is no part of the text.
+    pub(super) fn reason(&mut self, text: &str, sink: Sink<'_>) {
+        if !text.is_empty() {
+            self.reasoning = self.reasoning.saturating_add(text.chars().count());
+            sink(Signal::Reasoning(text.to_owned()));
+        }
+    }
+
+    /// Takes note of a tool that the model called.
+    pub(super) fn call_tool(&mut self, name: &str) {
+        if !self.tools.iter().any(|known| known == name) {
+            self.tools.push(name.to_owned());
+        }
+    }
+
+    /// The reply, with what `usage` the provider counted.
+    pub(super) fn reply(self, usage: Usage) -> ChatReply {
+        let instead = if self.text.trim().is_empty() { self.instead() } else { None };
+        let remarks = Box::new(ReplyRemarks { unknown_stop: self.stop.unknown().map(str::to_owned), instead });
+        let stop = match self.stop.reason() {
+            // A call without the stop reason that belongs to it: some servers say `stop`.
+            StopReason::End if self.text.trim().is_empty() && !self.tools.is_empty() => StopReason::ToolUse,
+            stop => stop,
+        };
+        ChatReply {
+            text: self.text,
+            stop,
+            usage,
+            model: self.model,
+            id: self.id,
+            constrained: self.constrained,
+            work: None,
+            remarks,
+        }
+    }
+
+    /// What came instead of text, in words.
+    fn instead(&self) -> Option<String> {
+        let names: Vec<String> = self.tools.iter().take(SHOWN_TOOLS).map(|name| format!("`{name}`")).collect();
+        let calls = match names.as_slice() {
+            [] => None,
+            [name] => Some(format!("a call of the tool {name}")),
+            names => Some(format!("calls of the tools {}", names.join(", "))),
+        };
+        let reasoning = (self.reasoning > 0).then(|| format!("reasoning ({} characters)", self.reasoning));
+        let parts: Vec<String> = [reasoning, calls].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(" and "))
+    }
+}

@@ -1,0 +1,247 @@
+//! Why a reply ended: the closed table of stop reasons of each dialect, and whether a reply that
+//! gave one is whole.
+//!
+//! A reason that is in no table is never taken as an end: the reply may be cut, and what is
+//! unknown is not whole.
+
+use crate::model::chat::StopReason;
+
+/// What a stop reason says about the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// The model ended its reply: by itself, at a limit, by refusing, or with a tool call.
+    Ended(StopReason),
+    /// The server gave the reply up.
+    ServerFailed,
+    /// The API knows the reason, and it does not say that the reply is whole.
+    NotWhole,
+}
+
+/// The stop reasons of one dialect, in lower case.
+pub(super) type StopTable = &'static [(&'static str, Meaning)];
+
+const END: Meaning = Meaning::Ended(StopReason::End);
+const LENGTH: Meaning = Meaning::Ended(StopReason::Length);
+const REFUSAL: Meaning = Meaning::Ended(StopReason::Refusal);
+const TOOL: Meaning = Meaning::Ended(StopReason::ToolUse);
+
+/// `stop_reason` of Anthropic's Messages API
+/// (<https://docs.anthropic.com/en/api/handling-stop-reasons>).
+///
+/// `pause_turn` asks the client to send the conversation again, so the turn is not over.
+pub(super) const ANTHROPIC: StopTable = &[
+    ("end_turn", END),
+    ("stop_sequence", END),
+    ("max_tokens", LENGTH),
+    ("model_context_window_exceeded", LENGTH),
+    ("refusal", REFUSAL),
+    ("tool_use", TOOL),
+    ("pause_turn", Meaning::NotWhole),
+];
+
+/// `finish_reason` of Chat Completions, with the values of servers that speak the dialect:
+///
+/// - `OpenAI` and Azure (<https://platform.openai.com/docs/api-reference/chat/object>): `stop`,
+///   `length`, `content_filter`, `tool_calls`, `function_call`
+/// - vLLM (`vllm/v1/engine/__init__.py`) and sglang: `abort`, `error`, `repetition`
+/// - `DeepSeek` (<https://api-docs.deepseek.com/api/create-chat-completion>):
+///   `insufficient_system_resource`
+/// - Mistral (<https://docs.mistral.ai/api/>): `model_length`, `error`
+/// - `OpenRouter` (<https://openrouter.ai/docs/api-reference/overview>): `error`
+/// - Together: `eos`; Text Generation Inference: `eos_token`, `stop_sequence`
+/// - LM Studio (`LLMPredictionStopReason` of its SDK): `eosFound`, `stopStringFound`,
+///   `maxPredictedTokensReached`, `contextLengthReached`, `toolCalls`, `userStopped`,
+///   `modelUnloaded`, `failed`
+/// - Zhipu: `sensitive`, `network_error`
+/// - gateways that pass on the words of Anthropic, Gemini or the Responses API: `end_turn`,
+///   `max_tokens`, `max_output_tokens`, `refusal`, `tool_use`
+pub(super) const OPENAI: StopTable = &[
+    ("stop", END),
+    ("eos", END),
+    ("eos_token", END),
+    ("eosfound", END),
+    ("stop_sequence", END),
+    ("stopstringfound", END),
+    ("end_turn", END),
+    ("length", LENGTH),
+    ("max_tokens", LENGTH),
+    ("max_output_tokens", LENGTH),
+    ("model_length", LENGTH),
+    ("model_context_window_exceeded", LENGTH),
+    ("maxpredictedtokensreached", LENGTH),
+    ("contextlengthreached", LENGTH),
+    ("content_filter", REFUSAL),
+    ("refusal", REFUSAL),
+    ("sensitive", REFUSAL),
+    ("tool_calls", TOOL),
+    ("toolcalls", TOOL),
+    ("function_call", TOOL),
+    ("tool_use", TOOL),
+    ("error", Meaning::ServerFailed),
+    ("abort", Meaning::ServerFailed),
+    ("insufficient_system_resource", Meaning::ServerFailed),
+    ("network_error", Meaning::ServerFailed),
+    ("userstopped", Meaning::ServerFailed),
+    ("modelunloaded", Meaning::ServerFailed),
+    ("failed", Meaning::ServerFailed),
+    ("repetition", Meaning::NotWhole),
+];
+
+/// `FinishReason` of the Gemini API (<https://ai.google.dev/api/generate-content#FinishReason>), and
+/// `MODEL_ARMOR` of Vertex AI. `FINISH_REASON_UNSPECIFIED` is the default value of the field and no reason.
+pub(super) const GEMINI: StopTable = &[
+    ("stop", END),
+    ("max_tokens", LENGTH),
+    ("safety", REFUSAL),
+    ("recitation", REFUSAL),
+    ("language", REFUSAL),
+    ("blocklist", REFUSAL),
+    ("prohibited_content", REFUSAL),
+    ("spii", REFUSAL),
+    ("image_safety", REFUSAL),
+    ("image_prohibited_content", REFUSAL),
+    ("image_recitation", REFUSAL),
+    ("model_armor", REFUSAL),
+    ("other", Meaning::NotWhole),
+    ("image_other", Meaning::NotWhole),
+    ("no_image", Meaning::NotWhole),
+    ("malformed_function_call", Meaning::NotWhole),
+    ("unexpected_tool_call", Meaning::NotWhole),
+    ("too_many_tool_calls", Meaning::NotWhole),
+    ("missing_thought_signature", Meaning::NotWhole),
+    ("malformed_response", Meaning::NotWhole),
+];
+
+/// The reason in a field, unless its value says that there is none yet.
+fn given(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let none = ["", "null", "none", "finish_reason_unspecified"];
+    (!none.iter().any(|none| text.eq_ignore_ascii_case(none))).then_some(text)
+}
+
+/// What the chunks of a reply say about its end.
+#[derive(Debug, Default)]
+pub(super) struct StopTrack {
+    /// The last reason, with the server's own text.
+    last: Option<(String, Option<Meaning>)>,
+    /// How many chunks bore one.
+    bearers: u32,
+    /// Whether content came in a chunk after the first that bore one.
+    content_after_first: bool,
+    /// Whether content came in a chunk after the last that bore one.
+    content_after_last: bool,
+}
+
+impl StopTrack {
+    /// Takes in one chunk: its stop reason, and whether it has any content.
+    pub(super) fn chunk(&mut self, table: StopTable, reason: Option<&str>, content: bool) {
+        if content && self.bearers > 0 {
+            self.content_after_first = true;
+            self.content_after_last = true;
+        }
+        if let Some(text) = reason.and_then(given) {
+            let meaning = table.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, meaning)| *meaning);
+            self.last = Some((text.to_owned(), meaning));
+            self.bearers += 1;
+            self.content_after_last = false;
+        }
+    }
+
+    /// Takes in a refusal that is told in another way than by a stop reason.
+    pub(super) fn refused(&mut self) {
+        self.last = Some(("refusal".to_owned(), Some(REFUSAL)));
+        self.bearers += 1;
+        self.content_after_last = false;
+    }
+
+    /// Why the model stopped; `Unknown` when the server did not say.
+    pub(super) fn reason(&self) -> StopReason {
+        match self.last {
+            Some((_, Some(Meaning::Ended(reason)))) => reason,
+            _ => StopReason::Unknown,
+        }
+    }
+
+    /// The text of a reason that does not say that the reply is whole.
+    pub(super) fn unknown(&self) -> Option<&str> {
+        match &self.last {
+            Some((text, None | Some(Meaning::NotWhole))) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text of a reason that says that the server gave the reply up.
+    pub(super) fn server_failed(&self) -> Option<&str> {
+        match &self.last {
+            Some((text, Some(Meaning::ServerFailed))) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether a reason came, and no content after it: enough where the body ended in order.
+    pub(super) fn came_last(&self) -> bool {
+        self.last.is_some() && !self.content_after_last
+    }
+
+    /// Whether no content came after the first reason: a reason in every chunk says nothing.
+    pub(super) fn ended_once(&self) -> bool {
+        self.last.is_some() && !self.content_after_first
+    }
+
+    /// Whether exactly one chunk bore a reason and no content came after it: then the reply is whole,
+    /// though the server left the connection open.
+    pub(super) fn ended_on_open_line(&self) -> bool {
+        self.bearers == 1 && !self.content_after_first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn track(chunks: &[(Option<&str>, bool)]) -> StopTrack {
+        let mut track = StopTrack::default();
+        for (reason, content) in chunks {
+            track.chunk(OPENAI, *reason, *content);
+        }
+        track
+    }
+
+    #[test]
+    fn names_of_a_table_are_unique_and_in_lower_case() {
+        for table in [ANTHROPIC, OPENAI, GEMINI] {
+            for (at, (name, _)) in table.iter().enumerate() {
+                assert_eq!(*name, name.to_ascii_lowercase());
+                assert!(!table[..at].iter().any(|(other, _)| other == name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn case_does_not_count_and_empty_values_are_no_reason() {
+        assert_eq!(track(&[(Some("STOP"), true)]).reason(), StopReason::End);
+        assert_eq!(track(&[(Some("MAX_TOKENS"), true)]).reason(), StopReason::Length);
+        for none in [None, Some(""), Some("null"), Some(" NULL "), Some("FINISH_REASON_UNSPECIFIED")] {
+            let track = track(&[(none, true)]);
+            assert!(!track.came_last() && !track.ended_on_open_line() && track.unknown().is_none(), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_that_is_not_known_is_kept_with_its_text() {
+        let track = track(&[(None, true), (Some("Sleepy"), false)]);
+        assert_eq!((track.reason(), track.unknown()), (StopReason::Unknown, Some("Sleepy")));
+    }
+
+    #[test]
+    fn a_reason_in_every_chunk_is_no_single_end() {
+        let every = track(&[(Some("stop"), true), (Some("stop"), true)]);
+        assert!(every.came_last() && !every.ended_once() && !every.ended_on_open_line());
+        let once = track(&[(None, true), (Some("stop"), true), (None, false)]);
+        assert!(once.came_last() && once.ended_once() && once.ended_on_open_line());
+        let repeated = track(&[(None, true), (Some("stop"), false), (Some("stop"), false)]);
+        assert!(repeated.ended_once() && !repeated.ended_on_open_line());
+        let more = track(&[(Some("stop"), true), (None, true)]);
+        assert!(!more.came_last() && !more.ended_once() && !more.ended_on_open_line());
+    }
+}

@@ -1,0 +1,160 @@
+//! How long a provider asks to wait: in headers, in error bodies, and in the words of its message.
+
+use jiff::Timestamp;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use crate::model::failure::Class;
+
+/// The longest wait taken over from a provider, in milliseconds: a day.
+const LONGEST_WAIT: u64 = 24 * 60 * 60 * 1000;
+
+/// The wait that headers ask for, in milliseconds; `now` is when they came.
+///
+/// `retry-after-ms` (`OpenAI` and Azure) is exact, `Retry-After` (RFC 9110) is seconds or a date. Else the
+/// reset of a limit of which nothing remains: `x-ratelimit-reset-requests` and `-tokens` (`OpenAI`, Groq,
+/// as durations such as `6m0s`), `anthropic-ratelimit-*-reset` (Anthropic, as dates).
+pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
+    let milliseconds = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok());
+    let seconds = || text(RETRY_AFTER.as_str()).and_then(|t| t.parse::<f64>().ok()).map(|s| s * 1000.0);
+    if let Some(wait) = milliseconds.or_else(seconds) {
+        return whole(wait);
+    }
+    let date = |name: &str| Some(jiff::fmt::rfc2822::parse(text(name)?).ok()?.timestamp());
+    if let Some(until) = date(RETRY_AFTER.as_str()) {
+        // Its own date, when it tells one: its clock may differ from ours.
+        return Some(between(date(DATE.as_str()).unwrap_or(now), until));
+    }
+    limits()
+        .filter(|(remaining, _)| text(remaining) == Some("0"))
+        .filter_map(|(_, reset)| reset_of(text(&reset)?, now))
+        .max()
+}
+
+/// The names of the headers that tell what remains of a limit and when it is reset.
+fn limits() -> impl Iterator<Item = (String, String)> {
+    let openai = ["requests", "tokens"]
+        .map(|what| (format!("x-ratelimit-remaining-{what}"), format!("x-ratelimit-reset-{what}")));
+    let anthropic = ["requests", "tokens", "input-tokens", "output-tokens"]
+        .map(|what| (format!("anthropic-ratelimit-{what}-remaining"), format!("anthropic-ratelimit-{what}-reset")));
+    openai.into_iter().chain(anthropic)
+}
+
+fn reset_of(text: &str, now: Timestamp) -> Option<u64> {
+    match text.parse::<Timestamp>() {
+        Ok(until) => Some(between(now, until)),
+        Err(_) => duration(text).map(|(wait, _)| wait),
+    }
+}
+
+/// The wait that an error body asks for, in milliseconds; only where waiting helps.
+///
+/// Gemini puts it into `details` as `RetryInfo.retryDelay` (<https://cloud.google.com/apis/design/errors>),
+/// `OpenRouter` into `metadata.headers` as a time in milliseconds; `OpenAI`, Groq, Azure and Gemini say it
+/// in the message: "Please try again in 4.5s", "Please retry after 7 seconds".
+pub(super) fn in_body(error: &Value, message: &str, class: Class, now: Timestamp) -> Option<u64> {
+    if !matches!(class, Class::RateLimited | Class::ProviderUnavailable | Class::Timeout) {
+        return None;
+    }
+    let error = error.get("error").filter(|inner| inner.is_object()).unwrap_or(error);
+    let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
+    let delay = details.filter_map(|detail| duration(detail.get("retryDelay")?.as_str()?)).map(|(wait, _)| wait).max();
+    delay.or_else(|| routed_reset(error, now)).or_else(|| in_words(message))
+}
+
+fn routed_reset(error: &Value, now: Timestamp) -> Option<u64> {
+    let reset = error.pointer("/metadata/headers/X-RateLimit-Reset")?;
+    let millis = reset.as_i64().or_else(|| reset.as_str()?.parse().ok())?;
+    Some(between(now, Timestamp::from_millisecond(millis).ok()?))
+}
+
+/// The wait that a sentence asks for: the first duration behind "again in", "retry in" or "retry after".
+fn in_words(message: &str) -> Option<u64> {
+    let message = message.to_ascii_lowercase();
+    let behind = |phrase: &str| message.find(phrase).and_then(|at| message.get(at + phrase.len()..));
+    ["try again in ", "try again after ", "retry in ", "retry after "]
+        .iter()
+        .find_map(|phrase| duration(behind(phrase)?))
+        .map(|(wait, _)| wait)
+}
+
+/// Reads a duration at the beginning of a text, such as `4.5s`, `6m0s`, `250ms` or `7 seconds`, in
+/// milliseconds; with what follows it. A number without a unit is none.
+fn duration(text: &str) -> Option<(u64, &str)> {
+    let (mut rest, mut sum, mut any) = (text.trim_start(), 0.0_f64, false);
+    loop {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let Some(number) = rest.get(..digits).and_then(|number| number.trim_end_matches('.').parse::<f64>().ok())
+        else {
+            break;
+        };
+        let unit_at = rest.get(digits..)?.trim_start();
+        let letters = unit_at.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(unit_at.len());
+        let factor = match unit_at.get(..letters)? {
+            "ms" | "millisecond" | "milliseconds" => 1.0,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1000.0,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60_000.0,
+            "h" | "hour" | "hours" => 3_600_000.0,
+            "d" | "day" | "days" => 86_400_000.0,
+            _ => break,
+        };
+        sum += number * factor;
+        any = true;
+        rest = unit_at.get(letters..)?;
+    }
+    if any { Some((whole(sum)?, rest)) } else { None }
+}
+
+/// So many milliseconds as a whole number, unless they are none.
+fn whole(wait: f64) -> Option<u64> {
+    if !wait.is_finite() || wait < 0.0 {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above, and capped")]
+    Some((wait.ceil() as u64).min(LONGEST_WAIT))
+}
+
+/// The time from one moment to another, in milliseconds; none when it is over.
+fn between(from: Timestamp, until: Timestamp) -> u64 {
+    let wait = until.as_millisecond().saturating_sub(from.as_millisecond());
+    u64::try_from(wait).unwrap_or(0).min(LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_providers_write_them() {
+        for (text, millis) in [
+            ("4.5s", Some(4500)),
+            ("6m0s", Some(360_000)),
+            ("1h2m3.5s", Some(3_723_500)),
+            ("250ms.", Some(250)),
+            ("7 seconds. Thank you", Some(7000)),
+            ("7.66s. Visit", Some(7660)),
+            ("1s", Some(1000)),
+            ("5", None),
+            ("soon", None),
+            ("", None),
+            ("3 apples", None),
+            ("99999999999 days", Some(LONGEST_WAIT)),
+        ] {
+            assert_eq!(duration(text).map(|(wait, _)| wait), millis, "{text}");
+        }
+    }
+
+    #[test]
+    fn words_that_ask_to_wait_are_found() {
+        for (text, millis) in [
+            ("Rate limit reached for gpt-4o. Please try again in 4.5s. Visit the page.", Some(4500)),
+            ("Requests have exceeded the limit. Please retry after 7 seconds.", Some(7000)),
+            ("quota exceeded\nPlease retry in 37.4s.", Some(37_400)),
+            ("try again in a moment", None),
+            ("the 5s limit is over", None),
+        ] {
+            assert_eq!(in_words(text), millis, "{text}");
+        }
+    }
+}

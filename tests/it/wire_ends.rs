@@ -1,0 +1,183 @@
+//! Where replies end, over a real connection: what is whole, what is not, and what is waited for.
+
+use std::time::Duration;
+
+use orch::model::chat::StopReason;
+use orch::model::failure::Class;
+use orch::provider::{Dialect, Limits};
+use serde_json::{Value, json};
+
+use crate::provider::{DIALECTS, ask, at, failure_of, request, short};
+use crate::support::{Reply, Server};
+
+fn chunk(content: &str, finish: &Value) -> Value {
+    json!({"choices": [{"index": 0, "delta": {"content": content}, "finish_reason": finish}]})
+}
+
+fn good(dialect: Dialect, text: &str) -> Reply {
+    match dialect {
+        Dialect::Anthropic => Reply::anthropic_text(text),
+        Dialect::OpenAi => Reply::openai_text(text),
+        Dialect::Gemini => Reply::gemini_text(text),
+    }
+}
+
+fn stopped(dialect: Dialect, text: &str, reason: &str) -> Reply {
+    match dialect {
+        Dialect::Anthropic => Reply::anthropic_stopped(text, reason),
+        Dialect::OpenAi => Reply::openai_stopped(text, reason),
+        Dialect::Gemini => Reply::gemini_stopped(text, reason),
+    }
+}
+
+/// Limits under which an open line costs a moment.
+fn brief() -> Limits {
+    Limits { total: Duration::from_millis(700), ..short() }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_cut_at_any_byte_is_whole_or_none() {
+    let text = "all of it";
+    for dialect in DIALECTS {
+        let length = good(dialect, text).len();
+        for cut in 0..length {
+            for reset in [false, true] {
+                let reply = good(dialect, text).unframed().truncated(cut);
+                let server = Server::always(if reset { reply.reset() } else { reply });
+                if let Ok(reply) = ask(at(dialect, &server), &request(), &short()).await {
+                    assert_eq!((reply.text.as_str(), reply.stop), (text, StopReason::End), "{dialect} {cut} {reset}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_stop_reason_is_none() {
+    for none in [json!(""), json!("null"), Value::Null] {
+        let events = [chunk("The first half of", &none), chunk(" the ans", &none)];
+        let failure = failure_of(Dialect::OpenAi, Reply::events(&events), &short()).await;
+        assert!(failure.message.contains("broke off"), "{none}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_reason_that_is_not_known_comes_with_its_text() {
+    for (dialect, reason) in [
+        (Dialect::OpenAi, "sleepy"),
+        (Dialect::OpenAi, "repetition"),
+        (Dialect::Anthropic, "pause_turn"),
+        (Dialect::Gemini, "OTHER"),
+        (Dialect::Gemini, "MALFORMED_RESPONSE"),
+        (Dialect::Gemini, "WHATEVER_IS_NEW"),
+    ] {
+        let server = Server::always(stopped(dialect, "part", reason));
+        let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
+        assert_eq!((reply.text.as_str(), reply.stop), ("part", StopReason::Unknown));
+        assert_eq!(reply.remarks.unknown_stop.as_deref(), Some(reason), "{dialect}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_the_server_gave_up_is_a_failure() {
+    for reason in ["error", "abort", "insufficient_system_resource", "network_error"] {
+        let failure = failure_of(Dialect::OpenAi, Reply::openai_stopped("part", reason), &short()).await;
+        assert_eq!(failure.class, Class::ProviderUnavailable);
+        assert_eq!(failure.message, format!("lab gave the reply up: its stop reason is `{reason}`"));
+        assert_eq!(failure.used().unwrap().input, 11);
+    }
+    let mut last = chunk("", &json!("error"));
+    last["choices"][0]["error"] = json!({"code": 502, "message": "Provider disconnected"});
+    let failure = failure_of(Dialect::OpenAi, Reply::events(&[chunk("part", &Value::Null), last]), &short()).await;
+    assert_eq!(failure.message, "lab is unavailable (502): Provider disconnected");
+}
+
+#[tokio::test]
+async fn a_line_that_stays_open_after_the_end_costs_no_time_out() {
+    // The dialect's own end, and no usage: the grace is waited for, and no longer.
+    let ended = Reply::raw_events(format!("data: {}\n\ndata: [DONE]\n\n", chunk("whole", &json!("stop"))));
+    let length = ended.len();
+    let server = Server::always(ended.unframed().stall_after(length));
+    let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.stop), ("whole", StopReason::End));
+    // Less time than the grace: still no time-out.
+    let reply = ask(at(Dialect::OpenAi, &server), &request(), &brief()).await.unwrap();
+    assert_eq!(reply.text, "whole");
+    for dialect in DIALECTS {
+        let reply = good(dialect, "whole");
+        let length = reply.len();
+        let server = Server::always(reply.unframed().stall_after(length));
+        let reply = ask(at(dialect, &server), &request(), &brief()).await.unwrap();
+        assert_eq!((reply.text.as_str(), reply.stop), ("whole", StopReason::End), "{dialect}");
+    }
+}
+
+#[tokio::test]
+async fn usage_that_comes_after_the_end_is_counted() {
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 5}});
+    let late = format!("data: {}\n\ndata: [DONE]\n\ndata: {usage}\n\n", chunk("whole", &json!("stop")));
+    let server = Server::always(Reply::raw_events(late));
+    let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.usage.input, reply.usage.output), ("whole", 7, 5));
+}
+
+#[tokio::test]
+async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
+    let stop = json!("stop");
+    let ping: String = std::iter::repeat_n(": ping\n\n", 400).collect();
+    for (events, whole) in [
+        (vec![chunk("whole", &Value::Null), chunk("", &stop)], true),
+        (vec![chunk("whole", &stop)], true),
+        (vec![chunk("who", &stop), chunk("le", &stop)], false),
+        (vec![chunk("who", &stop), chunk("le", &Value::Null)], false),
+        (vec![chunk("whole", &Value::Null)], false),
+    ] {
+        let lines: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        let silent = Reply::raw_events(lines.clone()).unframed().stall_after(lines.len());
+        let pinging = Reply::raw_events(format!("{lines}{ping}")).unframed().pieces(8, Duration::from_millis(10));
+        let idle = Limits { idle: Duration::from_millis(300), ..short() };
+        for (reply, limits) in [(silent.clone(), brief()), (pinging, brief()), (silent, idle)] {
+            let server = Server::always(reply);
+            match ask(at(Dialect::OpenAi, &server), &request(), &limits).await {
+                Ok(reply) => assert!(whole && reply.text == "whole", "{events:?}"),
+                Err(failure) => assert!(!whole && failure.class == Class::Timeout, "{events:?}: {failure:?}"),
+            }
+        }
+    }
+    // Anthropic: stop reason and usage came, and no `message_stop`.
+    let body = Reply::anthropic_text("whole");
+    let before = body.len() - "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".len();
+    let server = Server::always(body.unframed().stall_after(before));
+    let reply = ask(at(Dialect::Anthropic, &server), &request(), &brief()).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.usage.output), ("whole", 1));
+}
+
+#[tokio::test]
+async fn a_json_reply_is_complete_with_its_last_brace() {
+    let reply = Reply::openai_json("whole");
+    let length = reply.len();
+    for reply in [reply.clone().unframed().stall_after(length), reply.unframed().reset()] {
+        let server = Server::always(reply);
+        let reply = ask(at(Dialect::OpenAi, &server), &request(), &brief()).await.unwrap();
+        assert_eq!((reply.text.as_str(), reply.stop), ("whole", StopReason::End));
+    }
+}
+
+#[tokio::test]
+async fn a_json_reply_without_a_stop_reason_is_not_whole_where_the_api_always_gives_one() {
+    let anthropic = json!({"type": "message", "stop_reason": null, "content": [{"type": "text", "text": "half"}]});
+    let gemini = json!([{"candidates": [{"content": {"parts": [{"text": "half"}]}}]}]);
+    for (dialect, body) in [(Dialect::Anthropic, anthropic), (Dialect::Gemini, gemini)] {
+        let failure = failure_of(dialect, Reply::status(200, body.to_string()), &short()).await;
+        assert_eq!(failure.message, "lab sent a reply without a stop reason, so it may not be whole");
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_not_lost_to_a_line_that_stays_open() {
+    let body = json!({"error": {"message": "no such field"}}).to_string();
+    let reply = Reply::status(400, body.clone()).unframed().stall_after(body.len());
+    let failure = failure_of(Dialect::OpenAi, reply, &brief()).await;
+    assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)));
+    assert!(failure.message.ends_with(": no such field"));
+}

@@ -1,0 +1,101 @@
+//! What a run makes of replies that are not whole, that are whole late, or that hold no text.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::support::{Orch, Reply, Server};
+
+/// A project of one step with a text, whose step and pipeline have these keys.
+fn project(server: &Server, step: &str, head: &str) -> Orch {
+    let orch = Orch::empty().with(server);
+    orch.write("prompts/p.md", "Answer.");
+    let pipeline = format!(
+        "name: one\n{head}inputs: {{ task: {{ type: string }} }}\nagents: {{ a: {{ model: lab/m }} }}\nsteps:\n  - {{ id: say, agent: a, prompt: p.md, schema: text, output: said{step} }}\n"
+    );
+    orch.write("pipelines/main.yaml", &pipeline);
+    orch
+}
+
+fn report(orch: &Orch) -> Value {
+    let ran = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "x", "--output", "json"]);
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+/// A server that plays one answer first and another one ever after.
+fn first_then(first: Reply, then: Reply) -> Server {
+    let count = AtomicUsize::new(0);
+    Server::start(move |_| if count.fetch_add(1, Ordering::SeqCst) == 0 { first.clone() } else { then.clone() })
+}
+
+#[test]
+fn an_unknown_stop_reason_is_asked_again_once_and_then_fails_with_its_text() {
+    let server = Server::always(Reply::openai_stopped("half an ans", "sleepy"));
+    let orch = project(&server, "", "");
+    let report = report(&orch);
+    let error = &report["steps"][0]["error"];
+    assert_eq!(error["class"], "unknown_stop");
+    assert_eq!(error["message"], "the reply may not be whole: its stop reason is `sleepy`");
+    assert_eq!(server.requests().len(), 2);
+    // What was paid for is on record.
+    let shown = orch.run(&["runs", "show", "--replies"]).exits(0);
+    assert!(shown.stdout.contains("half an ans"), "{shown:?}");
+    let server = first_then(Reply::openai_stopped("half", "sleepy"), Reply::openai_text("all of it"));
+    assert_eq!(self::report(&project(&server, "", ""))["steps"][0]["output"], "all of it");
+}
+
+#[test]
+fn a_recording_keeps_a_stop_reason_that_is_not_known() {
+    let server = Server::always(Reply::openai_stopped("half", "sleepy"));
+    let orch = project(&server, ", retry: { max: 1 }", "");
+    let run = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
+    orch.run(&[&run[..], &["--record", "kept"]].concat()).exits(1).says("`sleepy`");
+    orch.run(&[&run[..], &["--replay", "kept"]].concat()).exits(1).says("`sleepy`");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_reply_that_is_whole_when_the_seconds_are_over_is_kept() {
+    let chunk = json!({"choices": [{"index": 0, "delta": {"content": "whole"}, "finish_reason": "stop"}]});
+    let body = format!("data: {chunk}\n\n");
+    let server = Server::always(Reply::raw_events(body.clone()).unframed().stall_after(body.len()));
+    let report = report(&project(&server, "", "budget: { seconds: 2 }\n"));
+    assert_eq!(report["steps"][0]["output"], "whole", "{report:#}");
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_reply_without_text_says_what_came_instead() {
+    let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]});
+    let call = json!({"tool_calls": [{"index": 0, "function": {"name": "json_tool_call", "arguments": "{}"}}]});
+    for (events, message, hint) in [
+        (vec![delta(call)], "the reply has no text, only a call of the tool `json_tool_call`", "have no tools"),
+        (
+            vec![delta(json!({"reasoning": "It is 4."}))],
+            "the reply has no text, only reasoning (8 characters)",
+            "max_output_tokens",
+        ),
+        (
+            vec![json!({"note": "queue is full"}), delta(json!({"content": ""}))],
+            "the reply has no text, only the words: {\"note\":\"queue is full\"}",
+            "",
+        ),
+    ] {
+        for schema in ["schema: text", "schema: any"] {
+            let server = Server::always(Reply::events(&events));
+            let orch = project(&server, ", re_ask: 0", "");
+            orch.edit("pipelines/main.yaml", "schema: text", schema);
+            let report = report(&orch);
+            let error = &report["steps"][0]["error"];
+            assert_eq!((&error["class"], &error["message"]), (&json!("empty_reply"), &json!(message)), "{schema}");
+            assert!(error["hint"].as_str().unwrap_or_default().contains(hint), "{error}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_before_the_call_of_a_tool_is_no_answer() {
+    let server = Server::always(Reply::openai_stopped("Let me look that up.", "tool_calls"));
+    let report = report(&project(&server, ", re_ask: 0", ""));
+    assert_eq!(report["steps"][0]["error"]["message"], "the model called a tool instead of answering");
+}
