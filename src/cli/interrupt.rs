@@ -4,33 +4,57 @@ use std::time::{Duration, Instant};
 
 use crate::store::StopSwitch;
 
+use super::error::Code;
+
 /// Signals closer together than this are one.
 const DEBOUNCE: Duration = Duration::from_millis(150);
+/// How long a run has to end in order after the second signal.
+const LAST_GRACE: Duration = Duration::from_millis(1500);
 
-/// Listens for signals until the runtime ends: from now on none of them ends the process by itself.
+/// Listens for signals until the process ends: from now on none of them ends the process by itself.
+///
+/// Listening has a thread of its own, so that a signal is heard while the run's thread computes. A run that does not
+/// end in time after the second signal ends with the process: what is recorded is durable, and locks and child
+/// processes end with it.
 pub(super) fn listen(switch: StopSwitch) {
-    // Without them a signal ends the process by itself, and the run goes on as after a kill.
-    let Some(mut signals) = Signals::new() else { return };
-    tokio::spawn(async move {
-        let mut pressed = None;
-        loop {
-            if !signals.came().await {
-                return;
-            }
-            // Some senders signal both the process and its group: that is one wish, not two.
-            if pressed.is_some_and(|at: Instant| at.elapsed() < DEBOUNCE) {
-                continue;
-            }
-            pressed = Some(Instant::now());
-            let words = if switch.press() {
-                "\nstopping: a reply in flight has 10 s to arrive; once more stops at once"
-            } else {
-                "\nstopping at once"
-            };
-            // Nobody to tell that nobody listens.
-            drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes()));
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    // Without it a signal ends the process by itself, and the run goes on as after a kill.
+    drop(thread.spawn(move || {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+            runtime.block_on(hear(&switch));
         }
-    });
+    }));
+}
+
+async fn hear(switch: &StopSwitch) {
+    let Some(mut signals) = Signals::new() else { return };
+    let mut pressed = None;
+    while signals.came().await {
+        // Some senders signal both the process and its group: that is one wish, not two.
+        if pressed.is_some_and(|at: Instant| at.elapsed() < DEBOUNCE) {
+            continue;
+        }
+        pressed = Some(Instant::now());
+        let first = switch.press();
+        let words = if first {
+            "\nstopping: a reply in flight has 10 s to arrive; once more stops at once"
+        } else {
+            "\nstopping at once"
+        };
+        // Nobody to tell that nobody listens.
+        drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes()));
+        if !first {
+            end_soon();
+        }
+    }
+}
+
+/// Ends the process when it has not ended by itself by then.
+fn end_soon() {
+    drop(std::thread::Builder::new().name("last grace".to_owned()).spawn(|| {
+        std::thread::sleep(LAST_GRACE);
+        std::process::exit(Code::Interrupted as i32);
+    }));
 }
 
 /// The signals that ask a run to stop.

@@ -123,6 +123,9 @@ impl TemplateError {
             | ErrorKind::UnknownTest
             | ErrorKind::UnknownFunction
             | ErrorKind::UnknownMethod => new(Kind::UnknownCallable, or("unknown filter, test or function")),
+            ErrorKind::OutOfFuel if !detail.is_empty() => {
+                new(Kind::TooMuch, detail).hint("is there a loop that makes it larger each time?")
+            }
             ErrorKind::OutOfFuel => new(Kind::TooMuch, "the template does too much work".to_owned())
                 .hint("is there a loop over more data than was meant?"),
             ErrorKind::WriteFailure => new(Kind::TooMuch, "the rendered text is too large".to_owned()),

@@ -13,8 +13,9 @@ use minijinja::syntax::SyntaxConfig;
 
 use super::depth::too_deep;
 use super::error::{TemplateError, TemplateErrorKind as Kind};
-use super::table::{FILTERS, FUNCTIONS, OPERAND, TESTS};
+use super::table::{FILTERS, FUNCTIONS, MEMBER, OPERAND, TESTS, WEIGHED};
 use super::walk::{Visit, walk_expr, walk_stmt};
+use super::wrap::{self, Wrap};
 use crate::diagnostic::did_you_mean;
 
 /// The syntax of prompts: lines that hold only a tag leave no empty line behind.
@@ -29,10 +30,10 @@ pub(crate) fn syntax() -> SyntaxConfig {
 pub struct Inspection {
     /// The prompts that it includes, and where their names stand.
     pub includes: Vec<(String, Range<usize>)>,
-    /// Texts to insert, by offset in the text as written.
+    /// The parts that run through a filter of ours.
+    wraps: Vec<Wrap>,
+    /// Texts to insert for them, by offset in the text as written.
     inserts: Vec<(usize, &'static str)>,
-    /// The operands of comparisons.
-    operands: Vec<Range<usize>>,
 }
 
 impl Inspection {
@@ -54,7 +55,7 @@ impl Inspection {
         let start = self.original_offset(range.start);
         let end = self.original_offset(range.end).max(start);
         // Within an insertion: it is the operand that failed.
-        let operand = self.operands.iter().filter(|operand| start == end && operand.end == end);
+        let operand = self.wraps.iter().map(|wrap| &wrap.range).filter(|operand| start == end && operand.end == end);
         operand.min_by_key(|operand| operand.len()).cloned().unwrap_or(start..end)
     }
 
@@ -102,6 +103,10 @@ pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> 
         parse_expr(text).map_err(|error| vec![braces(text).unwrap_or_else(|| TemplateError::syntax(&error, text))])?;
     let mut inspector = Inspector::new(text);
     walk_expr(&parsed, &mut inspector);
+    // Its result becomes JSON as a whole.
+    if !is_lookup(&parsed) {
+        inspector.wrap(&parsed, WEIGHED_END);
+    }
     inspector.finish()
 }
 
@@ -178,7 +183,7 @@ impl<'t> Inspector<'t> {
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        self.found.inserts.sort_by_key(|(at, _)| *at);
+        self.found.inserts = wrap::inserts(&self.found.wraps);
         Ok(self.found)
     }
 
@@ -197,21 +202,30 @@ impl<'t> Inspector<'t> {
         });
     }
 
-    /// Sends a comparison's operand through the filter; a constant is never undefined.
-    fn operand(&mut self, expr: &Expr<'_>) {
-        if matches!(expr, Expr::Const(_) | Expr::List(_) | Expr::Map(_) | Expr::Tuple(_)) {
-            return;
+    /// Sends a part through a filter; a constant needs none.
+    fn wrap(&mut self, expr: &Expr<'_>, close: &'static str) {
+        let range = wrap::operand_extent(self.text, expr);
+        if !matches!(expr, Expr::Const(_)) && range.end > range.start {
+            self.found.wraps.push(Wrap { range, close });
         }
-        let range = extent(expr);
-        if range.end > range.start {
-            self.found.inserts.push((range.start, "("));
-            self.found.inserts.push((range.end, ")|__operand"));
-            self.found.operands.push(range);
+    }
+
+    /// Sends what a variable is set to through a filter that bounds it. What is only looked up has its bounds.
+    fn assigned(&mut self, target: &Expr<'_>, value: &Expr<'_>) {
+        match (target, value) {
+            (Expr::GetAttr(_), _) => self.wrap(value, MEMBER_END),
+            (_, value) if is_lookup(value) => {}
+            _ => self.wrap(value, WEIGHED_END),
         }
     }
 }
 
+const OPERAND_END: &str = concat!(")|", "__operand");
+const WEIGHED_END: &str = concat!(")|", "__weighed");
+const MEMBER_END: &str = concat!(")|", "__member");
 const _: () = assert!(matches!(OPERAND.as_bytes(), b"__operand"));
+const _: () = assert!(matches!(WEIGHED.as_bytes(), b"__weighed"));
+const _: () = assert!(matches!(MEMBER.as_bytes(), b"__member"));
 
 /// Words that no variable can be called.
 const KEYWORDS: &[&str] = &["and", "else", "if", "in", "is", "not", "or"];
@@ -244,13 +258,13 @@ impl<'a> Visit<'a> for Inspector<'_> {
             Stmt::ForLoop(inner) if inner.recursive => {
                 self.refuse(bytes(inner.span()), "a recursive loop", NO_TYPES);
             }
+            Stmt::Set(inner) => self.assigned(&inner.target, &inner.expr),
+            Stmt::WithBlock(inner) => inner.assignments.iter().for_each(|(to, value)| self.assigned(to, value)),
             Stmt::Template(_)
             | Stmt::EmitExpr(_)
             | Stmt::EmitRaw(_)
             | Stmt::ForLoop(_)
             | Stmt::IfCond(_)
-            | Stmt::WithBlock(_)
-            | Stmt::Set(_)
             | Stmt::SetBlock(_)
             | Stmt::FilterBlock(_)
             | Stmt::Continue(_)
@@ -285,17 +299,28 @@ impl<'a> Visit<'a> for Inspector<'_> {
                 }
                 CallType::Object(_) => self.refuse(extent(expr), "a call of a value", "only functions can be called"),
             },
-            Expr::BinOp(inner) if is_comparison(inner.op) => {
-                self.operand(&inner.left);
-                self.operand(&inner.right);
+            Expr::BinOp(inner) => {
+                let close = match inner.op {
+                    op if is_comparison(op) => OPERAND_END,
+                    // These print or compare what they are given.
+                    BinOpKind::Concat | BinOpKind::In => WEIGHED_END,
+                    _ => return,
+                };
+                self.wrap(&inner.left, close);
+                self.wrap(&inner.right, close);
             }
             Expr::Compare(inner) => {
-                self.operand(&inner.expr);
-                inner.ops.iter().for_each(|op| self.operand(&op.expr));
+                self.wrap(&inner.expr, OPERAND_END);
+                inner.ops.iter().for_each(|op| self.wrap(&op.expr, OPERAND_END));
             }
             _ => {}
         }
     }
+}
+
+/// Whether an expression only looks something up, which is there already.
+fn is_lookup(expr: &Expr<'_>) -> bool {
+    matches!(expr, Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_))
 }
 
 /// Whether an operator compares; the engine itself refuses undefined values in `in`.

@@ -15,6 +15,8 @@ mod shell;
 mod table;
 mod value;
 pub(crate) mod walk;
+mod weigh;
+mod wrap;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

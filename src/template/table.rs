@@ -8,108 +8,144 @@ use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value as Templated, filters, functions, tests};
 
 use super::value::from_templated;
+use super::weigh::{Reach, charge, member, weighed};
 
-/// The filter that comparisons run through; users can't write it.
+/// The filter that operands of comparisons run through; users can't write it.
 pub(super) const OPERAND: &str = "__operand";
+/// The filter that values run through that are kept in a variable, or that an operator goes over.
+pub(super) const WEIGHED: &str = "__weighed";
+/// The filter that values run through that become a member of a namespace.
+pub(super) const MEMBER: &str = "__member";
 
 macro_rules! table {
-    ($names:ident, $register:ident, $add:ident, $what:literal: $($name:literal = $function:expr,)+) => {
+    ($names:ident, $register:ident, $add:path, $what:literal: $($reach:ident $name:literal = $function:expr,)+) => {
         #[doc = concat!("The names of all ", $what, ", sorted.")]
         pub const $names: &[&str] = &[$($name),+];
 
         fn $register(env: &mut Environment<'static>) {
-            $(env.$add($name, $function);)+
+            $($add(env, $name, Reach::$reach, Templated::from_function($function));)+
         }
     };
 }
 
+/// Adds a filter that is charged for what it goes over.
+fn add_filter(env: &mut Environment<'static>, name: &'static str, reach: Reach, function: Templated) {
+    env.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Templated>, named: Kwargs| {
+        let args = with_named(args, named);
+        charge(state, reach, &args)?;
+        function.call(state, &args)
+    });
+}
+
+/// Adds a test that is charged for what it goes over.
+fn add_test(env: &mut Environment<'static>, name: &'static str, reach: Reach, function: Templated) {
+    env.add_test(name, move |state: &mut State<'_, '_>, args: Rest<Templated>, named: Kwargs| {
+        let args = with_named(args, named);
+        charge(state, reach, &args)?;
+        function.call(state, &args).map(|answer| answer.is_true())
+    });
+}
+
+/// All arguments as the engine hands them over: those with names are one more, at the end.
+fn with_named(Rest(mut args): Rest<Templated>, named: Kwargs) -> Vec<Templated> {
+    if named.args().next().is_some() {
+        args.push(named.into());
+    }
+    args
+}
+
+/// Adds a function; what it makes is charged where it is used.
+fn add_function(env: &mut Environment<'static>, name: &'static str, _: Reach, function: Templated) {
+    env.add_global(name, function);
+}
+
 table! { FILTERS, add_filters, add_filter, "filters":
-    "abs" = filters::abs,
-    "batch" = filters::batch,
-    "bool" = filters::bool,
-    "capitalize" = filters::capitalize,
-    "chain" = filters::chain,
-    "count" = filters::length,
-    "d" = filters::default,
-    "default" = filters::default,
-    "dictsort" = filters::dictsort,
-    "first" = filters::first,
-    "float" = filters::float,
-    "groupby" = filters::groupby,
-    "indent" = indent,
-    "int" = filters::int,
-    "items" = filters::items,
-    "join" = filters::join,
-    "last" = filters::last,
-    "length" = filters::length,
-    "lines" = filters::lines,
-    "list" = filters::list,
-    "lower" = filters::lower,
-    "map" = filters::map,
-    "max" = filters::max,
-    "min" = filters::min,
-    "reject" = filters::reject,
-    "rejectattr" = filters::rejectattr,
-    "replace" = filters::replace,
-    "reverse" = filters::reverse,
-    "round" = filters::round,
-    "select" = filters::select,
-    "selectattr" = filters::selectattr,
-    "slice" = filters::slice,
-    "sort" = filters::sort,
-    "split" = filters::split,
-    "string" = filters::string,
-    "sum" = filters::sum,
-    "title" = filters::title,
-    "tojson" = tojson,
-    "trim" = filters::trim,
-    "unique" = filters::unique,
-    "upper" = filters::upper,
-    "zip" = filters::zip,
+    Few "abs" = filters::abs,
+    Items "batch" = filters::batch,
+    Few "bool" = filters::bool,
+    Whole "capitalize" = filters::capitalize,
+    Items "chain" = filters::chain,
+    Few "count" = filters::length,
+    Few "d" = filters::default,
+    Few "default" = filters::default,
+    Whole "dictsort" = filters::dictsort,
+    Few "first" = filters::first,
+    Few "float" = filters::float,
+    Whole "groupby" = filters::groupby,
+    Whole "indent" = indent,
+    Few "int" = filters::int,
+    Items "items" = filters::items,
+    Whole "join" = filters::join,
+    Items "last" = filters::last,
+    Few "length" = filters::length,
+    Items "lines" = filters::lines,
+    Items "list" = filters::list,
+    Whole "lower" = filters::lower,
+    Items "map" = filters::map,
+    Whole "max" = filters::max,
+    Whole "min" = filters::min,
+    Items "reject" = filters::reject,
+    Items "rejectattr" = filters::rejectattr,
+    Whole "replace" = filters::replace,
+    Items "reverse" = filters::reverse,
+    Few "round" = filters::round,
+    Items "select" = filters::select,
+    Items "selectattr" = filters::selectattr,
+    Items "slice" = filters::slice,
+    Whole "sort" = filters::sort,
+    Items "split" = filters::split,
+    Whole "string" = filters::string,
+    Whole "sum" = filters::sum,
+    Whole "title" = filters::title,
+    Whole "tojson" = tojson,
+    Whole "trim" = filters::trim,
+    Whole "unique" = filters::unique,
+    Whole "upper" = filters::upper,
+    Items "zip" = filters::zip,
 }
 
 table! { TESTS, add_tests, add_test, "tests":
-    "!=" = tests::is_ne,
-    "<" = tests::is_lt,
-    "<=" = tests::is_le,
-    "==" = tests::is_eq,
-    ">" = tests::is_gt,
-    ">=" = tests::is_ge,
-    "boolean" = tests::is_boolean,
-    "defined" = tests::is_defined,
-    "divisibleby" = tests::is_divisibleby,
-    "endingwith" = tests::is_endingwith,
-    "eq" = tests::is_eq,
-    "equalto" = tests::is_eq,
-    "even" = tests::is_even,
-    "false" = tests::is_false,
-    "float" = tests::is_float,
-    "ge" = tests::is_ge,
-    "gt" = tests::is_gt,
-    "in" = tests::is_in,
-    "int" = tests::is_integer,
-    "integer" = tests::is_integer,
-    "iterable" = tests::is_iterable,
-    "le" = tests::is_le,
-    "lower" = tests::is_lower,
-    "lt" = tests::is_lt,
-    "mapping" = tests::is_mapping,
-    "ne" = tests::is_ne,
-    "none" = tests::is_none,
-    "number" = tests::is_number,
-    "odd" = tests::is_odd,
-    "sequence" = tests::is_sequence,
-    "startingwith" = tests::is_startingwith,
-    "string" = tests::is_string,
-    "true" = tests::is_true,
-    "undefined" = tests::is_undefined,
-    "upper" = tests::is_upper,
+    Whole "!=" = tests::is_ne,
+    Whole "<" = tests::is_lt,
+    Whole "<=" = tests::is_le,
+    Whole "==" = tests::is_eq,
+    Whole ">" = tests::is_gt,
+    Whole ">=" = tests::is_ge,
+    Few "boolean" = tests::is_boolean,
+    Few "defined" = tests::is_defined,
+    Few "divisibleby" = tests::is_divisibleby,
+    Whole "endingwith" = tests::is_endingwith,
+    Whole "eq" = tests::is_eq,
+    Whole "equalto" = tests::is_eq,
+    Few "even" = tests::is_even,
+    Few "false" = tests::is_false,
+    Few "float" = tests::is_float,
+    Whole "ge" = tests::is_ge,
+    Whole "gt" = tests::is_gt,
+    Whole "in" = tests::is_in,
+    Few "int" = tests::is_integer,
+    Few "integer" = tests::is_integer,
+    Few "iterable" = tests::is_iterable,
+    Whole "le" = tests::is_le,
+    Few "lower" = tests::is_lower,
+    Whole "lt" = tests::is_lt,
+    Few "mapping" = tests::is_mapping,
+    Whole "ne" = tests::is_ne,
+    Few "none" = tests::is_none,
+    Few "number" = tests::is_number,
+    Few "odd" = tests::is_odd,
+    Few "sequence" = tests::is_sequence,
+    Whole "startingwith" = tests::is_startingwith,
+    Few "string" = tests::is_string,
+    Few "true" = tests::is_true,
+    Few "undefined" = tests::is_undefined,
+    Few "upper" = tests::is_upper,
 }
 
 table! { FUNCTIONS, add_functions, add_function, "functions":
-    "dict" = functions::dict,
-    "namespace" = functions::namespace,
-    "range" = functions::range,
+    Few "dict" = functions::dict,
+    Few "namespace" = functions::namespace,
+    Few "range" = functions::range,
 }
 
 /// Gives an empty environment everything in the table.
@@ -118,11 +154,13 @@ pub(super) fn register(env: &mut Environment<'static>) {
     add_tests(env);
     add_functions(env);
     env.add_filter(OPERAND, operand);
+    env.add_filter(WEIGHED, weighed);
+    env.add_filter(MEMBER, member);
 }
 
-/// Passes a value on unless it is undefined: to compare with nothing is a mistake.
+/// Passes a value on unless it is undefined, since comparing with nothing is a mistake, or too large to compare.
 fn operand(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
-    if value.is_undefined() { Err(undefined(state, value)) } else { Ok(value.clone()) }
+    if value.is_undefined() { Err(undefined(state, value)) } else { weighed(state, value) }
 }
 
 /// The engine's error for an undefined value, which remembers where the value came from.

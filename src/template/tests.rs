@@ -157,10 +157,76 @@ proptest::proptest! {
 
     /// The text that runs means the same as the text as written, apart from the guard.
     #[test]
-    fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in |\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
+    fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
         if let Ok(found) = inspect_expression(&text) {
-            let runs = found.rewritten(&text).replace("__operand", "upper");
+            let runs = found.rewritten(&text).replace("__operand", "upper").replace("__weighed", "upper");
             proptest::prop_assert!(inspect_expression(&runs).is_ok(), "{} -> {}", text, runs);
         }
+    }
+}
+
+/// A namespace whose list doubles so many times.
+fn doubled(times: usize) -> String {
+    format!(
+        "{{% set ns = namespace(s=[1]) %}}{{% for i in range({times}) %}}{{% set ns.s = [ns.s, ns.s] %}}{{% endfor %}}"
+    )
+}
+
+#[test]
+fn values_that_share_their_parts_have_a_largest_size() {
+    let fails = |text: &str| inline(text).unwrap_err();
+    assert_eq!(inline(&(doubled(5) + "{{ ns.s | length }}")).unwrap(), "2");
+    let error = fails(&(doubled(40) + "{{ ns.s | length }}"));
+    assert_eq!((error.kind, &*error.message), (TemplateErrorKind::TooMuch, "the value has more than a million parts"));
+    for text in [
+        "{{ ([[1] * 100000] * 100000) | tojson }}",
+        "{{ ([[1] * (100000)] * (100000)) | sort }}",
+        "{{ ([[1] * 100000] * 100000) ~ '' }}",
+        "{{ [[1] * 100000] * 100000 == [[1] * 100000] * 100000 }}",
+        "{{ ([[1] * (100000)] * (100000)) in 'abc' }}",
+        "{{ ['a', 'b'] | select('in', [[1] * 100000] * 100000) | list }}",
+        "{{ ([[1] * 100000] * 100000) | upper }}",
+        "{% set x = [[1] * 100000] * 100000 %}{{ x[0][0] }}",
+        "{% set x = dict(a=[[1] * 100000] * 100000) %}",
+        "{% with x = [[1] * 100000] * 100000 %}{{ x[0][0] }}{% endwith %}",
+    ] {
+        assert_eq!(fails(text).kind, TemplateErrorKind::TooMuch, "{text}");
+    }
+    let sum = "[[1] * 100000] * 100000";
+    assert_eq!(eval(sum, &context()).unwrap_err().kind, TemplateErrorKind::TooMuch);
+}
+
+#[test]
+fn values_have_a_largest_depth_and_hold_no_namespace() {
+    let deep = "{% set ns = namespace(s=[]) %}{% for i in range(90000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}";
+    let error = inline(deep).unwrap_err();
+    assert_eq!(
+        (error.kind, &*error.message),
+        (TemplateErrorKind::TooMuch, "the value is nested more than 200 levels deep")
+    );
+    for text in [
+        "{% set ns = namespace() %}{% set ns.s = ns %}{{ ns }}",
+        "{% set ns = namespace() %}{% set ns.s = [ns] %}{{ ns }}",
+        "{% set ns = namespace() %}{% set l = [ns] %}{% set ns.s = l %}{{ ns }}",
+        "{% set ns = namespace() %}{% set d = dict(a=ns) %}{% set ns.s = d %}{{ ns }}",
+        "{% set a = namespace() %}{% set b = namespace(a=a) %}{% set a.b = b %}{{ a }}",
+    ] {
+        assert_eq!(inline(text).unwrap_err().message, "a namespace can't be part of another value", "{text}");
+    }
+    assert_eq!(inline("{% set ns = namespace(n=1) %}{% set same = ns %}{% set same.n = 2 %}{{ ns.n }}").unwrap(), "2");
+}
+
+#[test]
+fn parts_are_wrapped_with_the_parentheses_around_their_operands() {
+    for (text, runs) in [
+        ("(a + b) == c", "((a + b))|__operand == (c)|__operand"),
+        ("a == (b) * (c)", "(a)|__operand == ((b) * (c))|__operand"),
+        ("(a) ~ (b)", "((a))|__weighed ~ ((b))|__weighed"),
+        ("f(a) == -(b)", "(f(a))|__operand == (-(b))|__operand"),
+        ("a == b ~ c", "(a)|__operand == ((b)|__weighed ~ (c)|__weighed)|__operand"),
+    ] {
+        let template = |text: &str| format!("{{{{ {} }}}}", text.replace("f(", "range("));
+        let found = inspect_template(&template(text)).unwrap();
+        assert_eq!(found.rewritten(&template(text)), template(runs));
     }
 }
