@@ -21,6 +21,7 @@ pub mod files;
 pub mod graph;
 pub mod lsp;
 pub mod model;
+pub mod network;
 pub mod process;
 pub mod provider;
 pub mod report;

@@ -10,6 +10,7 @@ use crate::catalog;
 use crate::config::{self, ModelSettings, Settings, StructuredOutput};
 use crate::model::name::{LOCAL, NameError, resolve_name};
 use crate::model::{Class, Failure, ModelRef, Usage};
+use crate::network::Network;
 use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
 use crate::secret::{Redactor, SHORTEST};
 
@@ -33,6 +34,7 @@ impl Models {
     pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
         let named = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
         let secrets = settings.secrets.iter().filter_map(named).collect();
+        let network = Arc::new(Network::from_variables(|name| variables(name)));
         let mut endpoints = BTreeMap::new();
         for builtin in BUILTIN {
             let endpoint = Endpoint {
@@ -43,6 +45,9 @@ impl Models {
                 key_variable: builtin.key_variable.map(ToOwned::to_owned),
                 headers: Vec::new(),
                 structured: true,
+                key_header: None,
+                query: Vec::new(),
+                network: network.clone(),
             };
             endpoints.insert(builtin.name.to_owned(), endpoint);
         }
@@ -60,6 +65,9 @@ impl Models {
                 key_variable: if entry.api_key.is_some() || entry.base_url.is_none() { variable } else { None },
                 headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
                 structured: entry.structured_output != Some(StructuredOutput::Off),
+                key_header: entry.key_header.clone(),
+                query: entry.query.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
+                network: network.clone(),
             };
             endpoints.insert(name.clone(), endpoint);
         }

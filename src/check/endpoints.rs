@@ -11,6 +11,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         let at = child("/providers", name);
         found.extend(address(document, name, provider, &at));
         found.extend(headers(document, provider, &child(&at, "headers")));
+        found.extend(key_header(document, provider, &child(&at, "key_header")));
     }
     found
 }
@@ -41,9 +42,18 @@ fn wrong(text: &str) -> Option<String> {
         return Some("it does not begin with `http://` or `https://`".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Some("paths of methods are put behind it, so it has no `?` or `#`".to_owned());
+        return Some(
+            "paths of methods are put behind it, so it has no `?` or `#`; what belongs there goes under `query:`"
+                .to_owned(),
+        );
     }
     None
+}
+
+fn key_header(document: &Document, provider: &ProviderSettings, at: &str) -> Option<Diagnostic> {
+    let name = provider.key_header.as_ref().filter(|name| name.is_empty() || !name.bytes().all(is_name))?;
+    let problem = Diagnostic::error(Code::BadHeader, format!("`{name}` is no name of a header"));
+    Some(problem.at(&document.file, document.spans.value(at)).help("letters, digits and `-`, as in `api-key`"))
 }
 
 fn headers(document: &Document, provider: &ProviderSettings, at: &str) -> Vec<Diagnostic> {

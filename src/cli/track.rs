@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let trackers = Trackers::new(&settings.tracker, &resolve::variables(), &trusted);
     let journal = runs::journal(&args.state, &root)?;
     let list = which(args, &journal)?;
-    crate::provider::prepare_tls();
+    crate::network::prepare_tls();
     let runtime = runtime()?;
     let begin = if args.again { Begin::Anew } else { Begin::Refused };
     let not = |run, name, why: &str| ui.data(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")));

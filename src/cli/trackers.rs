@@ -62,7 +62,7 @@ impl Trackers {
     /// Begins to follow a run whose last event so far is `seq`.
     pub(super) fn follow(&self, state: &Path, run: RunId, seq: u64, ui: &Ui) -> Follower {
         if !self.targets.is_empty() {
-            crate::provider::prepare_tls();
+            crate::network::prepare_tls();
         }
         for (name, why) in &self.off {
             ui.always(&format!("{} {name} can't follow this run: {why}", ui.style.warn("note:")));

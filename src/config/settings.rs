@@ -64,7 +64,7 @@ pub struct ProviderSettings {
     /// How requests and replies are written.
     #[schemars(example = &"openai")]
     pub dialect: Dialect,
-    /// Where the API is, up to and without the path of a method.
+    /// Where the API is, up to and without the path of a method; `{model}` stands for the model's name.
     #[schemars(example = &"http://127.0.0.1:8000/v1", length(min = 1))]
     pub base_url: Option<String>,
     /// Where the key is; a provider without one is asked without a key.
@@ -86,6 +86,13 @@ pub struct ProviderSettings {
     /// Tokens a minute, input and output together, by an upper estimate.
     #[schemars(example = 100_000, range(min = 1))]
     pub tokens_per_minute: Option<u64>,
+    /// The header that carries the key, for servers that want it in another than the dialect's own.
+    #[schemars(example = &"api-key", length(min = 1))]
+    pub key_header: Option<String>,
+    /// What is put behind the path of each request; never put a secret here.
+    #[serde(default)]
+    #[schemars(example = json!({"api-version": "2024-10-21"}))]
+    pub query: IndexMap<String, String>,
     /// Headers to send with each request; never put a secret here.
     #[serde(default)]
     #[schemars(example = json!({"x-team": "search"}))]

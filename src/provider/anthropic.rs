@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
 use super::stop::{self, StopTrack};
 use super::stream::Heard;
-use super::{Endpoint, Limits, Provider, schema};
+use super::{Endpoint, Limits, Provider, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::Usage;
@@ -35,8 +35,8 @@ impl Provider for Anthropic {
         limits: &'a Limits,
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
-        let base = self.endpoint.base_url.trim_end_matches('/');
-        let base = base.strip_suffix("/v1").unwrap_or(base);
+        let base = client::base_url(&self.endpoint, &request.model.model);
+        let base = base.strip_suffix("/v1").unwrap_or(&base);
         let body = body(&self.endpoint, request);
         let parts = Parts { draft: Draft::new(body.get("output_config").is_some()), ..Parts::default() };
         let call = Call {

@@ -4,7 +4,7 @@
 //! redirects, retries or, for plain HTTP, certificates.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +13,8 @@ use secrecy::ExposeSecret as _;
 
 use super::{Endpoint, errors};
 use crate::model::failure::{Class, Failure};
+pub(super) use crate::network::shown;
+use crate::network::{Network, ProxySetting, is_loopback, prepare_tls};
 
 /// Parses an address; the failure names the provider.
 pub(super) fn address(url: &str, name: &str) -> Result<Url, Failure> {
@@ -25,19 +27,6 @@ pub(super) fn address(url: &str, name: &str) -> Result<Url, Failure> {
         return Err(wrong("no http or https address".to_owned()));
     }
     Ok(url)
-}
-
-/// An address without what may be secret in it: user, password, query and fragment.
-pub(super) fn shown(url: &str) -> String {
-    let plain = url.split(['?', '#']).next().unwrap_or_default();
-    match plain.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
-        }
-        None => plain.rsplit_once('@').map_or(plain, |(_, rest)| rest).to_owned(),
-    }
 }
 
 /// Every header of a request; those that may be secret are marked so.
@@ -53,7 +42,12 @@ pub(super) fn header_map(
         map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Some(secret) = &endpoint.api_key {
-        let (name, prefix) = key;
+        let (name, prefix) = match &endpoint.key_header {
+            // A header of its own has the bare key, but `authorization` names the scheme too.
+            Some(own) if own.eq_ignore_ascii_case("authorization") => (own.as_str(), "Bearer "),
+            Some(own) => (own.as_str(), ""),
+            None => key,
+        };
         let mut value = HeaderValue::try_from(format!("{prefix}{}", secret.expose_secret().trim())).map_err(|_| {
             let failure =
                 Failure::new(Class::Auth, format!("the key of {} has characters that no key has", endpoint.name));
@@ -63,7 +57,10 @@ pub(super) fn header_map(
             }
         })?;
         value.set_sensitive(true);
-        map.insert(HeaderName::from_static(name), value);
+        let name = HeaderName::try_from(name).map_err(|_| {
+            Failure::new(Class::BadRequest, format!("`key_header` of {} is not the name of a header", endpoint.name))
+        })?;
+        map.insert(name, value);
     }
     for (name, value) in &endpoint.headers {
         let wrong =
@@ -77,54 +74,61 @@ pub(super) fn header_map(
 }
 
 /// What clients differ in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Sort {
-    loopback: bool,
+#[derive(Clone, PartialEq, Eq)]
+struct ClientKey {
     tls: bool,
     connect: Duration,
+    /// The proxy of the address, if it has one.
+    proxy: Option<ProxySetting>,
+    /// Whose certificates are trusted.
+    network: Network,
 }
 
 /// The client for an address; clients are shared, for their open connections.
-pub(super) fn client(url: &Url, connect: Duration) -> Result<Client, Failure> {
-    static CLIENTS: Mutex<Vec<(Sort, Client)>> = Mutex::new(Vec::new());
-    let sort = Sort { loopback: is_loopback(url), tls: url.scheme() == "https", connect };
+pub(super) fn client(url: &Url, connect: Duration, network: &Network) -> Result<Client, Failure> {
+    static CLIENTS: Mutex<Vec<(ClientKey, Client)>> = Mutex::new(Vec::new());
+    let proxy = network.proxy(url)?;
+    let tls = url.scheme() == "https" || proxy.as_ref().is_some_and(|proxy| proxy.value.starts_with("https://"));
+    let key = ClientKey { tls, connect, proxy, network: network.clone() };
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, client)) = clients.iter().find(|(known, _)| *known == sort) {
+    if let Some((_, client)) = clients.iter().find(|(known, _)| *known == key) {
         return Ok(client.clone());
     }
-    let client = build(sort)?;
-    clients.push((sort, client.clone()));
+    let client = build(&key)?;
+    clients.push((key, client.clone()));
     Ok(client)
 }
 
-/// Chooses the cryptography of TLS for the process, once.
-pub fn prepare_tls() {
-    static RING: Once = Once::new();
-    // Costs nothing: no certificate is read here. An earlier choice of the process stands.
-    RING.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-}
-
-fn build(sort: Sort) -> Result<Client, Failure> {
+fn build(key: &ClientKey) -> Result<Client, Failure> {
     prepare_tls();
+    let unusable = |e: reqwest::Error| {
+        Failure::new(Class::ProviderUnavailable, format!("can't set up HTTP: {}", errors::causes(&e)))
+    };
     let mut builder = Client::builder()
         .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
-        .connect_timeout(sort.connect)
+        .connect_timeout(key.connect)
         .pool_idle_timeout(Duration::from_secs(30))
-        .tcp_nodelay(true);
-    if sort.loopback {
-        builder = builder.no_proxy();
+        .tcp_nodelay(true)
+        // The environment is read in one place, so that a message can name what it said.
+        .no_proxy();
+    if let Some(proxy) = &key.proxy {
+        builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(unusable)?);
     }
-    if !sort.tls {
+    if !key.tls {
         // No certificates: the system's are many files, and plain HTTP needs none.
         builder = builder.tls_certs_only([]);
+    } else if let Some(tls) = key.network.tls()? {
+        builder = builder.tls_backend_preconfigured(tls);
     }
-    builder
-        .build()
-        .map_err(|e| Failure::new(Class::ProviderUnavailable, format!("can't set up HTTP: {}", errors::causes(&e))))
+    builder.build().map_err(unusable)
+}
+
+/// The base URL of a request: with the model's name where it is wanted, and without a slash at its end.
+pub(super) fn base_url(endpoint: &Endpoint, model: &str) -> String {
+    let base = endpoint.base_url.trim_end_matches('/');
+    if base.contains("{model}") { base.replace("{model}", &path_segment(model)) } else { base.to_owned() }
 }
 
 /// A text as one segment of a path; a slash stays one.
@@ -154,38 +158,4 @@ pub fn is_loopback_address(url: &str) -> bool {
 /// Whether what is sent to an address can be read on its way: plain HTTP beyond the loopback.
 pub fn is_unencrypted_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let host = host.trim_end_matches('.');
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_are_shown_without_secrets() {
-        assert_eq!(shown("https://u:p@host:1/v1?key=k#f"), "https://host:1/v1");
-        assert_eq!(shown("http://host"), "http://host");
-        assert_eq!(shown("u:p@host"), "host");
-        assert_eq!(shown("https://host/a@b"), "https://host/a@b");
-    }
-
-    #[test]
-    fn loopback_is_known_in_every_spelling() {
-        for url in
-            ["http://127.0.0.1:1", "http://localhost", "http://[::1]:9", "http://127.9.9.9", "http://a.localhost"]
-        {
-            assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
-        }
-        for url in ["http://10.0.0.1", "http://localhost.example", "http://[::2]"] {
-            assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
-        }
-    }
 }

@@ -18,6 +18,10 @@ pub async fn served_models(base_url: &str, timeout: Duration) -> Result<Vec<Stri
         key_variable: None,
         headers: Vec::new(),
         structured: false,
+        key_header: None,
+        query: Vec::new(),
+        // Only servers of this machine are asked.
+        network: std::sync::Arc::default(),
     };
     let limits = Limits {
         connect: timeout,

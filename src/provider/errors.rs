@@ -6,8 +6,8 @@
 use std::error::Error;
 use std::io;
 
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use super::said::{MESSAGE, Said, describe, said};
 use super::{Endpoint, Limits, waits};
 use crate::clock::Clock;
 use crate::model::failure::{Class, Failure};
+use crate::network::{ProxySetting, distrust};
 
 /// Whom the request went to.
 pub(super) struct Context<'a> {
@@ -58,43 +59,47 @@ pub(super) fn gave_up(endpoint: &Endpoint, reason: &str) -> Failure {
 /// The request could not be sent, or nothing came back.
 pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &Limits) -> Failure {
     let url = shown(&endpoint.base_url);
+    let proxy = proxy_of(endpoint);
+    let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {}", proxy.phrase()));
     if error.is_timeout() {
         let limit = seconds(limits.connect);
-        return Failure::new(Class::Timeout, format!("can't connect to {url} within {limit}"))
-            .with_hint("check the network and the base URL");
+        return Failure::new(Class::Timeout, format!("can't connect to {url}{through} within {limit}"))
+            .with_hint(way_out(endpoint, proxy.as_ref(), false));
     }
     if !error.is_connect() {
         return unavailable(endpoint, &format!("closed the connection without an answer: {}", causes(error)));
     }
-    if let Some(why) = distrusted(error) {
+    if let Some((why, hint)) = distrust(error) {
         // Trying again would not make it trusted.
-        return Failure::new(Class::BadRequest, format!("can't reach {url}: its certificate is not trusted: {why}"))
-            .with_hint("name the authority that signed it in SSL_CERT_FILE (PEM), if it is one of your own");
+        let message = format!("can't reach {url}{through}: its certificate is not trusted: {}", short(&why, MESSAGE));
+        return Failure::new(Class::BadRequest, message).with_hint(hint);
     }
     let refused = chain(error)
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
     let why = if refused { "connection refused".to_owned() } else { causes(error) };
-    let hint = match (endpoint.name.as_str(), refused) {
-        ("ollama", true) => "start it with `ollama serve`".to_owned(),
-        (name, true) => format!("start {name}, or correct its base URL"),
-        _ => "check the network and the base URL".to_owned(),
-    };
-    let failure = Failure::new(Class::ProviderUnavailable, format!("can't reach {url}: {why}")).with_hint(hint);
+    let failure = Failure::new(Class::ProviderUnavailable, format!("can't reach {url}{through}: {why}"))
+        .with_hint(way_out(endpoint, proxy.as_ref(), refused));
     Failure { unreached: true, ..failure }
 }
 
-/// Why the certificate of a server was not taken, if that is what went wrong.
-fn distrusted(error: &reqwest::Error) -> Option<String> {
-    // An error of input and output hides what it holds from `source`, and may hold another one.
-    fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-        match error.downcast_ref::<io::Error>() {
-            Some(outer) => inside(outer.get_ref()?),
-            None => error.downcast_ref::<rustls::Error>(),
-        }
-    }
-    match chain(error).find_map(inside)? {
-        rustls::Error::InvalidCertificate(why) => Some(short(&why.to_string(), MESSAGE)),
-        _ => None,
+/// The proxy on the way to an endpoint, if there is one.
+fn proxy_of(endpoint: &Endpoint) -> Option<ProxySetting> {
+    let url = Url::parse(&endpoint.base_url).ok()?;
+    endpoint.network.proxy(&url).ok().flatten()
+}
+
+/// What to do about a server that can't be reached.
+fn way_out(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: bool) -> String {
+    let name = &endpoint.name;
+    match proxy {
+        Some(proxy) if proxy.value.starts_with("socks5://") || proxy.value.starts_with("socks4://") => format!(
+            "check the proxy in {}, or name the host in NO_PROXY; with `socks5h://` the proxy looks the host up",
+            proxy.variable
+        ),
+        Some(proxy) => format!("check the proxy in {}, or name the host in NO_PROXY", proxy.variable),
+        None if refused && name == "ollama" => "start it with `ollama serve`".to_owned(),
+        None if refused => format!("start {name}, or correct its base URL"),
+        None => "check the network and the base URL".to_owned(),
     }
 }
 
@@ -120,11 +125,20 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
     }
     let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
     let said = said(&parsed).unwrap_or_else(|| Said::plain(excerpt(body, endpoint, MESSAGE)));
-    let failure = describe(Some(code), &said, context);
+    let failure = by_proxy(code, &said, endpoint).unwrap_or_else(|| describe(Some(code), &said, context));
     let now = context.clock.now();
     let wait = waits::in_headers(headers, now);
     let wait = wait.or_else(|| waits::in_body(&parsed, &said.message, failure.class, now));
     Failure { status: Some(code), retry_after_ms: wait, ..failure }
+}
+
+/// The failure of a proxy that wants to know who asks.
+fn by_proxy(code: u16, said: &Said, endpoint: &Endpoint) -> Option<Failure> {
+    let proxy = proxy_of(endpoint).filter(|_| code == 407)?;
+    let words = short(&scrubbed(&said.message, endpoint), MESSAGE);
+    let message = format!("{} asks for a user and password ({code}): {words}", proxy.phrase());
+    let hint = format!("write them into {}, as in `http://USER:PASSWORD@HOST:PORT`", proxy.variable);
+    Some(Failure::new(Class::BadRequest, message.trim_end_matches(": ")).with_hint(hint))
 }
 
 /// The beginning of a body, on one line and without secrets.

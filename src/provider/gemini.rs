@@ -35,8 +35,8 @@ impl Provider for Gemini {
         limits: &'a Limits,
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
-        let base = self.endpoint.base_url.trim_end_matches('/');
-        let base = base.strip_suffix("/v1beta").unwrap_or(base);
+        let base = client::base_url(&self.endpoint, &request.model.model);
+        let base = base.strip_suffix("/v1beta").unwrap_or(&base);
         let model = client::path_segment(request.model.model.trim_start_matches("models/"));
         let body = body(&self.endpoint, request);
         let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();

@@ -129,8 +129,11 @@ async fn converse<A: Assembler>(
 ) -> Result<(), Failure> {
     let Call { endpoint, model, url, key_header, headers, body, limits } = call;
     let context = Context { endpoint, model, clock: limits.clock.as_ref() };
-    let target = address(&url, &endpoint.name)?;
-    let client = client(&target, limits.connect)?;
+    let mut target = address(&url, &endpoint.name)?;
+    if !endpoint.query.is_empty() {
+        target.query_pairs_mut().extend_pairs(&endpoint.query);
+    }
+    let client = client(&target, limits.connect, &endpoint.network)?;
     let payload = serde_json::to_vec(&body)
         .map_err(|e| Failure::new(Class::BadRequest, format!("can't encode the request: {e}")))?;
     let request = client.post(target).headers(header_map(headers, endpoint, key_header)?).body(payload);
@@ -271,7 +274,7 @@ async fn refused(mut response: Response, context: &Context<'_>, limits: &Limits)
 /// Reads `GET url` as JSON.
 pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) -> Result<Value, Failure> {
     let target = address(url, &endpoint.name)?;
-    let client = client(&target, limits.connect)?;
+    let client = client(&target, limits.connect, &endpoint.network)?;
     let read = async {
         let deadline = Instant::now() + limits.first_byte;
         let response = timeout_at(deadline, client.get(target).send())

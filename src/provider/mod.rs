@@ -32,9 +32,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, SystemClock};
 use crate::model::chat::{ChatReply, ChatRequest};
 use crate::model::failure::Failure;
+use crate::network::Network;
 
 pub use builtin::{BUILTIN, Builtin};
-pub use client::{host_of, is_loopback_address, is_unencrypted_address, prepare_tls};
+pub use client::{host_of, is_loopback_address, is_unencrypted_address};
 pub use discover::served_models;
 pub use schema::strict_schema;
 
@@ -165,7 +166,7 @@ pub struct Endpoint {
     pub name: String,
     /// The wire format.
     pub dialect: Dialect,
-    /// The address that the dialect's paths are appended to.
+    /// The address that the dialect's paths are appended to; `{model}` in it stands for the model's name.
     pub base_url: String,
     /// The key, if there is one.
     pub api_key: Option<SecretString>,
@@ -175,6 +176,12 @@ pub struct Endpoint {
     pub headers: Vec<(String, String)>,
     /// Whether a schema is sent as native structured output.
     pub structured: bool,
+    /// The header that carries the key, instead of the dialect's own.
+    pub key_header: Option<String>,
+    /// What is put behind the path of every request, as name and value.
+    pub query: Vec<(String, String)>,
+    /// The way there.
+    pub network: Arc<Network>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -188,6 +195,9 @@ impl fmt::Debug for Endpoint {
             .field("key_variable", &self.key_variable)
             .field("headers", &headers)
             .field("structured", &self.structured)
+            .field("key_header", &self.key_header)
+            .field("query", &self.query)
+            .field("network", &self.network)
             .finish()
     }
 }
@@ -224,6 +234,9 @@ mod tests {
             key_variable: None,
             headers: vec![("x-token".into(), "hunter2".into())],
             structured: false,
+            key_header: None,
+            query: Vec::new(),
+            network: Arc::default(),
         };
         assert!(!format!("{endpoint:?}").contains("hunter2"));
     }

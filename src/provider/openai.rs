@@ -35,7 +35,7 @@ impl Provider for OpenAi {
         limits: &'a Limits,
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
-        let base = self.endpoint.base_url.trim_end_matches('/');
+        let base = client::base_url(&self.endpoint, &request.model.model);
         let body = body(&self.endpoint, request);
         let draft = Draft::new(body.get("response_format").is_some());
         let parts = Parts { draft, ..Parts::default() };
@@ -88,10 +88,14 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     Value::Object(body)
 }
 
-/// Whether the endpoint is `OpenAI`'s own.
+/// Whether the endpoint is `OpenAI`'s own, or Azure's of the same models.
 fn is_openai(endpoint: &Endpoint) -> bool {
     let host = client::host_of(&endpoint.base_url);
-    host.is_some_and(|host| host == "api.openai.com" || host.ends_with(".api.openai.com"))
+    host.is_some_and(|host| {
+        // Azure runs the same models, and refuses what they refuse.
+        let of = ["api.openai.com", "openai.azure.com"];
+        of.iter().any(|own| host == *own || host.strip_suffix(own).is_some_and(|sub| sub.ends_with('.')))
+    })
 }
 
 /// Whether the model is one of `OpenAI`'s own reasoning models, which refuse any temperature but theirs.
@@ -243,6 +247,9 @@ mod tests {
             key_variable: None,
             headers: Vec::new(),
             structured: true,
+            key_header: None,
+            query: Vec::new(),
+            network: std::sync::Arc::default(),
         }
     }
 

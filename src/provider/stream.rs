@@ -256,6 +256,9 @@ mod tests {
             key_variable: None,
             headers: Vec::new(),
             structured: true,
+            key_header: None,
+            query: Vec::new(),
+            network: std::sync::Arc::default(),
         };
         let limits = Limits::default();
         let first_byte = Instant::now() + limits.first_byte;

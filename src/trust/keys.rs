@@ -36,6 +36,8 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("providers.*.max_concurrency", KeyClass::Inert),
     ("providers.*.requests_per_minute", KeyClass::Inert),
     ("providers.*.tokens_per_minute", KeyClass::Inert),
+    ("providers.*.key_header", KeyClass::Literal),
+    ("providers.*.query.*", KeyClass::Literal),
     ("providers.*.headers.*", KeyClass::Literal),
     ("models.*", KeyClass::Inert),
     ("models.*.model", KeyClass::Inert),

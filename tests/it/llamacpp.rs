@@ -61,6 +61,9 @@ impl Peer {
             key_variable: None,
             headers: Vec::new(),
             structured: true,
+            key_header: None,
+            query: Vec::new(),
+            network: std::sync::Arc::default(),
         }
     }
 }
@@ -121,7 +124,7 @@ async fn a_peer_answers_within_the_schema_and_counts() {
 
 /// The peer behind a server that asks it not to stream, and passes on its one JSON object.
 fn whole(peer: &Peer) -> Server {
-    orch::provider::prepare_tls();
+    orch::network::prepare_tls();
     let url = format!("{}/chat/completions", peer.base_url);
     Server::start(move |request| {
         let mut body = request.body.clone();
@@ -166,7 +169,7 @@ async fn chances(base_url: &str, text: &str) -> Vec<(u32, f64)> {
 #[tokio::test]
 async fn our_engine_gives_the_first_token_the_chances_that_the_peer_gives_it() {
     let Some(peer) = Peer::start() else { return };
-    orch::provider::prepare_tls();
+    orch::network::prepare_tls();
     let file = env::var_os("ORCH_TEST_LLAMACPP_MODEL").unwrap();
     let ours = local_llm::Model::load(std::path::Path::new(&file), &local_llm::LoadOptions::default()).unwrap();
     for text in ["What is the capital of France?", "Write a haiku about rust.", "Antworte auf Deutsch: wer bist du?"] {

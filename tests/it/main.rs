@@ -45,6 +45,7 @@ mod own;
 mod plan;
 mod programs;
 mod provider;
+mod proxies;
 mod replay;
 mod resume;
 mod runs;

@@ -23,6 +23,9 @@ pub(crate) fn endpoint(dialect: Dialect, base_url: String) -> Endpoint {
         key_variable: Some("LAB_KEY".into()),
         headers: Vec::new(),
         structured: true,
+        key_header: None,
+        query: Vec::new(),
+        network: std::sync::Arc::default(),
     }
 }
 
@@ -761,45 +764,22 @@ async fn compressed_replies_are_read_and_counted_in_full() {
     assert_eq!(failure_of(Dialect::OpenAi, broken, &short()).await.class, Class::ProviderUnavailable);
 }
 
-/// Runs one test of this program in a process of its own, with a proxy in its environment.
-fn run_with_proxy(test: &str, proxy: &str) {
-    let run = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env_remove("NO_PROXY")
-        .env_remove("no_proxy")
-        .env("HTTP_PROXY", proxy)
-        .env("http_proxy", proxy)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && said.contains("1 passed"), "{said}");
-}
-
-#[test]
-fn proxies_are_for_other_hosts_only() {
-    let proxy = Server::saying("by way of the proxy");
-    run_with_proxy("provider::child_asks_the_loopback", &proxy.url());
-    assert!(proxy.requests().is_empty(), "{:?}", proxy.requests());
-    run_with_proxy("provider::child_asks_another_host", &proxy.url());
-    let paths: Vec<String> = proxy.requests().into_iter().map(|request| request.path).collect();
-    assert_eq!(paths, ["http://model.invalid/v1/chat/completions"]);
-}
-
 #[tokio::test]
-#[ignore = "run by proxies_are_for_other_hosts_only"]
-async fn child_asks_the_loopback() {
-    let server = Server::saying("directly");
-    for host in ["127.0.0.1", "localhost"] {
-        let base = server.openai_url().replace("127.0.0.1", host);
-        let reply = ask(endpoint(Dialect::OpenAi, base), &request(), &short()).await.unwrap();
-        assert_eq!(reply.text, "directly");
-    }
-}
-
-#[tokio::test]
-#[ignore = "run by proxies_are_for_other_hosts_only"]
-async fn child_asks_another_host() {
-    let base = "http://model.invalid/v1".to_owned();
-    let reply = ask(endpoint(Dialect::OpenAi, base), &request(), &short()).await.unwrap();
-    assert_eq!(reply.text, "by way of the proxy");
+async fn a_deployment_of_classic_azure_is_asked_as_it_wants() {
+    let server = Server::saying("{}");
+    let azure = Endpoint {
+        base_url: format!("{}/openai/deployments/{{model}}", server.url()),
+        key_header: Some("api-key".into()),
+        query: vec![("api-version".into(), "2024-10-21".into())],
+        ..at(Dialect::OpenAi, &server)
+    };
+    let deployment = ChatRequest { model: ModelRef::new("azure", "my gpt"), ..request() };
+    ask(azure, &deployment, &short()).await.unwrap();
+    let sent = server.requests().remove(0);
+    assert_eq!(sent.path, "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21");
+    assert_eq!((sent.header("api-key"), sent.header("authorization")), (Some(KEY), None));
+    // Gemini's own query stays.
+    let gemini = Endpoint { query: vec![("a".into(), "b&c".into())], ..at(Dialect::Gemini, &server) };
+    ask(gemini, &request(), &short()).await.unwrap();
+    assert!(server.requests()[1].path.ends_with("?alt=sse&a=b%26c"), "{:?}", server.requests()[1].path);
 }

@@ -3,17 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::support::{Orch, Server};
+use crate::support::{Orch, Ran, Server};
 
-/// A server in front of `plain` that speaks TLS; its address and its certificate in PEM.
-fn encrypted(plain: &Server) -> (tokio::runtime::Runtime, SocketAddr, String) {
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+/// A server in front of `plain` that speaks TLS; its address and its certificate in PEM, which it signed itself:
+/// as that of a server, or as that of an authority, which is what `openssl req -x509` makes.
+fn encrypted(plain: &Server, name: &str, authority: bool) -> (tokio::runtime::Runtime, SocketAddr, String) {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    if authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = params.self_signed(&signing_key).unwrap();
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -41,25 +47,78 @@ fn encrypted(plain: &Server) -> (tokio::runtime::Runtime, SocketAddr, String) {
     (runtime, address, cert.pem())
 }
 
-#[test]
-fn a_server_over_tls_is_asked_when_its_certificate_is_trusted() {
-    let plain = Server::saying("{\"ok\": true}");
-    let (_runtime, address, certificate) = encrypted(&plain);
+/// A project whose provider is behind TLS, with one step.
+fn project(address: SocketAddr) -> Orch {
     let orch = Orch::empty();
-    orch.write("ca.pem", &certificate);
     orch.write("orch.yaml", &format!("providers:\n  lab: {{ dialect: openai, base_url: \"https://{address}/v1\" }}\n"));
     orch.write("prompts/p.md", "p");
     orch.write(
         "pipelines/main.yaml",
         "name: one\ninputs: { task: { type: string } }\nagents: { a: { model: lab/m } }\nsteps:\n  - { id: say, agent: a, prompt: p.md, schema: any, output: said, retry: { max: 1 } }\n",
     );
-    let args = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
-    let trusted = orch.command(&args).env("SSL_CERT_FILE", orch.path().join("ca.pem")).output().unwrap();
-    assert!(trusted.status.success(), "{}", String::from_utf8_lossy(&trusted.stderr));
-    assert_eq!(orch.json("workspace/said.json")["ok"], true);
-    assert_eq!(plain.requests().len(), 1);
+    orch
+}
 
-    let ran = orch.run(&args).exits(1).says("its certificate is not trusted");
-    assert!(ran.stderr.contains("SSL_CERT_FILE"), "{}", ran.stderr);
-    assert_eq!(plain.requests().len(), 1);
+const RUN: [&str; 5] = ["pipeline", "run", "pipelines/main.yaml", "--task", "x"];
+
+/// Runs the project with a variable set to a path in its folder.
+fn run(orch: &Orch, variable: &str, path: &str) -> Ran {
+    Ran::of(&orch.command(&RUN).env(variable, orch.path().join(path)).output().unwrap())
+}
+
+#[test]
+fn a_server_over_tls_is_asked_when_its_certificate_is_named() {
+    for authority in [false, true] {
+        let plain = Server::saying("{\"ok\": true}");
+        let (_runtime, address, certificate) = encrypted(&plain, "127.0.0.1", authority);
+        let orch = project(address);
+        orch.write("certificates/a.pem", &certificate).write("certificates/README", "no certificate");
+        run(&orch, "SSL_CERT_FILE", "certificates/a.pem").exits(0);
+        assert_eq!(orch.json("workspace/said.json")["ok"], true);
+        run(&orch, "SSL_CERT_DIR", "certificates").exits(0);
+        assert_eq!(plain.requests().len(), 2);
+
+        let ran = orch.run(&RUN).exits(1).says("its certificate is not trusted");
+        assert!(ran.stderr.contains("SSL_CERT_FILE") && !ran.stderr.contains("OtherError"), "{}", ran.stderr);
+        assert_eq!(plain.requests().len(), 2);
+    }
+}
+
+#[test]
+fn a_named_certificate_is_trusted_for_its_own_name_only() {
+    for authority in [false, true] {
+        let plain = Server::saying("{\"ok\": true}");
+        let (_runtime, address, certificate) = encrypted(&plain, "other.example", authority);
+        let orch = project(address);
+        orch.write("own.pem", &certificate);
+        run(&orch, "SSL_CERT_FILE", "own.pem").exits(1).says("its certificate is not trusted");
+        assert!(plain.requests().is_empty());
+    }
+}
+
+#[test]
+fn another_authority_of_the_same_name_is_not_trusted() {
+    let plain = Server::saying("{\"ok\": true}");
+    let (_runtime, address, _) = encrypted(&plain, "127.0.0.1", true);
+    let (_other, _, certificate) = encrypted(&plain, "127.0.0.1", true);
+    let orch = project(address);
+    orch.write("other.pem", &certificate);
+    run(&orch, "SSL_CERT_FILE", "other.pem").exits(1).says("its certificate is not trusted: it is self-signed");
+    assert!(plain.requests().is_empty());
+}
+
+#[test]
+fn certificates_that_are_not_there_are_named() {
+    let orch = project("127.0.0.1:9".parse().unwrap());
+    orch.write("text.pem", "no certificate").write("empty/README", "none");
+    for (variable, path, words) in [
+        ("SSL_CERT_FILE", "missing.pem", "which can't be read"),
+        ("SSL_CERT_FILE", "text.pem", "which holds no certificate in PEM"),
+        ("SSL_CERT_DIR", "missing", "which can't be read"),
+    ] {
+        let ran = run(&orch, variable, path).exits(1).says(words);
+        let named = format!("{variable} names `{}`", orch.path().join(path).display());
+        assert!(ran.stderr.contains(&named) && ran.stderr.contains("unset it"), "{}", ran.stderr);
+    }
+    run(&orch, "SSL_CERT_DIR", "empty").exits(1).says("they hold no certificate in PEM");
 }
