@@ -26,11 +26,18 @@ export const stepStatus = v.union(
   v.literal("cancelled"),
 );
 
-/** Tokens, and US dollars as far as every price is known. */
+/**
+ * Tokens and US dollars. `estimatedTokens` of the tokens were not reported and are an upper estimate, and
+ * `unknownCalls` calls reported nothing. `costUsd` is there when every part of it is known, `estimatedCostUsd` when
+ * every part is known or estimated.
+ */
 export const usage = v.object({
   inputTokens: v.number(),
   outputTokens: v.number(),
+  estimatedTokens: v.optional(v.number()),
+  unknownCalls: v.optional(v.number()),
   costUsd: v.optional(v.number()),
+  estimatedCostUsd: v.optional(v.number()),
 });
 
 export const failure = v.object({ class: v.string(), message: v.string() });

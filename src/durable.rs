@@ -18,11 +18,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::call::usage;
+use crate::model::call::reported_usage;
 pub use crate::model::event::Reply;
 use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
 use crate::model::{
-    Artifact, CallKey, ChatRequest, Digest, Event, Failure, ModelRef, Recipe, StepKey, Turn, Usage, Work,
+    Artifact, CallKey, ChatRequest, Digest, EstimatedUsage, Event, Failure, ModelRef, Recipe, ReportedUsage, StepKey,
+    Turn, Usage, UsageTotal, Work,
 };
 
 /// One external effect of an attempt: a leaf of the run.
@@ -113,23 +114,38 @@ pub struct Outcome {
     pub result: Result<Reply, Failure>,
     /// What an agent program did in a turn that gave no reply.
     pub work: Option<Box<Work>>,
-    /// What it cost in US dollars, when the price is known.
+    /// What it cost in US dollars, when a price applies and what it used is known.
     pub cost: Option<f64>,
-    /// What it may have used beyond what the provider told, at most, when it failed.
-    pub lost: Option<Usage>,
+    /// What it may have used beyond what was reported, at most.
+    pub estimated: Option<EstimatedUsage>,
+    /// What it cost at most, when its cost is not known and its use is estimated.
+    pub estimated_cost: Option<f64>,
     /// Files that steps before made, and that a command or a turn removed or put back.
     pub undone: Vec<String>,
 }
 
 impl Outcome {
-    /// What the provider counted, whether there is a reply or not.
-    pub fn usage(&self) -> Option<Usage> {
+    /// What the provider reported, whether there is a reply or not.
+    pub fn reported_usage(&self) -> Option<ReportedUsage> {
         let (reply, failure) = match &self.result {
             Ok(Reply::Chat(reply)) => (Some(reply), None),
             Ok(Reply::Done(_)) => (None, None),
             Err(failure) => (None, Some(failure)),
         };
-        usage(reply, failure, self.work.as_deref())
+        reported_usage(reply, failure, self.work.as_deref())
+    }
+
+    /// Whether a model may have been at work: it answered, or was cut off.
+    pub fn at_work(&self) -> bool {
+        match &self.result {
+            Ok(reply) => matches!(reply, Reply::Chat(_)),
+            Err(failure) => failure.broke_off,
+        }
+    }
+
+    /// What a call of a model used, with what is estimated or unknown.
+    pub fn usage(&self) -> UsageTotal {
+        UsageTotal::of_call(self.reported_usage(), self.estimated, self.at_work())
     }
 }
 

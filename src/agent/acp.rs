@@ -21,7 +21,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
-use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
+use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Usage, Work};
 use crate::process::{self, Pipes};
 
 use super::capped::Capped;
@@ -244,7 +244,7 @@ fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mute
             (usage.cached_read_tokens.unwrap_or_default(), usage.cached_write_tokens.unwrap_or_default());
         let reasoning = usage.thought_tokens.unwrap_or_default();
         let input = usage.input_tokens.saturating_add(cache_read).saturating_add(cache_write);
-        Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning }
+        ReportedUsage::from(Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning })
     });
     // Turned down or not, it was used.
     let failed = |failure| Answer { reply: Err(failure), cost: heard.cost, work: Work { usage, ..Work::default() } };

@@ -8,8 +8,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use crate::model::cost::dollar_amount;
 use crate::model::step::Access;
-use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
+use crate::model::usage::token_count;
+use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
 use crate::process;
 
 use super::ends::{ended_badly, of_status, too_large};
@@ -167,7 +169,7 @@ fn tool(block: &Value) -> String {
 fn answer(job: &Job<'_>, result: &Value, error: Option<&str>) -> Answer {
     let reply = reply(job, result, error);
     let work = Work { usage: reply.is_err().then(|| usage(&result["usage"])), ..Work::default() };
-    Answer { reply, cost: result["total_cost_usd"].as_f64(), work }
+    Answer { reply, cost: dollar_amount(&result["total_cost_usd"]), work }
 }
 
 fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
@@ -194,11 +196,15 @@ fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply
     })
 }
 
-fn usage(counted: &Value) -> Usage {
-    let count = |name: &str| counted[name].as_u64().unwrap_or_default();
-    let (cache_read, cache_write) = (count("cache_read_input_tokens"), count("cache_creation_input_tokens"));
-    let input = count("input_tokens") + cache_read + cache_write;
-    Usage { input, cache_read, cache_write, output: count("output_tokens"), reasoning: 0 }
+/// The three inputs do not overlap.
+fn usage(counted: &Value) -> ReportedUsage {
+    let count = |name: &str| token_count(&counted[name]);
+    let cached = |name: &str| if counted[name].is_null() { Some(0) } else { count(name) };
+    let (read, write) = (cached("cache_read_input_tokens"), cached("cache_creation_input_tokens"));
+    let input = count("input_tokens").zip(read).zip(write);
+    let input = input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write));
+    let (cache_read, cache_write) = (read.unwrap_or(0), write.unwrap_or(0));
+    ReportedUsage { input, cache_read, cache_write, output: count("output_tokens"), reasoning: 0 }
 }
 
 fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
@@ -213,7 +219,7 @@ fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
     if subtype == "error_max_budget_usd" {
         let usd = job.bounds.usd.map(|usd| format!(" of ${usd:.4}")).unwrap_or_default();
         let why = format!("`claude` used up what was left{usd} of the budget in this turn");
-        return Failure::new(Class::BudgetExceeded, why).with_hint("raise the `budget:` and resume the run");
+        return Failure::new(Class::BudgetExceeded, why).with_hint("raise `usd` of the budget and resume the run");
     }
     if let Some(status) = result["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
         return of_status("claude", status, words, "ANTHROPIC_API_KEY");

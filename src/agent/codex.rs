@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::model::step::Access;
-use crate::model::{ChatReply, Class, Failure, StopReason, Usage, Work};
+use crate::model::usage::token_count;
+use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
 use crate::process::{self, Captured, ProcessError};
 use crate::provider::strict_schema;
 
@@ -66,7 +67,7 @@ impl AgentProgram for Codex {
                 (None, _) if too_long => Err(too_large("codex")),
                 (None, code) => Err(ended_badly("codex", code, &[&ended.stderr, &ended.stdout])),
             };
-            let usage = (!used.is_zero()).then_some(used);
+            let usage = (!used.is_nothing()).then_some(used);
             Ok(Answer { reply, cost: None, work: Work { usage, ..Work::default() } })
         }
         .boxed()
@@ -114,7 +115,7 @@ fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {
 
 fn empty(job: &Job<'_>, constrained: bool) -> ChatReply {
     let model = job.turn.program.model.clone();
-    let usage = Usage::default();
+    let usage = ReportedUsage::default();
     ChatReply {
         text: String::new(),
         stop: StopReason::End,
@@ -150,13 +151,13 @@ impl Reader for Heard<'_> {
             }
             Some("turn.completed") => {
                 self.failure = None;
-                let count = |name: &str| value["usage"][name].as_u64().unwrap_or_default();
-                self.reply.usage = Usage {
+                let count = |name: &str| token_count(&value["usage"][name]);
+                self.reply.usage = ReportedUsage {
                     input: count("input_tokens"),
-                    cache_read: count("cached_input_tokens"),
-                    cache_write: count("cache_write_input_tokens"),
+                    cache_read: count("cached_input_tokens").unwrap_or(0),
+                    cache_write: count("cache_write_input_tokens").unwrap_or(0),
                     output: count("output_tokens"),
-                    reasoning: count("reasoning_output_tokens"),
+                    reasoning: count("reasoning_output_tokens").unwrap_or(0),
                 };
             }
             Some("error") => self.failure = value["message"].as_str().map(str::to_owned),

@@ -187,7 +187,8 @@ fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
             cache_write: 0,
             output: reply.output_tokens as u64,
             reasoning: 0,
-        },
+        }
+        .into(),
         model: Some(request.model.model.clone()),
         id: None,
         constrained: request.schema.is_some(),

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
-use crate::model::{ChatReply, Class, Failure, Message, Role, StopReason, Turn, Usage, Work};
+use crate::model::{ChatReply, Class, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
 use crate::process::Spec;
 
 use super::Variables;
@@ -244,7 +244,7 @@ pub(super) fn plain(text: String, turn: &Turn) -> ChatReply {
     ChatReply {
         text,
         stop: StopReason::End,
-        usage: Usage::default(),
+        usage: ReportedUsage::default(),
         model: turn.program.model.clone(),
         id: None,
         constrained: false,

@@ -13,7 +13,7 @@ use similar::TextDiff;
 
 use crate::files::write_whole;
 use crate::model::{
-    ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, StepKey, StopReason, Usage, canonical,
+    ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
 };
 use crate::secret::Redactor;
 
@@ -42,8 +42,8 @@ struct Recording {
     reply: Vec<String>,
     /// Why the model stopped.
     stop: StopReason,
-    /// What it counted.
-    usage: Usage,
+    /// What was reported of its use.
+    usage: ReportedUsage,
     /// What the text does not show.
     #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
     remarks: Box<ReplyRemarks>,

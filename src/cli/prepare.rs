@@ -11,7 +11,7 @@ use crate::config::{self, Project};
 use crate::diagnostic::Diagnostic;
 use crate::engine::budget;
 use crate::engine::{Contract, Defaults, Plan, PlannedModel, Resolve};
-use crate::model::budget::{Budget, Unpriced};
+use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::{Pipeline, Step};
 use crate::schema::Schema;
 use crate::template::Templates;
@@ -68,7 +68,19 @@ pub(super) fn budget(text: &str) -> Result<Budget, String> {
             "tokens" => budget.tokens = Some(value.trim().parse().map_err(|_| wrong())?),
             "seconds" => budget.seconds = Some(value.trim().parse().map_err(|_| wrong())?),
             "unpriced" if value.trim() == "allow" => budget.unpriced = Some(Unpriced::Allow),
-            other => return Err(format!("`{other}` is not `usd`, `tokens`, `seconds` or `unpriced=allow`")),
+            "unpriced" => return Err(format!("`unpriced={value}` is not `unpriced=allow`")),
+            "unreported" => {
+                budget.unreported = Some(match value.trim() {
+                    "estimate" => Unreported::Estimate,
+                    "refuse" => Unreported::Refuse,
+                    other => return Err(format!("`unreported={other}` is not `estimate` or `refuse`")),
+                });
+            }
+            other => {
+                return Err(format!(
+                    "`{other}` is not `usd`, `tokens`, `seconds`, `unpriced=allow` or `unreported=refuse`"
+                ));
+            }
         }
     }
     Ok(budget)

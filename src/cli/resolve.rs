@@ -212,9 +212,9 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
 
 /// A model as the engine plans with it.
 pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, CliError> {
-    if reference.provider == REPLAY {
-        return Ok(PlannedModel { reference: reference.clone(), dialect: REPLAY.to_owned(), program: None });
-    }
-    let dialect = models.dialect(&reference.provider)?.to_owned();
-    Ok(PlannedModel { reference: reference.clone(), dialect, program: None })
+    let dialect = match reference.provider.as_str() {
+        REPLAY => REPLAY,
+        provider => models.dialect(provider)?,
+    };
+    Ok(PlannedModel::of(reference.clone(), dialect))
 }

@@ -131,7 +131,8 @@ async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui)
     loop {
         let letters = ready.journal.letters(ready.run)?;
         ready.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
-        let parts = parts(&ready, &events, observer.clone(), switch.clone(), ui)?;
+        let budgets = Budgets::new(ready.plan, &events, ready.died(), ready.models.clone());
+        let parts = parts(&ready, &events, (observer.clone(), budgets.clone()), switch.clone(), ui)?;
         let run = LocalRun::open(ready.journal, parts, &events)?;
         for fact in std::mem::take(&mut ready.first) {
             run.announce(fact);
@@ -139,6 +140,10 @@ async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui)
         let ended = engine::interpret(&run, ready.plan).await;
         let numbers: Vec<i64> = letters.iter().map(|(number, _)| *number).collect();
         let ended = match ended {
+            Ok(ended) if ended.status == RunStatus::Completed => {
+                // Every step came to its end, and whether the run kept to its budget is not known.
+                budgets.usage_unknown().map_or(ended, |failure| over(RunStatus::Failed, Some(failure)))
+            }
             Ok(ended) => ended,
             Err(Stop::Cancelled | Stop::Dropped) => over(RunStatus::Cancelled, None),
             Err(Stop::OverBudget(failure)) => over(RunStatus::Failed, Some(failure)),
@@ -183,7 +188,7 @@ fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
 fn parts(
     ready: &Ready<'_>,
     events: &[Event],
-    observer: Arc<dyn Observer>,
+    (observer, budgets): (Arc<dyn Observer>, Arc<Budgets>),
     switch: StopSwitch,
     ui: &Ui,
 ) -> Result<RunParts, CliError> {
@@ -199,7 +204,7 @@ fn parts(
         project: ready.project.clone(),
         variables: super::resolve::variables(),
         gates: remembering(&ready.gates, events),
-        budgets: Budgets::new(ready.plan, events, ready.died(), ready.models.clone()),
+        budgets,
         exchange: ready.exchange.clone(),
         laid: Arc::new(Mutex::new(laid)),
         clock: Arc::new(SystemClock),
@@ -279,9 +284,14 @@ pub(super) fn exit_code(state: &RunState) -> Code {
         RunStatus::Interrupted if state.failure.is_some() => Code::Failed,
         RunStatus::Cancelled | RunStatus::Interrupted => Code::Interrupted,
         RunStatus::Waiting => Code::Waiting,
-        RunStatus::Failed if state.failure.as_ref().is_some_and(|f| f.class == Class::BudgetExceeded) => Code::Limit,
+        RunStatus::Failed if state.failure.as_ref().is_some_and(|failure| is_limit(failure.class)) => Code::Limit,
         RunStatus::Failed | RunStatus::Running => Code::Failed,
     }
+}
+
+/// Whether a run that ended so came to a limit.
+fn is_limit(class: Class) -> bool {
+    matches!(class, Class::BudgetExceeded | Class::UsageUnknown)
 }
 
 /// How a command that ran a pipeline ends: recordings that are not whole are told too.

@@ -4,10 +4,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::budget::Budget;
+use crate::model::budget::{Budget, Unpriced, Unreported};
+use crate::model::cost::{dollars, rounded};
 use crate::model::{Class, Failure, StepKey};
 
 use super::budget::Holder;
+use super::spent::{Certainty, Counted};
+
+/// An amount of dollars that makes no difference.
+const SMALLEST: f64 = 1e-9;
+
+/// What a limit counts beside time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Tokens.
+    Tokens,
+    /// US dollars.
+    Usd,
+}
+
+/// What a call holds back of limits, and how far that is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reserve {
+    pub(super) amount: Amount,
+    pub(super) tokens: Takes,
+    pub(super) usd: Takes,
+}
 
 /// A limit with what counts against it.
 pub(super) struct Account {
@@ -83,34 +105,52 @@ impl Account {
         }
     }
 
-    pub(super) fn failure(&self, what: &str) -> Failure {
+    /// A limit that is used up; `unit` is the key to raise.
+    pub(super) fn failure(&self, what: &str, unit: &str) -> Failure {
         let whose = &self.holder;
-        let hint = "raise the `budget:` and resume the run; nothing that was answered is asked again";
+        let hint = format!("raise `{unit}` of the budget and resume the run; nothing that was answered is asked again");
         Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
     }
 
+    /// The unit of this limit in which it is not known what a call took, if there is one.
+    pub(super) fn unknown(&self, counted: &Counted, replied: bool) -> Option<Unit> {
+        let refuses = replied && self.limit.unreported == Some(Unreported::Refuse);
+        let stops = |certainty| match certainty {
+            Certainty::Reported => false,
+            Certainty::Estimated => refuses,
+            Certainty::Unpriced => self.limit.unpriced != Some(Unpriced::Allow),
+            Certainty::Unknown => true,
+        };
+        if self.limit.tokens.is_some() && stops(counted.tokens) {
+            return Some(Unit::Tokens);
+        }
+        (self.limit.usd.is_some() && stops(counted.usd)).then_some(Unit::Usd)
+    }
+
     /// Why so much more does not fit, if it does not.
-    pub(super) fn exceeded(&self, more: Amount, takes: Takes, owned: Option<Duration>) -> Option<Failure> {
-        let fail = |what: String| self.failure(&what);
+    pub(super) fn exceeded(&self, more: Reserve, owned: Option<Duration>) -> Option<Failure> {
         let (spent, held) = (self.spent, self.reserved);
-        let next = takes.words();
+        let Reserve { amount: more, tokens, usd } = more;
         if let Some(most) = self.limit.tokens {
             let then = spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens);
-            if then > most || (takes == Takes::More && then == most) {
-                return Some(fail(format!("{most} tokens; {} are used, and {next} {}", spent.tokens, more.tokens)));
+            if then > most || (tokens == Takes::More && then == most) {
+                let what = format!("{most} tokens; {} are used, and {} {}", spent.tokens, tokens.words(), more.tokens);
+                return Some(self.failure(&what, "tokens"));
             }
         }
         if let Some(most) = self.limit.usd {
             let then = spent.usd + held.usd + more.usd;
-            if then > most || (takes == Takes::More && then >= most) {
-                let used = spent.usd;
-                return Some(fail(format!("${most:.2}; ${used:.4} are spent, and {next} ${:.4}", more.usd)));
+            // Sums of cents have no exact binary form.
+            if then > most + SMALLEST || (usd == Takes::More && then >= most) {
+                let (most, used, more) = (dollars(most), rounded(spent.usd), rounded(more.usd));
+                let what = format!("{most}; {used} are spent, and {} {more}", usd.words());
+                return Some(self.failure(&what, "usd"));
             }
         }
         let time = self.time(owned?);
         match self.limit.seconds {
             Some(most) if time.as_secs() >= most => {
-                Some(fail(format!("{most} s, and {} s have passed", time.as_secs())))
+                Some(self.failure(&format!("{most} s, and {} s have passed", time.as_secs()), "seconds"))
             }
             Some(_) | None => None,
         }

@@ -15,12 +15,13 @@ use crate::agent::Models;
 use crate::durable::{Ask, Call, Effect, Outcome};
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::event::Event;
-use crate::model::{Failure, ModelRef, StepKey, Turn, Usage};
+use crate::model::{Class, Failure, ModelRef, StepKey, Turn, Usage, UsageTotal};
 
-use super::account::{Account, Amount, Takes};
+use super::account::{Account, Amount, Reserve, Takes};
 use super::node::PlannedModel;
-use super::past::{Past, Spent};
+use super::past::Past;
 use super::plan::Plan;
+use super::spent::{Askers, Spent};
 
 /// Whose limit it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,7 @@ pub struct Budgets {
     /// Why the run is over, once a call did not fit.
     over: OnceLock<Failure>,
     models: Arc<Models>,
+    askers: Askers,
     /// Told when something was given back, a call began, or the run is over: what fits may be another now.
     changed: Arc<Notify>,
     /// How long earlier sessions owned the run.
@@ -126,13 +128,12 @@ impl Budgets {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
             over: OnceLock::new(),
             models,
+            askers: Askers::of(plan),
             changed: Arc::default(),
             before: past.owned,
             since: Instant::now(),
         };
-        for spent in past.spent {
-            budgets.count_spent(&spent);
-        }
+        past.spent.iter().for_each(|spent| budgets.count(spent));
         Arc::new(budgets)
     }
 
@@ -140,26 +141,36 @@ impl Budgets {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, step: &StepKey, amount: Amount) {
-        for account in self.lock().iter_mut().filter(|account| account.holds(step)) {
-            account.spent.add(amount);
+    /// Counts what a call took: what was reported, and what is estimated of the rest. Where a limit holds of which
+    /// it is not known how much the call took, the run is over.
+    pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &Outcome) {
+        self.count(&Spent {
+            step: step.clone(),
+            model: model.cloned(),
+            usage: model.map_or_else(UsageTotal::default, |_| outcome.usage()),
+            cost: outcome.cost,
+            estimated_cost: outcome.estimated_cost,
+            replied: outcome.result.is_ok(),
+            time: Duration::try_from(outcome.ended.duration_since(outcome.started)).unwrap_or_default(),
+        });
+    }
+
+    fn count(&self, spent: &Spent) {
+        let counted = self.askers.count(spent, &self.models);
+        let mut unknown = None;
+        for account in self.lock().iter_mut().filter(|account| account.holds(&spent.step)) {
+            account.spent.add(counted.amount);
+            let unit = account.unknown(&counted, spent.replied);
+            unknown = unknown.or_else(|| unit.map(|unit| (account.holder.clone(), unit)));
+        }
+        if let Some((holder, unit)) = unknown {
+            self.end(&self.askers.unknown(spent, &holder, unit, &counted));
         }
     }
 
-    /// Counts what a call took: what its provider told, and what nobody told.
-    pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &Outcome) {
-        let (told, lost) = ((outcome.usage().unwrap_or_default(), outcome.cost), outcome.lost.unwrap_or_default());
-        let time = Duration::try_from(outcome.ended.duration_since(outcome.started)).unwrap_or_default();
-        self.count_spent(&Spent { step: step.clone(), model: model.cloned(), told, lost, time });
-    }
-
-    fn count_spent(&self, spent: &Spent) {
-        let (usage, cost) = spent.told;
-        // What nobody told has the price that is known now.
-        let price = |model| self.models.cost(model, &spent.lost).unwrap_or_default();
-        let lost = spent.model.as_ref().filter(|_| !spent.lost.is_zero()).map_or(0.0, price);
-        let tokens = usage.total().saturating_add(spent.lost.total());
-        self.count(&spent.step, Amount { tokens, usd: cost.unwrap_or_default() + lost, time: spent.time });
+    /// Why the run is over, when it is not known how much a call took of what a budget limits.
+    pub fn usage_unknown(&self) -> Option<Failure> {
+        self.over.get().filter(|failure| failure.class == Class::UsageUnknown).cloned()
     }
 
     /// Reserves the upper estimate of a call; steps of `finally` (`closing`) tidy up also when the time is over.
@@ -167,16 +178,19 @@ impl Budgets {
     /// # Errors
     /// `budget_exceeded` when it does not fit and nothing else could give room.
     pub async fn reserve(self: &Arc<Self>, call: &Call, closing: bool) -> Result<Reservation, Failure> {
-        let (amount, takes) = match &call.effect {
-            Effect::Ask(ask) => (self.estimate(ask), Takes::Known),
-            Effect::Turn(turn) => (self.least(turn), Takes::More),
-            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => (Amount::default(), Takes::Known),
+        let known = |amount| Reserve { amount, tokens: Takes::Known, usd: Takes::Known };
+        let reserve = match &call.effect {
+            Effect::Ask(ask) => known(self.estimate(ask)),
+            Effect::Turn(turn) => self.reserve_of_turn(turn),
+            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => known(Amount::default()),
         };
         loop {
             // Told of before looking, so that nothing given back in between is missed.
             let changed = self.changed.notified();
-            match self.try_reserve(&call.key.step, closing, amount, takes) {
-                Ok(accounts) => return Ok(Reservation { budgets: self.clone(), accounts, amount }),
+            match self.try_reserve(&call.key.step, closing, reserve) {
+                Ok(accounts) => {
+                    return Ok(Reservation { budgets: self.clone(), accounts, amount: reserve.amount });
+                }
                 Err((_, true)) => changed.await,
                 Err((failure, false)) => {
                     self.end(&failure);
@@ -233,7 +247,10 @@ impl Budgets {
         let accounts = self.lock();
         let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
             let most = Duration::from_secs(account.limit.seconds?);
-            Some((account.left(most, owned), account.failure(&format!("{} s, and they are over", most.as_secs()))))
+            Some((
+                account.left(most, owned),
+                account.failure(&format!("{} s, and they are over", most.as_secs()), "seconds"),
+            ))
         });
         left.min_by_key(|(left, _)| *left)
     }
@@ -244,24 +261,18 @@ impl Budgets {
     }
 
     /// Reserves at once; else why not, and whether waiting may help.
-    fn try_reserve(
-        &self,
-        step: &StepKey,
-        closing: bool,
-        amount: Amount,
-        takes: Takes,
-    ) -> Result<Vec<usize>, (Failure, bool)> {
+    fn try_reserve(&self, step: &StepKey, closing: bool, reserve: Reserve) -> Result<Vec<usize>, (Failure, bool)> {
         self.goes_on(closing).map_err(|failure| (failure, false))?;
         let owned = (!closing).then(|| self.owned());
         let mut accounts = self.lock();
         for account in accounts.iter().filter(|account| account.holds(step)) {
-            if let Some(failure) = account.exceeded(amount, takes, owned) {
+            if let Some(failure) = account.exceeded(reserve, owned) {
                 return Err((failure, account.open > 0));
             }
         }
         let mut held = Vec::new();
         for (index, account) in accounts.iter_mut().enumerate().filter(|(_, account)| account.holds(step)) {
-            account.reserved.add(Amount { time: Duration::ZERO, ..amount });
+            account.reserved.add(Amount { time: Duration::ZERO, ..reserve.amount });
             account.open += 1;
             held.push(index);
         }
@@ -282,11 +293,16 @@ impl Budgets {
         Amount { tokens: ask.most.total(), usd: self.usd(&ask.request.model, &ask.most), time: Duration::ZERO }
     }
 
-    /// What a turn takes at least: its words. What a program asks of its model is its own affair.
-    fn least(&self, turn: &Turn) -> Amount {
+    /// What a turn takes: at most what its agent says, else at least its words. What a program asks of its model is
+    /// its own affair.
+    fn reserve_of_turn(&self, turn: &Turn) -> Reserve {
         let usage = Usage { output: 0, ..super::gate::most(&turn.request) };
         let usd = turn.program.priced_as().map_or(0.0, |model| self.usd(&model, &usage));
-        Amount { tokens: usage.input, usd, time: Duration::ZERO }
+        let takes = |estimated: bool| if estimated { Takes::Known } else { Takes::More };
+        let most = turn.estimate;
+        let (tokens, usd) = (most.tokens.unwrap_or(usage.input), most.usd.unwrap_or(usd));
+        let amount = Amount { tokens, usd, time: Duration::ZERO };
+        Reserve { amount, tokens: takes(most.tokens.is_some()), usd: takes(most.usd.is_some()) }
     }
 
     fn usd(&self, model: &ModelRef, usage: &Usage) -> f64 {
@@ -307,6 +323,7 @@ pub fn unpriced<'a>(
     };
     let some = Usage { input: 1, output: 1, ..Usage::default() };
     let is_priced = |model: &PlannedModel| match &model.program {
+        _ if model.estimate.usd.is_some() => true,
         None => models.cost(&model.reference, &some).is_some(),
         Some(program) => {
             program.tells_cost() || program.priced_as().is_some_and(|model| models.cost(&model, &some).is_some())

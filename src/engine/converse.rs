@@ -149,7 +149,8 @@ impl<'a> Conversation<'a> {
             None => Effect::Ask(Ask { request: request_of, most, timeout_ms, until }),
             Some(program) => {
                 let program = program.clone();
-                Effect::Turn(Box::new(Turn { program, request: request_of, session, timeout_ms, until }))
+                let estimate = model.estimate;
+                Effect::Turn(Box::new(Turn { program, request: request_of, estimate, session, timeout_ms, until }))
             }
         };
         let outcome = self.leaf.run.durable.call(Call { key, ask: ask_digest(model, request), effect }).await?;

@@ -24,6 +24,7 @@ pub mod plan;
 mod planner;
 mod retry;
 mod scope;
+mod spent;
 mod write;
 
 pub use interpret::interpret;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::step::{Access, CommandLine, Outcome};
-use crate::model::{Class, Digest, ModelRef, Program};
+use crate::model::{Class, Digest, ModelRef, Program, TurnEstimate};
 use crate::schema::Schema;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
@@ -196,7 +196,7 @@ pub struct InputContract {
 }
 
 /// A model, or a program in its place, with what the engine must know of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PlannedModel {
     /// The model.
     pub reference: ModelRef,
@@ -204,12 +204,22 @@ pub struct PlannedModel {
     pub dialect: String,
     /// The program that stands in the model's place, if one does.
     pub program: Option<Program>,
+    /// What one turn of the program takes at most, as its agent says: no part of a recipe.
+    pub estimate: TurnEstimate,
+}
+
+impl PlannedModel {
+    /// A model that is asked in a dialect.
+    pub fn of(reference: ModelRef, dialect: &str) -> Self {
+        Self { reference, dialect: dialect.to_owned(), program: None, estimate: TurnEstimate::default() }
+    }
 }
 
 impl From<Program> for PlannedModel {
     fn from(program: Program) -> Self {
         // What a program makes of a schema is its own affair: the prompt shows it all the same.
-        Self { reference: program.reference(), dialect: program.kind.as_str().to_owned(), program: Some(program) }
+        let (reference, dialect) = (program.reference(), program.kind.as_str().to_owned());
+        Self { reference, dialect, program: Some(program), estimate: TurnEstimate::default() }
     }
 }
 

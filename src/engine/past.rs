@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{Event, Fact, ModelRef, StepKey, Usage};
+use crate::model::{EstimatedUsage, Event, Fact, ModelRef, StepKey, Usage, UsageTotal};
+
+use super::spent::Spent;
 
 /// What was spent in earlier sessions.
 #[derive(Default)]
@@ -18,22 +20,12 @@ pub(super) struct Past {
     again: HashMap<StepKey, (u32, Usage)>,
 }
 
-/// What one call took.
-pub(super) struct Spent {
-    pub(super) step: StepKey,
-    pub(super) model: Option<ModelRef>,
-    /// What the provider told, with what it cost.
-    pub(super) told: (Usage, Option<f64>),
-    /// What it may have used beyond that, at most.
-    pub(super) lost: Usage,
-    pub(super) time: Duration,
-}
-
 /// A call that was under way at some event.
 struct UnderWay {
     since: Timestamp,
     model: Option<ModelRef>,
-    most: Usage,
+    /// What it may take at most; none of a program's turn.
+    most: Option<Usage>,
     /// Whether it has a reply, which did not fit or was not read yet.
     answered: bool,
 }
@@ -75,15 +67,21 @@ impl Past {
             Fact::StepStarted(fact) => {
                 // An attempt that goes on after a crash goes on with its last request.
                 let again = self.again.get(&fact.step).filter(|(attempt, _)| *attempt == fact.attempt);
-                let most = again.map(|(_, most)| *most).or(fact.most).unwrap_or_default();
+                let most = again.map(|(_, most)| *most).or(fact.most);
                 let model = fact.model.clone();
                 session.under_way.insert(fact.step.clone(), UnderWay { since: event.at, model, most, answered: false });
             }
             Fact::CallEnded(fact) => {
                 let time = Duration::try_from(fact.ended.duration_since(fact.started)).unwrap_or_default();
-                let told = (fact.usage().unwrap_or_default(), fact.cost);
-                let (step, model, lost) = (fact.call.step.clone(), fact.model.clone(), fact.lost.unwrap_or_default());
-                self.spent.push(Spent { step, model, told, lost, time });
+                self.spent.push(Spent {
+                    step: fact.call.step.clone(),
+                    model: fact.model.clone(),
+                    usage: fact.usage(),
+                    cost: fact.cost,
+                    estimated_cost: fact.estimated_cost,
+                    replied: fact.reply.is_some(),
+                    time,
+                });
                 if let Some(call) = session.under_way.get_mut(&fact.call.step) {
                     call.answered = true;
                 }
@@ -92,7 +90,7 @@ impl Past {
                 // What comes next is to ask again.
                 if let Some(call) = session.under_way.get_mut(&fact.call.step) {
                     (call.since, call.answered) = (event.at, false);
-                    call.most = fact.most.unwrap_or(call.most);
+                    call.most = fact.most.or(call.most);
                 }
                 self.again.extend(fact.most.map(|most| (fact.call.step.clone(), (fact.call.attempt, most))));
             }
@@ -124,7 +122,10 @@ impl Past {
         self.owned += between(began);
         for (step, call) in under_way.into_iter().filter(|(_, call)| !call.answered) {
             let time = between(call.since);
-            self.spent.push(Spent { step, model: call.model, told: Default::default(), lost: call.most, time });
+            // A command asks no model. Of what was asked nobody knows how far it came.
+            let usage = UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), call.model.is_some());
+            let (model, cost, estimated_cost) = (call.model, None, None);
+            self.spent.push(Spent { step, model, usage, cost, estimated_cost, replied: false, time });
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variab
 use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
 use crate::files::Laid;
-use crate::model::{CallKey, ChatReply, Class, Failure, StepKey, Turn, Usage, Work};
+use crate::model::{
+    CallKey, ChatReply, Class, EstimatedUsage, Failure, ModelRef, StepKey, Turn, TurnEstimate, Usage, Work,
+};
 use crate::provider::{Limits, Signal as Heard};
 use crate::secret::{Pieces, Redactor};
 
@@ -84,17 +86,19 @@ impl Perform for Performer {
         async move {
             let started = own.clock.now();
             let step = call.key.step.clone();
-            let (model, most) = (call.effect.model().cloned(), most(&call.effect));
+            let (model, bound) = (call.effect.model().cloned(), Bound::of(&call.effect));
             let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
             let running = own.budgets.run(&step);
             let Performed { result, cost, work } = own.effect(call, started, (closing, stop)).await;
-            let lost = most.and_then(|most| lost(most, result.as_ref().err()?));
-            let undone = if is_program { own.undone(&result, &work).await } else { Vec::new() };
+            let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
+            let undone = if is_program { own.undone(&result, work.as_deref()).await } else { Vec::new() };
             // Not before: a call that is dropped while it looks has told nobody.
             effects::forget(&own, &undone);
-            let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let result = own.redactor.result(result);
-            let outcome = Outcome { started, ended: own.clock.now(), result, work, cost, lost, undone };
+            let (estimated, estimated_cost) = (None, None);
+            let outcome =
+                Outcome { started, ended: own.clock.now(), result, work, cost, estimated, estimated_cost, undone };
+            let outcome = own.priced(outcome, model.as_ref(), bound);
             drop(running);
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
@@ -104,14 +108,15 @@ impl Perform for Performer {
 
     fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
         let failure = given_up();
-        let lost = most(&call.effect).and_then(|most| lost(most, &failure));
         let undone = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => effects::undone(self, None),
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
         };
         effects::forget(self, &undone);
         let ended = self.clock.now();
-        let outcome = Outcome { started, ended, result: Err(failure), work: None, cost: None, lost, undone };
+        let (result, estimated, estimated_cost) = (Err(failure), None, None);
+        let outcome = Outcome { started, ended, result, work: None, cost: None, estimated, estimated_cost, undone };
+        let outcome = self.priced(outcome, call.effect.model(), Bound::of(&call.effect));
         self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
         outcome
     }
@@ -156,20 +161,48 @@ fn given_up() -> Failure {
     Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
 }
 
-/// What a call may use at most; none of one that asks no model, or is a program's own affair.
-fn most(effect: &Effect) -> Option<Usage> {
-    match effect {
-        Effect::Ask(ask) => Some(ask.most),
-        Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
+/// What is known beforehand of what a call takes.
+enum Bound {
+    /// A request takes this at most.
+    Request(Usage),
+    /// The turn of a program takes this at most, as its agent says, and is priced as that model if as any.
+    Turn(TurnEstimate, Option<ModelRef>),
+    /// It asks no model.
+    Nothing,
+}
+
+impl Bound {
+    fn of(effect: &Effect) -> Self {
+        match effect {
+            Effect::Ask(ask) => Self::Request(ask.most),
+            Effect::Turn(turn) => Self::Turn(turn.estimate, turn.program.priced_as()),
+            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => Self::Nothing,
+        }
+    }
+
+    /// What a call may have used beyond what was reported, at most.
+    fn estimated(&self, outcome: &Outcome) -> Option<EstimatedUsage> {
+        let reported = outcome.reported_usage().unwrap_or_default();
+        match (self, &outcome.result) {
+            (Self::Request(most), Ok(_)) => reported.missing(most),
+            // Of a reply that broke off no count is the last one.
+            (Self::Request(most), Err(failure)) if failure.broke_off => Some(EstimatedUsage {
+                input: if reported.input.is_some() { 0 } else { most.input },
+                output: most.output.saturating_sub(reported.at_least().output),
+                undivided: 0,
+            }),
+            (Self::Turn(most, _), _) if outcome.at_work() && reported.whole().is_none() => {
+                let undivided = most.tokens?.saturating_sub(reported.at_least().total());
+                Some(EstimatedUsage { undivided, ..EstimatedUsage::default() })
+            }
+            (Self::Request(_) | Self::Turn(..) | Self::Nothing, _) => None,
+        }
     }
 }
 
-/// What a request that broke off may have used beyond what the provider told.
-fn lost(most: Usage, failure: &Failure) -> Option<Usage> {
-    let told = failure.used().unwrap_or_default();
-    let input = if told.input == 0 { most.input } else { 0 };
-    let output = most.output.saturating_sub(told.output);
-    failure.broke_off.then(|| Usage { input, output, ..Usage::default() })
+/// A reply without counts that can't be true.
+fn believable(reply: ChatReply) -> ChatReply {
+    ChatReply { usage: reply.usage.of_reply(&reply.text), ..reply }
 }
 
 /// What a call gave.
@@ -192,12 +225,12 @@ impl Performer {
     }
 
     /// Which files that steps made a command or a turn removed or put back. Many files may have to be read for it.
-    async fn undone(&self, result: &Result<Reply, Failure>, work: &Work) -> Vec<String> {
+    async fn undone(&self, result: &Result<Reply, Failure>, work: Option<&Work>) -> Vec<String> {
         let answered = match result {
             Ok(Reply::Chat(reply)) => reply.work.as_deref(),
             Ok(Reply::Done(_)) | Err(_) => None,
         };
-        let (own, files) = (self.clone(), answered.unwrap_or(work).files.clone());
+        let (own, files) = (self.clone(), answered.or(work).and_then(|work| work.files.clone()));
         match tokio::task::spawn_blocking(move || effects::undone(&own, files)).await {
             Ok(undone) => undone,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -239,10 +272,8 @@ impl Performer {
                     }
                 };
                 let answer = self.turn(key, &turn, &bounds, cut).await;
-                let usage = answer.reply.as_ref().ok().map(|reply| reply.usage).or(answer.work.usage);
-                let priced = || self.models.cost(&turn.program.priced_as()?, &usage?);
-                let cost = answer.cost.or_else(priced);
-                Performed { result: answer.reply.map(Reply::Chat), cost, work: answer.work }
+                let result = answer.reply.map(believable).map(Reply::Chat);
+                Performed { result, cost: answer.cost, work: answer.work }
             }
             Effect::Command(command) => {
                 let run = effects::command(self, key, &command);
@@ -260,12 +291,26 @@ impl Performer {
         let answer = self.exchange(key, ask, started, cut).await;
         let answer = answer.map_err(|failure| self.gates.judged(provider, failure));
         self.gates.heard(&ask.request.model.provider, &answer);
-        let usage = match &answer {
-            Ok(reply) => Some(reply.usage),
-            Err(failure) => failure.used(),
+        answer.map(believable).map(Reply::Chat).into()
+    }
+
+    /// An outcome with what is estimated of its use, and what it cost: at most, where that is not known.
+    fn priced(&self, outcome: Outcome, model: Option<&ModelRef>, bound: Bound) -> Outcome {
+        let estimated = bound.estimated(&outcome);
+        let outcome = Outcome { estimated, ..outcome };
+        let usage = outcome.usage();
+        let (priced_as, most) = match &bound {
+            Bound::Request(_) => (model, None),
+            Bound::Turn(most, priced_as) => (priced_as.as_ref(), most.usd.filter(|_| outcome.at_work())),
+            Bound::Nothing => (None, None),
         };
-        let cost = usage.and_then(|usage| self.models.cost(&ask.request.model, &usage));
-        Performed { cost, ..answer.map(Reply::Chat).into() }
+        let bounded = usage.unknown_calls == 0 && estimated.is_none_or(|estimated| estimated.undivided == 0);
+        let price = priced_as.filter(|_| bounded && !usage.is_nothing());
+        let price = price.and_then(|model| self.models.cost(model, &usage.divided()));
+        // What costs nothing at most costs nothing.
+        let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_reported() || *usd == 0.0));
+        let estimated_cost = if cost.is_some() { None } else { price.or(most) };
+        Outcome { cost, estimated_cost, ..outcome }
     }
 
     /// The model's answer, or the recorded one; written down if that is wanted.
@@ -292,7 +337,8 @@ impl Performer {
     async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds, cut: impl Future<Output = Failure>) -> Answer {
         if let Some(replay) = &self.exchange.replay {
             return match replay.answer(&key.step, &turn.request) {
-                Ok(reply) => Answer { reply: Ok(reply), cost: None, work: Work::default() },
+                // What is replayed costs nothing.
+                Ok(reply) => Answer { reply: Ok(reply), cost: Some(0.0), work: Work::default() },
                 Err(failure) => failure.into(),
             };
         }

@@ -16,7 +16,7 @@ use crate::schema::Schema;
 use crate::template::Templates;
 
 use super::budget::{Holder, Limit};
-use super::node::{Body, Contract, Kind, Node, PlannedModel};
+use super::node::{AgentNode, Body, Contract, Kind, Node, PlannedModel};
 use super::planner::Planner;
 
 /// A pipeline ready to run.
@@ -120,15 +120,21 @@ impl Plan {
         found
     }
 
-    /// Every model that may be asked, with the step that asks.
-    pub fn asked(&self) -> Vec<(StepKey, &PlannedModel)> {
+    /// Every step that asks, with its agent.
+    pub(super) fn agents(&self) -> Vec<(StepKey, &AgentNode)> {
         let mut found = Vec::new();
         self.visit(&mut |step, node, _| {
             if let Kind::Agent(agent) = &node.kind {
-                found.extend(agent.models.iter().map(|model| (step.clone(), model)));
+                found.push((step, &**agent));
             }
         });
         found
+    }
+
+    /// Every model that may be asked, with the step that asks.
+    pub fn asked(&self) -> Vec<(StepKey, &PlannedModel)> {
+        let agents = self.agents().into_iter();
+        agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
     /// The variables that commands and agent programs are given by name.

@@ -125,7 +125,10 @@ impl<'a, E> Planner<'a, E> {
         let agent = self.pipeline.agents.get(name);
         let access = step.effective_access(&self.pipeline.agents);
         let first = match agent.and_then(|agent| agent.program(access)) {
-            Some(program) => PlannedModel::from(program),
+            Some(program) => PlannedModel {
+                estimate: agent.and_then(|agent| agent.estimate).unwrap_or_default(),
+                ..PlannedModel::from(program)
+            },
             None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
         };
         // A program with tools may have changed something before it failed.

@@ -23,6 +23,21 @@ pub struct Budget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"allow")]
     pub unpriced: Option<Unpriced>,
+    /// What becomes of a reply that does not report what it used of a unit that the budget limits (`estimate`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"refuse")]
+    pub unreported: Option<Unreported>,
+}
+
+/// What becomes of a reply that does not report what it used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unreported {
+    /// It counts as much as it can have used at most. A turn of an agent program, for which no such bound is
+    /// known, counts as the agent's `estimate` says, and stops the run with `usage_unknown` without one.
+    Estimate,
+    /// The reply is kept and the run stops with `usage_unknown`.
+    Refuse,
 }
 
 /// What becomes of a model without a known price.

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{ChatReply, ModelRef};
+use super::cost::CostTotal;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
 use super::program::Work;
-use super::usage::Usage;
+use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 
 /// A call ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,12 +37,16 @@ pub struct CallEnded {
     /// What an agent program did in a turn that gave no reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Box<Work>>,
-    /// What the call cost in US dollars; absent when the model's price is unknown.
+    /// What the call cost in US dollars; absent when no price applies, or what it used is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
-    /// What a failed call may have used beyond what the provider told, at most.
+    /// What the call may have used beyond what was reported, at most: a reply that reported less than all, or a
+    /// request that broke off. Absent when everything was reported, or no bound is known.
+    #[serde(default, alias = "lost", skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<EstimatedUsage>,
+    /// What the call cost at most, when its cost is not known and its use is estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost: Option<Usage>,
+    pub estimated_cost: Option<f64>,
     /// Files that steps before made, and that are gone or as they were before after this command or turn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undone: Vec<String>,
@@ -59,14 +64,30 @@ impl CallEnded {
         self.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(self.work.as_ref()).map(|work| &**work)
     }
 
-    /// What the provider counted, whether there is a reply or not.
-    pub fn usage(&self) -> Option<Usage> {
-        usage(self.reply.as_ref(), self.failure.as_ref(), self.work.as_deref())
+    /// What the provider reported, whether there is a reply or not.
+    pub fn reported_usage(&self) -> Option<ReportedUsage> {
+        reported_usage(self.reply.as_ref(), self.failure.as_ref(), self.work.as_deref())
+    }
+
+    /// What the call used, with what is estimated or unknown.
+    pub fn usage(&self) -> UsageTotal {
+        let broke_off = self.failure.as_ref().is_some_and(|failure| failure.broke_off);
+        let at_work = self.model.is_some() && (self.reply.is_some() || broke_off);
+        UsageTotal::of_call(self.reported_usage(), self.estimated, at_work)
+    }
+
+    /// What the call cost, with what is estimated or unknown.
+    pub fn cost_total(&self) -> CostTotal {
+        CostTotal::of_call(self.cost, self.estimated_cost, !self.usage().is_nothing())
     }
 }
 
-/// What the provider of a call counted: told with its reply, with its failure, or by what a program did.
-pub(crate) fn usage(reply: Option<&ChatReply>, failure: Option<&Failure>, work: Option<&Work>) -> Option<Usage> {
+/// What the provider of a call reported: with its reply, with its failure, or by what a program did.
+pub(crate) fn reported_usage(
+    reply: Option<&ChatReply>,
+    failure: Option<&Failure>,
+    work: Option<&Work>,
+) -> Option<ReportedUsage> {
     let failed = || failure.and_then(Failure::used);
     let worked = || work.and_then(|work| work.usage);
     reply.map(|reply| reply.usage).or_else(failed).or_else(worked)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::program::Work;
-use super::usage::Usage;
+use super::usage::ReportedUsage;
 
 /// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -117,8 +117,8 @@ pub struct ChatReply {
     pub text: String,
     /// Why the model stopped.
     pub stop: StopReason,
-    /// What the provider counted.
-    pub usage: Usage,
+    /// What the provider reported of its use.
+    pub usage: ReportedUsage,
     /// The model that answered, as the provider named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

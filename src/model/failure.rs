@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::usage::Usage;
+use super::usage::ReportedUsage;
 
 macro_rules! classes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)?) => {
@@ -58,6 +58,8 @@ classes! {
     ExpressionError = "expression_error",
     /// A call did not fit the budget.
     BudgetExceeded = "budget_exceeded",
+    /// A reply did not report what it used of something that a budget limits.
+    UsageUnknown = "usage_unknown",
     /// A command ended with a non-zero exit code.
     CommandFailed = "command_failed",
     /// A path lies outside the workspace, or is reserved.
@@ -111,9 +113,9 @@ pub struct Failure {
     /// The HTTP status, when there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// What the provider had counted when the request failed.
+    /// What the provider had reported when the request failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Box<Usage>>,
+    pub usage: Option<Box<ReportedUsage>>,
     /// Whether the model may have been at work when the request broke off: nobody told what it took.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub broke_off: bool,
@@ -138,8 +140,8 @@ impl Failure {
         }
     }
 
-    /// What the provider had counted when the request failed.
-    pub fn used(&self) -> Option<Usage> {
+    /// What the provider had reported when the request failed.
+    pub fn used(&self) -> Option<ReportedUsage> {
         self.usage.as_deref().copied()
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::agent::{Acp, Cli, Tools};
 use super::budget::Budget;
+use super::program::TurnEstimate;
 use super::step::Step;
 
 /// The pattern of the names of inputs, artifacts and steps.
@@ -122,6 +123,11 @@ pub struct Agent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"usd": 0.5, "seconds": 1800}))]
     pub budget: Option<Budget>,
+    /// What one turn of a program takes at most: counts against budgets for what a turn does not report, and is
+    /// reserved before a turn begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = json!({"tokens": 50_000, "usd": 0.25}))]
+    pub estimate: Option<TurnEstimate>,
     /// Names of environment variables that a program may see beside the basic ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["GITHUB_TOKEN"]))]

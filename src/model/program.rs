@@ -4,12 +4,13 @@
 //! the code that runs programs cannot differ about it.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
 use super::step::Access;
-use super::usage::Usage;
+use super::usage::ReportedUsage;
 
 /// A kind of agent program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +145,20 @@ impl Program {
     }
 }
 
+/// What one turn of an agent program takes at most: counts for what a turn does not report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TurnEstimate {
+    /// Tokens, input and output together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), example = 50_000)]
+    pub tokens: Option<u64>,
+    /// US dollars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), example = 0.25)]
+    pub usd: Option<f64>,
+}
+
 /// One turn of an agent program: a prompt goes in, its final words come out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
@@ -151,6 +166,9 @@ pub struct Turn {
     pub program: Program,
     /// What it is asked, with the talk so far.
     pub request: ChatRequest,
+    /// What it takes at most, as the agent says.
+    #[serde(default)]
+    pub estimate: TurnEstimate,
     /// Its own session, in which it answered before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -170,7 +188,7 @@ pub struct Work {
     pub session: Option<String>,
     /// What it used, when there is no reply to say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    pub usage: Option<ReportedUsage>,
     /// The tools that it used, a line each, in order; at most a thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,

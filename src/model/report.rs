@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::event::{RunStatus, StepKind};
 use super::failure::Failure;
 use super::step_state::{Read, StepState, StepStatus};
-use super::usage::Usage;
+use super::usage::UsageTotal;
 
 /// What `--output json` prints: one object a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,9 +33,12 @@ pub struct RunReport {
     /// What was produced.
     pub artifacts: Vec<ArtifactReport>,
     /// Tokens of all steps.
-    pub usage: Usage,
-    /// Cost in US dollars; null when a model's price is unknown.
+    pub usage: UsageTotal,
+    /// Cost in US dollars; null when no price applies to a call, or what a call used is not known.
     pub cost_usd: Option<f64>,
+    /// The cost at most, when a part of it is an estimate and every other part is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_cost_usd: Option<f64>,
     /// What the pipeline's `outputs:` give, else the output of its last step that has one (of the
     /// default pipeline: the review); null when that step did not complete.
     pub result: Option<Value>,
@@ -65,9 +68,12 @@ pub struct StepReport {
     /// Whether the result was kept from an earlier session.
     pub kept: bool,
     /// Tokens of all its calls.
-    pub usage: Usage,
-    /// Cost in US dollars; null when the price is unknown.
+    pub usage: UsageTotal,
+    /// Cost in US dollars; null when no price applies to a call, or what a call used is not known.
     pub cost_usd: Option<f64>,
+    /// The cost at most, when a part of it is an estimate and every other part is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_cost_usd: Option<f64>,
     /// The session of the agent program that was asked last, in its own words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -95,7 +101,8 @@ impl StepReport {
             calls: step.calls,
             kept: step.kept,
             usage: step.usage,
-            cost_usd: (!step.unpriced).then_some(step.cost),
+            cost_usd: step.cost.known(),
+            estimated_cost_usd: step.cost.estimated(),
             session: step.session.clone(),
             read: step.read.clone(),
             output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),

@@ -4,10 +4,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::chat::ModelRef;
+use super::cost::CostTotal;
 use super::event::{Artifact, CallEnded, PlannedStep, StepKind};
 use super::failure::Failure;
 use super::id::StepKey;
-use super::usage::Usage;
+use super::usage::UsageTotal;
 
 /// Where a step is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +68,9 @@ pub struct StepState {
     /// Requests made.
     pub calls: u32,
     /// Tokens of all its calls.
-    pub usage: Usage,
-    /// Cost of its calls in US dollars, as far as prices are known.
-    pub cost: f64,
-    /// Whether a call had no known price.
-    pub unpriced: bool,
+    pub usage: UsageTotal,
+    /// Cost of its calls in US dollars.
+    pub cost: CostTotal,
     /// The session of the agent program that was asked last, in its own words.
     pub session: Option<String>,
     /// What it produced.
@@ -112,9 +111,8 @@ impl StepState {
             ended: None,
             attempts: 0,
             calls: 0,
-            usage: Usage::default(),
-            cost: 0.0,
-            unpriced: false,
+            usage: UsageTotal::default(),
+            cost: CostTotal::default(),
             session: None,
             artifact: None,
             failure: None,
@@ -139,18 +137,14 @@ impl StepState {
         self.calls = old.calls;
         self.usage = old.usage;
         self.cost = old.cost;
-        self.unpriced = old.unpriced;
         self.session = old.session;
         self.read = old.read;
     }
 
     pub(super) fn spent(&mut self, call: &CallEnded) {
         self.calls += 1;
-        if let Some(usage) = call.usage() {
-            self.usage += usage;
-            self.unpriced |= call.cost.is_none();
-        }
-        self.cost += call.cost.unwrap_or_default();
+        self.usage += call.usage();
+        self.cost += call.cost_total();
         self.session = call.session().cloned().or(self.session.take());
     }
 }

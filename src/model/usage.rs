@@ -1,10 +1,17 @@
-//! What a call used: tokens and money.
+//! What calls used, in tokens, and how much of that is known.
+//!
+//! A provider reports what a reply took, or a part of it, or nothing. What it did not report is never
+//! zero: it is estimated where an upper bound is known, and marked as unknown where none is.
 
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-/// Tokens of one or several calls.
+/// More tokens than one reply can have: whoever reports a larger count is in error.
+const MOST_IN_A_REPLY: u64 = 1_000_000_000;
+
+/// Tokens of one or several calls, each count known.
 ///
 /// `input` counts every prompt token, cached ones included; `output` every generated
 /// token, reasoning included. The other three are parts of these two.
@@ -26,23 +33,269 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Whether nothing was counted.
-    pub fn is_zero(&self) -> bool {
-        self.input == 0 && self.output == 0
-    }
-
     /// Input and output tokens together.
     pub fn total(&self) -> u64 {
         self.input.saturating_add(self.output)
     }
 }
 
-impl AddAssign for Usage {
+/// Tokens of one call as its provider reported them: a total that was not reported is `None`, never zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedUsage {
+    /// Prompt tokens in all.
+    #[serde(default)]
+    pub input: Option<u64>,
+    /// Prompt tokens read from the provider's cache (part of `input`).
+    #[serde(default)]
+    pub cache_read: u64,
+    /// Prompt tokens written to the provider's cache (part of `input`).
+    #[serde(default)]
+    pub cache_write: u64,
+    /// Generated tokens in all.
+    #[serde(default)]
+    pub output: Option<u64>,
+    /// Generated tokens spent on reasoning (part of `output`).
+    #[serde(default)]
+    pub reasoning: u64,
+}
+
+impl From<Usage> for ReportedUsage {
+    fn from(usage: Usage) -> Self {
+        let Usage { input, cache_read, cache_write, output, reasoning } = usage;
+        Self { input: Some(input), cache_read, cache_write, output: Some(output), reasoning }
+    }
+}
+
+impl ReportedUsage {
+    /// Whether nothing was reported.
+    pub fn is_nothing(&self) -> bool {
+        self.input.is_none() && self.output.is_none()
+    }
+
+    /// Everything that was used, if both totals were reported.
+    pub fn whole(&self) -> Option<Usage> {
+        self.input.and(self.output).map(|_| self.at_least())
+    }
+
+    /// What was used at least: a total that was not reported adds nothing.
+    pub fn at_least(&self) -> Usage {
+        Usage {
+            input: self.input.unwrap_or(0),
+            cache_read: self.cache_read,
+            cache_write: self.cache_write,
+            output: self.output.unwrap_or(0),
+            reasoning: self.reasoning,
+        }
+    }
+
+    /// The same of a reply with this text, without counts that can't be true: no request has an empty prompt, no
+    /// text was generated without a token, and no part is larger than its whole.
+    #[must_use]
+    pub fn of_reply(self, text: &str) -> Self {
+        let input = self.input.filter(|count| *count > 0);
+        let output = self.output.filter(|count| *count > 0 || text.is_empty());
+        let cache_read = self.cache_read.min(input.unwrap_or(0));
+        Self {
+            input,
+            cache_read,
+            cache_write: self.cache_write.min(input.unwrap_or(0) - cache_read),
+            output,
+            reasoning: self.reasoning.min(output.unwrap_or(0)),
+        }
+    }
+
+    /// What a reply may have used beyond what was reported, given what its request could use at most;
+    /// `None` when everything was reported.
+    pub fn missing(&self, most: &Usage) -> Option<EstimatedUsage> {
+        let missing = |reported: Option<u64>, most| if reported.is_some() { 0 } else { most };
+        self.whole().is_none().then(|| EstimatedUsage {
+            input: missing(self.input, most.input),
+            output: missing(self.output, most.output),
+            undivided: 0,
+        })
+    }
+}
+
+/// A token count as JSON has it, if it is one: not negative, without a fraction, and no larger than a reply can be.
+pub fn token_count(value: &Value) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a small whole number")]
+    #[expect(clippy::cast_precision_loss, reason = "the bound is far below 2^52")]
+    let whole = |number: f64| {
+        (number.fract() == 0.0 && (0.0..=MOST_IN_A_REPLY as f64).contains(&number)).then_some(number as u64)
+    };
+    value.as_u64().or_else(|| value.as_f64().and_then(whole)).filter(|count| *count <= MOST_IN_A_REPLY)
+}
+
+/// Tokens that were not reported, at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EstimatedUsage {
+    /// Prompt tokens.
+    #[serde(default)]
+    pub input: u64,
+    /// Generated tokens.
+    #[serde(default)]
+    pub output: u64,
+    /// Tokens of agent programs, whose `estimate:` does not tell input from output.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub undivided: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<Usage> for EstimatedUsage {
+    fn from(most: Usage) -> Self {
+        Self { input: most.input, output: most.output, undivided: 0 }
+    }
+}
+
+/// Tokens of one or several calls, with what is not known of them.
+///
+/// `input` and `output` hold what was reported and what was estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageTotal {
+    /// Prompt tokens in all.
+    pub input: u64,
+    /// Prompt tokens read from the provider's cache (part of `input`).
+    #[serde(default)]
+    pub cache_read: u64,
+    /// Prompt tokens written to the provider's cache (part of `input`).
+    #[serde(default)]
+    pub cache_write: u64,
+    /// Generated tokens in all.
+    pub output: u64,
+    /// Generated tokens spent on reasoning (part of `output`).
+    #[serde(default)]
+    pub reasoning: u64,
+    /// The tokens that were not reported, at most: parts of `input` and `output`, but for `undivided`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<EstimatedUsage>,
+    /// Calls that did not report all they used, and for which there is no estimate.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unknown_calls: u64,
+}
+
+impl UsageTotal {
+    /// What one call used. `at_work` is whether a model may have been at work, so that what it did not report
+    /// is unknown rather than nothing.
+    pub fn of_call(reported: Option<ReportedUsage>, estimated: Option<EstimatedUsage>, at_work: bool) -> Self {
+        let reported = reported.unwrap_or_default();
+        let known = reported.at_least();
+        let more = estimated.unwrap_or_default();
+        Self {
+            input: known.input.saturating_add(more.input),
+            cache_read: known.cache_read,
+            cache_write: known.cache_write,
+            output: known.output.saturating_add(more.output),
+            reasoning: known.reasoning,
+            estimated,
+            unknown_calls: u64::from(estimated.is_none() && at_work && reported.whole().is_none()),
+        }
+    }
+
+    /// Whether nothing was used, so far as is known, and nothing is unknown.
+    pub fn is_nothing(&self) -> bool {
+        self.total() == 0 && self.estimated.is_none() && self.unknown_calls == 0
+    }
+
+    /// Whether everything was reported.
+    pub fn is_reported(&self) -> bool {
+        self.estimated.is_none() && self.unknown_calls == 0
+    }
+
+    /// All tokens together, those included that are estimated.
+    pub fn total(&self) -> u64 {
+        let undivided = self.estimated.map_or(0, |estimated| estimated.undivided);
+        self.input.saturating_add(self.output).saturating_add(undivided)
+    }
+
+    /// Prompt and generated tokens, for a price.
+    pub fn divided(&self) -> Usage {
+        let Self { input, cache_read, cache_write, output, reasoning, .. } = *self;
+        Usage { input, cache_read, cache_write, output, reasoning }
+    }
+}
+
+impl AddAssign for UsageTotal {
     fn add_assign(&mut self, other: Self) {
         self.input = self.input.saturating_add(other.input);
         self.cache_read = self.cache_read.saturating_add(other.cache_read);
         self.cache_write = self.cache_write.saturating_add(other.cache_write);
         self.output = self.output.saturating_add(other.output);
         self.reasoning = self.reasoning.saturating_add(other.reasoning);
+        if let Some(more) = other.estimated {
+            let own = self.estimated.get_or_insert_default();
+            own.input = own.input.saturating_add(more.input);
+            own.output = own.output.saturating_add(more.output);
+            own.undivided = own.undivided.saturating_add(more.undivided);
+        }
+        self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const MOST: Usage = Usage { input: 500, cache_read: 0, cache_write: 0, output: 1000, reasoning: 0 };
+
+    #[test]
+    fn a_count_that_is_none_is_not_read() {
+        for (value, count) in [
+            (json!(0), Some(0)),
+            (json!(12), Some(12)),
+            (json!(12.0), Some(12)),
+            (json!(1_000_000_000), Some(1_000_000_000)),
+            (json!(1_000_000_001), None),
+            (json!(u64::MAX), None),
+            (json!(-1), None),
+            (json!(-0.5), None),
+            (json!(12.5), None),
+            (json!(1e30), None),
+            (json!("12"), None),
+            (json!(null), None),
+            (json!(true), None),
+            (json!([12]), None),
+            (json!({ "count": 12 }), None),
+        ] {
+            assert_eq!(token_count(&value), count, "{value}");
+        }
+        let huge: Value = serde_json::from_str("1000000000000000000000000000000").unwrap();
+        assert_eq!(token_count(&huge), None);
+    }
+
+    #[test]
+    fn what_was_not_reported_is_estimated_total_by_total() {
+        let of = |input, output| ReportedUsage { input, output, ..ReportedUsage::default() };
+        let estimated = |input, output| Some(EstimatedUsage { input, output, undivided: 0 });
+        assert_eq!(of(Some(9), Some(3)).missing(&MOST), None);
+        assert_eq!(of(Some(9), None).missing(&MOST), estimated(0, 1000));
+        assert_eq!(of(None, Some(3)).missing(&MOST), estimated(500, 0));
+        assert_eq!(of(None, None).missing(&MOST), estimated(500, 1000));
+        let total = UsageTotal::of_call(Some(of(Some(9), None)), estimated(0, 1000), true);
+        assert_eq!((total.input, total.output, total.total(), total.unknown_calls), (9, 1000, 1009, 0));
+        let unknown = UsageTotal::of_call(Some(of(Some(9), None)), None, true);
+        assert_eq!((unknown.total(), unknown.unknown_calls), (9, 1));
+        assert!(UsageTotal::of_call(None, None, false).is_nothing());
+    }
+
+    #[test]
+    fn counts_that_cannot_be_true_are_not_believed() {
+        let of = |input, cache_read, output| ReportedUsage {
+            input: Some(input),
+            cache_read,
+            cache_write: 7,
+            output: Some(output),
+            reasoning: 99,
+        };
+        let zeros = of(0, 5, 0).of_reply("text");
+        assert_eq!((zeros.input, zeros.output, zeros.cache_read, zeros.reasoning), (None, None, 0, 0));
+        assert_eq!(of(4, 0, 0).of_reply("").output, Some(0));
+        let parts = of(10, 6, 20).of_reply("text");
+        assert_eq!((parts.cache_read, parts.cache_write, parts.reasoning), (6, 4, 20));
     }
 }

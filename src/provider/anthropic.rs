@@ -8,10 +8,11 @@ use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
 use super::stop::{self, StopTrack};
 use super::stream::Heard;
+use super::usage::ANTHROPIC;
 use super::{Endpoint, Limits, Provider, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
-use crate::model::usage::Usage;
+use crate::model::usage::ReportedUsage;
 
 /// A server of the Messages API.
 pub(super) struct Anthropic {
@@ -38,7 +39,7 @@ impl Provider for Anthropic {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let base = base.strip_suffix("/v1").unwrap_or(&base);
         let body = body(&self.endpoint, request);
-        let parts = Parts { draft: Draft::new(body.get("output_config").is_some()), ..Parts::default() };
+        let parts = Parts { draft: Draft::new(body.get("output_config").is_some()) };
         let call = Call {
             endpoint: &self.endpoint,
             model: &request.model.model,
@@ -95,17 +96,6 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 #[derive(Default)]
 pub(super) struct Parts {
     draft: Draft,
-    counts: Counts,
-    counted: bool,
-}
-
-/// The counts as the API splits them: the three inputs do not overlap.
-#[derive(Default)]
-struct Counts {
-    input: u64,
-    cache_read: u64,
-    cache_write: u64,
-    output: u64,
 }
 
 impl Parts {
@@ -114,24 +104,8 @@ impl Parts {
         let text = |field: &str| message.get(field).and_then(Value::as_str).map(str::to_owned);
         self.draft.id = text("id");
         self.draft.model = text("model");
-        self.count_in(message);
+        self.count(message);
         self.stopped(message);
-    }
-
-    /// Later counts replace earlier ones: they are totals.
-    fn count_in(&mut self, holder: &Value) {
-        let Some(usage) = holder.get("usage") else { return };
-        let counts = &mut self.counts;
-        for (field, slot) in [
-            ("input_tokens", &mut counts.input),
-            ("cache_read_input_tokens", &mut counts.cache_read),
-            ("cache_creation_input_tokens", &mut counts.cache_write),
-            ("output_tokens", &mut counts.output),
-        ] {
-            if let Some(count) = usage.get(field).and_then(Value::as_u64) {
-                *slot = count;
-            }
-        }
     }
 
     fn stopped(&mut self, holder: &Value) {
@@ -211,27 +185,18 @@ impl Assembler for Parts {
     }
 
     fn count(&mut self, event: &Value) {
-        self.counted |= event.get("usage").is_some_and(Value::is_object);
-        self.count_in(event);
+        self.draft.usage.report(event.get("usage"), &ANTHROPIC);
     }
 
     fn counted(&self) -> bool {
-        self.counted
+        self.draft.usage.is_up_to_date(&ANTHROPIC)
     }
 
-    fn usage(&self) -> Usage {
-        let Counts { input, cache_read, cache_write, output } = self.counts;
-        Usage {
-            input: input.saturating_add(cache_read).saturating_add(cache_write),
-            cache_read,
-            cache_write,
-            output,
-            reasoning: 0,
-        }
+    fn usage(&self) -> ReportedUsage {
+        self.draft.usage.so_far(&ANTHROPIC)
     }
 
     fn reply(self) -> ChatReply {
-        let usage = self.usage();
-        self.draft.reply(usage)
+        self.draft.reply(&ANTHROPIC)
     }
 }

@@ -3,8 +3,8 @@
 use super::Signal;
 use super::http::Sink;
 use super::stop::StopTrack;
+use super::usage::{UsageFields, UsageMeter};
 use crate::model::chat::{ChatReply, ReplyRemarks, StopReason};
-use crate::model::usage::Usage;
 
 /// How many names of tools a remark shows.
 const SHOWN_TOOLS: usize = 5;
@@ -14,6 +14,7 @@ const SHOWN_TOOLS: usize = 5;
 pub(super) struct Draft {
     pub(super) text: String,
     pub(super) stop: StopTrack,
+    pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
     /// Whether the request had the API constrain the reply.
@@ -33,6 +34,7 @@ impl Draft {
     /// Adds a piece of the text.
     pub(super) fn say(&mut self, text: &str, sink: Sink<'_>) {
         if !text.is_empty() {
+            self.usage.generated();
             self.text.push_str(text);
             sink(Signal::Text(text.to_owned()));
         }
@@ -41,6 +43,7 @@ impl Draft {
     /// Takes note of a piece of reasoning, which is no part of the text.
     pub(super) fn reason(&mut self, text: &str, sink: Sink<'_>) {
         if !text.is_empty() {
+            self.usage.generated();
             self.reasoning = self.reasoning.saturating_add(text.chars().count());
             sink(Signal::Reasoning(text.to_owned()));
         }
@@ -48,13 +51,14 @@ impl Draft {
 
     /// Takes note of a tool that the model called.
     pub(super) fn call_tool(&mut self, name: &str) {
+        self.usage.generated();
         if !self.tools.iter().any(|known| known == name) {
             self.tools.push(name.to_owned());
         }
     }
 
-    /// The reply, with what `usage` the provider counted.
-    pub(super) fn reply(self, usage: Usage) -> ChatReply {
+    /// The reply, with what the provider reported under these fields.
+    pub(super) fn reply(self, fields: &UsageFields) -> ChatReply {
         let instead = if self.text.trim().is_empty() { self.instead() } else { None };
         let remarks = Box::new(ReplyRemarks { unknown_stop: self.stop.unknown().map(str::to_owned), instead });
         let stop = match self.stop.reason() {
@@ -65,7 +69,7 @@ impl Draft {
         ChatReply {
             text: self.text,
             stop,
-            usage,
+            usage: self.usage.of_reply(fields),
             model: self.model,
             id: self.id,
             constrained: self.constrained,

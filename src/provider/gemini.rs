@@ -8,10 +8,11 @@ use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
 use super::stop::{self, StopTrack};
 use super::stream::Heard;
+use super::usage::GEMINI;
 use super::{Endpoint, Limits, Provider, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
-use crate::model::usage::Usage;
+use crate::model::usage::ReportedUsage;
 
 /// A server of the Gemini API.
 pub(super) struct Gemini {
@@ -49,7 +50,7 @@ impl Provider for Gemini {
             body,
             limits,
         };
-        http::exchange(call, Parts { draft: Draft::new(constrained), ..Parts::default() }, sink).boxed()
+        http::exchange(call, Parts { draft: Draft::new(constrained) }, sink).boxed()
     }
 }
 
@@ -88,8 +89,6 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 #[derive(Default)]
 pub(super) struct Parts {
     draft: Draft,
-    usage: Usage,
-    counted: bool,
 }
 
 impl Parts {
@@ -97,7 +96,6 @@ impl Parts {
         let text = |field: &str| chunk.get(field).and_then(Value::as_str).map(str::to_owned);
         self.draft.model = self.draft.model.take().or_else(|| text("modelVersion"));
         self.draft.id = self.draft.id.take().or_else(|| text("responseId"));
-        self.count(chunk);
         if chunk.pointer("/promptFeedback/blockReason").is_some_and(Value::is_string) {
             self.draft.stop.refused();
         }
@@ -144,6 +142,7 @@ impl Assembler for Parts {
             return Heard::Foreign;
         }
         self.read(event, sink);
+        self.count(event);
         // The stream has no last word of its own: the connection ends.
         Heard::Part
     }
@@ -153,6 +152,7 @@ impl Assembler for Parts {
         let chunks = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
         for chunk in chunks {
             self.read(chunk, sink);
+            self.count(chunk);
         }
         chunks.iter().any(is_chunk)
     }
@@ -176,33 +176,18 @@ impl Assembler for Parts {
     }
 
     fn count(&mut self, event: &Value) {
-        if let Some(usage) = event.get("usageMetadata").filter(|usage| usage.is_object()) {
-            self.usage = read_usage(usage);
-            self.counted = true;
-        }
+        self.draft.usage.report(event.get("usageMetadata"), &GEMINI);
     }
 
     fn counted(&self) -> bool {
-        self.counted
+        self.draft.usage.is_up_to_date(&GEMINI)
     }
 
-    fn usage(&self) -> Usage {
-        self.usage
+    fn usage(&self) -> ReportedUsage {
+        self.draft.usage.so_far(&GEMINI)
     }
 
     fn reply(self) -> ChatReply {
-        self.draft.reply(self.usage)
-    }
-}
-
-fn read_usage(usage: &Value) -> Usage {
-    let count = |field: &str| usage.get(field).and_then(Value::as_u64).unwrap_or(0);
-    let reasoning = count("thoughtsTokenCount");
-    Usage {
-        input: count("promptTokenCount"),
-        cache_read: count("cachedContentTokenCount"),
-        cache_write: 0,
-        output: count("candidatesTokenCount").saturating_add(reasoning),
-        reasoning,
+        self.draft.reply(&GEMINI)
     }
 }

@@ -19,7 +19,7 @@ use super::stream::{Heard, Hearing, Progress};
 use super::{Endpoint, Limits, Signal, said};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
-use crate::model::usage::Usage;
+use crate::model::usage::ReportedUsage;
 
 /// The most that is read of the body of a refused request.
 const MAX_ERROR_BODY: usize = 64 * 1024;
@@ -50,8 +50,8 @@ pub(super) trait Assembler: Send {
     /// Whether the provider reported a usage.
     fn counted(&self) -> bool;
 
-    /// What the provider has counted so far.
-    fn usage(&self) -> Usage;
+    /// What the provider has reported so far.
+    fn usage(&self) -> ReportedUsage;
 
     /// The reply.
     fn reply(self) -> ChatReply;
@@ -104,7 +104,7 @@ pub(super) async fn exchange<A: Assembler>(
     match result {
         Ok(()) => Ok(finished(assembler.reply(), &progress.words, endpoint)),
         Err(failure) => {
-            let usage = Some(assembler.usage()).filter(|usage| !usage.is_zero()).map(Box::new);
+            let usage = Some(assembler.usage()).filter(|usage| !usage.is_nothing()).map(Box::new);
             Err(Failure { usage, broke_off: progress.at_work, ..errors::scrub(failure, endpoint) })
         }
     }

@@ -18,6 +18,7 @@ mod schema;
 mod sse;
 mod stop;
 mod stream;
+mod usage;
 mod waits;
 
 use std::fmt;

@@ -8,10 +8,11 @@ use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
 use super::stop::{self, StopTrack};
 use super::stream::Heard;
+use super::usage::OPENAI;
 use super::{Endpoint, Limits, Provider, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
 use crate::model::failure::Failure;
-use crate::model::usage::Usage;
+use crate::model::usage::ReportedUsage;
 
 /// A server of the Chat Completions API.
 pub(super) struct OpenAi {
@@ -108,8 +109,6 @@ fn reasons(endpoint: &Endpoint, model: &str) -> bool {
 pub(super) struct Parts {
     draft: Draft,
     refusal: bool,
-    usage: Usage,
-    counted: bool,
 }
 
 impl Parts {
@@ -121,7 +120,6 @@ impl Parts {
                 *slot = text.map(str::to_owned);
             }
         }
-        self.count(value);
         let choices = value.get("choices").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
         for choice in choices.iter().filter(first) {
@@ -129,6 +127,7 @@ impl Parts {
             let reason = choice.get("finish_reason").and_then(Value::as_str);
             self.draft.stop.chunk(stop::OPENAI, reason, content);
         }
+        self.count(value);
     }
 
     /// Reads a message or a part of one; whether it has any content.
@@ -202,34 +201,25 @@ impl Assembler for Parts {
     }
 
     fn count(&mut self, event: &Value) {
-        if let Some(usage) = event.get("usage").filter(|usage| usage.is_object()) {
-            self.usage = read_usage(usage);
-            self.counted = true;
+        let inside = event.get("choices").and_then(Value::as_array).into_iter().flatten();
+        let inside = inside.map(|choice| choice.get("usage"));
+        let places = [event.get("timings"), Some(event), event.pointer("/x_groq/usage")].into_iter().chain(inside);
+        for report in places.chain([event.get("usage")]) {
+            self.draft.usage.report(report, &OPENAI);
         }
     }
 
     fn counted(&self) -> bool {
-        self.counted
+        self.draft.usage.is_up_to_date(&OPENAI)
     }
 
-    fn usage(&self) -> Usage {
-        self.usage
+    fn usage(&self) -> ReportedUsage {
+        self.draft.usage.so_far(&OPENAI)
     }
 
     fn reply(self) -> ChatReply {
-        let reply = self.draft.reply(self.usage);
+        let reply = self.draft.reply(&OPENAI);
         if self.refusal { ChatReply { stop: StopReason::Refusal, ..reply } } else { reply }
-    }
-}
-
-fn read_usage(usage: &Value) -> Usage {
-    let count = |pointer: &str| usage.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
-    Usage {
-        input: count("/prompt_tokens"),
-        cache_read: count("/prompt_tokens_details/cached_tokens"),
-        cache_write: count("/prompt_tokens_details/cache_write_tokens"),
-        output: count("/completion_tokens"),
-        reasoning: count("/completion_tokens_details/reasoning_tokens"),
     }
 }
 

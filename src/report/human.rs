@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::Usage;
+use crate::model::cost::rounded;
+use crate::model::{CostTotal, ReportedUsage, UsageTotal};
 
 /// `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
 pub fn duration(duration: Duration) -> String {
@@ -32,10 +33,39 @@ pub fn count(number: u64) -> String {
     }
 }
 
-/// `1204 in, 312 out`, with cached tokens when there are some.
-pub fn usage(usage: &Usage) -> String {
-    let cached = if usage.cache_read > 0 { format!(" ({} cached)", count(usage.cache_read)) } else { String::new() };
-    format!("{} in{cached}, {} out", count(usage.input), count(usage.output))
+/// `1204 in, 312 out`, with cached tokens when there are some; `~` stands before what is estimated, and what is
+/// unknown is said: `1204 in, ~4096 out`, `not reported`.
+pub fn usage(usage: &UsageTotal) -> String {
+    let estimated = usage.estimated.unwrap_or_default();
+    let mark = |part: u64| if part > 0 { "~" } else { "" };
+    let mut facts = Vec::new();
+    if usage.input > 0 || usage.output > 0 || (estimated.undivided == 0 && usage.unknown_calls == 0) {
+        let cached =
+            if usage.cache_read > 0 { format!(" ({} cached)", count(usage.cache_read)) } else { String::new() };
+        facts.push(format!("{}{} in{cached}", mark(estimated.input), count(usage.input)));
+        facts.push(format!("{}{} out", mark(estimated.output), count(usage.output)));
+    }
+    if estimated.undivided > 0 {
+        facts.push(format!("~{} in and out", count(estimated.undivided)));
+    }
+    match usage.unknown_calls {
+        0 => {}
+        1 if facts.is_empty() => facts.push("not reported".to_owned()),
+        1 => facts.push("1 turn not reported".to_owned()),
+        turns => facts.push(format!("{turns} turns not reported")),
+    }
+    facts.join(", ")
+}
+
+/// The same of what one reply reported.
+pub fn reported(reported: &ReportedUsage) -> String {
+    usage(&UsageTotal::of_call(Some(*reported), None, true))
+}
+
+/// `$0.0042`, `~$0.0042` of an estimate, `cost unknown`.
+pub fn cost(cost: CostTotal) -> String {
+    let estimated = || cost.estimated().map(|usd| format!("~{}", money(usd)));
+    cost.known().map(money).or_else(estimated).unwrap_or_else(|| "cost unknown".to_owned())
 }
 
 /// `$0.0042`, `$1.25`; `no charge` for zero.
@@ -43,7 +73,7 @@ pub fn money(usd: f64) -> String {
     if usd <= 0.0 {
         "no charge".to_owned()
     } else if usd < 0.1 {
-        format!("${usd:.4}")
+        rounded(usd)
     } else {
         format!("${usd:.2}")
     }
@@ -106,6 +136,7 @@ fn colour(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::EstimatedUsage;
 
     #[test]
     fn what_would_steer_a_terminal_is_written_out() {
@@ -113,6 +144,22 @@ mod tests {
         assert_eq!(tame("\u{1b}[1;31mred\u{1b}[0m"), "\u{1b}[1;31mred\u{1b}[0m");
         assert_eq!(tame("\u{1b}]0;x\u{7}\u{1b}[2Jé\r\n"), "\\u{1b}]0;x\\u{7}\\u{1b}[2Jé\n");
         assert_eq!(tame("\u{9b}2J"), "\\u{9b}2J");
+    }
+
+    #[test]
+    fn what_is_estimated_or_unknown_is_marked_figure_by_figure() {
+        let of = |input, output, estimated: Option<(u64, u64, u64)>, unknown_calls| {
+            let estimated = estimated.map(|(input, output, undivided)| EstimatedUsage { input, output, undivided });
+            usage(&UsageTotal { input, output, estimated, unknown_calls, ..UsageTotal::default() })
+        };
+        assert_eq!(of(12, 3, None, 0), "12 in, 3 out");
+        assert_eq!(of(12, 4096, Some((0, 4096, 0)), 0), "12 in, ~4096 out");
+        assert_eq!(of(500, 4096, Some((500, 4096, 0)), 0), "~500 in, ~4096 out");
+        assert_eq!(of(0, 0, Some((0, 0, 5000)), 0), "~5000 in and out");
+        assert_eq!(of(0, 0, None, 1), "not reported");
+        assert_eq!(of(12, 3, None, 2), "12 in, 3 out, 2 turns not reported");
+        assert_eq!(cost(CostTotal::of_call(None, Some(0.004), true)), "~$0.0040");
+        assert_eq!(cost(CostTotal::of_call(None, None, true)), "cost unknown");
     }
 
     #[test]
@@ -124,6 +171,7 @@ mod tests {
         assert_eq!(count(12_420), "12.4k");
         assert_eq!(money(0.0042), "$0.0042");
         assert_eq!(money(1.25), "$1.25");
+        assert_eq!(money(0.000_021), "$0.000021");
         assert_eq!(bytes(1_117_320_768), "1.1 GB");
         assert_eq!(first_line("abcdef\nx", 4), "abc…");
     }

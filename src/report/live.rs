@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::durable::{Observer, Signal};
-use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
+use crate::model::{CostTotal, Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
 use super::style::Style;
@@ -28,8 +28,8 @@ struct Inner {
     held: Option<Vec<String>>,
     /// How many questions are open.
     asking: usize,
-    /// What all calls have cost so far; none when a call had no known price.
-    cost: Option<f64>,
+    /// What all calls have cost so far.
+    cost: CostTotal,
 }
 
 struct Going {
@@ -125,9 +125,7 @@ impl Observer for Live {
                 self.start(&mut inner, &fact.step, who);
             }
             Fact::CallEnded(fact) => {
-                if fact.usage().is_some() {
-                    inner.cost = inner.cost.zip(fact.cost).map(|(sum, cost)| sum + cost);
-                }
+                inner.cost += fact.cost_total();
                 if let Some(failure) = &fact.failure {
                     self.line(&mut inner, &format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
                 }
@@ -172,9 +170,9 @@ impl Observer for Live {
         let Some((model, is_model)) = inner.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
             return;
         };
-        // What the run has cost so far, once it costs anything.
-        let spent = inner.cost.filter(|usd| *usd > 0.0).map(|usd| format!(" · {}", human::money(usd)));
-        let spent = spent.unwrap_or_default();
+        // What the run has cost so far, once it costs anything that is known.
+        let usd = inner.cost.known().or(inner.cost.estimated()).filter(|usd| *usd > 0.0);
+        let spent = usd.map(|_| format!(" · {}", human::cost(inner.cost))).unwrap_or_default();
         let Some(going) = inner.going_on.get_mut(step) else {
             return;
         };

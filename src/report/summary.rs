@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
-use crate::model::{Class, RunState, StepState, StepStatus};
+use crate::model::{Class, Failure, RunState, StepState, StepStatus};
 
 use super::commands::PrintedCommands;
 use super::human;
@@ -80,9 +80,9 @@ fn headline(state: &RunState, style: Style) -> String {
     let done = leaves().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
     let mut facts = vec![format!("{done} of {} steps", leaves().count())];
-    if !usage.is_zero() {
+    if !usage.is_nothing() {
         facts.push(format!("tokens {}", human::usage(&usage)));
-        facts.push(state.cost().map_or_else(|| "cost unknown".to_owned(), human::money));
+        facts.push(human::cost(state.cost()));
     }
     format!("\nrun {} {word}{took} ({})", style.strong(state.run), facts.join("; "))
 }
@@ -94,10 +94,7 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
         RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
             Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
         }
-        RunStatus::Failed if state.failure.as_ref().is_some_and(|f| f.class == Class::BudgetExceeded) => Some(format!(
-            "`{resume} --budget …` with a higher limit, such as `--budget tokens=900000`, goes on from here"
-        )),
-        RunStatus::Failed => None,
+        RunStatus::Failed => state.failure.as_ref().and_then(|failure| after_a_limit(failure, &resume)),
         RunStatus::Waiting => Some(format!(
             "`{}` or `{}` answers (--note says why), then `{resume}` goes on",
             commands.of(format!("orch runs approve {}", state.run)),
@@ -108,6 +105,23 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
         RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` goes on from here; nothing that was answered is asked again"))
         }
+    }
+}
+
+/// How a run goes on that came to a limit.
+fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
+    let examples = [("usd", "usd=5"), ("tokens", "tokens=900000"), ("seconds", "seconds=3600")];
+    let hint = failure.hint.as_deref().unwrap_or_default();
+    let example = examples.iter().find(|(unit, _)| hint.contains(&format!("`{unit}`")));
+    match (failure.class, example) {
+        // Only the run's own budget can be given there.
+        (Class::BudgetExceeded, Some((_, example))) if failure.message.contains("the budget of the run") => {
+            Some(format!("`{resume} --budget …` with a higher limit, such as `--budget {example}`, goes on from here"))
+        }
+        (Class::BudgetExceeded | Class::UsageUnknown, _) => {
+            Some(format!("do what the hint says, then `{resume}`; what was answered is not asked again"))
+        }
+        _ => None,
     }
 }
 
@@ -140,11 +154,10 @@ pub fn step_words(step: &StepState) -> String {
     {
         facts.push(human::duration(human::between(start, end)));
     }
-    if !step.usage.is_zero() && !step.kept {
+    if !step.usage.is_nothing() && !step.kept {
         facts.push(human::usage(&step.usage));
-        if step.cost > 0.0 {
-            facts.push(human::money(step.cost));
-        }
+        let free = step.cost.known().is_some_and(|usd| usd <= 0.0);
+        facts.extend((!free).then(|| human::cost(step.cost)));
     }
     if let Some(reason) = &step.reason {
         facts.push(reason.clone());

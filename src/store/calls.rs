@@ -126,7 +126,7 @@ impl LocalRun {
 
 /// A call that ended, as it is recorded.
 fn ended(call: &Call, outcome: &Outcome) -> Fact {
-    let Outcome { started, ended, result, work, cost, lost, undone } = outcome.clone();
+    let Outcome { started, ended, result, work, cost, estimated, estimated_cost, undone } = outcome.clone();
     let (mut reply, mut done, mut failure) = (None, None, None);
     match result {
         Ok(Reply::Chat(chat)) => reply = Some(chat),
@@ -134,5 +134,19 @@ fn ended(call: &Call, outcome: &Outcome) -> Fact {
         Err(error) => failure = Some(error),
     }
     let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
-    Fact::CallEnded(CallEnded { call: key, ask, model, started, ended, reply, done, failure, work, cost, lost, undone })
+    Fact::CallEnded(CallEnded {
+        call: key,
+        ask,
+        model,
+        started,
+        ended,
+        reply,
+        done,
+        failure,
+        work,
+        cost,
+        estimated,
+        estimated_cost,
+        undone,
+    })
 }

@@ -117,7 +117,16 @@ impl Index {
             (None, None, None) => return,
         };
         let (started, ended, work) = (fact.started, fact.ended, fact.work.clone());
-        let outcome = Outcome { started, ended, result, work, cost: fact.cost, lost: fact.lost, undone: Vec::new() };
+        let outcome = Outcome {
+            started,
+            ended,
+            result,
+            work,
+            cost: fact.cost,
+            estimated: fact.estimated,
+            estimated_cost: fact.estimated_cost,
+            undone: Vec::new(),
+        };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
             self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());
@@ -235,7 +244,8 @@ impl Index {
             self.recipes.get(&last).filter(|recipe| asks(recipe)).and_then(|recipe| self.completed.get(recipe))?;
         let found = list.iter().find(|found| found.seq == last && found.accepted)?;
         let text = String::from_utf8(found.artifact.as_ref()?.bytes()).ok()?;
-        let (usage, stop) = (Usage::default(), StopReason::End);
+        // It took no tokens.
+        let (usage, stop) = (Usage::default().into(), StopReason::End);
         Some(Reply::Chat(ChatReply {
             text,
             stop,

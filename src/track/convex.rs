@@ -12,8 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Message, Tracker, Verdict, excerpt};
 use crate::model::event::{Event, Fact, RunStarted, RunStatus};
-use crate::model::{Failure, RunId, RunState, StepKey};
-use crate::model::{StepState, StepStatus};
+use crate::model::{CostTotal, EstimatedUsage, Failure, RunId, RunState, StepKey, StepState, StepStatus, UsageTotal};
 
 /// Its name in the outbox.
 pub(super) const NAME: &str = "convex";
@@ -198,8 +197,7 @@ impl Session {
 }
 
 fn progress(state: &RunState) -> Value {
-    let mut totals = json!({ "inputTokens": state.usage().input, "outputTokens": state.usage().output });
-    put(&mut totals, "costUsd", state.cost().map(|cost| json!(cost)));
+    let totals = used(&state.usage(), state.cost());
     let mut value = json!({ "status": state.status, "totals": totals });
     put(&mut value, "startedAt", state.started.map(millis));
     put(&mut value, "endedAt", state.ended.map(millis));
@@ -207,10 +205,20 @@ fn progress(state: &RunState) -> Value {
     value
 }
 
+/// Tokens and cost, with how much of the tokens is an estimate, and how many calls are not in them.
+fn used(usage: &UsageTotal, cost: CostTotal) -> Value {
+    let mut value = json!({ "inputTokens": usage.input, "outputTokens": usage.output });
+    let estimated = |part: EstimatedUsage| json!(part.input.saturating_add(part.output).saturating_add(part.undivided));
+    put(&mut value, "estimatedTokens", usage.estimated.map(estimated));
+    put(&mut value, "unknownCalls", (usage.unknown_calls > 0).then(|| json!(usage.unknown_calls)));
+    put(&mut value, "costUsd", cost.known().map(|usd| json!(usd)));
+    put(&mut value, "estimatedCostUsd", cost.estimated().map(|usd| json!(usd)));
+    value
+}
+
 fn document(step: &StepState, position: usize) -> Value {
     let key = step.step.as_str();
-    let mut usage = json!({ "inputTokens": step.usage.input, "outputTokens": step.usage.output });
-    put(&mut usage, "costUsd", (!step.unpriced).then(|| json!(step.cost)));
+    let usage = used(&step.usage, step.cost);
     let mut value = json!({
         "key": key, "name": key.rsplit('/').next(), "position": position, "agent": step.agent,
         "model": step.model.as_ref().map(ToString::to_string).unwrap_or_default(), "status": step.status, "attempts": step.attempts, "usage": usage,

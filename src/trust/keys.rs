@@ -54,6 +54,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("budget.tokens", KeyClass::Inert),
     ("budget.seconds", KeyClass::Inert),
     ("budget.unpriced", KeyClass::Inert),
+    ("budget.unreported", KeyClass::Inert),
     ("secrets", KeyClass::Inert),
     ("tracker.convex.url", KeyClass::Address),
     ("tracker.convex.url.env", KeyClass::Address),

@@ -66,6 +66,7 @@ mod track;
 mod transcript;
 mod trust;
 mod unread;
+mod unreported;
 mod webhook;
 mod wire_ends;
 mod wire_runs;

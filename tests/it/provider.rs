@@ -97,7 +97,7 @@ async fn every_dialect_streams_text_usage_and_names() {
         let (reply, signals) = heard(at(dialect, &server)).await;
         assert_eq!(reply.text, text, "{dialect}");
         assert_eq!(reply.stop, StopReason::End);
-        assert_eq!(reply.usage, usage, "{dialect}");
+        assert_eq!(reply.usage, usage.into(), "{dialect}");
         assert_eq!(reply.model.as_deref(), Some("scripted"));
         assert!(reply.id.is_some());
         assert!(!reply.constrained);
@@ -288,7 +288,9 @@ async fn refusals_and_blocked_prompts() {
     let openai = Reply::events(&[delta(json!({"refusal": "I can't"}), Value::Null), delta(json!({}), json!("stop"))]);
     let gemini = Reply::events(&[json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
         "usageMetadata": {"promptTokenCount": 9}})]);
-    for (dialect, reply, text, input) in [(Dialect::OpenAi, openai, "I can't", 0), (Dialect::Gemini, gemini, "", 9)] {
+    for (dialect, reply, text, input) in
+        [(Dialect::OpenAi, openai, "I can't", None), (Dialect::Gemini, gemini, "", Some(9))]
+    {
         let server = Server::always(reply);
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
         assert_eq!((reply.stop, reply.text.as_str()), (StopReason::Refusal, text));
@@ -346,7 +348,7 @@ async fn servers_that_do_not_stream_are_understood() {
         let server = Server::always(reply);
         let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
         assert_eq!((reply.text.as_str(), reply.stop), ("hello", StopReason::End), "{dialect}");
-        assert_eq!((reply.usage.input, reply.usage.output), (11, 1));
+        assert_eq!((reply.usage.input, reply.usage.output), (Some(11), Some(1)));
     }
 }
 
@@ -545,7 +547,7 @@ async fn a_line_that_dies_after_the_last_word_loses_nothing() {
     let cut = reply.len() - 2;
     let server = Server::always(reply.clone().cut_after(cut));
     let answer = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
-    assert_eq!((answer.text.as_str(), answer.usage.input), ("whole", 11));
+    assert_eq!((answer.text.as_str(), answer.usage.input), ("whole", Some(11)));
     // Before the last word it is a cut, though the stop reason came.
     let failure = failure_of(Dialect::OpenAi, reply.cut_after(cut - 2), &short()).await;
     assert_eq!(failure.class, Class::ProviderUnavailable);

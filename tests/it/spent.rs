@@ -80,12 +80,17 @@ fn what_a_provider_told_before_it_broke_off_is_counted_and_shown() {
     let orch = limited(&server, 120);
     orch.edit("orch.yaml", "dialect: openai", "dialect: anthropic");
     orch.edit("pipelines/main.yaml", "prompt: one.md", "retry: { max: 1 }, prompt: one.md");
-    let (_, report) = run(&orch, &[]);
+    let (ran, report) = run(&orch, &[]);
     assert_eq!(report["steps"][0]["error"]["class"], "provider_unavailable", "{report:#}");
     assert!(report["steps"][0]["error"].get("usage").is_none(), "it is of the call: {report:#}");
-    assert_eq!((&report["usage"]["input"], &report["usage"]["output"]), (&json!(11), &json!(1)), "{report:#}");
+    let usage = &report["usage"];
+    assert_eq!(
+        (&usage["input"], &usage["output"], &usage["estimated"]["output"]),
+        (&json!(11), &json!(100), &json!(99))
+    );
+    assert!(ran.stderr.contains("11 in (4 cached), ~100 out; cost unknown"), "{}", ran.stderr);
     let call = &events(&orch, "call_ended")[0];
-    assert_eq!((&call["lost"]["input"], &call["lost"]["output"]), (&json!(0), &json!(99)), "{call:#}");
+    assert_eq!((&call["estimated"]["input"], &call["estimated"]["output"]), (&json!(0), &json!(99)), "{call:#}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::agent::{Answer, Bounds, Models, Place, take_turn};
 use crate::cli::error::CliError;
 use crate::cli::{resolve, runtime};
-use crate::model::{ChatReply, ChatRequest, Failure, Message, ModelRef, Program, ProgramKind, Turn};
+use crate::model::{ChatReply, ChatRequest, Failure, Message, ModelRef, Program, ProgramKind, Turn, TurnEstimate};
 use crate::provider::Limits;
 use crate::report::human;
 
@@ -28,7 +28,7 @@ pub(super) fn all(
     for model in asked {
         let began = Instant::now();
         let answer = runtime()?.block_on(model_answers(models, model));
-        let cost = answer.as_ref().ok().and_then(|reply| models.cost(model, &reply.usage));
+        let cost = answer.as_ref().ok().and_then(|reply| models.cost(model, &reply.usage.whole()?));
         tell(models, &model.to_string(), began, answer, cost, report)?;
     }
     for program in programs {
@@ -56,7 +56,11 @@ fn tell(
     match answer {
         Ok(reply) => {
             let cost = cost.map(|cost| format!(", {}", human::money(cost))).unwrap_or_default();
-            report.line(Some(true), "probe", format!("{name} answered in {took}, {}{cost}", human::usage(&reply.usage)))
+            report.line(
+                Some(true),
+                "probe",
+                format!("{name} answered in {took}, {}{cost}", human::reported(&reply.usage)),
+            )
         }
         Err(failure) => {
             let words = models.redactor().text(&human::first_line(&failure.to_string(), 300));
@@ -92,7 +96,14 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
         Place { workspace, homes: folder.path().join("homes"), artifacts: Vec::new(), variables: resolve::variables() };
     let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();
     let request = question(program.reference());
-    let turn = Turn { program: program.clone(), request, session: None, timeout_ms, until: None };
+    let turn = Turn {
+        program: program.clone(),
+        request,
+        estimate: TurnEstimate::default(),
+        session: None,
+        timeout_ms,
+        until: None,
+    };
     let bounds = Bounds { now: Timestamp::now(), usd: None, mark: "probe".to_owned() };
     Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {}, std::future::pending())))
 }

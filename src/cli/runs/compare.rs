@@ -25,7 +25,7 @@ pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui:
     let mut lines = vec![format!("run {} → {}", one.run, other.run)];
     lines.extend(change("status", one.status.as_str(), other.status.as_str()));
     lines.extend(change("tokens", &human::usage(&one.usage()), &human::usage(&other.usage())));
-    lines.extend(change("cost", &money(one.cost()), &money(other.cost())));
+    lines.extend(change("cost", &human::cost(one.cost()), &human::cost(other.cost())));
     for (key, a, b) in &pairs {
         let words = differences(*a, *b);
         if !words.is_empty() {
@@ -60,14 +60,6 @@ fn change(what: &str, a: &str, b: &str) -> Option<String> {
     (a != b).then(|| format!("{what} {a} → {b}"))
 }
 
-fn money(cost: Option<f64>) -> String {
-    cost.map_or_else(|| "unknown".to_owned(), human::money)
-}
-
-fn cost(step: &StepState) -> Option<f64> {
-    (!step.unpriced).then_some(step.cost)
-}
-
 fn differences(a: Option<&StepState>, b: Option<&StepState>) -> Vec<String> {
     let (a, b) = match (a, b) {
         (Some(a), Some(b)) => (a, b),
@@ -81,7 +73,7 @@ fn differences(a: Option<&StepState>, b: Option<&StepState>) -> Vec<String> {
         change("model", &model(a), &model(b)),
         change("attempts", &a.attempts.to_string(), &b.attempts.to_string()),
         change("tokens", &human::usage(&a.usage), &human::usage(&b.usage)),
-        change("cost", &money(cost(a)), &money(cost(b))),
+        change("cost", &human::cost(a.cost), &human::cost(b.cost)),
     ]
     .into_iter()
     .flatten()
@@ -108,13 +100,13 @@ fn artifact_diff(key: &StepKey, a: Option<&StepState>, b: Option<&StepState>) ->
 }
 
 fn as_json(one: &RunState, other: &RunState, pairs: &[Pair<'_>]) -> Value {
-    let run = |state: &RunState| json!({ "run": state.run.to_string(), "status": state.status, "usage": state.usage(), "cost_usd": state.cost() });
+    let run = |state: &RunState| json!({ "run": state.run.to_string(), "status": state.status, "usage": state.usage(), "cost_usd": state.cost().known(), "estimated_cost_usd": state.cost().estimated() });
     let step = |step: Option<&StepState>| {
         step.map(|step| {
             let model = step.model.as_ref().map(ToString::to_string);
             json!({
                 "status": step.status, "model": model, "attempts": step.attempts, "usage": step.usage,
-                "cost_usd": cost(step),
+                "cost_usd": step.cost.known(), "estimated_cost_usd": step.cost.estimated(),
             })
         })
     };

@@ -115,7 +115,7 @@ fn words(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
 fn call(fact: &CallEnded) -> String {
     let took = human::duration(human::between(fact.started, fact.ended));
     let what = match (&fact.reply, &fact.done, &fact.failure) {
-        (Some(reply), _, _) => human::usage(&reply.usage),
+        (Some(_), _, _) => human::usage(&fact.usage()),
         (None, Some(Done::Command(done)), _) => format!("exit code {}", done.exit_code),
         (None, Some(Done::Looked(_)), _) => "looked at the files".to_owned(),
         (None, Some(Done::Written(_)), _) => "wrote the files".to_owned(),
@@ -137,8 +137,8 @@ fn work(fact: &CallEnded) -> String {
     add(work.tools.len(), "use of a tool", "uses of tools");
     add(work.changed.len(), "file changed", "files changed");
     add(work.denied.len(), "denied", "denied");
-    if let Some(cost) = fact.cost {
-        words.push_str(&format!(", {}", human::money(cost)));
+    if !fact.usage().is_nothing() {
+        words.push_str(&format!(", {}", human::cost(fact.cost_total())));
     }
     if let Some(session) = fact.session() {
         words.push_str(&format!(", session {session}"));

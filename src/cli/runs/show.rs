@@ -96,7 +96,9 @@ fn work(call: &CallEnded) -> Vec<String> {
     }
     let session = call.session();
     lines.extend(session.map(|session| format!("{:<8} {session}", "session")));
-    lines.extend(call.cost.map(|cost| format!("{:<8} {}", "cost", human::money(cost))));
+    if !call.usage().is_nothing() {
+        lines.push(format!("{:<8} {}", "cost", human::cost(call.cost_total())));
+    }
     lines
 }
 
@@ -104,6 +106,6 @@ fn call_json(fact: &Fact) -> Option<serde_json::Value> {
     let Fact::CallEnded(call) = fact else { return None };
     Some(json!({
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
-        "reply": call.reply, "done": call.done, "work": call.work, "failure": call.failure, "cost_usd": call.cost,
+        "reply": call.reply, "done": call.done, "work": call.work, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
     }))
 }

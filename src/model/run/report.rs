@@ -3,24 +3,24 @@
 use serde_json::Value;
 
 use super::RunState;
+use crate::model::cost::CostTotal;
 use crate::model::event::{Artifact, PlannedStep, RunStatus};
 use crate::model::report::{ArtifactReport, RunReport, StepReport};
-use crate::model::usage::Usage;
+use crate::model::usage::UsageTotal;
 
 impl RunState {
     /// Tokens of all steps.
-    pub fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        for step in self.steps.iter().chain(&self.gone) {
-            usage += step.usage;
-        }
+    pub fn usage(&self) -> UsageTotal {
+        let mut usage = UsageTotal::default();
+        self.steps.iter().chain(&self.gone).for_each(|step| usage += step.usage);
         usage
     }
 
-    /// Cost in US dollars of all steps, `None` when a call had no known price.
-    pub fn cost(&self) -> Option<f64> {
-        let all = || self.steps.iter().chain(&self.gone);
-        (!all().any(|step| step.unpriced)).then(|| all().map(|step| step.cost).sum())
+    /// Cost in US dollars of all steps.
+    pub fn cost(&self) -> CostTotal {
+        let mut cost = CostTotal::default();
+        self.steps.iter().chain(&self.gone).for_each(|step| cost += step.cost);
+        cost
     }
 
     /// The report of the run as it stands.
@@ -39,7 +39,8 @@ impl RunState {
             steps: steps.iter().map(|step| StepReport::of(step)).collect(),
             artifacts: artifacts.filter_map(|artifact| self.artifact_report(artifact)).collect(),
             usage: self.usage(),
-            cost_usd: self.cost(),
+            cost_usd: self.cost().known(),
+            estimated_cost_usd: self.cost().estimated(),
             result: self.result(),
         }
     }

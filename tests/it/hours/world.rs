@@ -87,7 +87,7 @@ impl Resolve<String> for Names<'_> {
     fn model(&self, name: &str) -> Result<PlannedModel, String> {
         let reference = ModelRef::parse(name).ok_or("no model")?;
         let dialect = self.0.provider(&reference.provider).map_err(|failure| failure.to_string())?.dialect().to_owned();
-        Ok(PlannedModel { reference, dialect, program: None })
+        Ok(PlannedModel::of(reference, &dialect))
     }
 
     fn contract(&self, step: &Step) -> Result<Contract, String> {

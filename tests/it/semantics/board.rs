@@ -130,7 +130,7 @@ impl Board {
                 let reply = ChatReply {
                     text,
                     stop,
-                    usage,
+                    usage: usage.into(),
                     model: None,
                     id: None,
                     constrained: false,
@@ -178,7 +178,8 @@ impl Perform for Board {
                 result: own.do_it(&call.effect, say),
                 work: None,
                 cost: None,
-                lost: None,
+                estimated: None,
+                estimated_cost: None,
                 undone: Vec::new(),
             }
         }
@@ -187,7 +188,16 @@ impl Perform for Board {
 
     fn given_up(&self, _: &Call, at: Timestamp) -> Outcome {
         let failure = Failure::new(Class::Cancelled, "it was given up");
-        Outcome { started: at, ended: at, result: Err(failure), work: None, cost: None, lost: None, undone: Vec::new() }
+        Outcome {
+            started: at,
+            ended: at,
+            result: Err(failure),
+            work: None,
+            cost: None,
+            estimated: None,
+            estimated_cost: None,
+            undone: Vec::new(),
+        }
     }
 }
 

@@ -62,7 +62,7 @@ struct Names<'a>(&'a Project);
 impl Resolve<String> for Names<'_> {
     fn model(&self, name: &str) -> Result<PlannedModel, String> {
         let reference = ModelRef::parse(name).ok_or("no model")?;
-        Ok(PlannedModel { reference, dialect: "openai".to_owned(), program: None })
+        Ok(PlannedModel::of(reference, "openai"))
     }
 
     fn contract(&self, step: &Step) -> Result<Contract, String> {

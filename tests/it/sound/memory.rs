@@ -48,7 +48,7 @@ impl Memory {
                 Reply::Chat(ChatReply {
                     text,
                     stop: StopReason::End,
-                    usage: Usage::default(),
+                    usage: Usage::default().into(),
                     model: None,
                     id: None,
                     constrained: true,
@@ -83,7 +83,8 @@ impl Durable for Memory {
                 result: Ok(self.answer(&call)),
                 work: None,
                 cost: None,
-                lost: None,
+                estimated: None,
+                estimated_cost: None,
                 undone: Vec::new(),
             })
         }

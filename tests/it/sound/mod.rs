@@ -27,7 +27,7 @@ struct Resolver<'a>(&'a Project);
 
 impl Resolve<String> for Resolver<'_> {
     fn model(&self, name: &str) -> Result<PlannedModel, String> {
-        Ok(PlannedModel { reference: ModelRef::new("test", name), dialect: "test".to_owned(), program: None })
+        Ok(PlannedModel::of(ModelRef::new("test", name), "test"))
     }
 
     fn contract(&self, step: &Step) -> Result<Contract, String> {

@@ -1,0 +1,159 @@
+//! What a call took, as budgets count it: tokens and dollars, and how far each is known.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::agent::{Models, REPLAY};
+use crate::model::{Class, Failure, ModelRef, Program, ProgramKind, StepKey, TurnEstimate, UsageTotal};
+
+use super::account::{Amount, Unit};
+use super::budget::Holder;
+use super::plan::Plan;
+
+/// What one call took, as its event tells.
+pub(super) struct Spent {
+    pub(super) step: StepKey,
+    pub(super) model: Option<ModelRef>,
+    pub(super) usage: UsageTotal,
+    /// What it cost, when that is known.
+    pub(super) cost: Option<f64>,
+    /// What it cost at most, when that was recorded.
+    pub(super) estimated_cost: Option<f64>,
+    /// Whether there is a whole reply.
+    pub(super) replied: bool,
+    pub(super) time: Duration,
+}
+
+/// How far it is known what a call took of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// It was reported, or follows from what was.
+    Reported,
+    /// It is an upper estimate of what was not reported.
+    Estimated,
+    /// No price applies.
+    Unpriced,
+    /// It was not reported, and there is no estimate.
+    Unknown,
+}
+
+/// What a call counts against budgets.
+pub(super) struct Counted {
+    pub(super) amount: Amount,
+    pub(super) tokens: Certainty,
+    pub(super) usd: Certainty,
+}
+
+/// What the plan says of those that are asked, by step and model.
+#[derive(Default)]
+pub(super) struct Askers(HashMap<(StepKey, ModelRef), Asker>);
+
+/// One model or program that a step asks.
+#[derive(Clone)]
+pub(super) struct Asker {
+    /// The agent's name.
+    pub(super) agent: String,
+    pub(super) program: Option<ProgramKind>,
+    tells_cost: bool,
+    priced_as: Option<ModelRef>,
+    estimate: TurnEstimate,
+}
+
+impl Askers {
+    pub(super) fn of(plan: &Plan) -> Self {
+        let mut found = HashMap::new();
+        for (step, agent) in plan.agents() {
+            for model in &agent.models {
+                let program = model.program.as_ref();
+                let asker = Asker {
+                    agent: agent.agent.clone(),
+                    program: program.map(|program| program.kind),
+                    tells_cost: program.is_some_and(Program::tells_cost),
+                    priced_as: program.map_or_else(|| Some(model.reference.clone()), Program::priced_as),
+                    estimate: model.estimate,
+                };
+                found.insert((step.clone(), model.reference.clone()), asker);
+            }
+        }
+        Self(found)
+    }
+
+    /// Who was asked; `None` when the plan has it no more.
+    pub(super) fn of_call(&self, spent: &Spent) -> Option<&Asker> {
+        self.0.get(&(spent.step.place(), spent.model.clone()?))
+    }
+
+    /// What a call counts, with the estimates and the prices that hold now.
+    pub(super) fn count(&self, spent: &Spent, models: &Models) -> Counted {
+        let asker = self.of_call(spent);
+        let estimate = asker.map(|asker| asker.estimate).unwrap_or_default();
+        let (tokens, usd) = (tokens(&spent.usage, estimate.tokens), dollars(spent, asker, models));
+        let amount = Amount { tokens: tokens.0, usd: usd.0, time: spent.time };
+        Counted { amount, tokens: tokens.1, usd: usd.1 }
+    }
+}
+
+impl Askers {
+    /// The failure of a run that can't go on, since it is not known how much a call took of what a budget limits.
+    pub(super) fn unknown(&self, spent: &Spent, holder: &Holder, unit: Unit, counted: &Counted) -> Failure {
+        let (key, certainty, what) = match unit {
+            Unit::Tokens => ("tokens", counted.tokens, "how many tokens it took"),
+            Unit::Usd => ("usd", counted.usd, "what it cost"),
+        };
+        let step = &spent.step;
+        let model = spent.model.as_ref().map(ToString::to_string).unwrap_or_default();
+        if certainty == Certainty::Unpriced {
+            let why =
+                format!("{model} has no known price, and the budget of {holder} limits `usd`: step {step} asked it");
+            let hint = "give its prices under `models:` in orch.yaml, or say `unpriced: allow` in the budget; \
+                        then resume the run";
+            return Failure::new(Class::UsageUnknown, why).with_hint(hint);
+        }
+        let why = format!("{model} did not report {what} in step {step}, and the budget of {holder} limits `{key}`");
+        let way = match (certainty, self.of_call(spent)) {
+            (Certainty::Estimated, _) => {
+                "say `unreported: estimate` in the budget, so that it counts as much as it can have used".to_owned()
+            }
+            (_, Some(asker)) if asker.program.is_some() => format!(
+                "say under `estimate: {{ {key}: … }}` of agent `{}` what one turn takes at most, or leave `{key}` out of the budget",
+                asker.agent
+            ),
+            _ => format!("leave `{key}` out of the budget"),
+        };
+        let hint = format!("{way}; then resume the run: what was answered is kept");
+        Failure::new(Class::UsageUnknown, why).with_hint(hint)
+    }
+}
+
+fn tokens(usage: &UsageTotal, estimate: Option<u64>) -> (u64, Certainty) {
+    match estimate {
+        _ if usage.is_reported() => (usage.total(), Certainty::Reported),
+        _ if usage.unknown_calls == 0 => (usage.total(), Certainty::Estimated),
+        Some(most) => (usage.total().max(most), Certainty::Estimated),
+        None => (usage.total(), Certainty::Unknown),
+    }
+}
+
+fn dollars(spent: &Spent, asker: Option<&Asker>, models: &Models) -> (f64, Certainty) {
+    let replayed = spent.model.as_ref().is_some_and(|model| model.provider == REPLAY);
+    if let Some(usd) = spent.cost {
+        return (usd, Certainty::Reported);
+    }
+    if spent.usage.is_nothing() || replayed {
+        return (0.0, Certainty::Reported);
+    }
+    // What is left of a plan that asks it no more is its name.
+    let priced_as = asker.map_or(spent.model.as_ref(), |asker| asker.priced_as.as_ref());
+    let price = priced_as.and_then(|model| models.cost(model, &spent.usage.divided()));
+    let undivided = spent.usage.estimated.is_some_and(|estimated| estimated.undivided > 0);
+    if let Some(usd) = price.filter(|_| spent.usage.unknown_calls == 0 && !undivided) {
+        let reported = spent.usage.is_reported();
+        return (usd, if reported { Certainty::Reported } else { Certainty::Estimated });
+    }
+    let estimate = asker.and_then(|asker| asker.estimate.usd).or(spent.estimated_cost);
+    match estimate {
+        Some(usd) => (usd, Certainty::Estimated),
+        None if price.is_some() || asker.is_some_and(|asker| asker.tells_cost) => (0.0, Certainty::Unknown),
+        None => (0.0, Certainty::Unpriced),
+    }
+}
