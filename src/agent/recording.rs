@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use crate::files::write_whole;
+use crate::files::{read_bounded, write_whole};
 use crate::model::{
     ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
 };
@@ -21,6 +21,8 @@ use crate::secret::Redactor;
 pub const REPLAY: &str = "replay";
 /// How much of a difference a message shows, in lines.
 const SHOWN: usize = 24;
+/// The largest recording that is read.
+const MAX_BYTES: u64 = 256 << 20;
 
 /// One exchange, as written to a file. Texts are lists of lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,8 +181,9 @@ impl Replay {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let text = std::fs::read_to_string(&path).map_err(|error| failed(&path, error.to_string()))?;
-            let recording: Recording = serde_json::from_str(&text).map_err(|error| failed(&path, error.to_string()))?;
+            let text = read_bounded(&path, MAX_BYTES).map_err(|error| failed(&path, error.to_string()))?;
+            let recording: Recording =
+                serde_json::from_slice(&text).map_err(|error| failed(&path, error.to_string()))?;
             recordings.entry(recording.key.to_string()).or_default().push(recording);
         }
         if recordings.is_empty() {

@@ -1,11 +1,11 @@
 //! `orch extract`.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::diagnostic::{Code as FindingCode, Diagnostic};
 use crate::extract::{Options, StopHint, extract};
+use crate::files::{read_all, read_bounded};
 use crate::schema::{Schema, SchemaSet, render_mismatches};
 
 use super::error::{CliError, Code};
@@ -80,20 +80,17 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
 }
 
+/// The largest reply that is read; those of providers are smaller.
+const MAX_BYTES: u64 = 64 << 20;
+
 fn read(file: Option<&Path>) -> Result<Vec<u8>, CliError> {
-    let mut bytes = Vec::new();
     match file {
-        Some(path) if path != Path::new("-") => {
-            bytes = std::fs::read(path).map_err(|error| {
-                CliError::unread(path, &error).hint("give the file of a reply, or the reply on standard input")
-            })?;
-        }
-        _ => {
-            let read = std::io::stdin().read_to_end(&mut bytes);
-            read.map_err(|error| CliError::could_not(format!("standard input can't be read: {error}")))?;
-        }
+        Some(path) if path != Path::new("-") => read_bounded(path, MAX_BYTES).map_err(|error| {
+            CliError::unread(path, &error).hint("give the file of a reply, or the reply on standard input")
+        }),
+        _ => read_all(std::io::stdin(), MAX_BYTES)
+            .map_err(|error| CliError::could_not(format!("standard input can't be read: {error}"))),
     }
-    Ok(bytes)
 }
 
 /// A schema by file or by name.

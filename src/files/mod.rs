@@ -12,6 +12,7 @@
 //! Knows nothing of runs, steps and journals. Whoever calls it holds the workspace's lock.
 
 mod apply;
+mod bounded;
 mod commit;
 mod diff;
 mod entry;
@@ -24,6 +25,7 @@ mod revert;
 mod tree;
 mod whole;
 
+pub use bounded::{read_all, read_bounded};
 pub use diff::diff;
 pub use entry::{Entry, entries};
 pub use laid::{Laid, Undone};

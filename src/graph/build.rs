@@ -40,6 +40,10 @@ fn input(name: &str, schema: &serde_json::Map<String, Value>) -> String {
     }
 }
 
+/// How many steps a graph has before pipelines that are called are no longer drawn with their steps: calls of calls
+/// grow with a power of their depth, and nobody reads a picture of ten thousand boxes.
+const MAX_STEPS: usize = 2_000;
+
 struct Builder {
     next: usize,
 }
@@ -83,7 +87,8 @@ impl Builder {
             _ => None,
         };
         let inside = match called {
-            Some(called) => self.body(called),
+            Some(called) if self.next < MAX_STEPS => self.body(called),
+            Some(_) => Vec::new(),
             None => self.nodes(step.children().1, project),
         };
         let mut gives: Vec<Given> = step.output.iter().map(|name| given(name, step)).collect();
@@ -96,7 +101,11 @@ impl Builder {
             last: self.next - 1,
             id: step.id.clone(),
             shape: shape(step),
-            what: what(step, &project.pipeline),
+            what: if called.is_some() && inside.is_empty() {
+                format!("{}, not drawn here", what(step, &project.pipeline))
+            } else {
+                what(step, &project.pipeline)
+            },
             lines: lines(step),
             reads: step.inputs.iter().map(|text| read(text)).collect(),
             gives,

@@ -141,6 +141,6 @@ fn key(file: &str) -> String {
 }
 
 /// A URI fragment as a JSON pointer.
-fn unescaped(fragment: &str) -> String {
+pub(super) fn unescaped(fragment: &str) -> String {
     fragment.replace("%24", "$").replace("%20", " ").replace("%7E", "~").replace("%25", "%")
 }

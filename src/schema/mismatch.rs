@@ -24,6 +24,19 @@ pub struct Mismatch {
     pub got: String,
 }
 
+impl Mismatch {
+    /// That a value takes too long to check.
+    pub(super) fn too_long() -> Self {
+        Self {
+            pointer: String::new(),
+            schema_pointer: String::new(),
+            keyword: String::new(),
+            expected: format!("a value that is checked in {} steps", super::work::MAX_VISITS),
+            got: "one that takes too long to check against the alternatives of the schema".to_owned(),
+        }
+    }
+}
+
 impl std::fmt::Display for Mismatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = if self.pointer.is_empty() { "the value" } else { &self.pointer };

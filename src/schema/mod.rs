@@ -7,6 +7,7 @@ mod closure;
 mod mismatch;
 mod plain;
 mod sample;
+mod work;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,6 +30,8 @@ struct Inner {
     name: String,
     closure: Arc<Value>,
     validator: Validator,
+    /// Whether the work of a check is counted before it is done.
+    counted: bool,
     digest: OnceLock<Digest>,
 }
 
@@ -84,6 +87,7 @@ impl Schema {
     }
 
     fn built(name: &str, closure: Value, plain: bool) -> Result<Self, SchemaError> {
+        let counted = work::must_be_counted(name, &closure)?;
         let options = jsonschema::options()
             .offline()
             .should_validate_formats(true)
@@ -97,7 +101,7 @@ impl Schema {
             message: invalid.to_string(),
         })?;
         let (name, closure) = (name.to_owned(), Arc::new(closure));
-        Ok(Self(Arc::new(Inner { name, closure, validator, digest: OnceLock::new() })))
+        Ok(Self(Arc::new(Inner { name, closure, validator, counted, digest: OnceLock::new() })))
     }
 
     /// The digest of the schema with everything that it refers to.
@@ -129,13 +133,20 @@ impl Schema {
         }
     }
 
-    /// Whether a value fits.
+    /// Whether a value fits; one that takes too long to check does not.
     pub fn is_valid(&self, value: &Value) -> bool {
-        self.0.validator.is_valid(value)
+        !self.takes_too_long(value) && self.0.validator.is_valid(value)
+    }
+
+    fn takes_too_long(&self, value: &Value) -> bool {
+        self.0.counted && work::visits(&self.0.closure, value).is_none()
     }
 
     /// Why a value does not fit; empty when it does. At most 50 are listed.
     pub fn errors(&self, value: &Value) -> Vec<Mismatch> {
+        if self.takes_too_long(value) {
+            return vec![Mismatch::too_long()];
+        }
         self.0.validator.iter_errors(value).take(50).flat_map(|error| mismatch::explain(&error)).take(50).collect()
     }
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::model::event::{Event, Fact};
-use crate::model::{RunId, RunStatus};
+use crate::model::{MAX_NESTING, RunId, RunStatus, nesting};
 
 use super::blob::Blobs;
 use super::lock::{Heartbeat, Lock};
@@ -317,8 +317,12 @@ impl Journal {
     }
 }
 
-/// Reads a fact of any depth: what was written was bounded by whoever took it in.
+/// Reads a fact, which may be nested deeper than the parser allows by itself, but not without end: a journal may
+/// come from elsewhere.
 fn fact(json: &[u8]) -> serde_json::Result<Fact> {
+    if nesting(json) > MAX_NESTING {
+        return Err(serde::de::Error::custom("it is nested too deeply"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
     Fact::deserialize(&mut reader)

@@ -247,3 +247,58 @@ fn loops_in_loops_are_checked_in_time() {
     orch.write("pipelines/deep.yaml", &format!("name: deep\nsteps:\n  - {steps}\n"));
     assert_eq!(bounded(&orch, &["pipeline", "validate"]).code, 0);
 }
+
+#[test]
+fn a_graph_of_pipelines_that_multiply_is_drawn_without_their_steps() {
+    let orch = Orch::empty();
+    for level in 0..10 {
+        let calls: String = (0..10).map(|at| format!("  - {{ id: s{at}, pipeline: p{}.yaml }}\n", level + 1)).collect();
+        orch.write(&format!("pipelines/p{level}.yaml"), &format!("name: p{level}\nsteps:\n{calls}"));
+    }
+    orch.write("pipelines/p10.yaml", "name: last\nsteps:\n  - { id: a, run: 'true' }\n");
+    for format in ["text", "mermaid", "dot", "svg"] {
+        let ran = bounded(&orch, &["pipeline", "graph", "pipelines/p0.yaml", "--format", format]).exits(0);
+        assert!(ran.stdout.contains("not drawn here"), "{format}");
+    }
+}
+
+#[test]
+fn a_schema_of_alternatives_of_alternatives_is_a_finding() {
+    let orch = Orch::new();
+    let mut defs = serde_json::Map::new();
+    for level in 0..40 {
+        let next = serde_json::json!({ "$ref": format!("#/$defs/l{}", level + 1) });
+        defs.insert(format!("l{level}"), serde_json::json!({ "anyOf": [next, next] }));
+    }
+    defs.insert("l40".to_owned(), serde_json::json!({ "type": "string" }));
+    orch.write("schemas/plan.schema.json", &serde_json::json!({ "$ref": "#/$defs/l0", "$defs": defs }).to_string());
+    for args in [&["pipeline", "validate"][..], &["schema", "check"]] {
+        bounded(&orch, args).exits(2).says("ORCH0502").says("this is too complex");
+    }
+}
+
+#[test]
+fn a_template_that_doubles_its_values_fails_its_step_soon() {
+    let orch = Orch::empty();
+    orch.write("prompts/a.md", "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s == ns.s }}");
+    let server = Server::saying("x");
+    let orch = orch.with(&server);
+    orch.write("pipelines/main.yaml", "name: main\nagents: { w: { model: lab/m } }\nsteps:\n  - { id: go, agent: w, prompt: a.md, output: x, schema: text }\n");
+    bounded(&orch, &["pipeline", "run", "pipelines/main.yaml"])
+        .exits(1)
+        .says("the value has more than a million parts");
+    assert!(server.requests().is_empty());
+}
+
+#[test]
+fn an_import_that_is_too_deep_or_has_no_end_is_refused() {
+    let orch = Orch::new();
+    orch.write("deep.json", &format!("{{\"orch_run\": 1, \"x\": {}{}}}", "[".repeat(20_000), "]".repeat(20_000)));
+    bounded(&orch, &["runs", "import", "deep.json"]).exits(2).says("it is nested too deeply");
+    orch.write("long.json", "{");
+    let long = File::options().write(true).open(orch.path().join("long.json")).unwrap();
+    long.set_len(600 << 20).unwrap();
+    bounded(&orch, &["runs", "import", "long.json"]).exits(2).says("it is larger than 512 MiB");
+    bounded(&orch, &["extract", "long.json", "--schema", "plan"]).exits(2).says("it is larger than 64 MiB");
+    bounded(&orch, &["extract", "/dev/zero", "--schema", "plan"]).exits(2).says("it is larger than 64 MiB");
+}

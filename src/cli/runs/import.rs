@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
+use crate::files::read_bounded;
+use crate::model::{MAX_NESTING, nesting};
 use crate::store::Journal;
 
 use super::export::{Exported, VERSION};
@@ -26,10 +28,19 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
+/// The largest file that is imported.
+const MAX_BYTES: u64 = 512 << 20;
+
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let refused = |why: String| CliError::could_not(format!("can't import `{}`: {why}", args.file.display()));
     let hint = "it must be a file that `orch runs export` wrote";
-    let text = std::fs::read(&args.file).map_err(|error| CliError::unread(&args.file, &error).hint(hint))?;
+    let text = read_bounded(&args.file, MAX_BYTES).map_err(|error| match error.kind() {
+        std::io::ErrorKind::FileTooLarge => refused(error.to_string()).hint(hint),
+        _ => CliError::unread(&args.file, &error).hint(hint),
+    })?;
+    if nesting(&text) > MAX_NESTING {
+        return Err(refused("it is nested too deeply".to_owned()).hint(hint));
+    }
     let mut reader = serde_json::Deserializer::from_slice(&text);
     // Values are as deep as they were when they were recorded.
     reader.disable_recursion_limit();
