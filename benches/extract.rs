@@ -54,6 +54,21 @@ fn repaired(bencher: Bencher<'_, '_>, size: usize) {
     run(bencher, &format!("{},}}", text.trim_end_matches('}')), &schema());
 }
 
+/// Texts with quotes that pair, and one in a thousand with a quote that does not: other readings are tried.
+#[divan::bench(args = SIZES)]
+fn unescaped_quotes(bencher: Bencher<'_, '_>, size: usize) {
+    let item = r#"{"file": "a.rs", "message": "the "Queue" holds "a", b and (\"c\")"}"#;
+    let odd = r#"{"file": "a.rs", "message": "a 5" disk"}"#;
+    let items: Vec<&str> = (0..size / item.len()).map(|i| if i % 1000 == 7 { odd } else { item }).collect();
+    run(bencher, &format!(r#"{{"issues": [{}]}}"#, items.join(", ")), &schema());
+}
+
+/// Markup of many families, and no answer.
+#[divan::bench(args = SIZES)]
+fn markup(bencher: Bencher<'_, '_>, size: usize) {
+    run(bencher, &"a <think>b</think> ◁think▷c◁/think▷ <|x|>d<|/x|> `<|im_end|>`\n".repeat(size / 66), &schema());
+}
+
 #[divan::bench(args = SIZES)]
 fn prose(bencher: Bencher<'_, '_>, size: usize) {
     run(bencher, &"The line was [error] {ctx} and `f(x[1])` said \"no\".\n".repeat(size / 52), &schema());

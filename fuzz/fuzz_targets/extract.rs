@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use orch::extract::{Options, StopHint, extract};
+use orch::extract::{Options, StopHint, answer_text, extract};
 use orch::schema::Schema;
 use serde_json::json;
 
@@ -18,6 +18,11 @@ static SCHEMAS: LazyLock<Vec<Schema>> = LazyLock::new(|| {
 });
 
 fuzz_target!(|reply: &[u8]| {
+    let text = String::from_utf8_lossy(reply);
+    let answer = answer_text(&text);
+    // Nothing is changed without being listed, and what is left is a part of the reply.
+    assert_eq!(answer.left_out.is_empty(), answer.text == Some(&*text));
+    assert!(answer.text.is_none_or(|answer| text.contains(answer)));
     for schema in SCHEMAS.iter() {
         let options = Options::default();
         let found = extract(reply, schema, &options);

@@ -63,8 +63,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         Ok(found) => {
             if args.report {
                 let repairs: Vec<&str> = found.repairs.iter().map(|repair| repair.as_str()).collect();
-                let how =
+                let mut how =
                     serde_json::json!({ "source": found.source.as_str(), "repairs": repairs, "others": found.others });
+                if !found.left_out.is_empty() {
+                    how["left_out"] = found.left_out.into();
+                }
                 ui.always(&how.to_string());
             }
             ui.data(&format!("{:#}", found.value))?;

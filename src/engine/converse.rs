@@ -110,13 +110,16 @@ impl<'a> Conversation<'a> {
                 Err(unread) => *unread,
             };
             let again = ordinal <= self.agent.re_asks;
-            let next = again.then(|| re_ask(&request, &reply.text, &failure, &mismatches)).flatten();
+            // The model gets its answer back, without its reasoning and the turns that it invented.
+            let said = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
+            let next = again.then(|| re_ask(&request, said, &failure, &mismatches)).flatten();
             let next = next.map(|next| (most(&next), next));
             let fact = ReplyRead {
                 call: key,
                 source: None,
                 repairs: Vec::new(),
                 others: 0,
+                left_out: Vec::new(),
                 failure: Some(failure.clone()),
                 most: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
             };
@@ -174,17 +177,22 @@ pub(super) struct Found {
     /// The value.
     pub(super) value: Value,
     read: Option<Extraction>,
+    /// What was left out of a reply in plain text.
+    left_out: Vec<String>,
 }
 
 impl Found {
     fn fact(&self, call: CallKey) -> ReplyRead {
-        let (source, repairs, others) = match &self.read {
-            Some(read) => {
-                (read.source.as_str(), read.repairs.iter().map(|r| r.as_str().to_owned()).collect(), read.others)
-            }
-            None => ("whole", Vec::new(), 0),
+        let (source, repairs, others, left_out) = match &self.read {
+            Some(read) => (
+                read.source.as_str(),
+                read.repairs.iter().map(|r| r.as_str().to_owned()).collect(),
+                read.others,
+                read.left_out.clone(),
+            ),
+            None => ("whole", Vec::new(), 0, self.left_out.clone()),
         };
-        ReplyRead { call, source: Some(source.to_owned()), repairs, others, failure: None, most: None }
+        ReplyRead { call, source: Some(source.to_owned()), repairs, others, left_out, failure: None, most: None }
     }
 }
 
@@ -211,7 +219,7 @@ pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> R
         StopReason::ToolUse | StopReason::Unknown => StopHint::Unknown,
     };
     match extract::extract(reply.text.as_bytes(), schema, &Options { strict: agent.strict, stop }) {
-        Ok(read) => Ok(Found { value: read.value.clone(), read: Some(read) }),
+        Ok(read) => Ok(Found { value: read.value.clone(), read: Some(read), left_out: Vec::new() }),
         Err(rejection) => {
             let class = match rejection.reason {
                 Reason::NoJson => Class::NoJson,
@@ -222,7 +230,8 @@ pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> R
                 Reason::EmptyReply => Class::EmptyReply,
             };
             let failure = match class {
-                Class::EmptyReply => empty_reply(reply),
+                Class::EmptyReply if reply.text.trim().is_empty() => empty_reply(reply),
+                Class::EmptyReply => Failure::new(class, rejection.message.clone()).with_hint(ANSWER_OUTSIDE),
                 class => with_hint(Failure::new(class, rejection.message.clone()), agent),
             };
             Err(Box::new((failure, render_mismatches(&rejection.mismatches))))
@@ -240,7 +249,12 @@ fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure
             Failure::new(Class::EmptyReply, "the model called a tool instead of answering").with_hint(NO_TOOLS)
         }
         StopReason::End | StopReason::Unknown => {
-            return Ok(Found { value: Value::String(reply.text.clone()), read: None });
+            let answer = extract::answer_text(&reply.text);
+            if let Some(text) = answer.text {
+                return Ok(Found { value: Value::String(text.to_owned()), read: None, left_out: answer.left_out });
+            }
+            let only = answer.left_out.join(", ");
+            Failure::new(Class::EmptyReply, format!("the reply has no answer, only {only}")).with_hint(ANSWER_OUTSIDE)
         }
     };
     Err(Box::new((with_hint(failure, agent), String::new())))
@@ -248,6 +262,9 @@ fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure
 
 /// What to do about a model that calls tools.
 const NO_TOOLS: &str = "agents that are models have no tools: tell the model in the prompt to answer in its text";
+
+/// What to do about a reply that holds only reasoning.
+const ANSWER_OUTSIDE: &str = "the answer must stand outside of the reasoning: raise `max_output_tokens` of the agent, or have the server reason less";
 
 /// The failure of a reply without text, with what came instead.
 fn empty_reply(reply: &ChatReply) -> Failure {
@@ -257,9 +274,7 @@ fn empty_reply(reply: &ChatReply) -> Failure {
     let failure = Failure::new(Class::EmptyReply, format!("the reply has no text, only {instead}"));
     match reply.stop {
         StopReason::ToolUse => failure.with_hint(NO_TOOLS),
-        _ if instead.starts_with("reasoning") => failure.with_hint(
-            "the answer must stand outside of the reasoning: raise `max_output_tokens` of the agent, or have the server reason less",
-        ),
+        _ if instead.starts_with("reasoning") => failure.with_hint(ANSWER_OUTSIDE),
         _ => failure,
     }
 }

@@ -29,7 +29,12 @@ pub(super) struct Chooser<'a> {
     repaired: Option<Pick>,
     distinct: HashSet<u64>,
     misfits: VecDeque<Pick>,
+    /// Values of blocks in another language, and how many distinct ones fit.
+    last: Option<Pick>,
+    last_distinct: HashSet<u64>,
     broken: Option<(&'static str, usize)>,
+    /// Where the last value starts that can be read in more than one way.
+    ambiguous: Option<usize>,
     cut: bool,
     marked: bool,
 }
@@ -51,11 +56,27 @@ impl Sink for Chooser<'_> {
         }
     }
 
+    fn offer_last(&mut self, candidate: Candidate) {
+        let Candidate { parsed, source, start } = candidate;
+        if self.schema.is_valid(&parsed.value) {
+            self.last_distinct.insert(digest(&parsed.value));
+            self.last = Some(Pick { value: parsed.value, source, repairs: parsed.repairs, start });
+        }
+    }
+
     fn broken(&mut self, why: &'static str, start: usize, text: &str) {
         let about = self.names.is_empty() || self.names.iter().any(|name| text.contains(name));
         if about || self.broken.is_none() && self.exact.is_none() && self.repaired.is_none() {
             self.broken = Some((why, start));
         }
+    }
+
+    fn ambiguous(&mut self, start: usize) {
+        self.ambiguous = Some(start);
+    }
+
+    fn fits(&self, value: &Value) -> bool {
+        self.schema.is_valid(value) || coerce::fit(value, self.schema, &[]).is_some()
     }
 
     fn cut(&mut self, _start: usize) {
@@ -67,7 +88,10 @@ impl Sink for Chooser<'_> {
         self.repaired = None;
         self.distinct.clear();
         self.misfits.clear();
+        self.last = None;
+        self.last_distinct.clear();
         self.broken = None;
+        self.ambiguous = None;
         self.cut = false;
     }
 
@@ -90,7 +114,10 @@ impl<'a> Chooser<'a> {
             repaired: None,
             distinct: HashSet::new(),
             misfits: VecDeque::new(),
+            last: None,
+            last_distinct: HashSet::new(),
             broken: None,
+            ambiguous: None,
             cut: false,
             marked: false,
         }
@@ -108,7 +135,18 @@ impl<'a> Chooser<'a> {
             return no(Reason::LengthStop, "the reply ends inside a JSON value");
         }
         if self.exact.is_none() && self.repaired.is_none() {
+            let alone = self.misfits.is_empty()
+                && self.broken.is_none()
+                && self.ambiguous.is_none()
+                && self.last_distinct.len() == 1;
+            self.repaired = self.last.take().filter(|_| alone);
             self.second_look();
+        }
+        let last = self.exact.as_ref().or(self.repaired.as_ref()).map(|pick| pick.start);
+        if self.ambiguous.is_some_and(|start| last.is_none_or(|last| last < start)) {
+            let why =
+                "the JSON of the reply can be read in more than one way: a quote inside a string has no backslash";
+            return no(Reason::AmbiguousReply, why);
         }
         let Some(pick) = self.exact.take().or_else(|| self.repaired.take()) else { return self.nothing() };
         if let Some((why, _)) = self.broken.filter(|(_, start)| *start > pick.start) {
@@ -125,13 +163,13 @@ impl<'a> Chooser<'a> {
             let list: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
             return no(Reason::SchemaMismatch, format!("the reply fits only when repaired ({})", list.join(", ")));
         }
-        Ok(Extraction { value: pick.value, source: pick.source, repairs, others })
+        Ok(Extraction { value: pick.value, source: pick.source, repairs, others, left_out: Vec::new() })
     }
 
     /// Looks for values that fit in another type or without their wrapping.
     fn second_look(&mut self) {
         for mut misfit in std::mem::take(&mut self.misfits) {
-            match coerce::fit(&misfit.value, self.schema) {
+            match coerce::fit(&misfit.value, self.schema, &misfit.repairs) {
                 Some((value, repairs)) => {
                     misfit.value = value;
                     misfit.repairs.extend(repairs);

@@ -19,9 +19,10 @@ const DEEPEST: usize = 64;
 const MOST_STEPS: usize = 200_000;
 
 /// The value in a form that fits, with what was done.
-pub(super) fn fit(value: &Value, schema: &Schema) -> Option<(Value, Vec<Repair>)> {
+pub(super) fn fit(value: &Value, schema: &Schema, read_with: &[Repair]) -> Option<(Value, Vec<Repair>)> {
     let mut value = value.clone();
     let mut repairs = Vec::new();
+    let respelled = read_with.contains(&Repair::NumberSpelling);
     for wrapping in 0..=MOST_WRAPPINGS {
         if wrapping > 0 {
             let (inner, repair) = unwrap(value)?;
@@ -33,7 +34,7 @@ pub(super) fn fit(value: &Value, schema: &Schema) -> Option<(Value, Vec<Repair>)
                 return Some((value, repairs));
             }
         }
-        let mut coercer = Coercer { root: schema.document(), repairs: repairs.clone(), steps: 0 };
+        let mut coercer = Coercer { root: schema.document(), respelled, repairs: repairs.clone(), steps: 0 };
         if let Some(coerced) = coercer.value(&value, schema.document(), 0)
             && schema.is_valid(&coerced)
         {
@@ -62,6 +63,8 @@ fn decode(text: &str) -> Option<Value> {
 
 struct Coercer<'a> {
     root: &'a Value,
+    /// Whether the reading changed how a number is spelled.
+    respelled: bool,
     repairs: Vec<Repair>,
     steps: usize,
 }
@@ -164,7 +167,10 @@ impl<'a> Coercer<'a> {
         }
         let (new, repair) = match value {
             Value::String(text) => from_text(text, wanted)?,
-            Value::Number(number) if has_type(wanted, "string") => (Value::String(number.to_string()), Repair::Coerced),
+            // A number that was written otherwise is another text.
+            Value::Number(number) if has_type(wanted, "string") && !self.respelled => {
+                (Value::String(number.to_string()), Repair::Coerced)
+            }
             _ => return None,
         };
         self.note(repair);
@@ -203,8 +209,12 @@ impl<'a> Coercer<'a> {
 fn from_text(text: &str, wanted: &Value) -> Option<(Value, Repair)> {
     let trimmed = text.trim();
     let number = has_type(wanted, "number") || has_type(wanted, "integer");
-    if number && words::is_number(trimmed.as_bytes()) {
-        return Some((serde_json::from_str(trimmed).ok()?, Repair::Coerced));
+    if number {
+        let plain = words::ungrouped(trimmed);
+        let digits = plain.as_deref().unwrap_or(trimmed);
+        if words::is_number(digits.as_bytes()) {
+            return Some((serde_json::from_str(digits).ok()?, Repair::Coerced));
+        }
     }
     if has_type(wanted, "boolean")
         && let Some(flag) = ["false", "true"].iter().position(|word| trimmed.eq_ignore_ascii_case(word))

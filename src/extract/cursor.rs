@@ -1,5 +1,6 @@
 //! A place in a text, and what was repaired on the way there.
 
+use super::doubts::Doubts;
 use super::report::Repair;
 
 /// Something stands where values were left out.
@@ -32,11 +33,12 @@ pub(super) struct Cursor<'a> {
     pub(super) pos: usize,
     pub(super) mode: Mode,
     pub(super) repairs: Vec<Repair>,
+    pub(super) doubts: Doubts,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(text: &'a str, pos: usize, mode: Mode) -> Self {
-        Self { text, pos, mode, repairs: Vec::new() }
+        Self { text, pos, mode, repairs: Vec::new(), doubts: Doubts::default() }
     }
 
     /// The byte here.
@@ -110,6 +112,7 @@ impl<'a> Cursor<'a> {
             return Err(Fault::Bad(LEFT_OUT));
         }
         self.note(Repair::Comment)?;
+        self.doubts.comment(self.text, self.pos, body);
         self.pos += skip;
         Ok(true)
     }

@@ -1,10 +1,16 @@
 //! How far something reaches that opened a bracket and is no JSON.
 
+/// The byte after what opened a bracket and can't be read: the later of two estimates; none when it is never closed.
+pub(super) fn latest(text: &str, start: usize) -> Option<usize> {
+    let end = end(text, start)?;
+    Some(end.max(end_of_brackets(text, start).unwrap_or(text.len())))
+}
+
 /// The byte after the bracket that closes the one at `start`; none when it is never closed.
 ///
 /// A quote counts only where a string can start, so that an apostrophe in prose does not swallow
 /// the rest.
-pub(super) fn end(text: &str, start: usize) -> Option<usize> {
+fn end(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut at = start;
@@ -29,6 +35,20 @@ pub(super) fn end(text: &str, start: usize) -> Option<usize> {
             before = byte;
         }
         at += 1;
+    }
+    None
+}
+
+/// The byte after the bracket that closes the one at `start` when quotes count for nothing; none when it is
+/// never closed. Where quotes can't be trusted, nothing before it is outside.
+fn end_of_brackets(text: &str, start: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    let brackets = text.as_bytes().iter().enumerate().skip(start);
+    for (at, byte) in brackets.filter(|(_, byte)| matches!(byte, b'{' | b'[' | b'}' | b']')) {
+        depth = if matches!(byte, b'{' | b'[') { depth + 1 } else { depth.saturating_sub(1) };
+        if depth == 0 {
+            return Some(at + 1);
+        }
     }
     None
 }

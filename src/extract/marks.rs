@@ -11,12 +11,19 @@ pub(super) enum Kind {
     Other,
 }
 
-const REASONING: [&str; 16] = [
-    "think",
-    "thinking",
-    "thought",
+/// Reasoning tags that model families write themselves, whatever the prompt says: DeepSeek, Qwen, GLM,
+/// MiniMax, Nemotron, Granite, Phi, Hermes, Hunyuan and ERNIE (`think`, also with a prefix as in
+/// `seed:think` and `mm:think`), EXAONE (`thought`), and the spellings that servers take for the same.
+const NATIVE: [&str; 5] = ["think", "thinking", "thought", "reason", "reasoning"];
+
+/// Reasoning tags that prompts ask for.
+const REASONING: [&str; 17] = [
     "thoughts",
-    "reasoning",
+    "thought_process",
+    "reasoning_process",
+    "scratch_pad",
+    "draft",
+    "drafts",
     "reflection",
     "scratchpad",
     "analysis",
@@ -30,7 +37,8 @@ const REASONING: [&str; 16] = [
     "deliberation",
 ];
 
-const DOCUMENT: [&str; 46] = [
+const DOCUMENT: [&str; 47] = [
+    "code",
     "document",
     "documents",
     "doc",
@@ -81,14 +89,36 @@ const DOCUMENT: [&str; 46] = [
 
 /// What a tag of this name says.
 pub(super) fn kind(name: &str) -> Kind {
-    let lower = name.to_ascii_lowercase().replace('-', "_");
-    if REASONING.contains(&lower.as_str()) {
+    let lower = local(name);
+    if NATIVE.contains(&lower.as_str()) || REASONING.contains(&lower.as_str()) {
         Kind::Reasoning
     } else if DOCUMENT.contains(&lower.as_str()) {
         Kind::Document
     } else {
         Kind::Other
     }
+}
+
+/// Whether model families write this reasoning tag themselves.
+pub(super) fn is_native(name: &str) -> bool {
+    NATIVE.contains(&local(name).as_str())
+}
+
+/// A name in lower case, without its prefix: `seed:think` is `think`.
+fn local(name: &str) -> String {
+    name.rsplit(':').next().unwrap_or(name).to_ascii_lowercase().replace('-', "_")
+}
+
+/// Whether the block at `at` that folds away, `<details>`, holds reasoning by its summary.
+pub(super) fn folds_reasoning(text: &str, tag: &Tag<'_>) -> bool {
+    let Some(rest) = text.get(tag.end..).map(str::trim_start).filter(|_| tag.name.eq_ignore_ascii_case("details"))
+    else {
+        return false;
+    };
+    let Some(summary) = rest.strip_prefix("<summary") else { return false };
+    let words: String = summary.chars().take(120).flat_map(char::to_lowercase).collect();
+    let words = words.split("</summary").next().unwrap_or_default();
+    ["reason", "think", "thought", "analys", "draft", "scratch", "deliberat"].iter().any(|word| words.contains(word))
 }
 
 /// A tag in the text.
@@ -116,9 +146,12 @@ pub(super) fn tag(text: &str, at: usize) -> Option<Tag<'_>> {
     let inner = rest.get(1..)?;
     let closing = inner.starts_with('/');
     let inner = inner.strip_prefix('/').unwrap_or(inner);
-    let length =
-        inner.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))).filter(|length| *length <= 64)?;
-    let name = inner.get(..length).filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))?;
+    let length = inner
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':')))
+        .filter(|length| *length <= 64)?;
+    let name = inner
+        .get(..length)
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()) && !name.ends_with(':'))?;
     if close == ']' && !matches!(name, "THINK" | "THINKING" | "REASONING") {
         return None;
     }
@@ -159,35 +192,47 @@ pub(super) fn close(text: &str, open: &Tag<'_>) -> Option<usize> {
 
 /// Whether a block of this info string may hold the answer: JSON, plain text, or nothing said.
 pub(super) fn may_answer(info: &str) -> bool {
+    PLAIN.contains(&label(info).as_str())
+}
+
+/// Whether a block of this info string is taken for the answer when it holds one JSON value and nothing
+/// else, and there is no other JSON: the value is a value of that language as well.
+pub(super) fn may_hold_only_json(info: &str) -> bool {
+    ["python", "py", "python3", "javascript", "js", "typescript", "ts", "yaml", "yml", "markdown", "md"]
+        .contains(&label(info).as_str())
+}
+
+/// The language of an info string, in lower case.
+fn label(info: &str) -> String {
     let info = info.trim().trim_start_matches(['{', '.', '[']);
     let word = info
         .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '#' | '.')))
         .next()
         .unwrap_or_default();
-    let lower = word.trim_start_matches('.').to_lowercase();
-    let plain = [
-        "",
-        "json",
-        "jsonc",
-        "json5",
-        "jsonl",
-        "ndjson",
-        "hjson",
-        "geojson",
-        "json-ld",
-        "jsonld",
-        "text",
-        "txt",
-        "plain",
-        "plaintext",
-        "output",
-        "answer",
-        "result",
-        "response",
-        "none",
-    ];
-    plain.contains(&lower.as_str())
+    word.trim_start_matches('.').to_lowercase()
 }
+
+const PLAIN: [&str; 19] = [
+    "",
+    "json",
+    "jsonc",
+    "json5",
+    "jsonl",
+    "ndjson",
+    "hjson",
+    "geojson",
+    "json-ld",
+    "jsonld",
+    "text",
+    "txt",
+    "plain",
+    "plaintext",
+    "output",
+    "answer",
+    "result",
+    "response",
+    "none",
+];
 
 #[cfg(test)]
 mod tests {

@@ -5,21 +5,26 @@
 //! completed, nothing is invented, and no string or number is changed. What is marked as no
 //! answer (reasoning, quotations, quoted documents, code in another language) is skipped.
 
+mod answer;
 mod choose;
 mod clean;
 mod coerce;
 mod cursor;
+mod doubts;
 mod escape;
 mod extent;
 mod fences;
 mod guard;
 mod marks;
+mod markup;
 mod parser;
 mod report;
+mod rivals;
 mod scan;
 mod strings;
 mod words;
 
+pub use answer::{AnswerText, answer_text};
 pub use report::{Extraction, Reason, Rejection, Repair, Source};
 
 use crate::schema::Schema;
@@ -59,9 +64,14 @@ pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extra
     if text.is_empty() {
         return report::no(Reason::EmptyReply, "the reply is empty");
     }
+    let lead = answer::leading(text, answer::Markup::Any);
+    if !lead.answered {
+        return report::no(Reason::EmptyReply, format!("the reply has no answer, only {}", lead.left_out.join(", ")));
+    }
     let mut chooser = choose::Chooser::new(schema);
-    scan::scan(text, &mut chooser);
-    chooser.finish(*options, &before)
+    scan::scan(clean::trim(text.get(lead.start..).unwrap_or_default()), &mut chooser);
+    let found = chooser.finish(*options, &before)?;
+    Ok(Extraction { left_out: lead.left_out, ..found })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::cursor::{Cursor, Fault, LEFT_OUT, Mode, is_space};
+use super::doubts::{Decision, Doubts};
 use super::report::Repair;
 use super::strings::{self, Role};
 use super::words;
@@ -17,6 +18,8 @@ pub(super) struct Parsed {
     /// The byte after it.
     pub(super) end: usize,
     pub(super) repairs: Vec<Repair>,
+    /// Where it could have been read otherwise.
+    pub(super) doubts: Doubts,
 }
 
 /// Why there is no value here.
@@ -53,9 +56,23 @@ pub(super) fn read(text: &str, start: usize, bare: bool) -> Result<Parsed, Failu
 
 /// Reads the value at `start` in one mode.
 pub(super) fn read_as(text: &str, start: usize, mode: Mode) -> Result<Parsed, Failure> {
-    let mut parser = Parser { cursor: Cursor::new(text, start, mode), stack: Vec::new(), meant: false };
+    run(Cursor::new(text, start, mode))
+}
+
+/// Reads the value at `start` with repairs, what some quotes do being given.
+pub(super) fn read_given(text: &str, start: usize, bare: bool, given: Vec<Decision>) -> Result<Parsed, Failure> {
+    let mut cursor = Cursor::new(text, start, Mode::Tolerant { bare });
+    cursor.doubts.given = given;
+    run(cursor)
+}
+
+fn run(cursor: Cursor<'_>) -> Result<Parsed, Failure> {
+    let mut parser = Parser { cursor, stack: Vec::new(), meant: false };
     match parser.value() {
-        Ok(value) => Ok(Parsed { value, end: parser.cursor.pos, repairs: parser.cursor.repairs }),
+        Ok(value) => {
+            let Cursor { pos, repairs, doubts, .. } = parser.cursor;
+            Ok(Parsed { value, end: pos, repairs, doubts })
+        }
         Err(fault) => Err(Failure { fault, at: parser.cursor.pos, meant: parser.meant }),
     }
 }

@@ -42,6 +42,9 @@ pub struct Extraction {
     pub repairs: Vec<Repair>,
     /// How many other distinct values would have fitted.
     pub others: usize,
+    /// What precedes the answer and was left out, such as reasoning.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 macro_rules! repairs {

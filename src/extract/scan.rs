@@ -1,6 +1,7 @@
 //! Where in a reply a value may be: one pass, in which a value that was read is opaque.
 
 mod places;
+mod tokens;
 
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use super::fences::{self, Fence};
 use super::marks;
 use super::parser::{self, Failure, Parsed};
 use super::report::{Repair, Source};
+use super::rivals::{self, Settled};
 use super::{extent, guard};
 
 /// A value of a reply.
@@ -22,8 +24,14 @@ pub(super) struct Candidate {
 pub(super) trait Sink {
     /// A value.
     fn offer(&mut self, candidate: Candidate);
+    /// The only thing in a block of another language: an answer when there is no other JSON.
+    fn offer_last(&mut self, candidate: Candidate);
     /// Something that was meant as JSON, and why it is none.
     fn broken(&mut self, why: &'static str, start: usize, text: &str);
+    /// A value that can be read in more than one way.
+    fn ambiguous(&mut self, start: usize);
+    /// Whether a value fits, as it is or put into the schema's types.
+    fn fits(&self, value: &Value) -> bool;
     /// The reply ends inside a value.
     fn cut(&mut self, start: usize);
     /// All so far was no answer: it was marked after the fact.
@@ -44,6 +52,11 @@ struct Scanner<'a, S> {
     opened: Vec<&'a str>,
     /// Whether a name such as `Vec<file>` looked like a tag; the search for its end is not repeated.
     generic: bool,
+    /// Whether words of the answer came before `words_from`, and from where on they were not looked at.
+    worded: bool,
+    words_from: usize,
+    /// How often the counterpart of an unknown token was looked for.
+    searches: usize,
     /// The bytes that failed readings may still cost.
     budget: usize,
     sink: &'a mut S,
@@ -60,6 +73,9 @@ pub(super) fn scan<S: Sink>(text: &str, sink: &mut S) {
         block_start: usize::MAX,
         opened: Vec::new(),
         generic: false,
+        worded: false,
+        words_from: 0,
+        searches: 0,
         budget,
         sink,
     }
@@ -69,6 +85,9 @@ pub(super) fn scan<S: Sink>(text: &str, sink: &mut S) {
 impl<S: Sink> Scanner<'_, S> {
     fn run(&mut self) {
         self.scalar(self.text.len(), Source::Whole);
+        if self.pos == 0 {
+            self.scalar(self.first_token(), Source::Whole);
+        }
         self.line();
         while let Some(byte) = self.next_mark() {
             match byte {
@@ -76,7 +95,8 @@ impl<S: Sink> Scanner<'_, S> {
                     self.pos += 1;
                     self.line();
                 }
-                b'<' => self.tag(),
+                b'<' | b'[' | 0xe2 if self.token() => {}
+                b'<' | 0xe2 => self.tag(),
                 b'[' if marks::tag(self.text, self.pos).is_some() => self.tag(),
                 _ => self.value(),
             }
@@ -86,7 +106,10 @@ impl<S: Sink> Scanner<'_, S> {
     /// Moves to the next byte that may matter.
     fn next_mark(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.pos..)?;
-        let skip = rest.iter().position(|b| matches!(b, b'\n' | b'<' | b'{' | b'['));
+        // `◁` is the only mark that is no ASCII character.
+        let wide = |at: usize| rest.get(at..at + 3).is_some_and(|bytes| bytes == "◁".as_bytes());
+        let mark = |(at, byte): (usize, &u8)| matches!(byte, b'\n' | b'<' | b'{' | b'[') || *byte == 0xe2 && wide(at);
+        let skip = rest.iter().enumerate().position(mark);
         self.pos = skip.map_or(self.text.len(), |skip| self.pos + skip);
         self.text.as_bytes().get(self.pos).copied()
     }
@@ -136,7 +159,7 @@ impl<S: Sink> Scanner<'_, S> {
             return;
         }
         match parser::read(part, start, bare) {
-            Ok(parsed) => self.take(parsed, place),
+            Ok(parsed) => self.settle(parsed, limit, bare, place),
             Err(failure) if failure.fault == Fault::Cut && limit < self.text.len() => self.beyond(start, limit, place),
             Err(failure) => self.fail(start, limit, place, failure),
         }
@@ -157,6 +180,22 @@ impl<S: Sink> Scanner<'_, S> {
         };
         let leads = tagged || before(self.block_start) || guard::leads_line(self.text, self.pos);
         guard::Place { source, leads, start: self.pos }
+    }
+
+    /// Takes a value when its bytes can be read in one way only.
+    fn settle(&mut self, parsed: Parsed, limit: usize, bare: bool, place: guard::Place) {
+        let part = self.text.get(..limit).unwrap_or_default();
+        let sink = &*self.sink;
+        let (settled, work) = rivals::settle(part, place.start, bare, parsed, &|value| sink.fits(value));
+        self.pay(work);
+        match settled {
+            Settled::One(parsed) => self.take(parsed, place),
+            Settled::Ambiguous(end) => {
+                self.sink.ambiguous(place.start);
+                // What is inside of it is no value of its own.
+                self.pos = extent::latest(part, place.start).unwrap_or(limit).max(end);
+            }
+        }
     }
 
     fn take(&mut self, parsed: Parsed, place: guard::Place) {
@@ -192,7 +231,7 @@ impl<S: Sink> Scanner<'_, S> {
                 if let Some((_, closing)) = &mut self.block {
                     *closing = None;
                 }
-                return self.take(parsed, place);
+                return self.settle(parsed, self.text.len(), true, place);
             }
         }
         self.sink.broken("it does not end within its block", start, self.text.get(start..limit).unwrap_or_default());
@@ -220,7 +259,7 @@ impl<S: Sink> Scanner<'_, S> {
             Fault::Bad(why) => why,
         };
         let part = self.text.get(..limit).unwrap_or_default();
-        match extent::end(part, start) {
+        match extent::latest(part, start) {
             None if limit == self.text.len() => self.give_up(start),
             end => {
                 let end = end.unwrap_or(limit);

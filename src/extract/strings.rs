@@ -4,6 +4,7 @@
 //! elsewhere it belongs to the text. What could be read both ways is refused.
 
 use super::cursor::{Cursor, Fault, Mode, is_space};
+use super::doubts::{Pairs, QuoteRole};
 use super::escape;
 use super::report::Repair;
 
@@ -94,6 +95,10 @@ fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
         length += 1;
     }
     let body = rest.get(..length).unwrap_or_default();
+    // `""" is empty"`: a string that begins with two quotes of its own.
+    if body.starts_with(' ') && !body.contains('\n') {
+        return Err(AMBIGUOUS);
+    }
     cursor.pos += length + quote.len();
     let mut inner = Cursor::new(body, 0, cursor.mode);
     let mut out = String::new();
@@ -116,26 +121,27 @@ fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Re
     loop {
         let c = cursor.char().ok_or(Fault::Cut)?;
         if c == '\\' {
+            if let Some(quote) = cursor.rest().chars().nth(1).filter(|next| closers.contains(next)) {
+                inner.pairs.see_escaped(cursor.text, cursor.pos, quote, start);
+            }
             escape::read(cursor, &mut out, closers)?;
             continue;
         }
         if closers.contains(&c) {
             let after = cursor.pos + c.len_utf8();
-            match judge(cursor.text, after, role) {
-                Verdict::Closes if inner.is_torn() => return Err(AMBIGUOUS),
+            match verdict(cursor, after, role, inner.count) {
+                Verdict::Closes if inner.is_torn() && cursor.doubts.given.is_empty() => return Err(AMBIGUOUS),
                 Verdict::Closes => {
+                    let bare_keys = cursor.repairs.contains(&Repair::UnquotedKey);
+                    cursor.doubts.string_ends(&inner.pairs, cursor.pos, role, bare_keys);
                     cursor.pos = after;
                     return Ok(out);
                 }
-                Verdict::KeyFollows if inner.count == 0 => return unclosed(cursor, start, out),
+                Verdict::Unclosed => return unclosed(cursor, start, out),
                 Verdict::KeyFollows => return Err(AMBIGUOUS),
                 Verdict::Text if role == Role::Key && c != '\'' && c != '’' => return Err(AMBIGUOUS),
                 Verdict::Text => {
-                    // A quote that opens what looks like the next key says that a quote is missing before it.
-                    if inner.count == 0 && role == Role::Member && before_key(cursor.text, cursor.pos, after) {
-                        return unclosed(cursor, start, out);
-                    }
-                    inner.see(cursor.text, cursor.pos, after);
+                    inner.see(cursor.text, cursor.pos, c, start);
                     if matches!(c, '"' | '\'' | '`') {
                         cursor.note(Repair::UnescapedQuote)?;
                     }
@@ -144,7 +150,7 @@ fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Re
         } else if c < ' ' {
             cursor.note(Repair::RawControl)?;
         }
-        if role == Role::Key && (out.len() > LONGEST_KEY || c == '\n') {
+        if role == Role::Key && out.len() > LONGEST_KEY {
             return Err(Fault::Bad("a key does not end"));
         }
         out.push(c);
@@ -158,11 +164,14 @@ struct Inner {
     count: usize,
     /// Whether the first looks like one that closes.
     closes: bool,
+    pairs: Pairs,
 }
 
 impl Inner {
-    fn see(&mut self, text: &str, quote: usize, after: usize) {
+    fn see(&mut self, text: &str, quote: usize, c: char, start: usize) {
+        self.pairs.see(text, quote, c, start);
         if self.count == 0 {
+            let after = quote + c.len_utf8();
             let before = text.get(..quote).unwrap_or_default();
             let word =
                 !before.ends_with(|c: char| is_space(c) || matches!(c, '(' | '=' | '[' | '{' | '"' | '\'' | '“' | '‘'));
@@ -173,7 +182,7 @@ impl Inner {
 
     /// `"x" or "y"`: the quotes part two strings, they are not inside one.
     fn is_torn(&self) -> bool {
-        self.closes && self.count.is_multiple_of(2) && self.count > 0
+        self.closes && self.count.is_multiple_of(2) && self.pairs.is_open()
     }
 }
 
@@ -181,7 +190,28 @@ enum Verdict {
     Closes,
     /// The quoted text is followed by a colon where no key can be.
     KeyFollows,
+    /// It opens the next key: the quote that closes is missing.
+    Unclosed,
     Text,
+}
+
+/// What the quote here is: as given, or by what follows. `count`: the inner quotes before it.
+fn verdict(cursor: &Cursor<'_>, after: usize, role: Role, count: usize) -> Verdict {
+    match cursor.doubts.given(cursor.pos) {
+        Some(QuoteRole::Closes) => return Verdict::Closes,
+        Some(QuoteRole::Text) => return Verdict::Text,
+        None => {}
+    }
+    match judge(cursor.text, after, role) {
+        // In a reading that follows a fork the text may hold keys.
+        Verdict::KeyFollows if !cursor.doubts.given.is_empty() => Verdict::Text,
+        Verdict::KeyFollows if count == 0 => Verdict::Unclosed,
+        // A quote that opens what looks like the next key says that a quote is missing before it.
+        Verdict::Text if count == 0 && role == Role::Member && before_key(cursor.text, cursor.pos, after) => {
+            Verdict::Unclosed
+        }
+        verdict => verdict,
+    }
 }
 
 /// What the quote before `after` is, from what comes next.
@@ -261,7 +291,7 @@ fn key_at(text: &str, at: usize) -> bool {
             escaped = true;
         } else if closing.contains(&c) && colon(text, at + i + c.len_utf8()) {
             return true;
-        } else if c == '\n' || c == ',' || c == '"' && closing.contains(&'"') {
+        } else if c == ',' || c == '"' && closing.contains(&'"') {
             return false;
         }
     }
@@ -295,6 +325,7 @@ fn unclosed(cursor: &mut Cursor<'_>, start: usize, mut out: String) -> Result<St
         return Err(AMBIGUOUS);
     }
     cursor.note(Repair::MissingQuote)?;
+    cursor.doubts.missing_quote(cursor.pos);
     out.truncate(kept.trim_end().len());
     cursor.pos = start + kept.len();
     Ok(out)

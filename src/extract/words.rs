@@ -134,6 +134,10 @@ fn bare(cursor: &Cursor<'_>, token: &str, member: bool) -> Result<Value, Fault> 
     if cursor.pos + token.len() == cursor.text.len() {
         return Err(Fault::Cut);
     }
+    let after = cursor.rest().get(token.len()..).unwrap_or_default().trim_start_matches([' ', '\t']);
+    if after.starts_with(['#', '/']) {
+        return Err(Fault::Bad("a string without quotes goes on with what may be a comment"));
+    }
     Ok(Value::String(token.to_owned()))
 }
 
@@ -143,8 +147,21 @@ fn version(token: &str) -> bool {
         && token.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `+1`, `.5`, `5.`: the number that JSON writes otherwise.
+/// `82_461_110`: the digits of a number, grouped by thousands; none when they are grouped otherwise.
+pub(super) fn ungrouped(token: &str) -> Option<String> {
+    let digits = token.strip_prefix(['-', '+']).unwrap_or(token).split('.').next()?;
+    let mut groups = digits.split('_');
+    let first = groups.next().is_some_and(|group| (1..=3).contains(&group.len()));
+    let rest = groups.all(|group| group.len() == 3);
+    (first && rest && digits.contains('_') && !token.get(digits.len() + 1..).is_some_and(|tail| tail.contains('_')))
+        .then(|| token.replace('_', ""))
+}
+
+/// `+1`, `.5`, `5.`, `1_000`: the number that JSON writes otherwise.
 fn respelled(token: &str) -> Option<Value> {
+    if let Some(plain) = ungrouped(token) {
+        return number(plain.trim_start_matches('+'));
+    }
     let (sign, rest) = match token.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", token.strip_prefix('+').unwrap_or(token)),

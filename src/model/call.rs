@@ -143,6 +143,9 @@ pub struct ReplyRead {
     /// How many other values of the reply would have fitted.
     #[serde(default)]
     pub others: usize,
+    /// What was left out of the reply, such as reasoning before the answer; the reply itself is recorded whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Why no value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,

@@ -96,6 +96,9 @@ pub struct Read {
     pub repairs: Vec<String>,
     /// How many other values would have fitted.
     pub others: usize,
+    /// What was left out of the reply, such as reasoning before the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl StepState {

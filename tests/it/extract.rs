@@ -247,6 +247,18 @@ fn hostile() -> Vec<String> {
         "[\n",
         "{\n\"a",
         "x[",
+        "◁think▷",
+        "◁",
+        "<|x|>",
+        "<|x|><|content|>",
+        "<|im_end|>",
+        "<|im_start|>user\n",
+        "<|channel|>analysis<|message|>",
+        "x<|channel|>analysis<|message|><|end|>",
+        "<details><summary>x",
+        "<![CDATA[",
+        "```py\n[{\n```\n",
+        "</s>",
     ];
     units.iter().map(|unit| unit.repeat(300_000 / unit.len())).collect()
 }

@@ -89,7 +89,12 @@ fn words(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
         Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step), call(fact)),
         Fact::ReplyRead(fact) => {
             let how = match (&fact.source, &fact.failure) {
-                (Some(source), _) => format!("found in {source}, {} repairs", fact.repairs.len()),
+                (Some(source), _) if fact.left_out.is_empty() => {
+                    format!("found in {source}, {} repairs", fact.repairs.len())
+                }
+                (Some(source), _) => {
+                    format!("found in {source}, {} repairs, left out {}", fact.repairs.len(), fact.left_out.join(", "))
+                }
                 (None, failure) => why(failure.as_ref()),
             };
             ("reply_read", Some(&fact.call.step), how)

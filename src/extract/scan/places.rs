@@ -27,6 +27,9 @@ impl<'a, S: Sink> Scanner<'a, S> {
         let closing = fences::closing(self.text, line + 1, &found);
         if !marks::may_answer(found.info) {
             self.sink.marked();
+            if marks::may_hold_only_json(found.info) {
+                self.only_json(line, closing.unwrap_or(self.text.len()));
+            }
             self.pos = closing.map_or(self.text.len(), |at| fences::line_end(self.text, at));
             return;
         }
@@ -34,6 +37,22 @@ impl<'a, S: Sink> Scanner<'a, S> {
         self.block_start = line;
         self.block = Some((found, closing));
         self.scalar(closing.unwrap_or(self.text.len()), Source::Fence);
+    }
+
+    /// Offers the value of a block that holds nothing else.
+    fn only_json(&mut self, from: usize, to: usize) {
+        let inner = self.text.get(from..to).unwrap_or_default();
+        let start = from + (inner.len() - inner.trim_start().len());
+        let part = self.text.get(..to).unwrap_or_default().trim_end();
+        if !inner.trim_start().starts_with(['{', '[']) {
+            return;
+        }
+        if let Ok(parsed) = parser::read(part, start, false)
+            && parsed.end == part.len()
+            && parsed.doubts.unpaired == 0
+        {
+            self.sink.offer_last(Candidate { parsed, source: Source::Fence, start });
+        }
     }
 
     /// Skips another language's code that starts and ends on one line, or starts a block there.
@@ -73,14 +92,25 @@ impl<'a, S: Sink> Scanner<'a, S> {
             self.pos = rest.find("-->").map_or(self.text.len(), |at| self.pos + at + 3);
             return;
         }
+        if rest.starts_with("<![CDATA[") {
+            self.pos += "<![CDATA[".len();
+            self.tag_end = self.pos;
+            let end = rest.bytes().take(4096).position(|b| b == b']').map(|length| self.pos - 9 + length);
+            if let Some(end) = end.filter(|end| self.text.get(*end..).is_some_and(|rest| rest.starts_with("]]>"))) {
+                self.scalar(end, Source::Tag);
+            }
+            return;
+        }
         let Some(tag) = marks::tag(self.text, self.pos) else {
-            self.pos += 1;
+            // Past the character, which may be a wide one.
+            self.pos += rest.chars().next().map_or(1, char::len_utf8);
             return;
         };
         let named = self.pos > 0
             && self.text.as_bytes().get(self.pos - 1) == Some(&b'`')
             && self.text.as_bytes().get(tag.end) == Some(&b'`');
-        match marks::kind(tag.name) {
+        let folded = !tag.closing && marks::folds_reasoning(self.text, &tag);
+        match if folded { Kind::Reasoning } else { marks::kind(tag.name) } {
             // `<file>` in backticks only names the tag.
             Kind::Reasoning | Kind::Document if named || tag.empty => self.pos = tag.end,
             kind @ (Kind::Reasoning | Kind::Document) => self.mark(tag, kind),

@@ -72,6 +72,7 @@ impl RunState {
                     source,
                     repairs: fact.repairs.clone(),
                     others: fact.others,
+                    left_out: fact.left_out.clone(),
                 });
             }
             Fact::StepCompleted(fact) => {
