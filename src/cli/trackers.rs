@@ -1,11 +1,13 @@
 //! Trackers on the command line: from `orch.yaml` and the environment to what delivers.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Variables;
 use crate::config::{Address, SecretRef, TrackerSettings};
 use crate::model::RunId;
+use crate::network::Network;
 use crate::provider::is_unencrypted_address;
 use crate::store::{Cursor, Outbox, StoreError};
 use crate::track::{Follower, Report, Target};
@@ -31,6 +33,7 @@ impl Trackers {
     pub(super) fn new(settings: &TrackerSettings, variables: &Variables, _: &Trusted) -> Self {
         let flush = settings.flush.map_or(FLUSH, |span| span.0);
         let mut trackers = Self { targets: Vec::new(), off: Vec::new(), flush };
+        let network = Arc::new(Network::from_variables(|name| variables(name)));
         if let Some(convex) = &settings.convex {
             let target = address(&convex.url, variables).and_then(|url| {
                 let key = convex.auth.as_ref().map(|auth| secret(auth, variables)).transpose()?;
@@ -39,13 +42,13 @@ impl Trackers {
                                 set `insecure: true` under `tracker.convex` of orch.yaml"
                         .to_owned());
                 }
-                Ok(Target::Convex { url, key })
+                Ok(Target::Convex { url, key, network: network.clone() })
             });
             trackers.add("convex", target);
         }
         if let Some(webhook) = &settings.webhook {
             let target = address(&webhook.url, variables)
-                .and_then(|url| Ok(Target::Webhook { url, secret: secret(&webhook.secret, variables)? }));
+                .and_then(|url| Ok(Target::Webhook { url, secret: secret(&webhook.secret, variables)?, network }));
             trackers.add("webhook", target);
         }
         trackers

@@ -178,3 +178,20 @@ pub fn most(request: &ChatRequest) -> Usage {
     let (input, output) = (u64::try_from(input).unwrap_or(u64::MAX), u64::from(request.max_output_tokens));
     Usage { input, output, ..Usage::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_counts_as_unreached_until_it_has_answered() {
+        let gates = Gates::new(1, []);
+        let refused = || Failure { unreached: true, ..Failure::new(Class::ProviderUnavailable, "connection refused") };
+        assert!(gates.judged("lab", refused()).unreached);
+        // A refusal is an answer, of this provider alone.
+        let busy = Failure { status: Some(503), ..Failure::new(Class::ProviderUnavailable, "loading model") };
+        assert!(!gates.judged("lab", busy).unreached);
+        assert!(!gates.judged("lab", refused()).unreached);
+        assert!(gates.judged("other", refused()).unreached);
+    }
+}

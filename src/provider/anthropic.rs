@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
-use super::stop::{self, StopTrack};
+use super::stop;
 use super::stream::Heard;
 use super::usage::ANTHROPIC;
 use super::{Endpoint, Limits, Provider, client, schema};
@@ -166,8 +166,8 @@ impl Assembler for Parts {
         true
     }
 
-    fn stop(&self) -> &StopTrack {
-        &self.draft.stop
+    fn draft(&self) -> &Draft {
+        &self.draft
     }
 
     fn done(&self) -> bool {

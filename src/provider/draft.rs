@@ -31,6 +31,11 @@ impl Draft {
         Self { constrained, ..Self::default() }
     }
 
+    /// Whether nothing came yet: no text, no reasoning and no call of a tool.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.trim().is_empty() && self.reasoning == 0 && self.tools.is_empty()
+    }
+
     /// Adds a piece of the text.
     pub(super) fn say(&mut self, text: &str, sink: Sink<'_>) {
         if !text.is_empty() {

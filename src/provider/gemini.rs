@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
-use super::stop::{self, StopTrack};
+use super::stop;
 use super::stream::Heard;
 use super::usage::GEMINI;
 use super::{Endpoint, Limits, Provider, client, schema};
@@ -157,8 +157,8 @@ impl Assembler for Parts {
         chunks.iter().any(is_chunk)
     }
 
-    fn stop(&self) -> &StopTrack {
-        &self.draft.stop
+    fn draft(&self) -> &Draft {
+        &self.draft
     }
 
     fn done(&self) -> bool {

@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::{Body, is_complete};
 use super::client::{address, client, header_map, shown};
+use super::draft::Draft;
 use super::errors::{self, Context};
-use super::stop::StopTrack;
 use super::stream::{Heard, Hearing, Progress};
 use super::{Endpoint, Limits, Signal, said};
 use crate::model::chat::ChatReply;
@@ -32,8 +32,8 @@ pub(super) trait Assembler: Send {
     /// A whole reply, from a server that does not stream; false when it is none.
     fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool;
 
-    /// What was said of the end of the reply.
-    fn stop(&self) -> &StopTrack;
+    /// What has come so far.
+    fn draft(&self) -> &Draft;
 
     /// Whether the reply is whole when `[DONE]` comes.
     fn done(&self) -> bool;
@@ -92,12 +92,12 @@ pub(super) async fn exchange<A: Assembler>(
     };
     let result = match result {
         // No time-out comes after the end of an answer.
-        Err((_, true)) if progress.ended || assembler.stop().ended_on_open_line() => Ok(()),
+        Err((_, true)) if progress.ended || assembler.draft().stop.ended_on_open_line() => Ok(()),
         Err((failure, true)) => Err(errors::with_words(failure, &progress.words, endpoint)),
         Err((failure, false)) => Err(failure),
         Ok(()) => Ok(()),
     };
-    let result = result.and_then(|()| match assembler.stop().server_failed() {
+    let result = result.and_then(|()| match assembler.draft().stop.server_failed() {
         Some(reason) => Err(errors::gave_up(endpoint, reason)),
         None => Ok(()),
     });

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
 use super::http::{self, Assembler, Call, Sink};
-use super::stop::{self, StopTrack};
+use super::stop;
 use super::stream::Heard;
 use super::usage::OPENAI;
 use super::{Endpoint, Limits, Provider, client, schema};
@@ -184,8 +184,8 @@ impl Assembler for Parts {
         body.get("choices").is_some_and(Value::is_array)
     }
 
-    fn stop(&self) -> &StopTrack {
-        &self.draft.stop
+    fn draft(&self) -> &Draft {
+        &self.draft
     }
 
     fn done(&self) -> bool {

@@ -62,9 +62,11 @@ fn error_in(value: &Value) -> Option<&Value> {
         return value.get("base_resp");
     }
     let named = |field: &str| value.get(field).and_then(Value::as_str).is_some_and(|name| name == "error");
-    let flat = ["error_type", "error_message", "error_msg", "error_code"]
-        .iter()
-        .any(|field| part(&format!("/{field}")).is_some());
+    let replies = ["choices", "candidates"].iter().any(|list| part(&format!("/{list}")).is_some());
+    let flat = !replies
+        && ["error_type", "error_message", "error_msg", "error_code"]
+            .iter()
+            .any(|field| part(&format!("/{field}")).is_some());
     let coded = value.get("message").is_some_and(Value::is_string) && said(value).is_some_and(|said| said.is_failure());
     (flat || coded || named("object") || named("type")).then_some(value)
 }

@@ -94,7 +94,10 @@ impl<A: Assembler> Hearing<'_, A> {
     /// Judges a stream that is over; `broken` is why it did not end in order.
     fn close(&mut self, body: &Body<'_>, broken: Option<Failure>) -> Result<(), Failure> {
         let whole = match &broken {
-            Some(_) if body.silent => self.assembler.stop().ended_on_open_line(),
+            // What came after the stop reason is no content, however much it was.
+            Some(failure) if body.silent || failure.class == Class::OutputTooLarge => {
+                self.assembler.draft().stop.ended_on_open_line()
+            }
             // Whoever breaks off did not come to the end.
             Some(_) => false,
             None => self.assembler.closed_whole(),
@@ -103,15 +106,24 @@ impl<A: Assembler> Hearing<'_, A> {
         if let Some(failure) = broken.as_ref().filter(|failure| failure.class == Class::OutputTooLarge && !whole) {
             return Err(failure.clone());
         }
-        if !self.began && !self.progress.words.trim().is_empty() {
-            self.progress.at_work = false;
-            return Err(said::instead(&self.progress.words, self.context));
+        if let Some(failure) = self.said_instead() {
+            self.progress.at_work = self.began;
+            return Err(failure);
         }
         if whole {
             return Ok(());
         }
         let failure = broken.unwrap_or_else(|| errors::cut(self.context.endpoint, body.received));
         Err(errors::with_words(failure, &self.progress.words, self.context.endpoint))
+    }
+
+    /// The failure of a stream that has words of the server in place of a reply. An empty reply with a mere note
+    /// beside it is a reply.
+    fn said_instead(&self) -> Option<Failure> {
+        let words = &self.progress.words;
+        let empty = self.assembler.draft().is_empty() && !words.trim().is_empty();
+        let failure = empty.then(|| said::instead(words, self.context))?;
+        (!self.began || failure.class != Class::ProviderUnavailable).then_some(failure)
     }
 
     /// Reads one item of the stream.

@@ -108,7 +108,7 @@ impl<'a> Courier<'a> {
     async fn open(order: Order<'_>, goal: &watch::Receiver<Goal>, shared: &'a Shared) -> Result<Self, Stop> {
         let (run, name) = (order.run, order.target.name());
         let mut tracker = order.target.tracker();
-        let poster = Poster::new(tracker.url(), order.clock).map_err(Stop::Broken)?;
+        let poster = Poster::new(tracker.url(), order.target.network(), order.clock).map_err(Stop::Broken)?;
         let outbox = Outbox::open(order.state)?;
         let lock = loop {
             match outbox.lock(name, run) {

@@ -7,6 +7,8 @@ use reqwest::{Client, Response, Url};
 use secrecy::ExposeSecret as _;
 
 use super::{Clock, Message, Tracker, Verdict};
+use crate::model::Failure;
+use crate::network::{Network, ProxySetting, distrust};
 
 /// How long one request may take in all.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,25 +25,34 @@ pub(super) fn is_address(url: &str) -> bool {
 pub(super) struct Poster {
     client: Client,
     clock: Clock,
+    /// The proxy on the way there, for messages.
+    proxy: Option<ProxySetting>,
 }
 
 impl Poster {
-    pub(super) fn new(url: &str, clock: Clock) -> Result<Self, String> {
+    pub(super) fn new(url: &str, network: &Network, clock: Clock) -> Result<Self, String> {
+        let address = Url::parse(url).map_err(|error| format!("its address can't be read: {error}"))?;
+        let failed = |failure: Failure| failure.message;
+        let proxy = network.proxy(&address).map_err(failed)?;
         let mut builder = Client::builder()
             .user_agent(concat!("orch/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             .timeout(TIMEOUT)
-            .tcp_nodelay(true);
-        if is_loopback(url) {
-            builder = builder.no_proxy();
+            .tcp_nodelay(true)
+            .no_proxy();
+        if let Some(proxy) = &proxy {
+            builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(|error| causes(error.without_url()))?);
         }
-        if url.starts_with("http://") {
+        let tls = |url: &str| url.starts_with("https://");
+        if !tls(address.as_str()) && !proxy.as_ref().is_some_and(|proxy| tls(&proxy.value)) {
             // No certificates: the system's are many files, and plain HTTP needs none.
             builder = builder.tls_certs_only([]);
+        } else if let Some(tls) = network.tls().map_err(failed)? {
+            builder = builder.tls_backend_preconfigured(tls);
         }
         let client = builder.build().map_err(|error| causes(error.without_url()))?;
-        Ok(Self { client, clock })
+        Ok(Self { client, clock, proxy })
     }
 
     /// Posts a message once.
@@ -63,30 +74,35 @@ impl Poster {
         }
         let request = self.client.post(tracker.url()).headers(headers).body(message.body.clone());
         match request.send().await {
-            Ok(response) => read(response, tracker).await,
-            Err(error) => Verdict::Later(unreachable(error)),
+            Ok(response) => self.read(response, tracker).await,
+            Err(error) => Verdict::Later(self.unreachable(error)),
         }
     }
-}
 
-async fn read(mut response: Response, tracker: &dyn Tracker) -> Verdict {
-    let status = response.status().as_u16();
-    let mut body = Vec::new();
-    while body.len() < MAX_REPLY {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(error) => return Verdict::Later(unreachable(error)),
+    async fn read(&self, mut response: Response, tracker: &dyn Tracker) -> Verdict {
+        let status = response.status().as_u16();
+        let mut body = Vec::new();
+        while body.len() < MAX_REPLY {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => return Verdict::Later(self.unreachable(error)),
+            }
+        }
+        tracker.verdict(status, &String::from_utf8_lossy(&body))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> String {
+        let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {}", proxy.phrase()));
+        if error.is_timeout() {
+            return format!("it did not answer{through} within {} s", TIMEOUT.as_secs());
+        }
+        let error = error.without_url();
+        match distrust(&error) {
+            Some((why, hint)) => format!("its certificate is not trusted: {why}; {hint}"),
+            None => format!("it can't be reached{through}: {}", causes(error)),
         }
     }
-    tracker.verdict(status, &String::from_utf8_lossy(&body))
-}
-
-fn unreachable(error: reqwest::Error) -> String {
-    if error.is_timeout() {
-        return format!("it did not answer within {} s", TIMEOUT.as_secs());
-    }
-    format!("it can't be reached: {}", causes(error.without_url()))
 }
 
 /// The innermost cause, which says most.
@@ -96,13 +112,6 @@ fn causes(error: reqwest::Error) -> String {
         inner = source;
     }
     inner.to_string()
-}
-
-fn is_loopback(url: &str) -> bool {
-    let url = Url::parse(url).ok();
-    let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

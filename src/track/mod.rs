@@ -13,10 +13,13 @@ mod http;
 mod report;
 mod webhook;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use secrecy::SecretString;
 
 use crate::model::Event;
+use crate::network::Network;
 use crate::secret::Redactor;
 
 pub use courier::{Begin, deliver};
@@ -35,6 +38,8 @@ pub enum Target {
         url: String,
         /// Its deploy key.
         key: Option<(String, SecretString)>,
+        /// The way there.
+        network: Arc<Network>,
     },
     /// A receiver of events.
     Webhook {
@@ -42,6 +47,8 @@ pub enum Target {
         url: String,
         /// What requests are signed with.
         secret: (String, SecretString),
+        /// The way there.
+        network: Arc<Network>,
     },
 }
 
@@ -60,18 +67,25 @@ impl Target {
         http::is_address(url)
     }
 
+    fn network(&self) -> &Network {
+        let (Self::Convex { network, .. } | Self::Webhook { network, .. }) = self;
+        network
+    }
+
     fn tracker(&self) -> Box<dyn Tracker> {
         match self {
-            Self::Convex { url, key } => Box::new(convex::Convex::new(url, key.as_ref().map(|(_, key)| key.clone()))),
-            Self::Webhook { url, secret } => Box::new(webhook::Webhook::new(url, secret.1.clone())),
+            Self::Convex { url, key, .. } => {
+                Box::new(convex::Convex::new(url, key.as_ref().map(|(_, key)| key.clone())))
+            }
+            Self::Webhook { url, secret, .. } => Box::new(webhook::Webhook::new(url, secret.1.clone())),
         }
     }
 
     /// Keeps the address and the secret out of messages: many an address is a secret itself.
     fn redactor(&self) -> Redactor {
         let (url, secret) = match self {
-            Self::Convex { url, key } => (url, key.as_ref()),
-            Self::Webhook { url, secret } => (url, Some(secret)),
+            Self::Convex { url, key, .. } => (url, key.as_ref()),
+            Self::Webhook { url, secret, .. } => (url, Some(secret)),
         };
         let url = SecretString::from(url.clone());
         Redactor::new(secret.map(|(name, secret)| (name.as_str(), secret)).into_iter().chain([("address", &url)]))

@@ -71,5 +71,6 @@ mod unread;
 mod unreported;
 mod webhook;
 mod wire_ends;
+mod wire_errors;
 mod wire_runs;
 mod workflow;

@@ -144,6 +144,11 @@ async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
             }
         }
     }
+    // More pings than a reply may be long.
+    let pings = format!("data: {}\n\n{}", chunk("whole", &stop), ": ping\n\n".repeat(3000));
+    let server = Server::always(Reply::raw_events(pings));
+    let limits = Limits { max_bytes: 10_000, ..short() };
+    assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap().text, "whole");
     // Anthropic: stop reason and usage came, and no `message_stop`.
     let body = Reply::anthropic_text("whole");
     let before = body.len() - "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".len();

@@ -1,0 +1,369 @@
+//! What providers say when they do not answer: the table of docs/providers.md, body for body.
+
+use std::time::Duration;
+
+use orch::model::failure::Class;
+use orch::provider::Dialect;
+use serde_json::{Value, json};
+
+use crate::provider::{DIALECTS, at, failure_of, short};
+use crate::support::{Reply, Server};
+
+/// A body that a provider answers with, and what is made of it.
+struct Known {
+    dialect: Dialect,
+    /// The status; 200 for an event in a stream.
+    status: u16,
+    body: Value,
+    class: Class,
+    wait_ms: Option<u64>,
+    /// What the message says.
+    words: &'static str,
+    /// What the hint says; nothing when there is none.
+    hint: &'static str,
+}
+
+fn known(dialect: Dialect, status: u16, body: Value, class: Class, words: &'static str) -> Known {
+    Known { dialect, status, body, class, wait_ms: None, words, hint: "" }
+}
+
+impl Known {
+    fn waits(self, millis: u64) -> Self {
+        Self { wait_ms: Some(millis), ..self }
+    }
+
+    fn hints(self, hint: &'static str) -> Self {
+        Self { hint, ..self }
+    }
+}
+
+const CREDIT: &str = "the account has no credit left";
+const ADD: &str = "add credit to the account at lab";
+
+fn openai() -> Vec<Known> {
+    let error = |kind: &str, code: &str, message: &str| json!({"error": {"message": message, "type": kind, "param": null, "code": code}});
+    let o = Dialect::OpenAi;
+    vec![
+        known(
+            o,
+            401,
+            error("invalid_request_error", "invalid_api_key", "Incorrect API key provided"),
+            Class::Auth,
+            "refuses the key (401)",
+        )
+        .hints("check the key in LAB_KEY"),
+        known(
+            o,
+            404,
+            error("invalid_request_error", "model_not_found", "The model does not exist"),
+            Class::BadRequest,
+            "does not know the model some-model",
+        ),
+        known(
+            o,
+            400,
+            error(
+                "invalid_request_error",
+                "context_length_exceeded",
+                "This model's maximum context length is 8192 tokens",
+            ),
+            Class::BadRequest,
+            "maximum context length is 8192",
+        ),
+        known(
+            o,
+            429,
+            error("insufficient_quota", "insufficient_quota", "You exceeded your current quota"),
+            Class::BadRequest,
+            CREDIT,
+        )
+        .hints(ADD),
+        known(
+            o,
+            429,
+            error("invalid_request_error", "billing_hard_limit_reached", "Billing hard limit has been reached"),
+            Class::BadRequest,
+            CREDIT,
+        )
+        .hints(ADD),
+        known(
+            o,
+            429,
+            error(
+                "requests",
+                "rate_limit_exceeded",
+                "Rate limit reached for m on requests per min. Please try again in 4.5s. Visit the page",
+            ),
+            Class::RateLimited,
+            "too many requests",
+        )
+        .waits(4500),
+        known(
+            o,
+            429,
+            error("tokens", "rate_limit_exceeded", "Please try again in 250ms."),
+            Class::RateLimited,
+            "too many requests",
+        )
+        .waits(250),
+        known(
+            o,
+            500,
+            error("server_error", "", "The server had an error"),
+            Class::ProviderUnavailable,
+            "is unavailable (500)",
+        ),
+        known(
+            o,
+            503,
+            error("server_error", "", "The engine is currently overloaded"),
+            Class::ProviderUnavailable,
+            "overloaded",
+        ),
+    ]
+}
+
+fn compatible() -> Vec<Known> {
+    let o = Dialect::OpenAi;
+    vec![
+        // Azure.
+        known(o, 429, json!({"error": {"code": "429", "message": "Requests have exceeded the rate limit. Please retry after 7 seconds."}}), Class::RateLimited, "too many requests").waits(7000),
+        known(o, 400, json!({"error": {"code": "content_filter", "message": "The response was filtered", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}), Class::Refusal, "refuses the content"),
+        known(o, 401, json!({"statusCode": 401, "message": "Access denied due to invalid subscription key"}), Class::Auth, "Access denied").hints("LAB_KEY"),
+        known(o, 404, json!({"error": {"code": "DeploymentNotFound", "message": "The API deployment for this resource does not exist"}}), Class::BadRequest, "deployment"),
+        // DeepSeek.
+        known(o, 402, json!({"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}}), Class::BadRequest, CREDIT).hints(ADD),
+        // OpenRouter.
+        known(o, 402, json!({"error": {"code": 402, "message": "Insufficient credits"}}), Class::BadRequest, CREDIT).hints(ADD),
+        known(o, 403, json!({"error": {"code": 403, "message": "Your input was flagged", "metadata": {"reasons": ["violence"]}}}), Class::Refusal, "Your input was flagged"),
+        known(o, 502, json!({"error": {"code": 502, "message": "Provider returned error"}}), Class::ProviderUnavailable, "Provider returned error"),
+        known(o, 200, json!({"id": "gen-1", "error": {"code": 429, "message": "Rate limited upstream"}, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}), Class::RateLimited, "Rate limited upstream"),
+        known(o, 200, json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "Provider disconnected"}}]}), Class::ProviderUnavailable, "Provider disconnected"),
+        // Mistral.
+        known(o, 422, json!({"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required"}]}), Class::BadRequest, "Field required"),
+        known(o, 429, json!({"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "code": "1300"}), Class::RateLimited, "Requests rate limit exceeded"),
+        // vLLM and sglang.
+        known(o, 400, json!({"object": "error", "message": "maximum context length is 4096 tokens", "type": "BadRequestError", "param": null, "code": 400}), Class::BadRequest, "4096"),
+        known(o, 200, json!({"object": "error", "message": "maximum context length is 4096 tokens", "type": "BadRequestError", "code": 400}), Class::BadRequest, "4096"),
+        known(o, 200, json!({"error": {"object": "error", "message": "engine died", "type": "InternalServerError", "code": 500}}), Class::ProviderUnavailable, "engine died"),
+        // llama.cpp.
+        known(o, 503, json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}), Class::ProviderUnavailable, "Loading model"),
+        known(o, 400, json!({"error": {"code": 400, "message": "the request exceeds the available context size", "type": "exceed_context_size_error"}}), Class::BadRequest, "available context size"),
+        // Ollama and LM Studio.
+        known(o, 404, json!({"error": {"message": "model \"x\" not found, try pulling it first", "type": "api_error"}}), Class::BadRequest, "try pulling it first"),
+        known(o, 404, json!({"error": "No models loaded"}), Class::BadRequest, "No models loaded"),
+        // Gateways.
+        known(o, 200, json!({"id": "x", "choices": null, "error_type": "BadRequestError", "error_message": "no such field"}), Class::BadRequest, "no such field"),
+        known(o, 200, json!({"errors": [{"message": "no such model", "code": 5007}], "success": false}), Class::ProviderUnavailable, "no such model"),
+        known(o, 200, json!({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}), Class::BadRequest, CREDIT).hints(ADD),
+    ]
+}
+
+fn anthropic() -> Vec<Known> {
+    let error = |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"});
+    let a = Dialect::Anthropic;
+    vec![
+        known(
+            a,
+            400,
+            error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"),
+            Class::BadRequest,
+            "prompt is too long",
+        ),
+        known(
+            a,
+            400,
+            error("invalid_request_error", "Your credit balance is too low to access the Anthropic API."),
+            Class::BadRequest,
+            CREDIT,
+        )
+        .hints(ADD),
+        known(a, 402, error("billing_error", "There is an issue with your billing"), Class::BadRequest, CREDIT)
+            .hints(ADD),
+        known(a, 401, error("authentication_error", "invalid x-api-key"), Class::Auth, "invalid x-api-key")
+            .hints("check the key in LAB_KEY"),
+        known(a, 403, error("permission_error", "not allowed"), Class::Auth, "not allowed").hints("LAB_KEY"),
+        known(a, 404, error("not_found_error", "model: x"), Class::BadRequest, "does not know the model"),
+        known(a, 413, error("request_too_large", "too large"), Class::BadRequest, "too large"),
+        known(a, 429, error("rate_limit_error", "slow down"), Class::RateLimited, "slow down"),
+        known(a, 500, error("api_error", "internal"), Class::ProviderUnavailable, "internal"),
+        known(a, 504, error("timeout_error", "timed out"), Class::ProviderUnavailable, "timed out"),
+        known(a, 529, error("overloaded_error", "Overloaded"), Class::ProviderUnavailable, "Overloaded"),
+        known(a, 200, error("overloaded_error", "Overloaded"), Class::ProviderUnavailable, "Overloaded"),
+        known(a, 200, error("rate_limit_error", "slow down"), Class::RateLimited, "slow down"),
+        known(a, 200, error("invalid_request_error", "Your credit balance is too low"), Class::BadRequest, CREDIT)
+            .hints(ADD),
+    ]
+}
+
+fn gemini() -> Vec<Known> {
+    let error = |code: u16, status: &str, message: &str, details: Value| json!({"error": {"code": code, "message": message, "status": status, "details": details}});
+    let retry = |delay: &str| json!([{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []}, {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}]);
+    let invalid = json!([{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}]);
+    let g = Dialect::Gemini;
+    vec![
+        known(
+            g,
+            400,
+            error(400, "INVALID_ARGUMENT", "API key not valid. Please pass a valid API key.", invalid),
+            Class::Auth,
+            "API key not valid",
+        )
+        .hints("check the key in LAB_KEY"),
+        known(g, 400, error(400, "INVALID_ARGUMENT", "bad field", json!([])), Class::BadRequest, "bad field"),
+        known(g, 403, error(403, "PERMISSION_DENIED", "no access", json!([])), Class::Auth, "no access")
+            .hints("LAB_KEY"),
+        known(g, 404, error(404, "NOT_FOUND", "models/x is not found", json!([])), Class::BadRequest, "is not found"),
+        known(
+            g,
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota", retry("4.5s")),
+            Class::RateLimited,
+            "too many requests",
+        )
+        .waits(4500),
+        known(
+            g,
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "Quota exceeded. Please retry in 37.4s.", json!([])),
+            Class::RateLimited,
+            "too many requests",
+        )
+        .waits(37_400),
+        known(
+            g,
+            429,
+            error(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted.", json!([])),
+            Class::BadRequest,
+            CREDIT,
+        )
+        .hints(ADD),
+        known(
+            g,
+            503,
+            error(503, "UNAVAILABLE", "The model is overloaded", retry("9s")),
+            Class::ProviderUnavailable,
+            "overloaded",
+        )
+        .waits(9000),
+        known(g, 200, error(429, "RESOURCE_EXHAUSTED", "quota", retry("1.5s")), Class::RateLimited, "quota")
+            .waits(1500),
+        known(
+            g,
+            200,
+            json!([error(503, "UNAVAILABLE", "overloaded", json!([]))]),
+            Class::ProviderUnavailable,
+            "overloaded",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_known_error_has_its_class_its_wait_and_its_words() {
+    for case in openai().into_iter().chain(compatible()).chain(anthropic()).chain(gemini()) {
+        let reply = match case.status {
+            200 => Reply::raw_events(format!("data: {}\n\ndata: [DONE]\n\n", case.body)),
+            status => Reply::status(status, case.body.to_string()),
+        };
+        let failure = failure_of(case.dialect, reply, &short()).await;
+        let at = format!("{} {} {}: {failure:?}", case.dialect, case.status, case.body);
+        assert_eq!((failure.class, failure.retry_after_ms), (case.class, case.wait_ms), "{at}");
+        assert!(failure.message.contains(case.words), "{at}");
+        let hint = failure.hint.unwrap_or_default();
+        assert!(hint.contains(case.hint), "{at}");
+        // The key is set: to set it is no way out.
+        assert!(!hint.starts_with("set "), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_a_stream_is_told_in_whatever_shape_it_comes() {
+    let words = "maximum context length is 4096 tokens";
+    let detail = json!({"detail": words});
+    let flat = json!({"code": 400, "message": words, "type": "invalid_request_error"});
+    for stream in [
+        format!("data: {detail}\n\ndata: [DONE]\n\n"),
+        format!("data: {detail}\n\n"),
+        format!("error: {flat}\n\n"),
+        format!("{flat}\n"),
+        format!("event: error\ndata: {words}\n\n"),
+        format!("event: error\ndata: {detail}\n\n"),
+        format!("{words}\n"),
+        format!("{{\n  \"detail\": \"{words}\"\n}}\n"),
+    ] {
+        for dialect in DIALECTS {
+            let failure = failure_of(dialect, Reply::raw_events(stream.clone()), &short()).await;
+            assert!(failure.message.contains(words), "{dialect} {stream}: {failure:?}");
+            assert_eq!(failure.class, Class::BadRequest, "{dialect} {stream}: {failure:?}");
+            assert!(!failure.broke_off, "nothing was generated: {stream}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_after_an_empty_beginning_has_its_class() {
+    let role = json!({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]});
+    let detail = json!({"detail": "maximum context length is 4096 tokens"});
+    let stream = format!("data: {role}\n\ndata: {detail}\n\ndata: [DONE]\n\n");
+    let failure = failure_of(Dialect::OpenAi, Reply::raw_events(stream), &short()).await;
+    assert_eq!(failure.class, Class::BadRequest, "{failure:?}");
+    assert!(failure.message.contains("4096"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn what_a_stream_says_beside_the_reply_is_shown_when_it_is_cut() {
+    let chunk = json!({"choices": [{"index": 0, "delta": {"content": "half"}}]});
+    let stream = format!("data: {chunk}\n\nupstream connect error\n\n");
+    let failure = failure_of(Dialect::OpenAi, Reply::raw_events(stream), &short()).await;
+    assert!(failure.message.ends_with("before the reply was complete; it said: upstream connect error"), "{failure:?}");
+    // A note in a stream that ends well is no error.
+    let note = json!({"message": "queue position 3"});
+    let stream = format!(
+        "data: {note}\n\ndata: {}\n\ndata: [DONE]\n\n",
+        json!({"error": null, "choices": [{"delta": {"content": "whole"}, "finish_reason": "stop", "error": {}}]})
+    );
+    let server = Server::always(Reply::raw_events(stream));
+    let reply =
+        crate::provider::ask(at(Dialect::OpenAi, &server), &crate::provider::request(), &short()).await.unwrap();
+    assert_eq!((reply.text.as_str(), reply.remarks.is_empty()), ("whole", true));
+}
+
+#[tokio::test]
+async fn waits_come_from_the_headers_of_a_limit_that_is_used_up() {
+    let soon = (jiff::Timestamp::now() + Duration::from_secs(30)).to_string();
+    let reset = (jiff::Timestamp::now() + Duration::from_secs(30)).as_millisecond();
+    let routed = json!({"error": {"code": 429, "message": "x", "metadata": {"headers": {"X-RateLimit-Reset": reset.to_string()}}}});
+    for (headers, body, least, most) in [
+        (
+            vec![("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "1m2.5s")],
+            json!({}),
+            62_500,
+            62_500,
+        ),
+        (
+            vec![
+                ("anthropic-ratelimit-requests-remaining", "0"),
+                ("anthropic-ratelimit-requests-reset", soon.as_str()),
+            ],
+            json!({}),
+            20_000,
+            30_000,
+        ),
+        (
+            vec![("retry-after", "3"), ("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", "9s")],
+            json!({}),
+            3000,
+            3000,
+        ),
+        (vec![], routed, 20_000, 30_000),
+    ] {
+        let reply =
+            headers.iter().fold(Reply::status(429, body.to_string()), |reply, (name, value)| reply.header(name, value));
+        let wait = failure_of(Dialect::OpenAi, reply, &short()).await.retry_after_ms.unwrap();
+        assert!((least..=most).contains(&wait), "{headers:?}: {wait}");
+    }
+    // What remains of a limit is no wait.
+    let some =
+        Reply::status(429, "{}").header("x-ratelimit-remaining-tokens", "5").header("x-ratelimit-reset-tokens", "1h");
+    assert_eq!(failure_of(Dialect::OpenAi, some, &short()).await.retry_after_ms, None);
+}
