@@ -4,6 +4,8 @@
 //! `--bare` over a socket, with `--client` over the HTTP client that orch uses, and with `--durable` over that
 //! client, each reply committed to a database before the next call, which is the least that a run promises.
 //! Run it with `cargo bench --bench process --no-default-features`.
+
+#![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
 
 use std::io::{BufReader, Write as _};

@@ -3,6 +3,8 @@
 //! The floor is the disk: one `fsync` after an append, measured beside. Run it with
 //! `cargo bench --bench store --no-default-features`; a name after `--` picks one part:
 //! `runs`, `steps`, `items`.
+
+#![allow(clippy::disallowed_methods, reason = "a bench is no run: it waits for processes")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench that can't go on fails")]
 
 use std::fmt::Write as _;

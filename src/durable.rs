@@ -348,14 +348,17 @@ pub trait Perform: Send + Sync + 'static {
     /// `finally`.
     fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>>;
 
-    /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call that can
-    /// tell what it did by then ends with that, as [`Class::Cancelled`](crate::model::Class::Cancelled); others take
-    /// no notice, and are given up by dropping them.
+    /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call of a
+    /// program ends it, and tells what it did by then, as [`Class::Cancelled`](crate::model::Class::Cancelled); others
+    /// take no notice, and are given up by dropping them.
     fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome>;
+
+    /// Is told that the outcome of a call is durable.
+    fn recorded(&self, _call: &Call) {}
 
     /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
     /// but it took something.
-    fn given_up(&self, call: &Call, started: Timestamp) -> Outcome;
+    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, Outcome>;
 }
 
 /// A lossy sign of life of a call in flight.

@@ -15,17 +15,19 @@ use agent_client_protocol::v1::schema::{
     RequestPermissionResponse, SelectedPermissionOutcome, SessionId, SessionNotification, SessionUpdate,
     StopReason as Stop, TextContent, ToolCallUpdateFields,
 };
-use agent_client_protocol::{Agent, ByteStreams, Client, Error};
+use agent_client_protocol::{
+    Agent, ByteStreams, Client, Error, is_connection_terminated, is_incoming_transport_closed,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
 use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Usage, Work};
-use crate::process::{self, Pipes};
+use crate::process::{self, Captured, Pipes};
 
 use super::capped::Capped;
-use super::ends::{ended_badly, too_large};
+use super::ends::{ended_badly, no_credit, too_large, unknown_stop};
 use super::program::{AgentProgram, Answer, Job, Sign, plain, streams};
 
 /// How long an agent has to stop after it was asked to.
@@ -68,9 +70,14 @@ impl AgentProgram for Acp {
                     let why = format!("`{name}` took longer than {:?} and was asked to stop", job.limit);
                     Err(Failure::new(Class::Timeout, why).with_hint("raise `timeout:` of the step"))
                 }
+                // What it said counts for more than how it ended after that.
                 Err(Broken::Said(error)) => Err(match talked.code {
-                    Some(code) if error.code != ErrorCode::AuthRequired => ended_badly(name, code, &[&talked.stderr]),
+                    Some(code) if code != 0 => broke_off(name, code, &error, &talked.stderr),
                     Some(_) | None => failed(name, &error),
+                }),
+                Err(Broken::Cut(error)) => Err(match talked.code {
+                    Some(code) => ended_badly(name, Some(code), &[&talked.stderr]),
+                    None => failed(name, &error),
                 }),
             }
         }
@@ -82,8 +89,10 @@ impl AgentProgram for Acp {
 enum Broken {
     /// The time was up.
     Late,
-    /// The agent, or the connection, failed.
+    /// The agent says that it failed.
     Said(Error),
+    /// The connection failed.
+    Cut(Error),
 }
 
 async fn session(
@@ -96,7 +105,8 @@ async fn session(
     let (signs, mut listened) = unbounded_channel();
     let transport = ByteStreams::new(pipes.stdin.compat_write(), Capped::new(pipes.stdout, flooded).compat());
     let (told, asked, granted) = (heard.clone(), heard.clone(), job.turn.program.tools.clone());
-    let late = AtomicBool::new(false);
+    // Whether the error is the answer to what was asked.
+    let (late, answered) = (AtomicBool::new(false), AtomicBool::new(false));
     let done = Client
         .v1()
         .name("orch")
@@ -122,7 +132,9 @@ async fn session(
                 let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(words))]);
                 let reply = converse(connection.send_request(prompt).block_task(), &mut listened, sink);
                 if let Ok(reply) = tokio::time::timeout(job.limit, reply).await {
-                    return Ok((id, reply?));
+                    let ended = TurnEnd::of(reply)?;
+                    sink(Sign::Over);
+                    return Ok((id, ended));
                 }
                 late.store(true, Ordering::Relaxed);
                 connection.send_notification(CancelNotification::new(id))?;
@@ -130,13 +142,41 @@ async fn session(
                 tokio::time::sleep(FAREWELL).await;
                 Err(Error::internal_error())
             };
-            prompted.await
+            let ended = prompted.await;
+            answered.store(ended.is_err(), Ordering::Relaxed);
+            ended
         })
         .await;
     match done {
-        Ok((id, response)) => Ok(answer(job, &id, &response, &heard)),
+        Ok((id, ended)) => Ok(answer(job, &id, &ended, &heard)),
         Err(_) if late.load(Ordering::Relaxed) => Err(Broken::Late),
-        Err(error) => Err(Broken::Said(error)),
+        Err(error) if answered.load(Ordering::Relaxed) && !is_transport(&error) => Err(Broken::Said(error)),
+        Err(error) => Err(Broken::Cut(error)),
+    }
+}
+
+/// The response that ended a turn.
+struct TurnEnd {
+    response: PromptResponse,
+    /// The stop reason when the protocol does not know it; that of the response means nothing then.
+    unknown: Option<String>,
+}
+
+impl TurnEnd {
+    /// Reads a response. The protocol's crate refuses a stop reason that it does not know, with the whole response
+    /// in the error: what it counted is there.
+    fn of(reply: Result<PromptResponse, Error>) -> Result<Self, Error> {
+        let error = match reply {
+            Ok(response) => return Ok(Self { response, unknown: None }),
+            Err(error) => error,
+        };
+        let mut json = error.data.as_ref().map(|data| data["json"].clone()).unwrap_or_default();
+        let Some(reason) = json["stopReason"].as_str().map(str::to_owned) else { return Err(error) };
+        json["stopReason"] = "end_turn".into();
+        match serde_json::from_value(json) {
+            Ok(response) => Ok(Self { response, unknown: Some(reason) }),
+            Err(_) => Err(error),
+        }
     }
 }
 
@@ -237,7 +277,8 @@ fn names(fields: &ToolCallUpdateFields) -> Vec<String> {
     fields.name.clone().into_iter().chain(kind).collect()
 }
 
-fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mutex<Heard>) -> Answer {
+fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) -> Answer {
+    let TurnEnd { response, unknown } = ended;
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     let usage = response.usage.as_ref().map(|usage| {
         let (cache_read, cache_write) =
@@ -248,25 +289,43 @@ fn answer(job: &Job<'_>, id: &SessionId, response: &PromptResponse, heard: &Mute
     });
     // Turned down or not, it was used.
     let failed = |failure| Answer { reply: Err(failure), cost: heard.cost, work: Work { usage, ..Work::default() } };
+    if let Some(reason) = unknown {
+        return failed(unknown_stop("the agent", reason, &heard.text));
+    }
     let stop = match response.stop_reason {
+        Stop::EndTurn => StopReason::End,
         Stop::MaxTokens => StopReason::Length,
         Stop::Refusal => StopReason::Refusal,
         Stop::MaxTurnRequests => {
             let failure = Failure::new(Class::Exhausted, "the agent used up the requests that it may make in a turn");
             return failed(failure);
         }
-        // Some agents end the turn when they are refused something.
+        // Some agents end the turn when they are refused something, and that is why the step fails.
         Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
         Stop::Cancelled => {
             let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
             return failed(failure);
         }
-        _ => StopReason::End,
+        // One that the protocol's crate knows and this table does not.
+        other => return failed(unknown_stop("the agent", &format!("{other:?}"), &heard.text)),
     };
     let work = Some(Box::new(Work { denied: heard.denied, ..Work::default() }));
     let usage = usage.unwrap_or_default();
     let reply = ChatReply { stop, usage, id: Some(id.to_string()), work, ..plain(heard.text, job.turn) };
     Answer { reply: Ok(reply), cost: heard.cost, work: Work::default() }
+}
+
+/// Whether the connection ended, and no answer of the agent says so.
+fn is_transport(error: &Error) -> bool {
+    is_incoming_transport_closed(error) || is_connection_terminated(error)
+}
+
+/// The agent ended badly in the middle of the talk, after it had said why, or as we said something.
+fn broke_off(name: &str, code: i32, error: &Error, stderr: &Captured) -> Failure {
+    let (ended, said) = (ended_badly(name, Some(code), &[stderr]), failed(name, error));
+    let message = format!("{}\n{}", ended.message, said.message);
+    // An agent without a login, or without credit, says so and ends.
+    if said.class == Class::AgentError { Failure { message, ..ended } } else { Failure { message, ..said } }
 }
 
 fn failed(name: &str, error: &Error) -> Failure {
@@ -279,5 +338,5 @@ fn failed(name: &str, error: &Error) -> Failure {
         return Failure::new(Class::Auth, words)
             .with_hint("log in to the agent, or list the variable with its key under `env:`");
     }
-    Failure::new(Class::AgentError, words)
+    no_credit(&words, &words).unwrap_or_else(|| Failure::new(Class::AgentError, words))
 }

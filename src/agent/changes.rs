@@ -8,6 +8,8 @@ use std::fs::Metadata;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 use crate::files::{Change, Content, FileState, Kind, Look};
 use crate::model::Work;
 
@@ -25,7 +27,7 @@ const LEFT_OUT: &[&str] = &[".git", "node_modules", "target"];
 const OURS: &str = ".orch";
 
 /// The files of a folder as they are.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Listing {
     files: BTreeMap<String, File>,
     folders: BTreeSet<String>,
@@ -34,7 +36,7 @@ pub(super) struct Listing {
 }
 
 /// One file: its size and time, and what is in it unless that is too much or it is no plain file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct File {
     stamp: (u64, Option<SystemTime>),
     state: Option<FileState>,

@@ -14,12 +14,15 @@ use crate::model::usage::token_count;
 use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
 use crate::process;
 
-use super::ends::{ended_badly, of_status, too_large};
+use super::ends::{ended_badly, login, no_credit, of_status, too_large, unknown_stop};
 use super::lines::{Lines, Reader};
 use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
 
 /// Variables with which it reaches its models.
-const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+const VARIABLES: &[&str] =
+    &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
+/// Those among them that hold a key.
+const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 /// Nothing but the work itself goes over the network, its own ten retries would hang for minutes, and
 /// what a step remembers must not change what the next one says.
 const QUIET: &[(&str, &str)] = &[
@@ -33,6 +36,9 @@ const QUIET: &[(&str, &str)] = &[
 /// Tools that change files: allowed inside the workspace by the permission mode, never by name, which
 /// would allow them everywhere.
 const EDITS: &[&str] = &["Edit", "MultiEdit", "Write", "NotebookEdit"];
+
+/// What it tells its model, before the name, of a tool that is not there.
+const NO_TOOL: &str = "No such tool available: ";
 
 /// Claude Code.
 pub(super) struct Claude;
@@ -55,14 +61,14 @@ impl AgentProgram for Claude {
                 ("CLAUDE_CONFIG_DIR".to_owned(), text(home.join(".claude"))),
             ];
             own.extend(QUIET.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-            let mut spec = job.spec(argv, job.environment(KEYS, own), Some(job.next_words()));
+            let mut spec = job.spec(argv, job.environment(VARIABLES, own), Some(job.next_words()));
             streams(&mut spec);
-            let lines = Lines::new(Heard { sink, result: None, error: None });
-            let ended = process::run(&spec, &|stream, bytes| lines.push(stream, bytes)).await;
+            let lines = Lines::new(Heard { sink, result: None, error: None, missing: Vec::new() });
+            let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
             let (heard, too_long) = lines.end();
             let ended = ended.map_err(|error| job.failed(&error))?;
             match heard.result {
-                Some(result) => Ok(answer(job, &result, heard.error.as_deref())),
+                Some(result) => Ok(answer(job, &result, heard.error.as_deref(), heard.missing)),
                 None if too_long => Err(too_large("claude")),
                 None => Err(ended_badly("claude", ended.code, &[&ended.stderr, &ended.stdout])),
             }
@@ -131,9 +137,15 @@ struct Heard<'a> {
     result: Option<Value>,
     /// Why a request to its model failed, in a word.
     error: Option<String>,
+    /// Tools that its model called and that do not exist for it, since they were not granted.
+    missing: Vec<String>,
 }
 
 impl Reader for Heard<'_> {
+    fn is_over(&self) -> bool {
+        self.result.is_some()
+    }
+
     fn value(&mut self, value: &Value) {
         match value["type"].as_str() {
             Some("system") if value["subtype"] == "init" => {
@@ -141,7 +153,10 @@ impl Reader for Heard<'_> {
                     (self.sink)(Sign::Session(session.to_owned()));
                 }
             }
-            Some("result") => self.result = Some(value.clone()),
+            Some("result") => {
+                self.result = Some(value.clone());
+                (self.sink)(Sign::Over);
+            }
             Some("assistant") => {
                 self.error = value["error"].as_str().map(str::to_owned);
                 for block in value["message"]["content"].as_array().into_iter().flatten() {
@@ -149,6 +164,18 @@ impl Reader for Heard<'_> {
                         Some("text") => (self.sink)(Sign::Text(block["text"].as_str().unwrap_or_default().to_owned())),
                         Some("tool_use") => (self.sink)(Sign::Tool(tool(block))),
                         _ => {}
+                    }
+                }
+            }
+            // Its list of denials has only those that it asks leave for.
+            Some("user") => {
+                for block in value["message"]["content"].as_array().into_iter().flatten() {
+                    let said = block["content"].as_str().or(block["content"][0]["text"].as_str()).unwrap_or_default();
+                    if block["is_error"] == true
+                        && let Some((_, name)) = said.split_once(NO_TOOL)
+                    {
+                        let end = name.find(|c: char| c.is_whitespace() || c == '<' || c == '.').unwrap_or(name.len());
+                        self.missing.push(format!("{} (it was not granted)", name.get(..end).unwrap_or_default()));
                     }
                 }
             }
@@ -166,8 +193,11 @@ fn tool(block: &Value) -> String {
 }
 
 /// What a result says; its cost counts whatever came of it.
-fn answer(job: &Job<'_>, result: &Value, error: Option<&str>) -> Answer {
-    let reply = reply(job, result, error);
+fn answer(job: &Job<'_>, result: &Value, error: Option<&str>, missing: Vec<String>) -> Answer {
+    let mut reply = reply(job, result, error);
+    if let Some(work) = reply.as_mut().ok().and_then(|reply| reply.work.as_mut()) {
+        work.denied.extend(missing);
+    }
     let work = Work { usage: reply.is_err().then(|| usage(&result["usage"])), ..Work::default() };
     Answer { reply, cost: dollar_amount(&result["total_cost_usd"]), work }
 }
@@ -182,11 +212,7 @@ fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply
     let value = result.get("structured_output").filter(|value| !value.is_null());
     Ok(ChatReply {
         text: value.map_or_else(|| said.to_owned(), Value::to_string),
-        stop: match result["stop_reason"].as_str() {
-            Some("max_tokens") => StopReason::Length,
-            Some("refusal") => StopReason::Refusal,
-            _ => StopReason::End,
-        },
+        stop: stop(&result["stop_reason"], said)?,
         usage: usage(&result["usage"]),
         model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
         id: result["session_id"].as_str().map(str::to_owned),
@@ -194,6 +220,21 @@ fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply
         work: Some(Box::new(Work { denied, ..Work::default() })),
         remarks: Box::default(),
     })
+}
+
+/// Why its model stopped last. The reasons are those of Anthropic's Messages API; `tool_use` is the last one when
+/// the answer was given by its answer tool, and some of its own texts have none.
+fn stop(reason: &Value, said: &str) -> Result<StopReason, Failure> {
+    if reason.is_null() {
+        return Ok(StopReason::End);
+    }
+    let word = reason.as_str().map_or_else(|| reason.to_string(), str::to_lowercase);
+    match word.as_str() {
+        "end_turn" | "stop_sequence" | "tool_use" => Ok(StopReason::End),
+        "max_tokens" | "model_context_window_exceeded" => Ok(StopReason::Length),
+        "refusal" => Ok(StopReason::Refusal),
+        _ => Err(unknown_stop("`claude`", &word, said)),
+    }
 }
 
 /// The three inputs do not overlap.
@@ -222,10 +263,15 @@ fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
         return Failure::new(Class::BudgetExceeded, why).with_hint("raise `usd` of the budget and resume the run");
     }
     if let Some(status) = result["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
-        return of_status("claude", status, words, "ANTHROPIC_API_KEY");
+        return of_status(job, "claude", (status, words), KEYS);
+    }
+    let message = format!("`claude` failed: {words}");
+    // Its word for this is beside its text, or is missing.
+    if let Some(failure) = [words, error.unwrap_or_default()].iter().find_map(|words| no_credit(&message, words)) {
+        return failure;
     }
     let class = match error {
-        Some("authentication_failed" | "oauth_org_not_allowed" | "billing_error") => Class::Auth,
+        Some("authentication_failed" | "oauth_org_not_allowed") => Class::Auth,
         Some("rate_limit") => Class::RateLimited,
         Some("server_error" | "overloaded") => Class::ProviderUnavailable,
         Some("invalid_request" | "model_not_found") => Class::BadRequest,
@@ -234,10 +280,6 @@ fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
         _ if words.contains("Unable to connect") || words.contains("Connection error") => Class::ProviderUnavailable,
         _ => Class::AgentError,
     };
-    let failure = Failure::new(class, format!("`claude` failed: {words}"));
-    if class == Class::Auth {
-        return failure
-            .with_hint("set ANTHROPIC_API_KEY; what you logged in to is not used, since no settings of yours are");
-    }
-    failure
+    let failure = Failure::new(class, message);
+    if class == Class::Auth { failure.with_hint(login(job, KEYS)) } else { failure }
 }

@@ -3,6 +3,8 @@
 //! It sees no configuration but what is given here. Its tools can't be granted one by one: with
 //! any tool its sandbox may write the workspace, without one its shell is off.
 
+use std::path::Path;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -13,9 +15,10 @@ use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
 use crate::process::{self, Captured, ProcessError};
 use crate::provider::strict_schema;
 
-use super::ends::{ended_badly, of_status, too_large};
+use super::ends::{ended_badly, it_said, no_credit, of_status, too_large, with_code};
 use super::lines::{Lines, Reader};
-use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
+use super::program::{AgentProgram, Answer, Job, Sign, file, private_folder, streams};
+use super::refusals;
 
 /// Where its models are, unless `OPENAI_BASE_URL` says otherwise.
 const BASE_URL: &str = "https://api.openai.com/v1";
@@ -27,7 +30,14 @@ const PLAIN: &[(&str, &str)] = &[
     ("project_doc_max_bytes", "0"),
     ("features.apps", "false"),
     ("approval_policy", "never"),
+    // What it may write is the workspace: folders for temporary files are everybody's.
+    ("sandbox_workspace_write.exclude_slash_tmp", "true"),
+    ("sandbox_workspace_write.exclude_tmpdir_env_var", "true"),
 ];
+/// The variable that holds its key.
+const KEY: &str = "OPENAI_API_KEY";
+/// Refusals that are told, at most.
+const MOST_DENIED: usize = 100;
 /// What is off without a grant.
 const TOOLS: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_host", "multi_agent", "goals"];
 /// The one tool that has a name of its own here: it asks the network.
@@ -51,20 +61,29 @@ impl AgentProgram for Codex {
             let schema = schema.map(|schema| file(&home, "schema.json", &schema.to_string())).transpose()?;
             let path = schema.as_ref().map(|file| file.path().display().to_string());
             let base = (job.place.variables)("OPENAI_BASE_URL").unwrap_or_else(|| BASE_URL.to_owned());
-            let own = ["HOME", "CODEX_HOME"].map(|name| (name.to_owned(), home.display().to_string()));
-            let env = job.environment(&["OPENAI_API_KEY"], own.to_vec());
-            let mut spec = job.spec(arguments(job, &base, path), env, Some(job.words()));
+            let temporary = temporary(job)?;
+            let own = [("HOME", &home), ("CODEX_HOME", &home), ("TMPDIR", &temporary)];
+            let own = own.map(|(name, path)| (name.to_owned(), path.display().to_string()));
+            let env = job.environment(&[KEY], own.to_vec());
+            let mut arguments = arguments(job, &base, path);
+            let roots = serde_json::json!([temporary.display().to_string()]);
+            arguments.splice(1..1, ["-c".to_owned(), format!("sandbox_workspace_write.writable_roots={roots}")]);
+            let mut spec = job.spec(arguments, env, Some(job.words()));
             streams(&mut spec);
             let constrained = schema.is_some();
-            let lines = Lines::new(Heard { sink, reply: empty(job, constrained), answered: false, failure: None });
-            let ended = process::run(&spec, &|stream, bytes| lines.push(stream, bytes)).await;
-            let (heard, too_long) = lines.end();
+            let lines = Lines::new(Heard::new(sink, empty(job, constrained)));
+            let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
+            let (mut heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
             let used = heard.reply.usage;
-            let reply = match (heard.failure, ended.code) {
-                (None, 0) if heard.answered => Ok(ChatReply { work: denied(&ended.stderr), ..heard.reply }),
-                (Some(words), _) => Err(failed(&words)),
+            let reply = match (heard.failure.take(), ended.code) {
+                (None, _) if heard.answered && heard.completed => {
+                    let denied = denied(job, &home, &heard, &ended.stderr).await;
+                    Ok(ChatReply { work: denied, ..heard.reply })
+                }
+                (Some(words), _) => Err(failed(job, &words)),
                 (None, _) if too_long => Err(too_large("codex")),
+                (None, code) if heard.answered => Err(broke_off(code, &heard.reply.text)),
                 (None, code) => Err(ended_badly("codex", code, &[&ended.stderr, &ended.stdout])),
             };
             let usage = (!used.is_nothing()).then_some(used);
@@ -72,6 +91,16 @@ impl AgentProgram for Codex {
         }
         .boxed()
     }
+}
+
+/// A folder for temporary files of its commands: nobody else's are there, and it is not its home, where its own
+/// programs are.
+fn temporary(job: &Job<'_>) -> Result<std::path::PathBuf, Failure> {
+    let folder = job.place.homes.join("codex-tmp");
+    private_folder(&folder).map_err(|error| {
+        Failure::new(Class::Storage, format!("the folder `{}` can't be made: {error}", folder.display()))
+    })?;
+    Ok(folder)
 }
 
 fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {
@@ -133,11 +162,19 @@ struct Heard<'a> {
     sink: &'a (dyn Fn(Sign) + Send + Sync),
     reply: ChatReply,
     answered: bool,
+    /// Whether its turn came to its end: an answer before that may not be its last.
+    completed: bool,
     /// The last thing that went wrong and was not overcome.
     failure: Option<String>,
+    /// What its sandbox refused.
+    refused: Vec<String>,
 }
 
 impl Reader for Heard<'_> {
+    fn is_over(&self) -> bool {
+        self.completed
+    }
+
     fn value(&mut self, value: &Value) {
         match value["type"].as_str() {
             Some("thread.started") => {
@@ -151,6 +188,8 @@ impl Reader for Heard<'_> {
             }
             Some("turn.completed") => {
                 self.failure = None;
+                self.completed = true;
+                (self.sink)(Sign::Over);
                 let count = |name: &str| token_count(&value["usage"][name]);
                 self.reply.usage = ReportedUsage {
                     input: count("input_tokens"),
@@ -160,14 +199,19 @@ impl Reader for Heard<'_> {
                     reasoning: count("reasoning_output_tokens").unwrap_or(0),
                 };
             }
-            Some("error") => self.failure = value["message"].as_str().map(str::to_owned),
+            // What is told after the end of its turn belongs to none.
+            Some("error") if !self.completed => self.failure = value["message"].as_str().map(str::to_owned),
             Some("turn.failed") => self.failure = value["error"]["message"].as_str().map(str::to_owned),
             _ => {}
         }
     }
 }
 
-impl Heard<'_> {
+impl<'a> Heard<'a> {
+    fn new(sink: &'a (dyn Fn(Sign) + Send + Sync), reply: ChatReply) -> Self {
+        Self { sink, reply, answered: false, completed: false, failure: None, refused: Vec::new() }
+    }
+
     /// Items of the type `error` are notes, not failures.
     fn item(&mut self, item: &Value) {
         match item["type"].as_str() {
@@ -175,6 +219,11 @@ impl Heard<'_> {
                 item["text"].as_str().unwrap_or_default().clone_into(&mut self.reply.text);
                 self.answered = true;
                 (self.sink)(Sign::Text(self.reply.text.clone()));
+            }
+            Some("command_execution") => {
+                let declined = (item["status"] == "declined").then(|| item["command"].as_str()).flatten();
+                let refused = declined.or_else(|| refusals::refused(item["aggregated_output"].as_str()?));
+                self.refused.extend(refused.map(str::to_owned));
             }
             Some("file_change") => {
                 let paths = item["changes"].as_array().into_iter().flatten();
@@ -193,27 +242,48 @@ impl Heard<'_> {
     }
 }
 
+/// It said something, and ended before its turn was over.
+fn broke_off(code: Option<i32>, said: &str) -> Failure {
+    let why = format!("`codex` ended {} before its turn was complete (no `turn.completed`)", with_code(code));
+    Failure::new(Class::AgentError, why + &it_said(said))
+        .with_hint("what it said by then is not taken for its answer; see whether another version of it is installed")
+}
+
 /// A failure in its own words, which name the HTTP status.
-fn failed(words: &str) -> Failure {
+fn failed(job: &Job<'_>, words: &str) -> Failure {
     let status = words.split_once("unexpected status ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
     if let Some(status) = status {
-        return of_status("codex", status, words, "OPENAI_API_KEY");
+        return of_status(job, "codex", (status, words), &[KEY]);
     }
     let json: Value = serde_json::from_str(words).unwrap_or(json!({}));
     if let Some(status) = json["status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
-        return of_status("codex", status, json["error"]["message"].as_str().unwrap_or(words), "OPENAI_API_KEY");
+        return of_status(job, "codex", (status, json["error"]["message"].as_str().unwrap_or(words)), &[KEY]);
     }
     let away = ["Reconnecting", "stream disconnected", "Connection failed", "error sending request"];
     let class =
         if away.iter().any(|sign| words.contains(sign)) { Class::ProviderUnavailable } else { Class::AgentError };
-    Failure::new(class, format!("`codex` failed: {words}"))
+    let failure = Failure::new(class, format!("`codex` failed: {words}"));
+    no_credit(&failure.message, words).unwrap_or(failure)
 }
 
-/// What it asked leave for and was refused; it has no event for that, only words beside them.
-fn denied(stderr: &Captured) -> Option<Box<Work>> {
+/// What it asked leave for and was refused, for which it has no event, only words beside them; and what its sandbox
+/// refused.
+async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured) -> Option<Box<Work>> {
     let text = stderr.text();
-    let refused = text.lines().filter(|line| line.contains(REFUSED));
-    let denied: Vec<String> = refused.map(|_| "to run a command outside of its sandbox".to_owned()).collect();
+    let asked = text.lines().filter(|line| line.contains(REFUSED));
+    let mut denied: Vec<String> = asked.map(|_| "to run a command outside of its sandbox".to_owned()).collect();
+    let mut refused = heard.refused.clone();
+    if let Some(session) = heard.reply.id.clone() {
+        let (home, since) = (home.to_owned(), job.bounds.now);
+        let read = tokio::task::spawn_blocking(move || refusals::on_record(&home, &session, since)).await;
+        refused.extend(read.unwrap_or_default());
+    }
+    for line in refused {
+        let line = format!("to write outside of its sandbox ({line})");
+        if !denied.contains(&line) && denied.len() < MOST_DENIED {
+            denied.push(line);
+        }
+    }
     (!denied.is_empty()).then(|| Box::new(Work { denied, ..Work::default() }))
 }
 
@@ -221,7 +291,7 @@ fn denied(stderr: &Captured) -> Option<Box<Work>> {
 fn timed_out(job: &Job<'_>, error: &ProcessError, last: Option<&str>) -> Failure {
     match (error, last) {
         (ProcessError::Timeout { limit, .. }, Some(last)) => {
-            Failure::new(Class::Timeout, format!("`codex` took longer than {limit:?}; it said last: {last}"))
+            Failure::new(Class::Timeout, format!("`codex` took longer than {limit:?}; its last error: {last}"))
                 .with_hint("raise `timeout:` of the step, or see whether OPENAI_BASE_URL can be reached")
         }
         _ => job.failed(error),

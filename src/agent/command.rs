@@ -33,7 +33,7 @@ impl AgentProgram for AnyProgram {
                 sink(Sign::Text(String::from_utf8_lossy(bytes).into_owned()));
             };
             let ended = process::run(&spec, &heard).await.map_err(|error| job.failed(&error))?;
-            if ended.code != 0 {
+            if ended.code != Some(0) {
                 let name = program.argv.first().map_or("", String::as_str);
                 return Err(ended_badly(name, ended.code, &[&ended.stderr, &ended.stdout]));
             }

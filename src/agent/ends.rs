@@ -11,8 +11,8 @@ const PACKAGES: [(&str, &str); 3] = [
     ("codex-acp", "@agentclientprotocol/codex-acp"),
     ("gemini", "@google/gemini-cli"),
 ];
-/// How many lines of a failed program's last words are shown.
-const SHOWN: usize = 10;
+/// How much of what a program said a message shows, in characters.
+const WORDS: usize = 300;
 
 impl Job<'_> {
     /// A failure of the process itself.
@@ -21,8 +21,10 @@ impl Job<'_> {
             ProcessError::NotFound(program) => {
                 Failure::new(Class::NotInstalled, error.to_string()).with_hint(missing(self.turn.program.kind, program))
             }
-            ProcessError::Timeout { last, .. } => {
-                let last = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
+            // What it said is told by who has heard it.
+            ProcessError::Timeout { stderr, .. } => {
+                let last =
+                    if stderr.is_empty() { String::new() } else { format!("\nthe end of standard error:\n{stderr}") };
                 Failure::new(Class::Timeout, format!("{error}{last}")).with_hint("raise `timeout:` of the step")
             }
             ProcessError::TooMuch { .. } => Failure::new(Class::OutputTooLarge, error.to_string())
@@ -46,12 +48,20 @@ pub fn missing(kind: ProgramKind, program: &str) -> String {
 }
 
 /// A program that ended with a code that is no success, with its last words.
-pub(super) fn ended_badly(program: &str, code: i32, last: &[&Captured]) -> Failure {
-    let words = last.iter().map(|output| tail(&output.text())).find(|words| !words.is_empty());
+pub(super) fn ended_badly(program: &str, code: Option<i32>, last: &[&Captured]) -> Failure {
+    let words = last.iter().map(|output| output.last_lines()).find(|words| !words.is_empty());
     let words = words.map(|words| format!(":\n{words}")).unwrap_or_default();
-    let how = if code > 128 { format!(" (signal {})", code - 128) } else { String::new() };
-    Failure::new(Class::AgentError, format!("`{program}` ended with exit code {code}{how}{words}"))
+    Failure::new(Class::AgentError, format!("`{program}` ended {}{words}", with_code(code)))
         .with_hint("the workspace may hold what it did so far; go on with `orch pipeline resume`")
+}
+
+/// How a program ended, in words; without a code it was ended when it had said all.
+pub(super) fn with_code(code: Option<i32>) -> String {
+    match code {
+        None => "without an exit code".to_owned(),
+        Some(code) if code > 128 => format!("with exit code {code} (signal {})", code - 128),
+        Some(code) => format!("with exit code {code}"),
+    }
 }
 
 /// A program one of whose lines was too long to be read.
@@ -59,8 +69,40 @@ pub(super) fn too_large(program: &str) -> Failure {
     Failure::new(Class::OutputTooLarge, format!("`{program}` wrote a line that is too long to be its answer"))
 }
 
-/// What a program says of a failed request to its model.
-pub(super) fn of_status(program: &str, status: u16, words: &str, key: &str) -> Failure {
+/// Words of providers, lower case, for an account that has no credit left. Sources: Anthropic's and OpenAI's
+/// lists of API errors, and what Claude Code and Codex make of them.
+const NO_CREDIT: [&str; 7] = [
+    "credit balance is too low",
+    "credit balance too low",
+    "billing_error",
+    "insufficient_quota",
+    "exceeded your current quota",
+    "quota exceeded",
+    "out of credits",
+];
+
+/// The failure of a program whose account has no credit left, if `words` say so: the key is right then, and
+/// neither another try nor a login helps.
+pub(super) fn no_credit(message: &str, words: &str) -> Option<Failure> {
+    let lower = words.to_lowercase();
+    NO_CREDIT.iter().any(|sign| lower.contains(sign)).then(|| without_credit(message))
+}
+
+fn without_credit(message: &str) -> Failure {
+    Failure::new(Class::BadRequest, message)
+        .with_hint("the account behind the key has no credit left: add credit to it, or use the key of another")
+}
+
+/// How to repair a login that failed: whether a variable is set that holds a key decides what helps.
+pub(super) fn login(job: &Job<'_>, names: &[&str]) -> String {
+    match names.iter().find(|name| (job.place.variables)(name).is_some_and(|value| !value.is_empty())) {
+        Some(name) => format!("check the key in {name}: it is set, and was refused"),
+        None => format!("set {}; a login of yours is not used, since no settings of yours are", names.join(" or ")),
+    }
+}
+
+/// What a program says of a failed request to its model; `keys` are the variables that may hold its key.
+pub(super) fn of_status(job: &Job<'_>, program: &str, (status, words): (u16, &str), keys: &[&str]) -> Failure {
     let class = match status {
         401 | 403 => Class::Auth,
         408 => Class::Timeout,
@@ -68,16 +110,28 @@ pub(super) fn of_status(program: &str, status: u16, words: &str, key: &str) -> F
         500.. => Class::ProviderUnavailable,
         _ => Class::BadRequest,
     };
-    let mut failure = Failure::new(class, format!("`{program}` failed with status {status}: {words}"));
-    failure.status = Some(status);
-    match class {
-        Class::Auth => failure.with_hint(format!("see whether {key} is set and right; no settings of yours are used")),
+    let failure = Failure::new(class, format!("`{program}` failed with status {status}: {words}"));
+    let failure = match (class, status) {
+        (Class::Auth, _) => failure.with_hint(login(job, keys)),
+        // Payment required.
+        (_, 402) => without_credit(&failure.message),
         _ => failure,
-    }
+    };
+    Failure { status: Some(status), ..no_credit(&failure.message, words).unwrap_or(failure) }
 }
 
-/// The last lines of an output.
-pub(super) fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.trim_end().lines().collect();
-    lines.get(lines.len().saturating_sub(SHOWN)..).unwrap_or_default().join("\n")
+/// A turn that ended for a reason that is in no table: whether the reply is whole is not known.
+pub(super) fn unknown_stop(program: &str, reason: &str, said: &str) -> Failure {
+    let why = format!("{program} ended its turn with the stop reason `{reason}`, which is not known{}", it_said(said));
+    Failure::new(Class::UnknownStop, why).with_hint("a reply that may not be whole is not used; run the step again")
+}
+
+/// What a program said last, for a message.
+pub(super) fn it_said(said: &str) -> String {
+    let said = said.trim();
+    let (words, more) = match said.char_indices().nth_back(WORDS) {
+        Some((at, _)) => (said.get(at..).unwrap_or_default(), "…"),
+        None => (said, ""),
+    };
+    if words.is_empty() { String::new() } else { format!("; it said last: {more}{words}") }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::process::Stream;
 
@@ -12,6 +13,8 @@ const LONGEST: usize = 32 << 20;
 /// Takes bytes as they come and gives whole lines to a reader; lines that are no JSON are left out.
 pub(super) struct Lines<R> {
     inner: Mutex<Inner<R>>,
+    /// Told when the reader has heard the end of the turn.
+    said: Notify,
 }
 
 struct Inner<R> {
@@ -24,12 +27,15 @@ struct Inner<R> {
 pub(super) trait Reader: Send {
     /// Takes in one value.
     fn value(&mut self, value: &Value);
+
+    /// Whether it has heard the end of the turn: what comes after it belongs to none.
+    fn is_over(&self) -> bool;
 }
 
 impl<R: Reader> Lines<R> {
     /// Lines for a reader.
     pub(super) fn new(reader: R) -> Self {
-        Self { inner: Mutex::new(Inner { rest: Vec::new(), too_long: false, reader }) }
+        Self { inner: Mutex::new(Inner { rest: Vec::new(), too_long: false, reader }), said: Notify::new() }
     }
 
     /// Takes in some bytes of standard output.
@@ -50,6 +56,14 @@ impl<R: Reader> Lines<R> {
                 inner.line();
             }
         }
+        if inner.reader.is_over() {
+            self.said.notify_one();
+        }
+    }
+
+    /// Resolves when the end of the turn was heard.
+    pub(super) async fn said(&self) {
+        self.said.notified().await;
     }
 
     /// The reader at the end, and whether a line was too long to be read.
@@ -78,6 +92,10 @@ mod tests {
     impl Reader for All {
         fn value(&mut self, value: &Value) {
             self.0.push(value.clone());
+        }
+
+        fn is_over(&self) -> bool {
+            false
         }
     }
 

@@ -18,7 +18,9 @@ pub mod local;
 mod models;
 mod program;
 mod recording;
+mod refusals;
 mod turn;
+mod turn_start;
 
 pub use auto::{AutoChoice, AutoError, CANDIDATES, Candidate, choose};
 pub use ends::missing;
@@ -26,3 +28,4 @@ pub use models::{Models, Variables};
 pub use program::{Answer, Bounds, Place, Sign};
 pub use recording::{REPLAY, Recorder, Replay};
 pub use turn::{PATIENCE, take_turn};
+pub use turn_start::{InterruptedTurn, interrupted_turns, turn_recorded};

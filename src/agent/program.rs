@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
-use crate::model::{ChatReply, Class, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
-use crate::process::Spec;
+use crate::model::{CallKey, ChatReply, Class, Digest, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
+use crate::process::{Endings, Spec};
 
 use super::Variables;
 
@@ -59,6 +59,10 @@ pub struct Place {
     pub artifacts: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
+    /// The guard of programs: orch itself.
+    pub guard: PathBuf,
+    /// Where what is left of a program goes when its turn is cut off.
+    pub endings: Endings,
 }
 
 /// What bounds a turn, and what tells it from others.
@@ -68,8 +72,10 @@ pub struct Bounds {
     pub now: Timestamp,
     /// What it may spend in US dollars, if anything limits that.
     pub usd: Option<f64>,
-    /// The call and its question: the same again after a crash.
-    pub mark: String,
+    /// The call: the same again after a crash.
+    pub call: CallKey,
+    /// The digest of what it asks.
+    pub ask: Digest,
 }
 
 /// A sign of life of a turn.
@@ -81,6 +87,8 @@ pub enum Sign {
     Tool(String),
     /// The program works in this session of its own, which it can go on in.
     Session(String),
+    /// The program told the end of its turn: its answer is whole.
+    Over,
 }
 
 /// What a turn gave.
@@ -160,6 +168,8 @@ impl Job<'_> {
             timeout: Some(self.limit),
             cap: usize::try_from(most).unwrap_or(usize::MAX),
             most: Some(most),
+            guard: self.place.guard.clone(),
+            endings: self.place.endings.clone(),
         }
     }
 

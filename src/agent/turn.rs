@@ -1,7 +1,7 @@
 //! One turn of a program from its beginning to its record: its time, its session, what it did.
 
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -16,12 +16,17 @@ use super::changes::Listing;
 use super::claude::Claude;
 use super::codex::Codex;
 use super::command::AnyProgram;
+use super::ends::it_said;
 use super::program::{AgentProgram, Answer, Bounds, Job, Place, Sign};
+use super::turn_start;
 
 /// How long a turn may take when nothing else is said: some programs wait for ever on a dead network.
 pub const PATIENCE: Duration = Duration::from_mins(10);
 /// Uses of tools that are told, at most.
 const MOST_TOOLS: usize = 1000;
+
+/// How much is remembered of what a program says, for a message, in bytes.
+const MOST_SAID: usize = 8 << 10;
 
 fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
     match kind {
@@ -37,7 +42,8 @@ fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
 /// A turn that was cut off by the end of this process goes on in the program's own session, if it
 /// had told one; when that session is not to be had, the turn is taken from the start.
 ///
-/// When `cut` resolves the program is ended, and the answer has why, and what it did by then.
+/// When `cut` resolves the program is ended, and the answer has why, and what it did by then. After the end of its
+/// turn it is not cut off any more.
 pub async fn take_turn(
     turn: &Turn,
     place: &Place,
@@ -50,10 +56,14 @@ pub async fn take_turn(
         Err(failure) => return failure.into(),
     };
     let job = Job { turn, place, limit, bounds, interrupted: false };
-    let bookmark = Bookmark::of(&place.homes, &bounds.mark);
+    let bookmark = Bookmark::of(&place.homes, &format!("{} {}", bounds.call, bounds.ask));
     let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default() };
-    let before = job.listing().await;
-    let mut cut = pin!(cut);
+    let before = job.before().await;
+    // What is paid for and whole is kept.
+    let mut cut = pin!(async {
+        let failure = cut.await;
+        if watch.seen().over { std::future::pending().await } else { failure }
+    });
     if let Some(failure) = cut.as_mut().now_or_never() {
         return failure.into();
     }
@@ -63,6 +73,8 @@ pub async fn take_turn(
         answer = job.resumed_or_taken(&bookmark, &watch) => (answer, true),
         failure = cut => (failure.into(), false),
     };
+    // Until then it may still write.
+    place.endings.settled().await;
     let mut work = match (before, job.listing().await) {
         (Some(before), Some(after)) => before.difference(&after),
         // A list that broke off tells nothing, and that is told.
@@ -72,8 +84,13 @@ pub async fn take_turn(
     if ended {
         bookmark.remove();
     }
-    let seen = watch.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let seen = std::mem::take(&mut *watch.seen());
     work.tools = seen.tools;
+    if let Err(failure) = &mut answer.reply
+        && failure.class == Class::Timeout
+    {
+        failure.message.push_str(&it_said(&seen.last));
+    }
     match &mut answer.reply {
         Ok(reply) => {
             work.denied = reply.work.take().map(|work| work.denied).unwrap_or_default();
@@ -94,13 +111,34 @@ struct Watch<'a> {
 #[derive(Default)]
 struct Seen {
     heard: bool,
+    over: bool,
+    /// The end of what it said since it last used a tool, or that use.
+    last: String,
     tools: Vec<String>,
     session: Option<String>,
 }
 
+impl Seen {
+    fn says(&mut self, text: &str) {
+        self.heard = true;
+        if self.last.starts_with("(it used a tool") {
+            self.last.clear();
+        }
+        self.last.push_str(text);
+        if self.last.len() > MOST_SAID {
+            let start = self.last.ceil_char_boundary(self.last.len() - MOST_SAID / 2);
+            self.last.drain(..start);
+        }
+    }
+}
+
 impl Watch<'_> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, sign: Sign) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen();
         match &sign {
             Sign::Session(session) => {
                 self.bookmark.put(session);
@@ -108,18 +146,20 @@ impl Watch<'_> {
             }
             Sign::Tool(line) => {
                 seen.heard = true;
+                seen.last = format!("(it used a tool: {line})");
                 if seen.tools.len() < MOST_TOOLS {
                     seen.tools.push(line.clone());
                 }
             }
-            Sign::Text(_) => seen.heard = true,
+            Sign::Text(text) => seen.says(text),
+            Sign::Over => seen.over = true,
         }
         drop(seen);
         (self.sink)(sign);
     }
 
     fn has_heard(&self) -> bool {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).heard
+        self.seen().heard
     }
 }
 
@@ -155,6 +195,17 @@ impl Job<'_> {
     async fn taken(&self, watch: &Watch<'_>) -> Answer {
         let taken = of(self.turn.program.kind).turn(self, &|sign| watch.take(sign)).await;
         taken.unwrap_or_else(Answer::from)
+    }
+
+    /// The files of the workspace before the turn, noted on disk: a kill must not make them unknown.
+    async fn before(&self) -> Option<Listing> {
+        let listing = self.listing().await?;
+        let (place, bounds, model) = (self.place.clone(), self.bounds.clone(), self.turn.request.model.clone());
+        let noted = tokio::task::spawn_blocking(move || {
+            turn_start::put(&place, &bounds, &model, &listing);
+            listing
+        });
+        noted.await.ok()
     }
 
     /// The files of the workspace, when the program may change them.

@@ -37,7 +37,7 @@ async fn hear(switch: &StopSwitch) {
         pressed = Some(Instant::now());
         let first = switch.press();
         let words = if first {
-            "\nstopping: a reply in flight has 10 s to arrive; once more stops at once"
+            "\nstopping: a reply in flight has 10 s to arrive, commands and agent programs are ended now; once more stops at once"
         } else {
             "\nstopping at once"
         };
@@ -50,6 +50,7 @@ async fn hear(switch: &StopSwitch) {
 }
 
 /// Ends the process when it has not ended by itself by then.
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
 fn end_soon() {
     drop(std::thread::Builder::new().name("last grace".to_owned()).spawn(|| {
         std::thread::sleep(LAST_GRACE);

@@ -13,6 +13,7 @@ mod graph;
 mod init;
 mod inputs;
 mod interrupt;
+mod interrupted;
 mod laid;
 mod list;
 mod lsp;
@@ -119,6 +120,11 @@ impl State {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
+    // Before anything else: it is started for every command of a run.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == crate::process::COMMAND) {
+        return crate::process::guard(&arguments.collect::<Vec<_>>());
+    }
     #[cfg(feature = "failpoints")]
     let _chosen = crate::crash::chosen();
     let cli = match Cli::try_parse() {
@@ -169,6 +175,12 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
 /// The current folder.
 fn here() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| CliError::could_not(format!("the current folder can't be read: {error}")))
+}
+
+/// The guard of programs: this program. By this name it is there also after its file was replaced.
+fn guard() -> PathBuf {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() { own } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }
 }
 
 /// The async runtime: this thread is enough for a run, whose work is mostly waiting. Embedded models, and listings of

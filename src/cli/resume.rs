@@ -204,6 +204,8 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let resumed = RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, place, ..resumed };
     let mut first = vec![Fact::RunResumed(resumed)];
     first.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
+    let redactor = models.redactor_with(&session::listed(&plan));
+    first.extend(super::interrupted::turns(&journal, row.run, &events, (&view, &paths), &redactor, ui));
     let ready = Ready {
         journal: &journal,
         run: row.run,

@@ -208,6 +208,8 @@ fn parts(
         exchange: ready.exchange.clone(),
         laid: Arc::new(Mutex::new(laid)),
         clock: Arc::new(SystemClock),
+        guard: super::guard(),
+        endings: Arc::default(),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());
     let (run, view, perform, reuse) = (ready.run, ready.view.clone(), Arc::new(performer), ready.reuse.clone());
@@ -223,7 +225,7 @@ fn remembering(gates: &Arc<Gates>, events: &[Event]) -> Arc<Gates> {
 }
 
 /// The secrets among the variables that steps and agents hand on by name.
-fn listed(plan: &Plan) -> Vec<(String, secrecy::SecretString)> {
+pub(super) fn listed(plan: &Plan) -> Vec<(String, secrecy::SecretString)> {
     let variables = super::resolve::variables();
     let set = |name: &str| Some((name.to_owned(), variables(name)?));
     secrets_listed(plan.variables().into_iter().filter_map(set))

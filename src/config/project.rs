@@ -100,7 +100,8 @@ static COMMAND: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "additionalProperties": false, "required": ["exit_code", "stdout", "stderr"],
         "properties": {
-            "exit_code": { "type": "integer" }, "stdout": { "type": "string" }, "stderr": { "type": "string" }
+            "exit_code": { "type": "integer" }, "stdout": { "type": "string" }, "stderr": { "type": "string" },
+            "truncated": { "const": true }
         }
     })
 });

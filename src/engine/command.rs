@@ -1,11 +1,14 @@
 //! Command steps: a program runs in the workspace, and its output is the artifact.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::durable::{Call, Command, Effect, Reply, Stop};
 use crate::model::event::{CommandDone, Done};
 use crate::model::step::CommandLine;
 use crate::model::{Class, Failure, StepKey};
+use crate::process::{joined, last_lines};
 use crate::template::{Context, eval};
 
 use super::converse::millis;
@@ -15,8 +18,9 @@ use super::node::{CommandNode, Contract, Node};
 use super::plan::Plan;
 use super::scope::Scope;
 
-/// How much of a command's words a message shows, in lines.
-const SHOWN: usize = 12;
+/// How much of each output of a command its artifact holds, in bytes: half of it of the beginning and half of the end
+/// when there is more.
+const SHOWN: usize = 4 << 20;
 
 pub(super) async fn run(
     run: Run<'_>,
@@ -128,23 +132,34 @@ fn read(node: &Node, kind: &CommandNode, done: &CommandDone) -> Result<Value, Fa
     if !ended_well {
         let words = tail(if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr });
         let why = format!("the command ended with exit code {}{words}", done.exit_code);
-        let hint = "see all that it wrote with `orch runs show --replies`; `expect: { exit_code: [0, 1] }` says which codes count as success";
+        let all = if done.cut { "the beginning and the end of what it wrote" } else { "all that it wrote" };
+        let hint = format!(
+            "see {all} with `orch runs show --replies`; `expect: {{ exit_code: [0, 1] }}` says which codes count as success"
+        );
         return Err(Failure::new(Class::CommandFailed, why).with_hint(hint));
     }
     let contract = node.output.as_ref().map(|output| &output.contract);
     match contract {
         Some(contract) if kind.takes_stdout => take(contract, done),
-        Some(_) | None => Ok(json!({
-            "exit_code": done.exit_code, "stdout": done.stdout, "stderr": done.stderr
-        })),
+        Some(_) | None => {
+            let (stdout, stderr) = (shortened(&done.stdout), shortened(&done.stderr));
+            let truncated = done.cut || [&stdout, &stderr].iter().any(|text| matches!(text, Cow::Owned(_)));
+            let mut value = json!({ "exit_code": done.exit_code, "stdout": stdout, "stderr": stderr });
+            if truncated {
+                value["truncated"] = json!(true);
+            }
+            Ok(value)
+        }
     }
 }
 
 /// Standard output as the artifact: text, or exactly one JSON value that fits the schema.
 fn take(contract: &Contract, done: &CommandDone) -> Result<Value, Failure> {
-    if done.cut {
-        let why = "the command wrote more to standard output than is kept";
-        return Err(Failure::new(Class::OutputTooLarge, why));
+    if done.stdout.len() > SHOWN {
+        let why =
+            format!("the command wrote more to standard output than the {} MiB that an artifact may have", SHOWN >> 20);
+        let hint = "write less to standard output, and the rest to a file of the workspace";
+        return Err(Failure::new(Class::OutputTooLarge, why).with_hint(hint));
     }
     let schema = match contract {
         Contract::Text => return Ok(Value::String(done.stdout.clone())),
@@ -161,10 +176,20 @@ fn take(contract: &Contract, done: &CommandDone) -> Result<Value, Failure> {
     }
 }
 
+/// An output as the artifact has it.
+fn shortened(output: &str) -> Cow<'_, str> {
+    if output.len() <= SHOWN {
+        return Cow::Borrowed(output);
+    }
+    let head = output.floor_char_boundary(SHOWN / 2);
+    let tail = output.ceil_char_boundary(output.len() - SHOWN / 2);
+    let part = |range: std::ops::Range<usize>| output.get(range).unwrap_or_default();
+    let left_out = u64::try_from(tail - head).unwrap_or_default();
+    Cow::Owned(joined(part(0..head), part(tail..output.len()), left_out))
+}
+
 /// The last lines of an output, for a message.
 fn tail(output: &str) -> String {
-    let lines: Vec<&str> = output.trim_end().lines().collect();
-    let from = lines.len().saturating_sub(SHOWN);
-    let last = lines.get(from..).unwrap_or_default().join("\n");
-    if last.is_empty() { String::new() } else { format!(":\n{last}") }
+    let last = last_lines(output);
+    if last.is_empty() { last } else { format!(":\n{last}") }
 }

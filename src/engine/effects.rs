@@ -10,20 +10,26 @@ use crate::durable::{Command, Files, Signal};
 use crate::files::{self, Look, Reserved, Tree};
 use crate::model::event::{CommandDone, Done};
 use crate::model::{CallKey, Class, Failure};
-use crate::process::{self, ProcessError, Spec, Stream};
+use crate::process::{self, Captured, ProcessError, Spec, Stream, joined};
 
 use crate::secret::Pieces;
 
 use super::perform::Performer;
 
-/// How much of each output of a command is kept, in bytes.
-const KEPT: usize = 4 << 20;
+/// How much of each output of a command is on record, in bytes: half of it of the beginning and half of the end when there
+/// is more.
+const KEPT: usize = 16 << 20;
 /// Variables that every command sees: where programs and their settings are, and the language.
 const BASIC: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SystemRoot"];
 
-/// Runs a command in the workspace.
-pub(super) async fn command(own: &Performer, key: &CallKey, command: &Command) -> Result<Done, Failure> {
+/// Runs a command in the workspace, to its end or until it is cut off.
+pub(super) async fn command(
+    own: &Performer,
+    key: &CallKey,
+    command: &Command,
+    cut: impl Future<Output = Failure>,
+) -> Result<Done, Failure> {
     let taken = BASIC.iter().copied().chain(command.env.iter().map(String::as_str));
     let mut env: Vec<(String, String)> =
         taken.filter_map(|name| Some((name.to_owned(), (own.variables)(name)?))).collect();
@@ -36,6 +42,8 @@ pub(super) async fn command(own: &Performer, key: &CallKey, command: &Command) -
         timeout: command.timeout_ms.map(Duration::from_millis),
         cap: KEPT,
         most: None,
+        guard: own.guard.clone(),
+        endings: own.endings.of(key),
     };
     own.observer.signal(&Signal::Sent(key.clone()));
     // A secret may begin in one piece of an output and end in the next.
@@ -51,21 +59,38 @@ pub(super) async fn command(own: &Performer, key: &CallKey, command: &Command) -
             own.observer.signal(&Signal::Output(key.clone(), line.to_owned()));
         }
     };
-    let ended = process::run(&spec, &heard).await.map_err(failure)?;
+    let ended = tokio::select! {
+        biased;
+        ended = process::run(&spec, &heard) => ended.map_err(failure),
+        failure = cut => Err(failure),
+    };
+    // One that was cut off may still write until it has ended.
+    spec.endings.settled().await;
+    let ended = ended?;
     Ok(Done::Command(CommandDone {
-        exit_code: ended.code,
-        cut: ended.stdout.cut() || ended.stderr.cut(),
-        stdout: ended.stdout.text(),
-        stderr: ended.stderr.text(),
+        exit_code: ended.code.unwrap_or(-1),
+        cut: ended.stdout.left_out() + ended.stderr.left_out() > 0,
+        stdout: recorded(own, &ended.stdout),
+        stderr: recorded(own, &ended.stderr),
     }))
+}
+
+/// An output as it is recorded: of a secret that a cut went through no part is left.
+fn recorded(own: &Performer, output: &Captured) -> String {
+    match (output.parts(), output.left_out()) {
+        ((all, _), 0) => all,
+        ((head, tail), left_out) => joined(&own.redactor.beginning(&head), &own.redactor.ending(&tail), left_out),
+    }
 }
 
 fn failure(error: ProcessError) -> Failure {
     match &error {
         ProcessError::NotFound(program) => Failure::new(Class::NotInstalled, error.to_string())
             .with_hint(format!("install `{program}`, or give its whole path")),
-        ProcessError::Timeout { last, .. } => {
-            let last = if last.is_empty() { String::new() } else { format!("; its last line: {last}") };
+        ProcessError::Timeout { stdout, stderr, .. } => {
+            let each = [("standard output", stdout), ("standard error", stderr)].into_iter();
+            let last = each.filter(|(_, lines)| !lines.is_empty());
+            let last: String = last.map(|(name, lines)| format!("\nthe end of {name}:\n{lines}")).collect();
             Failure::new(Class::Timeout, format!("{error}{last}")).with_hint("raise `timeout:` of the step")
         }
         ProcessError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::ArgumentListTooLong => {
@@ -141,6 +166,10 @@ pub(super) fn undone(own: &Performer, files: Option<Value>) -> Vec<String> {
 
 /// From now on these files are nobody's concern: that they are gone is about to be recorded.
 pub(super) fn forget(own: &Performer, undone: &[String]) {
+    // A step that writes files holds the lock while it does.
+    if undone.is_empty() {
+        return;
+    }
     let mut laid = own.laid.lock().unwrap_or_else(PoisonError::into_inner);
     for path in undone {
         laid.forget(path);

@@ -1,6 +1,7 @@
 //! Does what calls say: asks the model, runs the command, writes the files; keeps secrets out of
 //! what comes back.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,13 +11,14 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn};
+use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn, turn_recorded};
 use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
 use crate::files::Laid;
 use crate::model::{
     CallKey, ChatReply, Class, EstimatedUsage, Failure, ModelRef, StepKey, Turn, TurnEstimate, Usage, Work,
 };
+use crate::process::Endings;
 use crate::provider::{Limits, Signal as Heard};
 use crate::secret::{Pieces, Redactor};
 
@@ -54,6 +56,24 @@ pub struct Performer {
     pub laid: Arc<Mutex<Laid>>,
     /// The time that calls begin and end at.
     pub clock: Arc<dyn Clock>,
+    /// The guard of programs: orch itself.
+    pub guard: PathBuf,
+    /// Where what is left of programs goes when their calls are dropped.
+    pub endings: Arc<CallEndings>,
+}
+
+/// What is left of the programs of calls that were dropped, by call.
+#[derive(Debug, Default)]
+pub struct CallEndings(Mutex<HashMap<CallKey, Endings>>);
+
+impl CallEndings {
+    pub(super) fn of(&self, key: &CallKey) -> Endings {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
+    }
+
+    fn forget(&self, key: &CallKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
 }
 
 /// What becomes of exchanges with models.
@@ -85,7 +105,7 @@ impl Perform for Performer {
         let own = self.clone();
         async move {
             let started = own.clock.now();
-            let step = call.key.step.clone();
+            let (key, step) = (call.key.clone(), call.key.step.clone());
             let (model, bound) = (call.effect.model().cloned(), Bound::of(&call.effect));
             let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
             let running = own.budgets.run(&step);
@@ -100,34 +120,40 @@ impl Perform for Performer {
                 Outcome { started, ended: own.clock.now(), result, work, cost, estimated, estimated_cost, undone };
             let outcome = own.priced(outcome, model.as_ref(), bound);
             drop(running);
+            own.endings.forget(&key);
             own.budgets.settle(&step, model.as_ref(), &outcome);
             outcome
         }
         .boxed()
     }
 
-    fn given_up(&self, call: &Call, started: Timestamp) -> Outcome {
-        let failure = given_up();
-        let undone = match call.effect {
-            Effect::Command(_) | Effect::Turn(_) => effects::undone(self, None),
-            Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
-        };
-        effects::forget(self, &undone);
-        let ended = self.clock.now();
-        let (result, estimated, estimated_cost) = (Err(failure), None, None);
-        let outcome = Outcome { started, ended, result, work: None, cost: None, estimated, estimated_cost, undone };
-        let outcome = self.priced(outcome, call.effect.model(), Bound::of(&call.effect));
-        self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
-        outcome
+    fn recorded(&self, call: &Call) {
+        if matches!(call.effect, Effect::Turn(_)) {
+            let (homes, key) = (self.homes.clone(), call.key.clone());
+            // Nobody waits for it: one that is left is found to be on record.
+            drop(tokio::task::spawn_blocking(move || turn_recorded(&homes, &key)));
+        }
     }
-}
 
-/// Does something until its time is over; what it gave by then counts.
-async fn within(over: impl Future<Output = Failure>, work: impl Future<Output = Performed>) -> Performed {
-    tokio::select! {
-        biased;
-        ended = work => ended,
-        failure = over => Err(failure).into(),
+    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, Outcome> {
+        async move {
+            let failure = given_up();
+            // What it still does while it is being ended counts too.
+            self.endings.of(&call.key).settled().await;
+            self.endings.forget(&call.key);
+            let undone = match call.effect {
+                Effect::Command(_) | Effect::Turn(_) => self.undone(&Err(failure.clone()), None).await,
+                Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => Vec::new(),
+            };
+            effects::forget(self, &undone);
+            let ended = self.clock.now();
+            let (result, estimated, estimated_cost) = (Err(failure), None, None);
+            let outcome = Outcome { started, ended, result, work: None, cost: None, estimated, estimated_cost, undone };
+            let outcome = self.priced(outcome, call.effect.model(), Bound::of(&call.effect));
+            self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
+            outcome
+        }
+        .boxed()
     }
 }
 
@@ -154,6 +180,15 @@ async fn cut_off(
 /// The failure with what the provider had counted by then.
 fn with_usage(failure: Failure, of: Option<Failure>) -> Failure {
     Failure { usage: of.and_then(|of| of.usage), ..failure }
+}
+
+/// Resolves when a call must end: when its time is over, or at a stop.
+async fn cut(over: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
+    tokio::select! {
+        biased;
+        failure = over => failure,
+        () = stop => given_up(),
+    }
 }
 
 /// Why a call ended that a stop cut off.
@@ -251,33 +286,22 @@ impl Performer {
         let over = self.time_over(&key.step, closing);
         match call.effect {
             Effect::Ask(ask) => {
-                let cut = CancellationToken::new();
-                let ended = async {
-                    tokio::select! {
-                        biased;
-                        failure = over => failure,
-                        () = stop => given_up(),
-                    }
-                };
-                cut_off(ended, &cut, self.ask(key, &ask, started, &cut)).await
+                let token = CancellationToken::new();
+                cut_off(cut(over, stop), &token, self.ask(key, &ask, started, &token)).await
             }
             Effect::Turn(turn) => {
-                let bounds =
-                    Bounds { now: started, usd: self.budgets.usd_left(&key.step), mark: format!("{key} {}", call.ask) };
-                let cut = async {
-                    tokio::select! {
-                        biased;
-                        failure = over => failure,
-                        () = stop => given_up(),
-                    }
+                let bounds = Bounds {
+                    now: started,
+                    usd: self.budgets.usd_left(&key.step),
+                    call: key.clone(),
+                    ask: call.ask.clone(),
                 };
-                let answer = self.turn(key, &turn, &bounds, cut).await;
+                let answer = self.turn(key, &turn, &bounds, cut(over, stop)).await;
                 let result = answer.reply.map(believable).map(Reply::Chat);
                 Performed { result, cost: answer.cost, work: answer.work }
             }
             Effect::Command(command) => {
-                let run = effects::command(self, key, &command);
-                within(over, async { run.await.map(Reply::Done).into() }).await
+                effects::command(self, key, &command, cut(over, stop)).await.map(Reply::Done).into()
             }
             // Files take no time to speak of, and must not stop half-way.
             Effect::Look(files) => effects::look(self, files).await.map(Reply::Done).into(),
@@ -387,14 +411,20 @@ async fn program(
     bounds: &Bounds,
     cut: impl Future<Output = Failure>,
 ) -> Answer {
-    let (workspace, homes, variables) = (own.workspace.clone(), own.homes.clone(), own.variables.clone());
-    let place = Place { workspace, homes, artifacts: own.artifacts.clone(), variables };
+    let place = Place {
+        workspace: own.workspace.clone(),
+        homes: own.homes.clone(),
+        artifacts: own.artifacts.clone(),
+        variables: own.variables.clone(),
+        guard: own.guard.clone(),
+        endings: own.endings.of(key),
+    };
     own.observer.signal(&Signal::Sent(key.clone()));
     let shown = Shown::new(own, key);
     let sink = |sign: Sign| match sign {
         Sign::Text(text) => shown.push(&text),
         Sign::Tool(line) => own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(&line))),
-        Sign::Session(_) => {}
+        Sign::Session(_) | Sign::Over => {}
     };
     let answer = take_turn(turn, &place, bounds, &sink, cut).await;
     shown.end();

@@ -124,7 +124,7 @@ pub struct CommandDone {
     pub stdout: String,
     /// What it wrote to standard error.
     pub stderr: String,
-    /// Whether more was written than is kept.
+    /// Whether more was written than is kept: then a mark in the text tells where how much is missing.
     #[serde(default)]
     pub cut: bool,
 }

@@ -1,8 +1,14 @@
-//! Output of a child, kept up to a cap.
+//! Output of a child, kept up to a cap: all of it, or its beginning and its end.
 
+use std::collections::VecDeque;
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
+
+/// How many lines a message shows of the end of an output.
+const LINES: usize = 12;
+/// How many bytes a message shows of it at most.
+const BYTES: usize = 4 << 10;
 
 /// Which output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +19,12 @@ pub enum Stream {
     Err,
 }
 
-/// What was kept of an output: its beginning, and how much there was.
+/// What was kept of an output. When there was more than the cap, that is half of it from the beginning and half of it
+/// from the end.
 #[derive(Clone, Debug)]
 pub struct Captured {
-    /// The first bytes, at most as many as were allowed.
-    pub bytes: Vec<u8>,
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
     /// How many bytes there were in all.
     pub total: u64,
     cap: usize,
@@ -25,29 +32,73 @@ pub struct Captured {
 
 impl Captured {
     pub(super) fn new(cap: usize) -> Self {
-        Self { bytes: Vec::new(), total: 0, cap }
+        Self { head: Vec::new(), tail: VecDeque::new(), total: 0, cap }
     }
 
     fn add(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
-        let room = self.cap.saturating_sub(self.bytes.len()).min(bytes.len());
-        self.bytes.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        let (head, tail) = (self.cap.div_ceil(2), self.cap / 2);
+        let (first, rest) = bytes.split_at(head.saturating_sub(self.head.len()).min(bytes.len()));
+        self.head.extend_from_slice(first);
+        let rest = rest.get(rest.len().saturating_sub(tail)..).unwrap_or_default();
+        let surplus = (self.tail.len() + rest.len()).saturating_sub(tail);
+        self.tail.drain(..surplus);
+        self.tail.extend(rest);
     }
 
-    /// Whether there was more than is kept.
-    pub fn cut(&self) -> bool {
-        self.total > self.bytes.len() as u64
+    /// Whether nothing was written.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
     }
 
-    /// The text; bytes that are no UTF-8 are replaced.
+    /// How many bytes between the beginning and the end are not kept.
+    pub fn left_out(&self) -> u64 {
+        self.total - (self.head.len() + self.tail.len()) as u64
+    }
+
+    /// The beginning and the end as texts; bytes that are no UTF-8 are replaced. The end is empty when nothing is left
+    /// out: the beginning is all of it then.
+    pub fn parts(&self) -> (String, String) {
+        let tail: Vec<u8> = self.tail.iter().copied().collect();
+        if self.left_out() == 0 {
+            return (String::from_utf8_lossy(&[self.head.as_slice(), &tail].concat()).into_owned(), String::new());
+        }
+        // A character that the cut went through is left out.
+        let continues = |byte: &u8| byte & 0xC0 == 0x80;
+        let begins = self.head.iter().rposition(|byte| !continues(byte)).unwrap_or_default();
+        let last = self.head.get(begins..).unwrap_or_default();
+        let whole = if std::str::from_utf8(last).is_ok() { self.head.len() } else { begins };
+        let head = String::from_utf8_lossy(self.head.get(..whole).unwrap_or_default()).into_owned();
+        let start = tail.iter().take(3).take_while(|byte| continues(byte)).count();
+        (head, String::from_utf8_lossy(tail.get(start..).unwrap_or_default()).into_owned())
+    }
+
+    /// The text, with a mark where something is left out.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.bytes).into_owned()
+        let (head, tail) = self.parts();
+        if self.left_out() == 0 { head } else { joined(&head, &tail, self.left_out()) }
     }
 
-    /// The last line, for a message.
-    pub fn tail(&self) -> String {
-        self.text().trim_end().lines().last().unwrap_or_default().to_owned()
+    /// The last lines, for a message.
+    pub fn last_lines(&self) -> String {
+        let (head, tail) = self.parts();
+        last_lines(if tail.is_empty() { &head } else { &tail })
     }
+}
+
+/// Two parts of an output with a mark between them that tells how much is missing.
+pub fn joined(head: &str, tail: &str, left_out: u64) -> String {
+    format!("{head}\n[… {left_out} bytes are left out here …]\n{tail}")
+}
+
+/// The last lines of a text, for a message; of long ones their end.
+pub fn last_lines(text: &str) -> String {
+    let text = text.trim_end();
+    let from = text.rmatch_indices('\n').nth(LINES - 1).map_or(0, |(at, _)| at + 1);
+    let lines = text.get(from..).unwrap_or_default();
+    let start = lines.ceil_char_boundary(lines.len().saturating_sub(BYTES));
+    let cut = if start > 0 { "…" } else { "" };
+    format!("{cut}{}", lines.get(start..).unwrap_or_default())
 }
 
 /// Reads a pipe to its end, or until there was more than `most`. All of it is read, so that the child
@@ -69,5 +120,46 @@ pub(super) async fn capture(
         if into.total > most {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured(cap: usize, text: &[u8], piece: usize) -> Captured {
+        let mut captured = Captured::new(cap);
+        text.chunks(piece).for_each(|bytes| captured.add(bytes));
+        captured
+    }
+
+    #[test]
+    fn the_beginning_and_the_end_are_kept_however_the_output_comes() {
+        let text: Vec<u8> = (0..=255).cycle().take(1000).collect();
+        for (cap, piece) in [(10, 1), (10, 3), (11, 7), (10, 1000), (999, 64), (1000, 64), (2000, 64)] {
+            let got = captured(cap, &text, piece);
+            let kept: Vec<u8> = got.head.iter().chain(&got.tail).copied().collect();
+            let half = cap.min(1000) / 2;
+            assert_eq!((got.total, kept.len()), (1000, cap.min(1000)), "{cap} {piece}");
+            assert!(text.starts_with(&kept[..half]) && text.ends_with(&kept[kept.len() - half..]), "{cap} {piece}");
+            assert_eq!(got.left_out(), 1000 - kept.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_mark_tells_how_much_is_missing_and_no_character_is_cut() {
+        let got = captured(9, "äöüäöüäöü".as_bytes(), 2);
+        assert_eq!(got.text(), "äö\n[… 9 bytes are left out here …]\nöü");
+        assert_eq!(captured(18, "äöüäöüäöü".as_bytes(), 1).text(), "äöüäöüäöü");
+    }
+
+    #[test]
+    fn the_last_lines_are_few_and_short() {
+        let text: String = (0..100).map(|number| format!("line {number}\n")).collect();
+        let lines = last_lines(&text);
+        assert_eq!((lines.lines().count(), lines.lines().last()), (12, Some("line 99")));
+        let long = last_lines(&"ä".repeat(10_000));
+        assert!(long.starts_with('…') && long.len() < 4200, "{}", long.len());
+        assert_eq!(last_lines("\n \n"), "");
     }
 }

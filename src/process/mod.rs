@@ -1,30 +1,36 @@
-//! Child processes: a group of their own, a time limit, capped output.
+//! Child processes: ended with all that they started, a time limit, bounded output.
 //!
-//! Promises that nothing that a child started in its group outlives the call: not after its
-//! end, its time-out, when the call is given up, or when this process is killed. The environment is given whole by the
+//! Promises that nothing that a child started outlives the call: not after its end, its time-out, when the call is
+//! given up, or when this process is killed. A guard sees to that (`guard.rs`), which is this program again; the
+//! caller says where it is. Nothing here blocks the thread that it runs on. The environment is given whole by the
 //! caller; nothing is inherited. Refuses to know what a program is for.
 
 mod capture;
+#[cfg(target_os = "linux")]
+mod descendants;
+mod group;
+mod guard;
+mod report;
 mod talk;
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use process_wrap::tokio::{ChildWrapper, CommandWrap, KillOnDrop, ProcessGroup};
 use tokio::io::AsyncWriteExt as _;
-use tokio::process::Child;
+use tokio::process::ChildStdin;
 
 use capture::capture;
-pub use capture::{Captured, Stream};
+pub use capture::{Captured, Stream, joined, last_lines};
+pub use group::Endings;
+use group::Group;
+pub use guard::{COMMAND, guard};
 pub use talk::{Pipes, Talked, talk};
 
-/// How long a group has between the polite signal and the one that it can't refuse.
-const PATIENCE: Duration = Duration::from_millis(500);
 /// How long output is still read after the program itself has ended: what it left running may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(500);
-const TERM: i32 = 15;
+/// How long a program that has said all may take to end by itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// A program to run.
 #[derive(Clone, Debug)]
@@ -39,17 +45,42 @@ pub struct Spec {
     pub stdin: Option<Vec<u8>>,
     /// How long it may run.
     pub timeout: Option<Duration>,
-    /// How much of each output is kept, in bytes.
+    /// How much of each output is kept, in bytes: half of it of the beginning and half of the end when there is more.
     pub cap: usize,
     /// How much it may write to each output, in bytes: with more it is ended; any amount when absent.
     pub most: Option<u64>,
+    /// Its guard: orch, as [`guard`] starts it.
+    pub guard: PathBuf,
+    /// Where what is left of it goes when the call is dropped.
+    pub endings: Endings,
+}
+
+impl Spec {
+    fn program(&self) -> &str {
+        self.argv.first().map_or("", String::as_str)
+    }
+
+    /// What an error of the child means: a number from the system that it is not there is of the program, since its
+    /// folder was there when the guard started in it.
+    fn failed(&self, source: io::Error) -> ProcessError {
+        let program = self.program().to_owned();
+        match (source.kind(), source.raw_os_error()) {
+            (io::ErrorKind::FileTooLarge, None) => {
+                ProcessError::TooMuch { program, most: self.most.unwrap_or(u64::MAX) }
+            }
+            (io::ErrorKind::NotFound, _) => ProcessError::NotFound(program),
+            (_, Some(_)) => ProcessError::Spawn { program, source },
+            (_, None) => ProcessError::Io { program, source },
+        }
+    }
 }
 
 /// How a program ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Its exit code; 128 and the number of the signal that ended it, as shells say it.
-    pub code: i32,
+    /// Its exit code; 128 and the number of the signal that ended it, as shells say it. Absent when it had said all
+    /// and was ended.
+    pub code: Option<i32>,
     /// Standard output.
     pub stdout: Captured,
     /// Standard error.
@@ -70,17 +101,19 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// It took too long, and was ended with its whole group.
+    /// It took too long, and was ended with all that it started.
     #[error("`{program}` took longer than {limit:?}")]
     Timeout {
         /// The program.
         program: String,
         /// How long it was given.
         limit: Duration,
-        /// The end of what it wrote to standard error, else to standard output.
-        last: String,
+        /// The last lines of standard output.
+        stdout: String,
+        /// The last lines of standard error.
+        stderr: String,
     },
-    /// It wrote more than it may, and was ended with its whole group.
+    /// It wrote more than it may, and was ended with all that it started.
     #[error("`{program}` wrote more than {} MiB", most >> 20)]
     TooMuch {
         /// The program.
@@ -88,7 +121,7 @@ pub enum ProcessError {
         /// How much it may write to each output, in bytes.
         most: u64,
     },
-    /// Its pipes failed.
+    /// Its pipes or its guard failed.
     #[error("`{program}` can't be followed: {source}")]
     Io {
         /// The program.
@@ -103,152 +136,82 @@ pub enum ProcessError {
 /// # Errors
 /// When it can't be started, takes too long, or its pipes fail. An exit code is no error.
 pub async fn run(spec: &Spec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> Result<Ended, ProcessError> {
-    let program = spec.argv.first().cloned().unwrap_or_default();
-    let mut child = Group::start(spec, &program)?;
-    let (stdin, stdout, stderr) =
-        (child.child.stdin().take(), child.child.stdout().take(), child.child.stderr().take());
-    let input = spec.stdin.as_deref().unwrap_or_default();
-    let feed = async move {
-        if let Some(mut pipe) = stdin {
-            // A program that does not read its input to the end is its own affair.
-            let fed = pipe.write_all(input).await;
-            if fed.is_ok() { pipe.shutdown().await } else { fed }.or_else(|error| match error.kind() {
-                io::ErrorKind::BrokenPipe => Ok(()),
-                _ => Err(error),
-            })
-        } else {
-            Ok(())
-        }
-    };
+    run_until(spec, heard, std::future::pending()).await
+}
+
+/// Runs a program to its end, or until it has said all: a program whose `said` has resolved is not waited for much
+/// longer, and its time is not over any more.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    spec: &Spec,
+    heard: &(dyn Fn(Stream, &[u8]) + Send + Sync),
+    said: impl Future<Output = ()>,
+) -> Result<Ended, ProcessError> {
+    let mut group = Group::start(spec)?;
+    let (stdin, stdout, stderr) = (group.stdin.take(), group.stdout.take(), group.stderr.take());
     let (mut out, mut err) = (Captured::new(spec.cap), Captured::new(spec.cap));
     let most = spec.most.unwrap_or(u64::MAX);
-    let status = {
+    let ended = {
         let read = async {
             tokio::try_join!(
                 capture(stdout, Stream::Out, &mut out, most, heard),
                 capture(stderr, Stream::Err, &mut err, most, heard)
             )
         };
-        let work = follow(&mut child, feed, read);
-        match spec.timeout {
-            None => Some(work.await),
-            Some(limit) => tokio::time::timeout(limit, work).await.ok(),
+        let work = follow(&mut group, feed(stdin, spec.stdin.as_deref().unwrap_or_default()), read);
+        tokio::pin!(work);
+        let over = async {
+            match spec.timeout {
+                None => std::future::pending().await,
+                Some(limit) => tokio::time::sleep(limit).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut work => Some(ended.map(Some)),
+            () = said => Some(tokio::time::timeout(GRACE, work).await.map_or(Ok(None), |ended| ended.map(Some))),
+            () = over => None,
         }
     };
-    child.end();
-    match status {
-        Some(Ok(status)) => Ok(Ended { code: code(status), stdout: out, stderr: err }),
-        Some(Err(source)) if source.kind() == io::ErrorKind::FileTooLarge => {
-            Err(ProcessError::TooMuch { program, most })
-        }
-        Some(Err(source)) => Err(ProcessError::Io { program, source }),
+    group.end().await;
+    match ended {
+        Some(Ok(code)) => Ok(Ended { code, stdout: out, stderr: err }),
+        Some(Err(source)) => Err(spec.failed(source)),
         None => {
-            let last = if err.bytes.is_empty() { out.tail() } else { err.tail() };
-            Err(ProcessError::Timeout { program, limit: spec.timeout.unwrap_or_default(), last })
+            let (program, limit) = (spec.program().to_owned(), spec.timeout.unwrap_or_default());
+            Err(ProcessError::Timeout { program, limit, stdout: out.last_lines(), stderr: err.last_lines() })
         }
     }
 }
 
-fn spawn(spec: &Spec, program: &str) -> Result<Box<dyn ChildWrapper>, ProcessError> {
-    let mut command = CommandWrap::with_new(program, |command| {
-        command.args(spec.argv.iter().skip(1)).current_dir(&spec.cwd).env_clear();
-        command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-        let stdin = if spec.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-    });
-    command.wrap(KillOnDrop).wrap(ProcessGroup::leader());
-    command.spawn().map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound if spec.cwd.is_dir() => ProcessError::NotFound(program.to_owned()),
-        _ => ProcessError::Spawn { program: program.to_owned(), source },
-    })
+/// Writes the input.
+async fn feed(pipe: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
+    let Some(mut pipe) = pipe else { return Ok(()) };
+    let fed = pipe.write_all(input).await;
+    let fed = if fed.is_ok() { pipe.shutdown().await } else { fed };
+    // A program that does not read its input to the end is its own affair.
+    fed.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
 /// Waits for the program; what it left running may hold its pipes open only for a moment.
 async fn follow(
-    child: &mut Group,
+    group: &mut Group,
     feed: impl Future<Output = io::Result<()>>,
     read: impl Future<Output = io::Result<((), ())>>,
-) -> io::Result<ExitStatus> {
+) -> io::Result<i32> {
     tokio::pin!(feed, read);
     let (mut fed, mut done) = (false, false);
-    let status = loop {
+    let code = loop {
         tokio::select! {
             result = &mut feed, if !fed => { result?; fed = true; }
             result = &mut read, if !done => { result?; done = true; }
-            status = child.leader() => break status?,
+            code = group.exited() => break code?,
         }
     };
-    if !done {
-        match tokio::time::timeout(DRAIN, &mut read).await {
-            Ok(result) => drop(result?),
-            Err(_) => child.end(),
-        }
+    if !done && let Ok(result) = tokio::time::timeout(DRAIN, &mut read).await {
+        result?;
     }
-    Ok(status)
-}
-
-/// Ends a group when this process is gone, however it went: its pipe to the guard closes then.
-#[cfg(unix)]
-fn guard(leader: Option<u32>) -> io::Result<Option<Child>> {
-    let Some(leader) = leader else { return Ok(None) };
-    let script = "read -r _; kill -s KILL -- \"-$1\"";
-    let mut command = tokio::process::Command::new("/bin/sh");
-    command.args(["-c", script, "sh", &leader.to_string()]).env_clear().process_group(0).kill_on_drop(true);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Some)
-}
-
-#[cfg(not(unix))]
-fn guard(_: Option<u32>) -> io::Result<Option<Child>> {
-    Ok(None)
-}
-
-fn code(status: ExitStatus) -> i32 {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return 128 + signal;
-    }
-    status.code().unwrap_or(-1)
-}
-
-/// A process group that ends with its owner.
-struct Group {
-    child: Box<dyn ChildWrapper>,
-    guard: Option<Child>,
-}
-
-impl Group {
-    fn start(spec: &Spec, program: &str) -> Result<Self, ProcessError> {
-        let child = spawn(spec, program)?;
-        let mut group = Self { child, guard: None };
-        group.guard =
-            guard(group.child.id()).map_err(|source| ProcessError::Spawn { program: "/bin/sh".to_owned(), source })?;
-        Ok(group)
-    }
-
-    /// Waits for the program itself, not for the rest of its group.
-    async fn leader(&mut self) -> io::Result<ExitStatus> {
-        self.child.inner_mut().wait().await
-    }
-
-    /// Ends everything that is left of the group: politely first, if the program itself still runs.
-    fn end(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // The group may be gone by now, which is what is wanted.
-            let mut left = PATIENCE;
-            let asked = self.child.signal(TERM).is_ok();
-            while asked && !left.is_zero() && matches!(self.child.try_wait(), Ok(None)) {
-                let pause = Duration::from_millis(5);
-                std::thread::sleep(pause);
-                left = left.saturating_sub(pause);
-            }
-        }
-        drop(self.child.start_kill());
-        self.guard = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.end();
-    }
+    Ok(code)
 }

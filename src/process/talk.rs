@@ -3,7 +3,7 @@
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::{Duration, timeout};
 
-use super::{Captured, Group, ProcessError, Spec, Stream, capture, code};
+use super::{Captured, Group, ProcessError, Spec, Stream, capture};
 
 /// How long a program has to end by itself once the talk is over: its exit code is worth knowing.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ pub struct Talked<T> {
     pub stderr: Captured,
 }
 
-/// Starts a program, has `work` talk to it, and ends it with its whole group.
+/// Starts a program, has `work` talk to it, and ends it with all that it started.
 ///
 /// `spec.stdin` is not used; `spec.timeout` bounds the work, `spec.most` standard error only.
 ///
@@ -38,14 +38,13 @@ pub async fn talk<T, F>(spec: &Spec, work: impl FnOnce(Pipes) -> F) -> Result<Ta
 where
     F: Future<Output = T>,
 {
-    let program = spec.argv.first().cloned().unwrap_or_default();
     let spec = Spec { stdin: Some(Vec::new()), ..spec.clone() };
-    let mut group = Group::start(&spec, &program)?;
-    let (stdin, stdout) = (group.child.stdin().take(), group.child.stdout().take());
+    let mut group = Group::start(&spec)?;
+    let (stdin, stdout) = (group.stdin.take(), group.stdout.take());
     let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-        return Err(ProcessError::Io { program, source: std::io::ErrorKind::BrokenPipe.into() });
+        return Err(spec.failed(std::io::ErrorKind::BrokenPipe.into()));
     };
-    let pipe = group.child.stderr().take();
+    let pipe = group.stderr.take();
     let (mut stderr, most) = (Captured::new(spec.cap), spec.most.unwrap_or(u64::MAX));
     let (result, ended) = {
         let listen = capture(pipe, Stream::Err, &mut stderr, most, &|_, _| {});
@@ -55,12 +54,12 @@ where
             let work = work(Pipes { stdin, stdout });
             tokio::pin!(work);
             tokio::select! {
-                result = &mut work => Some(result),
+                result = &mut work => Ok(result),
                 heard = &mut listen => {
                     silent = true;
                     match heard {
-                        Ok(()) => Some(work.await),
-                        Err(_) => None,
+                        Ok(()) => Ok(work.await),
+                        Err(error) => Err(error),
                     }
                 }
             }
@@ -69,20 +68,22 @@ where
             None => Ok(both.await),
             Some(limit) => timeout(limit, both).await.map_err(|_| limit),
         };
-        let ended = timeout(FAREWELL, group.leader()).await;
+        let ended = timeout(FAREWELL, group.exited()).await;
         if !silent && ended.is_ok() {
             // Its last words often say why it ended; what is more than is kept does not matter any more.
             drop(timeout(FAREWELL, listen).await);
         }
         (result, ended)
     };
-    group.end();
-    match result {
-        Ok(Some(result)) => {
-            let code = ended.ok().and_then(Result::ok).map(code);
-            Ok(Talked { result, code, stderr })
+    group.end().await;
+    match (result, ended) {
+        // It never ran: whatever came of the talk came of that.
+        (_, Ok(Err(source))) if source.raw_os_error().is_some() => Err(spec.failed(source)),
+        (Ok(Ok(result)), ended) => Ok(Talked { result, code: ended.ok().and_then(Result::ok), stderr }),
+        (Ok(Err(source)), _) => Err(spec.failed(source)),
+        (Err(limit), _) => {
+            let (program, stdout, stderr) = (spec.program().to_owned(), String::new(), stderr.last_lines());
+            Err(ProcessError::Timeout { program, limit, stdout, stderr })
         }
-        Ok(None) => Err(ProcessError::TooMuch { program, most }),
-        Err(limit) => Err(ProcessError::Timeout { program, limit, last: stderr.tail() }),
     }
 }

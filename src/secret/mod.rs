@@ -69,6 +69,13 @@ impl Redactor {
         self.struck(text, places)
     }
 
+    /// The same for a text whose beginning was cut off.
+    pub fn ending(&self, text: &str) -> String {
+        let mut places = self.find(text);
+        places.extend(self.ended(text));
+        self.struck(text, places)
+    }
+
     /// Whether a secret is in the text.
     pub fn finds_in(&self, text: &str) -> bool {
         !self.find(text).is_empty()
@@ -86,8 +93,8 @@ impl Redactor {
                 Ok(Reply::Chat(reply))
             }
             Ok(Reply::Done(Done::Command(mut done))) => {
-                let text = |text: &str| if done.cut { self.beginning(text) } else { self.text(text) };
-                (done.stdout, done.stderr) = (text(&done.stdout), text(&done.stderr));
+                // What was cut is redacted at its ends already.
+                (done.stdout, done.stderr) = (self.text(&done.stdout), self.text(&done.stderr));
                 Ok(Reply::Done(Done::Command(done)))
             }
             // What was there before is kept as it was, so that it can be put back.
@@ -152,6 +159,17 @@ impl Redactor {
             Some((length, number))
         });
         longest.max().map(|(length, number)| (text.len() - length..text.len(), number))
+    }
+
+    /// The beginning of a text that is the end of a secret.
+    fn ended(&self, text: &str) -> Option<(Range<usize>, usize)> {
+        let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
+        let longest = needles.filter_map(|(number, needle)| {
+            let ends = needle.char_indices().map(|(start, _)| needle.get(start..).unwrap_or_default());
+            let end = ends.filter(|end| end.len() >= SHORTEST).find(|end| text.starts_with(end))?;
+            Some((end.len(), number))
+        });
+        longest.max().map(|(length, number)| (0..length, number))
     }
 
     /// The text with marks in these places, where they overlap one for all.

@@ -53,13 +53,14 @@ impl LocalRun {
         }
         let started = self.clock.now();
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
-            let given_up = self.perform.given_up(&call, started);
+            let given_up = self.perform.given_up(&call, started).await;
             self.append(ended(&call, &given_up)).await?;
             return Err(Stop::Cancelled);
         };
         crash_point!("call::performed");
         drop(permit);
         self.append(ended(&call, &outcome)).await?;
+        self.perform.recorded(&call);
         crash_point!("call::recorded");
         // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
         match &outcome.result {
@@ -71,13 +72,13 @@ impl LocalRun {
 
     /// The outcome; none when the call was given up.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<Outcome>, Stop> {
-        // A program gets no grace: its group is ended at once. Of an agent's it is looked up what it did by then.
+        // A program gets no grace: it is ended at once, and what it did by then is looked up.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
         };
         let closing = self.closing(&call.key.step).is_some();
-        let tells = matches!(call.effect, Effect::Turn(_) | Effect::Ask(_));
+        let tells = matches!(call.effect, Effect::Ask(_) | Effect::Command(_) | Effect::Turn(_));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
             // A session that is gone without a word stops nothing.

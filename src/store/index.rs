@@ -111,8 +111,12 @@ impl Index {
         let result = match (&fact.reply, &fact.done, &fact.failure) {
             (Some(reply), _, _) => Ok(Reply::Chat(reply.clone())),
             (None, Some(done), _) => Ok(Reply::Done(done.clone())),
-            // What the budget or a stop ended is no outcome.
-            (None, None, Some(failure)) if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled) => return,
+            // What the budget, a stop or the end of a process ended is no outcome.
+            (None, None, Some(failure))
+                if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled | Class::Crashed) =>
+            {
+                return;
+            }
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };

@@ -65,6 +65,7 @@ impl Heartbeat {
 
 impl Lock {
     /// Takes the lock at `path`, saying in it who we are. `what` is for the message.
+    #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
     pub fn take(path: &Path, what: &str, me: &str) -> Result<Self, LockError> {
         // A reader that looks whether we live holds the lock for an instant: try a few times.
         for pause in [5, 20, 80, 0] {

@@ -1,6 +1,7 @@
 """An agent of the Agent Client Protocol that does what its first argument says; for tests."""
 import json
 import os
+import signal
 import sys
 import time
 
@@ -38,8 +39,18 @@ def prompt(message):
         return
     if mode == "reask":
         say(session, '{"n": 9}' if "does not fit" in words else '{"n": "nine"}')
-    stop = {"refuse": "refusal", "cut": "max_tokens", "turns": "max_turn_requests"}.get(mode, "end_turn")
-    send({"id": message["id"], "result": {"stopReason": stop}})
+    stop = {"refuse": "refusal", "cut": "max_tokens", "turns": "max_turn_requests", "aborts": "aborted"}.get(mode, "end_turn")
+    if mode in ("aborts", "stays"):
+        say(session, '{"n": 5}')
+    if mode == "broke":
+        send({"id": message["id"], "error": {"code": -32603, "message": "Internal error", "data": "Credit balance is too low"}})
+        return
+    usage = {"inputTokens": 70, "outputTokens": 8, "totalTokens": 78}
+    send({"id": message["id"], "result": {"stopReason": stop, **({"usage": usage} if mode in ("aborts", "stays") else {})}})
+    if mode == "stays":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(60)
 
 
 for line in sys.stdin:

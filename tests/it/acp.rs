@@ -96,6 +96,8 @@ fn each_way_in_which_an_acp_agent_fails_has_its_class() {
         ("refuse", "refusal", ""),
         ("cut", "length_stop", ""),
         ("turns", "exhausted", ""),
+        ("aborts", "unknown_stop", "the stop reason `aborted`, which is not known; it said last: {\"n\": 5}"),
+        ("broke", "bad_request", "Credit balance is too low"),
         ("silent", "empty_reply", ""),
     ];
     for (mode, wanted, words) in cases {
@@ -118,6 +120,14 @@ fn a_hanging_acp_agent_is_asked_to_stop_and_then_ended() {
     assert!(orch.exists("workspace/cancelled"));
     let stat = format!("/proc/{}/stat", orch.read("workspace/hangs"));
     assert!(std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z ")), "it survived");
+}
+
+#[test]
+fn an_acp_agent_that_has_answered_and_stays_is_ended_and_its_answer_kept_with_what_it_took() {
+    let orch = scripted("stays", ", timeout: 5s");
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!((orch.json("workspace/answer.json"), &report["usage"]["input"]), (json!({ "n": 5 }), &json!(70)));
 }
 
 #[test]

@@ -142,3 +142,37 @@ fn what_a_turn_left_half_done_may_be_taken_back_before_it_is_taken_again() {
     Ran::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(4);
     assert_eq!(orch.read("asked").lines().count(), 2);
 }
+
+#[test]
+fn what_a_turn_did_until_orch_was_killed_is_on_record_when_the_run_goes_on() {
+    let answers = "case \"$*\" in *--resume*) cat > /dev/null; echo more > made-2.txt; \
+        echo '{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"7\",\"session_id\":\"s-1\"}'; exit;; esac";
+    let (orch, path) = with_program("", &format!("{answers}\n{HANGS}"));
+    orch.write("workspace/theirs.txt", "before\n");
+    let mut child = orch.command(&RUN).env("PATH", &path).stderr(std::process::Stdio::null()).spawn().unwrap();
+    waits("the turn", || orch.exists("there"));
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+    let stat = format!("/proc/{}/stat", orch.read("there").trim());
+    waits("the end of the program", || std::fs::read_to_string(&stat).map_or(true, |stat| stat.contains(") Z ")));
+    let resumed = Ran::of(&orch.command(&["pipeline", "resume"]).env("PATH", &path).output().unwrap()).exits(0);
+    assert!(resumed.stderr.contains("a turn of step ask was cut off after it changed 1 file"), "{resumed:?}");
+    let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let calls: Vec<&Value> = all.iter().filter_map(|event| event["fact"].get("call_ended")).collect();
+    let class = calls[0]["failure"]["class"].as_str();
+    assert_eq!(
+        (calls.len(), class, &calls[0]["work"]["changed"]),
+        (2, Some("crashed"), &serde_json::json!(["made.txt"]))
+    );
+    assert_eq!(calls[1]["reply"]["work"]["changed"], serde_json::json!(["made-2.txt"]), "{calls:#?}");
+    let run = all[0]["run"].as_str().unwrap().to_owned();
+    let diff = orch.run(&["runs", "diff", &run]).exits(0).stdout;
+    assert!(diff.contains("+half") && diff.contains("+more"), "{diff}");
+    orch.run(&["runs", "revert", &run]).exits(0);
+    assert!(!orch.exists("workspace/made.txt") && !orch.exists("workspace/made-2.txt"));
+    assert_eq!(orch.read("workspace/theirs.txt"), "before\n");
+    // A resume of the whole run finds nothing more to tell.
+    let notes: Vec<_> = std::fs::read_dir(orch.path().join(format!(".orch/agents/{run}/turns"))).unwrap().collect();
+    assert!(notes.is_empty(), "{notes:?}");
+}

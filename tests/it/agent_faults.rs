@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::acp::{ADAPTER, settings};
 use crate::agents::{Agents, class, has_result};
-use crate::support::agents::claude_adapter;
+use crate::support::agents::{claude_adapter, impostor};
 use crate::support::{Orch, Ran, Recorded, Reply};
 
 /// What goes wrong with the program itself, as a script in its place; the class, and what the message says.
@@ -24,15 +24,6 @@ const KINDS: [(&str, &str, &str); 3] = [
     ("codex", "cli: codex", "codex"),
     ("acp", "acp: { command: [codex-acp] }", "codex-acp"),
 ];
-
-/// A program of this name, a script, that comes before the real one; the `PATH` in which it does.
-fn impostor(orch: &Orch, name: &str, script: &str) -> String {
-    use std::os::unix::fs::PermissionsExt as _;
-    orch.write(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
-    let path = orch.path().join("bin");
-    std::fs::set_permissions(path.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
-    format!("{}:{}", path.display(), std::env::var("PATH").unwrap())
-}
 
 fn project(agent: &str) -> Orch {
     let orch = Orch::empty();

@@ -1,10 +1,12 @@
 //! Integration tests: the real program against real servers, files and processes.
+#![allow(clippy::disallowed_methods, reason = "tests are no runs: they wait for processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
 mod acp;
 mod acp_claude;
 mod agent_budget;
 mod agent_cut;
+mod agent_ends;
 mod agent_faults;
 mod agent_sessions;
 mod agent_team;
@@ -41,6 +43,7 @@ mod mistakes;
 mod moved;
 #[cfg(target_os = "linux")]
 mod orphans;
+mod outputs;
 mod own;
 mod plan;
 mod programs;

@@ -5,9 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::support::Orch;
 
-/// A command with a child in the background and a grandchild in the foreground; each tells its process id.
-const FAMILY: &str =
-    "sh -c 'echo $$ > child.pid; sleep 600 & echo $! > grandchild.pid; wait' & echo $$ > own.pid; wait";
+/// A command with a child in the background and a grandchild in the foreground; a process that left the group and the
+/// session, and whose parent is gone; and one that takes no notice of TERM, in a session of its own. Each tells its id.
+const FAMILY: &str = "sh -c 'echo $$ > child.pid; sleep 600 & echo $! > grandchild.pid; wait' & \
+    (setsid sh -c 'sleep 600 & echo $! > gone.pid' &) ; \
+    setsid sh -c 'trap \"\" TERM; echo $$ > deaf.pid; while :; do sleep 600; done' & \
+    echo $$ > own.pid; wait";
+const PIDS: [&str; 5] = ["own", "child", "grandchild", "gone", "deaf"];
 
 fn alive(pid: &str) -> bool {
     // A process that ended and that nobody has waited for is over too.
@@ -26,6 +30,16 @@ fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
+/// The ids that the family tells.
+fn pids(orch: &Orch) -> Vec<String> {
+    let told = PIDS.map(|name| {
+        let path = orch.path().join(format!("workspace/{name}.pid"));
+        let read = || std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
+        soon(name, || read().filter(|text| !text.is_empty()))
+    });
+    told.into()
+}
+
 /// Starts the family, sends signals to orch alone, and waits until orch and all of them are gone.
 fn ends_with(timeout: &str, signals: &[&str]) {
     let orch = Orch::empty();
@@ -33,13 +47,7 @@ fn ends_with(timeout: &str, signals: &[&str]) {
     orch.write("pipelines/main.yaml", &format!("name: family\nsteps:\n  - {step}\n"));
     let args = ["pipeline", "run", "pipelines/main.yaml", "--quiet"];
     let mut run = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let pids: Vec<String> = ["own", "child", "grandchild"]
-        .map(|name| {
-            let path = orch.path().join(format!("workspace/{name}.pid"));
-            let read = || std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
-            soon(name, || read().filter(|text| !text.is_empty()))
-        })
-        .into();
+    let pids = pids(&orch);
     for signal in signals {
         assert!(Command::new("kill").args([*signal, &run.id().to_string()]).status().unwrap().success());
     }
@@ -90,4 +98,61 @@ fn what_a_command_removes_while_it_is_being_ended_is_nobodys_deed() {
     let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let undone: Vec<_> = events.filter_map(|event| event["fact"]["call_ended"].get("undone").cloned()).collect();
     assert_eq!(undone, [serde_json::json!(["early", "late"])]);
+}
+
+#[test]
+fn nothing_that_a_command_left_behind_outlives_its_success() {
+    let orch = Orch::empty();
+    let left = "(setsid sh -c 'sleep 600 & echo $! > gone.pid' > /dev/null 2>&1 &); \
+        sh -c 'trap \"\" TERM; echo $$ > deaf.pid; while :; do sleep 600; done' > /dev/null 2>&1 & \
+        while ! [ -s gone.pid ] || ! [ -s deaf.pid ]; do sleep 0.01; done";
+    let then = "for name in gone deaf; do if [ -e /proc/$(cat $name.pid) ]; then echo $name is left; exit 1; fi; done";
+    let steps = serde_json::json!([{ "id": "leaves", "run": left }, { "id": "looks", "run": then }]);
+    orch.write("pipelines/main.yaml", &format!("name: left\nsteps: {steps}\n"));
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).exits(0);
+}
+
+#[test]
+fn a_guard_takes_no_notice_of_signals_and_its_program_does() {
+    let orch = Orch::empty();
+    let run = "kill -TERM $PPID; kill -INT $PPID; kill -HUP $PPID; sh -c 'kill -TERM $$; echo survived'; echo $?";
+    let step = serde_json::json!({ "id": "asks", "run": run, "output": "said", "schema": "text" });
+    orch.write("pipelines/main.yaml", &format!("name: heeds\nsteps: [{step}]\n"));
+    let report = orch.run(&["pipeline", "run", "pipelines/main.yaml", "--output", "json"]).exits(0).stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["result"], "143\n", "{report:#}");
+}
+
+#[test]
+fn a_command_whose_guard_is_killed_is_ended_and_fails() {
+    let orch = Orch::empty();
+    let run = "echo $$ > own.pid; sleep 1; kill -9 $PPID; sleep 600";
+    let step = serde_json::json!({ "id": "kills", "run": run });
+    orch.write("pipelines/main.yaml", &format!("name: unguarded\nsteps: [{step}]\n"));
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--quiet"];
+    orch.run(&args).exits(1).says("the process that guards it was ended");
+    let pid = orch.read("workspace/own.pid").trim().to_owned();
+    soon("it survived its guard", || (!alive(&pid)).then_some(()));
+}
+
+/// Many commands that take no notice of TERM run out of time together, and another ends as soon as one of them was
+/// asked to end: its result is on record before theirs.
+#[test]
+fn commands_are_ended_side_by_side_and_nothing_waits_for_them() {
+    let orch = Orch::empty();
+    let deaf = "trap ': > ../asked' TERM; while :; do sleep 0.01; done";
+    let quick = "while ! [ -e ../asked ]; do sleep 0.005; done";
+    let steps = serde_json::json!([{ "id": "all", "parallel": [
+        { "id": "many", "for_each": "range(8)", "max_parallel": 8, "run": deaf, "access": "none", "timeout": "3s", "on_error": "continue" },
+        { "id": "quick", "run": quick, "access": "none" },
+    ]}]);
+    orch.write("pipelines/main.yaml", &format!("name: deaf\nsteps: {steps}\n"));
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).exits(1);
+    let events = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let ended = |event: serde_json::Value| event["fact"]["call_ended"]["call"]["step"].as_str().map(str::to_owned);
+    let ends: Vec<String> = events.filter_map(ended).collect();
+    // One after the other they would be ended before anything else is looked at.
+    let quick = ends.iter().position(|step| step == "all/quick").unwrap();
+    assert!(ends.len() == 9 && quick < 5, "{ends:?}");
 }

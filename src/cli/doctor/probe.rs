@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use crate::agent::{Answer, Bounds, Models, Place, take_turn};
 use crate::cli::error::CliError;
 use crate::cli::{resolve, runtime};
-use crate::model::{ChatReply, ChatRequest, Failure, Message, ModelRef, Program, ProgramKind, Turn, TurnEstimate};
+use crate::model::{
+    CallKey, ChatReply, ChatRequest, Digest, Failure, Message, ModelRef, Program, ProgramKind, StepKey, Turn,
+    TurnEstimate,
+};
+use crate::process::Endings;
 use crate::provider::Limits;
 use crate::report::human;
 
@@ -92,8 +96,14 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
     let folder = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
     let workspace = folder.path().join("workspace");
     std::fs::create_dir(&workspace).map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
-    let place =
-        Place { workspace, homes: folder.path().join("homes"), artifacts: Vec::new(), variables: resolve::variables() };
+    let place = Place {
+        workspace,
+        homes: folder.path().join("homes"),
+        artifacts: Vec::new(),
+        variables: resolve::variables(),
+        guard: super::super::guard(),
+        endings: Endings::default(),
+    };
     let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();
     let request = question(program.reference());
     let turn = Turn {
@@ -104,6 +114,7 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
         timeout_ms,
         until: None,
     };
-    let bounds = Bounds { now: Timestamp::now(), usd: None, mark: "probe".to_owned() };
+    let call = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
+    let bounds = Bounds { now: Timestamp::now(), usd: None, call, ask: Digest::of(b"probe") };
     Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {}, std::future::pending())))
 }

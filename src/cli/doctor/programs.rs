@@ -9,7 +9,7 @@ use crate::cli::runtime;
 use crate::config;
 use crate::model::step::Access;
 use crate::model::{Program, ProgramKind};
-use crate::process::{self, Spec};
+use crate::process::{self, Endings, Spec};
 
 use super::Report;
 
@@ -80,7 +80,9 @@ fn version(program: &str) -> Option<String> {
         timeout: Some(Duration::from_secs(10)),
         cap: 4096,
         most: None,
+        guard: super::super::guard(),
+        endings: Endings::default(),
     };
     let ended = runtime().ok()?.block_on(process::run(&spec, &|_, _| {})).ok()?;
-    (ended.code == 0).then(|| ended.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
+    (ended.code == Some(0)).then(|| ended.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
 }

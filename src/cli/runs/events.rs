@@ -42,6 +42,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
+#[expect(clippy::disallowed_methods, reason = "it runs no pipeline")]
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;

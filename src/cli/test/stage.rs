@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::cli::error::CliError;
 use crate::model::case::Case;
-use crate::process::{self, Spec};
+use crate::process::{self, Endings, Spec};
 
 /// How long a command of `setup:` may take.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -54,16 +54,18 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
         timeout: Some(LIMIT),
         cap: KEPT,
         most: None,
+        guard: super::super::guard(),
+        endings: Endings::default(),
     };
     let shown = argv.join(" ");
     let ended = process::run(&spec, &|_, _| {})
         .await
         .map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")))?;
-    if ended.code == 0 {
+    if ended.code == Some(0) {
         return Ok(());
     }
     let said = [ended.stderr.text(), ended.stdout.text()].concat();
-    let message = format!("`setup:` of the case, `{shown}`, ended with exit code {}", ended.code);
+    let message = format!("`setup:` of the case, `{shown}`, ended with exit code {}", ended.code.unwrap_or(-1));
     Err(CliError::could_not(message).hint(format!("it said: {}", said.trim())))
 }
 

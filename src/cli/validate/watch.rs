@@ -20,6 +20,7 @@ const DEEP: usize = 8;
 type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Checks until the process is stopped; it returns only when nobody reads its output.
+#[expect(clippy::disallowed_methods, reason = "it runs no pipeline")]
 pub(super) fn run(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     let mut seen = look(args, here);
     loop {

@@ -342,3 +342,27 @@ fn a_stop_leaves_a_reply_ten_seconds_and_a_second_one_none() {
         );
     }
 }
+
+#[test]
+fn a_reply_that_comes_while_commands_are_ended_is_recorded_before_their_ends() {
+    let steps = "steps:
+  - id: all
+    parallel:
+      - { id: many, for_each: range(8), max_parallel: 8, run: \"trap '' TERM; echo asleep; while :; do sleep 1; done\", timeout: 1h, access: none, on_error: continue }
+      - { id: ask, agent: a, prompt: p.md, message: all/ask, schema: text, output: x, timeout: 2h }
+";
+    let play = |_: &str, _| Play::says("done", HOUR);
+    world(steps, play, async |mut world| {
+        assert_eq!(world.run().await.status, RunStatus::Failed);
+        let ended = |event: orch::model::Event| match event.fact {
+            Fact::CallEnded(call) => Some(call.call.step.to_string()),
+            _ => None,
+        };
+        let ends: Vec<String> = world.events().into_iter().filter_map(ended).collect();
+        assert_eq!((ends.len(), ends[0].as_str()), (9, "all/ask"), "{ends:?}");
+        // Each of them ended at its time: ending it took none, since it was none of the run's.
+        for item in 0..8 {
+            assert_eq!(world.calls(&format!("all/many[{item}]")), [(0, ms(HOUR))]);
+        }
+    });
+}

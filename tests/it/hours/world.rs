@@ -209,6 +209,8 @@ impl World {
             exchange: Exchange::default(),
             laid: Arc::default(),
             clock: self.clock.clone(),
+            guard: env!("CARGO_BIN_EXE_orch").into(),
+            endings: Arc::default(),
         };
         let asker = how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn Asker>);
         let switch = StopSwitch::default();

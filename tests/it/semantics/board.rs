@@ -161,43 +161,44 @@ impl Board {
     }
 }
 
+fn outcome(at: Timestamp, result: Result<Reply, Failure>) -> Outcome {
+    Outcome {
+        started: at,
+        ended: at,
+        result,
+        work: None,
+        cost: None,
+        estimated: None,
+        estimated_cost: None,
+        undone: Vec::new(),
+    }
+}
+
+fn given_up(at: Timestamp) -> Outcome {
+    outcome(at, Err(Failure::new(Class::Cancelled, "it was given up")))
+}
+
 impl Perform for Board {
     fn admit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
         async { Ok(Box::new(()) as Permit) }.boxed()
     }
 
-    fn perform(&self, call: Call, _: bool, _: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, _: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
         let own = self.clone();
         let turn = self.turn(&call.key.step, false);
+        let heeds = matches!(call.effect, Effect::Ask(_) | Effect::Command(_));
         async move {
-            let say = turn.await.unwrap_or(Say::No);
-            let at = Timestamp::UNIX_EPOCH;
-            Outcome {
-                started: at,
-                ended: at,
-                result: own.do_it(&call.effect, say),
-                work: None,
-                cost: None,
-                estimated: None,
-                estimated_cost: None,
-                undone: Vec::new(),
+            tokio::select! {
+                biased;
+                say = turn => outcome(Timestamp::UNIX_EPOCH, own.do_it(&call.effect, say.unwrap_or(Say::No))),
+                () = stop, if heeds => given_up(Timestamp::UNIX_EPOCH),
             }
         }
         .boxed()
     }
 
-    fn given_up(&self, _: &Call, at: Timestamp) -> Outcome {
-        let failure = Failure::new(Class::Cancelled, "it was given up");
-        Outcome {
-            started: at,
-            ended: at,
-            result: Err(failure),
-            work: None,
-            cost: None,
-            estimated: None,
-            estimated_cost: None,
-            undone: Vec::new(),
-        }
+    fn given_up<'a>(&'a self, _: &'a Call, at: Timestamp) -> BoxFuture<'a, Outcome> {
+        std::future::ready(given_up(at)).boxed()
     }
 }
 

@@ -58,6 +58,15 @@ pub(crate) fn folder_of_the_adapter(path: &std::path::Path) {
     }
 }
 
+/// A program of this name, a script, that comes before the real one; the `PATH` in which it does.
+pub(crate) fn impostor(orch: &super::Orch, name: &str, script: &str) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    orch.write(&format!("bin/{name}"), &format!("#!/bin/sh\n{script}\n"));
+    let path = orch.path().join("bin");
+    std::fs::set_permissions(path.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    format!("{}:{}", path.display(), std::env::var("PATH").unwrap())
+}
+
 fn is_root() -> bool {
     let asked = Command::new("id").arg("-u").output();
     asked.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).trim() == "0")

@@ -1,0 +1,47 @@
+//! Which processes descend from one: read from `/proc`.
+
+use std::collections::HashMap;
+use std::fs;
+
+use rustix::process::Pid;
+
+/// The processes below another that have not ended, each with whether it is stopped.
+pub(super) fn of(ancestor: u32) -> Vec<(Pid, bool)> {
+    let mut children: HashMap<i32, Vec<(i32, char)>> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // It may have ended since it was listed.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        if let Some((state, parent)) = state_and_parent(&stat) {
+            children.entry(parent).or_default().push((pid, state));
+        }
+    }
+    let mut found = Vec::new();
+    let mut waiting = vec![i32::try_from(ancestor).unwrap_or_default()];
+    while let Some(parent) = waiting.pop() {
+        for (pid, state) in children.remove(&parent).unwrap_or_default() {
+            waiting.push(pid);
+            if !matches!(state, 'Z' | 'X') {
+                found.extend(Pid::from_raw(pid).map(|pid| (pid, matches!(state, 'T' | 't'))));
+            }
+        }
+    }
+    found
+}
+
+/// The state and the parent in the text of `/proc/PID/stat`. The name before them may hold anything, also brackets.
+fn state_and_parent(stat: &str) -> Option<(char, i32)> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_does_not_hide_the_parent() {
+        assert_eq!(state_and_parent("42 (a) R 1) S 7 42 42 0"), Some(('S', 7)));
+        assert_eq!(state_and_parent("42 (cut"), None);
+    }
+}

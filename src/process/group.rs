@@ -1,0 +1,180 @@
+//! The owner's side of a guarded program: it is started, waited for, and ended with all that it started.
+
+use std::io::{self, IoSlice, Read as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream as Socket;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::UnixStream;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+
+use super::guard::COMMAND;
+use super::report::{LENGTH, Report};
+use super::{ProcessError, Spec};
+
+/// How long a group is waited for that is being ended; a guard takes half a second, unless the system is stuck.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Groups that nobody waits for any more and that are being ended: whoever looks at what they did waits for them first.
+#[derive(Clone, Debug, Default)]
+pub struct Endings(Arc<Mutex<Vec<Ending>>>);
+
+impl Endings {
+    fn add(&self, ending: Ending) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ending);
+    }
+
+    /// Waits until they have ended.
+    pub async fn settled(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        // They end side by side, whoever is waited for first.
+        for ending in all {
+            ending.settled().await;
+        }
+    }
+}
+
+/// A group that is being ended.
+#[derive(Debug)]
+struct Ending {
+    control: Socket,
+    guard: Child,
+}
+
+impl Ending {
+    /// Waits until nothing of it is left. On a thread of its own, since the time that the guard takes is the system's,
+    /// not that of the runtime.
+    async fn settled(self) {
+        // A runtime that is being shut down waits for nothing.
+        drop(tokio::task::spawn_blocking(move || self.wait()).await);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
+    fn wait(mut self) {
+        let mut rest = Vec::new();
+        let closed = self.control.set_nonblocking(false).and_then(|()| self.control.set_read_timeout(Some(LONGEST)));
+        if closed.and_then(|()| self.control.read_to_end(&mut rest)).is_ok() {
+            // The guard has ended: nobody else has the other end of its socket.
+            drop(self.guard.wait());
+        }
+    }
+}
+
+/// A program with its guard. What is left of it is ended when this is dropped.
+pub(super) struct Group {
+    guard: Option<(UnixStream, Child)>,
+    endings: Endings,
+    received: Vec<u8>,
+    leader: Option<i32>,
+    code: Option<i32>,
+    pub(super) stdin: Option<ChildStdin>,
+    pub(super) stdout: Option<ChildStdout>,
+    pub(super) stderr: Option<ChildStderr>,
+}
+
+impl Group {
+    /// Starts a program under a guard. That it can't be started is learnt from [`Group::exited`].
+    pub(super) fn start(spec: &Spec) -> Result<Self, ProcessError> {
+        spawn(spec).map_err(|source| ProcessError::Spawn { program: spec.program().to_owned(), source })
+    }
+
+    /// Waits for the program itself, not for what it started: its exit code. May be dropped and called again.
+    pub(super) async fn exited(&mut self) -> io::Result<i32> {
+        loop {
+            if let Some(code) = self.code {
+                return Ok(code);
+            }
+            let Some((control, _)) = &mut self.guard else { return Err(io::ErrorKind::NotConnected.into()) };
+            if self.received.len() < LENGTH && control.read_buf(&mut self.received).await? == 0 {
+                return Err(self.unguarded());
+            }
+            let Some((report, rest)) = self.received.split_first_chunk::<LENGTH>() else { continue };
+            let (report, rest) = (Report::decode(*report), rest.to_vec());
+            self.received = rest;
+            match report {
+                Some(Report::Started(pid)) => self.leader = Some(pid),
+                Some(Report::Exited(code)) => self.code = Some(code),
+                Some(Report::NotStarted(error)) => return Err(io::Error::from_raw_os_error(error)),
+                None => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+
+    /// Somebody ended the guard. What can still be reached of the program is ended.
+    fn unguarded(&mut self) -> io::Error {
+        if let Some(leader) = self.leader.take().and_then(Pid::from_raw) {
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
+        io::Error::other("the process that guards it was ended")
+    }
+
+    /// Ends all that is left, and waits for that.
+    pub(super) async fn end(&mut self) {
+        if let Some(ending) = self.let_go() {
+            ending.settled().await;
+        }
+    }
+
+    /// The end of our side of the socket is the guard's sign.
+    fn let_go(&mut self) -> Option<Ending> {
+        let (control, guard) = self.guard.take()?;
+        // Without a socket the guard is gone, or sees its end all the same.
+        let control = control.into_std().ok()?;
+        drop(control.shutdown(std::net::Shutdown::Write));
+        Some(Ending { control, guard })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(ending) = self.let_go() {
+            self.endings.add(ending);
+        }
+    }
+}
+
+fn spawn(spec: &Spec) -> io::Result<Group> {
+    let (control, theirs) = Socket::pair()?;
+    let mut command = Command::new(&spec.guard);
+    command.arg0("orch").arg(COMMAND).args(&spec.argv).current_dir(&spec.cwd).env_clear();
+    command.envs(spec.env.iter().map(|(name, value)| (name, value))).process_group(0);
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut guard = command.spawn()?;
+    let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
+    let stdin = send_input(&control, spec.stdin.is_some())?;
+    control.set_nonblocking(true)?;
+    Ok(Group {
+        guard: Some((UnixStream::from_std(control)?, guard)),
+        endings: spec.endings.clone(),
+        received: Vec::new(),
+        leader: None,
+        code: None,
+        stdin,
+        stdout: stdout.map(ChildStdout::from_std).transpose()?,
+        stderr: stderr.map(ChildStderr::from_std).transpose()?,
+    })
+}
+
+/// Sends the program's input to the guard, or that there is none; our end of it.
+fn send_input(control: &Socket, wanted: bool) -> io::Result<Option<ChildStdin>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let byte = [IoSlice::new(b"g")];
+    if !wanted {
+        sendmsg(control, &byte, &mut beside, SendFlags::empty())?;
+        return Ok(None);
+    }
+    let (reader, writer) = io::pipe()?;
+    let files = [reader.as_fd()];
+    beside.push(SendAncillaryMessage::ScmRights(&files));
+    sendmsg(control, &byte, &mut beside, SendFlags::empty())?;
+    let writer = std::process::ChildStdin::from(OwnedFd::from(writer));
+    ChildStdin::from_std(writer).map(Some)
+}

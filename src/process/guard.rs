@@ -1,0 +1,161 @@
+//! The guard of a program: a process between orch and the program that ends all that the program started.
+//!
+//! It is orch itself, started with [`COMMAND`] and the program's arguments in the program's folder and environment. It
+//! adopts every process that the program's processes leave behind (on Linux: a child subreaper), also those that left
+//! the process group. When its owner asks for the end, or is gone, it sends TERM to all of them, waits, and then KILL
+//! until none is left. It ends when the program has ended and nothing that it started is left.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::report::Report;
+
+/// The argument after which orch is the guard of the program that the other arguments name.
+pub const COMMAND: &str = "__guard";
+/// How long processes have between the signal that they may handle and the one that they can't.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The pauses between two rounds of KILL, from the first to the longest: a process may start others meanwhile, and one
+/// that waits for a disk ends when it has waited.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
+
+/// Is the guard of a program: its name and its arguments.
+pub fn guard(argv: &[OsString]) -> ExitCode {
+    match watch(argv) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Its owner sees that the control socket is closed, and says so.
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn watch(argv: &[OsString]) -> io::Result<()> {
+    let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    heed_no_signal()?;
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let stdin = receive(&control)?;
+    let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0).stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+    let leader = match command.spawn() {
+        Ok(child) => Pid::from_child(&child),
+        Err(error) => return control.write_all(&Report::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
+    };
+    // A report that nobody reads is of a program that is about to be ended.
+    drop(control.write_all(&Report::Started(leader.as_raw_pid()).encode()));
+    // Its input must end when its owner closes it, and its outputs when the program does.
+    drop(command);
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    // The folder may be removed, or be on a disk that goes.
+    drop(std::env::set_current_dir("/"));
+    let owner = control.try_clone()?;
+    let ending = thread::Builder::new().spawn(move || end_when_asked(owner, leader))?;
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == leader => {
+                drop(control.write_all(&Report::Exited(code(status)).encode()));
+            }
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // Nobody is left.
+            Err(_) => break,
+        }
+    }
+    // Where nobody adopts them, processes may be left that are no children of this one.
+    if cfg!(not(target_os = "linux")) {
+        drop(ending.join());
+    }
+    Ok(())
+}
+
+/// A signal that is meant for orch, or for all of a service, must not end the guard before what it guards. The program
+/// starts without this.
+fn heed_no_signal() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        // What handles a signal stays when nobody listens any more.
+        drop(signal(kind)?);
+    }
+    Ok(())
+}
+
+/// What the program reads: its owner sends one byte, and the input beside it if there is any.
+fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    if got.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(beside.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    }))
+}
+
+/// The exit code; of a signal, as shells say it.
+fn code(status: WaitStatus) -> i32 {
+    status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
+}
+
+/// Waits for the owner's wish, which is the end of its side of the socket, and ends everything.
+#[expect(clippy::disallowed_methods, reason = "in the guard, which is a process of its own")]
+fn end_when_asked(mut owner: UnixStream, leader: Pid) {
+    let mut nothing = [0; 16];
+    while owner.read(&mut nothing).is_ok_and(|count| count > 0) {}
+    signal_all(leader, Signal::TERM);
+    // The guard itself ends as soon as none is left.
+    let mut left = PATIENCE;
+    while !left.is_zero() && any(leader) {
+        let pause = Duration::from_millis(5);
+        thread::sleep(pause);
+        left = left.saturating_sub(pause);
+    }
+    let mut pause = PAUSES.0;
+    while any(leader) {
+        signal_all(leader, Signal::KILL);
+        thread::sleep(pause);
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// Sends a signal to all that is left of the program. A process may end before it is sent, which is what is wanted.
+#[cfg(target_os = "linux")]
+fn signal_all(_leader: Pid, signal: Signal) {
+    for (pid, is_stopped) in super::descendants::of(std::process::id()) {
+        let _ = rustix::process::kill_process(pid, signal);
+        if is_stopped {
+            let _ = rustix::process::kill_process(pid, Signal::CONT);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn signal_all(leader: Pid, signal: Signal) {
+    let _ = rustix::process::kill_process_group(leader, signal);
+}
+
+/// Whether anything is left to be ended. On Linux the guard is over by itself when nothing is.
+#[cfg(target_os = "linux")]
+fn any(_: Pid) -> bool {
+    true
+}
+
+#[cfg(not(target_os = "linux"))]
+fn any(leader: Pid) -> bool {
+    rustix::process::test_kill_process_group(leader).is_ok()
+}

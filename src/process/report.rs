@@ -1,0 +1,50 @@
+//! What a guard tells its owner over their socket.
+
+/// The length of a report on the socket, in bytes.
+pub(super) const LENGTH: usize = 5;
+
+/// One report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The program runs, with this process id, which is that of its group too.
+    Started(i32),
+    /// It can't be started; the system's number of the error.
+    NotStarted(i32),
+    /// The program itself has ended with this exit code; 128 and the number of a signal that ended it.
+    Exited(i32),
+}
+
+impl Report {
+    pub(super) fn encode(self) -> [u8; LENGTH] {
+        let (tag, value) = match self {
+            Self::Started(pid) => (b'S', pid),
+            Self::NotStarted(error) => (b'N', error),
+            Self::Exited(code) => (b'X', code),
+        };
+        let [a, b, c, d] = value.to_le_bytes();
+        [tag, a, b, c, d]
+    }
+
+    pub(super) fn decode([tag, a, b, c, d]: [u8; LENGTH]) -> Option<Self> {
+        let value = i32::from_le_bytes([a, b, c, d]);
+        match tag {
+            b'S' => Some(Self::Started(value)),
+            b'N' => Some(Self::NotStarted(value)),
+            b'X' => Some(Self::Exited(value)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        for report in [Report::Started(70_000), Report::NotStarted(2), Report::Exited(137), Report::Exited(-1)] {
+            assert_eq!(Report::decode(report.encode()), Some(report));
+        }
+        assert_eq!(Report::decode(*b"?1234"), None);
+    }
+}

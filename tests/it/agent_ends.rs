@@ -1,0 +1,197 @@
+//! Only its own end-of-turn event ends a turn of an agent program, and what it says of a failure is understood.
+#![cfg(unix)]
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::agents::class;
+use crate::support::agents::impostor;
+use crate::support::{Orch, Ran};
+
+const RUN: [&str; 7] = ["pipeline", "run", "pipelines/main.yaml", "--task", "t", "--output", "json"];
+
+/// A project whose one agent is a script in the place of `claude` or `codex`, which writes these events.
+pub(crate) fn project(kind: &str, events: &[Value], more: &str) -> (Orch, String) {
+    let orch = Orch::empty();
+    orch.write("prompts/ask.md", "You answer.\n");
+    orch.write("pipelines/main.yaml", &format!("name: test\ninputs: {{ task: {{ type: string }} }}\nagents:\n  a: {{ cli: {kind} }}\nsteps:\n  - {{ id: ask, agent: a, prompt: ask.md, output: answer, schema: any, re_ask: 0, timeout: 20s, retry: {{ max: 1 }} }}\n"));
+    let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
+    orch.write("events", &lines);
+    let script = format!("cat > /dev/null; cat {}/events\n{more}", orch.path().display());
+    let path = impostor(&orch, kind, &script);
+    (orch, path)
+}
+
+fn ran(command: &mut Command) -> (Ran, Value) {
+    let ran = Ran::of(&command.output().unwrap());
+    let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    (ran, report)
+}
+
+fn claude(result: Value) -> Vec<Value> {
+    let mut last = json!({
+        "type": "result", "subtype": "success", "is_error": false, "result": "{\"n\": 1}", "session_id": "s-1",
+        "usage": { "input_tokens": 70, "output_tokens": 8 }, "total_cost_usd": 0.25
+    });
+    last.as_object_mut().unwrap().extend(result.as_object().unwrap().clone());
+    vec![json!({ "type": "system", "subtype": "init", "session_id": "s-1" }), last]
+}
+
+fn codex(last: Option<Value>) -> Vec<Value> {
+    let said =
+        json!({ "type": "item.completed", "item": { "id": "i", "type": "agent_message", "text": "{\"n\": 1}" } });
+    let mut events = vec![json!({ "type": "thread.started", "thread_id": "t-1" }), said];
+    events.extend(last);
+    events
+}
+
+fn error(report: &Value, key: &str) -> String {
+    report["steps"][0]["error"][key].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_codex_that_ends_before_its_turn_is_complete_gave_no_answer() {
+    for more in ["", "exit 1"] {
+        let (orch, path) = project("codex", &codex(None), more);
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!((ran.code, class(&report)), (1, "agent_error"), "{report:#}");
+        let message = error(&report, "message");
+        assert!(message.contains("`turn.completed`") && message.ends_with("it said last: {\"n\": 1}"), "{message}");
+    }
+    // After the end of its turn neither an exit code nor another word takes the answer away.
+    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } });
+    let more = "echo '{\"type\":\"error\",\"message\":\"late\"}'; exit 1";
+    let (orch, path) = project("codex", &codex(Some(done)), more);
+    ran(orch.command(&RUN).env("PATH", path)).0.exits(0);
+}
+
+#[test]
+fn a_stop_reason_of_claude_that_is_not_known_is_shown_and_its_reply_is_not_taken() {
+    for reason in [json!("pause_turn"), json!("Weird"), json!(3)] {
+        let (orch, path) = project("claude", &claude(json!({ "stop_reason": reason })), "");
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!((ran.code, class(&report)), (1, "unknown_stop"), "{report:#}");
+        let word = reason.as_str().map_or_else(|| reason.to_string(), str::to_lowercase);
+        let message = error(&report, "message");
+        assert!(message.contains(&format!("`{word}`")) && message.contains("{\"n\": 1}"), "{message}");
+        // It was paid for all the same.
+        assert_eq!(report["usage"]["input"], 70, "{report:#}");
+    }
+    for (reason, code) in [(json!("END_TURN"), 0), (Value::Null, 0), (json!("max_tokens"), 1)] {
+        let (orch, path) = project("claude", &claude(json!({ "stop_reason": reason })), "");
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!(ran.code, code, "{reason}: {report:#}");
+    }
+}
+
+#[test]
+fn an_account_without_credit_is_said_to_have_none_and_no_key_is_asked_for() {
+    let words = "Credit balance is too low";
+    let said = json!({ "type": "assistant", "error": "billing_error", "message": { "content": [] } });
+    let result = |more: Value| claude(json!({ "is_error": true, "result": words })).into_iter().chain([more]).collect();
+    let quota = "unexpected status 429 Too Many Requests: You exceeded your current quota, please check your plan";
+    let cases: [(&str, Vec<Value>); 5] = [
+        ("claude", {
+            let mut all = claude(json!({ "is_error": true, "result": words }));
+            all.insert(1, said.clone());
+            all
+        }),
+        ("claude", result(json!({ "type": "other" }))),
+        ("claude", {
+            let mut all = claude(json!({ "is_error": true, "result": "API Error", "api_error_status": 402 }));
+            all.insert(1, said);
+            all
+        }),
+        ("codex", vec![json!({ "type": "turn.failed", "error": { "message": quota } })]),
+        (
+            "codex",
+            vec![
+                json!({ "type": "error", "message": "{\"error\":{\"code\":\"insufficient_quota\",\"message\":\"insufficient_quota\"},\"status\":429}" }),
+            ],
+        ),
+    ];
+    for (kind, events) in cases {
+        let (orch, path) = project(kind, &events, "exit 1");
+        let mut command = orch.command(&RUN);
+        let (_, report) = ran(command
+            .env("PATH", path)
+            .env("ANTHROPIC_API_KEY", "key-of-a-test")
+            .env("OPENAI_API_KEY", "key-of-a-test"));
+        assert_eq!(class(&report), "bad_request", "{events:?}: {report:#}");
+        let hint = error(&report, "hint");
+        assert!(hint.contains("no credit left") && !hint.contains("API_KEY"), "{hint}");
+    }
+}
+
+#[test]
+fn a_failed_login_says_whether_the_key_is_missing_or_refused() {
+    for (set, hint) in
+        [(None, "set ANTHROPIC_API_KEY or "), (Some("key-of-a-test"), "check the key in ANTHROPIC_API_KEY: it is set")]
+    {
+        let said = json!({ "type": "assistant", "error": "authentication_failed", "message": { "content": [] } });
+        let mut events = claude(json!({ "is_error": true, "result": "Invalid API key" }));
+        events.insert(1, said);
+        let (orch, path) = project("claude", &events, "exit 1");
+        let mut command = orch.command(&RUN);
+        command.env("PATH", path).envs(set.map(|value| ("ANTHROPIC_API_KEY", value)));
+        let (_, report) = ran(&mut command);
+        assert_eq!(class(&report), "auth", "{report:#}");
+        assert!(error(&report, "hint").contains(hint), "{report:#}");
+    }
+}
+
+#[test]
+fn a_program_that_has_answered_and_stays_is_ended_and_its_answer_kept_with_what_it_took() {
+    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 70, "output_tokens": 8 } });
+    for (kind, events) in [("claude", claude(json!({}))), ("codex", codex(Some(done)))] {
+        let stays = "echo $$ > ../pid; trap '' TERM; while :; do sleep 1; done";
+        let (orch, path) = project(kind, &events, stays);
+        // It ends by the answer, not by the time, which is over sooner.
+        orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 1500ms");
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!(ran.code, 0, "{kind}: {report:#}");
+        assert_eq!((&report["usage"]["input"], &report["usage"]["output"]), (&json!(70), &json!(8)), "{kind}");
+        assert_eq!(report["cost_usd"], if kind == "claude" { json!(0.25) } else { Value::Null }, "{kind}");
+        let stat = format!("/proc/{}/stat", orch.read("pid").trim());
+        assert!(std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z ")), "{kind} survived");
+    }
+}
+
+#[test]
+fn a_time_out_tells_what_the_agent_said_last_and_not_how_it_started() {
+    let said =
+        json!({ "type": "assistant", "message": { "content": [{ "type": "text", "text": "I look for the cause." }] } });
+    let start = json!({ "type": "system", "subtype": "init", "session_id": "s-1" });
+    let (orch, path) = project("claude", &[start, said], "exec sleep 300");
+    orch.edit("pipelines/main.yaml", "timeout: 20s", "timeout: 2s");
+    let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+    assert_eq!((ran.code, class(&report)), (1, "timeout"), "{report:#}");
+    let message = error(&report, "message");
+    assert!(message.ends_with("; it said last: I look for the cause.") && !message.contains("init"), "{message}");
+}
+
+#[test]
+fn a_call_of_claude_to_a_tool_that_it_was_not_granted_fails_the_step() {
+    let result = json!({ "type": "user", "message": { "content": [{ "type": "tool_result", "tool_use_id": "t", "is_error": true, "content": "<tool_use_error>Error: No such tool available: Bash</tool_use_error>" }] } });
+    let mut events = claude(json!({}));
+    events.insert(1, result);
+    let (orch, path) = project("claude", &events, "");
+    let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+    assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{report:#}");
+    assert!(error(&report, "message").contains("Bash (it was not granted)"), "{report:#}");
+}
+
+#[test]
+fn a_write_that_the_sandbox_of_codex_refused_fails_the_step_whatever_codex_says() {
+    let command = |code: i32| json!({ "type": "item.completed", "item": { "id": "c", "type": "command_execution", "command": "sh", "exit_code": code, "status": "completed", "aggregated_output": "sh: 1: /etc/x: Read-only file system\n" } });
+    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } });
+    for code in [0, 1] {
+        let mut events = codex(Some(done.clone()));
+        events.insert(1, command(code));
+        let (orch, path) = project("codex", &events, "");
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{report:#}");
+        assert!(error(&report, "message").contains("/etc/x: Read-only file system"), "{report:#}");
+    }
+}
