@@ -12,7 +12,7 @@ use super::types::{Kind, Members, Schemas, Type, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::template::walk::arg;
-use crate::template::{extent, name_at_end};
+use crate::template::{braces_as_text, extent, follows_dollar, name_at_end};
 
 /// Where a text stands.
 #[derive(Clone, Debug)]
@@ -76,8 +76,26 @@ impl<'a> Checker<'a> {
         self.located(Diagnostic::warning(code, message), range)
     }
 
+    /// How a prompt says that the braces around a place are text.
+    pub(super) fn braces_as_text(&self, range: &Range<usize>) -> Option<String> {
+        match &self.place {
+            Place::File(file) => braces_as_text(&file.text, range.start),
+            Place::Yaml(_) => None,
+        }
+    }
+
+    /// Whether a `$` stands before the braces around a place.
+    pub(super) fn follows_dollar(&self, range: &Range<usize>) -> bool {
+        matches!(&self.place, Place::File(file) if follows_dollar(&file.text, range.start))
+    }
+
     fn located(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
         match &self.place {
+            Place::File(file) if follows_dollar(&file.text, range.start) => {
+                let advice = self.braces_as_text(&range);
+                let problem = problem.at(file, range);
+                advice.into_iter().fold(problem, Diagnostic::help)
+            }
             Place::File(file) => problem.at(file, range),
             Place::Yaml(pointer) => {
                 let document = &self.project.document;

@@ -32,6 +32,7 @@ impl<'a> Checker<'a> {
     }
 
     fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Diagnostic {
+        let range_of_name = range.clone();
         let problem = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
         let steps = self.project.pipeline.all_steps();
         let is_written = steps.iter().any(|step| step.output.as_deref() == Some(name));
@@ -57,7 +58,11 @@ impl<'a> Checker<'a> {
                 }
                 let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                 let who = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));
-                problem.help(format!("known {who}: {}", shown.join(", ")))
+                let problem = problem.help(format!("known {who}: {}", shown.join(", ")));
+                match self.braces_as_text(&range_of_name).filter(|_| !self.follows_dollar(&range_of_name)) {
+                    Some(advice) => problem.help(advice),
+                    None => problem,
+                }
             }
         }
     }

@@ -84,12 +84,12 @@ fn invalid(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
     let pointer = format!("{base}{}", error.pointer);
     let place = document.spans.value(&pointer);
     let written = document.value.pointer(&pointer).and_then(Value::as_str);
-    match written.filter(|_| pointer.ends_with("/type")) {
+    if let Some(name) = written.filter(|_| pointer.ends_with("/type")) {
         // The validator's own account of this most common mistake helps nobody.
-        Some(name) => Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
+        return Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
             .at(&document.file, place)
-            .suggest(name, TYPES.iter().copied()),
-        None => Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message))
-            .at(&document.file, place),
+            .suggest(name, TYPES.iter().copied());
     }
+    let problem = Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message));
+    error.help.iter().fold(problem.at(&document.file, place), Diagnostic::help)
 }

@@ -94,7 +94,7 @@ codes! {
     BadModel = "ORCH0701", "a model reference is malformed";
     UnknownProvider = "ORCH0702", "a provider is unknown";
     NoAddress = "ORCH0703", "a provider has no address";
-    BadAddress = "ORCH0704", "the address of a provider is malformed";
+    BadAddress = "ORCH0704", "the address of a provider or tracker is malformed";
     BadHeader = "ORCH0705", "a header of a provider cannot be sent";
     NoPrice = "ORCH0710", "a model has no known price under a budget in dollars";
     Parameter = "ORCH0711", "a model does not take a parameter";

@@ -38,7 +38,7 @@ impl Closure<'_> {
     fn rewritten(&mut self, file: &str) -> Result<Value, SchemaError> {
         let Some(document) = self.files.get(file) else {
             let message = format!("there is no schema `{file}`");
-            return Err(SchemaError { file: file.to_owned(), pointer: String::new(), message });
+            return Err(SchemaError { file: file.to_owned(), pointer: String::new(), message, help: None });
         };
         let mut document = document.clone();
         self.rewrite(file, &mut document, &mut Vec::new(), 0)?;
@@ -132,7 +132,7 @@ impl Closure<'_> {
 
 fn located(file: &str, path: &[String], message: String) -> SchemaError {
     let pointer = path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect();
-    SchemaError { file: file.to_owned(), pointer, message }
+    SchemaError { file: file.to_owned(), pointer, message, help: None }
 }
 
 /// A file's key under `$defs`: needs no escaping in a pointer.

@@ -63,6 +63,12 @@ pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
     out
 }
 
+/// The pattern of a schema that could not be compiled, if that is the mistake.
+pub(super) fn broken_pattern<'a>(error: &'a ValidationError<'_>) -> Option<&'a str> {
+    let is_pattern = matches!(error.kind(), Kind::Format { format } if format.as_str() == "regex");
+    error.instance().as_str().filter(|_| is_pattern)
+}
+
 /// An error of the validator, or of the best branch of a union.
 pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
     match error.kind() {

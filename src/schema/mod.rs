@@ -5,6 +5,7 @@
 
 mod closure;
 mod mismatch;
+mod pattern;
 mod plain;
 mod sample;
 mod work;
@@ -51,6 +52,8 @@ pub struct SchemaError {
     pub pointer: String,
     /// What is wrong, lower case, without a full stop.
     pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
 }
 
 impl Schema {
@@ -77,11 +80,8 @@ impl Schema {
             let why = mismatch::explain(&invalid)
                 .first()
                 .map_or_else(String::new, |first| format!(": expected {}, got {}", first.expected, first.got));
-            return Err(SchemaError {
-                file: name.to_owned(),
-                pointer,
-                message: format!("this is no valid JSON Schema{why}"),
-            });
+            let message = format!("this is no valid JSON Schema{why}");
+            return Err(SchemaError { file: name.to_owned(), pointer, message, help: None });
         }
         Self::built(name, closure, plain)
     }
@@ -95,10 +95,13 @@ impl Schema {
             // Linear-time regular expressions only: a pattern of a user's file must not hang a run.
             .with_pattern_options(PatternOptions::regex().size_limit(4 << 20));
         let validator = if plain { plain::build(options, &closure) } else { options.build(&closure) };
-        let validator = validator.map_err(|invalid| SchemaError {
-            file: name.to_owned(),
-            pointer: invalid.instance_path().to_string(),
-            message: invalid.to_string(),
+        let validator = validator.map_err(|invalid| {
+            let (file, pattern) = (name.to_owned(), mismatch::broken_pattern(&invalid).map(pattern::explain));
+            let Some((message, help)) = pattern else {
+                let pointer = invalid.instance_path().to_string();
+                return SchemaError { file, pointer, message: invalid.to_string(), help: None };
+            };
+            SchemaError { file, pointer: invalid.schema_path().to_string(), message, help }
         })?;
         let (name, closure) = (name.to_owned(), Arc::new(closure));
         Ok(Self(Arc::new(Inner { name, closure, validator, counted, digest: OnceLock::new() })))

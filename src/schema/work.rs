@@ -43,6 +43,7 @@ pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<bool, Schema
                 "this is too complex: to check one value takes more than {MAX_VISITS} steps, since its \
                  alternatives refer to the same parts again and again"
             ),
+            help: None,
         }),
     }
 }

@@ -87,10 +87,10 @@ pub fn includes(text: &str) -> Vec<String> {
 /// The syntax error, or everything that it may not do.
 pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     shallow(text, false)?;
-    let parsed = parse(text, "template", syntax()).map_err(|error| vec![TemplateError::syntax(&error, text)])?;
+    let parsed = parse(text, "template", syntax()).map_err(|error| vec![TemplateError::in_template(&error, text)])?;
     let mut inspector = Inspector::new(text);
     walk_stmt(&parsed, &mut inspector);
-    inspector.finish()
+    inspector.finish().map_err(|errors| errors.into_iter().map(|error| error.with_braces_as_text(text)).collect())
 }
 
 /// Inspects an expression.

@@ -13,6 +13,7 @@ mod fence;
 mod inspect;
 mod shell;
 mod table;
+mod tags;
 mod value;
 pub(crate) mod walk;
 mod weigh;
@@ -32,6 +33,7 @@ pub use inspect::{Inspection, includes, inspect_expression, inspect_template};
 pub(crate) use inspect::{bytes, extent, name_at_end, syntax};
 pub use shell::Shell;
 pub use table::{FILTERS, FUNCTIONS, TESTS};
+pub(crate) use tags::{braces_as_text, follows_dollar};
 pub use value::kind_of;
 
 /// How much work one rendering may do; a unit is an instruction or 64 bytes.
