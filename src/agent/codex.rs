@@ -17,6 +17,7 @@ use crate::provider::strict_schema;
 
 use super::ends::{ended_badly, it_said, no_credit, of_status, too_large, with_code};
 use super::lines::{Lines, Reader};
+use super::models::moved_address;
 use super::program::{AgentProgram, Answer, Job, Sign, file, private_folder, streams};
 use super::refusals;
 
@@ -60,7 +61,7 @@ impl AgentProgram for Codex {
             let schema = job.turn.request.schema.as_deref().and_then(strict_schema);
             let schema = schema.map(|schema| file(&home, "schema.json", &schema.to_string())).transpose()?;
             let path = schema.as_ref().map(|file| file.path().display().to_string());
-            let base = (job.place.variables)("OPENAI_BASE_URL").unwrap_or_else(|| BASE_URL.to_owned());
+            let base = moved_address("openai", &job.place.variables)?.unwrap_or_else(|| BASE_URL.to_owned());
             let temporary = temporary(job)?;
             let own = [("HOME", &home), ("CODEX_HOME", &home), ("TMPDIR", &temporary)];
             let own = own.map(|(name, path)| (name.to_owned(), path.display().to_string()));

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::catalog;
 use crate::config::{self, ModelSettings, Settings, StructuredOutput};
+use crate::model::address::why_no_base_address;
 use crate::model::name::{LOCAL, NameError, resolve_name};
 use crate::model::{Class, Failure, ModelRef, Usage};
 use crate::network::Network;
@@ -26,6 +27,8 @@ pub struct Models {
     secrets: Vec<(String, SecretString)>,
     /// Providers that are not asked, since the user did not agree to what they are sent.
     withheld: BTreeSet<String>,
+    /// Where the environment moves built-in providers.
+    moved: BTreeMap<String, String>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
@@ -73,7 +76,10 @@ impl Models {
         }
         let aliases = settings.models.iter().map(|(name, entry)| (name.clone(), entry.model.clone())).collect();
         let (withheld, connected) = (BTreeSet::new(), Mutex::default());
-        Self { endpoints, aliases, settings: settings.clone(), cache, secrets, withheld, connected }
+        let places =
+            BUILTIN.iter().filter_map(|builtin| Some((builtin.name.to_owned(), moved(builtin.name, variables)?)));
+        let moved = places.collect();
+        Self { endpoints, aliases, settings: settings.clone(), cache, secrets, withheld, moved, connected }
     }
 
     /// The same, which refuses to connect to these providers.
@@ -131,6 +137,9 @@ impl Models {
         if let Some(provider) = connected.get(name) {
             return Ok(provider.clone());
         }
+        if let Some(failure) = self.bad_address(name) {
+            return Err(failure);
+        }
         let provider: Arc<dyn Provider> = match self.endpoints.get(name) {
             Some(endpoint) if self.withheld.contains(name) => return Err(untrusted(endpoint)),
             Some(endpoint) if self.exposes_key(endpoint) => return Err(unencrypted(endpoint)),
@@ -142,6 +151,13 @@ impl Models {
         };
         connected.insert(name.to_owned(), provider.clone());
         Ok(provider)
+    }
+
+    /// Why a provider can't be asked, when the environment moves it to what is no address.
+    pub fn bad_address(&self, name: &str) -> Option<Failure> {
+        let variable = BUILTIN.iter().find(|builtin| builtin.name == name)?.url_variable?;
+        let why = why_no_base_address(self.moved.get(name)?)?;
+        Some(bad_address(variable, &why))
     }
 
     /// Whether a key would be sent where it can be read on its way, and the settings do not allow that.
@@ -189,6 +205,25 @@ impl Models {
         });
         let secrets = self.secrets.iter().chain(more).map(|(name, secret)| (name.as_str(), secret));
         Redactor::new(keys.chain(secrets))
+    }
+}
+
+/// The failure of a provider that a variable moves to what is no address.
+fn bad_address(variable: &str, why: &str) -> Failure {
+    Failure::new(Class::BadRequest, format!("the value of {variable} is not the address of an API: {why}"))
+        .with_hint(format!("set {variable} to an address such as `http://127.0.0.1:8000/v1`, or unset it"))
+}
+
+/// Where the environment says that a built-in provider is, for programs that are told of it.
+///
+/// # Errors
+/// It is not an address.
+pub(super) fn moved_address(name: &str, variables: &Variables) -> Result<Option<String>, Failure> {
+    let Some(url) = moved(name, variables) else { return Ok(None) };
+    let variable = BUILTIN.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
+    match why_no_base_address(&url) {
+        Some(why) => Err(bad_address(variable.unwrap_or(name), &why)),
+        None => Ok(Some(url)),
     }
 }
 

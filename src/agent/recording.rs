@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::files::{read_bounded, write_whole};
+use crate::model::text::text_of;
 use crate::model::{
     ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
 };
@@ -181,9 +182,9 @@ impl Replay {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let text = read_bounded(&path, MAX_BYTES).map_err(|error| failed(&path, error.to_string()))?;
-            let recording: Recording =
-                serde_json::from_slice(&text).map_err(|error| failed(&path, error.to_string()))?;
+            let bytes = read_bounded(&path, MAX_BYTES).map_err(|error| failed(&path, error.to_string()))?;
+            let text = text_of(bytes).map_err(|why| failed(&path, format!("it {why}")))?;
+            let recording: Recording = serde_json::from_str(&text).map_err(|error| failed(&path, error.to_string()))?;
             recordings.entry(recording.key.to_string()).or_default().push(recording);
         }
         if recordings.is_empty() {

@@ -1,7 +1,8 @@
-//! Providers of `orch.yaml`: each has an address that can be asked, and headers that can be sent.
+//! Providers and trackers of `orch.yaml`: each has an address that can be asked, and headers that can be sent.
 
-use crate::config::{Document, Project, ProviderSettings, child};
+use crate::config::{Address, Document, Project, ProviderSettings, TrackerSettings, child};
 use crate::diagnostic::{Code, Diagnostic};
+use crate::model::address::{why_no_base_address, why_no_http_address};
 use crate::model::name::BUILT_IN;
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
@@ -13,6 +14,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         found.extend(headers(document, provider, &child(&at, "headers")));
         found.extend(key_header(document, provider, &child(&at, "key_header")));
     }
+    found.extend(trackers(document, &project.settings.tracker));
     found
 }
 
@@ -25,29 +27,27 @@ fn address(document: &Document, name: &str, provider: &ProviderSettings, at: &st
         let problem = problem.at(&document.file, document.spans.key(at));
         return Some(problem.help("say where it is, as in `base_url: \"http://127.0.0.1:8000/v1\"`"));
     };
-    let why = wrong(url)?;
+    let why = why_no_base_address(url)?;
     let problem = Diagnostic::error(Code::BadAddress, format!("`{url}` is no address of an API: {why}"));
     let problem = problem.at(&document.file, document.spans.value(&child(at, "base_url")));
     Some(problem.help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
 }
 
-/// What is wrong with an address, if anything is.
-fn wrong(text: &str) -> Option<String> {
-    let url = match url::Url::parse(text) {
-        Ok(url) => url,
-        Err(error) => return Some(error.to_string()),
+/// Addresses of trackers that stand in the file; those of the environment are checked when a run begins.
+fn trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagnostic> {
+    let convex = settings.convex.as_ref().map(|convex| ("convex", &convex.url));
+    let webhook = settings.webhook.as_ref().map(|webhook| ("webhook", &webhook.url));
+    let plain = convex.into_iter().chain(webhook).filter_map(|(name, address)| match address {
+        Address::Plain(url) => Some((name, url)),
+        Address::Env(_) => None,
+    });
+    let problem = |(name, url): (&str, &String)| {
+        let why = why_no_http_address(url)?;
+        let problem = Diagnostic::error(Code::BadAddress, format!("`{url}` is not the address of a tracker: {why}"));
+        let at = document.spans.value(&format!("/tracker/{name}/url"));
+        Some(problem.at(&document.file, at).help("write it with its scheme, as in `https://example.com/hook`"))
     };
-    // `localhost:8000` has the scheme `localhost`.
-    if !matches!(url.scheme(), "http" | "https") {
-        return Some("it does not begin with `http://` or `https://`".to_owned());
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Some(
-            "paths of methods are put behind it, so it has no `?` or `#`; what belongs there goes under `query:`"
-                .to_owned(),
-        );
-    }
-    None
+    plain.filter_map(problem).collect()
 }
 
 fn key_header(document: &Document, provider: &ProviderSettings, at: &str) -> Option<Diagnostic> {

@@ -48,7 +48,7 @@ impl Report<'_> {
             None => style.dim("-   "),
         };
         self.bad += usize::from(ok == Some(false));
-        self.ui.data(&format!("{mark} {name:<11} {words}"))
+        self.ui.text(&format!("{mark} {name:<11} {words}"))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::config::Project;
 use crate::engine::Plan;
 use crate::model::event::{ArtifactAccepted, Event, Fact, LostFile, StepCompleted, StepKept};
 use crate::model::step::{OnError, Step};
+use crate::model::text::text_of;
 use crate::model::{Artifact, RunId, StepKey};
 use crate::store::{Edited, Journal, View};
 
@@ -262,7 +263,7 @@ fn accept(view: &View, artifact: &Artifact, project: &Project) -> Result<Artifac
     let path = view.folder().join(name);
     let bytes = view.read(name)?.unwrap_or_default();
     let refuse = |why: String| CliError::could_not(format!("`{}` can't be accepted: {why}", path.display()));
-    let text = String::from_utf8(bytes.clone()).map_err(|_| refuse("it is no UTF-8".to_owned()))?;
+    let text = text_of(bytes.clone()).map_err(|why| refuse(format!("it {why}")))?;
     let as_text = name.ends_with(".md");
     let value = if as_text {
         serde_json::Value::String(text)

@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         Some(name) => explain(find(name)?),
         None => FindingCode::ALL.iter().map(|code| format!("{code}  {}\n", code.title())).collect(),
     };
-    ui.data(&text)?;
+    ui.text(&text)?;
     Ok(Code::Ok)
 }
 

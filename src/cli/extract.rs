@@ -8,6 +8,8 @@ use crate::extract::{Options, StopHint, extract};
 use crate::files::{read_all, read_bounded};
 use crate::schema::{Schema, SchemaSet, render_mismatches};
 
+use crate::model::text::reply_bytes;
+
 use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
@@ -87,13 +89,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 const MAX_BYTES: u64 = 64 << 20;
 
 fn read(file: Option<&Path>) -> Result<Vec<u8>, CliError> {
-    match file {
+    let bytes = match file {
         Some(path) if path != Path::new("-") => read_bounded(path, MAX_BYTES).map_err(|error| {
             CliError::unread(path, &error).hint("give the file of a reply, or the reply on standard input")
         }),
         _ => read_all(std::io::stdin(), MAX_BYTES)
             .map_err(|error| CliError::could_not(format!("standard input can't be read: {error}"))),
-    }
+    }?;
+    Ok(reply_bytes(bytes))
 }
 
 /// A schema by file or by name.

@@ -40,7 +40,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let project = config::load(&super::session::given(&args.pipeline, &here()?))?;
     let graph = Graph::of(&project);
     let drawn = match args.format {
-        Format::Text => graph::text(&graph),
+        Format::Text => {
+            ui.text(&graph::text(&graph))?;
+            return Ok(Code::Ok);
+        }
         Format::Mermaid => graph::mermaid(&graph),
         Format::Dot => graph::dot(&graph),
         Format::Svg => graph::svg(&graph),

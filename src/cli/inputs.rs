@@ -1,13 +1,14 @@
 //! The values given to a run, checked against the pipeline's `inputs`.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
 use crate::diagnostic::did_you_mean;
 use crate::model::Pipeline;
+use crate::model::text::{NotText, text_of};
 use crate::schema::Schema;
 
 use super::error::CliError;
@@ -62,26 +63,20 @@ impl Given {
     fn task(&self) -> Result<Option<String>, CliError> {
         let task = match (&self.task, &self.task_file) {
             (Some(dash), _) if dash == "-" => {
-                let mut text = String::new();
-                let read = std::io::stdin().take(MAX_BYTES + 1).read_to_string(&mut text);
-                read.map_err(|error| match error.kind() {
-                    ErrorKind::InvalidData => CliError::could_not("the task on standard input is not UTF-8 text"),
-                    _ => CliError::could_not(format!("the task can't be read from standard input: {error}")),
+                let mut bytes = Vec::new();
+                let read = std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes);
+                read.map_err(|error| {
+                    CliError::could_not(format!("the task can't be read from standard input: {error}"))
                 })?;
-                text
+                task_text(bytes, |why| CliError::could_not(format!("the task on standard input {why}")))?
             }
             (Some(text), _) => text.clone(),
             (None, Some(path)) => {
-                let mut text = String::new();
-                let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
-                match read {
-                    // What is cut off may end inside a character.
-                    Err(error) if error.kind() == ErrorKind::InvalidData && is_too_long(path) => return Err(too_long()),
-                    read => read.map_err(|error| {
-                        CliError::unread(path, &error).hint("`--task-file` takes a text file with the task in it")
-                    })?,
-                };
-                text
+                let hint = "`--task-file` takes a text file with the task in it";
+                let mut bytes = Vec::new();
+                let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+                read.map_err(|error| CliError::unread(path, &error).hint(hint))?;
+                task_text(bytes, |why| CliError::could_not(format!("`{}` {why}", path.display())).hint(hint))?
             }
             (None, None) => return Ok(None),
         };
@@ -100,8 +95,13 @@ fn too_long() -> CliError {
     error.hint("put what is long into files of the workspace, and name them in the task")
 }
 
-fn is_too_long(path: &Path) -> bool {
-    path.metadata().is_ok_and(|about| about.len() > MAX_BYTES)
+/// The text of a task that was read, which must not be too long.
+fn task_text(bytes: Vec<u8>, wrong: impl Fn(NotText) -> CliError) -> Result<String, CliError> {
+    // What is cut off may end inside a character.
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(too_long());
+    }
+    text_of(bytes).map_err(wrong)
 }
 
 fn typed(pipeline: &Pipeline, name: &str, text: &str) -> Result<Value, CliError> {

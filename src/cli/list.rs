@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
     let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
     for (path, name, description, _) in rows {
-        ui.data(&format!("{path:<width$}  {}  {description}", ui.out_style.strong(name)))?;
+        ui.text(&format!("{path:<width$}  {}  {description}", ui.out_style.strong(name)))?;
     }
     Ok(code)
 }

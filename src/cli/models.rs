@@ -30,7 +30,7 @@ pub(super) fn run(command: &Models, ui: &Ui) -> Result<Code, CliError> {
                 let there = local_llm::weights::installed(&cache, spec).is_some();
                 let size = crate::report::human::bytes(spec.bytes);
                 let here = if there { ui.out_style.good("here") } else { "not downloaded".to_owned() };
-                ui.data(&format!(
+                ui.text(&format!(
                     "local/{:<20} {:>7}  {:<14}  {}, {}",
                     spec.name, size, here, spec.title, spec.license
                 ))?;

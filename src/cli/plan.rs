@@ -122,7 +122,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let only = args.step.as_deref().map(|name| super::resume::named(&plan, name)).transpose()?;
     match args.output {
         Output::Json => ui.data(&format!("{:#}", json::of(&told, only.as_ref())))?,
-        Output::Text => ui.data(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
+        Output::Text => ui.text(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
     }
     Ok(Code::Ok)
 }

@@ -40,7 +40,7 @@ pub(super) fn rehearse(
         return Ok(Code::Ok);
     }
     for (fate, step, why) in lines {
-        ui.data(format!("{fate:<5} {step:<14} {why}").trim_end())?;
+        ui.text(format!("{fate:<5} {step:<14} {why}").trim_end())?;
     }
     Ok(Code::Ok)
 }

@@ -65,6 +65,9 @@ pub(super) async fn resolve(
 ) -> Result<Names, CliError> {
     let (names, by_choice) = named_by(project, models, pinned, ui).await?;
     for model in names.values() {
+        if let Some(failure) = models.bad_address(&model.provider) {
+            return Err(failure.into());
+        }
         if let Some(variable) = models.missing_key(&model.provider) {
             return Err(CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
                 .hint(format!("export {variable}=…, or name another model with --model")));
@@ -202,6 +205,9 @@ async fn auto(
 /// What the server on Ollama's loopback port has, if one answers.
 async fn served(models: &Models) -> Option<(String, Vec<String>)> {
     // Nothing beyond this machine is asked which models it has.
+    if models.bad_address("ollama").is_some() {
+        return None;
+    }
     let url = models.endpoint("ollama")?.base_url.clone();
     if !is_loopback_address(&url) {
         return None;

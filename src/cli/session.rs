@@ -243,16 +243,17 @@ fn broke_off(stop: Stop, run: LocalRun, ready: &Ready<'_>) -> Result<RunState, C
     let unrecorded = run.state();
     // The writer puts down what waits before it ends.
     drop(run);
-    let events = ready.journal.events(ready.run).ok().filter(|events| !events.is_empty());
+    let events = ready.journal.events(ready.run);
+    let is_unrecorded = events.as_ref().is_ok_and(Vec::is_empty);
     let mend = failure.hint.take().unwrap_or_else(|| "look after the disk and its folder".to_owned());
-    failure.hint = Some(match &events {
-        Some(_) => {
-            let resume = super::report::printed_commands(ready.journal.state(), &super::here()?).resume(ready.run);
-            format!("{mend}, then `{resume}` goes on from here; nothing that was recorded is asked again")
-        }
-        None => format!("{mend}, then start the run again; nothing of it could be recorded"),
+    failure.hint = Some(if is_unrecorded {
+        format!("{mend}, then start the run again; nothing of it could be recorded")
+    } else {
+        let resume = super::report::printed_commands(ready.journal.state(), &super::here()?).resume(ready.run);
+        format!("{mend}, then `{resume}` goes on from here; nothing that was recorded is asked again")
     });
-    let mut state = events.map_or(unrecorded, |events| RunState::fold(ready.run, &events));
+    let recorded = events.ok().filter(|events| !events.is_empty());
+    let mut state = recorded.map_or(unrecorded, |events| RunState::fold(ready.run, &events));
     state.status = RunStatus::Interrupted;
     state.failure = Some(failure);
     Ok(state)

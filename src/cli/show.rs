@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let project = config::load(&super::session::given(&args.pipeline, &here()?))?;
-    ui.data(&text(&project, ui))?;
+    ui.text(&text(&project, ui))?;
     Ok(Code::Ok)
 }
 

@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     ui.quiet = quiet;
     let failed = results.iter().filter(|result| !result.wrong.is_empty()).count();
     match args.format {
-        Format::Human => ui.data(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
+        Format::Human => ui.text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
         Format::Junit => {
             let report = junit(&results).map_err(|error| CliError::internal(error.to_string()))?;
             ui.data(&report)?;
@@ -113,11 +113,11 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
 fn tell(result: &CaseResult, ui: &Ui) -> Result<(), CliError> {
     let took = human::duration(result.took);
     if result.wrong.is_empty() {
-        return ui.data(&format!("{}   {} ({took})", ui.out_style.good("ok"), result.name));
+        return ui.text(&format!("{}   {} ({took})", ui.out_style.good("ok"), result.name));
     }
-    ui.data(&format!("{} {} ({took})", ui.out_style.bad("FAIL"), result.name))?;
+    ui.text(&format!("{} {} ({took})", ui.out_style.bad("FAIL"), result.name))?;
     for line in result.wrong.iter().flat_map(|wrong| wrong.lines()) {
-        ui.data(&format!("     {line}"))?;
+        ui.text(&format!("     {line}"))?;
     }
     Ok(())
 }

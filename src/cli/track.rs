@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     crate::network::prepare_tls();
     let runtime = runtime()?;
     let begin = if args.again { Begin::Anew } else { Begin::Refused };
-    let not = |run, name, why: &str| ui.data(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")));
+    let not = |run, name, why: &str| ui.text(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")));
     let (mut complete, mut away) = (true, Vec::new());
     for run in list {
         for target in &trackers.targets {
@@ -91,6 +91,6 @@ fn tell(run: RunId, target: &Target, report: &Report, ui: &Ui) -> Result<bool, C
         (true, count) => format!("{} delivered", events(count)),
         (false, count) => format!("{} delivered; {}", events(count), ui.out_style.bad(missing(report))),
     };
-    ui.data(&format!("{run}  {:<8} {words}", target.name()))?;
+    ui.text(&format!("{run}  {:<8} {words}", target.name()))?;
     Ok(report.is_complete())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::agent::Variables;
 use crate::config::{Address, SecretRef, TrackerSettings};
 use crate::model::RunId;
+use crate::model::address::why_no_http_address;
 use crate::network::Network;
 use crate::provider::is_unencrypted_address;
 use crate::store::{Cursor, Outbox, StoreError};
@@ -56,8 +57,7 @@ impl Trackers {
 
     fn add(&mut self, name: &'static str, target: Result<Target, String>) {
         match target {
-            Ok(target) if target.has_address() => self.targets.push(target),
-            Ok(_) => self.off.push((name, "its address does not begin with http:// or https://".to_owned())),
+            Ok(target) => self.targets.push(target),
             Err(why) => self.off.push((name, why)),
         }
     }
@@ -121,9 +121,16 @@ pub(super) fn events(count: u64) -> String {
 }
 
 fn address(address: &Address, variables: &Variables) -> Result<String, String> {
-    match address {
-        Address::Plain(url) => Ok(url.clone()),
-        Address::Env(name) => variables(name).map(|url| url.trim().to_owned()).ok_or_else(|| unset(name)),
+    let (url, whose) = match address {
+        Address::Plain(url) => (url.clone(), "its address".to_owned()),
+        Address::Env(name) => {
+            let url = variables(name).ok_or_else(|| unset(name))?;
+            (url.trim().to_owned(), format!("the value of {name}"))
+        }
+    };
+    match why_no_http_address(&url) {
+        Some(why) => Err(format!("{whose} is not an address: {why}")),
+        None => Ok(url),
     }
 }
 

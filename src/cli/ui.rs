@@ -9,8 +9,9 @@ use futures_util::future::BoxFuture;
 use crate::diagnostic::{self, Diagnostic};
 use crate::durable::Observer;
 use crate::model::event::Verdict;
+use crate::model::visible::visible;
 use crate::model::{Event, RunId, StepKey};
-use crate::report::{Lines, Live, Style, human};
+use crate::report::{Lines, Live, Style, printable};
 use crate::store::Asker;
 
 use super::error::CliError;
@@ -60,16 +61,15 @@ impl Ui {
         }
     }
 
-    /// Writes data; on a terminal without what would steer it.
+    /// Writes data, such as JSON or a diff: into a pipe as it is, on a terminal so that nothing of it steers that.
     pub(super) fn data(&self, text: &str) -> Result<(), CliError> {
-        let text = if self.out_terminal { &*human::tame(text) } else { text };
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        if !text.ends_with('\n') {
-            out.write_all(b"\n")?;
-        }
-        out.flush()?;
-        Ok(())
+        if self.out_terminal { self.text(text) } else { write_out(text.as_bytes()) }
+    }
+
+    /// Writes text for people to standard output: what others wrote is made visible, also in a pipe.
+    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
+    pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+        write_out(printable(text).as_bytes())
     }
 
     /// Says something to the person.
@@ -83,7 +83,7 @@ impl Ui {
     #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
     pub(super) fn always(&self, text: &str) {
         // Nobody to tell that nobody listens.
-        drop(writeln!(std::io::stderr().lock(), "{}", human::tame(text)));
+        drop(writeln!(std::io::stderr().lock(), "{}", printable(text)));
     }
 
     /// Shows a failed command.
@@ -103,7 +103,8 @@ impl Ui {
             return;
         }
         let style = diagnostic::Style { colour: self.style.colour, ..diagnostic::Style::default() };
-        self.always(diagnostic::render_all(findings, style).trim_end());
+        // Its colours are ours; what it shows of files and messages is made visible by the renderer.
+        drop(writeln!(std::io::stderr().lock(), "{}", diagnostic::render_all(findings, style).trim_end()));
         self.always(&format!("\n{}", diagnostic::summary(findings)));
     }
 
@@ -129,11 +130,22 @@ impl Ui {
         if !self.live || !std::io::stdin().is_terminal() {
             return None;
         }
-        drop(write!(std::io::stderr().lock(), "{question} [y/N] "));
+        drop(write!(std::io::stderr().lock(), "{} [y/N] ", printable(question)));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
+}
+
+/// Writes bytes, which end with a line end after this.
+fn write_out(text: &[u8]) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text)?;
+    if !text.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(())
 }
 
 /// Asks on the terminal: yes, no with a note, or later.
@@ -159,7 +171,7 @@ impl Asker for Terminal {
 
 /// Asks and waits for a line; `None` for later.
 fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<Verdict> {
-    let shown = human::tame(shown);
+    let shown = visible(shown);
     let question = format!("\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: ");
     // Nobody to tell that nobody listens.
     drop(std::io::stderr().lock().write_all(question.as_bytes()));

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
+use crate::model::text::text_of;
 
 /// The largest file that is read.
 const MAX_FILE: u64 = 4 << 20;
@@ -55,19 +56,9 @@ pub(super) fn of_bytes(bytes: Vec<u8>, shown: &str) -> Result<Arc<SourceFile>, B
     if bytes.len() as u64 > MAX_FILE {
         return Err(fail(Code::TooLarge, format!("`{shown}` is larger than {} MiB", MAX_FILE >> 20)));
     }
-    text(bytes)
+    text_of(bytes)
         .map(|text| SourceFile::new(shown, text))
-        .map_err(|message| fail(Code::NotText, format!("`{shown}` {message}")))
-}
-
-/// The bytes as text without a byte order mark.
-fn text(bytes: Vec<u8>) -> Result<String, String> {
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        return Err(format!("is not a text file: it holds a NUL at byte {at}"));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| format!("is not UTF-8 text: see byte {}", error.utf8_error().valid_up_to()))?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+        .map_err(|why| fail(Code::NotText, format!("`{shown}` {why}")))
 }
 
 /// What a link that leads nowhere is a link to.

@@ -1,5 +1,7 @@
 //! Findings as workflow commands of GitHub Actions, which become notes beside the changed lines.
 
+use crate::model::visible::visible;
+
 use super::{Diagnostic, Severity};
 
 /// One command a finding, a line each; empty for none.
@@ -31,7 +33,7 @@ fn command(d: &Diagnostic) -> String {
 }
 
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    visible(text).replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 fn property(text: &str) -> String {

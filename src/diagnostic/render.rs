@@ -8,6 +8,8 @@ use annotate_snippets::{
     Annotation, AnnotationKind, Element, Group, Level, Origin, Patch, Renderer, Snippet, normalize_untrusted_str,
 };
 
+use crate::model::visible;
+
 use super::{Diagnostic, Label, Severity, SourceFile, floor_boundary};
 
 /// How a rendering for people looks.
@@ -38,9 +40,8 @@ pub fn render(d: &Diagnostic, style: Style) -> String {
     groups.extend(fix_group(d));
     let decor = if style.unicode { DecorStyle::Unicode } else { DecorStyle::Ascii };
     let renderer = if style.colour { Renderer::styled() } else { Renderer::plain() };
-    let mut text = renderer.decor_style(decor).term_width(style.width).render(&groups);
-    text.push('\n');
-    text
+    let text = renderer.decor_style(decor).term_width(style.width).render(&groups);
+    format!("{}\n", visible::visible_except(&text, |rest| if style.colour { colour_length(rest) } else { 0 }))
 }
 
 /// Every diagnostic for people, an empty line between two.
@@ -90,12 +91,12 @@ fn level(severity: Severity) -> Level<'static> {
 fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
     let Some(file) = &d.file else { return Vec::new() };
     let Some(span) = &d.span else {
-        return vec![Origin::path(file.path.as_str()).into()];
+        return vec![Origin::path(clean(&file.path)).into()];
     };
     let primary = annotation(AnnotationKind::Primary, file, span, d.label.as_deref());
     let (same, other): (Vec<_>, Vec<_>) = d.labels.iter().partition(|label| label.file == *file);
     let context = |label: &&Label| {
-        let (text, span) = (label.text.clone(), visible(&label.file, &label.span));
+        let (text, span) = (label.text.clone(), drawn(&label.file, &label.span));
         AnnotationKind::Context.span(span).label(clean(&text))
     };
     let mut out = vec![snippet(file).annotation(primary).annotations(same.iter().map(context)).into()];
@@ -104,16 +105,16 @@ fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
 }
 
 fn snippet(file: &SourceFile) -> Snippet<'_, Annotation<'_>> {
-    Snippet::source(file.text.as_str()).path(file.path.as_str()).fold(true)
+    Snippet::source(file.text.as_str()).path(clean(&file.path)).fold(true)
 }
 
 fn annotation<'a>(kind: AnnotationKind, file: &SourceFile, span: &Range<usize>, label: Option<&str>) -> Annotation<'a> {
-    kind.span(visible(file, span)).label(label.map(clean))
+    kind.span(drawn(file, span)).label(label.map(clean))
 }
 
 /// A span that can be drawn: on character boundaries, and on its first line only, since
 /// a caret under a whole block says nothing.
-fn visible(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
+fn drawn(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
     let start = floor_boundary(&file.text, span.start);
     let end = floor_boundary(&file.text, span.end.max(start));
     let text = file.text.get(start..end).unwrap_or_default();
@@ -129,7 +130,7 @@ fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
     }
     let at = floor_boundary(&file.text, fix.span.start);
     let patch = Snippet::source(file.text.as_str())
-        .path(file.path.as_str())
+        .path(clean(&file.path))
         .fold(true)
         .patch(Patch::new(at..at, fix.replacement.as_str()));
     Some(Level::HELP.secondary_title("write").element(patch))
@@ -137,7 +138,14 @@ fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
 
 /// The text without control characters that could disturb a terminal.
 fn clean(text: &str) -> String {
-    normalize_untrusted_str(text)
+    normalize_untrusted_str(&visible::visible(text))
+}
+
+/// The length of a colour of the renderer. It writes out each escape character of the source lines that it shows.
+fn colour_length(text: &str) -> usize {
+    let Some(inside) = text.strip_prefix("\u{1b}[") else { return 0 };
+    let digits = inside.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+    if inside.as_bytes().get(digits) == Some(&b'm') { digits + 3 } else { 0 }
 }
 
 #[cfg(test)]

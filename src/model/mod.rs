@@ -3,6 +3,7 @@
 //! Owns the words that every other module uses. Promises no I/O, no async and no
 //! import of any other module of this crate, so that everything may depend on it.
 
+pub mod address;
 pub mod agent;
 pub mod approval;
 pub mod budget;
@@ -24,7 +25,9 @@ pub mod span;
 pub mod step;
 pub mod step_state;
 mod step_values;
+pub mod text;
 pub mod usage;
+pub mod visible;
 
 pub use agent::Agents;
 pub use canonical::canonical;

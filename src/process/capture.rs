@@ -5,6 +5,8 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use crate::model::text::text_of_output;
+
 /// How many lines a message shows of the end of an output.
 const LINES: usize = 12;
 /// How many bytes a message shows of it at most.
@@ -56,19 +58,19 @@ impl Captured {
         self.total - (self.head.len() + self.tail.len()) as u64
     }
 
-    /// The beginning and the end as texts; bytes that are no UTF-8 are replaced. The end is empty when nothing is left
+    /// The beginning and the end as texts; without a byte order mark; bytes that are not text are replaced. The end is empty when nothing is left
     /// out: the beginning is all of it then.
     pub fn parts(&self) -> (String, String) {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
         if self.left_out() == 0 {
-            return (String::from_utf8_lossy(&[self.head.as_slice(), &tail].concat()).into_owned(), String::new());
+            return (text_of_output(&[self.head.as_slice(), &tail].concat()), String::new());
         }
         // A character that the cut went through is left out.
         let continues = |byte: &u8| byte & 0xC0 == 0x80;
         let begins = self.head.iter().rposition(|byte| !continues(byte)).unwrap_or_default();
         let last = self.head.get(begins..).unwrap_or_default();
         let whole = if std::str::from_utf8(last).is_ok() { self.head.len() } else { begins };
-        let head = String::from_utf8_lossy(self.head.get(..whole).unwrap_or_default()).into_owned();
+        let head = text_of_output(self.head.get(..whole).unwrap_or_default());
         let start = tail.iter().take(3).take_while(|byte| continues(byte)).count();
         (head, String::from_utf8_lossy(tail.get(start..).unwrap_or_default()).into_owned())
     }

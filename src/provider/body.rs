@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::http::seconds;
 use super::{Endpoint, Limits, errors};
 use crate::model::failure::{Class, Failure};
+use crate::model::text::json_bytes;
 
 /// How long a pause in a JSON body is before it is looked whether the body is complete.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -89,5 +90,6 @@ impl Body<'_> {
 
 /// Whether the bytes are one complete JSON object or list.
 pub(super) fn is_complete(bytes: &[u8]) -> bool {
-    matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']')) && serde_json::from_slice::<Value>(bytes).is_ok()
+    matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']'))
+        && serde_json::from_slice::<Value>(json_bytes(bytes)).is_ok()
 }

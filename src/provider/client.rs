@@ -12,6 +12,7 @@ use reqwest::{Client, Url};
 use secrecy::ExposeSecret as _;
 
 use super::{Endpoint, errors};
+use crate::model::address::why_no_http_address;
 use crate::model::failure::{Class, Failure};
 pub(super) use crate::network::shown;
 use crate::network::{Network, ProxySetting, is_loopback, prepare_tls};
@@ -22,11 +23,10 @@ pub(super) fn address(url: &str, name: &str) -> Result<Url, Failure> {
         Failure::new(Class::BadRequest, format!("{} is not an address: {why}", shown(url)))
             .with_hint(format!("check the base URL of {name}; it begins with http:// or https://"))
     };
-    let url = Url::parse(url).map_err(|e| wrong(e.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(wrong("no http or https address".to_owned()));
+    if let Some(why) = why_no_http_address(url) {
+        return Err(wrong(why));
     }
-    Ok(url)
+    Url::parse(url).map_err(|error| wrong(error.to_string()))
 }
 
 /// Every header of a request; those that may be secret are marked so.

@@ -17,6 +17,7 @@ use super::said::{MESSAGE, Said, describe, said};
 use super::{Endpoint, Limits, waits};
 use crate::clock::Clock;
 use crate::model::failure::{Class, Failure};
+use crate::model::text::json_bytes;
 use crate::network::{ProxySetting, distrust};
 
 /// Whom the request went to.
@@ -123,7 +124,7 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
             .with_hint("redirects are not followed: set the base URL to the address it redirects to");
         return Failure { status: Some(code), ..failure };
     }
-    let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
+    let parsed: Value = serde_json::from_slice(json_bytes(body)).unwrap_or_default();
     let said = said(&parsed).unwrap_or_else(|| Said::plain(excerpt(body, endpoint, MESSAGE)));
     let failure = by_proxy(code, &said, endpoint).unwrap_or_else(|| describe(Some(code), &said, context));
     let now = context.clock.now();

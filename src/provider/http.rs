@@ -19,6 +19,7 @@ use super::stream::{Heard, Hearing, Progress};
 use super::{Endpoint, Limits, Signal, said};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
+use crate::model::text::json_bytes;
 use crate::model::usage::ReportedUsage;
 
 /// The most that is read of the body of a refused request.
@@ -183,7 +184,7 @@ fn read_json<A: Assembler>(
     (progress, sink): (&mut Progress, Sink<'_>),
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
-    let value: Value = serde_json::from_slice(bytes).map_err(|_| {
+    let value: Value = serde_json::from_slice(json_bytes(bytes)).map_err(|_| {
         let what = errors::excerpt(bytes, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
     })?;
@@ -287,7 +288,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
         }
         let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };
         let bytes = body.json(Bytes::new()).await?;
-        serde_json::from_slice(&bytes).map_err(|_| {
+        serde_json::from_slice(json_bytes(&bytes)).map_err(|_| {
             let what = errors::excerpt(&bytes, endpoint, 200);
             errors::unavailable(endpoint, &format!("answered with something that is not JSON: {what}"))
         })

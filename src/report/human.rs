@@ -101,50 +101,10 @@ pub fn first_line(text: &str, width: usize) -> String {
     short
 }
 
-/// A text as a terminal may show it: control characters, with which a model or a file could steer the
-/// terminal, are written out; line ends, tabs and colours stay.
-pub fn tame(text: &str) -> std::borrow::Cow<'_, str> {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    if !text.contains(steers) {
-        return text.into();
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(steers) {
-        out.push_str(rest.get(..at).unwrap_or_default());
-        rest = rest.get(at..).unwrap_or_default();
-        let length = colour(rest);
-        let first = rest.chars().next().unwrap_or_default();
-        if length > 0 {
-            out.push_str(rest.get(..length).unwrap_or_default());
-        } else if !rest.starts_with("\r\n") {
-            out.extend(first.escape_unicode());
-        }
-        rest = rest.get(length.max(first.len_utf8())..).unwrap_or_default();
-    }
-    out.push_str(rest);
-    out.into()
-}
-
-/// The length of the colour that a text begins with: `ESC [ 1;31 m`.
-fn colour(text: &str) -> usize {
-    let Some(inside) = text.strip_prefix("\u{1b}[") else { return 0 };
-    let digits = inside.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
-    if inside.as_bytes().get(digits) == Some(&b'm') { digits + 3 } else { 0 }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::EstimatedUsage;
-
-    #[test]
-    fn what_would_steer_a_terminal_is_written_out() {
-        assert_eq!(tame("a\tb\n"), "a\tb\n");
-        assert_eq!(tame("\u{1b}[1;31mred\u{1b}[0m"), "\u{1b}[1;31mred\u{1b}[0m");
-        assert_eq!(tame("\u{1b}]0;x\u{7}\u{1b}[2Jé\r\n"), "\\u{1b}]0;x\\u{7}\\u{1b}[2Jé\n");
-        assert_eq!(tame("\u{9b}2J"), "\\u{9b}2J");
-    }
 
     #[test]
     fn what_is_estimated_or_unknown_is_marked_figure_by_figure() {

@@ -7,6 +7,7 @@ use crate::durable::{Observer, Signal};
 use crate::model::{Event, Fact, RunId, RunState};
 
 use super::human;
+use super::style::printable;
 use super::summary::step_words;
 
 /// Writes one line for each thing that happened.
@@ -32,7 +33,7 @@ impl Observer for Lines {
         inner.state.apply(event);
         if let Some(line) = line(event, &inner.state) {
             // Progress is for people: a closed pipe must not stop the run.
-            let _ = writeln!(inner.out, "{}", human::tame(&line));
+            let _ = writeln!(inner.out, "{}", printable(&line));
             let _ = inner.out.flush();
         }
     }

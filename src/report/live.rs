@@ -11,7 +11,7 @@ use crate::durable::{Observer, Signal};
 use crate::model::{CostTotal, Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
-use super::style::Style;
+use super::style::{Style, printable};
 use super::summary::step_line;
 
 /// Draws the steps of a run as they go on.
@@ -55,7 +55,7 @@ impl Live {
             return;
         }
         // A terminal that went away must not stop the run.
-        drop(self.bars.println(human::tame(text)));
+        drop(self.bars.println(printable(text)));
     }
 
     fn start(&self, inner: &mut Inner, step: &StepKey, words: String) {
@@ -65,12 +65,12 @@ impl Live {
             if let Ok(style) = style {
                 bar.set_style(style);
             }
-            bar.set_prefix(step.to_string());
+            bar.set_prefix(printable(step.as_str()).into_owned());
             bar.enable_steady_tick(Duration::from_millis(100));
             Going { bar, written: 0 }
         });
         going.written = 0;
-        going.bar.set_message(words);
+        going.bar.set_message(printable(&words).into_owned());
     }
 
     fn end(&self, inner: &mut Inner, key: &StepKey) {
@@ -193,6 +193,6 @@ impl Observer for Live {
                 format!("{model} · waiting {}", human::duration(Duration::from_millis(*millis)))
             }
         };
-        going.bar.set_message(human::tame(&format!("{message}{spent}")).into_owned());
+        going.bar.set_message(printable(&format!("{message}{spent}")).into_owned());
     }
 }

@@ -14,4 +14,4 @@ pub mod summary;
 pub use commands::PrintedCommands;
 pub use lines::Lines;
 pub use live::Live;
-pub use style::Style;
+pub use style::{Style, printable};

@@ -16,11 +16,6 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most that is read of a reply.
 const MAX_REPLY: usize = 64 * 1024;
 
-/// Whether a text is an address with `http` or `https`.
-pub(super) fn is_address(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-}
-
 /// Posts messages to one tracker.
 pub(super) struct Poster {
     client: Client,
@@ -112,15 +107,4 @@ fn causes(error: reqwest::Error) -> String {
         inner = source;
     }
     inner.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_http_has_addresses() {
-        assert!(is_address("https://happy-animal-1.convex.cloud") && is_address("http://127.0.0.1:3210"));
-        assert!(!is_address("convex.cloud") && !is_address("file:///etc/passwd") && !is_address(""));
-    }
 }

@@ -61,12 +61,6 @@ impl Target {
         }
     }
 
-    /// Whether its address is one that can be asked at all.
-    pub fn has_address(&self) -> bool {
-        let (Self::Convex { url, .. } | Self::Webhook { url, .. }) = self;
-        http::is_address(url)
-    }
-
     fn network(&self) -> &Network {
         let (Self::Convex { network, .. } | Self::Webhook { network, .. }) = self;
         network

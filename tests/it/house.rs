@@ -63,7 +63,7 @@ fn imports_point_down() {
         ("report", &["report", "durable", "model"]),
         ("track", &["track", "durable", "model", "network", "secret", "store"]),
         ("agent", &["agent", "catalog", "config", "files", "model", "network", "process", "provider", "secret"]),
-        ("process", &["process"]),
+        ("process", &["model", "process"]),
         ("trust", &["trust", "config", "model", "provider"]),
         (
             "engine",

@@ -44,6 +44,7 @@ mod moved;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod outputs;
+mod outside;
 mod own;
 mod plan;
 mod programs;
@@ -58,6 +59,7 @@ mod schema_check;
 mod secrets;
 mod semantics;
 mod shipped;
+mod shown;
 mod sound;
 mod spent;
 mod stands;

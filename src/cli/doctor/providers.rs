@@ -30,7 +30,10 @@ pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>
     for name in models.providers() {
         let Some(endpoint) = models.endpoint(name) else { continue };
         let mut known = Known { name: name.to_owned(), served: Vec::new(), usable: endpoint.api_key.is_some() };
-        if let Some(variable) = &endpoint.key_variable {
+        if let Some(failure) = models.bad_address(name) {
+            known.usable = false;
+            report.line(Some(false), name, failure.message)?;
+        } else if let Some(variable) = &endpoint.key_variable {
             let set = endpoint.api_key.is_some();
             report.line(set.then_some(true), name, format!("{variable} is {}set", if set { "" } else { "not " }))?;
         } else {

@@ -1,7 +1,5 @@
 //! `orch runs artifact`: a value as it was recorded.
 
-use std::io::Write as _;
-
 use serde_json::json;
 
 use crate::cli::error::{CliError, Code};
@@ -55,9 +53,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         });
         ui.data(&format!("{shown:#}"))?;
     } else {
-        let mut out = std::io::stdout().lock();
-        out.write_all(&artifact.bytes())?;
-        out.flush()?;
+        ui.data(&String::from_utf8_lossy(&artifact.bytes()))?;
     }
     Ok(Code::Ok)
 }

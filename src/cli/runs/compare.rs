@@ -35,11 +35,11 @@ pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui:
     if lines.len() == 1 {
         lines.push("every step ended alike".to_owned());
     }
-    ui.data(&lines.join("\n"))?;
+    ui.text(&lines.join("\n"))?;
     for (key, a, b) in &pairs {
         let diff = artifact_diff(key, *a, *b);
         if !diff.is_empty() {
-            ui.data(&format!("\n{diff}"))?;
+            ui.text(&format!("\n{diff}"))?;
         }
     }
     Ok(Code::Ok)

@@ -62,11 +62,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 }
 
 fn print(event: &Event, output: Output, ui: &Ui) -> Result<(), CliError> {
-    let text = match output {
-        Output::Json => serde_json::to_string(event).map_err(|error| CliError::internal(error.to_string()))?,
-        Output::Text => line(event),
-    };
-    ui.data(&text)
+    match output {
+        Output::Json => ui.data(&serde_json::to_string(event).map_err(|error| CliError::internal(error.to_string()))?),
+        Output::Text => ui.text(&line(event)),
+    }
 }
 
 /// An event in one line: number, time, kind, step, and what matters of the rest.

@@ -6,6 +6,7 @@ use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::read_bounded;
+use crate::model::text::text_of;
 use crate::model::{MAX_NESTING, nesting};
 use crate::store::Journal;
 
@@ -34,14 +35,15 @@ const MAX_BYTES: u64 = 512 << 20;
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let refused = |why: String| CliError::could_not(format!("can't import `{}`: {why}", args.file.display()));
     let hint = "it must be a file that `orch runs export` wrote";
-    let text = read_bounded(&args.file, MAX_BYTES).map_err(|error| match error.kind() {
+    let bytes = read_bounded(&args.file, MAX_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::FileTooLarge => refused(error.to_string()).hint(hint),
         _ => CliError::unread(&args.file, &error).hint(hint),
     })?;
-    if nesting(&text) > MAX_NESTING {
+    if nesting(&bytes) > MAX_NESTING {
         return Err(refused("it is nested too deeply".to_owned()).hint(hint));
     }
-    let mut reader = serde_json::Deserializer::from_slice(&text);
+    let text = text_of(bytes).map_err(|why| refused(format!("it {why}")).hint(hint))?;
+    let mut reader = serde_json::Deserializer::from_str(&text);
     // Values are as deep as they were when they were recorded.
     reader.disable_recursion_limit();
     let whole = <Exported as serde::Deserialize>::deserialize(&mut reader)

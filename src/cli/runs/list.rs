@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
                 ui.out_style.warn(status)
             }
         };
-        ui.data(format!("{}  {started}  {status} {took:>7}  {}  {task}", row.run, row.pipeline).trim_end())?;
+        ui.text(format!("{}  {started}  {status} {took:>7}  {}  {task}", row.run, row.pipeline).trim_end())?;
     }
     Ok(Code::Ok)
 }

@@ -83,7 +83,7 @@ fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui)
             Ending::Left => ("left", file.reason.as_deref()),
         };
         let why = why.map(|why| format!(": it {why}")).unwrap_or_default();
-        ui.data(&format!("{word:<9} {}{why}", file.path))?;
+        ui.text(&format!("{word:<9} {}{why}", file.path))?;
     }
     if files.is_empty() {
         ui.say(format!("run {} changed no files", row.run));

@@ -48,12 +48,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         return Ok(Code::Ok);
     }
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
-        ui.data(&format!("task: {}", human::first_line(task, 74)))?;
+        ui.text(&format!("task: {}", human::first_line(task, 74)))?;
     }
     for step in state.in_order() {
-        ui.data(&step_line(step, ui.out_style))?;
+        ui.text(&step_line(step, ui.out_style))?;
     }
-    ui.data(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here)).trim_end())?;
+    ui.text(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here)).trim_end())?;
     for event in events.iter().filter(|_| args.replies) {
         if let Fact::CallEnded(call) = &event.fact {
             let text = match (&call.reply, &call.done, &call.failure) {
@@ -62,14 +62,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
                 (None, None, Some(failure)) => failure.to_string(),
                 (None, None, None) => String::new(),
             };
-            ui.data(&format!(
+            ui.text(&format!(
                 "\n{} {} ({})\n{text}",
                 ui.out_style.strong("call"),
                 call.call,
                 call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string)
             ))?;
             for line in work(call) {
-                ui.data(&ui.out_style.dim(&line))?;
+                ui.text(&ui.out_style.dim(&line))?;
             }
         }
     }

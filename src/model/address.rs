@@ -1,0 +1,46 @@
+//! What an address must be, wherever it comes from: a file, the environment or the command line.
+
+/// Why a text is not an HTTP address, if it is not.
+pub fn why_no_http_address(text: &str) -> Option<String> {
+    let url = match url::Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => return Some(error.to_string()),
+    };
+    // `localhost:8000` has the scheme `localhost`.
+    if !matches!(url.scheme(), "http" | "https") {
+        return Some("it does not begin with `http://` or `https://`".to_owned());
+    }
+    url.host_str().is_none().then(|| "it names no host".to_owned())
+}
+
+/// Why a text is not the base address of an API, behind which paths are put, if it is not.
+pub fn why_no_base_address(text: &str) -> Option<String> {
+    let why = why_no_http_address(text);
+    let has_end = |text: &str| url::Url::parse(text).is_ok_and(|url| url.query().is_some() || url.fragment().is_some());
+    let end = "paths of methods are put behind it, so it has no `?` or `#`; what belongs there goes under `query:`";
+    why.or_else(|| has_end(text).then(|| end.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_told_from_other_texts() {
+        for fine in ["http://127.0.0.1:8000/v1", "https://api.example", "http://[::1]:9"] {
+            assert_eq!(why_no_base_address(fine), None, "{fine}");
+        }
+        for (text, why) in [
+            ("localhost:8000/v1", "does not begin with"),
+            ("127.0.0.1:8000/v1", "relative URL without a base"),
+            ("ftp://x", "does not begin with"),
+            ("http://", "empty host"),
+            ("http://x/v1?api-version=1", "no `?` or `#`"),
+            ("http://x/v1#a", "no `?` or `#`"),
+        ] {
+            let found = why_no_base_address(text).unwrap_or_default();
+            assert!(found.contains(why), "{text}: {found}");
+        }
+        assert_eq!(why_no_http_address("http://x/hook?token=1"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Bytes from outside as text: UTF-8 without its byte order mark; UTF-16 is known by its mark.
+
+use std::fmt;
+
+/// The byte order mark as a character.
+const MARK: char = '\u{feff}';
+
+/// Why bytes are not text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotText {
+    /// They are UTF-16, by their byte order mark.
+    Utf16,
+    /// They hold a NUL at this byte.
+    Nul(usize),
+    /// They are not UTF-8 from this byte on.
+    NotUtf8(usize),
+}
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Utf16 => f.write_str("is UTF-16 text, and UTF-8 is needed: save it as UTF-8"),
+            Self::Nul(at) => write!(f, "is not a text file: it holds a NUL at byte {at}"),
+            Self::NotUtf8(at) => write!(f, "is not UTF-8 text: see byte {at}"),
+        }
+    }
+}
+
+/// The text of a file or of standard input.
+///
+/// # Errors
+/// Why the bytes are not text.
+pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
+    if utf16(&bytes).is_some() {
+        return Err(NotText::Utf16);
+    }
+    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+        return Err(NotText::Nul(at));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| NotText::NotUtf8(error.utf8_error().valid_up_to()))?;
+    Ok(match without_mark(&text) {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    })
+}
+
+/// The text of an output, which nobody can save again: UTF-16 is decoded, and bytes that are not text are replaced.
+pub fn text_of_output(bytes: &[u8]) -> String {
+    if let Some(units) = utf16(bytes) {
+        return char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    }
+    let text = String::from_utf8_lossy(bytes);
+    without_mark(&text).map_or_else(|| text.clone().into_owned(), str::to_owned)
+}
+
+/// The bytes of a reply that are read leniently: UTF-16 is decoded, and a byte order mark is no part of them.
+pub fn reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
+    match utf16(&bytes) {
+        Some(_) => text_of_output(&bytes).into_bytes(),
+        None => json_bytes(&bytes).to_vec(),
+    }
+}
+
+/// JSON without the byte order mark before it.
+pub fn json_bytes(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// The text after a byte order mark; none when there is no mark.
+fn without_mark(text: &str) -> Option<&str> {
+    text.strip_prefix(MARK)
+}
+
+/// The units of UTF-16 text after its byte order mark; none when there is no mark.
+fn utf16(bytes: &[u8]) -> Option<impl Iterator<Item = u16>> {
+    let (little, rest) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (true, rest),
+        [0xfe, 0xff, rest @ ..] => (false, rest),
+        _ => return None,
+    };
+    let unit = move |pair| if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) };
+    Some(rest.chunks_exact(2).filter_map(|pair| <[u8; 2]>::try_from(pair).ok()).map(unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn utf16_of(text: &str) -> Vec<u8> {
+        [MARK].into_iter().chain(text.chars()).collect::<String>().encode_utf16().flat_map(u16::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_text() {
+        assert_eq!(text_of("\u{feff}é\n".into()).unwrap(), "é\n");
+        assert_eq!(text_of("a\u{feff}".into()).unwrap(), "a\u{feff}");
+        assert_eq!(text_of_output("\u{feff}{}".as_bytes()), "{}");
+        assert_eq!(text_of_output(b"caf\xe9"), "caf\u{fffd}");
+        assert_eq!(json_bytes("\u{feff}[]".as_bytes()), b"[]");
+    }
+
+    #[test]
+    fn utf_16_is_told_of_files_and_decoded_of_outputs() {
+        let bytes = utf16_of("é 😀");
+        assert_eq!(text_of(bytes.clone()), Err(NotText::Utf16));
+        assert_eq!(text_of_output(&bytes), "é 😀");
+        let swapped: Vec<u8> = bytes.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
+        assert_eq!(text_of_output(&swapped), "é 😀");
+        assert_eq!(text_of(b"a\0".to_vec()), Err(NotText::Nul(1)));
+        assert_eq!(text_of(b"a\xe9".to_vec()), Err(NotText::NotUtf8(1)));
+    }
+}

@@ -1,0 +1,149 @@
+//! Text of others as people may be shown it: what a model, a file or a server wrote can't steer the terminal, turn
+//! the order of the text, or hold what nobody sees.
+
+use std::borrow::Cow;
+
+use icu_properties::CodePointSetData;
+use icu_properties::props::{DefaultIgnorableCodePoint, VariationSelector};
+
+/// The first character of an emoji flag that is spelled with invisible tags, such as that of Scotland, and the tag
+/// that ends it.
+const FLAG: char = '\u{1f3f4}';
+const END_OF_FLAG: char = '\u{e007f}';
+
+/// A text in which control characters, controls of direction and invisible characters are written out, such as
+/// `\u{1b}`; line ends and tabs stay.
+///
+/// Joiners, variation selectors and tags stay where a script or an emoji needs them.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    visible_except(text, |_| 0)
+}
+
+/// The same, which keeps what `kept` gives the length of at each place.
+pub fn visible_except(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
+    if !text.contains(is_suspect) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut before = None;
+    let mut rest = text;
+    while let Some(char) = rest.chars().next() {
+        let mut length = char.len_utf8();
+        if !is_suspect(char) {
+            out.push(char);
+        } else if let Some(more) = Some(kept(rest)).filter(|length| *length > 0) {
+            length = more;
+            out.push_str(rest.get(..length).unwrap_or_default());
+        } else if let Some(tags) = flag_tags(before, rest) {
+            length = tags;
+            out.push_str(rest.get(..length).unwrap_or_default());
+        } else if is_needed(before, char) {
+            out.push(char);
+        } else if !rest.starts_with("\r\n") {
+            out.extend(char.escape_unicode());
+        }
+        before = rest.get(..length).and_then(|taken| taken.chars().next_back());
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    out.into()
+}
+
+/// Whether a character can hide or steer something.
+pub fn is_suspect(char: char) -> bool {
+    match char {
+        '\n' | '\t' => false,
+        '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => true,
+        // Noncharacters, which no text has.
+        '\u{fdd0}'..='\u{fdef}' => true,
+        _ => char.is_control() || (!char.is_ascii() && is_invisible(char)),
+    }
+}
+
+/// Whether a character is not to be seen, as a joiner, a filler or a control of direction.
+fn is_invisible(char: char) -> bool {
+    CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(char)
+}
+
+/// Whether an invisible character does what it is there for: it changes how the character before it is written.
+fn is_needed(before: Option<char>, char: char) -> bool {
+    let Some(before) = before.filter(|before| !before.is_whitespace() && !before.is_control()) else { return false };
+    let is_selector = |char| CodePointSetData::new::<VariationSelector>().contains(char);
+    match char {
+        // Persian, the scripts of India and emoji of several parts. After a selector it joins emoji.
+        '\u{200c}' | '\u{200d}' => !before.is_ascii() && (is_selector(before) || !is_invisible(before)),
+        // A digit becomes a keycap with one.
+        '\u{fe0e}' | '\u{fe0f}' if before.is_ascii_digit() || matches!(before, '#' | '*') => true,
+        selector if is_selector(selector) => !before.is_ascii() && !is_invisible(before),
+        // Old Korean and the fillers of its syllables.
+        '\u{115f}' | '\u{1160}' => matches!(before, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}'),
+        _ => false,
+    }
+}
+
+/// The length of the tags that spell an emoji flag.
+fn flag_tags(before: Option<char>, rest: &str) -> Option<usize> {
+    let letter = |char: &char| matches!(char, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
+    let letters = rest.chars().take_while(letter).count();
+    let ends = rest.chars().nth(letters) == Some(END_OF_FLAG);
+    (before == Some(FLAG) && ends && (1..=6).contains(&letters)).then_some((letters + 1) * END_OF_FLAG.len_utf8())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_or_turn_the_text_is_written_out() {
+        for (text, shown) in [
+            ("a\tb\nc\r\n", "a\tb\nc\n"),
+            ("\u{1b}]0;x\u{7}\u{1b}[2Jé", "\\u{1b}]0;x\\u{7}\\u{1b}[2Jé"),
+            ("\u{1b}[31mred", "\\u{1b}[31mred"),
+            ("\u{9b}2J\u{7f}\ra", "\\u{9b}2J\\u{7f}\\u{d}a"),
+            ("\u{202e}gpj.exe\u{202c}", "\\u{202e}gpj.exe\\u{202c}"),
+            ("\u{2066}a\u{2069}\u{200e}\u{200f}\u{61c}", "\\u{2066}a\\u{2069}\\u{200e}\\u{200f}\\u{61c}"),
+            ("a\u{2028}b\u{2029}c", "a\\u{2028}b\\u{2029}c"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
+
+    #[test]
+    fn what_hides_in_a_text_is_written_out() {
+        for hidden in [
+            "rm\u{200b}x",
+            "\u{feff}x",
+            "a\u{200d}b",
+            "a\u{ad}b",
+            "a\u{2060}b",
+            "a\u{3164}b",
+            "a\u{180e}b",
+            "x\u{e0061}\u{e0062}",
+            "x\u{fe00}",
+            "😀\u{fe0f}\u{fe0e}",
+            "😀\u{e0100}\u{e0101}",
+            "\u{1f3f4}\u{e0067}\u{e0062}",
+            "ب\u{200c}\u{200d}\u{200c}",
+            "a\u{fff9}b",
+        ] {
+            assert!(visible(hidden).contains("\\u{"), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn ordinary_text_of_every_script_stays_as_it_is() {
+        for text in [
+            "plain ASCII, tab\tand line\n",
+            "العربية والعبرية: שלום עולם, سلام دنیا",
+            "می\u{200c}خواهم",
+            "क्\u{200d}ष और क्\u{200c}ष",
+            "e\u{301} n\u{303} ṩ \u{1e69}",
+            "👩\u{200d}👩\u{200d}👧\u{200d}👦 👩🏽\u{200d}💻 ❤\u{fe0f}\u{200d}🔥 1\u{fe0f}\u{20e3} ☺\u{fe0e}",
+            "\u{1f3f4}\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f} flag",
+            "葛\u{e0100}飾区 日本語 中文 한국어",
+            "ᠮᠣᠩ\u{180b}ᠭᠣᠯ",
+            "ไทย ខ្មែរ မြန်မာ தமிழ் ελληνικά",
+        ] {
+            assert_eq!(visible(text), text);
+        }
+    }
+}
