@@ -45,6 +45,16 @@ struct Heard {
     more: bool,
     denied: Vec<String>,
     cost: Option<f64>,
+    /// What the session had cost in all when it was opened, if the agent said so.
+    cost_before: Option<f64>,
+}
+
+impl Heard {
+    /// What the turn cost.
+    fn cost_of_turn(&self) -> Option<f64> {
+        let before = self.cost_before.filter(|before| self.cost.is_some_and(|cost| cost >= *before));
+        self.cost.map(|cost| cost - before.unwrap_or(0.0))
+    }
 }
 
 impl AgentProgram for Acp {
@@ -209,8 +219,10 @@ async fn open(
         let id = SessionId::new(session.clone());
         let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
         if loaded.is_ok() {
-            // It told the whole session again.
-            *heard.lock().unwrap_or_else(PoisonError::into_inner) = Heard::default();
+            // It told the whole session again, and what that had cost, if it counts over sessions.
+            let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+            *heard = Heard { cost_before: heard.cost, ..Heard::default() };
+            drop(heard);
             sink(Sign::Session(session.clone()));
             return Ok((id, job.words()));
         }
@@ -241,6 +253,7 @@ fn note(heard: &Mutex<Heard>, signs: &UnboundedSender<Sign>, update: SessionUpda
         }
         SessionUpdate::UsageUpdate(update) => {
             let dollars = update.cost.filter(|cost| cost.currency == "USD").map(|cost| cost.amount);
+            let dollars = dollars.filter(|usd| usd.is_finite() && *usd >= 0.0);
             heard.cost = dollars.or(heard.cost);
             return;
         }
@@ -288,7 +301,8 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
         ReportedUsage::from(Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning })
     });
     // Turned down or not, it was used.
-    let failed = |failure| Answer { reply: Err(failure), cost: heard.cost, work: Work { usage, ..Work::default() } };
+    let failed =
+        |failure| Answer { reply: Err(failure), cost: heard.cost_of_turn(), work: Work { usage, ..Work::default() } };
     if let Some(reason) = unknown {
         return failed(unknown_stop("the agent", reason, &heard.text));
     }
@@ -309,10 +323,11 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
         // One that the protocol's crate knows and this table does not.
         other => return failed(unknown_stop("the agent", &format!("{other:?}"), &heard.text)),
     };
+    let cost = heard.cost_of_turn();
     let work = Some(Box::new(Work { denied: heard.denied, ..Work::default() }));
     let usage = usage.unwrap_or_default();
     let reply = ChatReply { stop, usage, id: Some(id.to_string()), work, ..plain(heard.text, job.turn) };
-    Answer { reply: Ok(reply), cost: heard.cost, work: Work::default() }
+    Answer { reply: Ok(reply), cost, work: Work::default() }
 }
 
 /// Whether the connection ended, and no answer of the agent says so.

@@ -76,11 +76,15 @@ impl AgentProgram for Codex {
             let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
             let (mut heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
-            let used = heard.reply.usage;
+            // It counts over its thread, of which earlier turns have taken their part.
+            let session_usage = heard.reply.usage.whole();
+            let same = heard.reply.id.is_some() && heard.reply.id == job.turn.session;
+            let used = heard.reply.usage.since(job.turn.session_usage.filter(|_| same));
             let reply = match (heard.failure.take(), ended.code) {
                 (None, _) if heard.answered && heard.completed => {
                     let denied = denied(job, &home, &heard, &ended.stderr).await;
-                    Ok(ChatReply { work: denied, ..heard.reply })
+                    let work = Some(Box::new(Work { session_usage, denied, ..Work::default() }));
+                    Ok(ChatReply { work, usage: used, ..heard.reply })
                 }
                 (Some(words), _) => Err(failed(job, &words)),
                 (None, _) if too_long => Err(too_large("codex")),
@@ -269,7 +273,7 @@ fn failed(job: &Job<'_>, words: &str) -> Failure {
 
 /// What it asked leave for and was refused, for which it has no event, only words beside them; and what its sandbox
 /// refused.
-async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured) -> Option<Box<Work>> {
+async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured) -> Vec<String> {
     let text = stderr.text();
     let asked = text.lines().filter(|line| line.contains(REFUSED));
     let mut denied: Vec<String> = asked.map(|_| "to run a command outside of its sandbox".to_owned()).collect();
@@ -285,7 +289,7 @@ async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured
             denied.push(line);
         }
     }
-    (!denied.is_empty()).then(|| Box::new(Work { denied, ..Work::default() }))
+    denied
 }
 
 /// An unreachable provider is waited for as long as the turn may take.

@@ -65,7 +65,8 @@ pub async fn take_turn(
         if watch.seen().over { std::future::pending().await } else { failure }
     });
     if let Some(failure) = cut.as_mut().now_or_never() {
-        return failure.into();
+        // It never ran.
+        return failure.of_step().into();
     }
     // Dropped when it is cut, and the program ends with that.
     let (mut answer, ended) = tokio::select! {
@@ -93,12 +94,28 @@ pub async fn take_turn(
     }
     match &mut answer.reply {
         Ok(reply) => {
-            work.denied = reply.work.take().map(|work| work.denied).unwrap_or_default();
+            let told = reply.work.take().map(|work| *work).unwrap_or_default();
+            (work.denied, work.session_usage) = (told.denied, told.session_usage);
             reply.work = Some(Box::new(work));
         }
-        Err(_) => answer.work = Work { usage: answer.work.usage, session: seen.session, ..work },
+        Err(failure) => {
+            let reported = answer.work.usage.is_some_and(|usage| usage.whole().is_some());
+            failure.broke_off |= !reported && may_have_asked(failure.class, seen.heard);
+            answer.work = Work { usage: answer.work.usage, session: seen.session, ..work };
+        }
     }
     answer
+}
+
+/// Whether a program whose turn failed may have had answers of its model, which nobody counted.
+fn may_have_asked(class: Class, heard: bool) -> bool {
+    match class {
+        // It never ran.
+        Class::NotInstalled | Class::Storage => false,
+        // Its first request was turned down, unless it did something before.
+        Class::Auth | Class::BadRequest | Class::RateLimited | Class::ProviderUnavailable => heard,
+        _ => true,
+    }
 }
 
 /// Listens to what a program does.

@@ -13,7 +13,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{BUILT_IN, LOCAL, LOCAL_LONGEST, resolve_name};
-use crate::model::{ModelRef, Step, Usage};
+use crate::model::{ModelRef, ProgramKind, Step, Usage};
 use crate::template::syntax;
 
 /// Bytes that make a token at the very least of tokens: prose has about four.
@@ -26,8 +26,10 @@ const DEPTH: usize = 16;
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let steps = places(&project.pipeline);
-    let strict = Strict::of(project, &steps);
+    let strict = Strict::of(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
+    let tokens = Strict::of(project, &steps, |budget| budget.tokens.is_some());
     for (at, step) in &steps {
+        found.extend(if tokens.holds(at) { usage(project, step) } else { None });
         for (pointer, name) in asked(project, at, step) {
             let Some(model) = resolved(project, &name) else { continue };
             found.extend(window(project, at, step, &model));
@@ -140,7 +142,25 @@ fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnosti
     Some(problem.help("give its prices under `models:` in `orch.yaml`, or say `unpriced: allow` in the budget"))
 }
 
-/// Where limits of money hold that refuse models without a price.
+/// A program that may not report its tokens under a limit of them: such a run does not start, or stops.
+fn usage(project: &Project, step: &Step) -> Option<Diagnostic> {
+    let name = step.agent.as_ref()?;
+    let agent = project.pipeline.agents.get(name)?;
+    let says = match agent.kind()? {
+        ProgramKind::Command => "does not report its tokens",
+        ProgramKind::Acp => "may not report its tokens",
+        ProgramKind::Claude | ProgramKind::Codex => return None,
+    };
+    if agent.estimate.is_some_and(|estimate| estimate.tokens.is_some()) {
+        return None;
+    }
+    let message = format!("the program of agent `{name}` {says}, and there is a budget of tokens");
+    let pointer = child("/agents", name);
+    let problem = Diagnostic::warning(Code::NoUsage, message).at(&project.document.file, span(project, &pointer));
+    Some(problem.help("say under `estimate: { tokens: … }` of the agent what one turn takes at most"))
+}
+
+/// Where limits hold that something does not suit.
 struct Strict<'a> {
     /// Everywhere.
     run: bool,
@@ -149,8 +169,7 @@ struct Strict<'a> {
 }
 
 impl<'a> Strict<'a> {
-    fn of(project: &Project, steps: &'a [(String, &Step)]) -> Self {
-        let refuses = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
+    fn of(project: &Project, steps: &'a [(String, &Step)], refuses: fn(&Budget) -> bool) -> Self {
         let own = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(refuses));
         let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
         Self { run: run.is_some_and(refuses), steps: own.map(|(at, _)| at.as_str()).collect() }

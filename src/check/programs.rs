@@ -8,7 +8,7 @@ use crate::model::{Agent, ProgramKind};
 /// Keys that only a model has.
 const OF_MODELS: &[&str] = &["temperature", "max_output_tokens"];
 /// Keys that only a program has.
-const OF_PROGRAMS: &[&str] = &["tools", "max_turns", "env"];
+const OF_PROGRAMS: &[&str] = &["tools", "max_turns", "estimate", "env"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
@@ -77,11 +77,11 @@ impl One<'_> {
                 found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(instead(kind, key)));
             }
         }
-        for key in ["budget/usd", "budget/tokens"] {
-            if self.has_path(key) && !abilities.usage {
+        for (key, estimate) in [("budget/usd", "estimate/usd"), ("budget/tokens", "estimate/tokens")] {
+            if self.has_path(key) && !abilities.usage && !self.has_path(estimate) {
                 let message =
                     format!("`{key}` can't be counted of {}: it tells neither tokens nor cost", described(kind));
-                let help = "give the budget `seconds`, and bound the rest in the program's own settings";
+                let help = "say under `estimate` what one turn takes at most, or give the budget `seconds`";
                 let document = &self.project.document;
                 let place = document.spans.key(&self.path(key));
                 found.push(Diagnostic::error(Code::KeyOfOtherKind, message).at(&document.file, place).help(help));

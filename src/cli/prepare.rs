@@ -106,6 +106,10 @@ pub(super) fn plan(
         given: flags.budget.clone(),
     };
     let plan = Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })?;
+    if let Some(program) = budget::uncounted(&plan.budgets(), plan.asked()) {
+        return Err(CliError::could_not(format!("{program} does not report its tokens, and there is a budget of tokens"))
+            .hint("say under `estimate: { tokens: … }` of its agent what one turn takes at most, or leave `tokens` out of the budget"));
+    }
     match budget::unpriced(&plan.budgets(), plan.asked(), models) {
         // What is replayed costs nothing.
         Some(model) if model.provider != crate::agent::REPLAY => {

@@ -99,6 +99,7 @@ codes! {
     NoPrice = "ORCH0710", "a model has no known price under a budget in dollars";
     Parameter = "ORCH0711", "a model does not take a parameter";
     TooLongForModel = "ORCH0712", "a prompt does not fit the context of its model";
+    NoUsage = "ORCH0713", "a program may not report what a budget limits";
 }
 
 impl fmt::Display for Code {

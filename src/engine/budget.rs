@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::agent::Models;
 use crate::durable::{Ask, Call, Effect, Outcome};
-use crate::model::budget::{Budget, Unpriced};
+use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::event::Event;
 use crate::model::{Class, Failure, ModelRef, StepKey, Turn, Usage, UsageTotal};
 
@@ -309,6 +309,22 @@ impl Budgets {
         let counts = self.lock().iter().any(|account| account.limit.usd.is_some());
         if counts { self.models.cost(model, usage).unwrap_or_default() } else { 0.0 }
     }
+}
+
+/// The first program that never reports its tokens, under a limit of tokens, whose agent does not say either what a
+/// turn takes.
+pub fn uncounted<'a>(
+    limits: &[Limit],
+    asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
+) -> Option<ModelRef> {
+    let limited = |step: &StepKey, model: &PlannedModel| {
+        let counts = |budget: &Budget| model.estimate.tokens.is_some() && budget.unreported != Some(Unreported::Refuse);
+        limits.iter().any(|(holder, budget)| holder.holds(step) && budget.tokens.is_some() && !counts(budget))
+    };
+    let is_silent =
+        |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.abilities().usage);
+    let mut asked = asked.into_iter();
+    asked.find(|(step, model)| is_silent(model) && limited(step, model)).map(|(_, model)| model.reference.clone())
 }
 
 /// The first model without a known price under a limit of money that refuses such models.

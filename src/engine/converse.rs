@@ -124,7 +124,8 @@ impl<'a> Conversation<'a> {
                 most: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
             };
             self.leaf.run.durable.record(Decided::Read(fact)).await?;
-            session = reply.id.clone();
+            let counted = reply.work.as_ref().and_then(|work| work.session_usage);
+            session = reply.id.clone().map(|id| (id, counted));
             match next {
                 Some(next) => (bound, request) = next,
                 None => return Ok(Err(failure)),
@@ -138,7 +139,7 @@ impl<'a> Conversation<'a> {
         key: CallKey,
         model: &PlannedModel,
         (request, most): (&ChatRequest, Usage),
-        session: Option<String>,
+        session: Option<(String, Option<Usage>)>,
     ) -> Result<Result<ChatReply, Failure>, Stop> {
         let until = match (self.agent.limits.deadline, self.began) {
             (Some(deadline), Some(began)) => {
@@ -152,8 +153,10 @@ impl<'a> Conversation<'a> {
             None => Effect::Ask(Ask { request: request_of, most, timeout_ms, until }),
             Some(program) => {
                 let program = program.clone();
-                let estimate = model.estimate;
-                Effect::Turn(Box::new(Turn { program, request: request_of, estimate, session, timeout_ms, until }))
+                let (request, estimate) = (request_of, model.estimate);
+                let (session, session_usage) = session.unzip();
+                let session_usage = session_usage.flatten();
+                Effect::Turn(Box::new(Turn { program, request, estimate, session, session_usage, timeout_ms, until }))
             }
         };
         let outcome = self.leaf.run.durable.call(Call { key, ask: ask_digest(model, request), effect }).await?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::chat::{ChatRequest, ModelRef};
 use super::step::Access;
-use super::usage::ReportedUsage;
+use super::usage::{ReportedUsage, Usage};
 
 /// A kind of agent program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +172,9 @@ pub struct Turn {
     /// Its own session, in which it answered before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// What that session had reported in all before this turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_usage: Option<Usage>,
     /// How long it may take, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -189,6 +192,9 @@ pub struct Work {
     /// What it used, when there is no reply to say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<ReportedUsage>,
+    /// What its session had reported in all by the end of this turn, of a program that counts over its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_usage: Option<Usage>,
     /// The tools that it used, a line each, in order; at most a thousand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<String>,

@@ -104,6 +104,24 @@ impl ReportedUsage {
         }
     }
 
+    /// What was used since a session had reported `before` in all, when this is what it has reported in all now. A
+    /// session that reports less has begun to count anew.
+    #[must_use]
+    pub fn since(self, before: Option<Usage>) -> Self {
+        let Some(before) = before else { return self };
+        let less = |now: Option<u64>, before: u64| now.is_some_and(|now| now < before);
+        if less(self.input, before.input) || less(self.output, before.output) {
+            return self;
+        }
+        Self {
+            input: self.input.map(|now| now - before.input),
+            cache_read: self.cache_read.saturating_sub(before.cache_read),
+            cache_write: self.cache_write.saturating_sub(before.cache_write),
+            output: self.output.map(|now| now - before.output),
+            reasoning: self.reasoning.saturating_sub(before.reasoning),
+        }
+    }
+
     /// What a reply may have used beyond what was reported, given what its request could use at most;
     /// `None` when everything was reported.
     pub fn missing(&self, most: &Usage) -> Option<EstimatedUsage> {
@@ -281,6 +299,18 @@ mod tests {
         let unknown = UsageTotal::of_call(Some(of(Some(9), None)), None, true);
         assert_eq!((unknown.total(), unknown.unknown_calls), (9, 1));
         assert!(UsageTotal::of_call(None, None, false).is_nothing());
+    }
+
+    #[test]
+    fn what_a_session_had_reported_before_is_subtracted_unless_it_counts_anew() {
+        let all = |input, output| ReportedUsage { input, output, ..ReportedUsage::default() };
+        let before = Some(Usage { input: 900, output: 100, ..Usage::default() });
+        assert_eq!(all(Some(1800), Some(200)).since(before), all(Some(900), Some(100)));
+        assert_eq!(all(Some(1800), None).since(before), all(Some(900), None));
+        assert_eq!(all(Some(899), Some(200)).since(before), all(Some(899), Some(200)));
+        assert_eq!(all(Some(1800), Some(99)).since(before), all(Some(1800), Some(99)));
+        assert_eq!(all(None, None).since(before), all(None, None));
+        assert_eq!(all(Some(1800), Some(200)).since(None), all(Some(1800), Some(200)));
     }
 
     #[test]

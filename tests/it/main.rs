@@ -74,6 +74,8 @@ mod transcript;
 mod trust;
 mod unread;
 mod unreported;
+#[cfg(unix)]
+mod unreported_turns;
 mod webhook;
 mod wire_ends;
 mod wire_errors;

@@ -111,6 +111,7 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
         request,
         estimate: TurnEstimate::default(),
         session: None,
+        session_usage: None,
         timeout_ms,
         until: None,
     };

@@ -33,11 +33,14 @@ impl Walk<'_, '_> {
             input: blank,
             output: blank,
             cost: None,
+            turns: None,
             reserves: 0,
             reserves_usd: None,
             too_long_for: None,
         };
-        if !program {
+        if program {
+            estimated(&mut asks, agent);
+        } else {
             self.measure(&mut asks, node, agent, world, known);
         }
         asks
@@ -81,6 +84,15 @@ impl Walk<'_, '_> {
         let window = self.models.window(&model.reference);
         asks.too_long_for = window.filter(|window| first.is_some_and(|first| first.saturating_add(reply) > *window));
     }
+}
+
+/// What the turns of a program take, as far as its agent says.
+fn estimated(asks: &mut Asks, agent: &AgentNode) {
+    let most = agent.models.first().map(|model| model.estimate).unwrap_or_default();
+    let up_to = |each: u64| Range { least: 0, most: Some(each) }.times(Range { least: 1, ..asks.calls });
+    asks.turns = most.tokens.map(up_to);
+    asks.cost = most.usd.map(|usd| Cost { least: 0.0, most: Some(usd) }.times(asks.calls));
+    (asks.reserves, asks.reserves_usd) = (most.tokens.unwrap_or(0), most.usd);
 }
 
 /// About how many tokens a request has, at least.

@@ -45,7 +45,7 @@ fn outlook(holder: &Holder, limit: &Budget, steps: &[Foreseen]) -> Outlook {
         let certain = step.times.least > 0;
         let first_tokens = tokens.least.saturating_add(if certain { asks.reserves } else { 0 });
         let first_usd = usd.least + if certain { asks.reserves_usd.unwrap_or_default() } else { 0.0 };
-        tokens = tokens.plus(asks.input).plus(asks.output);
+        tokens = tokens.plus(asks.turns.unwrap_or_else(|| asks.input.plus(asks.output)));
         usd = usd.plus(asks.cost.unwrap_or(Cost { least: 0.0, most: None }));
         let used_up = limit.tokens.is_some_and(|most| first_tokens.max(tokens.least) > most)
             || limit.usd.is_some_and(|most| first_usd.max(usd.least) > most);

@@ -110,6 +110,8 @@ pub struct Asks {
     pub output: Range,
     /// Dollars; `None` when no price is known.
     pub cost: Option<Cost>,
+    /// Tokens of the turns of a program, in and out together, as its agent says.
+    pub turns: Option<Range>,
     /// What the first request reserves of a budget, in tokens.
     pub reserves: u64,
     /// The same in dollars.
@@ -199,6 +201,7 @@ impl Foreseen {
             asks.input = asks.input.times(times);
             asks.output = asks.output.times(times);
             asks.cost = asks.cost.map(|cost| cost.times(times));
+            asks.turns = asks.turns.map(|tokens| tokens.times(times));
         }
     }
 }
@@ -209,5 +212,6 @@ impl Asks {
         self.input = self.input.plus(other.input);
         self.output = self.output.plus(other.output);
         self.cost = self.cost.zip(other.cost).map(|(a, b)| a.plus(b));
+        self.turns = self.turns.zip(other.turns).map(|(a, b)| a.plus(b));
     }
 }
