@@ -83,7 +83,7 @@ pub(super) async fn pull(cache: &Path, spec: &local_llm::catalog::Spec, ui: &Ui)
         Progress::Checking => bar.set_message("checking its digest"),
         _ => {}
     };
-    crate::provider::prepare_tls();
+    crate::network::prepare_tls();
     let result = local_llm::weights::pull(cache, spec, &local_llm::weights::Sources::default(), &progress).await;
     bar.finish_and_clear();
     let path = result.map_err(|error| {

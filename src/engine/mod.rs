@@ -6,6 +6,8 @@
 mod account;
 mod agent;
 mod approve;
+mod asking;
+mod bound;
 pub mod budget;
 mod command;
 mod converse;

@@ -4,24 +4,22 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Answer, Bounds, Models, Place, Recorder, Replay, Sign, Variables, take_turn, turn_recorded};
+use crate::agent::{Answer, Bounds, Models, Recorder, Replay, Variables, turn_recorded};
 use crate::clock::Clock;
-use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
+use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Stop};
 use crate::files::Laid;
-use crate::model::{
-    CallKey, ChatReply, Class, EstimatedUsage, Failure, ModelRef, StepKey, Turn, TurnEstimate, Usage, Work,
-};
+use crate::model::{CallKey, ChatReply, Class, Failure, ModelRef, StepKey, Turn, Work};
 use crate::process::Endings;
-use crate::provider::{Limits, Signal as Heard};
-use crate::secret::{Pieces, Redactor};
+use crate::secret::Redactor;
 
+use super::asking::{answer, program};
+use super::bound::{Bound, believable};
 use super::budget::Budgets;
 use super::effects;
 use super::gate::Gates;
@@ -196,50 +194,6 @@ fn given_up() -> Failure {
     Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
 }
 
-/// What is known beforehand of what a call takes.
-enum Bound {
-    /// A request takes this at most.
-    Request(Usage),
-    /// The turn of a program takes this at most, as its agent says, and is priced as that model if as any.
-    Turn(TurnEstimate, Option<ModelRef>),
-    /// It asks no model.
-    Nothing,
-}
-
-impl Bound {
-    fn of(effect: &Effect) -> Self {
-        match effect {
-            Effect::Ask(ask) => Self::Request(ask.most),
-            Effect::Turn(turn) => Self::Turn(turn.estimate, turn.program.priced_as()),
-            Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => Self::Nothing,
-        }
-    }
-
-    /// What a call may have used beyond what was reported, at most.
-    fn estimated(&self, outcome: &Outcome) -> Option<EstimatedUsage> {
-        let reported = outcome.reported_usage().unwrap_or_default();
-        match (self, &outcome.result) {
-            (Self::Request(most), Ok(_)) => reported.missing(most),
-            // Of a reply that broke off no count is the last one.
-            (Self::Request(most), Err(failure)) if failure.broke_off => Some(EstimatedUsage {
-                input: if reported.input.is_some() { 0 } else { most.input },
-                output: most.output.saturating_sub(reported.at_least().output),
-                undivided: 0,
-            }),
-            (Self::Turn(most, _), _) if outcome.at_work() && reported.whole().is_none() => {
-                let undivided = most.tokens?.saturating_sub(reported.at_least().total());
-                Some(EstimatedUsage { undivided, ..EstimatedUsage::default() })
-            }
-            (Self::Request(_) | Self::Turn(..) | Self::Nothing, _) => None,
-        }
-    }
-}
-
-/// A reply without counts that can't be true.
-fn believable(reply: ChatReply) -> ChatReply {
-    ChatReply { usage: reply.usage.of_reply(&reply.text), ..reply }
-}
-
 /// What a call gave.
 struct Performed {
     result: Result<Reply, Failure>,
@@ -373,100 +327,4 @@ impl Performer {
         }
         answer
     }
-}
-
-/// Shows a text while it comes, without secrets: one may begin in one piece and end in the next.
-struct Shown<'a> {
-    own: &'a Performer,
-    key: &'a CallKey,
-    pieces: Mutex<Pieces<'a>>,
-}
-
-impl<'a> Shown<'a> {
-    fn new(own: &'a Performer, key: &'a CallKey) -> Self {
-        Self { own, key, pieces: Mutex::new(Pieces::new(&own.redactor)) }
-    }
-
-    fn push(&self, text: &str) {
-        self.tell(self.pieces.lock().unwrap_or_else(PoisonError::into_inner).push(text));
-    }
-
-    fn end(self) {
-        let (own, key) = (self.own, self.key);
-        let rest = self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner).end();
-        Shown::new(own, key).tell(rest);
-    }
-
-    fn tell(&self, text: String) {
-        if !text.is_empty() {
-            self.own.observer.signal(&Signal::Text(self.key.clone(), text));
-        }
-    }
-}
-
-async fn program(
-    own: &Performer,
-    key: &CallKey,
-    turn: &Turn,
-    bounds: &Bounds,
-    cut: impl Future<Output = Failure>,
-) -> Answer {
-    let place = Place {
-        workspace: own.workspace.clone(),
-        homes: own.homes.clone(),
-        artifacts: own.artifacts.clone(),
-        variables: own.variables.clone(),
-        guard: own.guard.clone(),
-        endings: own.endings.of(key),
-    };
-    own.observer.signal(&Signal::Sent(key.clone()));
-    let shown = Shown::new(own, key);
-    let sink = |sign: Sign| match sign {
-        Sign::Text(text) => shown.push(&text),
-        Sign::Tool(line) => own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(&line))),
-        Sign::Session(_) | Sign::Over => {}
-    };
-    let answer = take_turn(turn, &place, bounds, &sink, cut).await;
-    shown.end();
-    answer
-}
-
-async fn answer(
-    own: &Performer,
-    key: &CallKey,
-    ask: &Ask,
-    (now, cut): (Timestamp, &CancellationToken),
-) -> Result<ChatReply, Failure> {
-    let observer = own.observer.as_ref();
-    let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = Limits { clock: own.clock.clone(), cut: cut.clone(), ..provider.limits() };
-    if let Some(millis) = ask.timeout_ms {
-        limits.total = Duration::from_millis(millis);
-        // Whoever allows a request more time has a slow server, whose first byte is late too.
-        limits.first_byte = limits.total;
-    }
-    if let Some(until) = ask.until {
-        let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
-        if left.is_zero() {
-            return Err(
-                Failure::new(Class::Timeout, "the step's deadline is over").with_hint("raise `deadline:` of the step")
-            );
-        }
-        limits.total = limits.total.min(left);
-    }
-    limits.first_byte = limits.first_byte.min(limits.total);
-    observer.signal(&Signal::Sent(key.clone()));
-    let shown = Shown::new(own, key);
-    let sink = |heard: Heard| match heard {
-        Heard::Reading { done, total } => observer.signal(&Signal::Reading(key.clone(), done, total)),
-        Heard::Text(text) => shown.push(&text),
-        Heard::Reasoning(text) => observer.signal(&Signal::Reasoning(key.clone(), text.len())),
-    };
-    let reply = if provider.constrains() {
-        provider.chat(&ask.request, &limits, &sink).await
-    } else {
-        provider.chat(&with_contract(ask.request.clone()), &limits, &sink).await
-    };
-    shown.end();
-    reply
 }

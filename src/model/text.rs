@@ -34,10 +34,15 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
     if utf16(&bytes).is_some() {
         return Err(NotText::Utf16);
     }
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
-        return Err(NotText::Nul(at));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| NotText::NotUtf8(error.utf8_error().valid_up_to()))?;
+    let nul = bytes.iter().position(|byte| *byte == 0);
+    let text = match (String::from_utf8(bytes), nul) {
+        (Ok(text), None) => text,
+        // Whichever comes first.
+        (Err(error), nul) if nul.is_none_or(|at| error.utf8_error().valid_up_to() <= at) => {
+            return Err(NotText::NotUtf8(error.utf8_error().valid_up_to()));
+        }
+        (Ok(_) | Err(_), nul) => return Err(NotText::Nul(nul.unwrap_or_default())),
+    };
     Ok(match without_mark(&text) {
         Some(rest) => rest.to_owned(),
         None => text,
@@ -46,8 +51,8 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
 
 /// The text of an output, which nobody can save again: UTF-16 is decoded, and bytes that are not text are replaced.
 pub fn text_of_output(bytes: &[u8]) -> String {
-    if let Some(units) = utf16(bytes) {
-        return char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect();
+    if let Some(text) = utf16(bytes) {
+        return text;
     }
     let text = String::from_utf8_lossy(bytes);
     without_mark(&text).map_or_else(|| text.clone().into_owned(), str::to_owned)
@@ -56,7 +61,7 @@ pub fn text_of_output(bytes: &[u8]) -> String {
 /// The bytes of a reply that are read leniently: UTF-16 is decoded, and a byte order mark is no part of them.
 pub fn reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
     match utf16(&bytes) {
-        Some(_) => text_of_output(&bytes).into_bytes(),
+        Some(text) => text.into_bytes(),
         None => json_bytes(&bytes).to_vec(),
     }
 }
@@ -71,15 +76,20 @@ fn without_mark(text: &str) -> Option<&str> {
     text.strip_prefix(MARK)
 }
 
-/// The units of UTF-16 text after its byte order mark; none when there is no mark.
-fn utf16(bytes: &[u8]) -> Option<impl Iterator<Item = u16>> {
+/// The text of UTF-16 with a byte order mark; none of anything else.
+///
+/// The two bytes of the mark may begin binary data too. So all of it must be UTF-16, with an ASCII character in it, as
+/// every text has that is longer than a few words: a space, a line break, a digit.
+fn utf16(bytes: &[u8]) -> Option<String> {
     let (little, rest) = match bytes {
         [0xff, 0xfe, rest @ ..] => (true, rest),
         [0xfe, 0xff, rest @ ..] => (false, rest),
         _ => return None,
     };
-    let unit = move |pair| if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) };
-    Some(rest.chunks_exact(2).filter_map(|pair| <[u8; 2]>::try_from(pair).ok()).map(unit))
+    let (pairs, odd) = rest.as_chunks::<2>();
+    let unit = |pair: &[u8; 2]| if little { u16::from_le_bytes(*pair) } else { u16::from_be_bytes(*pair) };
+    let text: String = char::decode_utf16(pairs.iter().map(unit)).collect::<Result<_, _>>().ok()?;
+    (odd.is_empty() && text.contains(|c: char| c.is_ascii() && c != '\0')).then_some(text)
 }
 
 #[cfg(test)]
@@ -108,5 +118,15 @@ mod tests {
         assert_eq!(text_of_output(&swapped), "é 😀");
         assert_eq!(text_of(b"a\0".to_vec()), Err(NotText::Nul(1)));
         assert_eq!(text_of(b"a\xe9".to_vec()), Err(NotText::NotUtf8(1)));
+    }
+
+    #[test]
+    fn binary_data_that_begins_like_a_mark_is_not_utf_16() {
+        assert_eq!(text_of(b"\xff\xfe\0".to_vec()), Err(NotText::NotUtf8(0)));
+        assert_eq!(text_of(b"a\0\xff".to_vec()), Err(NotText::Nul(1)));
+        let garbage = b"\xff\xfe garbage \0 no value";
+        assert_eq!(text_of_output(garbage), String::from_utf8_lossy(garbage));
+        // A unit of a pair alone.
+        assert_eq!(text_of_output(b"\xff\xfe \0\x00\xd8 \0"), String::from_utf8_lossy(b"\xff\xfe \0\x00\xd8 \0"));
     }
 }
