@@ -50,8 +50,8 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Reads the variables that curl reads: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` in upper
-    /// or lower case, `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper case before lower case (curl, in contrast,
+    /// ignores an upper-case `HTTP_PROXY`), `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: [&'static str; 4]| {
             names.into_iter().find_map(|variable| {

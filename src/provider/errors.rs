@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     pub(super) model: &'a str,
     /// Tells how far away a date is that the server names.
     pub(super) clock: &'a dyn Clock,
+    /// How long the headers of an answer with a status of success ask to wait, in milliseconds.
+    pub(super) header_wait: Option<u64>,
 }
 
 pub(super) fn unavailable(endpoint: &Endpoint, what: &str) -> Failure {

@@ -15,8 +15,8 @@ use super::body::{Body, is_complete};
 use super::client::{address, client, header_map, shown};
 use super::draft::Draft;
 use super::errors::{self, Context};
-use super::stream::{Heard, Hearing, Progress};
-use super::{Endpoint, Limits, Signal, said};
+use super::stream::{Heard, Hearing, Progress, Seen, tells_of_work};
+use super::{Endpoint, Limits, Signal, said, waits};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
@@ -24,6 +24,8 @@ use crate::model::usage::ReportedUsage;
 
 /// The most that is read of the body of a refused request.
 const MAX_ERROR_BODY: usize = 64 * 1024;
+/// Statuses of a gateway that passed the request on and gave up waiting: of RFC 9110, and of Cloudflare.
+const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 
 /// Puts the parts of a reply together, in the words of one dialect.
 pub(super) trait Assembler: Send {
@@ -129,7 +131,7 @@ async fn converse<A: Assembler>(
     sink: Sink<'_>,
 ) -> Result<(), Failure> {
     let Call { endpoint, model, url, key_header, headers, body, limits } = call;
-    let context = Context { endpoint, model, clock: limits.clock.as_ref() };
+    let mut context = Context { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
     let mut target = address(&url, &endpoint.name)?;
     if !endpoint.query.is_empty() {
         target.query_pairs_mut().extend_pairs(&endpoint.query);
@@ -153,15 +155,17 @@ async fn converse<A: Assembler>(
         })?;
     let status = response.status();
     if !status.is_success() {
-        progress.at_work = false;
+        // Behind a gateway that gave up waiting, the model was at work.
+        progress.at_work = GATEWAY_TIMEOUTS.contains(&status.as_u16());
         return Err(refused(response, &context, limits).await);
     }
+    context.header_wait = waits::in_headers(response.headers(), limits.clock.now());
     let kind = content_type(response.headers());
     let mut body = Body { response, endpoint, limits, first_byte, received: 0, silent: false };
     let first = body.chunk().await?.unwrap_or_default();
     match shape(&kind, &first) {
         Shape::Events => {
-            let mut hearing = Hearing { context: &context, assembler, sink, progress, began: false };
+            let mut hearing = Hearing { context: &context, assembler, sink, progress, seen: Seen::default() };
             hearing.events(first, &mut body).await
         }
         Shape::Json => {
@@ -189,13 +193,14 @@ fn read_json<A: Assembler>(
         errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
     })?;
     if let Some(failure) = said::reported(&value, context) {
-        progress.at_work = false;
+        progress.at_work = tells_of_work(assembler, &value);
         return Err(failure);
     }
     if !assembler.whole(&value, sink) {
         let what = errors::excerpt(bytes, endpoint, 200);
         let failure = errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}"));
-        return Err(Failure { class: said::class_of(&value), ..failure });
+        let said = said::instead(&value.to_string(), context);
+        return Err(Failure { class: said.class, retry_after_ms: said.retry_after_ms, ..failure });
     }
     if assembler.answered_whole() {
         Ok(())
@@ -283,7 +288,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
             .map_err(|_| errors::timed_out(endpoint, &format!("sent nothing within {}", seconds(limits.first_byte))))?
             .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
         if !response.status().is_success() {
-            let context = Context { endpoint, model: "", clock: limits.clock.as_ref() };
+            let context = Context { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
             return Err(refused(response, &context, limits).await);
         }
         let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };

@@ -175,7 +175,10 @@ impl Assembler for Parts {
         if !known {
             return Heard::Foreign;
         }
-        self.read(event, "delta", sink);
+        // Some servers send the whole message in one event.
+        let has = |part: &str| event.pointer(&format!("/choices/0/{part}")).is_some_and(Value::is_object);
+        let is_message = self.draft.is_empty() && has("message") && !has("delta");
+        self.read(event, if is_message { "message" } else { "delta" }, sink);
         Heard::Part
     }
 

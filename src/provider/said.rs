@@ -117,6 +117,14 @@ fn code(error: &Value) -> Option<u16> {
 /// The failure that a JSON value reports, if it reports one: an error in a stream, or with a status
 /// that says success.
 pub(super) fn reported(value: &Value, context: &Context<'_>) -> Option<Failure> {
+    match value.as_array().filter(|list| list.len() > 1) {
+        // Gemini answers with a list, in which the error may come after parts of the reply.
+        Some(list) => list.iter().find_map(|part| reported_by_one(part, context)),
+        None => reported_by_one(value, context),
+    }
+}
+
+fn reported_by_one(value: &Value, context: &Context<'_>) -> Option<Failure> {
     let error = error_in(value)?;
     let said = said(error).unwrap_or_else(|| Said::plain(error.to_string()));
     let outer = first(value);
@@ -127,11 +135,27 @@ pub(super) fn reported(value: &Value, context: &Context<'_>) -> Option<Failure> 
     };
     let said = Said { kind, ..said };
     let failure = describe(code, &said, context);
-    Some(Failure {
-        status: code,
-        retry_after_ms: waits::in_body(error, &said.message, failure.class, context.clock.now()),
-        ..failure
-    })
+    Some(Failure { status: code, retry_after_ms: wait(error, &said.message, failure.class, context), ..failure })
+}
+
+/// How long the headers or the words of an error ask to wait, where waiting helps.
+fn wait(error: &Value, message: &str, class: Class, context: &Context<'_>) -> Option<u64> {
+    let in_body = waits::in_body(error, message, class, context.clock.now());
+    context.header_wait.filter(|_| waits::helps(class)).or(in_body)
+}
+
+/// Whether a value holds a part of a reply, of whatever dialect.
+pub(super) fn has_content(value: &Value) -> bool {
+    let parts = [
+        "/choices/0/delta/content",
+        "/choices/0/message/content",
+        "/choices/0/delta/reasoning_content",
+        "/choices/0/message/reasoning_content",
+        "/candidates/0/content/parts",
+        "/content",
+    ];
+    let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    list.iter().any(|value| parts.iter().any(|part| value.pointer(part).is_some_and(tells)))
 }
 
 /// The failure of an answer that is no reply, by what the server said instead.
@@ -142,7 +166,7 @@ pub(super) fn instead(words: &str, context: &Context<'_>) -> Failure {
     let shown = short(&scrubbed(&said.message, context.endpoint), MESSAGE);
     let failure = Failure::new(class, format!("{} sent no reply, and said: {shown}", context.endpoint.name));
     let body = parsed.unwrap_or_default();
-    Failure { retry_after_ms: waits::in_body(&body, &said.message, class, context.clock.now()), ..failure }
+    Failure { retry_after_ms: wait(&body, &said.message, class, context), ..failure }
 }
 
 /// The failure of an event or a line that is marked as an error, whatever it holds.
@@ -150,13 +174,8 @@ pub(super) fn named_error(value: &Value, context: &Context<'_>) -> Failure {
     let plain = || Said::plain(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let said = said(value).unwrap_or_else(plain);
     let failure = describe(said.code, &said, context);
-    let wait = waits::in_body(value, &said.message, failure.class, context.clock.now());
+    let wait = wait(value, &said.message, failure.class, context);
     Failure { status: said.code, retry_after_ms: wait, ..failure }
-}
-
-/// The class of a JSON value that is no reply, by what it says.
-pub(super) fn class_of(value: &Value) -> Class {
-    said(value).map_or(Class::ProviderUnavailable, |said| classify(said.code, &said))
 }
 
 /// Names and phrases by which a provider says that the account has no credit: `OpenAI`
@@ -211,10 +230,11 @@ impl Said {
 fn classify(code: Option<u16>, said: &Said) -> Class {
     // Gemini answers 400 to a wrong key, and tells it only in the details or the message.
     let wrong_key = code == Some(400) && said.message.contains("API key not valid");
-    if has_no_credit(code, said) || said.has(TOO_LONG) {
+    if has_no_credit(code, said) || code != Some(429) && said.has(TOO_LONG) {
         return Class::BadRequest;
     }
-    if said.has(FILTERED) {
+    // Too many requests are too many whatever else the message names, such as a limit by context window.
+    if code != Some(429) && said.has(FILTERED) {
         return Class::Refusal;
     }
     match code {

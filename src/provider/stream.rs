@@ -12,6 +12,7 @@ use super::http::{Assembler, Sink};
 use super::said;
 use super::sse::{Decoder, Item};
 use crate::model::failure::{Class, Failure};
+use crate::model::text::json_bytes;
 
 /// How long a stream may send usage after the end of its reply.
 const GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +49,20 @@ pub(super) struct Hearing<'a, A> {
     pub(super) assembler: &'a mut A,
     pub(super) sink: Sink<'a>,
     pub(super) progress: &'a mut Progress,
+    pub(super) seen: Seen,
+}
+
+/// What a stream has held so far.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Whether a part of the reply came.
     pub(super) began: bool,
+    /// The first event that is not of the dialect's shape.
+    foreign: Option<Value>,
+    /// The whole body, when it begins like a JSON value rather than like an event.
+    json: Option<Vec<u8>>,
+    /// Whether bytes came.
+    begins: bool,
 }
 
 impl<A: Assembler> Hearing<'_, A> {
@@ -59,6 +73,7 @@ impl<A: Assembler> Hearing<'_, A> {
         let mut grace = None;
         let mut broken = None;
         while let Some(bytes) = chunk {
+            self.seen.body(&bytes);
             for item in decoder.push(&bytes) {
                 self.item(&item)?;
             }
@@ -106,8 +121,14 @@ impl<A: Assembler> Hearing<'_, A> {
         if let Some(failure) = broken.as_ref().filter(|failure| failure.class == Class::OutputTooLarge && !whole) {
             return Err(failure.clone());
         }
+        if !self.progress.ended && self.assembler.draft().is_empty() && self.is_one_reply() {
+            return Ok(());
+        }
         if let Some(failure) = self.said_instead() {
-            self.progress.at_work = self.began;
+            // Words that are known as an error tell that nothing was generated; any others may be a reply.
+            let known = failure.class != Class::ProviderUnavailable
+                && self.seen.foreign.as_ref().is_none_or(|event| said::said(event).is_some());
+            self.progress.at_work = self.seen.began || !known;
             return Err(failure);
         }
         if whole {
@@ -117,13 +138,20 @@ impl<A: Assembler> Hearing<'_, A> {
         Err(errors::with_words(failure, &self.progress.words, self.context.endpoint))
     }
 
+    /// Reads a stream that holds one whole reply, as servers send it that do not stream: as the body, or as an event.
+    fn is_one_reply(&mut self) -> bool {
+        let body: Option<Value> = self.seen.json.take().and_then(|body| serde_json::from_slice(json_bytes(&body)).ok());
+        let reply: Option<&Value> = body.as_ref().or(self.seen.foreign.as_ref());
+        reply.is_some_and(|reply| self.assembler.whole(reply, self.sink) && self.assembler.answered_whole())
+    }
+
     /// The failure of a stream that has words of the server in place of a reply. An empty reply with a mere note
     /// beside it is a reply.
     fn said_instead(&self) -> Option<Failure> {
         let words = &self.progress.words;
         let empty = self.assembler.draft().is_empty() && !words.trim().is_empty();
         let failure = empty.then(|| said::instead(words, self.context))?;
-        (!self.began || failure.class != Class::ProviderUnavailable).then_some(failure)
+        (!self.seen.began || failure.class != Class::ProviderUnavailable).then_some(failure)
     }
 
     /// Reads one item of the stream.
@@ -144,6 +172,10 @@ impl<A: Assembler> Hearing<'_, A> {
             Ok(value) => value,
             Err(_) if self.progress.ended => return Ok(()),
             Err(_) if named => Value::String(String::from_utf8_lossy(data).into_owned()),
+            Err(_) if is_text(data) => {
+                self.keep(data);
+                return Ok(());
+            }
             Err(_) => {
                 let endpoint = self.context.endpoint;
                 let what = errors::excerpt(data, endpoint, 200);
@@ -158,18 +190,18 @@ impl<A: Assembler> Hearing<'_, A> {
             self.assembler.count(value);
             return Ok(());
         }
-        if let Some(failure) = said::reported(value, self.context) {
-            return Err(self.refused(failure));
-        }
-        if named {
-            let failure = said::named_error(value, self.context);
-            return Err(self.refused(failure));
+        let failure = said::reported(value, self.context);
+        if let Some(failure) = failure.or_else(|| named.then(|| said::named_error(value, self.context))) {
+            return Err(self.refused(failure, value));
         }
         match self.assembler.event(value, self.sink) {
-            Heard::Part => self.began = true,
-            Heard::End => (self.began, self.progress.ended) = (true, true),
+            Heard::Part => self.seen.began = true,
+            Heard::End => (self.seen.began, self.progress.ended) = (true, true),
             Heard::Ignored => {}
-            Heard::Foreign => self.keep(data),
+            Heard::Foreign => {
+                self.seen.foreign.get_or_insert_with(|| value.clone());
+                self.keep(data);
+            }
         }
         Ok(())
     }
@@ -188,7 +220,7 @@ impl<A: Assembler> Hearing<'_, A> {
             Ok(value) if value.is_object() => {
                 let failure = said::reported(&value, self.context);
                 match failure.or_else(|| named.then(|| said::named_error(&value, self.context))) {
-                    Some(failure) => return Err(self.refused(failure)),
+                    Some(failure) => return Err(self.refused(failure, &value)),
                     None => self.keep(data),
                 }
             }
@@ -197,9 +229,9 @@ impl<A: Assembler> Hearing<'_, A> {
         Ok(())
     }
 
-    /// An error that came first: then nothing was generated.
-    fn refused(&mut self, failure: Failure) -> Failure {
-        self.progress.at_work = self.began;
+    /// The failure that a value reports. When it came first and tells of no work, nothing was generated.
+    fn refused(&mut self, failure: Failure, value: &Value) -> Failure {
+        self.progress.at_work = tells_of_work(self.assembler, value) || self.seen.began;
         failure
     }
 
@@ -210,6 +242,30 @@ impl<A: Assembler> Hearing<'_, A> {
             words.extend(text.chars().take(MOST_WORDS - words.len()).chain(['\n']));
         }
     }
+}
+
+impl Seen {
+    /// Takes in bytes of the body.
+    fn body(&mut self, bytes: &[u8]) {
+        match &mut self.json {
+            Some(body) => body.extend_from_slice(bytes),
+            None if !self.begins => self.json = bytes.trim_ascii_start().starts_with(b"{").then(|| bytes.to_vec()),
+            None => {}
+        }
+        self.begins = true;
+    }
+}
+
+/// Whether a value that reports an error also reports tokens, or holds a part of a reply: then the model was at work.
+/// Takes in the tokens that it reports.
+pub(super) fn tells_of_work<A: Assembler>(assembler: &mut A, value: &Value) -> bool {
+    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter().for_each(|part| assembler.count(part));
+    assembler.usage().at_least().total() > 0 || said::has_content(value)
+}
+
+/// Whether the data of an event is words rather than JSON that was damaged: text without an opening bracket.
+fn is_text(data: &[u8]) -> bool {
+    !data.starts_with(b"{") && !data.starts_with(b"[") && std::str::from_utf8(data).is_ok()
 }
 
 /// Whether the data of an event is the end mark of Chat Completions.
@@ -284,11 +340,12 @@ mod tests {
     }
 
     async fn hear<A: Assembler>(mut assembler: A, mut body: Body<'_>) -> Result<ChatReply, Failure> {
-        let context = Context { endpoint: body.endpoint, model: "m", clock: &SystemClock };
+        let context = Context { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
         let mut progress = Progress::default();
         let first = body.chunk().await?.unwrap_or_default();
         let (assembler_, progress) = (&mut assembler, &mut progress);
-        let mut hearing = Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, began: false };
+        let mut hearing =
+            Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, seen: Seen::default() };
         hearing.events(first, &mut body).await?;
         Ok(assembler.reply())
     }

@@ -48,13 +48,18 @@ fn reset_of(text: &str, now: Timestamp) -> Option<u64> {
     }
 }
 
+/// Whether a failure of this class goes away by waiting.
+pub(super) fn helps(class: Class) -> bool {
+    matches!(class, Class::RateLimited | Class::ProviderUnavailable | Class::Timeout)
+}
+
 /// The wait that an error body asks for, in milliseconds; only where waiting helps.
 ///
 /// Gemini puts it into `details` as `RetryInfo.retryDelay` (<https://cloud.google.com/apis/design/errors>),
 /// `OpenRouter` into `metadata.headers` as a time in milliseconds; `OpenAI`, Groq, Azure and Gemini say it
 /// in the message: "Please try again in 4.5s", "Please retry after 7 seconds".
 pub(super) fn in_body(error: &Value, message: &str, class: Class, now: Timestamp) -> Option<u64> {
-    if !matches!(class, Class::RateLimited | Class::ProviderUnavailable | Class::Timeout) {
+    if !helps(class) {
         return None;
     }
     let error = error.get("error").filter(|inner| inner.is_object()).unwrap_or(error);

@@ -186,3 +186,45 @@ async fn an_error_is_not_lost_to_a_line_that_stays_open() {
     assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)));
     assert!(failure.message.ends_with(": no such field"));
 }
+
+#[tokio::test]
+async fn a_whole_reply_that_is_labelled_as_a_stream_is_read() {
+    let openai = json!({"id": "1", "model": "m", "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]});
+    let anthropic = json!({"type": "message", "id": "1", "model": "m", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "whole"}], "usage": {"input_tokens": 9, "output_tokens": 3}});
+    for (dialect, reply) in [(Dialect::OpenAi, openai), (Dialect::Anthropic, anthropic)] {
+        for body in [format!("data: {reply}\n\n"), format!("{reply}\n"), format!("{reply:#}\n")] {
+            let server = Server::always(Reply::raw_events(body.clone()));
+            let read =
+                ask(at(dialect, &server), &request(), &short()).await.unwrap_or_else(|e| panic!("{body}: {e:?}"));
+            assert_eq!((read.text.as_str(), read.stop), ("whole", StopReason::End), "{body}");
+            assert_eq!((read.usage.input, read.usage.output), (Some(9), Some(3)), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_of_another_api_may_have_been_paid_for() {
+    for event in [json!({"output_text": "whole answer"}), json!({"output_text": "on the context window of a model"})] {
+        let failure = failure_of(Dialect::OpenAi, Reply::events(std::slice::from_ref(&event)), &short()).await;
+        assert!(failure.broke_off, "{event}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_words_does_not_cost_the_reply() {
+    let (text, end) = (chunk("whole", &Value::Null), chunk("", &json!("stop")));
+    for words in ["ping", "keep-alive: 1"] {
+        let server = Server::always(Reply::raw_events(format!(
+            "data: {words}\n\ndata: {text}\n\ndata: {words}\n\ndata: {end}\n\n"
+        )));
+        assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap().text, "whole");
+        let cut = Reply::raw_events(format!("data: {text}\n\ndata: {words}\n\n"));
+        let failure = failure_of(Dialect::OpenAi, cut, &short()).await;
+        assert!(failure.message.contains("broke off") && failure.message.ends_with(words), "{failure:?}");
+    }
+    // What was JSON may have been a part of the reply.
+    let damaged = Reply::raw_events(format!("data: {{\"choices\": [\n\ndata: {text}\n\ndata: {end}\n\n"));
+    assert!(failure_of(Dialect::OpenAi, damaged, &short()).await.message.contains("not JSON"));
+}

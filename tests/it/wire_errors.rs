@@ -367,3 +367,71 @@ async fn waits_come_from_the_headers_of_a_limit_that_is_used_up() {
         Reply::status(429, "{}").header("x-ratelimit-remaining-tokens", "5").header("x-ratelimit-reset-tokens", "1h");
     assert_eq!(failure_of(Dialect::OpenAi, some, &short()).await.retry_after_ms, None);
 }
+
+#[tokio::test]
+async fn an_error_with_tokens_or_with_a_part_of_a_reply_comes_from_a_model_at_work() {
+    let usage = json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12});
+    let error = json!({"code": 502, "message": "upstream died"});
+    let choice = |part: &str| json!([{"index": 0, part: {"role": "assistant", "content": "half"}, "finish_reason": "error", "error": error}]);
+    let event = json!({"choices": choice("delta"), "usage": usage});
+    let body = json!({"choices": choice("message"), "usage": usage});
+    let outside = json!({"error": error, "usage": usage});
+    for reply in [
+        Reply::events(&[event]),
+        Reply::typed("application/json", body.to_string()),
+        Reply::events(std::slice::from_ref(&outside)),
+        Reply::typed("application/json", outside.to_string()),
+    ] {
+        let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
+        let used = failure.used().map(|usage| (usage.input, usage.output));
+        assert_eq!((failure.broke_off, used), (true, Some((Some(9), Some(3)))), "{failure:?}");
+    }
+    let text = json!({"choices": choice("delta")});
+    assert!(failure_of(Dialect::OpenAi, Reply::events(&[text]), &short()).await.broke_off);
+    let alone = json!({"error": error, "usage": {"prompt_tokens": 0, "completion_tokens": 0}});
+    assert!(!failure_of(Dialect::OpenAi, Reply::events(&[alone]), &short()).await.broke_off);
+}
+
+#[tokio::test]
+async fn behind_a_gateway_that_gave_up_waiting_the_model_was_at_work() {
+    for (status, at_work) in [(504, true), (524, true), (503, false), (429, false)] {
+        let failure = failure_of(Dialect::OpenAi, Reply::status(status, "{}"), &short()).await;
+        assert_eq!(failure.broke_off, at_work, "{status}: {failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_anywhere_in_a_list_of_gemini_fails_the_reply() {
+    let half = json!({"candidates": [{"content": {"parts": [{"text": "half"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 5}});
+    let error = json!({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "quota",
+        "details": [{"retryDelay": "2s"}]}});
+    let body = json!([half, error]).to_string();
+    let failure = failure_of(Dialect::Gemini, Reply::typed("application/json", body), &short()).await;
+    assert_eq!((failure.class, failure.retry_after_ms), (Class::RateLimited, Some(2000)), "{failure:?}");
+    assert!(failure.broke_off && failure.used().unwrap().input == Some(5), "{failure:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_says_success_asks_to_wait_too() {
+    let json = |body: Value| Reply::typed("application/json", body.to_string());
+    let limited = json!({"error": {"type": "rate_limit_error", "message": "slow down"}});
+    for (reply, class, wait) in [
+        (
+            json(json!({"message": "Too many requests, try again in 3s", "type": "rate_limit"})),
+            Class::RateLimited,
+            3000,
+        ),
+        (json(json!({"detail": "Busy, try again in 3s"})), Class::ProviderUnavailable, 3000),
+        (json(limited.clone()).header("retry-after", "4"), Class::RateLimited, 4000),
+        (Reply::events(&[limited]).header("retry-after", "4"), Class::RateLimited, 4000),
+        (
+            Reply::status(429, r#"{"error":{"message":"limit for a context window above 200k; try again in 2s"}}"#),
+            Class::RateLimited,
+            2000,
+        ),
+    ] {
+        let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
+        assert_eq!((failure.class, failure.retry_after_ms), (class, Some(wait)), "{failure:?}");
+    }
+}
