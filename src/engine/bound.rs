@@ -1,7 +1,7 @@
 //! What is known of a call's usage before it is made, and what is estimated of it afterwards.
 
 use crate::durable::{Effect, Outcome};
-use crate::model::{ChatReply, EstimatedUsage, ModelRef, TurnEstimate, Usage};
+use crate::model::{ChatReply, EstimatedUsage, Failure, ModelRef, TurnEstimate, Usage};
 
 /// What is known beforehand of what a call takes.
 pub(super) enum Bound {
@@ -46,4 +46,14 @@ impl Bound {
 /// A reply without counts that can't be true.
 pub(super) fn believable(reply: ChatReply) -> ChatReply {
     ChatReply { usage: reply.usage.of_reply(&reply.text), ..reply }
+}
+
+/// A failure without counts that can't be true of a reply that broke off.
+pub(super) fn believable_failure(failure: Failure) -> Failure {
+    if !failure.broke_off {
+        return failure;
+    }
+    // What text there was is not known: no count of it is the last one anyway.
+    let usage = failure.used().map(|usage| usage.of_reply("")).filter(|usage| !usage.is_nothing());
+    Failure { usage: usage.map(Box::new), ..failure }
 }

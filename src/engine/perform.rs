@@ -19,7 +19,7 @@ use crate::process::Endings;
 use crate::secret::Redactor;
 
 use super::asking::{answer, program};
-use super::bound::{Bound, believable};
+use super::bound::{Bound, believable, believable_failure};
 use super::budget::Budgets;
 use super::effects;
 use super::gate::Gates;
@@ -251,7 +251,7 @@ impl Performer {
                     ask: call.ask.clone(),
                 };
                 let answer = self.turn(key, &turn, &bounds, cut(over, stop)).await;
-                let result = answer.reply.map(believable).map(Reply::Chat);
+                let result = answer.reply.map(believable).map_err(believable_failure).map(Reply::Chat);
                 Performed { result, cost: answer.cost, work: answer.work }
             }
             Effect::Command(command) => {
@@ -267,7 +267,7 @@ impl Performer {
     async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp, cut: &CancellationToken) -> Performed {
         let provider = &ask.request.model.provider;
         let answer = self.exchange(key, ask, started, cut).await;
-        let answer = answer.map_err(|failure| self.gates.judged(provider, failure));
+        let answer = answer.map_err(|failure| believable_failure(self.gates.judged(provider, failure)));
         self.gates.heard(&ask.request.model.provider, &answer);
         answer.map(believable).map(Reply::Chat).into()
     }

@@ -37,7 +37,7 @@ pub(super) fn most_tries(limits: &Limits, failure: &Failure) -> u32 {
 /// The pause before the next try, `None` when the provider asks for more than we wait.
 ///
 /// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least. A provider that
-/// is waited for gets all of it and up to a quarter more.
+/// is waited for gets all of it and up to a quarter more, also when it asks for less.
 pub(super) fn pause(limits: &Limits, failure: &Failure, tries: u32) -> Option<Wait> {
     let waited_for = is_waited_for(limits, failure);
     let own = if waited_for { PATIENT_BASE } else { BASE };
@@ -45,6 +45,10 @@ pub(super) fn pause(limits: &Limits, failure: &Failure, tries: u32) -> Option<Wa
     let full = base.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(CAP.max(base));
     match failure.retry_after_ms {
         Some(asked) if asked > PATIENCE => None,
+        Some(asked) if waited_for => {
+            let least = asked.max(full);
+            Some(Wait::Between(least, least.saturating_add(full / 4)))
+        }
         Some(asked) => Some(Wait::Between(asked, asked.saturating_add(full / 2))),
         None if waited_for => Some(Wait::Between(full, full + full / 4)),
         None => Some(Wait::Between(full / 2, full)),
@@ -95,6 +99,10 @@ mod tests {
                 .sum()
         };
         assert_eq!(least(&limits(), &failure), 31_000);
+        for asked in [0, 1000] {
+            let failure = Failure { retry_after_ms: Some(asked), ..failure.clone() };
+            assert_eq!(least(&limits(), &failure), 31_000, "{asked}");
+        }
         for short in [
             Failure { unreached: true, ..failure.clone() },
             Failure { broke_off: true, ..failure.clone() },

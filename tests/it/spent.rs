@@ -94,6 +94,23 @@ fn what_a_provider_told_before_it_broke_off_is_counted_and_shown() {
 }
 
 #[test]
+fn zeros_of_a_reply_that_broke_off_are_not_believed() {
+    let events = [
+        json!({"type": "message_start", "message": {"id": "m", "model": "m", "usage": {"input_tokens": 0, "output_tokens": 0}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "half"}}),
+    ];
+    let server = Server::always(Reply::events(&events));
+    let orch = limited(&server, 5000);
+    orch.edit("orch.yaml", "dialect: openai", "dialect: anthropic");
+    orch.edit("pipelines/main.yaml", "prompt: one.md", "retry: { max: 1 }, prompt: one.md");
+    let (_, report) = run(&orch, &[]);
+    let estimated = &report["usage"]["estimated"];
+    assert!(estimated["input"].as_u64().unwrap() > 0, "{report:#}");
+    assert_eq!(estimated["output"], json!(100), "{report:#}");
+}
+
+#[test]
 fn replies_that_were_cut_at_their_length_or_refused_are_counted() {
     for reason in ["length", "content_filter"] {
         let server = Server::always(Reply::openai_stopped("one two three", reason));
