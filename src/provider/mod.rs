@@ -15,6 +15,7 @@ mod http;
 mod openai;
 mod said;
 mod schema;
+mod seen;
 mod sse;
 mod stop;
 mod stream;

@@ -10,9 +10,9 @@ use super::body::Body;
 use super::errors::{self, Context};
 use super::http::{Assembler, Sink};
 use super::said;
+use super::seen::{Seen, tells_of_work};
 use super::sse::{Decoder, Item};
 use crate::model::failure::{Class, Failure};
-use crate::model::text::json_bytes;
 
 /// How long a stream may send usage after the end of its reply.
 const GRACE: Duration = Duration::from_secs(2);
@@ -50,19 +50,6 @@ pub(super) struct Hearing<'a, A> {
     pub(super) sink: Sink<'a>,
     pub(super) progress: &'a mut Progress,
     pub(super) seen: Seen,
-}
-
-/// What a stream has held so far.
-#[derive(Default)]
-pub(super) struct Seen {
-    /// Whether a part of the reply came.
-    pub(super) began: bool,
-    /// The first event that is not of the dialect's shape.
-    foreign: Option<Value>,
-    /// The whole body, when it begins like a JSON value rather than like an event.
-    json: Option<Vec<u8>>,
-    /// Whether bytes came.
-    begins: bool,
 }
 
 impl<A: Assembler> Hearing<'_, A> {
@@ -121,7 +108,10 @@ impl<A: Assembler> Hearing<'_, A> {
         if let Some(failure) = broken.as_ref().filter(|failure| failure.class == Class::OutputTooLarge && !whole) {
             return Err(failure.clone());
         }
-        if !self.progress.ended && self.assembler.draft().is_empty() && self.is_one_reply() {
+        if !self.progress.ended
+            && self.assembler.draft().is_empty()
+            && self.seen.is_one_reply(self.assembler, self.sink)
+        {
             return Ok(());
         }
         if let Some(failure) = self.said_instead() {
@@ -136,13 +126,6 @@ impl<A: Assembler> Hearing<'_, A> {
         }
         let failure = broken.unwrap_or_else(|| errors::cut(self.context.endpoint, body.received));
         Err(errors::with_words(failure, &self.progress.words, self.context.endpoint))
-    }
-
-    /// Reads a stream that holds one whole reply, as servers send it that do not stream: as the body, or as an event.
-    fn is_one_reply(&mut self) -> bool {
-        let body: Option<Value> = self.seen.json.take().and_then(|body| serde_json::from_slice(json_bytes(&body)).ok());
-        let reply: Option<&Value> = body.as_ref().or(self.seen.foreign.as_ref());
-        reply.is_some_and(|reply| self.assembler.whole(reply, self.sink) && self.assembler.answered_whole())
     }
 
     /// The failure of a stream that has words of the server in place of a reply. An empty reply with a mere note
@@ -242,25 +225,6 @@ impl<A: Assembler> Hearing<'_, A> {
             words.extend(text.chars().take(MOST_WORDS - words.len()).chain(['\n']));
         }
     }
-}
-
-impl Seen {
-    /// Takes in bytes of the body.
-    fn body(&mut self, bytes: &[u8]) {
-        match &mut self.json {
-            Some(body) => body.extend_from_slice(bytes),
-            None if !self.begins => self.json = bytes.trim_ascii_start().starts_with(b"{").then(|| bytes.to_vec()),
-            None => {}
-        }
-        self.begins = true;
-    }
-}
-
-/// Whether a value that reports an error also reports tokens, or holds a part of a reply: then the model was at work.
-/// Takes in the tokens that it reports.
-pub(super) fn tells_of_work<A: Assembler>(assembler: &mut A, value: &Value) -> bool {
-    value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter().for_each(|part| assembler.count(part));
-    assembler.usage().at_least().total() > 0 || said::has_content(value)
 }
 
 /// Whether the data of an event is words rather than JSON that was damaged: text without an opening bracket.
