@@ -106,9 +106,11 @@ pub(super) fn plan(
         given: flags.budget.clone(),
     };
     let plan = Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })?;
+    let refuses = |limit: &budget::Limit| limit.1.tokens.is_some() && limit.1.unreported == Some(Unreported::Refuse);
+    let allow = if plan.budgets().iter().any(refuses) { " and `unreported: estimate` in the budget" } else { "" };
     if let Some(program) = budget::uncounted(&plan.budgets(), plan.asked()) {
         return Err(CliError::could_not(format!("{program} does not report its tokens, and there is a budget of tokens"))
-            .hint("say under `estimate: { tokens: … }` of its agent what one turn takes at most, or leave `tokens` out of the budget"));
+            .hint(format!("say under `estimate: {{ tokens: … }}` of its agent what one turn takes at most{allow}, or leave `tokens` out of the budget")));
     }
     match budget::unpriced(&plan.budgets(), plan.asked(), models) {
         // What is replayed costs nothing.

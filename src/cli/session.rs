@@ -254,7 +254,7 @@ fn broke_off(stop: Stop, run: LocalRun, ready: &Ready<'_>) -> Result<RunState, C
     });
     let recorded = events.ok().filter(|events| !events.is_empty());
     let mut state = recorded.map_or(unrecorded, |events| RunState::fold(ready.run, &events));
-    state.status = RunStatus::Interrupted;
+    state.interrupt();
     state.failure = Some(failure);
     Ok(state)
 }

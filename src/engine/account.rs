@@ -108,8 +108,35 @@ impl Account {
     /// A limit that is used up; `unit` is the key to raise.
     pub(super) fn failure(&self, what: &str, unit: &str) -> Failure {
         let whose = &self.holder;
-        let hint = format!("raise `{unit}` of the budget and resume the run; nothing that was answered is asked again");
+        // Only the run's own budget can be given on the command line, and then as a whole.
+        let raised = match self.holder {
+            Holder::Run => format!(", as with `--budget {}`", self.raised(unit)),
+            Holder::Step(_) | Holder::Agent(..) => String::new(),
+        };
+        let hint = format!(
+            "raise `{unit}` of the budget and resume the run{raised}; nothing that was answered is asked again"
+        );
         Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
+    }
+
+    /// The limit as `--budget` takes it, with one unit raised.
+    fn raised(&self, unit: &str) -> String {
+        let Budget { usd, tokens, seconds, unpriced, unreported } = &self.limit;
+        let count = |name: &str, count: u64, least: u64| {
+            let count = if name == unit { count.saturating_mul(2).max(least) } else { count };
+            format!("{name}={count}")
+        };
+        let parts = [
+            usd.map(|usd| format!("usd={}", if unit == "usd" { (usd * 2.0).max(5.0) } else { usd })),
+            tokens.map(|tokens| count("tokens", tokens, 900_000)),
+            seconds.map(|seconds| count("seconds", seconds, 3600)),
+            (*unpriced == Some(Unpriced::Allow)).then(|| "unpriced=allow".to_owned()),
+            unreported.map(|unreported| match unreported {
+                Unreported::Estimate => "unreported=estimate".to_owned(),
+                Unreported::Refuse => "unreported=refuse".to_owned(),
+            }),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(",")
     }
 
     /// The unit of this limit in which it is not known what a call took, if there is one.

@@ -161,10 +161,10 @@ impl Budgets {
         for account in self.lock().iter_mut().filter(|account| account.holds(&spent.step)) {
             account.spent.add(counted.amount);
             let unit = account.unknown(&counted, spent.replied);
-            unknown = unknown.or_else(|| unit.map(|unit| (account.holder.clone(), unit)));
+            unknown = unknown.or_else(|| unit.map(|unit| ((account.holder.clone(), account.limit.clone()), unit)));
         }
-        if let Some((holder, unit)) = unknown {
-            self.end(&self.askers.unknown(spent, &holder, unit, &counted));
+        if let Some((limit, unit)) = unknown {
+            self.end(&self.askers.unknown(spent, &limit, unit, &counted));
         }
     }
 

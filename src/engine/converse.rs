@@ -121,6 +121,7 @@ impl<'a> Conversation<'a> {
                 others: 0,
                 left_out: Vec::new(),
                 failure: Some(failure.clone()),
+                asks_again: next.is_some(),
                 most: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
             };
             self.leaf.run.durable.record(Decided::Read(fact)).await?;
@@ -195,7 +196,16 @@ impl Found {
             ),
             None => ("whole", Vec::new(), 0, self.left_out.clone()),
         };
-        ReplyRead { call, source: Some(source.to_owned()), repairs, others, left_out, failure: None, most: None }
+        ReplyRead {
+            call,
+            source: Some(source.to_owned()),
+            repairs,
+            others,
+            left_out,
+            failure: None,
+            most: None,
+            asks_again: false,
+        }
     }
 }
 

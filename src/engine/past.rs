@@ -86,8 +86,7 @@ impl Past {
                     call.answered = true;
                 }
             }
-            Fact::ReplyRead(fact) if fact.failure.is_some() => {
-                // What comes next is to ask again.
+            Fact::ReplyRead(fact) if fact.asks_again => {
                 if let Some(call) = session.under_way.get_mut(&fact.call.step) {
                     (call.since, call.answered) = (event.at, false);
                     call.most = fact.most.or(call.most);

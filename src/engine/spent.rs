@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::agent::{Models, REPLAY};
+use crate::model::budget::Unreported;
 use crate::model::{Class, Failure, ModelRef, Program, ProgramKind, StepKey, TurnEstimate, UsageTotal};
 
 use super::account::{Amount, Unit};
-use super::budget::Holder;
+use super::budget::Limit;
 use super::plan::Plan;
 
 /// What one call took, as its event tells.
@@ -87,7 +88,7 @@ impl Askers {
     pub(super) fn count(&self, spent: &Spent, models: &Models) -> Counted {
         let asker = self.of_call(spent);
         let estimate = asker.map(|asker| asker.estimate).unwrap_or_default();
-        let (tokens, usd) = (tokens(&spent.usage, estimate.tokens), dollars(spent, asker, models));
+        let (tokens, usd) = (tokens(spent, estimate.tokens), dollars(spent, asker, models));
         let amount = Amount { tokens: tokens.0, usd: usd.0, time: spent.time };
         Counted { amount, tokens: tokens.1, usd: usd.1 }
     }
@@ -95,7 +96,8 @@ impl Askers {
 
 impl Askers {
     /// The failure of a run that can't go on, since it is not known how much a call took of what a budget limits.
-    pub(super) fn unknown(&self, spent: &Spent, holder: &Holder, unit: Unit, counted: &Counted) -> Failure {
+    pub(super) fn unknown(&self, spent: &Spent, limit: &Limit, unit: Unit, counted: &Counted) -> Failure {
+        let (holder, budget) = limit;
         let (key, certainty, what) = match unit {
             Unit::Tokens => ("tokens", counted.tokens, "how many tokens it took"),
             Unit::Usd => ("usd", counted.usd, "what it cost"),
@@ -114,10 +116,14 @@ impl Askers {
             (Certainty::Estimated, _) => {
                 "say `unreported: estimate` in the budget, so that it counts as much as it can have used".to_owned()
             }
-            (_, Some(asker)) if asker.program.is_some() => format!(
-                "say under `estimate: {{ {key}: … }}` of agent `{}` what one turn takes at most, or leave `{key}` out of the budget",
-                asker.agent
-            ),
+            (_, Some(asker)) if asker.program.is_some() => {
+                let refuses = budget.unreported == Some(Unreported::Refuse);
+                let allow = if refuses { " and `unreported: estimate` in the budget" } else { "" };
+                format!(
+                    "say under `estimate: {{ {key}: … }}` of agent `{}` what one turn takes at most{allow}, or leave `{key}` out of the budget",
+                    asker.agent
+                )
+            }
             _ => format!("leave `{key}` out of the budget"),
         };
         let hint = format!("{way}; then resume the run: what was answered is kept");
@@ -125,8 +131,15 @@ impl Askers {
     }
 }
 
-fn tokens(usage: &UsageTotal, estimate: Option<u64>) -> (u64, Certainty) {
+/// Whether it was answered from a recording, and so took nothing that is not known.
+fn is_replayed(spent: &Spent) -> bool {
+    spent.model.as_ref().is_some_and(|model| model.provider == REPLAY)
+}
+
+fn tokens(spent: &Spent, estimate: Option<u64>) -> (u64, Certainty) {
+    let usage = &spent.usage;
     match estimate {
+        _ if is_replayed(spent) => (usage.total(), Certainty::Reported),
         _ if usage.is_reported() => (usage.total(), Certainty::Reported),
         _ if usage.unknown_calls == 0 => (usage.total(), Certainty::Estimated),
         Some(most) => (usage.total().max(most), Certainty::Estimated),
@@ -135,11 +148,10 @@ fn tokens(usage: &UsageTotal, estimate: Option<u64>) -> (u64, Certainty) {
 }
 
 fn dollars(spent: &Spent, asker: Option<&Asker>, models: &Models) -> (f64, Certainty) {
-    let replayed = spent.model.as_ref().is_some_and(|model| model.provider == REPLAY);
     if let Some(usd) = spent.cost {
         return (usd, Certainty::Reported);
     }
-    if spent.usage.is_nothing() || replayed {
+    if spent.usage.is_nothing() || is_replayed(spent) {
         return (0.0, Certainty::Reported);
     }
     // What is left of a plan that asks it no more is its name.

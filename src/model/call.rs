@@ -152,4 +152,7 @@ pub struct ReplyRead {
     /// What the request that asks again may use at most; absent when nothing is asked again, or of a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Usage>,
+    /// Whether the same conversation asks again, with what did not fit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_again: bool,
 }

@@ -127,6 +127,7 @@ impl RunState {
                 self.models.clone_from(&fact.models);
                 self.continue_on_error = fact.continue_on_error;
                 self.budget.clone_from(&fact.budget);
+                self.steps.iter_mut().for_each(StepState::lose_call);
                 self.replan(&fact.steps);
             }
             Fact::RunEnded(fact) => {
@@ -135,6 +136,12 @@ impl RunState {
             }
             _ => self.apply_to_step(event),
         }
+    }
+
+    /// The process of the run died: what was under way is lost.
+    pub fn interrupt(&mut self) {
+        self.status = RunStatus::Interrupted;
+        self.steps.iter_mut().for_each(StepState::lose_call);
     }
 
     /// The steps of a plan, all pending.
@@ -160,7 +167,7 @@ impl RunState {
             }
         }
         // Items and rounds come back when they come up; until then what they spent is kept aside.
-        self.gone.extend(old.into_values().filter(|step| step.calls > 0));
+        self.gone.extend(old.into_values().filter(|step| step.calls > 0 || !step.usage.is_nothing()));
         self.gone_at = self.gone.iter().enumerate().map(|(at, step)| (step.step.clone(), at)).collect();
     }
 

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::chat::ModelRef;
 use super::cost::CostTotal;
-use super::event::{Artifact, CallEnded, PlannedStep, StepKind};
+use super::event::{Artifact, CallEnded, PlannedStep, ReplyRead, StepKind, StepStarted};
 use super::failure::Failure;
 use super::id::StepKey;
-use super::usage::UsageTotal;
+use super::usage::{EstimatedUsage, Usage, UsageTotal};
 
 /// Where a step is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,17 @@ pub struct StepState {
     pub read: Option<Read>,
     /// What a person is asked, while the step waits.
     pub question: Option<String>,
+    /// The call of a model or a program whose end is not on record yet.
+    open_call: Option<OpenCall>,
+    /// What the last request that asked again may use at most, with its attempt.
+    asked_again: Option<(u32, Usage)>,
+}
+
+/// A call that was begun and whose end is not on record.
+#[derive(Clone, Copy, Debug)]
+struct OpenCall {
+    /// What it may use at most; none of a program's turn.
+    most: Option<Usage>,
 }
 
 /// How the value was found in the reply.
@@ -123,6 +134,8 @@ impl StepState {
             kept: false,
             read: None,
             question: None,
+            open_call: None,
+            asked_again: None,
         }
     }
 
@@ -142,10 +155,44 @@ impl StepState {
         self.cost = old.cost;
         self.session = old.session;
         self.read = old.read;
+        self.asked_again = old.asked_again;
+    }
+
+    /// An attempt begins: its call is open, until its end is on record. One that goes on after a crash goes on
+    /// with its last request.
+    pub(super) fn open_call(&mut self, fact: &StepStarted) {
+        let again = self.asked_again.filter(|(attempt, _)| *attempt == fact.attempt).map(|(_, most)| most);
+        self.open_call = fact.model.is_some().then_some(OpenCall { most: again.or(fact.most) });
+    }
+
+    /// A reply was read, and perhaps another one is asked for.
+    pub(super) fn read_reply(&mut self, fact: &ReplyRead) {
+        self.read = fact.source.clone().map(|source| Read {
+            source,
+            repairs: fact.repairs.clone(),
+            others: fact.others,
+            left_out: fact.left_out.clone(),
+        });
+        self.open_call = fact.asks_again.then_some(OpenCall { most: fact.most });
+        self.asked_again = fact.most.map(|most| (fact.call.attempt, most)).or(self.asked_again);
+    }
+
+    /// The step has no open call any more.
+    pub(super) fn close_call(&mut self) {
+        self.open_call = None;
+    }
+
+    /// The process died: nobody knows how much an open call used, and what it cost.
+    pub(super) fn lose_call(&mut self) {
+        if let Some(call) = self.open_call.take() {
+            self.usage += UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), true);
+            self.cost += CostTotal::of_call(None, None, true);
+        }
     }
 
     pub(super) fn spent(&mut self, call: &CallEnded) {
         self.calls += 1;
+        self.open_call = None;
         self.usage += call.usage();
         self.cost += call.cost_total();
         self.session = call.session().cloned().or(self.session.take());

@@ -57,9 +57,14 @@ pub fn usage(usage: &UsageTotal) -> String {
     facts.join(", ")
 }
 
-/// The same of what one reply reported.
+/// The same of what one reply reported: `1204 in, output not reported`.
 pub fn reported(reported: &ReportedUsage) -> String {
-    usage(&UsageTotal::of_call(Some(*reported), None, true))
+    match (reported.whole(), reported.input, reported.output) {
+        (Some(_), ..) => usage(&UsageTotal::of_call(Some(*reported), None, true)),
+        (None, Some(input), _) => format!("{} in, output not reported", count(input)),
+        (None, None, Some(output)) => format!("input not reported, {} out", count(output)),
+        (None, None, None) => "tokens not reported".to_owned(),
+    }
 }
 
 /// `$0.0042`, `~$0.0042` of an estimate, `cost unknown`.
@@ -118,6 +123,10 @@ mod tests {
         assert_eq!(of(0, 0, Some((0, 0, 5000)), 0), "~5000 in and out");
         assert_eq!(of(0, 0, None, 1), "not reported");
         assert_eq!(of(12, 3, None, 2), "12 in, 3 out, 2 turns not reported");
+        let one = |input, output| reported(&ReportedUsage { input, output, ..ReportedUsage::default() });
+        assert_eq!((one(Some(9), Some(3)), one(None, None)), ("9 in, 3 out".into(), "tokens not reported".into()));
+        assert_eq!(one(None, Some(3)), "input not reported, 3 out");
+        assert_eq!(one(Some(9), None), "9 in, output not reported");
         assert_eq!(cost(CostTotal::of_call(None, Some(0.004), true)), "~$0.0040");
         assert_eq!(cost(CostTotal::of_call(None, None, true)), "cost unknown");
     }

@@ -110,14 +110,10 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
 
 /// How a run goes on that came to a limit.
 fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
-    let examples = [("usd", "usd=5"), ("tokens", "tokens=900000"), ("seconds", "seconds=3600")];
     let hint = failure.hint.as_deref().unwrap_or_default();
-    let example = examples.iter().find(|(unit, _)| hint.contains(&format!("`{unit}`")));
-    match (failure.class, example) {
-        // Only the run's own budget can be given there.
-        (Class::BudgetExceeded, Some((_, example))) if failure.message.contains("the budget of the run") => {
-            Some(format!("`{resume} --budget …` with a higher limit, such as `--budget {example}`, goes on from here"))
-        }
+    let raised = hint.split('`').find(|words| words.starts_with("--budget "));
+    match (failure.class, raised) {
+        (Class::BudgetExceeded, Some(raised)) => Some(format!("`{resume} {raised}` goes on from here")),
         (Class::BudgetExceeded | Class::UsageUnknown, _) => {
             Some(format!("do what the hint says, then `{resume}`; what was answered is not asked again"))
         }

@@ -131,7 +131,28 @@ fn a_request_that_was_under_way_when_its_process_was_killed_counts() {
     kill(&mut child);
     orch.run(&["pipeline", "resume"]).exits(4).says("the budget of the run is 200 tokens");
     assert_eq!(server.requests().len(), 1);
+    let used = || {
+        let shown = orch.run(&["runs", "show", "--output", "json"]).exits(0).stdout;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        (shown["usage"]["output"].clone(), shown["usage"]["estimated"]["output"].clone(), shown["cost_usd"].clone())
+    };
+    assert_eq!(used(), (json!(100), json!(100), Value::Null));
     orch.run(&["pipeline", "resume", "--budget", "tokens=400"]).exits(0);
+    assert_eq!(server.requests().len(), 2);
+    assert_eq!(used(), (json!(101), json!(100), Value::Null), "once, and the reply");
+}
+
+#[test]
+fn a_reply_that_was_read_before_a_kill_counts_once() {
+    let server = at_first(Reply::openai_stopped("one two three", "sleepy"));
+    let orch = limited(&server, 200);
+    orch.edit("pipelines/main.yaml", "prompt: one.md", "retry: { backoff: 20s }, prompt: one.md");
+    let mut child = orch.start(&RUN);
+    wait_for(&server, 1);
+    kill(&mut child);
+    assert_eq!(events(&orch, "reply_read").len(), 1);
+    orch.edit("pipelines/main.yaml", "retry: { backoff: 20s }, ", "");
+    orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), 2);
 }
 

@@ -162,3 +162,25 @@ fn replies_that_report_everything_are_not_refused() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(report["usage"], json!({ "input": 27, "cache_read": 0, "cache_write": 0, "output": 9, "reasoning": 0 }));
 }
+
+#[test]
+fn the_budget_that_a_message_prints_keeps_the_other_limits_and_works() {
+    let server = Server::always(reply(&[]));
+    let orch = steps(&server, 1, "budget: { tokens: 500, usd: 1, unreported: estimate }");
+    priced(&orch);
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!((ran.code, &report["error"]["class"]), (4, &json!("budget_exceeded")), "{ran:?}");
+    let budget = "usd=1,tokens=900000,unreported=estimate";
+    assert!(ran.stderr.contains(&format!(" --budget {budget}` goes on from here")), "{}", ran.stderr);
+    orch.run(&["pipeline", "resume", "--budget", budget]).exits(0);
+}
+
+#[test]
+fn a_replay_of_replies_without_a_report_is_not_unknown() {
+    let server = Server::always(reply(&[]));
+    let orch = steps(&server, 1, "");
+    assert_eq!(run(&orch, &["--record", "rec"]).0.code, 0);
+    orch.edit("pipelines/main.yaml", "name: test", "name: test\nbudget: { tokens: 5000, unreported: refuse }");
+    let (ran, _) = run(&orch, &["--replay", "rec", "--workspace", "other"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}

@@ -177,9 +177,12 @@ fn a_turn_that_was_under_way_when_orch_was_killed_is_not_taken_for_free() {
     project.orch.write("go", "");
     let (ran, report) = project.run(&RESUME);
     assert_eq!((ran.code, &report["error"]["class"], project.turns()), (4, &json!("usage_unknown"), 1), "{ran:?}");
+    let lost = |report: &Value| (report["usage"]["unknown_calls"].clone(), report["cost_usd"].clone());
+    assert_eq!(lost(&report), (json!(1), Value::Null), "{report:#}");
     project.orch.edit("pipelines/main.yaml", "cli: claude", "cli: claude, estimate: { usd: 0.002 }");
-    let (ran, _) = project.run(&RESUME);
+    let (ran, report) = project.run(&RESUME);
     assert_eq!((ran.code, project.turns()), (0, 4), "{ran:?}");
+    assert_eq!(lost(&report).1, Value::Null, "the cost of the turn that was cut off is not known: {report:#}");
 }
 
 /// Codex in a thread whose turns take 900 tokens in and 100 out each: its first two answers do not fit.
@@ -239,4 +242,16 @@ fn a_program_that_never_reports_its_tokens_does_not_start_under_a_budget_of_toke
     assert_eq!(project.run(&RESUME).0.code, 0);
     project.orch.edit("pipelines/main.yaml", keys, "model: auto");
     project.orch.run(&["pipeline", "validate"]).exits(2).says("`estimate` means nothing to a model");
+}
+
+#[test]
+fn where_estimates_are_refused_the_hint_says_to_allow_them_and_works() {
+    let head = "budget: { usd: 0.01, unreported: refuse }";
+    let project = Project::new("claude", &claude(""), "cli: claude", head);
+    let (ran, _) = project.run(&RUN);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stderr.contains("and `unreported: estimate` in the budget"), "{}", ran.stderr);
+    project.orch.edit("pipelines/main.yaml", "cli: claude", "cli: claude, estimate: { usd: 0.001 }");
+    project.orch.edit("pipelines/main.yaml", "unreported: refuse", "unreported: estimate");
+    assert_eq!(project.run(&RESUME).0.code, 0);
 }

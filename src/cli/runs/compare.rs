@@ -6,6 +6,7 @@ use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::files::{self, Change, FileState, Look};
+use crate::model::event::RunStatus;
 use crate::model::{Artifact, RunState, StepKey, StepState};
 use crate::report::human;
 use crate::store::{Journal, RunRow};
@@ -13,7 +14,10 @@ use crate::store::{Journal, RunRow};
 pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui: &Ui) -> Result<Code, CliError> {
     let state = |row: &RunRow| -> Result<RunState, CliError> {
         let mut state = RunState::fold(row.run, &journal.events(row.run)?);
-        state.status = row.status;
+        match row.status {
+            RunStatus::Interrupted => state.interrupt(),
+            status => state.status = status,
+        }
         Ok(state)
     };
     let (one, other) = (state(a)?, state(b)?);

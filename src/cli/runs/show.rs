@@ -7,7 +7,7 @@ use crate::cli::report::{Output, printed_commands};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunState;
-use crate::model::event::{CallEnded, Done, Fact};
+use crate::model::event::{CallEnded, Done, Fact, RunStatus};
 use crate::report::human;
 use crate::report::summary::{step_line, summary};
 
@@ -38,7 +38,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let row = pick(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;
     let mut state = RunState::fold(row.run, &events);
-    state.status = journal.live_status(row.run, state.status);
+    match journal.live_status(row.run, state.status) {
+        RunStatus::Interrupted => state.interrupt(),
+        status => state.status = status,
+    }
     if args.output == Output::Json {
         let mut report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
         if args.replies {

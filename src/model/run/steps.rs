@@ -6,7 +6,7 @@ use super::RunState;
 use crate::model::event::{Event, Fact, RunStatus, StepCompleted};
 use crate::model::failure::Failure;
 use crate::model::id::StepKey;
-use crate::model::step_state::{Read, StepStatus};
+use crate::model::step_state::StepStatus;
 
 impl RunState {
     pub(super) fn end(&mut self, at: Timestamp, status: RunStatus, failure: Option<Failure>) {
@@ -14,6 +14,8 @@ impl RunState {
         self.ended = Some(at);
         self.failure = failure;
         for step in &mut self.steps {
+            // What was given up is on record.
+            step.close_call();
             match step.status {
                 // A run that is over waits for nobody.
                 StepStatus::InProgress | StepStatus::Waiting if status != RunStatus::Waiting => {
@@ -49,6 +51,9 @@ impl RunState {
         let Some(key) = step_of(&event.fact) else { return };
         self.touch(key, at);
         let Some(step) = self.step_at(key).and_then(|at| self.steps.get_mut(at)) else { return };
+        if is_end_of_step(&event.fact) {
+            step.close_call();
+        }
         match &event.fact {
             Fact::StepKept(_) => {
                 step.status = StepStatus::Completed;
@@ -65,16 +70,12 @@ impl RunState {
                 step.model = fact.model.clone();
                 step.started.get_or_insert(at);
                 step.ended = None;
+                if !asks {
+                    step.open_call(fact);
+                }
             }
             Fact::CallEnded(fact) => step.spent(fact),
-            Fact::ReplyRead(fact) => {
-                step.read = fact.source.clone().map(|source| Read {
-                    source,
-                    repairs: fact.repairs.clone(),
-                    others: fact.others,
-                    left_out: fact.left_out.clone(),
-                });
-            }
+            Fact::ReplyRead(fact) => step.read_reply(fact),
             Fact::StepCompleted(fact) => {
                 step.status = StepStatus::Completed;
                 step.artifact = fact.artifact.clone();
@@ -117,6 +118,18 @@ impl RunState {
             }
         }
     }
+}
+
+/// Whether a step has no call under way after this.
+fn is_end_of_step(fact: &Fact) -> bool {
+    matches!(
+        fact,
+        Fact::StepKept(_)
+            | Fact::StepCompleted(_)
+            | Fact::StepFailed(_)
+            | Fact::StepSkipped(_)
+            | Fact::ApprovalAsked(_)
+    )
 }
 
 fn step_of(fact: &Fact) -> Option<&StepKey> {
