@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
 use crate::model::{CallKey, ChatReply, Class, Digest, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
-use crate::process::{Endings, Spec};
+use crate::process::{Endings, GuardProgram, Spec};
 
 use super::Variables;
 
@@ -60,7 +60,7 @@ pub struct Place {
     /// The environment of this process.
     pub variables: Variables,
     /// The guard of programs: orch itself.
-    pub guard: PathBuf,
+    pub guard: GuardProgram,
     /// Where what is left of a program goes when its turn is cut off.
     pub endings: Endings,
 }

@@ -118,6 +118,8 @@ impl From<LockError> for CliError {
     fn from(error: LockError) -> Self {
         match error {
             LockError::Held { .. } => Self::could_not(error.to_string()).hint("wait for it to end, or stop it"),
+            LockError::ProgramsLeft { .. } => Self::could_not(error.to_string())
+                .hint("their guard, a process named `orch __guard`, can't end them; end them yourself, then try again"),
             LockError::Store(error) => error.into(),
         }
     }

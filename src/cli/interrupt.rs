@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: the first asks a run to stop, the second gives up what is in flight.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::store::StopSwitch;
@@ -17,17 +18,21 @@ const LAST_GRACE: Duration = Duration::from_millis(1500);
 /// end in time after the second signal ends with the process: what is recorded is durable, and locks and child
 /// processes end with it.
 pub(super) fn listen(switch: StopSwitch) {
+    let (ready, listens) = mpsc::channel();
     let thread = std::thread::Builder::new().name("signals".to_owned());
     // Without it a signal ends the process by itself, and the run goes on as after a kill.
     drop(thread.spawn(move || {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-            runtime.block_on(hear(&switch));
+            runtime.block_on(hear(&switch, ready));
         }
     }));
+    // Fails when the thread can't be started or can't listen: the sender is dropped then.
+    let _ = listens.recv();
 }
 
-async fn hear(switch: &StopSwitch) {
+async fn hear(switch: &StopSwitch, ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
+    let _ = ready.send(());
     let mut pressed = None;
     while signals.came().await {
         // Some senders signal both the process and its group: that is one wish, not two.
@@ -41,12 +46,21 @@ async fn hear(switch: &StopSwitch) {
         } else {
             "\nstopping at once"
         };
-        // Nobody to tell that nobody listens.
-        drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes()));
         if !first {
             end_soon();
         }
+        tell(words);
     }
+}
+
+/// Writes to standard error on a thread of its own: a pipe that nobody reads must not keep the next signal from being
+/// heard.
+fn tell(words: &'static str) {
+    let thread = std::thread::Builder::new().name("words of a stop".to_owned());
+    drop(thread.spawn(move || {
+        // Nobody to tell that nobody listens.
+        drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes()));
+    }));
 }
 
 /// Ends the process when it has not ended by itself by then.

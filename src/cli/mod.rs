@@ -177,7 +177,7 @@ fn here() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| CliError::could_not(format!("the current folder can't be read: {error}")))
 }
 
-/// The guard of programs: this program. By this name it is there also after its file was replaced.
+/// The guard of programs: this program. This path still works after the executable was replaced.
 fn guard() -> PathBuf {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() { own } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }

@@ -15,8 +15,9 @@ use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
 use crate::model::{Class, Failure, RunId, RunState, RunStatus};
+use crate::process::GuardProgram;
 use crate::secret::secrets_listed;
-use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, RunParts, StopSwitch, View};
+use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, ProgramsLock, RunParts, StopSwitch, View};
 
 use super::error::{CliError, Code};
 use super::laid::Record;
@@ -28,16 +29,20 @@ use super::ui::Ui;
 pub(super) struct Locks {
     /// That of the run.
     pub(super) run: Lock,
+    /// That of the workspace which its programs hold too; released before the next one.
+    pub(super) programs: ProgramsLock,
     _workspace: Lock,
 }
 
-/// Takes both locks, or says who has them.
+/// Takes the locks, or says who has them. Programs of a process that was killed are waited for.
 pub(super) fn lock(journal: &Journal, run: RunId, view: &View) -> Result<Locks, CliError> {
     let me = format!("process {} (run {run})", std::process::id());
     let run_lock = Lock::take(&journal.lock_path(run), &format!("run {run}"), &me)?.disposable();
-    let workspace = Lock::take(&view.lock_path(), &format!("the workspace `{}`", view.name()), &me)?.obsolete();
+    let what = format!("the workspace `{}`", view.name());
+    let workspace = Lock::take(&view.lock_path(), &what, &me)?.obsolete();
+    let programs = ProgramsLock::take(&view.programs_lock_path(), &what, &me)?;
     view.sweep()?;
-    Ok(Locks { run: run_lock, _workspace: workspace })
+    Ok(Locks { run: run_lock, programs, _workspace: workspace })
 }
 
 /// A run about to go on.
@@ -208,7 +213,7 @@ fn parts(
         exchange: ready.exchange.clone(),
         laid: Arc::new(Mutex::new(laid)),
         clock: Arc::new(SystemClock),
-        guard: super::guard(),
+        guard: GuardProgram { path: super::guard(), held: ready.locks.programs.shared() },
         endings: Arc::default(),
     };
     let asker = ready.asker.clone().or_else(|| ui.asker());

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Stop};
 use crate::files::Laid;
 use crate::model::{CallKey, ChatReply, Class, Failure, ModelRef, StepKey, Turn, Work};
-use crate::process::Endings;
+use crate::process::{Endings, GuardProgram};
 use crate::secret::Redactor;
 
 use super::asking::{answer, program};
@@ -55,7 +55,7 @@ pub struct Performer {
     /// The time that calls begin and end at.
     pub clock: Arc<dyn Clock>,
     /// The guard of programs: orch itself.
-    pub guard: PathBuf,
+    pub guard: GuardProgram,
     /// Where what is left of programs goes when their calls are dropped.
     pub endings: Arc<CallEndings>,
 }

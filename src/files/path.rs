@@ -77,7 +77,12 @@ fn refused_name(name: &str) -> Option<String> {
     if bare == ".git" || short_name(bare, "git") {
         return Some("lies in git's own folder `.git`".to_owned());
     }
-    if bare == ".orch" || bare == ".orch.lock" || bare.starts_with(TEMPORARY) || short_name(bare, "orch") {
+    if bare == ".orch"
+        || bare == ".orch.lock"
+        || bare == ".orch.programs.lock"
+        || bare.starts_with(TEMPORARY)
+        || short_name(bare, "orch")
+    {
         return Some("is kept for orch's own files (`.orch`)".to_owned());
     }
     device(&plain).then(|| format!("has the name `{}`, which Windows keeps for a device", shown(name)))

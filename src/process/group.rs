@@ -1,8 +1,9 @@
 //! The owner's side of a guarded program: it is started, waited for, and ended with all that it started.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -15,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use super::guard::COMMAND;
+use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{LENGTH, Report};
 use super::{ProcessError, Spec};
 
@@ -80,7 +81,7 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// Starts a program under a guard. That it can't be started is learnt from [`Group::exited`].
+    /// Starts a program under a guard. [`Group::exited`] returns the error when the program can't be started.
     pub(super) fn start(spec: &Spec) -> Result<Self, ProcessError> {
         spawn(spec).map_err(|source| ProcessError::Spawn { program: spec.program().to_owned(), source })
     }
@@ -142,13 +143,13 @@ impl Drop for Group {
 
 fn spawn(spec: &Spec) -> io::Result<Group> {
     let (control, theirs) = Socket::pair()?;
-    let mut command = Command::new(&spec.guard);
+    let mut command = Command::new(&spec.guard.path);
     command.arg0("orch").arg(COMMAND).args(&spec.argv).current_dir(&spec.cwd).env_clear();
     command.envs(spec.env.iter().map(|(name, value)| (name, value))).process_group(0);
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
-    let stdin = send_input(&control, spec.stdin.is_some())?;
+    let stdin = send_files(&control, spec.stdin.is_some(), spec.guard.held.as_deref())?;
     control.set_nonblocking(true)?;
     Ok(Group {
         guard: Some((UnixStream::from_std(control)?, guard)),
@@ -162,19 +163,18 @@ fn spawn(spec: &Spec) -> io::Result<Group> {
     })
 }
 
-/// Sends the program's input to the guard, or that there is none; our end of it.
-fn send_input(control: &Socket, wanted: bool) -> io::Result<Option<ChildStdin>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Sends the guard the program's input, if it has any, and the file that it keeps open; our end of the input.
+fn send_files(control: &Socket, wanted: bool, held: Option<&File>) -> io::Result<Option<ChildStdin>> {
+    let pipe = wanted.then(io::pipe).transpose()?;
+    let input = pipe.as_ref().map(|(reader, _)| reader.as_fd());
+    let files: Vec<BorrowedFd<'_>> = input.into_iter().chain(held.map(File::as_fd)).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
-    let byte = [IoSlice::new(b"g")];
-    if !wanted {
-        sendmsg(control, &byte, &mut beside, SendFlags::empty())?;
-        return Ok(None);
+    if !files.is_empty() {
+        beside.push(SendAncillaryMessage::ScmRights(&files));
     }
-    let (reader, writer) = io::pipe()?;
-    let files = [reader.as_fd()];
-    beside.push(SendAncillaryMessage::ScmRights(&files));
-    sendmsg(control, &byte, &mut beside, SendFlags::empty())?;
-    let writer = std::process::ChildStdin::from(OwnedFd::from(writer));
-    ChildStdin::from_std(writer).map(Some)
+    let byte = if wanted { WITH_INPUT } else { WITHOUT_INPUT };
+    sendmsg(control, &[IoSlice::new(&[byte])], &mut beside, SendFlags::empty())?;
+    let writer = pipe.map(|(_, writer)| std::process::ChildStdin::from(OwnedFd::from(writer)));
+    writer.map(ChildStdin::from_std).transpose()
 }

@@ -3,16 +3,19 @@
 //! It is orch itself, started with [`COMMAND`] and the program's arguments in the program's folder and environment. It
 //! adopts every process that the program's processes leave behind (on Linux: a child subreaper), also those that left
 //! the process group. When its owner asks for the end, or is gone, it sends TERM to all of them, waits, and then KILL
-//! until none is left. It ends when the program has ended and nothing that it started is left.
+//! until none is left. It ends when the program has ended and nothing that it started is left. Until then it keeps
+//! a locked file open that its owner may send, so that others can wait for that.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +27,10 @@ use super::report::Report;
 
 /// The argument after which orch is the guard of the program that the other arguments name.
 pub const COMMAND: &str = "__guard";
+/// The byte that the owner sends when the first file beside it is the program's input.
+pub(super) const WITH_INPUT: u8 = b'i';
+/// The byte that the owner sends when the program has no input.
+pub(super) const WITHOUT_INPUT: u8 = b'n';
 /// How long processes have between the signal that they may handle and the one that they can't.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The pauses between two rounds of KILL, from the first to the longest: a process may start others meanwhile, and one
@@ -44,25 +51,35 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
     heed_no_signal()?;
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let stdin = receive(&control)?;
+    let (stdin, _held) = receive(&control)?;
     let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    // All that may fail comes before the start of the program, which nobody would end.
+    let null = OpenOptions::new().write(true).open("/dev/null")?;
+    let (told, leader_known) = mpsc::channel();
+    let owner = control.try_clone()?;
+    let ending = thread::Builder::new().spawn(move || {
+        if let Ok(leader) = leader_known.recv() {
+            end_when_asked(owner, leader);
+        }
+    })?;
     let mut command = Command::new(program);
     command.args(arguments).process_group(0).stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     let leader = match command.spawn() {
         Ok(child) => Pid::from_child(&child),
         Err(error) => return control.write_all(&Report::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
     };
-    // A report that nobody reads is of a program that is about to be ended.
+    // If orch is gone, the report is lost; the program is ended anyway.
     drop(control.write_all(&Report::Started(leader.as_raw_pid()).encode()));
     // Its input must end when its owner closes it, and its outputs when the program does.
     drop(command);
-    let null = OpenOptions::new().write(true).open("/dev/null")?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
+    // The thread waits for it.
+    let _ = told.send(leader);
+    if rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null)).is_err() {
+        // The thread reads the end of the socket and ends everything.
+        drop(control.shutdown(Shutdown::Both));
+    }
     // The folder may be removed, or be on a disk that goes.
     drop(std::env::set_current_dir("/"));
-    let owner = control.try_clone()?;
-    let ending = thread::Builder::new().spawn(move || end_when_asked(owner, leader))?;
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == leader => {
@@ -80,31 +97,33 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
     Ok(())
 }
 
-/// A signal that is meant for orch, or for all of a service, must not end the guard before what it guards. The program
-/// starts without this.
+/// A signal that is meant for orch, or for all of a service, must not end the guard before what it guards. Where SIGCHLD
+/// was ignored, the system would keep no exit status of the program. The program starts without these handlers.
 fn heed_no_signal() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-        // What handles a signal stays when nobody listens any more.
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::child()] {
+        // The handler stays installed after its stream is dropped.
         drop(signal(kind)?);
     }
     Ok(())
 }
 
-/// What the program reads: its owner sends one byte, and the input beside it if there is any.
-fn receive(control: &UnixStream) -> io::Result<Option<OwnedFd>> {
+/// The files that the owner sends beside one byte: the program's input, and the file that the guard keeps open.
+fn receive(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
     let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let got = recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
     if got.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(beside.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    }))
+    let mut files = beside.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(files) => files.collect(),
+        _ => Vec::new(),
+    });
+    let input = if byte == [WITH_INPUT] { files.next() } else { None };
+    Ok((input, files.collect()))
 }
 
 /// The exit code; of a signal, as shells say it.

@@ -13,10 +13,13 @@ mod guard;
 mod report;
 mod talk;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
@@ -31,6 +34,21 @@ pub use talk::{Pipes, Talked, talk};
 const DRAIN: Duration = Duration::from_millis(500);
 /// How long a program that has said all may take to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How a guard is started.
+#[derive(Clone, Debug)]
+pub struct GuardProgram {
+    /// The path of orch.
+    pub path: PathBuf,
+    /// A locked file that the guard keeps open until nothing of its program is left.
+    pub held: Option<Arc<File>>,
+}
+
+impl From<PathBuf> for GuardProgram {
+    fn from(path: PathBuf) -> Self {
+        Self { path, held: None }
+    }
+}
 
 /// A program to run.
 #[derive(Clone, Debug)]
@@ -50,7 +68,7 @@ pub struct Spec {
     /// How much it may write to each output, in bytes: with more it is ended; any amount when absent.
     pub most: Option<u64>,
     /// Its guard: orch, as [`guard`] starts it.
-    pub guard: PathBuf,
+    pub guard: GuardProgram,
     /// Where what is left of it goes when the call is dropped.
     pub endings: Endings,
 }
@@ -60,8 +78,7 @@ impl Spec {
         self.argv.first().map_or("", String::as_str)
     }
 
-    /// What an error of the child means: a number from the system that it is not there is of the program, since its
-    /// folder was there when the guard started in it.
+    /// What an error of the child means. ENOENT means the program: the guard has already entered the folder.
     fn failed(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         match (source.kind(), source.raw_os_error()) {
@@ -161,7 +178,7 @@ pub async fn run_until(
             )
         };
         let work = follow(&mut group, feed(stdin, spec.stdin.as_deref().unwrap_or_default()), read);
-        tokio::pin!(work);
+        tokio::pin!(work, said);
         let over = async {
             match spec.timeout {
                 None => std::future::pending().await,
@@ -170,8 +187,12 @@ pub async fn run_until(
         };
         tokio::select! {
             biased;
-            ended = &mut work => Some(ended.map(Some)),
-            () = said => Some(tokio::time::timeout(GRACE, work).await.map_or(Ok(None), |ended| ended.map(Some))),
+            ended = &mut work => Some(match ended {
+                // It had said all before its guard or its pipes failed.
+                Err(_) if said.as_mut().now_or_never().is_some() => Ok(None),
+                ended => ended.map(Some),
+            }),
+            () = &mut said => Some(Ok(tokio::time::timeout(GRACE, &mut work).await.ok().and_then(Result::ok))),
             () = over => None,
         }
     };
@@ -207,11 +228,11 @@ async fn follow(
         tokio::select! {
             result = &mut feed, if !fed => { result?; fed = true; }
             result = &mut read, if !done => { result?; done = true; }
-            code = group.exited() => break code?,
+            code = group.exited() => break code,
         }
     };
     if !done && let Ok(result) = tokio::time::timeout(DRAIN, &mut read).await {
         result?;
     }
-    Ok(code)
+    code
 }

@@ -33,6 +33,16 @@ pub enum LockError {
         /// Who has it.
         holder: Holder,
     },
+    /// Programs of a process that has ended still run in the workspace.
+    #[error("programs of {owner}, which has ended, still run in {what} and keep `{path}` locked")]
+    ProgramsLeft {
+        /// The workspace, in words.
+        what: String,
+        /// The process that started them.
+        owner: String,
+        /// The lock file.
+        path: String,
+    },
     /// The lock file could not be made.
     #[error(transparent)]
     Store(#[from] StoreError),

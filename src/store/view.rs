@@ -11,6 +11,8 @@ use super::{Records, StoreError};
 
 /// The name of the workspace's lock file.
 const LOCK: &str = ".orch.lock";
+/// The name of the file that programs in the workspace keep locked.
+const PROGRAMS_LOCK: &str = ".orch.programs.lock";
 
 /// A workspace folder.
 #[derive(Clone, Debug)]
@@ -56,6 +58,11 @@ impl View {
     /// Where the workspace's lock lies.
     pub fn lock_path(&self) -> PathBuf {
         self.folder.join(LOCK)
+    }
+
+    /// Where the lock lies that the workspace's programs hold too.
+    pub fn programs_lock_path(&self) -> PathBuf {
+        self.folder.join(PROGRAMS_LOCK)
     }
 
     /// The digest of a file's bytes, `None` when there is no such file.

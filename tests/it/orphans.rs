@@ -156,3 +156,67 @@ fn commands_are_ended_side_by_side_and_nothing_waits_for_them() {
     let quick = ends.iter().position(|step| step == "all/quick").unwrap();
     assert!(ends.len() == 9 && quick < 5, "{ends:?}");
 }
+
+/// A command takes no notice of TERM and writes until its guard kills it; the one of the resume looks at what is written.
+#[test]
+fn a_resume_waits_until_the_programs_of_a_killed_process_have_ended() {
+    let orch = Orch::empty();
+    let old = "trap '' TERM; touch ../there; while :; do echo old >> ../log; sleep 0.01; done";
+    let run = format!("if [ -e ../there ]; then echo new >> ../log; sleep 1; else {old}; fi");
+    let step = serde_json::json!({ "id": "writes", "run": run });
+    orch.write("pipelines/main.yaml", &format!("name: waits\nsteps: [{step}]\n"));
+    let args = ["pipeline", "run", "pipelines/main.yaml", "--quiet"];
+    let mut child = orch.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    soon("the command", || orch.exists("log").then_some(()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    orch.run(&["pipeline", "resume", "--quiet"]).exits(0);
+    let log = orch.read("log");
+    assert!(log.starts_with("old\n") && log.ends_with("\nnew\n"), "{log}");
+    assert!(!orch.exists("workspace/.orch.programs.lock"));
+}
+
+#[test]
+fn an_ignored_sigchld_that_orch_inherits_does_not_hide_how_a_command_ended() {
+    let orch = Orch::empty();
+    let step = serde_json::json!({ "id": "ends", "run": "(exit 3); echo $?", "output": "said", "schema": "text" });
+    orch.write("pipelines/main.yaml", &format!("name: ends\nsteps: [{step}]\n"));
+    let own = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--output", "json"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""]).arg(own.get_program()).args(own.get_args());
+    shell.current_dir(own.get_current_dir().unwrap());
+    shell.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ran = crate::support::Ran::of(&shell.output().unwrap()).exits(0);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["result"], "3\n", "{report:#}");
+}
+
+#[test]
+fn a_second_stop_ends_orch_although_nobody_reads_what_it_says() {
+    let orch = Orch::empty();
+    let step = serde_json::json!({ "id": "waits", "run": "touch ../there; sleep 600" });
+    orch.write("pipelines/main.yaml", &format!("name: waits\nsteps: [{step}]\n"));
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]);
+    let mut child = command.stdout(Stdio::null()).stderr(writer.try_clone().unwrap()).spawn().unwrap();
+    soon("the command", || orch.exists("there").then_some(()));
+    // It fills the pipe, and then it waits for a reader.
+    std::thread::spawn(move || std::io::Write::write_all(&mut writer, "x".repeat(1 << 20).as_bytes()));
+    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..2 {
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > Duration::from_secs(20) {
+            child.kill().unwrap();
+            panic!("it took no notice of the second stop");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(130));
+}

@@ -101,7 +101,7 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
         homes: folder.path().join("homes"),
         artifacts: Vec::new(),
         variables: resolve::variables(),
-        guard: super::super::guard(),
+        guard: super::super::guard().into(),
         endings: Endings::default(),
     };
     let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();

@@ -80,7 +80,7 @@ fn version(program: &str) -> Option<String> {
         timeout: Some(Duration::from_secs(10)),
         cap: 4096,
         most: None,
-        guard: super::super::guard(),
+        guard: super::super::guard().into(),
         endings: Endings::default(),
     };
     let ended = runtime().ok()?.block_on(process::run(&spec, &|_, _| {})).ok()?;

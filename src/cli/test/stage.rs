@@ -54,7 +54,7 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
         timeout: Some(LIMIT),
         cap: KEPT,
         most: None,
-        guard: super::super::guard(),
+        guard: super::super::guard().into(),
         endings: Endings::default(),
     };
     let shown = argv.join(" ");

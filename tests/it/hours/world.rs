@@ -209,7 +209,7 @@ impl World {
             exchange: Exchange::default(),
             laid: Arc::default(),
             clock: self.clock.clone(),
-            guard: env!("CARGO_BIN_EXE_orch").into(),
+            guard: std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
             endings: Arc::default(),
         };
         let asker = how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn Asker>);

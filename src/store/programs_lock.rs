@@ -1,0 +1,95 @@
+//! A lock on a workspace that its programs hold too, so that nobody works there while one of them still runs.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::{LockError, StoreError};
+
+/// How long the programs of a process that was killed are waited for: their guards take half a second to end them.
+const LONGEST: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The lock, for whoever holds the lock of the workspace.
+///
+/// The process of a run shares the open file with the guard of each program. The kernel releases the lock when the
+/// last of them has closed the file, so the programs of a killed process keep it until they have ended.
+#[derive(Debug)]
+pub struct ProgramsLock {
+    file: Option<Arc<File>>,
+    path: PathBuf,
+}
+
+impl ProgramsLock {
+    /// Takes the lock at `path` and waits until the programs of an earlier process have ended.
+    ///
+    /// # Errors
+    /// When they don't end, or the file can't be opened.
+    pub fn take(path: &Path, what: &str, me: &str) -> Result<Self, LockError> {
+        Self::take_within(path, (what, me), LONGEST)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
+    fn take_within(path: &Path, (what, me): (&str, &str), longest: Duration) -> Result<Self, LockError> {
+        let io = |doing| StoreError::io(doing, path);
+        let mut file = open(path).map_err(io("open"))?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < longest => std::thread::sleep(PAUSE),
+                Err(TryLockError::WouldBlock) => {
+                    let (what, path) = (what.to_owned(), path.display().to_string());
+                    let mut owner = String::new();
+                    drop(file.take(200).read_to_string(&mut owner));
+                    return Err(LockError::ProgramsLeft { what, owner: owner.trim().to_owned(), path });
+                }
+                Err(TryLockError::Error(source)) => return Err(io("lock")(source).into()),
+            }
+        }
+        file.set_len(0).and_then(|()| file.write_all(me.as_bytes())).map_err(io("write"))?;
+        Ok(Self { file: Some(Arc::new(file)), path: path.to_owned() })
+    }
+
+    /// The file that the guards of programs keep open.
+    pub fn shared(&self) -> Option<Arc<File>> {
+        self.file.clone()
+    }
+}
+
+impl Drop for ProgramsLock {
+    fn drop(&mut self) {
+        self.file = None;
+        // A file that a guard still holds stays, so that the next process waits for it. Nobody else can open it
+        // between the two calls: that takes the lock of the workspace.
+        if open(&self.path).is_ok_and(|file| file.try_lock().is_ok()) {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_shares_the_file_keeps_the_lock_and_the_error_says_whose_programs_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("programs.lock");
+        let take = || ProgramsLock::take_within(&path, ("the workspace `w`", "process 7 (run x)"), Duration::ZERO);
+        let first = take().unwrap();
+        let guard = first.shared().unwrap().try_clone().unwrap();
+        drop(first);
+        let error = take().unwrap_err().to_string();
+        assert!(error.contains("the workspace `w`") && error.contains("process 7 (run x)"), "{error}");
+        drop(guard);
+        drop(take().unwrap());
+        assert!(!path.exists());
+    }
+}
