@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +35,10 @@ pub(super) struct Listing {
     partial: bool,
 }
 
-/// One file: its size and time, and what is in it unless that is too much or it is no plain file.
+/// One file: its size, its time in nanoseconds since 1970, which may be negative, and what is in it unless that is too much or it is no plain file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct File {
-    stamp: (u64, Option<SystemTime>),
+    stamp: (u64, Option<i128>),
     state: Option<FileState>,
 }
 
@@ -74,7 +74,7 @@ impl Listing {
             }
             if !data.is_dir() {
                 let state = self.state(&path, &data);
-                self.files.insert(relative, File { stamp: (data.len(), data.modified().ok()), state });
+                self.files.insert(relative, File { stamp: (data.len(), data.modified().ok().map(nanoseconds)), state });
             } else if !LEFT_OUT.contains(&name.as_str()) {
                 self.folders.insert(relative);
                 self.walk(&path, root);
@@ -93,6 +93,11 @@ impl Listing {
 
     /// Files that are new, gone or different in `after`.
     pub(super) fn difference(&self, after: &Self) -> Work {
+        self.difference_without(after, &|_| false)
+    }
+
+    /// The same; files that somebody else may have changed are named without their contents.
+    pub(super) fn difference_without(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> Work {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
         let mut work = Work { partial: self.partial || after.partial, ..Work::default() };
         let mut look = Look::default();
@@ -114,7 +119,7 @@ impl Listing {
                 break;
             }
             work.changed.push(path.clone());
-            if whole { look.files.push(change) } else { work.left_out.push(path.clone()) }
+            if whole && !is_foreign(path) { look.files.push(change) } else { work.left_out.push(path.clone()) }
         }
         let is_new = |folder: &&String| {
             let within = |path: &str| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
@@ -127,6 +132,11 @@ impl Listing {
         }
         work
     }
+}
+
+fn nanoseconds(time: SystemTime) -> i128 {
+    let count = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(|error| -count(error.duration()), count)
 }
 
 #[cfg(unix)]

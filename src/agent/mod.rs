@@ -28,4 +28,4 @@ pub use models::{Models, Variables};
 pub use program::{Answer, Bounds, Place, Sign};
 pub use recording::{REPLAY, Recorder, Replay};
 pub use turn::{PATIENCE, take_turn};
-pub use turn_start::{InterruptedTurn, interrupted_turns, turn_recorded};
+pub use turn_start::{InterruptedTurn, InterruptedWorkspace, interrupted_turns, turn_recorded};

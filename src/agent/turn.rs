@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::model::step::Access;
 use crate::model::{Class, Failure, ProgramKind, Turn, Work};
@@ -57,12 +58,18 @@ pub async fn take_turn(
     };
     let job = Job { turn, place, limit, bounds, interrupted: false };
     let bookmark = Bookmark::of(&place.homes, &format!("{} {}", bounds.call, bounds.ask));
-    let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default() };
-    let before = job.before().await;
+    let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default(), another: Notify::new() };
+    let before = match job.before().await {
+        Ok(before) => before,
+        Err(failure) => return failure.into(),
+    };
     // What is paid for and whole is kept.
     let mut cut = pin!(async {
         let failure = cut.await;
-        if watch.seen().over { std::future::pending().await } else { failure }
+        while watch.seen().over {
+            watch.another.notified().await;
+        }
+        failure
     });
     if let Some(failure) = cut.as_mut().now_or_never() {
         // It never ran.
@@ -123,6 +130,8 @@ struct Watch<'a> {
     sink: &'a (dyn Fn(Sign) + Send + Sync),
     bookmark: &'a Bookmark,
     seen: Mutex<Seen>,
+    /// Told when another attempt begins.
+    another: Notify,
 }
 
 #[derive(Default)]
@@ -175,6 +184,12 @@ impl Watch<'_> {
         (self.sink)(sign);
     }
 
+    /// Another attempt begins, which may be cut off as the first.
+    fn begins_again(&self) {
+        self.seen().over = false;
+        self.another.notify_one();
+    }
+
     fn has_heard(&self) -> bool {
         self.seen().heard
     }
@@ -204,6 +219,7 @@ impl Job<'_> {
                 return answer;
             }
             bookmark.remove();
+            watch.begins_again();
         }
         self.taken(watch).await
     }
@@ -215,14 +231,16 @@ impl Job<'_> {
     }
 
     /// The files of the workspace before the turn, noted on disk: a kill must not make them unknown.
-    async fn before(&self) -> Option<Listing> {
-        let listing = self.listing().await?;
+    async fn before(&self) -> Result<Option<Listing>, Failure> {
+        let Some(listing) = self.listing().await else { return Ok(None) };
         let (place, bounds, model) = (self.place.clone(), self.bounds.clone(), self.turn.request.model.clone());
-        let noted = tokio::task::spawn_blocking(move || {
-            turn_start::put(&place, &bounds, &model, &listing);
-            listing
-        });
-        noted.await.ok()
+        let noted =
+            tokio::task::spawn_blocking(move || turn_start::put(&place, &bounds, &model, &listing).map(|()| listing));
+        let noted = noted.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        noted.map(Some).map_err(|error| {
+            let folder = self.place.homes.display();
+            Failure::new(Class::Storage, format!("the files before the turn can't be recorded in `{folder}`: {error}"))
+        })
     }
 
     /// The files of the workspace, when the program may change them.

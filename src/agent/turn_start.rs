@@ -5,10 +5,13 @@
 //! end of the process, not that of the machine: it is not synced.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use crate::model::{CallKey, Digest, ModelRef, Work};
 
@@ -19,12 +22,22 @@ use super::program::{Bounds, Place, private_folder};
 const FOLDER: &str = "turns";
 
 /// A turn that began.
-#[derive(Debug, Serialize, Deserialize)]
-struct TurnStart {
+#[derive(Debug, Serialize)]
+struct TurnStart<'a> {
+    call: &'a CallKey,
+    ask: &'a Digest,
+    model: &'a ModelRef,
+    /// When it began.
+    at: Timestamp,
+    before: &'a Listing,
+}
+
+/// The same as it is read.
+#[derive(Debug, Deserialize)]
+struct RecordedStart {
     call: CallKey,
     ask: Digest,
     model: ModelRef,
-    /// When it began.
     at: Timestamp,
     before: Listing,
 }
@@ -48,17 +61,19 @@ fn file(homes: &Path, call: &CallKey) -> PathBuf {
     homes.join(FOLDER).join(format!("{}.json", Digest::of(call.to_string().as_bytes())))
 }
 
-/// Notes the state before a turn; one that can't be noted is not known after a kill.
-pub(super) fn put(place: &Place, bounds: &Bounds, model: &ModelRef, before: &Listing) {
+/// Writes the state before a turn to disk. Without it a kill would make the files of the turn unknown, so that the turn
+/// must not start when this fails.
+pub(super) fn put(place: &Place, bounds: &Bounds, model: &ModelRef, before: &Listing) -> io::Result<()> {
     let path = file(&place.homes, &bounds.call);
-    let (call, ask, model, at) = (&bounds.call, &bounds.ask, model, bounds.now);
-    let text = serde_json::to_vec(
-        &serde_json::json!({ "call": call, "ask": ask, "model": model, "at": at, "before": before }),
-    );
+    let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
+    let text = serde_json::to_vec(&start)?;
     let folder = path.parent().unwrap_or(&path);
-    // A file that a kill cut can't be read, and then the program had not begun.
-    let written = private_folder(folder).and_then(|()| fs::write(&path, text.unwrap_or_default()));
-    drop(written);
+    private_folder(folder)?;
+    // A kill leaves no part of it under its own name. Temporary files are for their owner alone.
+    let mut temporary = NamedTempFile::new_in(folder)?;
+    temporary.write_all(&text)?;
+    temporary.persist(&path)?;
+    Ok(())
 }
 
 /// Removes what was noted before a turn that is on record now.
@@ -67,19 +82,82 @@ pub fn turn_recorded(homes: &Path, call: &CallKey) {
     drop(fs::remove_file(file(homes, call)));
 }
 
-/// The turns that were noted and never recorded, with what changed in the workspace since they began.
-pub fn interrupted_turns(homes: &Path, workspace: &Path, artifacts: &[String]) -> Vec<InterruptedTurn> {
-    let entries = fs::read_dir(homes.join(FOLDER)).into_iter().flatten().flatten();
-    let read = |path: PathBuf| serde_json::from_slice::<TurnStart>(&fs::read(path).ok()?).ok();
-    let mut starts: Vec<TurnStart> = entries.filter_map(|entry| read(entry.path())).collect();
+/// The workspace in which turns were cut off, as it is now.
+#[derive(Clone, Copy)]
+pub struct InterruptedWorkspace<'a> {
+    /// The folder.
+    pub folder: &'a Path,
+    /// Files that show artifacts.
+    pub artifacts: &'a [String],
+    /// When nothing of the turns ran any more: what changed later is somebody else's work.
+    pub until: Timestamp,
+    /// Whether somebody else wrote a file.
+    pub is_foreign: &'a dyn Fn(&str) -> bool,
+}
+
+impl InterruptedWorkspace<'_> {
+    /// Whether a file may hold somebody else's work. One that is gone holds none.
+    fn is_late(&self, path: &str) -> bool {
+        let changed = fs::symlink_metadata(self.folder.join(path)).ok().and_then(|data| changed(&data));
+        (self.is_foreign)(path) || changed.is_some_and(|time| time > SystemTime::from(self.until))
+    }
+}
+
+/// When a file changed last: its contents, or its name and rights where the system keeps that time.
+fn changed(data: &fs::Metadata) -> Option<SystemTime> {
+    let modified = data.modified().ok();
+    #[cfg(unix)]
+    let modified = {
+        use std::os::unix::fs::MetadataExt as _;
+        let nanoseconds = u32::try_from(data.ctime_nsec()).unwrap_or_default();
+        let seconds = u64::try_from(data.ctime()).unwrap_or_default();
+        modified.max(Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)))
+    };
+    modified
+}
+
+/// The turns that were noted and never recorded, with what changed in the workspace since they began; and the notes that
+/// can't be read, with the reason.
+pub fn interrupted_turns(homes: &Path, workspace: InterruptedWorkspace<'_>) -> (Vec<InterruptedTurn>, Vec<String>) {
+    let (mut starts, mut unread) = (Vec::new(), Vec::new());
+    for path in fs::read_dir(homes.join(FOLDER)).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        // Others are temporary files of a process that was killed before its program started.
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        match fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<RecordedStart>(&text)?)) {
+            Ok(start) => starts.push(start),
+            Err(error) => unread.push(format!("`{}` can't be read: {error}", path.display())),
+        }
+    }
     if starts.is_empty() {
-        return Vec::new();
+        return (Vec::new(), unread);
     }
     starts.sort_by_key(|start| start.at);
-    let now = Listing::of(workspace, artifacts);
-    let turn = |start: TurnStart| {
-        let work = start.before.difference(&now);
+    let now = Listing::of(workspace.folder, workspace.artifacts);
+    let turn = |start: RecordedStart| {
+        let work = start.before.difference_without(&now, &|path| workspace.is_late(path));
         InterruptedTurn { call: start.call, ask: start.ask, model: start.model, at: start.at, work }
     };
-    starts.into_iter().map(turn).collect()
+    (starts.into_iter().map(turn).collect(), unread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_that_is_damaged_is_named() {
+        let homes = tempfile::tempdir().unwrap();
+        fs::create_dir(homes.path().join(FOLDER)).unwrap();
+        fs::write(homes.path().join(FOLDER).join("a.json"), "{").unwrap();
+        let workspace = InterruptedWorkspace {
+            folder: homes.path(),
+            artifacts: &[],
+            until: Timestamp::UNIX_EPOCH,
+            is_foreign: &|_| false,
+        };
+        let (turns, unread) = interrupted_turns(homes.path(), workspace);
+        assert!(turns.is_empty() && unread.len() == 1 && unread[0].contains("a.json"), "{unread:?}");
+    }
 }

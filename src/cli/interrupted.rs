@@ -1,25 +1,45 @@
 //! Turns of agent programs that the end of a process cut off: what they did is put on record when the run goes on.
 
-use crate::agent::{InterruptedTurn, interrupted_turns, turn_recorded};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::agent::{InterruptedTurn, InterruptedWorkspace, interrupted_turns, turn_recorded};
 use crate::model::event::{CallEnded, Event, Fact};
 use crate::model::{Class, Failure, RunId};
 use crate::secret::Redactor;
 use crate::store::{Journal, View};
 
+use super::error::CliError;
 use super::ui::Ui;
 
-/// What the turns did that no event tells the end of, as calls that came to no outcome.
+/// How long programs may still run after their process was last seen: its heartbeat comes each second, and a guard waits half
+/// a second before it kills them.
+const LONGEST_AFTER: Duration = Duration::from_secs(2);
+
+/// Turns whose end was never recorded, as failed calls with the files that they changed.
 pub(super) fn turns(
-    journal: &Journal,
-    run: RunId,
-    events: &[Event],
-    (view, artifacts): (&View, &[String]),
+    (journal, run, events): (&Journal, RunId, &[Event]),
+    (view, artifacts, last_seen): (&View, &[String], Option<Timestamp>),
     redactor: &Redactor,
     ui: &Ui,
-) -> Vec<Fact> {
+) -> Result<Vec<Fact>, CliError> {
     let homes = journal.homes(run);
+    let records = journal.records(&view.name())?;
+    let own = run.to_string();
+    let last = last_seen.max(events.last().map(|event| event.at)).unwrap_or_default();
+    let workspace = InterruptedWorkspace {
+        folder: view.folder(),
+        artifacts,
+        until: last + LONGEST_AFTER,
+        is_foreign: &|path| records.last_writer(path).is_some_and(|writer| writer != own),
+    };
+    let (turns, unread) = interrupted_turns(&homes, workspace);
+    for problem in unread {
+        ui.say(format!("{} {problem}; what this turn changed is not recorded", ui.style.warn("warning:")));
+    }
     let mut facts = Vec::new();
-    for turn in interrupted_turns(&homes, view.folder(), artifacts) {
+    for turn in turns {
         if turn.work.changed.is_empty() || is_recorded(events, &turn) {
             turn_recorded(&homes, &turn.call);
             continue;
@@ -33,13 +53,14 @@ pub(super) fn turns(
         ui.say(format!("{} {words}", ui.style.warn("note:")));
         facts.push(Fact::CallEnded(ended(turn, redactor)));
     }
-    facts
+    Ok(facts)
 }
 
 /// Whether the end of the call is on record; one that a stop gave up at once does not say what it did.
 fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     events.iter().any(|event| match &event.fact {
-        Fact::CallEnded(call) if call.call == turn.call && call.ask == turn.ask => {
+        // An earlier turn of the same call may have been cut off and recorded.
+        Fact::CallEnded(call) if call.call == turn.call && call.ask == turn.ask && call.started >= turn.at => {
             let gave_up = call.failure.as_ref().is_some_and(|failure| failure.class == Class::Cancelled);
             !gave_up || call.work.is_some()
         }

@@ -205,7 +205,8 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let mut first = vec![Fact::RunResumed(resumed)];
     first.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
     let redactor = models.redactor_with(&session::listed(&plan));
-    first.extend(super::interrupted::turns(&journal, row.run, &events, (&view, &paths), &redactor, ui));
+    let place = (&view, paths.as_slice(), locks.run.last_seen());
+    first.extend(super::interrupted::turns((&journal, row.run, &events), place, &redactor, ui)?);
     let ready = Ready {
         journal: &journal,
         run: row.run,

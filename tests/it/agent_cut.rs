@@ -176,3 +176,109 @@ fn what_a_turn_did_until_orch_was_killed_is_on_record_when_the_run_goes_on() {
     let notes: Vec<_> = std::fs::read_dir(orch.path().join(format!(".orch/agents/{run}/turns"))).unwrap().collect();
     assert!(notes.is_empty(), "{notes:?}");
 }
+
+#[test]
+fn an_answer_is_kept_when_the_guard_is_killed_after_the_program_told_it() {
+    let answers = r#"echo '{"type":"system","subtype":"init","session_id":"s-1"}'
+echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'
+kill -9 $PPID; sleep 300"#;
+    let (orch, path) = with_program("", answers);
+    Ran::of(&orch.command(&RUN).env("PATH", &path).output().unwrap()).exits(0);
+    assert_eq!(orch.read("workspace/answer.json").trim(), "7");
+}
+
+#[test]
+fn a_turn_that_begins_again_after_a_session_that_is_gone_is_cut_off_by_a_stop() {
+    let gone = r#"case "$*" in *--resume*)
+echo '{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["No conversation found"]}'; exit 1;; esac
+if [ -e ../there ]; then touch ../again; sleep 10; touch ../late; exit; fi"#;
+    let (orch, path) = with_program("", &format!("{gone}\n{HANGS}"));
+    stopped(&orch, &path, &RUN, "there");
+    stopped(&orch, &path, &["pipeline", "resume", "--quiet"], "again");
+    assert!(!orch.exists("late"), "it went on to its end");
+}
+
+/// Starts a command, waits for a file, kills orch, and waits for the end of the program.
+fn killed(orch: &Orch, path: &str, args: &[&str], there: &str) {
+    let mut child = orch.command(args).env("PATH", path).stderr(std::process::Stdio::null()).spawn().unwrap();
+    waits(there, || orch.exists(there));
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+}
+
+/// The calls on record, and the run.
+fn calls(orch: &Orch) -> (Vec<Value>, String) {
+    let text = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let run = all[0]["run"].as_str().unwrap().to_owned();
+    (all.iter().filter_map(|event| event["fact"].get("call_ended").cloned()).collect(), run)
+}
+
+#[test]
+fn the_files_of_each_of_two_turns_of_a_call_that_were_killed_are_on_record() {
+    let answers = r#"if [ -e ../again ]; then
+echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'; exit; fi
+if [ -e ../there ]; then echo more > made-2.txt; touch ../again; sleep 300; fi"#;
+    let (orch, path) = with_program("", &format!("{answers}\n{HANGS}"));
+    killed(&orch, &path, &RUN, "there");
+    killed(&orch, &path, &["pipeline", "resume", "--quiet"], "again");
+    let resumed = orch.command(&["pipeline", "resume", "--quiet"]).env("PATH", &path).output().unwrap();
+    let (calls, _) = calls(&orch);
+    let changed: Vec<_> = calls.iter().map(|call| call["work"]["changed"].clone()).collect();
+    assert_eq!(changed[..2], [serde_json::json!(["made.txt"]), serde_json::json!(["made-2.txt"])], "{calls:#?}");
+    Ran::of(&resumed).exits(0);
+}
+
+#[test]
+fn a_revert_after_a_killed_turn_leaves_what_others_changed_before_the_resume() {
+    let answers = r#"if [ -e ../there ]; then
+echo '{"type":"result","subtype":"success","is_error":false,"result":"7","session_id":"s-1","usage":{"input_tokens":1,"output_tokens":1}}'; exit; fi"#;
+    let (orch, path) = with_program("", &format!("{answers}\n{HANGS}"));
+    orch.write("workspace/theirs.txt", "before\n");
+    killed(&orch, &path, &RUN, "there");
+    // Longer than the programs of a killed process may run after it was last seen.
+    std::thread::sleep(Duration::from_secs(3));
+    orch.write("workspace/theirs.txt", "edited\n").write("workspace/new.txt", "new\n");
+    Ran::of(&orch.command(&["pipeline", "resume", "--quiet"]).env("PATH", &path).output().unwrap()).exits(0);
+    let (calls, run) = calls(&orch);
+    let work = &calls[0]["work"];
+    assert_eq!(work["changed"], serde_json::json!(["made.txt", "new.txt", "theirs.txt"]), "{calls:#?}");
+    assert_eq!(work["left_out"], serde_json::json!(["new.txt", "theirs.txt"]), "{calls:#?}");
+    orch.run(&["runs", "revert", &run, "--force"]);
+    assert_eq!(
+        (orch.read("workspace/theirs.txt"), orch.read("workspace/new.txt")),
+        ("edited\n".into(), "new\n".into())
+    );
+    assert!(!orch.exists("workspace/made.txt"));
+}
+
+#[test]
+fn the_files_of_a_killed_turn_are_on_record_beside_one_that_is_older_than_1970() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (orch, path) = project("");
+    orch.write("workspace/old.txt", "old\n");
+    let old = std::fs::File::options().write(true).open(orch.path().join("workspace/old.txt")).unwrap();
+    old.set_modified(std::time::SystemTime::UNIX_EPOCH - Duration::from_secs(100)).unwrap();
+    killed(&orch, &path, &RUN, "there");
+    let (_, run) = calls(&orch);
+    let notes = std::fs::read_dir(orch.path().join(format!(".orch/agents/{run}/turns"))).unwrap();
+    let modes: Vec<u32> = notes.map(|note| note.unwrap().metadata().unwrap().permissions().mode() & 0o777).collect();
+    assert_eq!(modes, [0o600]);
+    std::fs::remove_file(orch.path().join("there")).unwrap();
+    stopped(&orch, &path, &["pipeline", "resume", "--quiet"], "there");
+    assert_eq!(calls(&orch).0[0]["work"]["changed"], serde_json::json!(["made.txt"]));
+}
+
+#[test]
+fn a_turn_whose_files_cannot_be_recorded_does_not_start() {
+    let (orch, path) = project("");
+    killed(&orch, &path, &RUN, "there");
+    let (_, run) = calls(&orch);
+    let turns = orch.path().join(format!(".orch/agents/{run}/turns"));
+    std::fs::remove_dir_all(&turns).unwrap();
+    std::fs::write(&turns, "no folder").unwrap();
+    std::fs::remove_file(orch.path().join("there")).unwrap();
+    let resumed = orch.command(&["pipeline", "resume", "--quiet"]).env("PATH", &path).output().unwrap();
+    Ran::of(&resumed).says("the files before the turn can't be recorded");
+    assert!(!orch.exists("there"), "it ran");
+}
