@@ -52,6 +52,10 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let events = journal.events(row.run)?;
     let asked = question(args, &journal, &events)?;
     let settings = crate::config::load_settings(&super::runs::root(&here)).map_err(CliError::findings)?;
+    if args.resume {
+        // Before the answer is recorded: the same command must work once the project is trusted.
+        super::trust::ensure(&super::runs::root(&here), &settings, &args.trust, ui)?;
+    }
     let note = super::resolve::models(&settings, None).redactor().text(&args.note);
     let by = args.by.clone().unwrap_or_else(user);
     let answer = Verdict { approved, note, by, at: Timestamp::now() };
@@ -96,7 +100,10 @@ fn question(args: &Args, journal: &Journal, events: &[Event]) -> Result<Approval
             return Err(CliError::could_not(format!("step `{step}` of run {run} asks nothing")));
         }
         [] if asked.is_empty() => return Err(CliError::could_not(format!("run {run} waits for nobody"))),
-        [] => return Err(CliError::could_not(format!("what run {run} asked was answered"))),
+        [] => {
+            return Err(CliError::could_not(format!("what run {run} asked was answered"))
+                .hint(format!("`orch pipeline resume {run}` goes on with it")));
+        }
         several => {
             let names: Vec<String> = several.iter().map(|asked| asked.step.to_string()).collect();
             return Err(CliError::could_not(format!("run {run} asks in {}", names.join(" and ")))

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Settings};
 use crate::model::Digest;
-use crate::trust::{Disclosure, Disclosures, TrustLedger};
+use crate::trust::{Disclosure, Disclosures, TrustLedger, TrustStatus};
 
 use super::error::{CliError, Code};
 use super::here;
@@ -50,6 +50,20 @@ pub(super) struct TrustArgs {
     digest: Option<String>,
 }
 
+impl TrustArgs {
+    /// The digest that was given; an empty one counts as none, as an unset variable of CI is empty.
+    fn given(&self) -> Result<Option<&str>, CliError> {
+        let Some(digest) = self.digest.as_deref().map(str::trim).filter(|digest| !digest.is_empty()) else {
+            return Ok(None);
+        };
+        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(Some(digest));
+        }
+        Err(CliError::could_not(format!("`{digest}`, given with --trust or ORCH_TRUST, is not a digest"))
+            .hint("`orch trust --print` prints it: 64 hexadecimal digits"))
+    }
+}
+
 /// Proof that the user agreed to what `orch.yaml` sends, or that it sends nothing that needs an agreement.
 ///
 /// Only [`ensure`] makes one, and what opens connections with secrets asks for it.
@@ -65,7 +79,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let root = root.canonicalize().map_err(|error| CliError::unread(&root, &error))?;
     let ledger = ledger();
     if args.revoke {
-        let revoked = ledger.map_or(Ok(false), |ledger| ledger.revoke(&root)).map_err(|error| unusable(&error))?;
+        let revoke = |ledger: TrustLedger| ledger.revoke(&root).map_err(|error| unusable(&ledger, &error));
+        let revoked = ledger.map_or(Ok(false), revoke)?;
         let words = if revoked { "is no longer trusted" } else { "was not trusted" };
         ui.say(format!("{} {words}", root.display()));
         return Ok(Code::Ok);
@@ -79,7 +94,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         && let Some(digest) = &digest
     {
         let ledger = ledger.ok_or_else(no_configuration)?;
-        ledger.record(&root, digest).map_err(|error| unusable(&error))?;
+        ledger.record(&root, digest).map_err(|error| unusable(&ledger, &error))?;
     }
     if args.output == Output::Json {
         let trusted = is_trusted(&root, &disclosures)?;
@@ -137,20 +152,29 @@ pub(super) fn ensure(root: &Path, settings: &Settings, args: &TrustArgs, ui: &Ui
     let disclosures = Disclosures::of(settings);
     check_encryption(&disclosures)?;
     let Some(digest) = disclosures.digest() else { return Ok(Trusted(())) };
-    if args.digest.as_deref() == Some(digest.as_str()) || is_recorded(root, &digest)? {
+    let given = args.given()?;
+    if given == Some(digest.as_str()) {
         return Ok(Trusted(()));
     }
+    let status = status(root, &digest)?;
+    if status == TrustStatus::Trusted {
+        return Ok(Trusted(()));
+    }
+    let state = match status {
+        TrustStatus::Changed => "changed since you trusted it",
+        TrustStatus::Trusted | TrustStatus::Unknown => "is not trusted yet",
+    };
     let lines: Vec<String> = disclosures.untrusted().map(|disclosure| format!("  {disclosure}")).collect();
     let what = lines.join("\n");
     if let Some(ledger) = ledger() {
-        let question = format!("{} is not trusted yet. Its orch.yaml:\n{what}\nTrust it?", root.display());
+        let question = format!("{} {state}. Its orch.yaml:\n{what}\nTrust it?", root.display());
         if ui.ask(&question) == Some(true) {
-            ledger.record(root, &digest).map_err(|error| unusable(&error))?;
+            ledger.record(root, &digest).map_err(|error| unusable(&ledger, &error))?;
             return Ok(Trusted(()));
         }
     }
-    let mut error = CliError::could_not(format!("this project is not trusted yet, and its orch.yaml:\n{what}"));
-    if args.digest.is_some() {
+    let mut error = CliError::could_not(format!("this project {state}, and its orch.yaml:\n{what}"));
+    if given.is_some() {
         error = error.hint("the digest given with --trust or ORCH_TRUST is of other settings");
     }
     let target = if super::runs::root(&here()?) == root { String::new() } else { format!(" '{}'", root.display()) };
@@ -166,11 +190,12 @@ pub(super) fn not_needed() -> Trusted {
 
 /// Whether the user agreed to what orch.yaml sends, or nothing of it needs an agreement.
 pub(super) fn is_trusted(root: &Path, disclosures: &Disclosures) -> Result<bool, CliError> {
-    disclosures.digest().map_or(Ok(true), |digest| is_recorded(root, &digest))
+    disclosures.digest().map_or(Ok(true), |digest| Ok(status(root, &digest)? == TrustStatus::Trusted))
 }
 
-fn is_recorded(root: &Path, digest: &Digest) -> Result<bool, CliError> {
-    ledger().map_or(Ok(false), |ledger| ledger.holds(root, digest)).map_err(|error| unusable(&error))
+fn status(root: &Path, digest: &Digest) -> Result<TrustStatus, CliError> {
+    let Some(ledger) = ledger() else { return Ok(TrustStatus::Unknown) };
+    ledger.status(root, digest).map_err(|error| unusable(&ledger, &error))
 }
 
 /// Refuses keys that anyone on the way could read, unless the file says that this is meant.
@@ -197,7 +222,8 @@ fn no_configuration() -> CliError {
         .hint("set HOME, or give `--trust DIGEST` to each command; `orch trust --print` prints the digest")
 }
 
-fn unusable(error: &std::io::Error) -> CliError {
-    CliError::could_not(format!("the record of trusted projects can't be used: {error}"))
-        .hint("it is in `orch/trusted` of your configuration folder; remove a damaged file there and trust again")
+fn unusable(ledger: &TrustLedger, error: &std::io::Error) -> CliError {
+    let folder = ledger.folder().display();
+    CliError::could_not(format!("the record of trusted projects in `{folder}` can't be used: {error}"))
+        .hint("remove a damaged file there and trust again, or set XDG_CONFIG_HOME to another folder")
 }

@@ -17,6 +17,17 @@ pub struct TrustLedger {
     folder: PathBuf,
 }
 
+/// What an agreement says of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustStatus {
+    /// The user agreed to exactly this.
+    Trusted,
+    /// The user agreed to something else: the project changed since.
+    Changed,
+    /// The user never agreed to anything for this project.
+    Unknown,
+}
+
 /// One agreement, as it is stored.
 #[derive(Debug, Deserialize, Serialize)]
 struct Agreement {
@@ -25,25 +36,34 @@ struct Agreement {
 }
 
 impl TrustLedger {
+    /// The folder in which agreements are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The ledger in a configuration folder, such as `~/.config/orch`; nothing is read or made yet.
     pub fn new(configuration: &Path) -> Self {
         Self { folder: configuration.join("trusted") }
     }
 
-    /// Whether the user agreed to exactly this digest for the project in `root`.
+    /// What the user agreed to for the project in `root`, beside what its `orch.yaml` sends now.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the agreement can't be read.
-    pub fn holds(&self, root: &Path, digest: &Digest) -> io::Result<bool> {
+    pub fn status(&self, root: &Path, digest: &Digest) -> io::Result<TrustStatus> {
         let (root, file) = self.place(root)?;
         match fs::read(&file) {
             Ok(bytes) => {
                 let agreement: Agreement = serde_json::from_slice(&bytes).map_err(|error| {
                     io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
                 })?;
-                Ok(agreement.root == root && agreement.digest == *digest)
+                Ok(match agreement.root == root {
+                    true if agreement.digest == *digest => TrustStatus::Trusted,
+                    true => TrustStatus::Changed,
+                    false => TrustStatus::Unknown,
+                })
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(TrustStatus::Unknown),
             Err(error) => Err(error),
         }
     }
@@ -103,17 +123,18 @@ mod tests {
         fs::create_dir(&there).unwrap();
         let ledger = TrustLedger::new(&folder.path().join("config"));
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
-        assert!(!ledger.holds(&here, &one).unwrap());
+        let status = |root: &Path, digest: &Digest| ledger.status(root, digest).unwrap();
+        assert_eq!(status(&here, &one), TrustStatus::Unknown);
         ledger.record(&here, &one).unwrap();
-        assert!(ledger.holds(&here, &one).unwrap());
-        assert!(ledger.holds(&here.join("../here"), &one).unwrap());
-        assert!(!ledger.holds(&here, &other).unwrap());
-        assert!(!ledger.holds(&there, &one).unwrap());
+        assert_eq!(status(&here, &one), TrustStatus::Trusted);
+        assert_eq!(status(&here.join("../here"), &one), TrustStatus::Trusted);
+        assert_eq!(status(&here, &other), TrustStatus::Changed);
+        assert_eq!(status(&there, &one), TrustStatus::Unknown);
         ledger.record(&here, &other).unwrap();
-        assert!(!ledger.holds(&here, &one).unwrap(), "the later agreement takes the place of the earlier");
+        assert_eq!(status(&here, &one), TrustStatus::Changed, "the later agreement takes the place of the earlier");
         assert!(ledger.revoke(&here).unwrap());
         assert!(!ledger.revoke(&here).unwrap());
-        assert!(!ledger.holds(&here, &other).unwrap());
+        assert_eq!(status(&here, &other), TrustStatus::Unknown);
     }
 
     #[test]
@@ -123,7 +144,7 @@ mod tests {
         ledger.record(folder.path(), &Digest::of(b"one")).unwrap();
         let file = ledger.place(folder.path()).unwrap().1;
         fs::write(&file, "{").unwrap();
-        let error = ledger.holds(folder.path(), &Digest::of(b"one")).unwrap_err();
+        let error = ledger.status(folder.path(), &Digest::of(b"one")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 

@@ -14,4 +14,4 @@ mod ledger;
 
 pub use disclosure::{Destination, Disclosure, Disclosures, TrustReason};
 pub use keys::{KeyClass, SETTINGS_KEYS};
-pub use ledger::TrustLedger;
+pub use ledger::{TrustLedger, TrustStatus};

@@ -81,7 +81,8 @@ fn an_agreement_holds_until_an_address_or_a_variable_changes() {
     project.run(&RUN).exits(0);
     let before = project.sent();
     project.orch.edit("orch.yaml", "evil.test", "worse.test");
-    project.run(&RUN).exits(2).says("http://worse.test/v1");
+    let ran = project.run(&RUN).exits(2).says("http://worse.test/v1");
+    ran.says("this project changed since you trusted it");
     assert_eq!(project.sent(), before);
     project.run(&["trust"]).exits(0);
     project.run(&["trust", "--revoke"]).exits(0).says("is no longer trusted");
@@ -95,6 +96,10 @@ fn ci_agrees_to_one_digest_and_to_no_other() {
     let digest = project.digest();
     assert_eq!(digest.len(), 64, "{digest}");
     project.run(&RUN).exits(2);
+    // An unset variable of CI is empty.
+    let ran = Ran::of(&project.command(&RUN).env("ORCH_TRUST", "").output().unwrap()).exits(2);
+    assert!(!ran.stderr.contains("of other settings"), "{ran:?}");
+    project.run(&[&RUN[..], &["--trust", &digest[..12]]].concat()).exits(2).says("is not a digest");
     project.run(&[&RUN[..], &["--trust", &digest]].concat()).exits(0);
     let ran = Ran::of(&project.command(&RUN).env("ORCH_TRUST", &digest).output().unwrap());
     ran.exits(0);
@@ -222,7 +227,10 @@ fn an_answer_that_resumes_a_run_needs_the_agreement_too() {
     project.run(&["pipeline", "resume", "--dry-run"]).exits(0);
     project.run(&["runs", "approve", &id, "--resume"]).exits(2).says("not trusted yet");
     assert!(server.requests().is_empty());
-    project.run(&["pipeline", "resume", "--trust", &project.digest()]).exits(0);
+    // Nothing was recorded, so that the same command works with the agreement.
+    project.run(&["runs", "approve", &id, "--resume", "--trust", &project.digest()]).exits(0);
+    let ran = project.run(&["runs", "approve", &id]).exits(2);
+    ran.says("completed");
 }
 
 #[cfg(unix)]
