@@ -62,7 +62,12 @@ impl Models {
             let endpoint = Endpoint {
                 name: name.clone(),
                 dialect: dialect(entry.dialect),
-                base_url: moved(name, variables).or_else(|| entry.base_url.clone()).or(of_builtin).unwrap_or_default(),
+                // The address of the environment is meant for the provider's own key, not for another that the file names.
+                base_url: moved(name, variables)
+                    .filter(|_| variable.as_deref() == builtin.and_then(|builtin| builtin.key_variable))
+                    .or_else(|| entry.base_url.clone())
+                    .or(of_builtin)
+                    .unwrap_or_default(),
                 // A server of one's own needs no key unless the file says which.
                 api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: if entry.api_key.is_some() || entry.base_url.is_none() { variable } else { None },

@@ -51,8 +51,8 @@ fn trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagnostic> 
 }
 
 fn key_header(document: &Document, provider: &ProviderSettings, at: &str) -> Option<Diagnostic> {
-    let name = provider.key_header.as_ref().filter(|name| name.is_empty() || !name.bytes().all(is_name))?;
-    let problem = Diagnostic::error(Code::BadHeader, format!("`{name}` is no name of a header"));
+    let name = provider.key_header.as_ref()?;
+    let problem = Diagnostic::error(Code::BadHeader, wrong_name(name)?);
     Some(problem.at(&document.file, document.spans.value(at)).help("letters, digits and `-`, as in `api-key`"))
 }
 
@@ -60,8 +60,8 @@ fn headers(document: &Document, provider: &ProviderSettings, at: &str) -> Vec<Di
     let mut found = Vec::new();
     for (name, value) in &provider.headers {
         let pointer = child(at, name);
-        if name.is_empty() || !name.bytes().all(is_name) {
-            let problem = Diagnostic::error(Code::BadHeader, format!("`{name}` is no name of a header"));
+        if let Some(wrong) = wrong_name(name) {
+            let problem = Diagnostic::error(Code::BadHeader, wrong);
             let problem = problem.at(&document.file, document.spans.key(&pointer));
             found.push(problem.help("letters, digits and `-`, as in `x-team`"));
         } else if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
@@ -71,6 +71,30 @@ fn headers(document: &Document, provider: &ProviderSettings, at: &str) -> Vec<Di
         }
     }
     found
+}
+
+/// Headers that say where a request goes or how it is carried: with them a file could have a key routed elsewhere.
+const CARRIED: &[&str] = &[
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is wrong with the name of a header, if anything is.
+fn wrong_name(name: &str) -> Option<String> {
+    if name.is_empty() || !name.bytes().all(is_name) {
+        return Some(format!("`{name}` is no name of a header"));
+    }
+    let carried = CARRIED.contains(&name.to_ascii_lowercase().as_str());
+    carried.then(|| format!("the header `{name}` is set by orch: it says where a request goes or how it is carried"))
 }
 
 /// Whether a byte may be in the name of a header (RFC 9110, token).

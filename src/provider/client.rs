@@ -149,6 +149,12 @@ pub fn host_of(url: &str) -> Option<String> {
     Some(Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
 }
 
+/// An address as it is understood, so that what is shown is where a request goes: its host in ASCII, without what the
+/// parser leaves out.
+pub fn understood_address(url: &str) -> String {
+    Url::parse(url.trim()).map_or_else(|_| url.to_owned(), |url| url.to_string().replace("%7Bmodel%7D", "{model}"))
+}
+
 /// Whether an address is on this machine's loopback: its host is compared as a host, so that neither
 /// `http://127.0.0.1@evil.example` nor `http://localhost.evil.example` is.
 pub fn is_loopback_address(url: &str) -> bool {

@@ -37,7 +37,7 @@ use crate::model::failure::Failure;
 use crate::network::Network;
 
 pub use builtin::{BUILTIN, Builtin};
-pub use client::{host_of, is_loopback_address, is_unencrypted_address};
+pub use client::{host_of, is_loopback_address, is_unencrypted_address, understood_address};
 pub use discover::served_models;
 pub use schema::strict_schema;
 

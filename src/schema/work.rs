@@ -5,7 +5,7 @@
 //! twice are 2^40 visits. So for schemas that can be like that, the visits are counted first. A count needs
 //! each pair of a schema part and a value part only once, and is quick where the check would not be.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
@@ -15,6 +15,12 @@ use super::SchemaError;
 pub(super) const MAX_VISITS: u64 = 10_000_000;
 /// How many pairs of a schema part and a value part are counted before the answer is "too much".
 const MAX_PAIRS: usize = 2_000_000;
+/// How many values an `enum` may have before its comparisons are counted.
+const LONG_ENUM: usize = 100;
+/// Keywords whose value is data and no schema.
+const DATA: &[&str] = &["const", "default", "enum", "examples"];
+/// References that depend on the way on which a check came to them.
+const DYNAMIC: &[&str] = &["$dynamicRef", "$recursiveRef"];
 /// Keywords whose value is a schema for the same value.
 const SAME_VALUE: &[&str] = &["not", "if", "then", "else"];
 /// Keywords whose value is a list of schemas for the same value.
@@ -22,14 +28,21 @@ const SAME_VALUE_LISTS: &[&str] = &["allOf", "anyOf", "oneOf"];
 
 /// Whether the work of checks against a schema has to be counted: it may grow faster than the value.
 ///
-/// It can't where no part of the schema is reached in two ways, or where nothing but properties and items lead on.
+/// The work can't grow if no keyword offers alternatives, or if nothing refers to another part: then no part is reached
+/// in two ways with the same value.
 ///
 /// # Errors
-/// The schema takes too long for every value, with the first part of it that does.
+/// The schema takes too long for every value, with the first part of it that does; or it has references that are
+/// resolved only while a value is checked.
 pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<bool, SchemaError> {
     let mut survey = Survey::default();
     survey.part(schema);
-    let may_grow = survey.repeats || (survey.has_alternatives && survey.is_shared());
+    if let Some(keyword) = survey.dynamic {
+        let message =
+            format!("`{keyword}` can't be used, since what it leads to is known only during a check; write `$ref`");
+        return Err(SchemaError { file: name.to_owned(), pointer: String::new(), message, help: None });
+    }
+    let may_grow = survey.repeats || (survey.has_alternatives && survey.refers);
     if !may_grow {
         return Ok(false);
     }
@@ -57,36 +70,35 @@ pub(super) fn visits(schema: &Value, value: &Value) -> Option<u64> {
 
 /// What a schema is made of, as far as it decides whether work must be counted.
 #[derive(Default)]
-struct Survey<'a> {
-    targets: Vec<&'a str>,
+struct Survey {
+    refers: bool,
     has_alternatives: bool,
-    /// Whether a keyword looks at the same parts twice.
+    /// Whether a keyword looks at the same parts twice, or at a long list for each value.
     repeats: bool,
+    /// A keyword whose target is known only during a check.
+    dynamic: Option<&'static str>,
 }
 
-impl<'a> Survey<'a> {
-    fn part(&mut self, part: &'a Value) {
+impl Survey {
+    fn part(&mut self, part: &Value) {
         match part {
             Value::Object(map) => {
-                for (key, value) in map {
-                    self.targets.extend(value.as_str().filter(|_| key == "$ref"));
+                for (key, value) in map.iter().filter(|(key, _)| !DATA.contains(&key.as_str())) {
+                    let is_keyword = value.is_string();
+                    self.refers |= key == "$ref" && is_keyword;
+                    let dynamic = DYNAMIC.iter().find(|name| *name == key && is_keyword);
+                    self.dynamic = self.dynamic.or(dynamic.copied());
                     self.has_alternatives |= SAME_VALUE.contains(&key.as_str())
                         || SAME_VALUE_LISTS.contains(&key.as_str())
                         || key == "dependentSchemas";
                     self.repeats |= key.starts_with("unevaluated");
                     self.part(value);
                 }
+                self.repeats |= map.get("enum").and_then(Value::as_array).is_some_and(|list| list.len() > LONG_ENUM);
             }
             Value::Array(list) => list.iter().for_each(|part| self.part(part)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
-    }
-
-    /// Whether two references lead to the same part, or one leads outside of the definitions: those are reached
-    /// without it too.
-    fn is_shared(&self) -> bool {
-        let mut seen = HashSet::new();
-        self.targets.iter().any(|target| !seen.insert(target) || !target.starts_with("#/$defs/"))
     }
 }
 
@@ -140,7 +152,8 @@ impl<'a> Counter<'a> {
         let same = self.of_same_value(map, value);
         let repeats = if map.keys().any(|key| key.starts_with("unevaluated")) { 2 } else { 1 };
         let below = value.map_or(0, |value| self.of_parts(map, value));
-        let visits = same.saturating_mul(repeats).saturating_add(below).saturating_add(1);
+        let compared = map.get("enum").and_then(Value::as_array).map_or(0, |list| list.len() as u64);
+        let visits = same.saturating_mul(repeats).saturating_add(below).saturating_add(compared).saturating_add(1);
         self.known.insert(pair, visits);
         visits
     }
@@ -237,12 +250,38 @@ mod tests {
     fn plain_schemas_are_not_counted() {
         let tree = json!({ "properties": { "children": { "items": { "$ref": "#" } } } });
         let shared = json!({ "properties": { "a": { "$ref": "#/$defs/x" }, "b": { "$ref": "#/$defs/x" } }, "$defs": { "x": {} } });
-        let union = json!({ "anyOf": [{ "type": "string" }, { "properties": { "a": { "$ref": "#/$defs/x" } } }], "$defs": { "x": {} } });
+        let union = json!({ "anyOf": [{ "type": "string" }, { "properties": { "a": { "type": "integer" } } }] });
         for schema in [tree, shared, union] {
             assert_eq!(must_be_counted("a", &schema), Ok(false), "{schema}");
         }
         assert_eq!(must_be_counted("a", &doubling(3)), Ok(true));
         assert_eq!(must_be_counted("a", &json!({ "unevaluatedProperties": false })), Ok(true));
+    }
+
+    #[test]
+    fn references_that_overlap_or_are_dynamic_are_no_way_around() {
+        let mut defs = Map::new();
+        for level in 0..40 {
+            let next = format!("#/$defs/l{}", level + 1);
+            let both = json!([{ "$ref": next }, { "$ref": format!("{next}/allOf/0") }]);
+            defs.insert(format!("l{level}"), json!({ "allOf": [{ "anyOf": both }] }));
+        }
+        defs.insert("l40".to_owned(), json!({ "allOf": [{ "type": "string" }] }));
+        let overlapping = json!({ "$ref": "#/$defs/l0", "$defs": defs });
+        assert!(Schema::compile("a", overlapping).unwrap_err().message.starts_with("this is too complex"));
+        let error = Schema::compile("a", json!({ "anyOf": [{ "$dynamicRef": "#x" }] })).unwrap_err();
+        assert!(error.message.starts_with("`$dynamicRef` can't be used"), "{error}");
+        let data = json!({ "properties": { "$dynamicRef": {} }, "examples": [{ "$dynamicRef": "#x" }] });
+        assert!(Schema::compile("a", data).is_ok());
+    }
+
+    #[test]
+    fn a_long_enum_is_counted_for_each_value() {
+        let long: Vec<Value> = (0..3000).map(|at| json!([at])).collect();
+        let schema = Schema::compile("a", json!({ "items": { "enum": long } })).unwrap();
+        assert!(schema.is_valid(&json!([[1], [2]])));
+        let many: Vec<Value> = (0..20_000).map(|_| json!([7])).collect();
+        assert!(!schema.is_valid(&Value::Array(many)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value as Templated, filters, functions, tests};
 
 use super::value::from_templated;
-use super::weigh::{Reach, charge, member, weighed};
+use super::weigh::{Reach, charge, compared, member, weighed};
 
 /// The filter that operands of comparisons run through; users can't write it.
 pub(super) const OPERAND: &str = "__operand";
@@ -160,7 +160,7 @@ pub(super) fn register(env: &mut Environment<'static>) {
 
 /// Passes a value on unless it is undefined, since comparing with nothing is a mistake, or too large to compare.
 fn operand(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
-    if value.is_undefined() { Err(undefined(state, value)) } else { weighed(state, value) }
+    if value.is_undefined() { Err(undefined(state, value)) } else { compared(state, value) }
 }
 
 /// The engine's error for an undefined value, which remembers where the value came from.

@@ -197,6 +197,18 @@ fn values_that_share_their_parts_have_a_largest_size() {
 }
 
 #[test]
+fn going_over_a_long_text_again_and_again_is_work() {
+    for looked in
+        ["s is lower", "s is upper", "s is string", "s == s", "s | length", "'x' in s", "s is startingwith('x')"]
+    {
+        let text = format!(
+            "{{% set s = 'x' * 4000000 %}}{{% for i in range(90000) %}}{{% if {looked} %}}{{% endif %}}{{% endfor %}}"
+        );
+        assert_eq!(inline(&text).unwrap_err().kind, TemplateErrorKind::TooMuch, "{looked}");
+    }
+}
+
+#[test]
 fn values_have_a_largest_depth_and_hold_no_namespace() {
     let deep = "{% set ns = namespace(s=[]) %}{% for i in range(90000) %}{% set ns.s = [ns.s] %}{% endfor %}{{ ns.s }}";
     let error = inline(deep).unwrap_err();

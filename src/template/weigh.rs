@@ -15,6 +15,8 @@ const MAX_PARTS: u64 = 1_000_000;
 const MAX_DEPTH: usize = 200;
 /// How many parts are gone over for one unit of fuel.
 const PARTS_PER_FUEL: u64 = 32;
+/// How many bytes of a text are gone over for one unit of fuel, as the engine counts them.
+const BYTES_PER_FUEL: u64 = 64;
 
 /// How a filter or test goes over its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,10 @@ pub(super) enum Reach {
 
 /// Charges for what a filter or test is about to do with its values.
 pub(super) fn charge(state: &State<'_, '_>, reach: Reach, values: &[Templated]) -> Result<(), Error> {
+    // Every filter and test may go over a text that it is given.
+    let texts =
+        values.iter().filter_map(Templated::as_str).fold(0, |sum: u64, text| sum.saturating_add(text.len() as u64));
+    state.consume_fuel(texts / BYTES_PER_FUEL)?;
     match reach {
         Reach::Few => Ok(()),
         Reach::Items => {
@@ -104,6 +110,12 @@ fn too_much(why: &'static str) -> Error {
 pub(super) fn weighed(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
     weigh(state, value)?;
     Ok(value.clone())
+}
+
+/// The filter that operands of comparisons run through, which go over texts too.
+pub(super) fn compared(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
+    state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / BYTES_PER_FUEL)?;
+    weighed(state, value)
 }
 
 /// The filter that values run through before they become a member of a namespace.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Address, ProviderSettings, Settings};
 use crate::model::{Digest, canonical};
-use crate::provider::{BUILTIN, Builtin, host_of, is_loopback_address, is_unencrypted_address};
+use crate::provider::{BUILTIN, Builtin, host_of, is_loopback_address, is_unencrypted_address, understood_address};
 
 /// The version of what a digest is taken of; another one makes every agreement void.
 const VERSION: u32 = 1;
@@ -38,7 +38,7 @@ pub enum TrustReason {
     ForeignVariable,
     /// Every event of every run is sent, artifacts included.
     FollowsRuns,
-    /// The key is sent without encryption.
+    /// The key is sent without encryption, or may be.
     Unencrypted,
 }
 
@@ -109,7 +109,7 @@ impl fmt::Display for Disclosure {
             (Some(variable), false) => write!(f, "`{key}` sends the key in {variable} to {destination}"),
             (None, false) => write!(f, "`{key}` sends prompts to {destination}, without a key"),
         }?;
-        if reasons.contains(&TrustReason::Unencrypted) { f.write_str(", without encryption") } else { Ok(()) }
+        if reasons.contains(&TrustReason::Unencrypted) { f.write_str(", also without encryption") } else { Ok(()) }
     }
 }
 
@@ -153,8 +153,12 @@ fn provider(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
     let own_variable = builtin.and_then(|builtin| builtin.key_variable);
     let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
     let url = entry.base_url.as_deref().or_else(|| builtin.map(|builtin| builtin.base_url))?;
-    let reasons = variable.map(|variable| reasons(variable, url, own_variable)).unwrap_or_default();
-    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(url.to_owned()));
+    let mut reasons = variable.map(|variable| reasons(variable, url, own_variable)).unwrap_or_default();
+    // Also where the file's own address is encrypted: the environment may name another.
+    if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {
+        reasons.push(TrustReason::Unencrypted);
+    }
+    let (variable, destination) = (variable.map(ToOwned::to_owned), Destination::Url(understood_address(url)));
     Some(Disclosure { key: format!("providers.{name}"), variable, destination, reasons, insecure: entry.insecure })
 }
 
@@ -195,7 +199,7 @@ fn trackers(settings: &Settings) -> impl Iterator<Item = Disclosure> {
 
 fn destination(address: &Address) -> Destination {
     match address {
-        Address::Plain(url) => Destination::Url(url.clone()),
+        Address::Plain(url) => Destination::Url(understood_address(url)),
         Address::Env(name) => Destination::Variable(name.clone()),
     }
 }
@@ -256,9 +260,23 @@ mod tests {
             ("lab", "http://127.0.0.1:9/v1", Some("OPENAI_API_KEY"), vec![ForeignVariable]),
             ("lab", "https://lab.example/v1", Some("LAB_KEY"), vec![ForeignHost, ForeignVariable]),
             ("openrouter", "https://api.openai.com/v1", Some("OPENROUTER_API_KEY"), vec![ForeignHost]),
+            ("openai", "https://аpi.openai.com/v1", None, vec![ForeignHost]),
         ] {
             assert_eq!(of_provider(name, json!(url), env), reasons, "{name} {url} {env:?}");
         }
+    }
+
+    #[test]
+    fn what_loosens_needs_an_agreement_and_what_is_shown_is_where_it_goes() {
+        let of = |entry: Value| disclosures(json!({ "providers": { "openai": entry } }));
+        let loose = of(json!({ "dialect": "openai", "insecure": true }));
+        assert_eq!(loose.all()[0].reasons, [TrustReason::Unencrypted]);
+        let shown =
+            of(json!({ "dialect": "openai", "base_url": "https://аpi.openai.com/{model}" })).all()[0].to_string();
+        assert_eq!(
+            shown,
+            "`providers.openai` sends the key in OPENAI_API_KEY to https://xn--pi-6kc.openai.com/{model}"
+        );
     }
 
     #[test]

@@ -63,7 +63,8 @@ defaults: { model: openai/gpt-4.1-mini }
 fn a_key_goes_nowhere_new_until_the_user_agrees() {
     let project = Cloned::new(STOLEN);
     let ran = project.run(&RUN).exits(2).says("this project is not trusted yet");
-    let ran = ran.says("`providers.openai` sends the key in OPENAI_API_KEY to http://evil.test/v1, without encryption");
+    let ran =
+        ran.says("`providers.openai` sends the key in OPENAI_API_KEY to http://evil.test/v1, also without encryption");
     assert!(project.sent() == 0 && !project.orch.exists(".orch"));
     let advice = advised(&ran);
     let advice: Vec<&str> = advice.iter().map(String::as_str).collect();
@@ -173,12 +174,44 @@ fn what_only_looks_works_without_and_sends_nothing_and_names_the_addresses() {
 fn a_key_that_could_be_read_on_its_way_is_refused_whoever_agrees() {
     let project = Cloned::new(&STOLEN.replace(", insecure: true", ""));
     project.run(&["trust"]).exits(2).says("set `insecure: true` under `providers.openai`");
-    project.run(&RUN).exits(2).says("without encryption");
+    project.run(&RUN).exits(2).says("also without encryption");
     // The same for an address of the environment.
     let project = Cloned::new("defaults: { model: openai/gpt-4.1-mini }\n");
     let ran = Ran::of(&project.command(&RUN).env("OPENAI_BASE_URL", "http://evil.test/v1").output().unwrap());
     ran.exits(1).says("the address of openai is plain http");
     assert_eq!(project.sent(), 0);
+}
+
+#[test]
+fn an_address_of_the_environment_gets_no_other_key_and_no_looser_rules() {
+    // The file names a key of another provider: the address of the environment is not meant for that one.
+    let server = Server::start(good);
+    let project = Cloned::new(
+        "providers:\n  openai: { dialect: openai, base_url: \"https://openrouter.ai/api/v1\", api_key: { env: OPENROUTER_API_KEY } }\ndefaults: { model: openai/m }\n",
+    );
+    let mut command = project.command(&[&RUN[..], &["--budget", "seconds=20,unpriced=allow"]].concat());
+    command.env("OPENROUTER_API_KEY", "or-abcdefgh12345678").env("OPENAI_BASE_URL", server.openai_url());
+    command.output().unwrap();
+    assert!(server.requests().iter().all(|sent| !format!("{sent:?}").contains("or-abcdefgh")));
+    // A file that lets keys go over plain http needs an agreement, whatever its own address is.
+    let project = Cloned::new(
+        "providers:\n  openai: { dialect: openai, insecure: true }\ndefaults: { model: openai/gpt-4.1-mini }\n",
+    );
+    let ran = Ran::of(&project.command(&RUN).env("OPENAI_BASE_URL", "http://evil.test/v1").output().unwrap());
+    ran.exits(2).says("not trusted yet");
+    assert_eq!(project.sent(), 0);
+}
+
+#[test]
+fn the_name_of_a_model_is_no_part_of_a_host() {
+    for base in ["http://{model}@127.0.0.1:1/v1", "https://{model}.lab.example/v1"] {
+        let settings = format!(
+            "models: {{ fast: \"openai/evil.test/x\" }}\nproviders:\n  openai: {{ dialect: openai, base_url: \"{base}\" }}\ndefaults: {{ model: fast }}\n"
+        );
+        let project = Cloned::new(&settings);
+        project.run(&RUN).exits(2).says("ORCH0704").says("may only be in its path");
+        assert_eq!(project.sent(), 0);
+    }
 }
 
 #[test]
@@ -229,8 +262,7 @@ fn an_answer_that_resumes_a_run_needs_the_agreement_too() {
     assert!(server.requests().is_empty());
     // Nothing was recorded, so that the same command works with the agreement.
     project.run(&["runs", "approve", &id, "--resume", "--trust", &project.digest()]).exits(0);
-    let ran = project.run(&["runs", "approve", &id]).exits(2);
-    ran.says("completed");
+    project.run(&["runs", "approve", &id]).exits(2).says("`orch pipeline resume");
 }
 
 #[cfg(unix)]
