@@ -144,7 +144,7 @@ fn commands_are_ended_side_by_side_and_nothing_waits_for_them() {
     let quick = "while ! [ -e ../asked ]; do sleep 0.005; done";
     let steps = serde_json::json!([{ "id": "all", "parallel": [
         { "id": "many", "for_each": "range(8)", "max_parallel": 8, "run": deaf, "access": "none", "timeout": "3s", "on_error": "continue" },
-        { "id": "quick", "run": quick, "access": "none" },
+        { "id": "quick", "run": quick, "access": "none", "timeout": "1m" },
     ]}]);
     orch.write("pipelines/main.yaml", &format!("name: deaf\nsteps: {steps}\n"));
     orch.run(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).exits(1);
