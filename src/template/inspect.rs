@@ -146,10 +146,31 @@ pub(crate) fn extent(expr: &Expr<'_>) -> Range<usize> {
         Expr::BinOp(inner) => Some(&inner.left),
         Expr::Compare(inner) => Some(&inner.expr),
         Expr::IfExpr(inner) => Some(&inner.true_expr),
+        Expr::UnaryOp(inner) if begins_early(expr) => Some(&inner.expr),
         Expr::Var(_) | Expr::Const(_) | Expr::UnaryOp(_) | Expr::List(_) | Expr::Tuple(_) | Expr::Map(_) => None,
     };
-    let start = first.map_or(own.start, |first| extent(first).start.min(own.start));
+    let start = match first {
+        Some(first) if begins_early(expr) => extent(first).start,
+        Some(first) => extent(first).start.min(own.start),
+        None => own.start,
+    };
     start..own.end
+}
+
+/// Whether a node may seem to begin before its first operand: the parser has conditional expressions and comparisons
+/// begin at the token before them. `a is not b` is `not` over `a is b`, `a not in b` over `a in b`, in the same place.
+pub(super) fn begins_early(expr: &Expr<'_>) -> bool {
+    match expr {
+        Expr::IfExpr(_) | Expr::Compare(_) => true,
+        Expr::BinOp(inner) => is_in(inner.op) || is_comparison(inner.op),
+        Expr::UnaryOp(inner) => {
+            let same = bytes(inner.span()) == bytes(inner.expr.span());
+            let holds_not = matches!(&inner.expr, Expr::Test(_))
+                || matches!(&inner.expr, Expr::BinOp(operation) if is_in(operation.op));
+            same && holds_not
+        }
+        _ => false,
+    }
 }
 
 /// The bytes of a name that ends a node, such as a property or a filter without arguments.
@@ -327,4 +348,8 @@ fn is_lookup(expr: &Expr<'_>) -> bool {
 fn is_comparison(op: BinOpKind) -> bool {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
     matches!(op, Eq | Ne | Lt | Lte | Gt | Gte)
+}
+
+fn is_in(op: BinOpKind) -> bool {
+    matches!(op, BinOpKind::In)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::Expr;
 
-use super::inspect::bytes;
+use super::inspect::{begins_early, bytes};
 
 /// A filter that a part of a text runs through.
 #[derive(Clone, Debug)]
@@ -38,6 +38,18 @@ pub(super) fn operand_extent(text: &str, expr: &Expr<'_>) -> Range<usize> {
     range
 }
 
+/// Whether the `not` over an expression in the same place is before it, as in `not a in b`, rather than in it.
+fn is_before(text: &str, expr: &Expr<'_>) -> bool {
+    match expr {
+        Expr::BinOp(inner) => {
+            let between = operand_extent(text, &inner.left).end..operand_extent(text, &inner.right).start;
+            text.get(between).is_some_and(|operator| operator.trim() == "in")
+        }
+        Expr::Test(_) => false,
+        _ => true,
+    }
+}
+
 /// The bytes of an expression from its first operand to its last, each with the parentheses around it.
 ///
 /// The node of a chain such as `a.b[0]` or `a + b` only says where its last link is.
@@ -50,13 +62,98 @@ pub(super) fn whole(text: &str, expr: &Expr<'_>) -> Range<usize> {
         Expr::Call(inner) => (Some(&inner.expr), None),
         Expr::Filter(inner) => (inner.expr.as_ref(), None),
         Expr::Test(inner) => (Some(&inner.expr), None),
+        Expr::UnaryOp(inner) if begins_early(expr) && !is_before(text, &inner.expr) => {
+            (Some(&inner.expr), Some(&inner.expr))
+        }
         Expr::UnaryOp(inner) => (None, Some(&inner.expr)),
         Expr::BinOp(inner) => (Some(&inner.left), Some(&inner.right)),
         Expr::Compare(inner) => (Some(&inner.expr), inner.ops.last().map(|op| &op.expr)),
         Expr::IfExpr(inner) => (Some(&inner.true_expr), inner.false_expr.as_ref().or(Some(&inner.test_expr))),
         Expr::Var(_) | Expr::Const(_) | Expr::List(_) | Expr::Tuple(_) | Expr::Map(_) => (None, None),
     };
-    let start = first.map_or(own.start, |first| operand_extent(text, first).start.min(own.start));
+    let start = match first {
+        Some(first) if begins_early(expr) => operand_extent(text, first).start,
+        Some(first) => operand_extent(text, first).start.min(own.start),
+        None => own.start,
+    };
     let end = last.map_or(own.end, |last| operand_extent(text, last).end.max(own.end));
     start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::{Context, Templates, environment, eval, render};
+
+    fn context() -> Context {
+        let mut context = Context::new();
+        context.insert("n", &json!(2));
+        context.insert("a", &json!({"b": [1, 2, 3], "c": "text", "d": null}));
+        context
+    }
+
+    /// Expressions over the values of [`context`], with each operator, and with parentheses where they change nothing.
+    fn expressions() -> impl Strategy<Value = String> {
+        const LEAVES: &[&str] =
+            &["n", "a.b", "a.c", "a['d']", "a.b[0]", "(n)", "1", "-n", "'x'", "[n, 1]", "{'k': n}", "a.b[:1]"];
+        let leaf = proptest::sample::select(LEAVES).prop_map(str::to_owned);
+        let inner = leaf.prop_recursive(4, 24, 3, |inner| {
+            const OPERATORS: &[&str] = &[
+                "==", "!=", "<", ">=", "in", "not in", "~", "+", "-", "*", "//", "**", "and", "or", "== 1 ==", "< n <",
+            ];
+            let binary = (inner.clone(), proptest::sample::select(OPERATORS), inner.clone());
+            let after = proptest::sample::select(&[" | string", " | default('')", "| length"][..]);
+            prop_oneof![
+                3 => binary.prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+                2 => (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("{a} if {b} else {c}")),
+                1 => inner.clone().prop_map(|expr| format!("(not {expr})")),
+                1 => inner.clone().prop_map(|expr| format!("-{expr}")),
+                // A test would take the name that follows it for its argument.
+                1 => inner.clone().prop_map(|expr| format!("({expr} is none)")),
+                1 => inner.clone().prop_map(|expr| format!("({expr} is not string)")),
+                2 => inner.clone().prop_map(|expr| format!("({expr})")),
+                2 => (inner.clone(), after).prop_map(|(expr, after)| format!("{expr}{after}")),
+                1 => (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("[{a}, ( {b} )]")),
+                1 => (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("dict(k={a}, l={b})")),
+                1 => (inner.clone(), inner).prop_map(|(a, b)| format!("range({a} == {b})")),
+            ]
+        });
+        // The parser takes a `not` that follows an operator for a name.
+        (proptest::bool::ANY, inner).prop_map(|(negated, expr)| if negated { format!("not {expr}") } else { expr })
+    }
+
+    /// What a text gives without our filters.
+    fn plain(text: &str) -> Result<String, ()> {
+        let env = environment();
+        let template = env.template_from_str(text).map_err(|_| ())?;
+        render(&template, &context()).map_err(|_| ())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        /// Also that it can be parsed: a text that is refused gives nothing.
+        #[test]
+        fn a_text_gives_the_same_with_the_filters_around_its_parts(a in expressions(), b in expressions()) {
+            for text in [
+                format!("{{{{ {a} }}}}"),
+                format!("{{% set x = {a} %}}{{{{ x }}}}"),
+                format!("{{% set x={a} %}}{{% set y = ({b}) %}}{{{{ [x, y] }}}}"),
+                format!("{{% set ns = namespace() %}}{{% set ns.x = {a} %}}{{{{ ns.x }}}}"),
+                format!("{{% with x = {a}, y = {b} %}}{{{{ x }}}}{{{{ y }}}}{{% endwith %}}"),
+                format!("{{% if {a} %}}yes{{% elif {b} %}}other{{% endif %}}"),
+                format!("{{% for x in [1, 2] if {a} %}}{{{{ {b} }}}}{{% endfor %}}"),
+            ] {
+                let plain = plain(&text);
+                let ours = Templates::new([("t", text.as_str())]).map_err(|_| ());
+                let ours = ours.and_then(|templates| templates.render("t", &context()).map_err(|_| ()));
+                prop_assert_eq!(ours, plain, "{}", text);
+            }
+            let value = eval(&a, &context()).map_err(|_| ());
+            let plain = plain(&format!("{{{{ ({a}) | tojson(indent=0) }}}}"));
+            prop_assert_eq!(value.map(|value| value.to_string()), plain, "{}", a);
+        }
+    }
 }
