@@ -29,7 +29,9 @@ impl Job<'_> {
             }
             ProcessError::TooMuch { .. } => Failure::new(Class::OutputTooLarge, error.to_string())
                 .with_hint("a program writes its answer to standard output, and nothing else that is large"),
-            ProcessError::Spawn { .. } | ProcessError::Io { .. } => Failure::new(Class::AgentError, error.to_string()),
+            ProcessError::Spawn { .. } | ProcessError::Guard { .. } | ProcessError::Io { .. } => {
+                Failure::new(Class::AgentError, error.to_string())
+            }
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn refused(output: &str) -> Option<&str> {
         // As the system, Python and Node say it; a text that only quotes the words goes on after them.
         line.ends_with(": Read-only file system")
             || line.contains("[Errno 30] Read-only file system")
-            || line.contains("EROFS: read-only file system")
+            || line.contains("EROFS: read-only file system, ")
             || (cfg!(target_os = "macos") && line.ends_with(": Operation not permitted"))
             || line.contains("rejected by user approval settings")
     })
@@ -71,7 +71,12 @@ mod tests {
         ] {
             assert_eq!(refused(&format!("before\n{line}\nafter")), Some(line.trim()));
         }
-        for line in ["A Read-only file system is one that", "cat: /etc/shadow: Permission denied", ""] {
+        for line in [
+            "A Read-only file system is one that",
+            "if EROFS: read-only file system: retry",
+            "cat: /etc/shadow: Permission denied",
+            "",
+        ] {
             assert_eq!(refused(line), None, "{line}");
         }
     }

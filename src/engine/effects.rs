@@ -96,9 +96,10 @@ fn failure(error: ProcessError) -> Failure {
         ProcessError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::ArgumentListTooLong => {
             Failure::new(Class::CommandFailed, error.to_string()).with_hint("give large values on `stdin:`")
         }
-        ProcessError::Spawn { .. } | ProcessError::Io { .. } | ProcessError::TooMuch { .. } => {
-            Failure::new(Class::CommandFailed, error.to_string())
-        }
+        ProcessError::Spawn { .. }
+        | ProcessError::Guard { .. }
+        | ProcessError::Io { .. }
+        | ProcessError::TooMuch { .. } => Failure::new(Class::CommandFailed, error.to_string()),
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The processes below another that have not ended, each with whether it is stopped.
-pub(super) fn of(ancestor: u32) -> Vec<(Pid, bool)> {
+/// The processes below another that have not ended, each with whether it is stopped; `None` where `/proc` is not mounted.
+pub(super) fn of(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
+    listed(Path::new("/proc"), ancestor)
+}
+
+fn listed(processes: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
+    fs::metadata(processes.join(ancestor.to_string()).join("stat")).ok()?;
     let mut children: HashMap<i32, Vec<(i32, char)>> = HashMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+    for entry in fs::read_dir(processes).ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // It may have ended since it was listed.
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
@@ -26,7 +32,7 @@ pub(super) fn of(ancestor: u32) -> Vec<(Pid, bool)> {
             }
         }
     }
-    found
+    Some(found)
 }
 
 /// The state and the parent in the text of `/proc/PID/stat`. The name before them may hold anything, also brackets.
@@ -38,6 +44,15 @@ fn state_and_parent(stat: &str) -> Option<(char, i32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_without_processes_is_told_from_a_process_without_children() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(listed(folder.path(), 7), None);
+        fs::create_dir(folder.path().join("7")).unwrap();
+        fs::write(folder.path().join("7/stat"), "7 (orch) S 1 7 7 0").unwrap();
+        assert_eq!(listed(folder.path(), 7), Some(Vec::new()));
+    }
 
     #[test]
     fn a_name_with_brackets_does_not_hide_the_parent() {

@@ -1,14 +1,12 @@
 //! The owner's side of a guarded program: it is started, waited for, and ended with all that it started.
 
 use std::fs::File;
-use std::io::{self, IoSlice, Read as _};
+use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -16,57 +14,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
+use super::ending::{Ending, Endings};
 use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{LENGTH, Report};
 use super::{ProcessError, Spec};
-
-/// How long a group is waited for that is being ended; a guard takes half a second, unless the system is stuck.
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// Groups that nobody waits for any more and that are being ended: whoever looks at what they did waits for them first.
-#[derive(Clone, Debug, Default)]
-pub struct Endings(Arc<Mutex<Vec<Ending>>>);
-
-impl Endings {
-    fn add(&self, ending: Ending) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ending);
-    }
-
-    /// Waits until they have ended.
-    pub async fn settled(&self) {
-        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        // They end side by side, whoever is waited for first.
-        for ending in all {
-            ending.settled().await;
-        }
-    }
-}
-
-/// A group that is being ended.
-#[derive(Debug)]
-struct Ending {
-    control: Socket,
-    guard: Child,
-}
-
-impl Ending {
-    /// Waits until nothing of it is left. On a thread of its own, since the time that the guard takes is the system's,
-    /// not that of the runtime.
-    async fn settled(self) {
-        // A runtime that is being shut down waits for nothing.
-        drop(tokio::task::spawn_blocking(move || self.wait()).await);
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "on a thread of its own")]
-    fn wait(mut self) {
-        let mut rest = Vec::new();
-        let closed = self.control.set_nonblocking(false).and_then(|()| self.control.set_read_timeout(Some(LONGEST)));
-        if closed.and_then(|()| self.control.read_to_end(&mut rest)).is_ok() {
-            // The guard has ended: nobody else has the other end of its socket.
-            drop(self.guard.wait());
-        }
-    }
-}
 
 /// A program with its guard. What is left of it is ended when this is dropped.
 pub(super) struct Group {
@@ -75,6 +26,7 @@ pub(super) struct Group {
     received: Vec<u8>,
     leader: Option<i32>,
     code: Option<i32>,
+    outputs: Vec<OwnedFd>,
     pub(super) stdin: Option<ChildStdin>,
     pub(super) stdout: Option<ChildStdout>,
     pub(super) stderr: Option<ChildStderr>,
@@ -83,7 +35,7 @@ pub(super) struct Group {
 impl Group {
     /// Starts a program under a guard. [`Group::exited`] returns the error when the program can't be started.
     pub(super) fn start(spec: &Spec) -> Result<Self, ProcessError> {
-        spawn(spec).map_err(|source| ProcessError::Spawn { program: spec.program().to_owned(), source })
+        spawn(spec).map_err(|source| spec.not_guarded(source))
     }
 
     /// Waits for the program itself, not for what it started: its exit code. May be dropped and called again.
@@ -116,7 +68,7 @@ impl Group {
         io::Error::other("the process that guards it was ended")
     }
 
-    /// Ends all that is left, and waits for that.
+    /// Ends all that is left, and waits for that. The caller still reads the outputs.
     pub(super) async fn end(&mut self) {
         if let Some(ending) = self.let_go() {
             ending.settled().await;
@@ -129,14 +81,14 @@ impl Group {
         // Without a socket the guard is gone, or sees its end all the same.
         let control = control.into_std().ok()?;
         drop(control.shutdown(std::net::Shutdown::Write));
-        Some(Ending { control, guard })
+        Some(Ending { control, guard, outputs: std::mem::take(&mut self.outputs), drains: false })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(ending) = self.let_go() {
-            self.endings.add(ending);
+            self.endings.add(Ending { drains: true, ..ending });
         }
     }
 }
@@ -150,6 +102,8 @@ fn spawn(spec: &Spec) -> io::Result<Group> {
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
     let stdin = send_files(&control, spec.stdin.is_some(), spec.guard.held.as_deref())?;
+    let outputs = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|pipe| pipe.as_fd())];
+    let outputs = outputs.into_iter().flatten().map(|pipe| pipe.try_clone_to_owned());
     control.set_nonblocking(true)?;
     Ok(Group {
         guard: Some((UnixStream::from_std(control)?, guard)),
@@ -157,6 +111,7 @@ fn spawn(spec: &Spec) -> io::Result<Group> {
         received: Vec::new(),
         leader: None,
         code: None,
+        outputs: outputs.collect::<io::Result<_>>()?,
         stdin,
         stdout: stdout.map(ChildStdout::from_std).transpose()?,
         stderr: stderr.map(ChildStderr::from_std).transpose()?,

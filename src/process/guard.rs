@@ -86,7 +86,7 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
                 drop(control.write_all(&Report::Exited(code(status)).encode()));
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            // Nobody is left.
+            // No child is left.
             Err(_) => break,
         }
     }
@@ -154,8 +154,13 @@ fn end_when_asked(mut owner: UnixStream, leader: Pid) {
 
 /// Sends a signal to all that is left of the program. A process may end before it is sent, which is what is wanted.
 #[cfg(target_os = "linux")]
-fn signal_all(_leader: Pid, signal: Signal) {
-    for (pid, is_stopped) in super::descendants::of(std::process::id()) {
+fn signal_all(leader: Pid, signal: Signal) {
+    let Some(descendants) = super::descendants::of(std::process::id()) else {
+        // Without `/proc` the processes of its group are all that is known.
+        let _ = rustix::process::kill_process_group(leader, signal);
+        return;
+    };
+    for (pid, is_stopped) in descendants {
         let _ = rustix::process::kill_process(pid, signal);
         if is_stopped {
             let _ = rustix::process::kill_process(pid, Signal::CONT);

@@ -8,6 +8,7 @@
 mod capture;
 #[cfg(target_os = "linux")]
 mod descendants;
+mod ending;
 mod group;
 mod guard;
 mod report;
@@ -20,12 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
 use capture::capture;
 pub use capture::{Captured, Stream, joined, last_lines};
-pub use group::Endings;
+pub use ending::Endings;
 use group::Group;
 pub use guard::{COMMAND, guard};
 pub use talk::{Pipes, Talked, talk};
@@ -92,6 +94,17 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// What an error at the start of the guard means. The guard has the program's arguments and folder.
+    fn not_guarded(&self, source: io::Error) -> ProcessError {
+        let program = self.program().to_owned();
+        if source.kind() == io::ErrorKind::ArgumentListTooLong || !self.cwd.is_dir() {
+            return ProcessError::Spawn { program, source };
+        }
+        ProcessError::Guard { program, guard: self.guard.path.display().to_string(), source }
+    }
+}
+
 /// How a program ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -115,6 +128,16 @@ pub enum ProcessError {
     Spawn {
         /// The program.
         program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Its guard could not be started.
+    #[error("the guard of `{program}`, which is orch itself (`{guard}`), can't be started: {source}")]
+    Guard {
+        /// The program.
+        program: String,
+        /// The executable of orch.
+        guard: String,
         /// Why not.
         source: io::Error,
     },
@@ -176,27 +199,32 @@ pub async fn run_until(
                 capture(stdout, Stream::Out, &mut out, most, heard),
                 capture(stderr, Stream::Err, &mut err, most, heard)
             )
-        };
-        let work = follow(&mut group, feed(stdin, spec.stdin.as_deref().unwrap_or_default()), read);
-        tokio::pin!(work, said);
-        let over = async {
-            match spec.timeout {
-                None => std::future::pending().await,
-                Some(limit) => tokio::time::sleep(limit).await,
+        }
+        .fuse();
+        tokio::pin!(read);
+        let ended = {
+            let work = follow(&mut group, feed(stdin, spec.stdin.as_deref().unwrap_or_default()), &mut read);
+            tokio::pin!(work, said);
+            let over = async {
+                match spec.timeout {
+                    None => std::future::pending().await,
+                    Some(limit) => tokio::time::sleep(limit).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                ended = &mut work => Some(match ended {
+                    // It had said all before its guard or its pipes failed.
+                    Err(_) if said.as_mut().now_or_never().is_some() => Ok(None),
+                    ended => ended.map(Some),
+                }),
+                () = &mut said => Some(Ok(tokio::time::timeout(GRACE, &mut work).await.ok().and_then(Result::ok))),
+                () = over => None,
             }
         };
-        tokio::select! {
-            biased;
-            ended = &mut work => Some(match ended {
-                // It had said all before its guard or its pipes failed.
-                Err(_) if said.as_mut().now_or_never().is_some() => Ok(None),
-                ended => ended.map(Some),
-            }),
-            () = &mut said => Some(Ok(tokio::time::timeout(GRACE, &mut work).await.ok().and_then(Result::ok))),
-            () = over => None,
-        }
+        end_and_read(&mut group, read).await;
+        ended
     };
-    group.end().await;
     match ended {
         Some(Ok(code)) => Ok(Ended { code, stdout: out, stderr: err }),
         Some(Err(source)) => Err(spec.failed(source)),
@@ -204,6 +232,17 @@ pub async fn run_until(
             let (program, limit) = (spec.program().to_owned(), spec.timeout.unwrap_or_default());
             Err(ProcessError::Timeout { program, limit, stdout: out.last_lines(), stderr: err.last_lines() })
         }
+    }
+}
+
+/// Ends a group, and reads what its programs write when they are asked to end.
+async fn end_and_read(group: &mut Group, read: impl FusedFuture) {
+    let end = group.end();
+    tokio::pin!(end, read);
+    tokio::select! {
+        () = &mut end => {}
+        // What it wrote can't matter any more: it was ended, or had ended.
+        _ = &mut read, if !read.is_terminated() => end.await,
     }
 }
 
@@ -235,4 +274,26 @@ async fn follow(
         result?;
     }
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guard_that_cannot_be_started_is_not_taken_for_the_program() {
+        let spec = Spec {
+            argv: vec!["true".to_owned()],
+            cwd: "/".into(),
+            env: Vec::new(),
+            stdin: None,
+            timeout: None,
+            cap: 1,
+            most: None,
+            guard: PathBuf::from("/nowhere/orch").into(),
+            endings: Endings::default(),
+        };
+        let error = run(&spec, &|_, _| {}).await.unwrap_err().to_string();
+        assert!(error.starts_with("the guard of `true`, which is orch itself (`/nowhere/orch`), can't be"), "{error}");
+    }
 }

@@ -1,9 +1,11 @@
 //! A program that is talked to: its standard input and output are in the caller's hands.
 
+use futures_util::FutureExt as _;
+use futures_util::future::FusedFuture as _;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::{Duration, timeout};
 
-use super::{Captured, Group, ProcessError, Spec, Stream, capture};
+use super::{Captured, Group, ProcessError, Spec, Stream, capture, end_and_read};
 
 /// How long a program has to end by itself once the talk is over: its exit code is worth knowing.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -47,21 +49,17 @@ where
     let pipe = group.stderr.take();
     let (mut stderr, most) = (Captured::new(spec.cap), spec.most.unwrap_or(u64::MAX));
     let (result, ended) = {
-        let listen = capture(pipe, Stream::Err, &mut stderr, most, &|_, _| {});
+        let listen = capture(pipe, Stream::Err, &mut stderr, most, &|_, _| {}).fuse();
         tokio::pin!(listen);
-        let mut silent = false;
         let both = async {
             let work = work(Pipes { stdin, stdout });
             tokio::pin!(work);
             tokio::select! {
                 result = &mut work => Ok(result),
-                heard = &mut listen => {
-                    silent = true;
-                    match heard {
-                        Ok(()) => Ok(work.await),
-                        Err(error) => Err(error),
-                    }
-                }
+                heard = &mut listen => match heard {
+                    Ok(()) => Ok(work.await),
+                    Err(error) => Err(error),
+                },
             }
         };
         let result = match spec.timeout {
@@ -69,13 +67,13 @@ where
             Some(limit) => timeout(limit, both).await.map_err(|_| limit),
         };
         let ended = timeout(FAREWELL, group.exited()).await;
-        if !silent && ended.is_ok() {
+        if !listen.is_terminated() && ended.is_ok() {
             // Its last words often say why it ended; what is more than is kept does not matter any more.
-            drop(timeout(FAREWELL, listen).await);
+            drop(timeout(FAREWELL, &mut listen).await);
         }
+        end_and_read(&mut group, listen).await;
         (result, ended)
     };
-    group.end().await;
     match (result, ended) {
         // It never ran: whatever came of the talk came of that.
         (_, Ok(Err(source))) if source.raw_os_error().is_some() => Err(spec.failed(source)),

@@ -135,12 +135,31 @@ fn a_command_whose_guard_is_killed_is_ended_and_fails() {
     soon("it survived its guard", || (!alive(&pid)).then_some(()));
 }
 
+/// It writes when it is asked to end, to both outputs, and more than a pipe holds.
+#[test]
+fn a_command_that_is_asked_to_end_may_write_and_clean_up() {
+    let cleans = "trap 'echo cleaning >&2; head -c 200000 /dev/zero; echo cleaned >&2; : > ../cleaned; exit' TERM; \
+        : > ../ready; while :; do sleep 1; done";
+    for timeout in ["3s", "10m"] {
+        let orch = Orch::empty();
+        let step = serde_json::json!({ "id": "late", "run": cleans, "timeout": timeout });
+        orch.write("pipelines/main.yaml", &format!("name: cleans\nsteps: [{step}]\n"));
+        let mut child = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).spawn().unwrap();
+        if timeout == "10m" {
+            soon("the command", || orch.exists("ready").then_some(()));
+            assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        }
+        assert!(!child.wait().unwrap().success());
+        assert!(orch.exists("cleaned"), "{timeout}");
+    }
+}
+
 /// Many commands that take no notice of TERM run out of time together, and another ends as soon as one of them was
 /// asked to end: its result is on record before theirs.
 #[test]
 fn commands_are_ended_side_by_side_and_nothing_waits_for_them() {
     let orch = Orch::empty();
-    let deaf = "trap ': > ../asked' TERM; while :; do sleep 0.01; done";
+    let deaf = "trap ': > ../asked' TERM; while :; do sleep 1; done";
     let quick = "while ! [ -e ../asked ]; do sleep 0.005; done";
     let steps = serde_json::json!([{ "id": "all", "parallel": [
         { "id": "many", "for_each": "range(8)", "max_parallel": 8, "run": deaf, "access": "none", "timeout": "3s", "on_error": "continue" },
