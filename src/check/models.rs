@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::parse;
 
+use super::program_usage;
 use crate::catalog;
 use crate::config::{Dialect, Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
 use crate::model::name::{BUILT_IN, LOCAL, LOCAL_LONGEST, resolve_name};
-use crate::model::{ModelRef, ProgramKind, Step, Usage};
+use crate::model::{ModelRef, Step, Usage};
 use crate::template::syntax;
 
 /// Bytes that make a token at the very least of tokens: prose has about four.
@@ -27,9 +28,8 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let steps = places(&project.pipeline);
     let strict = Strict::of(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
-    let tokens = Strict::of(project, &steps, |budget| budget.tokens.is_some());
+    found.extend(program_usage::check(project, &steps));
     for (at, step) in &steps {
-        found.extend(if tokens.holds(at) { usage(project, step) } else { None });
         for (pointer, name) in asked(project, at, step) {
             let Some(model) = resolved(project, &name) else { continue };
             found.extend(window(project, at, step, &model));
@@ -83,7 +83,7 @@ fn resolved(project: &Project, name: &str) -> Option<ModelRef> {
     resolve_name(name, &aliases, &providers, "").ok().filter(|model| !model.model.is_empty() && name != "auto")
 }
 
-fn span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
+pub(super) fn span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
     project.document.spans.value(pointer)
 }
 
@@ -142,26 +142,8 @@ fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnosti
     Some(problem.help("give its prices under `models:` in `orch.yaml`, or say `unpriced: allow` in the budget"))
 }
 
-/// A program that may not report its tokens under a limit of them: such a run does not start, or stops.
-fn usage(project: &Project, step: &Step) -> Option<Diagnostic> {
-    let name = step.agent.as_ref()?;
-    let agent = project.pipeline.agents.get(name)?;
-    let says = match agent.kind()? {
-        ProgramKind::Command => "does not report its tokens",
-        ProgramKind::Acp => "may not report its tokens",
-        ProgramKind::Claude | ProgramKind::Codex => return None,
-    };
-    if agent.estimate.is_some_and(|estimate| estimate.tokens.is_some()) {
-        return None;
-    }
-    let message = format!("the program of agent `{name}` {says}, and there is a budget of tokens");
-    let pointer = child("/agents", name);
-    let problem = Diagnostic::warning(Code::NoUsage, message).at(&project.document.file, span(project, &pointer));
-    Some(problem.help("say under `estimate: { tokens: … }` of the agent what one turn takes at most"))
-}
-
 /// Where limits hold that something does not suit.
-struct Strict<'a> {
+pub(super) struct Strict<'a> {
     /// Everywhere.
     run: bool,
     /// The places of the steps that have one.
@@ -169,14 +151,14 @@ struct Strict<'a> {
 }
 
 impl<'a> Strict<'a> {
-    fn of(project: &Project, steps: &'a [(String, &Step)], refuses: fn(&Budget) -> bool) -> Self {
+    pub(super) fn of(project: &Project, steps: &'a [(String, &Step)], refuses: fn(&Budget) -> bool) -> Self {
         let own = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(refuses));
         let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
         Self { run: run.is_some_and(refuses), steps: own.map(|(at, _)| at.as_str()).collect() }
     }
 
     /// Whether one holds for the step at a place: of the run, of the step, of the groups around it.
-    fn holds(&self, at: &str) -> bool {
+    pub(super) fn holds(&self, at: &str) -> bool {
         let around =
             |outer: &&str| at.strip_prefix(*outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         self.run || self.steps.iter().any(around)

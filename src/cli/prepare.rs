@@ -106,19 +106,31 @@ pub(super) fn plan(
         given: flags.budget.clone(),
     };
     let plan = Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })?;
-    let refuses = |limit: &budget::Limit| limit.1.tokens.is_some() && limit.1.unreported == Some(Unreported::Refuse);
-    let allow = if plan.budgets().iter().any(refuses) { " and `unreported: estimate` in the budget" } else { "" };
-    if let Some(program) = budget::uncounted(&plan.budgets(), plan.asked()) {
-        return Err(CliError::could_not(format!("{program} does not report its tokens, and there is a budget of tokens"))
-            .hint(format!("say under `estimate: {{ tokens: … }}` of its agent what one turn takes at most{allow}, or leave `tokens` out of the budget")));
+    within_limits(&plan, models).map(|()| plan)
+}
+
+/// That everything that is asked says or is known to take what the budgets limit.
+fn within_limits(plan: &Plan, models: &Models) -> Result<(), CliError> {
+    let budgets = plan.budgets();
+    if let Some((program, unit)) = budget::uncounted(&budgets, plan.asked()) {
+        let what = if unit == "usd" { "what it costs" } else { "its tokens" };
+        let refuses = budgets.iter().any(|(_, budget)| budget.unreported == Some(Unreported::Refuse));
+        let allow = if refuses { " and `unreported: estimate` in the budget" } else { "" };
+        return Err(CliError::could_not(format!("{program} does not report {what}, and a budget limits `{unit}`"))
+            .hint(format!("say under `estimate: {{ {unit}: … }}` of its agent what one turn takes at most{allow}, or leave `{unit}` out of the budget")));
     }
-    match budget::unpriced(&plan.budgets(), plan.asked(), models) {
+    match budget::unpriced(&budgets, plan.asked(), models) {
         // What is replayed costs nothing.
-        Some(model) if model.provider != crate::agent::REPLAY => {
+        Some(model) if model.reference.provider != crate::agent::REPLAY => {
+            let way = match model.program {
+                Some(_) => "say under `estimate: { usd: … }` of its agent what one turn costs at most",
+                None => "give its prices under `models:` in orch.yaml",
+            };
+            let model = &model.reference;
             Err(CliError::could_not(format!("{model} has no known price, and there is a budget in dollars"))
-                .hint("give its prices under `models:` in orch.yaml, or say `unpriced: allow` in the budget"))
+                .hint(format!("{way}, or say `unpriced: allow` in the budget")))
         }
-        Some(_) | None => Ok(plan),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::agent::Models;
 use crate::durable::{Ask, Call, Effect, Outcome};
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::event::Event;
-use crate::model::{Class, Failure, ModelRef, StepKey, Turn, Usage, UsageTotal};
+use crate::model::{Class, Failure, ModelRef, StepKey, Turn, TurnEstimate, Usage, UsageTotal};
 
 use super::account::{Account, Amount, Reserve, Takes};
 use super::node::PlannedModel;
@@ -311,20 +311,26 @@ impl Budgets {
     }
 }
 
-/// The first program that never reports its tokens, under a limit of tokens, whose agent does not say either what a
-/// turn takes.
+/// The first program that never reports what a limit counts, and the limit's unit: `tokens`, where its agent says no
+/// estimate; either unit, where the limit takes no estimates.
 pub fn uncounted<'a>(
     limits: &[Limit],
     asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
-) -> Option<ModelRef> {
-    let limited = |step: &StepKey, model: &PlannedModel| {
-        let counts = |budget: &Budget| model.estimate.tokens.is_some() && budget.unreported != Some(Unreported::Refuse);
-        limits.iter().any(|(holder, budget)| holder.holds(step) && budget.tokens.is_some() && !counts(budget))
+) -> Option<(ModelRef, &'static str)> {
+    let unknown = |budget: &Budget, estimate: TurnEstimate| {
+        let refuses = budget.unreported == Some(Unreported::Refuse);
+        let tokens = budget.tokens.is_some() && (refuses || estimate.tokens.is_none());
+        // Without an estimate it is a model without a price.
+        let usd = budget.usd.is_some() && refuses && estimate.usd.is_some();
+        tokens.then_some("tokens").or_else(|| usd.then_some("usd"))
     };
     let is_silent =
         |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.abilities().usage);
-    let mut asked = asked.into_iter();
-    asked.find(|(step, model)| is_silent(model) && limited(step, model)).map(|(_, model)| model.reference.clone())
+    asked.into_iter().filter(|(_, model)| is_silent(model)).find_map(|(step, model)| {
+        let mut holding = limits.iter().filter(|(holder, _)| holder.holds(&step));
+        let unit = holding.find_map(|(_, budget)| unknown(budget, model.estimate))?;
+        Some((model.reference.clone(), unit))
+    })
 }
 
 /// The first model without a known price under a limit of money that refuses such models.
@@ -332,7 +338,7 @@ pub fn unpriced<'a>(
     limits: &[Limit],
     asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
     models: &Models,
-) -> Option<ModelRef> {
+) -> Option<&'a PlannedModel> {
     let strict = |step: &StepKey| {
         let refuses = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);
         limits.iter().any(|(holder, budget)| holder.holds(step) && refuses(budget))
@@ -346,5 +352,5 @@ pub fn unpriced<'a>(
         }
     };
     let mut asked = asked.into_iter();
-    asked.find(|(step, model)| strict(step) && !is_priced(model)).map(|(_, model)| model.reference.clone())
+    asked.find(|(step, model)| strict(step) && !is_priced(model)).map(|(_, model)| model)
 }
