@@ -201,6 +201,9 @@ fn read_json<A: Assembler>(
         let what = errors::excerpt(bytes, endpoint, 200);
         let failure = errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}"));
         let said = said::instead(&value.to_string(), context);
+        // Words that are known as an error tell that nothing was generated; any others may be a reply.
+        let known = said.class != Class::ProviderUnavailable && said::said(&value).is_some();
+        progress.at_work = !known || tells_of_work(assembler, &value);
         return Err(Failure { class: said.class, retry_after_ms: said.retry_after_ms, ..failure });
     }
     if assembler.answered_whole() {
