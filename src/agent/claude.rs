@@ -16,6 +16,7 @@ use crate::process;
 
 use super::ends::{ended_badly, login, no_credit, of_status, too_large, unknown_stop};
 use super::lines::{Lines, Reader};
+use super::models::moved_address;
 use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
 
 /// Variables with which it reaches its models.
@@ -50,6 +51,8 @@ impl AgentProgram for Claude {
         sink: &'a (dyn Fn(Sign) + Send + Sync),
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         async move {
+            // It would report an address that is none as a server that can't be reached.
+            moved_address("anthropic", &job.place.variables)?;
             let home = job.home()?;
             let prompt = file(&home, "system.md", &job.turn.request.system)?;
             let mut argv = vec!["claude".to_owned()];

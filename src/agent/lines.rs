@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+use crate::model::text::json_bytes;
 use crate::process::Stream;
 
 /// The longest line, in bytes: an answer is not larger.
@@ -76,7 +77,7 @@ impl<R: Reader> Lines<R> {
 
 impl<R: Reader> Inner<R> {
     fn line(&mut self) {
-        if let Ok(value) = serde_json::from_slice(&self.rest) {
+        if let Ok(value) = serde_json::from_slice(json_bytes(&self.rest)) {
             self.reader.value(&value);
         }
         self.rest.clear();
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn lines_come_whole_however_they_are_cut_and_noise_is_left_out() {
-        let text = b"noise\n{\"a\": 1}\n\n{\"b\": \"x\"}";
+        let text = b"noise\n\xef\xbb\xbf{\"a\": 1}\n\n{\"b\": \"x\"}";
         for size in 1..text.len() {
             let lines = Lines::new(All(Vec::new()));
             text.chunks(size).for_each(|part| lines.push(Stream::Out, part));

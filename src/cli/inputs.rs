@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::diagnostic::did_you_mean;
 use crate::model::Pipeline;
-use crate::model::text::{NotText, text_of};
+use crate::model::text::{NotText, text_of, without_mark};
 use crate::schema::Schema;
 
 use super::error::CliError;
@@ -52,7 +52,7 @@ impl Given {
             let (name, value) = text.split_once('=').ok_or_else(|| {
                 CliError::could_not(format!("`--input {text}` has no `=`")).hint("write `--input NAME=VALUE`")
             })?;
-            let value = typed(pipeline, name, value)?;
+            let value = typed(pipeline, name, without_mark(value))?;
             if given.insert(name.to_owned(), value).is_some() {
                 return Err(CliError::could_not(format!("the input `{name}` is given twice")));
             }
@@ -70,7 +70,8 @@ impl Given {
                 })?;
                 task_text(bytes, |why| CliError::could_not(format!("the task on standard input {why}")))?
             }
-            (Some(text), _) => text.clone(),
+            // A shell may have read it from a file: `"$(cat task.md)"`.
+            (Some(text), _) => without_mark(text).to_owned(),
             (None, Some(path)) => {
                 let hint = "`--task-file` takes a text file with the task in it";
                 let mut bytes = Vec::new();

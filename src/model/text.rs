@@ -43,7 +43,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
         }
         (Ok(_) | Err(_), nul) => return Err(NotText::Nul(nul.unwrap_or_default())),
     };
-    Ok(match without_mark(&text) {
+    Ok(match text.strip_prefix(MARK) {
         Some(rest) => rest.to_owned(),
         None => text,
     })
@@ -55,7 +55,7 @@ pub fn text_of_output(bytes: &[u8]) -> String {
         return text;
     }
     let text = String::from_utf8_lossy(bytes);
-    without_mark(&text).map_or_else(|| text.clone().into_owned(), str::to_owned)
+    without_mark(&text).to_owned()
 }
 
 /// The bytes of a reply that are read leniently: UTF-16 is decoded, and a byte order mark is no part of them.
@@ -71,9 +71,9 @@ pub fn json_bytes(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// The text after a byte order mark; none when there is no mark.
-fn without_mark(text: &str) -> Option<&str> {
-    text.strip_prefix(MARK)
+/// A text without the byte order mark before it.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
 }
 
 /// The text of UTF-16 with a byte order mark; none of anything else.

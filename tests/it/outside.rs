@@ -67,6 +67,22 @@ fn a_byte_order_mark_is_no_part_of_a_task() {
     child.stdin.take().unwrap().write_all("\u{feff}do it".as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(!said(&server).contains('\u{feff}'), "{:?}", said(&server));
+    for given in [["--task", "\u{feff}do it"], ["--input", "task=\u{feff}do it"]] {
+        let (server, orch) = telling();
+        orch.run(&[&["pipeline", "run", "pipelines/main.yaml"], &given[..]].concat()).exits(0);
+        assert!(said(&server).contains("do it") && !said(&server).contains('\u{feff}'), "{:?}", said(&server));
+    }
+}
+
+#[test]
+fn the_address_of_claude_code_is_checked_before_it_is_started() {
+    let orch = Orch::empty();
+    orch.write("pipelines/main.yaml", "name: x\nagents: { a: { cli: claude } }\nsteps:\n  - { id: s, agent: a, prompt: p.md, output: o, schema: text }\n");
+    orch.write("prompts/p.md", "Say it.");
+    let mut command = orch.command(&["pipeline", "run", "pipelines/main.yaml"]);
+    let ran = Ran::of(&command.env("ANTHROPIC_BASE_URL", "localhost:9").output().unwrap());
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("the value of ANTHROPIC_BASE_URL is not the address of an API"), "{ran:?}");
 }
 
 #[test]
