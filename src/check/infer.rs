@@ -78,30 +78,32 @@ impl<'a> Checker<'a> {
 
     /// How a prompt says that the braces around a place are text.
     pub(super) fn braces_as_text(&self, range: &Range<usize>) -> Option<String> {
+        braces_as_text(self.template_text(), range.start)
+    }
+
+    /// The text that is checked; an expression has no tags.
+    fn template_text(&self) -> &str {
         match &self.place {
-            Place::File(file) => braces_as_text(&file.text, range.start),
-            Place::Yaml(_) => None,
+            Place::File(file) => &file.text,
+            Place::Yaml(_) => self.text,
         }
     }
 
     /// Whether a `$` stands before the braces around a place.
     pub(super) fn follows_dollar(&self, range: &Range<usize>) -> bool {
-        matches!(&self.place, Place::File(file) if follows_dollar(&file.text, range.start))
+        follows_dollar(self.template_text(), range.start)
     }
 
     fn located(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
-        match &self.place {
-            Place::File(file) if follows_dollar(&file.text, range.start) => {
-                let advice = self.braces_as_text(&range);
-                let problem = problem.at(file, range);
-                advice.into_iter().fold(problem, Diagnostic::help)
-            }
+        let advice = self.follows_dollar(&range).then(|| self.braces_as_text(&range)).flatten();
+        let problem = match &self.place {
             Place::File(file) => problem.at(file, range),
             Place::Yaml(pointer) => {
                 let document = &self.project.document;
                 problem.at(&document.file, document.within(pointer, range))
             }
-        }
+        };
+        advice.into_iter().fold(problem, Diagnostic::help)
     }
 
     /// An expression as it is written.
