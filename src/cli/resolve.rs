@@ -208,12 +208,12 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
     if models.bad_address("ollama").is_some() {
         return None;
     }
-    let url = models.endpoint("ollama")?.base_url.clone();
-    if !is_loopback_address(&url) {
+    let endpoint = models.endpoint("ollama")?;
+    if !is_loopback_address(&endpoint.base_url) {
         return None;
     }
-    let list = served_models(&url, Duration::from_millis(300)).await.ok()?;
-    Some((url, list))
+    let list = served_models(endpoint, Duration::from_millis(300)).await.ok()?;
+    Some((endpoint.base_url.clone(), list))
 }
 
 /// A model as the engine plans with it.

@@ -113,6 +113,11 @@ pub(crate) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(Str
     roots::distrust(error)
 }
 
+/// Whether the cause of an error is a server that answered a handshake with something that is not TLS.
+pub(crate) fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    roots::is_no_tls(error)
+}
+
 /// An address without what may be secret in it: user, password, query and fragment.
 pub(crate) fn shown(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or_default();

@@ -127,14 +127,7 @@ const NAME_IT: &str = "if it is one of your own, name the authority that signed 
 
 /// Why a certificate was not taken, and what to do.
 pub(super) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
-    // An error of input and output hides what it holds from `source`, and may hold another one.
-    fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-        match error.downcast_ref::<io::Error>() {
-            Some(outer) => inside(outer.get_ref()?),
-            None => error.downcast_ref::<Error>(),
-        }
-    }
-    let error = std::iter::successors(Some(error), |&e| e.source()).find_map(inside)?;
+    let error = tls_error(error)?;
     let Error::InvalidCertificate(why) = error else { return None };
     let (words, hint) = match why {
         _ if is_ca_as_server(error) => ("it is self-signed, and not among those that are trusted".to_owned(), NAME_IT),
@@ -149,6 +142,23 @@ pub(super) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(Str
         _ => (why.to_string(), NAME_IT),
     };
     Some((words, hint.to_owned()))
+}
+
+/// Whether a server answered a handshake with something that is not TLS.
+pub(super) fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(tls_error(error), Some(Error::InvalidMessage(_)))
+}
+
+/// The error of TLS that is the cause of another.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    // An error of input and output hides what it holds from `source`, and may hold another one.
+    fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+        match error.downcast_ref::<io::Error>() {
+            Some(outer) => inside(outer.get_ref()?),
+            None => error.downcast_ref::<Error>(),
+        }
+    }
+    std::iter::successors(Some(error), |&e| e.source()).find_map(inside)
 }
 
 /// Whether WebPKI refused the certificate of a server since it is one of an authority.

@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::{Dialect, Endpoint, Limits, errors, http};
 use crate::model::failure::Failure;
 
-/// The models of a server, by `GET {base_url}/models` in `OpenAI`'s shape, in the server's order.
-pub async fn served_models(base_url: &str, timeout: Duration) -> Result<Vec<String>, Failure> {
-    let base = base_url.trim_end_matches('/');
+/// The models of a server, by `GET {base_url}/models` in `OpenAI`'s shape, in the server's order. No key is sent.
+pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<String>, Failure> {
+    let base = server.base_url.trim_end_matches('/');
     let endpoint = Endpoint {
         name: "the server".to_owned(),
         dialect: Dialect::OpenAi,
@@ -20,8 +20,7 @@ pub async fn served_models(base_url: &str, timeout: Duration) -> Result<Vec<Stri
         structured: false,
         key_header: None,
         query: Vec::new(),
-        // Only servers of this machine are asked.
-        network: std::sync::Arc::default(),
+        network: server.network.clone(),
     };
     let limits = Limits {
         connect: timeout,

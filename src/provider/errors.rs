@@ -18,7 +18,7 @@ use super::{Endpoint, Limits, waits};
 use crate::clock::Clock;
 use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
-use crate::network::{ProxySetting, distrust};
+use crate::network::{self, ProxySetting, distrust};
 
 /// Whom the request went to.
 pub(super) struct Context<'a> {
@@ -70,7 +70,12 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
             .with_hint(way_out(endpoint, proxy.as_ref(), false));
     }
     if !error.is_connect() {
-        return unavailable(endpoint, &format!("closed the connection without an answer: {}", causes(error)));
+        let failure = unavailable(endpoint, &format!("closed the connection without an answer: {}", causes(error)));
+        return if url.starts_with("http:") { failure.with_hint(MAYBE_TLS) } else { failure };
+    }
+    if network::is_no_tls(error) {
+        let message = format!("can't reach {url}{through}: what answers there does not speak TLS");
+        return Failure::new(Class::BadRequest, message).with_hint(NO_TLS);
     }
     if let Some((why, hint)) = distrust(error) {
         // Trying again would not make it trusted.
@@ -80,10 +85,17 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
     let refused = chain(error)
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
     let why = if refused { "connection refused".to_owned() } else { causes(error) };
-    let failure = Failure::new(Class::ProviderUnavailable, format!("can't reach {url}{through}: {why}"))
-        .with_hint(way_out(endpoint, proxy.as_ref(), refused));
+    let failure = Failure::new(Class::ProviderUnavailable, format!("can't reach {url}{through}: {why}"));
+    // A server that hangs up on the handshake may not know what it is.
+    let way = if why == "tls handshake eof" { NO_TLS.to_owned() } else { way_out(endpoint, proxy.as_ref(), refused) };
+    let failure = failure.with_hint(way);
     Failure { unreached: true, ..failure }
 }
+
+/// What may help where a server hangs up on plain http.
+const MAYBE_TLS: &str = "if the server expects TLS, write `https://` in its base URL";
+/// What may help where a server answers a TLS handshake with something else.
+const NO_TLS: &str = "check the port in the base URL; a server without TLS has an address with `http://`";
 
 /// The proxy on the way to an endpoint, if there is one.
 fn proxy_of(endpoint: &Endpoint) -> Option<ProxySetting> {

@@ -99,7 +99,7 @@ fn request() -> ChatRequest {
 #[tokio::test]
 async fn a_peer_answers_within_the_schema_and_counts() {
     let Some(peer) = Peer::start() else { return };
-    let models = served_models(&peer.base_url, Duration::from_secs(10)).await.unwrap();
+    let models = served_models(&peer.endpoint(), Duration::from_secs(10)).await.unwrap();
     assert_eq!(models.len(), 1, "{models:?}");
 
     let provider = connect(peer.endpoint());

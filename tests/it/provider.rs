@@ -726,7 +726,7 @@ async fn no_failure_holds_a_key() {
 #[tokio::test]
 async fn the_models_of_a_server() {
     let server = Server::always(Reply::status(200, r#"{"object":"list","data":[{"id":"b"},{"id":"org/a"},{}]}"#));
-    let models = served_models(&server.openai_url(), Duration::from_secs(5)).await.unwrap();
+    let models = served_models(&at(Dialect::OpenAi, &server), Duration::from_secs(5)).await.unwrap();
     assert_eq!(models, ["b", "org/a"]);
     let sent = server.requests().remove(0);
     assert_eq!((sent.method.as_str(), sent.path.as_str()), ("GET", "/v1/models"));
@@ -737,11 +737,11 @@ async fn the_models_of_a_server() {
         (Reply::status(200, "{}").delay(Duration::from_secs(2)), Class::Timeout),
     ] {
         let server = Server::always(reply);
-        let failure = served_models(&server.openai_url(), Duration::from_millis(500)).await.unwrap_err();
+        let failure = served_models(&at(Dialect::OpenAi, &server), Duration::from_millis(500)).await.unwrap_err();
         assert_eq!(failure.class, class, "{failure:?}");
     }
     let gone = Server::saying("x").openai_url();
-    let failure = served_models(&gone, Duration::from_secs(1)).await.unwrap_err();
+    let failure = served_models(&endpoint(Dialect::OpenAi, gone), Duration::from_secs(1)).await.unwrap_err();
     assert_eq!(failure.class, Class::ProviderUnavailable);
 }
 

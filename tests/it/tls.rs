@@ -1,5 +1,6 @@
 //! Servers over TLS, as the program meets them: with a certificate that is trusted, and without.
 
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
-use crate::support::{Orch, Ran, Server};
+use crate::support::{Orch, Ran, Reply, Server};
 
 /// A server in front of `plain` that speaks TLS; its address and its certificate in PEM, which it signed itself:
 /// as that of a server, or as that of an authority, which is what `openssl req -x509` makes.
@@ -121,4 +122,39 @@ fn certificates_that_are_not_there_are_named() {
         assert!(ran.stderr.contains(&named) && ran.stderr.contains("unset it"), "{}", ran.stderr);
     }
     run(&orch, "SSL_CERT_DIR", "empty").exits(1).says("they hold no certificate in PEM");
+}
+
+#[test]
+fn doctor_says_why_a_server_over_tls_can_not_be_asked() {
+    let plain = Server::start(|_| Reply::status(200, r#"{"data":[{"id":"qwen3"}]}"#));
+    let (_runtime, address, certificate) = encrypted(&plain, "127.0.0.1", true);
+    let orch = project(address);
+    let ran = orch.run(&["doctor"]).exits(0);
+    assert!(ran.stdout.contains("its certificate is not trusted") && ran.stdout.contains("SSL_CERT_FILE"), "{ran:?}");
+    orch.write("own.pem", &certificate);
+    let mut doctor = orch.command(&["doctor"]);
+    let ran = Ran::of(&doctor.env("SSL_CERT_FILE", orch.path().join("own.pem")).output().unwrap());
+    assert!(ran.stdout.contains(&format!("https://{address}/v1 answers with qwen3")), "{ran:?}");
+}
+
+#[test]
+fn a_scheme_that_is_not_the_servers_is_named() {
+    let plain = Server::saying("{\"ok\": true}");
+    let (_runtime, address, _) = encrypted(&plain, "127.0.0.1", true);
+    let orch = project(address);
+    orch.edit("orch.yaml", "https://", "http://");
+    orch.run(&RUN).exits(1).says("if the server expects TLS, write `https://` in its base URL");
+    let port: SocketAddr = plain.url().trim_start_matches("http://").parse().unwrap();
+    project(port).run(&RUN).exits(1).says("a server without TLS has an address with `http://`");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap();
+    let answers = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        // Until the client hangs up.
+        drop(client.read_to_end(&mut Vec::new()));
+    });
+    project(port).run(&RUN).exits(1).says("what answers there does not speak TLS");
+    answers.join().unwrap();
+    assert!(plain.requests().is_empty());
 }

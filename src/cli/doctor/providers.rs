@@ -57,7 +57,7 @@ fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Repo
             Ok(())
         };
     }
-    match runtime()?.block_on(served_models(url, PATIENCE)) {
+    match runtime()?.block_on(served_models(endpoint, PATIENCE)) {
         Ok(list) if list.is_empty() => {
             let how = if name == "ollama" { "; get one: `ollama pull qwen3`" } else { "" };
             report.line(None, name, format!("{url} answers and has no model{how}"))
@@ -73,7 +73,11 @@ fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Repo
             known.usable = true;
             report.line(None, name, format!("{url} answers, but does not list its models: {}", failure.message))
         }
-        Err(_) => report.line(None, name, format!("nothing answers at {url}")),
+        Err(failure) if failure.unreached => report.line(None, name, format!("nothing answers at {url}")),
+        Err(failure) => {
+            let way = failure.hint.map_or_else(String::new, |hint| format!("; {hint}"));
+            report.line(None, name, format!("{}{way}", failure.message))
+        }
     }
 }
 
