@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
         ui.say(format!("{} of run {} is {word}", asked.step, row.run));
         return super::resume::go_on(row.run, args.state.clone(), args.trust.clone(), ui);
     }
-    let resume = printed_commands(journal.state(), &here).resume(row.run);
+    let resume = printed_commands(journal.state(), &here, &ui.commands).resume(row.run);
     let next = if row.status == RunStatus::Waiting { format!("; go on with `{resume}`") } else { String::new() };
     ui.say(format!("{} of run {} is {word}{next}", asked.step, row.run));
     Ok(Code::Ok)

@@ -42,8 +42,10 @@ mod weights;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::report::PrintedCommands;
 use error::{CliError, Code};
 use ui::Ui;
 
@@ -127,8 +129,10 @@ pub fn main() -> ExitCode {
     }
     #[cfg(feature = "failpoints")]
     let _chosen = crate::crash::chosen();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches();
+    let (cli, commands) = match parsed.and_then(|found| Ok((Cli::from_arg_matches(&found)?, printed_commands(&found))))
+    {
+        Ok(parsed) => parsed,
         Err(error) => {
             let code = if error.use_stderr() { Code::Usage } else { Code::Ok };
             // A closed pipe is the reader's choice.
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         }
     };
     let mut ui = Ui::new(cli.color);
+    ui.commands = commands;
     let result = dispatch(cli.command, &mut ui);
     let code = match result {
         Ok(code) => code,
@@ -147,6 +152,20 @@ pub fn main() -> ExitCode {
         }
     };
     code.into()
+}
+
+/// The commands that messages print, with the options that this command was given and that they need too.
+fn printed_commands(found: &ArgMatches) -> PrintedCommands {
+    let innermost = std::iter::successors(Some(found), |found| found.subcommand().map(|(_, inner)| inner)).last();
+    let written = |name: &str| {
+        innermost.filter(|found| {
+            let has_it = found.try_contains_id(name).is_ok_and(|is_given| is_given);
+            has_it && found.value_source(name) == Some(ValueSource::CommandLine)
+        })
+    };
+    let state = written("state").and_then(|found| found.try_get_one::<PathBuf>("state").ok()?);
+    let trust = written(trust::DIGEST).and_then(|found| found.try_get_one::<String>(trust::DIGEST).ok()?);
+    PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
 fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {

@@ -46,9 +46,9 @@ pub(super) fn tell(state: &RunState, output: Output, commands: &PrintedCommands,
 }
 
 /// The commands that messages print about runs of a journal, as they work from the current folder.
-pub(super) fn printed_commands(journal: &Path, here: &Path) -> PrintedCommands {
+pub(super) fn printed_commands(journal: &Path, here: &Path, given: &PrintedCommands) -> PrintedCommands {
     let found = super::runs::root(here).join(".orch");
     let same =
         found == journal || found.canonicalize().ok().is_some_and(|found| Some(found) == journal.canonicalize().ok());
-    PrintedCommands::new((!same).then(|| journal.strip_prefix(here).unwrap_or(journal)))
+    given.clone().in_state((!same).then(|| journal.strip_prefix(here).unwrap_or(journal)))
 }

@@ -224,7 +224,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         first,
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
-    tell(&state, args.output, &printed_commands(journal.state(), &here), ui)?;
+    tell(&state, args.output, &printed_commands(journal.state(), &here, &ui.commands), ui)?;
     session::closed(&state, &exchange)
 }
 

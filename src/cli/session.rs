@@ -16,11 +16,13 @@ use crate::engine::{self, Plan};
 use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
 use crate::model::{Class, Failure, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
+use crate::report::PrintedCommands;
 use crate::secret::secrets_listed;
 use crate::store::{Asker, Earlier, Journal, LocalRun, Lock, ProgramsLock, RunParts, StopSwitch, View};
 
 use super::error::{CliError, Code};
 use super::laid::Record;
+use super::report::printed_commands;
 use super::resolve::Names;
 use super::trackers::Trackers;
 use super::ui::Ui;
@@ -254,7 +256,8 @@ fn broke_off(stop: Stop, run: LocalRun, ready: &Ready<'_>) -> Result<RunState, C
     failure.hint = Some(if is_unrecorded {
         format!("{mend}, then start the run again; nothing of it could be recorded")
     } else {
-        let resume = super::report::printed_commands(ready.journal.state(), &super::here()?).resume(ready.run);
+        let commands = printed_commands(ready.journal.state(), &super::here()?, &PrintedCommands::default());
+        let resume = commands.resume(ready.run);
         format!("{mend}, then `{resume}` goes on from here; nothing that was recorded is asked again")
     });
     let recorded = events.ok().filter(|events| !events.is_empty());

@@ -96,7 +96,8 @@ impl Trackers {
             if !report.is_complete() {
                 let note = ui.style.warn("note:");
                 let (name, missing) = (report.tracker, missing(&report));
-                ui.always(&format!("{note} {name}: {missing}; `orch runs track {run}` tries again"));
+                let again = ui.commands.of(format!("orch runs track {run}"));
+                ui.always(&format!("{note} {name}: {missing}; `{again}` tries again"));
             }
         }
     }

@@ -42,11 +42,14 @@ pub(super) struct Args {
     output: Output,
 }
 
+/// The name of the argument that holds a digest.
+pub(super) const DIGEST: &str = "trust_digest";
+
 /// The agreement on the command line of commands that send something.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct TrustArgs {
     /// Trust orch.yaml to send keys and runs away while its digest is this one; see `orch trust --print`
-    #[arg(long = "trust", value_name = "DIGEST", env = "ORCH_TRUST", hide_env_values = true)]
+    #[arg(id = DIGEST, long = "trust", value_name = "DIGEST", env = "ORCH_TRUST", hide_env_values = true)]
     digest: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::durable::Observer;
 use crate::model::event::Verdict;
 use crate::model::visible::visible;
 use crate::model::{Event, RunId, StepKey};
-use crate::report::{Lines, Live, Style, printable};
+use crate::report::{Lines, Live, PrintedCommands, Style, printable};
 use crate::store::Asker;
 
 use super::error::CliError;
@@ -39,6 +39,8 @@ pub(super) struct Ui {
     out_terminal: bool,
     /// Whether progress and the summary are left out.
     pub(super) quiet: bool,
+    /// The options that the commands in messages need.
+    pub(super) commands: PrintedCommands,
 }
 
 impl Ui {
@@ -58,6 +60,7 @@ impl Ui {
             live: err_terminal && !dumb,
             out_terminal: std::io::stdout().is_terminal(),
             quiet: false,
+            commands: PrintedCommands::default(),
         }
     }
 
@@ -93,7 +96,7 @@ impl Ui {
             self.always(&format!("{} {}", self.style.bad("error:"), error.message));
         }
         for hint in &error.hints {
-            self.always(&format!("\n{} {hint}", self.style.strong("hint:")));
+            self.always(&format!("\n{} {}", self.style.strong("hint:"), self.commands.complete(hint)));
         }
     }
 

@@ -5,20 +5,31 @@ use std::path::Path;
 
 use crate::model::RunId;
 
-/// Prints commands for one state folder.
+/// The options that printed commands need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrintedCommands {
-    options: String,
+    state: String,
+    trust: String,
 }
 
 /// The commands that look for runs, and so take `--state`.
 const TAKE_STATE: &[&str] = &["orch runs ", "orch pipeline resume", "orch pipeline run"];
+/// Those among them that send what orch.yaml says, and so take `--trust`.
+const TAKE_TRUST: &[&str] = &["orch pipeline resume", "orch pipeline run", "orch runs track"];
 
 impl PrintedCommands {
-    /// Commands that find the runs in `state`; without one, those of the project in the current folder.
-    pub fn new(state: Option<&Path>) -> Self {
-        let options = state.map(|folder| format!(" --state {}", shell_word(&folder.display().to_string())));
-        Self { options: options.unwrap_or_default() }
+    /// Commands that find the runs in `state` (without one: those of the project in the current folder), and trust
+    /// the settings with the digest that was given on the command line.
+    pub fn new(state: Option<&Path>, trust: Option<&str>) -> Self {
+        let trust = trust.map(|digest| format!(" --trust {}", shell_word(digest))).unwrap_or_default();
+        Self { trust, ..Self::default() }.in_state(state)
+    }
+
+    /// The same for another state folder.
+    #[must_use]
+    pub fn in_state(self, state: Option<&Path>) -> Self {
+        let state = state.map(|folder| format!(" --state {}", shell_word(&folder.display().to_string())));
+        Self { state: state.unwrap_or_default(), ..self }
     }
 
     /// The command that resumes a run.
@@ -26,22 +37,23 @@ impl PrintedCommands {
         self.of(format!("orch pipeline resume {run}"))
     }
 
-    /// A command about runs.
+    /// A command with the options that it takes and does not have.
     pub fn of(&self, command: impl Display) -> String {
-        format!("{command}{}", self.options)
+        let mut command = command.to_string();
+        let takes = |command: &str, list: &[&str]| list.iter().any(|begin| command.starts_with(begin));
+        if takes(&command, TAKE_STATE) && !command.contains(" --state") {
+            command.push_str(&self.state);
+        }
+        if takes(&command, TAKE_TRUST) && !command.contains(" --trust") {
+            command.push_str(&self.trust);
+        }
+        command
     }
 
-    /// A hint in which every command between backticks that looks for runs has the options.
-    pub fn complete(&self, hint: &str) -> String {
-        if self.options.is_empty() {
-            return hint.to_owned();
-        }
-        let parts = hint.split('`').enumerate();
-        let command = |text: &str| TAKE_STATE.iter().any(|begin| text.starts_with(begin)) && !text.contains("--state");
-        let complete = |(index, text): (usize, &str)| {
-            if index % 2 == 1 && command(text) { self.of(text) } else { text.to_owned() }
-        };
-        parts.map(complete).collect::<Vec<_>>().join("`")
+    /// A text in which every command between backticks has these options.
+    pub fn complete(&self, text: &str) -> String {
+        let complete = |(index, text): (usize, &str)| if index % 2 == 1 { self.of(text) } else { text.to_owned() };
+        text.split('`').enumerate().map(complete).collect::<Vec<_>>().join("`")
     }
 }
 
@@ -60,7 +72,7 @@ mod tests {
 
     #[test]
     fn commands_in_a_hint_name_the_state_folder_that_was_given() {
-        let commands = PrintedCommands::new(Some(Path::new("my state/it's")));
+        let commands = PrintedCommands::new(Some(Path::new("my state/it's")), None);
         let hint = "see `orch runs show --replies`; `expect: 1` and `orch init` do not look for runs";
         assert_eq!(
             commands.complete(hint),
@@ -68,6 +80,11 @@ mod tests {
         );
         assert_eq!(commands.complete("`orch runs list --state x`"), "`orch runs list --state x`");
         assert_eq!(PrintedCommands::default().complete(hint), hint);
+        let trusts = PrintedCommands::new(None, Some("ab12"));
+        let hint = "`orch pipeline resume x` and `orch runs list` and `orch pipeline run p --trust cd`";
+        let complete =
+            "`orch pipeline resume x --trust ab12` and `orch runs list` and `orch pipeline run p --trust cd`";
+        assert_eq!(trusts.complete(hint), complete);
     }
 
     #[test]

@@ -273,3 +273,19 @@ fn a_run_goes_to_another_journal_and_comes_out_the_same() {
     orch.write("torn.json", &torn);
     orch.run(&["runs", "import", "torn.json", "--state", "third"]).exits(2).says("some events are missing");
 }
+
+#[test]
+fn a_hint_names_the_state_folder_that_was_given() {
+    let orch = Orch::empty();
+    orch.write("pipelines/main.yaml", "name: x\nsteps:\n  - { id: bad, run: [\"false\"] }\n");
+    let digest = "ab".repeat(32);
+    let run = ["pipeline", "run", "pipelines/main.yaml", "--state", "other", "--trust", &digest];
+    let ran = orch.run(&run).exits(1);
+    let resume = ran.stderr.split('`').find(|text| text.starts_with("orch pipeline resume")).unwrap().to_owned();
+    assert!(resume.ends_with(&format!(" --state other --trust {digest}")), "{ran:?}");
+    let ran = orch.run(&["runs", "show", "ab12", "--state", "other"]).exits(2);
+    assert!(ran.stderr.contains("`orch runs list --state other`"), "{ran:?}");
+    orch.edit("pipelines/main.yaml", "false", "true");
+    let words: Vec<&str> = resume.split(' ').skip(1).collect();
+    orch.run(&words).exits(0);
+}

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     for step in state.in_order() {
         ui.text(&step_line(step, ui.out_style))?;
     }
-    ui.text(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here)).trim_end())?;
+    ui.text(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here, &ui.commands)).trim_end())?;
     for event in events.iter().filter(|_| args.replies) {
         if let Fact::CallEnded(call) = &event.fact {
             let text = match (&call.reply, &call.done, &call.failure) {
