@@ -435,3 +435,47 @@ async fn an_answer_that_says_success_asks_to_wait_too() {
         assert_eq!((failure.class, failure.retry_after_ms), (class, Some(wait)), "{failure:?}");
     }
 }
+
+/// The rows of the table of errors in docs/providers.md: what the server says, and the class.
+fn documented() -> Vec<(String, String)> {
+    let text = include_str!("../../docs/providers.md");
+    let table = text.split("| what the server says |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let cells = |row: &str| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let rows = table.lines().skip(2).map(cells);
+    rows.map(|row| (row[0].clone(), row[1].split('`').nth(1).unwrap().to_owned())).collect()
+}
+
+/// What stands in a text between two marks.
+fn between(text: &str, mark: char) -> Vec<&str> {
+    text.split(mark).skip(1).step_by(2).collect()
+}
+
+#[tokio::test]
+async fn every_status_name_and_phrase_of_the_documented_table_has_its_class() {
+    let rows = documented();
+    assert_eq!(rows.len(), 8, "{rows:?}");
+    let mut tried = 0;
+    for (said, class) in rows {
+        let statuses = said.split(';').next().unwrap();
+        let mut statuses: Vec<u16> = statuses.split([',', ' ']).filter_map(|word| word.parse().ok()).collect();
+        if said.contains("500 and above") {
+            statuses.extend([502, 503, 504, 529]);
+        }
+        let mut replies: Vec<(String, Reply)> =
+            statuses.iter().map(|status| (status.to_string(), Reply::status(*status, "{}"))).collect();
+        for name in between(&said, '`') {
+            replies.push((name.to_owned(), Reply::events(&[json!({"error": {"type": name, "message": "no"}})])));
+            replies.push((name.to_owned(), Reply::events(&[json!({"error": {"code": name, "message": "no"}})])));
+        }
+        for words in between(&said, '"') {
+            let message = format!("It seems: {words}.");
+            replies.push((words.to_owned(), Reply::events(&[json!({"error": {"message": message}})])));
+        }
+        for (what, reply) in replies {
+            let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
+            assert_eq!(failure.class.as_str(), class, "{what}: {failure:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 50, "{tried}");
+}
