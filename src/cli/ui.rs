@@ -36,7 +36,7 @@ pub(super) struct Ui {
     /// Whether standard error is a terminal.
     pub(super) live: bool,
     /// Whether standard output is a terminal.
-    out_terminal: bool,
+    pub(super) out_terminal: bool,
     /// Whether progress and the summary are left out.
     pub(super) quiet: bool,
     /// The options that the commands in messages need.

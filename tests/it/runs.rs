@@ -289,3 +289,21 @@ fn a_hint_names_the_state_folder_that_was_given() {
     let words: Vec<&str> = resume.split(' ').skip(1).collect();
     orch.run(&words).exits(0);
 }
+
+#[test]
+fn replies_of_one_step_are_shown_with_its_standard_error_apart() {
+    let orch = Orch::empty();
+    let list = "[{ id: one, run: [sh, -c, 'printf said; echo why >&2'] }, { id: two, run: [echo, other] }]";
+    orch.write("pipelines/main.yaml", &format!("name: x\nsteps: {list}\n"));
+    orch.run(&["pipeline", "run", "pipelines/main.yaml"]).exits(0);
+    let shown = orch.run(&["runs", "show", "--replies", "--step", "one"]).exits(0).stdout;
+    assert!(shown.contains("exit code 0\nsaid\nstandard error:\nwhy\n") && !shown.contains("\nother\n"), "{shown}");
+    let calls = orch.run(&["runs", "show", "--replies", "--step", "two", "--output", "json"]).exits(0).stdout;
+    let calls: serde_json::Value = serde_json::from_str(&calls).unwrap();
+    assert_eq!(calls["calls"].as_array().map(Vec::len), Some(1), "{calls:#}");
+    let ran = orch.run(&["runs", "show", "--replies", "--step", "on"]).exits(2);
+    assert!(
+        ran.stderr.contains("the run has no reply of a step `on`") && ran.stderr.contains("`one`, `two`"),
+        "{ran:?}"
+    );
+}

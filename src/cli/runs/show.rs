@@ -1,5 +1,7 @@
 //! `orch runs show`: one run as it stands.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 
 use crate::cli::error::{CliError, Code};
@@ -7,7 +9,7 @@ use crate::cli::report::{Output, printed_commands};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunState;
-use crate::model::event::{CallEnded, Done, Fact, RunStatus};
+use crate::model::event::{CallEnded, Done, Event, Fact, RunStatus};
 use crate::report::human;
 use crate::report::summary::{step_line, summary};
 
@@ -23,6 +25,10 @@ pub(in crate::cli) struct Args {
     /// Also print every recorded reply as it came
     #[arg(long)]
     replies: bool,
+
+    /// Of the replies, print only those of this step and of the steps inside it
+    #[arg(long, value_name = "STEP", requires = "replies")]
+    step: Option<String>,
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
@@ -45,7 +51,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if args.output == Output::Json {
         let mut report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
         if args.replies {
-            report["calls"] = events.iter().filter_map(|event| call_json(&event.fact)).collect();
+            report["calls"] = calls(args, &events)?.into_iter().map(call_json).collect();
         }
         ui.data(&format!("{report:#}"))?;
         return Ok(Code::Ok);
@@ -57,32 +63,72 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         ui.text(&step_line(step, ui.out_style))?;
     }
     ui.text(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here, &ui.commands)).trim_end())?;
-    for event in events.iter().filter(|_| args.replies) {
-        if let Fact::CallEnded(call) = &event.fact {
-            let text = match (&call.reply, &call.done, &call.failure) {
-                (Some(reply), _, _) => reply.text.clone(),
-                (None, Some(done), _) => words(done),
-                (None, None, Some(failure)) => failure.to_string(),
-                (None, None, None) => String::new(),
-            };
-            ui.text(&format!(
-                "\n{} {} ({})\n{text}",
-                ui.out_style.strong("call"),
-                call.call,
-                call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string)
-            ))?;
-            for line in work(call) {
-                ui.text(&ui.out_style.dim(&line))?;
-            }
-        }
+    if args.replies {
+        calls(args, &events)?.into_iter().try_for_each(|call| tell(call, ui))?;
     }
     Ok(Code::Ok)
+}
+
+/// The calls that are asked for, in order.
+fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, CliError> {
+    let ended = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
+    let all: Vec<&CallEnded> = events.iter().filter_map(ended).collect();
+    let Some(step) = &args.step else { return Ok(all) };
+    let is_within = |name: &str| {
+        name.strip_prefix(step.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '[']))
+    };
+    let (of_step, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|call| is_within(&call.call.step.to_string()));
+    if of_step.is_empty() {
+        let mut names: Vec<String> = others.iter().map(|call| format!("`{}`", call.call.step)).collect();
+        names.dedup();
+        names.truncate(20);
+        let error = CliError::could_not(format!("the run has no reply of a step `{step}`"));
+        return Err(if names.is_empty() { error } else { error.hint(format!("it has those of {}", names.join(", "))) });
+    }
+    Ok(of_step)
+}
+
+/// The most that a terminal is shown of one reply, in bytes: half of it from the beginning and half from the end.
+const MOST_ON_A_TERMINAL: usize = 64 << 10;
+
+fn tell(call: &CallEnded, ui: &Ui) -> Result<(), CliError> {
+    let text = match (&call.reply, &call.done, &call.failure) {
+        (Some(reply), _, _) => reply.text.clone(),
+        (None, Some(done), _) => words(done),
+        (None, None, Some(failure)) => failure.to_string(),
+        (None, None, None) => String::new(),
+    };
+    let model = call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string);
+    let text = if ui.out_terminal { shortened(&text, MOST_ON_A_TERMINAL) } else { text.into() };
+    ui.text(&format!("\n{} {} ({model})\n{text}", ui.out_style.strong("call"), call.call))?;
+    if text.contains(LEFT_OUT) && ui.out_terminal {
+        ui.text(
+            &ui.out_style.dim("all of it goes into a file or a pipe: `orch runs show --replies --step STEP > FILE`"),
+        )?;
+    }
+    work(call).iter().try_for_each(|line| ui.text(&ui.out_style.dim(line)))
+}
+
+const LEFT_OUT: &str = " bytes are left out on a terminal …]";
+
+/// The beginning and the end of a text that is longer than this, with a mark between them.
+fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let head = text.get(..text.floor_char_boundary(most / 2)).unwrap_or_default();
+    let tail = text.get(text.ceil_char_boundary(text.len() - most / 2)..).unwrap_or_default();
+    format!("{head}\n[… {}{LEFT_OUT}\n{tail}", text.len() - head.len() - tail.len()).into()
 }
 
 /// What a call did that asked no model.
 fn words(done: &Done) -> String {
     match done {
-        Done::Command(done) => format!("exit code {}\n{}{}", done.exit_code, done.stdout, done.stderr),
+        Done::Command(done) if done.stderr.is_empty() => format!("exit code {}\n{}", done.exit_code, done.stdout),
+        Done::Command(done) => {
+            let end = if done.stdout.is_empty() || done.stdout.ends_with('\n') { "" } else { "\n" };
+            format!("exit code {}\n{}{end}standard error:\n{}", done.exit_code, done.stdout, done.stderr)
+        }
         Done::Looked(record) | Done::Written(record) => format!("{record:#}"),
     }
 }
@@ -105,10 +151,22 @@ fn work(call: &CallEnded) -> Vec<String> {
     lines
 }
 
-fn call_json(fact: &Fact) -> Option<serde_json::Value> {
-    let Fact::CallEnded(call) = fact else { return None };
-    Some(json!({
+fn call_json(call: &CallEnded) -> serde_json::Value {
+    json!({
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
         "reply": call.reply, "done": call.done, "work": call.work, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
-    }))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reply_is_shortened_between_characters_and_says_how_much_is_missing() {
+        assert_eq!(shortened("äöü", 6), "äöü");
+        assert_eq!(shortened("äöüäöü", 7), format!("ä\n[… 8{LEFT_OUT}\nü"));
+        let long = "x".repeat(200_000);
+        assert!(shortened(&long, MOST_ON_A_TERMINAL).len() < MOST_ON_A_TERMINAL + 100);
+    }
 }
