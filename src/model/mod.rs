@@ -21,6 +21,7 @@ pub mod pipeline;
 pub mod program;
 pub mod report;
 pub mod run;
+mod run_event;
 pub mod span;
 pub mod step;
 pub mod step_state;
