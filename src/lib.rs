@@ -18,6 +18,7 @@ pub mod durable;
 pub mod engine;
 pub mod extract;
 pub mod files;
+pub mod folder;
 pub mod graph;
 pub mod lsp;
 pub mod model;

@@ -4,36 +4,38 @@
 //! is found after this process was killed in the middle of the turn, or a stop or a budget cut it off. It is
 //! a convenience: a bookmark that can't be written or read means that the turn begins anew.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::folder::{Access, OwnFile, OwnFolder};
 use crate::model::Digest;
 
 /// Longer ids are none.
 const LONGEST: usize = 512;
 
+/// The folder of bookmarks, in that of the run's programs.
+const FOLDER: &str = "sessions";
+
 /// The bookmark of one turn.
 pub(super) struct Bookmark {
-    path: PathBuf,
+    homes: PathBuf,
+    name: String,
 }
 
 impl Bookmark {
     /// The bookmark of the turn with this mark, in the folder of the run's programs.
     pub(super) fn of(homes: &Path, mark: &str) -> Self {
-        Self { path: homes.join("sessions").join(Digest::of(mark.as_bytes()).to_string()) }
+        Self { homes: homes.to_owned(), name: Digest::of(mark.as_bytes()).to_string() }
     }
 
     /// Notes the session.
     pub(super) fn put(&self, session: &str) {
-        let folder = self.path.parent().unwrap_or(&self.path);
-        if super::program::private_folder(folder).is_ok() {
-            drop(fs::write(&self.path, session));
-        }
+        let folder = super::program::private_folder(&self.homes, FOLDER);
+        drop(folder.and_then(|folder| folder.file(self.name.as_str()).replace(session.as_bytes())));
     }
 
     /// The session that was noted.
     pub(super) fn session(&self) -> Option<String> {
-        let session = fs::read_to_string(&self.path).ok()?;
+        let session = String::from_utf8(self.file()?.read().ok()?).ok()?;
         // It becomes an argument of the program.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         (session.starts_with(char::is_alphanumeric) && session.len() <= LONGEST && session.chars().all(plain))
@@ -43,7 +45,12 @@ impl Bookmark {
     /// Removes the note.
     pub(super) fn remove(&self) {
         // It may never have been written.
-        drop(fs::remove_file(&self.path));
+        drop(self.file().map(|file| file.remove()));
+    }
+
+    fn file(&self) -> Option<OwnFile> {
+        let homes = OwnFolder::open(&self.homes, Access::Private).ok()?;
+        Some(homes.file(format!("{FOLDER}/{}", self.name)))
     }
 }
 

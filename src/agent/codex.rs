@@ -102,7 +102,7 @@ impl AgentProgram for Codex {
 /// programs are.
 fn temporary(job: &Job<'_>) -> Result<std::path::PathBuf, Failure> {
     let folder = job.place.homes.join("codex-tmp");
-    private_folder(&folder).map_err(|error| {
+    private_folder(&job.place.homes, "codex-tmp").map_err(|error| {
         Failure::new(Class::Storage, format!("the folder `{}` can't be made: {error}", folder.display()))
     })?;
     Ok(folder)

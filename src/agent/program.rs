@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
+use crate::folder::OwnFolder;
 use crate::model::{CallKey, ChatReply, Class, Digest, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
 use crate::process::{Endings, GuardProgram, Spec};
 
@@ -199,7 +200,7 @@ impl Job<'_> {
     /// A folder of this run for a kind of program; made when it is not there.
     pub(super) fn home(&self) -> Result<PathBuf, Failure> {
         let folder = self.place.homes.join(self.turn.program.kind.as_str());
-        private_folder(&folder).map_err(|error| {
+        private_folder(&self.place.homes, self.turn.program.kind.as_str()).map_err(|error| {
             Failure::new(Class::Storage, format!("the folder `{}` can't be made: {error}", folder.display()))
         })?;
         Ok(folder)
@@ -240,13 +241,9 @@ fn told(message: &Message) -> String {
     }
 }
 
-/// A folder that only its owner may look into: programs keep their sessions there.
-pub(super) fn private_folder(folder: &Path) -> std::io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
+/// A folder of a run's programs that only its owner may look into: programs keep their sessions there.
+pub(super) fn private_folder(homes: &Path, name: &str) -> std::io::Result<OwnFolder> {
+    OwnFolder::create(homes, crate::folder::Access::Private)?.make(name)
 }
 
 /// A reply of a program that says nothing about itself.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use crate::files::{read_bounded, write_whole};
+use crate::files::read_bounded;
+use crate::folder::{Access, OwnFolder};
 use crate::model::text::text_of;
 use crate::model::{
     ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
@@ -84,10 +85,10 @@ fn speakers(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Writes each exchange of a run into a folder.
+/// Writes each exchange of a run into a folder, for the user alone: prompts and replies may be private.
 #[derive(Debug)]
 pub struct Recorder {
-    folder: PathBuf,
+    folder: OwnFolder,
     /// How often each name was given: steps may ask the same and get other replies.
     given: Mutex<HashMap<String, usize>>,
     failed: Mutex<Option<Failure>>,
@@ -99,8 +100,8 @@ impl Recorder {
     /// # Errors
     /// The folder can't be made.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        Ok(Self { folder: folder.to_owned(), given: Mutex::default(), failed: Mutex::default() })
+        let folder = OwnFolder::create(folder, Access::Private)?;
+        Ok(Self { folder, given: Mutex::default(), failed: Mutex::default() })
     }
 
     /// Keeps an exchange, without secrets. What goes wrong is told by [`Recorder::failure`]: a reply
@@ -146,12 +147,12 @@ impl Recorder {
             key: key.clone(),
         };
         let name = format!("{}.{}", step.place().as_str().replace('/', "."), key.short());
-        let path = self.folder.join(self.named(name));
+        let file = self.folder.file(self.named(name));
         let failed = |why: String| {
-            Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", path.display()))
+            Failure::new(Class::Storage, format!("the recording `{}` can't be written: {why}", file.path().display()))
         };
         let value: Value = serde_json::to_value(recording).map_err(|error| failed(error.to_string()))?;
-        write_whole(&path, format!("{value:#}\n").as_bytes(), true).map_err(|error| failed(error.to_string()))
+        file.replace(format!("{value:#}\n").as_bytes()).map_err(|error| failed(error.to_string()))
     }
 }
 

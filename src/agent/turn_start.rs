@@ -5,14 +5,14 @@
 //! end of the process, not that of the machine: it is not synced.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 
+use crate::folder::{Access, OwnFile, OwnFolder};
 use crate::model::{CallKey, Digest, ModelRef, Work};
 
 use super::changes::Listing;
@@ -57,29 +57,24 @@ pub struct InterruptedTurn {
     pub work: Work,
 }
 
-fn file(homes: &Path, call: &CallKey) -> PathBuf {
-    homes.join(FOLDER).join(format!("{}.json", Digest::of(call.to_string().as_bytes())))
+fn name(call: &CallKey) -> String {
+    format!("{}.json", Digest::of(call.to_string().as_bytes()))
 }
 
 /// Writes the state before a turn to disk. Without it a kill would make the files of the turn unknown, so that the turn
 /// must not start when this fails.
 pub(super) fn put(place: &Place, bounds: &Bounds, model: &ModelRef, before: &Listing) -> io::Result<()> {
-    let path = file(&place.homes, &bounds.call);
     let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
     let text = serde_json::to_vec(&start)?;
-    let folder = path.parent().unwrap_or(&path);
-    private_folder(folder)?;
-    // A kill leaves no part of it under its own name. Temporary files are for their owner alone.
-    let mut temporary = NamedTempFile::new_in(folder)?;
-    temporary.write_all(&text)?;
-    temporary.persist(&path)?;
-    Ok(())
+    // A kill leaves no part of it under its own name.
+    private_folder(&place.homes, FOLDER)?.file(name(&bounds.call)).replace(&text)
 }
 
 /// Removes what was noted before a turn that is on record now.
 pub fn turn_recorded(homes: &Path, call: &CallKey) {
     // It may never have been written.
-    drop(fs::remove_file(file(homes, call)));
+    let homes = OwnFolder::open(homes, Access::Private);
+    drop(homes.and_then(|homes| homes.file(format!("{FOLDER}/{}", name(call))).remove()));
 }
 
 /// The workspace in which turns were cut off, as it is now.
@@ -116,19 +111,31 @@ fn changed(data: &fs::Metadata) -> Option<SystemTime> {
     modified
 }
 
+/// What is in the folder of notes; nothing when it is not there.
+fn notes(homes: &Path) -> io::Result<Vec<OwnFile>> {
+    let homes = match OwnFolder::open(homes, Access::Private) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        homes => homes?,
+    };
+    Ok(homes.list(FOLDER)?.into_iter().map(|(name, _)| homes.file(format!("{FOLDER}/{name}"))).collect())
+}
+
 /// The turns that were noted and never recorded, with what changed in the workspace since they began; and the notes that
 /// can't be read, with the reason.
 pub fn interrupted_turns(homes: &Path, workspace: InterruptedWorkspace<'_>) -> (Vec<InterruptedTurn>, Vec<String>) {
     let (mut starts, mut unread) = (Vec::new(), Vec::new());
-    for path in fs::read_dir(homes.join(FOLDER)).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        // Others are temporary files of a process that was killed before its program started.
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
+    // Others are temporary files of a process that was killed before its program started.
+    let noted = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
+    match notes(homes) {
+        Ok(files) => {
+            for file in files.into_iter().filter(|file| noted(file.last_name())) {
+                match file.read().and_then(|text| Ok(serde_json::from_slice::<RecordedStart>(&text)?)) {
+                    Ok(start) => starts.push(start),
+                    Err(error) => unread.push(format!("`{}` can't be read: {error}", file.path().display())),
+                }
+            }
         }
-        match fs::read(&path).and_then(|text| Ok(serde_json::from_slice::<RecordedStart>(&text)?)) {
-            Ok(start) => starts.push(start),
-            Err(error) => unread.push(format!("`{}` can't be read: {error}", path.display())),
-        }
+        Err(error) => unread.push(format!("`{}` can't be read: {error}", homes.join(FOLDER).display())),
     }
     if starts.is_empty() {
         return (Vec::new(), unread);

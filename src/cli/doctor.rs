@@ -116,7 +116,7 @@ fn embedded(cache: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
 }
 
 fn journal(state: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
-    match Journal::open_existing(state) {
+    match Journal::open_to_read(state) {
         Ok(None) => report.line(None, "journal", "no runs yet".to_owned()),
         Ok(Some(journal)) => match journal.integrity() {
             Ok(None) => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
+use crate::folder::{Access, OwnFolder};
 
 /// Make a new project: pipelines, prompts, schemas, orch.yaml
 ///
@@ -58,16 +59,14 @@ const FILES: &[(&str, &str)] = &shipped![
 const SETTINGS: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let folder = here()?.join(&args.folder);
+    let folder = super::without_link(here()?.join(&args.folder));
+    let made = OwnFolder::create(&folder, Access::Ordinary);
+    let made = made.map_err(|error| CliError::could_not(format!("`{}` can't be made: {error}", folder.display())))?;
     let mut kept = 0;
     for (name, text) in FILES.iter().chain([&SETTINGS]) {
         let path = folder.join(name);
         let io = |error: std::io::Error| CliError::could_not(format!("`{}` can't be written: {error}", path.display()));
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(io)?;
-        }
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
-        match file {
+        match made.file(*name).create_new() {
             Ok(mut file) => {
                 std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io)?;
                 ui.say(format!("{} {name}", ui.style.good("made")));

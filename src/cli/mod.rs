@@ -115,8 +115,9 @@ struct State {
 }
 
 impl State {
+    /// The state folder. One that the user named may be a link; a project must not bring one.
     fn folder(&self, root: &std::path::Path) -> PathBuf {
-        self.state.clone().unwrap_or_else(|| root.join(".orch"))
+        self.state.clone().map_or_else(|| root.join(".orch"), without_link)
     }
 }
 
@@ -189,6 +190,11 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
         Command::Lsp(args) => lsp::run(&args),
         Command::Completions(args) => completions::run(&args, ui),
     }
+}
+
+/// Where a folder is that the user named: a link is theirs, and is followed once.
+fn without_link(named: PathBuf) -> PathBuf {
+    if named.is_symlink() { named.canonicalize().unwrap_or(named) } else { named }
 }
 
 /// The current folder.

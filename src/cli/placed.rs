@@ -18,8 +18,8 @@ pub(super) struct Placed {
 }
 
 /// Where the project of a run is whose journal lies in `state` of `root`. A journal that lies in its project
-/// tells where that is; of one that lies elsewhere (`--state`), or that several projects share by symbolic
-/// links, the run itself knows.
+/// tells where that is; of one that lies elsewhere (`--state`), and that several projects may share, the run
+/// itself knows.
 pub(super) fn placed(run: &RunState, state: &State, root: &Path) -> Placed {
     let (old, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
     let here = root.canonicalize().unwrap_or_else(|_| root.to_owned());

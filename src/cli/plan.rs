@@ -95,7 +95,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 
     let (root, _) = session::places(&project, &here);
     let state = args.state.folder(&root);
-    let earlier = if args.reuse && state.is_dir() { Some(Earlier::open(&Journal::open(&state)?)?) } else { None };
+    let earlier = if args.reuse { Journal::open_to_read(&state)?.map(Earlier::of) } else { None };
     let mut broken = None;
     let mut reuse = |recipe: &Recipe| {
         let found = earlier.as_ref()?.find(recipe);

@@ -134,7 +134,7 @@ pub(super) fn replayed(project: &Project) -> Names {
 
 /// Writes the exchanges of a run into a folder.
 pub(super) fn recorder(folder: &Path) -> Result<Arc<Recorder>, CliError> {
-    let made = Recorder::new(folder);
+    let made = Recorder::new(&super::without_link(folder.to_owned()));
     let refuse = |error| CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()));
     made.map(Arc::new).map_err(refuse)
 }

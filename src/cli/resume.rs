@@ -167,7 +167,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let Some(trusted) = trusted else {
-        if let Some(view) = View::existing(&workspace) {
+        if let Some(view) = View::existing(&workspace)? {
             super::own::checked(&project, &here, view.folder(), &plan)?;
         }
         let rehearsed =
@@ -262,7 +262,7 @@ impl Rehearsed<'_> {
     fn tell(&self, args: &Args, mut resumed: RunResumed, from: Option<&StepKey>, ui: &Ui) -> Result<Code, CliError> {
         let Self { journal, project, plan, run, workspace } = *self;
         let events = journal.events(run)?;
-        let view = View::existing(workspace);
+        let view = View::existing(workspace)?;
         let edits = Edits { journal, run, view: view.as_ref(), events: &events, died: None, plan, from };
         let found = edits.find(ui)?;
         let lines = found.words(workspace);

@@ -43,9 +43,9 @@ pub(super) struct Args {
     #[command(flatten)]
     given: Given,
 
-    /// Where the artifacts go
-    #[arg(long, short, value_name = "DIR", default_value = "workspace")]
-    workspace: PathBuf,
+    /// Where the artifacts go [default: workspace]
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
 
     /// The model of every agent: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
@@ -127,7 +127,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
 
     let (root, file) = session::places(&project, &here);
     let journal = Journal::open(&args.state.folder(&root))?;
-    let view = View::open(&session::workspace(Some(&args.workspace), &here))?;
+    let view = View::open(&session::workspace(args.workspace.as_ref(), &here))?;
     let run = RunId(uuid::Uuid::now_v7());
     let locks = session::lock(&journal, run, &view)?;
     let records = journal.records(&view.name())?;

@@ -39,10 +39,10 @@ pub(super) struct Locks {
 /// Takes the locks, or says who has them. Programs of a process that was killed are waited for.
 pub(super) fn lock(journal: &Journal, run: RunId, view: &View) -> Result<Locks, CliError> {
     let me = format!("process {} (run {run})", std::process::id());
-    let run_lock = Lock::take(&journal.lock_path(run), &format!("run {run}"), &me)?.disposable();
+    let run_lock = Lock::take(&journal.lock_file(run), &format!("run {run}"), &me)?.disposable();
     let what = format!("the workspace `{}`", view.name());
-    let workspace = Lock::take(&view.lock_path(), &what, &me)?.obsolete();
-    let programs = ProgramsLock::take(&view.programs_lock_path(), &what, &me)?;
+    let workspace = Lock::take(&view.lock_file(), &what, &me)?.obsolete();
+    let programs = ProgramsLock::take(&view.programs_lock_file(), &what, &me)?;
     view.sweep()?;
     Ok(Locks { run: run_lock, programs, _workspace: workspace })
 }
@@ -240,8 +240,7 @@ pub(super) fn listed(plan: &Plan) -> Vec<(String, secrecy::SecretString)> {
 
 /// Where agent programs keep their things during a run.
 fn homes(ready: &Ready<'_>) -> PathBuf {
-    let folder = ready.journal.homes(ready.run);
-    std::path::absolute(&folder).unwrap_or(folder)
+    ready.journal.homes(ready.run)
 }
 
 /// A run that could not be recorded any further, or whose files could not be written: as far as it is on record.
@@ -313,9 +312,9 @@ pub(super) fn closed(state: &RunState, exchange: &Exchange) -> Result<Code, CliE
     }
 }
 
-/// The folder of a workspace flag.
+/// The folder of a workspace flag. One that the user named may be a link; a project must not bring one.
 pub(super) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
-    here.join(flag.map_or(Path::new("workspace"), PathBuf::as_path))
+    flag.map_or_else(|| here.join("workspace"), |named| super::without_link(here.join(named)))
 }
 
 /// A path as given where it is below the current folder, so that findings show it as people wrote it.

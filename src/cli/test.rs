@@ -3,7 +3,7 @@
 mod fresh;
 mod stage;
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::agent::Recorder;
 use crate::config::{self, Document, Project, places};
 use crate::engine::perform::Exchange;
+use crate::folder::{Access, OwnFolder};
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::{Fact, RunStarted, Verdict};
 use crate::model::{RunId, RunState, RunStatus, StepKey, StepState};
@@ -31,7 +32,7 @@ use super::session::{self, Ready};
 use super::trackers::Trackers;
 use super::trust::{self, TrustArgs};
 use super::ui::Ui;
-use super::{here, runtime};
+use super::{here, runtime, without_link};
 
 /// Run the test cases of a project, offline, from recordings
 ///
@@ -178,24 +179,27 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         trust::not_needed()
     };
     let models = resolve::models(&project.settings, Some(&trusted));
-    let recordings = folder.join(recordings(&document, &case));
-    let swept = fresh::sweep(&recordings);
-    let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&recordings))?) } else { None };
+    let recordings = recordings(&document, &case)?;
+    let cases = OwnFolder::open(&without_link(folder.to_owned()), Access::Private);
+    let cases = cases.map_err(|error| failed(folder, &error))?;
+    let swept = fresh::sweep(&cases, &recordings);
+    let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&cases, &recordings))?) } else { None };
     let (exchange, names) = if let Some(fresh) = &fresh {
         let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: args.yes }, ui))?;
-        let recorder = Recorder::new(fresh.path()).map_err(|error| failed(&recordings, &error))?;
+        let recorder = Recorder::new(&fresh.path()).map_err(|error| failed(&fresh.path(), &error))?;
         (Exchange { recorder: Some(Arc::new(recorder)), replay: None }, names)
     } else {
-        let replay = if asks(&project) { Some(resolve::replay(&recordings)?) } else { None };
+        let replay =
+            if asks(&project) { Some(resolve::replay(&inside(&project, folder.join(&recordings))?)?) } else { None };
         (Exchange { replay, recorder: None }, resolve::replayed(&project))
     };
     let plan = prepare::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
     let place = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;
-    stage::set(&case, folder, view.folder(), &runtime)?;
-    let run = RunId(uuid::Uuid::now_v7());
     let (root, file) = session::places(&project, here);
+    stage::set(&case, (&root, folder), view.folder(), &runtime)?;
+    let run = RunId(uuid::Uuid::now_v7());
     let locks = session::lock(&journal, run, &view)?;
     let first = Fact::RunStarted(RunStarted {
         inputs,
@@ -239,9 +243,25 @@ fn asks(project: &Project) -> bool {
 }
 
 /// The folder of a case's recordings: as it says, else named like the case.
-fn recordings(document: &Document, case: &Case) -> PathBuf {
+fn recordings(document: &Document, case: &Case) -> Result<String, CliError> {
     let own = Path::new(&document.file.path).file_stem().unwrap_or_default();
-    case.recordings.as_ref().map_or_else(|| PathBuf::from(own), PathBuf::from)
+    let name = case.recordings.clone().unwrap_or_else(|| own.to_string_lossy().into_owned());
+    if Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) {
+        return Ok(name);
+    }
+    Err(CliError::could_not(format!("`recordings: {name}` of the case leads out of its folder"))
+        .hint("name a folder beside the case, or below"))
+}
+
+/// A path that a link must not lead out of its project.
+fn inside(project: &Project, path: PathBuf) -> Result<PathBuf, CliError> {
+    match (path.canonicalize(), project.root.canonicalize()) {
+        (Ok(real), Ok(root)) if !real.starts_with(&root) => {
+            Err(CliError::could_not(format!("`{}` is a link that leads out of the project", path.display()))
+                .hint("copy what it leads to into the project"))
+        }
+        _ => Ok(path),
+    }
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> CliError {

@@ -4,9 +4,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, OpenOptionsSyncExt as _};
-use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 
+use crate::folder::open_dir;
 use crate::model::{Class, Failure};
 
 use super::record::FileState;
@@ -43,9 +43,9 @@ pub(super) fn io(done: &'static str) -> impl Fn(io::Error) -> Blocked {
 }
 
 impl Tree {
-    /// Opens the folder, which must be there. Links in the path to the folder itself are followed once, now.
+    /// Opens the folder, which must be there and must not be a link. Links above it are followed once, now.
     pub fn open(workspace: &Path) -> Result<Self, Failure> {
-        match Dir::open_ambient_dir(workspace, ambient_authority()) {
+        match open_dir(workspace) {
             Ok(root) => Ok(Self { root }),
             Err(error) => {
                 let message = format!("can't open the workspace `{}`: {error}", workspace.display());

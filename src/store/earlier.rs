@@ -23,8 +23,12 @@ struct Inner {
 impl Earlier {
     /// A reader of its own on the same journal.
     pub fn open(journal: &Journal) -> Result<Self, StoreError> {
-        let inner = Inner { journal: Journal::open(journal.state())?, taken: HashMap::new() };
-        Ok(Self(Arc::new(Mutex::new(inner))))
+        Ok(Self::of(Journal::open(journal.state())?))
+    }
+
+    /// The reader that a journal becomes.
+    pub fn of(journal: Journal) -> Self {
+        Self(Arc::new(Mutex::new(Inner { journal, taken: HashMap::new() })))
     }
 
     /// The latest result with a recipe that was not taken yet, and the run that it is of.

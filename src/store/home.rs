@@ -13,13 +13,12 @@ const HOME: &str = "home";
 impl Journal {
     /// Finds workspaces inside of the project again when the project is in another place than last time.
     pub(super) fn settle_in(&self) -> Result<(), StoreError> {
-        let state = self.state().canonicalize().map_err(StoreError::io("open", self.state()))?;
-        let Some(home) = state.parent() else { return Ok(()) };
-        let note = state.join(HOME);
-        let known = match std::fs::read_to_string(&note) {
-            Ok(text) => Some(PathBuf::from(text.trim_end_matches('\n'))),
+        let Some(home) = self.folder.path().parent() else { return Ok(()) };
+        let note = self.folder.file(HOME);
+        let known = match note.read() {
+            Ok(text) => Some(PathBuf::from(String::from_utf8_lossy(&text).trim_end_matches('\n'))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(StoreError::io("read", &note)(error)),
+            Err(error) => return Err(StoreError::io("read", &note.path())(error)),
         };
         if known.as_deref() == Some(home) {
             return Ok(());
@@ -27,10 +26,9 @@ impl Journal {
         if let Some(known) = known {
             self.follow(&known, home).map_err(|source| self.failed("write", source))?;
         }
-        // Not made durable: a note that a power failure takes is written again where the project is then.
-        match std::fs::write(&note, format!("{}\n", home.display())) {
+        match note.replace(format!("{}\n", home.display()).as_bytes()) {
             Err(error) if can_not_be_written(&error) => Ok(()),
-            written => written.map_err(StoreError::io("write", &note)),
+            written => written.map_err(StoreError::io("write", &note.path())),
         }
     }
 

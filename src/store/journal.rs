@@ -1,5 +1,6 @@
 //! The journal of a project: opening it, reading runs, and the way to its writer.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,20 +12,22 @@ use tempfile::TempDir;
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
+use crate::folder::{Access, OwnFile, OwnFolder};
 use crate::model::event::{Event, Fact};
 use crate::model::{MAX_NESTING, RunId, RunStatus, nesting};
 
 use super::blob::Blobs;
 use super::lock::{Heartbeat, Lock};
-use super::open::{connect, is_read_only, read_only};
+use super::open::{connect, is_read_only, new_file, read_only, refuse_links};
 use super::place::no_orphan;
 use super::writer::Writer;
-use super::{Records, StoreError, View, schema, sync_folder};
+use super::{Records, StoreError, View, schema};
 
 /// The journal under a state folder (`.orch/`): every event of every run of a project.
 #[derive(Debug)]
 pub struct Journal {
     state: PathBuf,
+    pub(super) folder: OwnFolder,
     pub(super) path: PathBuf,
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
@@ -32,6 +35,8 @@ pub struct Journal {
     _copy: Option<TempDir>,
 }
 
+/// The database, in the state folder.
+pub(super) const DATABASE: &str = "journal.db";
 /// The folder of what agent programs keep, in the state folder.
 pub(super) const HOMES: &str = "agents";
 
@@ -68,49 +73,72 @@ pub struct RunRow {
 }
 
 impl Journal {
-    /// Opens the journal of a state folder, making both when they are not there.
+    /// Opens the journal of a state folder, making both when they are not there. The folder must not be a link.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
-        let path = state.join("journal.db");
+        let folder = OwnFolder::create(state, Access::Private).map_err(StoreError::io("open", state))?;
+        refuse_links(&folder)?;
+        let path = folder.file(DATABASE);
         let fresh = !path.exists();
         if fresh {
-            no_orphan(&path)?;
-            std::fs::create_dir_all(state).map_err(StoreError::io("create", state))?;
-            let ignore = state.join(".gitignore");
-            std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
+            no_orphan(&folder)?;
+            let ignore = folder.file(".gitignore");
+            ignore.replace(b"*\n").map_err(StoreError::io("write", &ignore.path()))?;
             crash_point!("state::made");
+            new_file(&path)?;
         }
-        let reader = connect(&path)?;
-        let journal = Self::of(state, reader, None)?;
+        // A folder that the user chose for it may be meant for others too.
+        if folder.path().ends_with(".orch") {
+            folder.close_to_others();
+        }
+        let reader = connect(&path.path())?;
+        let journal = Self::of(state, folder, reader, None)?;
         journal.settle_in()?;
         if fresh {
-            sync_folder(state)?;
+            journal.folder.sync("").map_err(StoreError::io("sync", state))?;
         }
         Ok(journal)
     }
 
-    fn of(state: &Path, mut reader: Connection, copy: Option<TempDir>) -> Result<Self, StoreError> {
-        let path = state.join("journal.db");
+    fn of(state: &Path, folder: OwnFolder, mut reader: Connection, copy: Option<TempDir>) -> Result<Self, StoreError> {
+        let path = folder.file(DATABASE).path();
         let error = |source| StoreError::Journal { doing: "open", path: path.clone(), source };
         if let Err(found) = schema::migrate(&mut reader).map_err(error)? {
             return Err(StoreError::TooNew { path, found, known: schema::VERSION });
         }
-        Ok(Self { state: state.to_owned(), blobs: Blobs::new(state), path, reader, _copy: copy })
+        Ok(Self { state: state.to_owned(), blobs: Blobs::new(folder.clone()), folder, path, reader, _copy: copy })
     }
 
     /// Opens the journal of a state folder if there is one; where nothing may be written, it can be read.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
-        let path = state.join("journal.db");
-        if !path.exists() {
-            return no_orphan(&path).map(|()| None);
+        if !Self::is_there(state)? {
+            return Ok(None);
         }
         match Self::open(state) {
-            Err(error) if is_read_only(&error) => {
-                // Why it can't be written is told when it can't be read either.
-                let read = read_only(&path).and_then(|(reader, copy)| Self::of(state, reader, copy));
-                read.map(Some).map_err(|_| error)
-            }
+            // Why it can't be written is told when it can't be read either.
+            Err(error) if is_read_only(&error) => Self::open_to_read(state).map_err(|_| error),
             opened => opened.map(Some),
         }
+    }
+
+    /// Opens the journal of a state folder if there is one, and writes nothing there.
+    pub fn open_to_read(state: &Path) -> Result<Option<Self>, StoreError> {
+        if !Self::is_there(state)? {
+            return Ok(None);
+        }
+        let folder = OwnFolder::open(state, Access::Private).map_err(StoreError::io("open", state))?;
+        refuse_links(&folder)?;
+        let (reader, copy) = read_only(&folder)?;
+        Self::of(state, folder, reader, copy).map(Some)
+    }
+
+    fn is_there(state: &Path) -> Result<bool, StoreError> {
+        let folder = match OwnFolder::open(state, Access::Private) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
+            folder => folder.map_err(StoreError::io("open", state))?,
+        };
+        refuse_links(&folder)?;
+        let there = folder.file(DATABASE).exists();
+        if there { Ok(true) } else { no_orphan(&folder).map(|()| false) }
     }
 
     /// The state folder.
@@ -129,13 +157,13 @@ impl Journal {
     }
 
     /// The lock of a run; whoever holds it owns the run.
-    pub fn lock_path(&self, run: RunId) -> PathBuf {
-        self.state.join("locks").join(format!("{}.lock", run.0))
+    pub fn lock_file(&self, run: RunId) -> OwnFile {
+        self.folder.file(format!("locks/{}.lock", run.0))
     }
 
     /// Where agent programs keep their things during a run: homes, settings, sessions.
     pub fn homes(&self, run: RunId) -> PathBuf {
-        self.state.join(HOMES).join(run.0.to_string())
+        self.folder.path().join(HOMES).join(run.0.to_string())
     }
 
     /// Every event of a run, in order; empty when there is no such run.
@@ -266,7 +294,7 @@ impl Journal {
 
     /// A run that says it is running, but has no owner, was interrupted.
     pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
-        if stored == RunStatus::Running && !Lock::is_held(&self.lock_path(run)) {
+        if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
             RunStatus::Interrupted
         } else {
             stored

@@ -1,8 +1,7 @@
 //! Who owns a run or a workspace: kernel locks that end with their process.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,7 @@ use jiff::Timestamp;
 
 use super::StoreError;
 use crate::crash::crash_point;
+use crate::folder::OwnFile;
 
 /// Who holds a lock, as far as the lock file tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum LockError {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
-    path: PathBuf,
+    place: OwnFile,
     disposable: bool,
     last_seen: Option<Timestamp>,
     beaten: Arc<AtomicBool>,
@@ -74,21 +74,21 @@ impl Heartbeat {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, saying in it who we are. `what` is for the message.
+    /// Takes the lock of a file, saying in it who we are. `what` is for the message.
     #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
-    pub fn take(path: &Path, what: &str, me: &str) -> Result<Self, LockError> {
+    pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
         // A reader that looks whether we live holds the lock for an instant: try a few times.
         for pause in [5, 20, 80, 0] {
-            if let Some(file) = try_lock(path)? {
-                return Self::sign(file, path, me);
+            if let Some(file) = try_lock(place)? {
+                return Self::sign(file, place, me);
             }
             std::thread::sleep(Duration::from_millis(pause));
         }
-        Err(LockError::Held { what: what.to_owned(), holder: holder(path) })
+        Err(LockError::Held { what: what.to_owned(), holder: holder(place) })
     }
 
-    fn sign(mut file: File, path: &Path, me: &str) -> Result<Self, LockError> {
-        let io = |source| StoreError::Io { doing: "write", path: path.to_owned(), source };
+    fn sign(mut file: File, place: &OwnFile, me: &str) -> Result<Self, LockError> {
+        let io = |source| StoreError::Io { doing: "write", path: place.path(), source };
         // An owner that let go took the file away: one with words in it is of an owner that died.
         let meta = file.metadata().map_err(io)?;
         let died = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
@@ -104,7 +104,7 @@ impl Lock {
         }
         crash_point!("lock::signed");
         let last_seen = died.and_then(|time| Timestamp::try_from(time).ok());
-        Ok(Self { file, path: path.to_owned(), disposable: false, last_seen, beaten: Arc::default() })
+        Ok(Self { file, place: place.clone(), disposable: false, last_seen, beaten: Arc::default() })
     }
 
     /// When the former owner was last alive, if it died as the owner.
@@ -114,7 +114,7 @@ impl Lock {
 
     /// Tells those who come later until when we live.
     pub fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
-        let file = self.file.try_clone().map_err(StoreError::io("open", &self.path))?;
+        let file = self.file.try_clone().map_err(StoreError::io("open", &self.place.path()))?;
         Ok(Heartbeat { file: Arc::new(file), beaten: self.beaten.clone() })
     }
 
@@ -132,9 +132,9 @@ impl Lock {
         self.disposable()
     }
 
-    /// Whether somebody holds the lock at `path`.
-    pub fn is_held(path: &Path) -> bool {
-        File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    /// Whether somebody holds the lock of a file.
+    pub fn is_held(place: &OwnFile) -> bool {
+        place.open().is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 }
 
@@ -144,49 +144,40 @@ impl Drop for Lock {
         let told = self.last_seen.is_none() || self.beaten.load(Ordering::Relaxed);
         if self.disposable && told {
             // A file left behind is harmless: its lock is free, and the next owner writes it anew.
-            drop(std::fs::remove_file(&self.path));
+            drop(self.place.remove());
         }
         // The lock itself goes with the file handle.
         drop(self.file.unlock());
     }
 }
 
-fn try_lock(path: &Path) -> Result<Option<File>, StoreError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(StoreError::io("open", path))?;
+fn try_lock(place: &OwnFile) -> Result<Option<File>, StoreError> {
+    let file = place.open_or_create().map_err(StoreError::io("open", &place.path()))?;
     match file.try_lock() {
         // The former owner may have removed the file between our open and our lock.
-        Ok(()) if is_same_file(&file, path) => Ok(Some(file)),
+        Ok(()) if is_same_file(&file, place) => Ok(Some(file)),
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: path.to_owned(), source }),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "lock", path: place.path(), source }),
     }
 }
 
 #[cfg(unix)]
-fn is_same_file(file: &File, path: &Path) -> bool {
+fn is_same_file(file: &File, place: &OwnFile) -> bool {
     use std::os::unix::fs::MetadataExt as _;
-    let ids = |m: std::fs::Metadata| (m.dev(), m.ino());
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => ids(ours) == ids(there),
+    match (file.metadata(), place.identity()) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == there,
         _ => false,
     }
 }
 
 #[cfg(not(unix))]
-fn is_same_file(_: &File, _: &Path) -> bool {
+fn is_same_file(_: &File, _: &OwnFile) -> bool {
     true
 }
 
-fn holder(path: &Path) -> Holder {
+fn holder(place: &OwnFile) -> Holder {
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(200).read_to_string(&mut text));
+    let read = place.open().and_then(|file| file.take(200).read_to_string(&mut text));
     match read {
         Ok(_) if !text.trim().is_empty() => Holder(text.trim().to_owned()),
         _ => Holder("another process".to_owned()),
@@ -196,25 +187,30 @@ fn holder(path: &Path) -> Holder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::folder::{Access, OwnFolder};
+
+    fn place(folder: &std::path::Path) -> OwnFile {
+        OwnFolder::open(folder, Access::Private).unwrap().file("a.lock")
+    }
 
     #[test]
     fn a_second_taker_is_told_who_holds_the_lock() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.lock");
-        let first = Lock::take(&path, "run x", "process 7").unwrap().disposable();
-        assert!(Lock::is_held(&path));
-        let second = Lock::take(&path, "run x", "process 8").unwrap_err();
+        let (place, path) = (place(folder.path()), folder.path().join("a.lock"));
+        let first = Lock::take(&place, "run x", "process 7").unwrap().disposable();
+        assert!(Lock::is_held(&place));
+        let second = Lock::take(&place, "run x", "process 8").unwrap_err();
         assert_eq!(second.to_string(), "run x is in use by process 7");
         drop(first);
         assert!(!path.exists());
-        Lock::take(&path, "run x", "process 8").unwrap();
+        Lock::take(&place, "run x", "process 8").unwrap();
     }
 
     #[test]
     fn a_lock_file_tells_when_its_owner_died_until_the_next_one_has_a_heartbeat() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.lock");
-        let fresh = Lock::take(&path, "run x", "process 7").unwrap().disposable();
+        let (place, path) = (place(folder.path()), folder.path().join("a.lock"));
+        let fresh = Lock::take(&place, "run x", "process 7").unwrap().disposable();
         assert_eq!(fresh.last_seen(), None);
         drop(fresh);
         // Words in the file that nobody took away.
@@ -223,10 +219,10 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         let seen = Some(Timestamp::try_from(time).unwrap());
         for _ in 0..2 {
-            let lock = Lock::take(&path, "run x", "process 9").unwrap().disposable();
+            let lock = Lock::take(&place, "run x", "process 9").unwrap().disposable();
             assert_eq!(lock.last_seen(), seen, "whoever did nothing leaves it");
         }
-        let lock = Lock::take(&path, "run x", "process 9").unwrap().disposable();
+        let lock = Lock::take(&place, "run x", "process 9").unwrap().disposable();
         lock.heartbeat().unwrap().beat().unwrap();
         drop(lock);
         assert!(!path.exists());

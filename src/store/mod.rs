@@ -47,6 +47,7 @@ pub use view::{Edited, View};
 
 use std::path::{Path, PathBuf};
 
+use crate::folder::is_link_refused;
 use crate::model::{Class, Failure};
 
 /// Why the store could not do something.
@@ -124,6 +125,7 @@ impl StoreError {
     /// The failure as it is reported; the message names the file.
     pub fn failure(&self) -> Failure {
         let hint = match self {
+            Self::Io { source, .. } if is_link_refused(source) => Some(LINK),
             Self::Io { source, .. } => io_hint(source),
             Self::Journal { source, .. } => sqlite_hint(source),
             Self::TooNew { .. } => Some("install the newer orch, or give another folder with --state"),
@@ -160,6 +162,10 @@ impl StoreError {
     }
 }
 
+/// What to do about a link in the place of a file or folder of orch's own.
+const LINK: &str =
+    "remove the link, or give the folder that you mean with --state or --workspace if the folder itself is the link";
+
 /// What to do about a full disk.
 const FREE_SPACE: &str = "free some space on the disk";
 
@@ -194,13 +200,4 @@ fn sqlite_hint(error: &rusqlite::Error) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// Makes a created or renamed entry of a folder durable.
-pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    #[cfg(unix)]
-    std::fs::File::open(folder).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", folder))?;
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
 }

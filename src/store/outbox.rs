@@ -39,9 +39,9 @@ impl Outbox {
 
     /// Whoever holds this lock delivers the run to the tracker.
     pub fn lock(&self, tracker: &str, run: RunId) -> Result<Lock, LockError> {
-        let path = self.0.state().join("locks").join(format!("{}.{tracker}.lock", run.0));
+        let place = self.0.folder.file(format!("locks/{}.{tracker}.lock", run.0));
         let what = format!("the delivery of run {run} to {tracker}");
-        Lock::take(&path, &what, &format!("process {}", std::process::id())).map(Lock::obsolete)
+        Lock::take(&place, &what, &format!("process {}", std::process::id())).map(Lock::obsolete)
     }
 
     /// The events of a run after the one numbered `seq`, in order.

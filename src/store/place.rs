@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::folder::OwnFolder;
+
 use super::StoreError;
+use super::journal::DATABASE;
 
 /// A file by its place and its identity. SQLite goes on writing to a file that was removed, and nobody
 /// would ever read that.
@@ -38,16 +41,15 @@ impl Place {
 #[cfg(unix)]
 fn id(path: &Path) -> std::io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()))
+    std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// Fails when there is no journal but its write-ahead log, which SQLite would throw away.
-pub(super) fn no_orphan(path: &Path) -> Result<(), StoreError> {
-    let log = path.with_file_name("journal.db-wal");
-    let left = std::fs::metadata(&log).is_ok_and(|meta| meta.len() > 0);
-    if !left {
+pub(super) fn no_orphan(folder: &OwnFolder) -> Result<(), StoreError> {
+    let log = folder.file("journal.db-wal");
+    if log.about().map_or(true, |meta| meta.len() == 0) {
         return Ok(());
     }
-    let what = format!("it is gone, and its write-ahead log `{}` holds what was recorded last", log.display());
-    Err(StoreError::Damaged { path: path.to_owned(), what })
+    let what = format!("it is gone, and its write-ahead log `{}` holds what was recorded last", log.path().display());
+    Err(StoreError::Damaged { path: folder.file(DATABASE).path(), what })
 }

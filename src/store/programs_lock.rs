@@ -1,10 +1,11 @@
 //! A lock on a workspace that its programs hold too, so that nobody works there while one of them still runs.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::folder::OwnFile;
 
 use super::{LockError, StoreError};
 
@@ -19,29 +20,30 @@ const PAUSE: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct ProgramsLock {
     file: Option<Arc<File>>,
-    path: PathBuf,
+    place: OwnFile,
 }
 
 impl ProgramsLock {
-    /// Takes the lock at `path` and waits until the programs of an earlier process have ended.
+    /// Takes the lock of a file and waits until the programs of an earlier process have ended.
     ///
     /// # Errors
     /// When they don't end, or the file can't be opened.
-    pub fn take(path: &Path, what: &str, me: &str) -> Result<Self, LockError> {
-        Self::take_within(path, (what, me), LONGEST)
+    pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
+        Self::take_within(place, (what, me), LONGEST)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
-    fn take_within(path: &Path, (what, me): (&str, &str), longest: Duration) -> Result<Self, LockError> {
-        let io = |doing| StoreError::io(doing, path);
-        let mut file = open(path).map_err(io("open"))?;
+    fn take_within(place: &OwnFile, (what, me): (&str, &str), longest: Duration) -> Result<Self, LockError> {
+        let path = place.path();
+        let io = |doing| StoreError::io(doing, &path);
+        let mut file = place.open_or_create().map_err(io("open"))?;
         let began = Instant::now();
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if began.elapsed() < longest => std::thread::sleep(PAUSE),
                 Err(TryLockError::WouldBlock) => {
-                    let (what, path) = (what.to_owned(), path.display().to_string());
+                    let (what, path) = (what.to_owned(), place.path().display().to_string());
                     let mut owner = String::new();
                     drop(file.take(200).read_to_string(&mut owner));
                     return Err(LockError::ProgramsLeft { what, owner: owner.trim().to_owned(), path });
@@ -50,7 +52,7 @@ impl ProgramsLock {
             }
         }
         file.set_len(0).and_then(|()| file.write_all(me.as_bytes())).map_err(io("write"))?;
-        Ok(Self { file: Some(Arc::new(file)), path: path.to_owned() })
+        Ok(Self { file: Some(Arc::new(file)), place: place.clone() })
     }
 
     /// The file that the guards of programs keep open.
@@ -64,14 +66,10 @@ impl Drop for ProgramsLock {
         self.file = None;
         // A file that a guard still holds stays, so that the next process waits for it. Nobody else can open it
         // between the two calls: that takes the lock of the workspace.
-        if open(&self.path).is_ok_and(|file| file.try_lock().is_ok()) {
-            drop(std::fs::remove_file(&self.path));
+        if self.place.open().is_ok_and(|file| file.try_lock().is_ok()) {
+            drop(self.place.remove());
         }
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 #[cfg(test)]
@@ -82,7 +80,9 @@ mod tests {
     fn whoever_shares_the_file_keeps_the_lock_and_the_error_says_whose_programs_are_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("programs.lock");
-        let take = || ProgramsLock::take_within(&path, ("the workspace `w`", "process 7 (run x)"), Duration::ZERO);
+        let place = crate::folder::OwnFolder::open(folder.path(), crate::folder::Access::Private).unwrap();
+        let place = place.file("programs.lock");
+        let take = || ProgramsLock::take_within(&place, ("the workspace `w`", "process 7 (run x)"), Duration::ZERO);
         let first = take().unwrap();
         let guard = first.shared().unwrap().try_clone().unwrap();
         drop(first);

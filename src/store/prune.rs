@@ -4,12 +4,13 @@
 //! that uses them. A process that dies in between leaves blobs that the next sweep removes.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
 use crate::crash::crash_point;
+use crate::folder::OwnFile;
 use crate::model::RunId;
 
 use super::journal::HOMES;
@@ -61,7 +62,7 @@ impl Journal {
         crash_point!("delete::commit");
         transaction.commit().map_err(error)?;
         crash_point!("delete::committed");
-        runs.iter().try_for_each(|run| remove_folder(&self.homes(*run)))?;
+        runs.iter().try_for_each(|run| self.remove_home(&run.0.to_string()))?;
         crash_point!("delete::homes");
         Ok(deleted)
     }
@@ -75,7 +76,7 @@ impl Journal {
         let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
         for (workspace, path, digest) in rows {
             // A folder that can't be read now may come back: its files stay known.
-            let stays = match View::existing(Path::new(&workspace)) {
+            let stays = match View::existing(Path::new(&workspace)).ok().flatten() {
                 Some(view) => view.digest(&path).map_or(true, |found| found.is_some_and(|it| it.as_str() == digest)),
                 None => false,
             };
@@ -92,7 +93,7 @@ impl Journal {
         if blobs.is_empty() {
             return Ok(Swept::default());
         }
-        let files = blobs.iter().map(|digest| self.blobs.path(digest)).filter(|path| path.exists()).collect();
+        let files = blobs.iter().map(|digest| self.blobs.file(digest)).filter(OwnFile::exists).collect();
         self.remove_unused(files, true)
     }
 
@@ -102,41 +103,44 @@ impl Journal {
         let files = self.blobs.files()?;
         if remove {
             self.sweep_homes()?;
-            for path in files.iter().filter(|path| is_temporary(path) && is_stale(path)) {
-                std::fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+            for file in files.iter().filter(|file| is_temporary(file) && is_stale(file)) {
+                file.remove().map_err(StoreError::io("remove", &file.path()))?;
             }
         }
-        self.remove_unused(files.into_iter().filter(|path| !is_temporary(path)).collect(), remove)
+        self.remove_unused(files.into_iter().filter(|file| !is_temporary(file)).collect(), remove)
     }
 
     /// Removes the folders of agent programs whose runs are gone: their process died while it deleted them.
     fn sweep_homes(&self) -> Result<(), StoreError> {
         let folder = self.state().join(HOMES);
-        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
-        for entry in entries {
-            let entry = entry.map_err(StoreError::io("list", &folder))?;
-            let Ok(run) = uuid::Uuid::parse_str(&entry.file_name().to_string_lossy()) else { continue };
+        for (name, _) in self.folder.list(HOMES).map_err(StoreError::io("list", &folder))? {
+            let Ok(run) = uuid::Uuid::parse_str(&name) else { continue };
             let sql = "SELECT 1 FROM events WHERE run = ?1 LIMIT 1";
             let known = self.reader.query_row(sql, [run.to_string()], |_| Ok(())).optional();
             // A run has a folder only after its first event.
             if known.map_err(|source| self.failed("read", source))?.is_none() {
-                remove_folder(&entry.path())?;
+                self.remove_home(&name)?;
             }
         }
         Ok(())
     }
 
-    fn remove_unused(&self, files: Vec<PathBuf>, remove: bool) -> Result<Swept, StoreError> {
+    fn remove_home(&self, name: &str) -> Result<(), StoreError> {
+        let name = format!("{HOMES}/{name}");
+        self.folder.remove_tree(&name).map_err(StoreError::io("remove", &self.state().join(&name)))
+    }
+
+    fn remove_unused(&self, files: Vec<OwnFile>, remove: bool) -> Result<Swept, StoreError> {
         let error = |source| self.failed("write", source);
         // Under the write lock: a writer looks for its blobs again once it has that.
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         let used: HashSet<String> = blobs_of(&transaction, None).map_err(error)?.into_iter().collect();
         let mut swept = Swept::default();
-        for path in files.iter().filter(|path| !name(path).is_some_and(|name| used.contains(name))) {
-            swept.bytes += std::fs::metadata(path).map_err(StoreError::io("read", path))?.len();
+        for file in files.iter().filter(|file| !used.contains(file.last_name())) {
+            swept.bytes += file.about().map_err(StoreError::io("read", &file.path()))?.len();
             swept.blobs += 1;
             if remove {
-                std::fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+                file.remove().map_err(StoreError::io("remove", &file.path()))?;
                 crash_point!("sweep::removed");
             }
         }
@@ -162,24 +166,12 @@ fn blobs_of(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<
     rows.collect()
 }
 
-fn remove_folder(path: &Path) -> Result<(), StoreError> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+fn is_temporary(file: &OwnFile) -> bool {
+    file.last_name().starts_with('.')
 }
 
-fn name(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()
-}
-
-fn is_temporary(path: &Path) -> bool {
-    name(path).is_some_and(|name| name.starts_with('.'))
-}
-
-fn is_stale(path: &Path) -> bool {
-    let age = std::fs::metadata(path).and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age > STALE)
+fn is_stale(file: &OwnFile) -> bool {
+    file.modified().is_ok_and(|at| at.elapsed().unwrap_or_default() > STALE)
 }
 
 #[cfg(test)]

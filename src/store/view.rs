@@ -1,12 +1,13 @@
 //! The workspace as people see it: artifact files, written atomically, and never over
 //! bytes that orch did not write.
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 use crate::crash::crash_point;
+use crate::folder::{Access, OwnFile, OwnFolder, TEMPORARY, is_link_refused};
 use crate::model::{Artifact, Digest};
 
-use super::blob::{TEMPORARY, write_atomically};
 use super::{Records, StoreError};
 
 /// The name of the workspace's lock file.
@@ -17,7 +18,7 @@ const PROGRAMS_LOCK: &str = ".orch.programs.lock";
 /// A workspace folder.
 #[derive(Clone, Debug)]
 pub struct View {
-    folder: PathBuf,
+    folder: OwnFolder,
 }
 
 /// How an artifact file differs from its record.
@@ -31,38 +32,50 @@ pub enum Edited {
     OtherRun(String),
 }
 
+/// What is at a path of a workspace.
+enum Found {
+    /// Nothing.
+    Nothing,
+    /// A file, by the digest of its bytes.
+    Bytes(Digest),
+    /// A link, a folder or something else that is no file.
+    NoFile,
+}
+
 impl View {
-    /// The workspace at `folder`, made if it is not there; symbolic links in its path are resolved once.
+    /// The workspace at `folder`, made if it is not there; it must not be a link, and links above it are resolved once.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-        let folder = folder.canonicalize().map_err(StoreError::io("open", folder))?;
+        let folder = OwnFolder::create(folder, Access::Ordinary).map_err(StoreError::io("open", folder))?;
         Ok(Self { folder })
     }
 
     /// The workspace at `folder` if it is there.
-    pub fn existing(folder: &Path) -> Option<Self> {
-        let folder = folder.canonicalize().ok().filter(|folder| folder.is_dir())?;
-        Some(Self { folder })
+    pub fn existing(folder: &Path) -> Result<Option<Self>, StoreError> {
+        match OwnFolder::open(folder, Access::Ordinary) {
+            Ok(folder) => Ok(Some(Self { folder })),
+            Err(error) if is_link_refused(&error) => Err(StoreError::io("open", folder)(error)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     /// The folder as the journal names it.
     pub fn name(&self) -> String {
-        self.folder.display().to_string()
+        self.folder().display().to_string()
     }
 
-    /// Where the workspace's lock lies.
-    pub fn lock_path(&self) -> PathBuf {
-        self.folder.join(LOCK)
+    /// The file of the workspace's lock.
+    pub fn lock_file(&self) -> OwnFile {
+        self.folder.file(LOCK)
     }
 
-    /// Where the lock lies that the workspace's programs hold too.
-    pub fn programs_lock_path(&self) -> PathBuf {
-        self.folder.join(PROGRAMS_LOCK)
+    /// The file of the lock that the workspace's programs hold too.
+    pub fn programs_lock_file(&self) -> OwnFile {
+        self.folder.file(PROGRAMS_LOCK)
     }
 
     /// The digest of a file's bytes, `None` when there is no such file.
@@ -72,11 +85,22 @@ impl View {
 
     /// A file's bytes, `None` when there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let file = self.folder.join(path);
-        match std::fs::read(&file) {
+        let file = self.folder.file(path);
+        match file.read() {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::io("read", &file)(error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("read", &file.path())(error)),
+        }
+    }
+
+    /// What is at a path.
+    fn found(&self, path: &str) -> Result<Found, StoreError> {
+        let file = self.folder.file(path);
+        match file.about() {
+            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(Found::Nothing, Found::Bytes)),
+            Ok(_) => Ok(Found::NoFile),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
+            Err(error) => Err(StoreError::io("read", &file.path())(error)),
         }
     }
 
@@ -87,15 +111,13 @@ impl View {
         records: &Records,
     ) -> Result<(), StoreError> {
         for path in paths {
-            let file = self.folder.join(path);
-            let foreign = match std::fs::symlink_metadata(&file) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-                Err(error) => return Err(StoreError::io("read", &file)(error)),
-                Ok(meta) if !meta.is_file() => true,
-                Ok(_) => self.digest(path)?.is_some_and(|digest| !records.has(path, digest.as_str())),
+            let foreign = match self.found(path)? {
+                Found::Nothing => false,
+                Found::NoFile => true,
+                Found::Bytes(digest) => !records.has(path, digest.as_str()),
             };
             if foreign {
-                return Err(StoreError::Foreign { path: file });
+                return Err(StoreError::Foreign { path: self.folder.file(path).path() });
             }
         }
         Ok(())
@@ -111,7 +133,11 @@ impl View {
         crash: bool,
     ) -> Result<Option<Edited>, StoreError> {
         let Some(path) = &artifact.path else { return Ok(None) };
-        let Some(found) = self.digest(path)? else { return Ok(None) };
+        let found = match self.found(path)? {
+            Found::Nothing => return Ok(None),
+            Found::NoFile => return Ok(Some(Edited::Changed)),
+            Found::Bytes(digest) => digest,
+        };
         if found == artifact.digest {
             return Ok(None);
         }
@@ -125,7 +151,7 @@ impl View {
     /// Whether the file of an artifact shows its value.
     pub fn shows(&self, artifact: &Artifact) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };
-        Ok(self.digest(path)?.as_ref() == Some(&artifact.digest))
+        Ok(matches!(self.found(path)?, Found::Bytes(digest) if digest == artifact.digest))
     }
 
     /// Makes the file of an artifact show its value; does nothing when it already does.
@@ -137,7 +163,8 @@ impl View {
             return Ok(());
         }
         crash_point!("view::show");
-        write_atomically(&self.folder.join(path), &artifact.bytes())?;
+        let file = self.folder.file(path);
+        file.replace(&artifact.bytes()).map_err(StoreError::io("write", &file.path()))?;
         crash_point!("view::shown");
         Ok(())
     }
@@ -145,13 +172,10 @@ impl View {
     /// Removes what a killed process left half-written beside the artifacts. For whoever holds the
     /// workspace's lock: nobody else writes such files.
     pub fn sweep(&self) -> Result<(), StoreError> {
-        let entries = std::fs::read_dir(&self.folder).map_err(StoreError::io("read", &self.folder))?;
-        for entry in entries {
-            let entry = entry.map_err(StoreError::io("read", &self.folder))?;
-            let is_ours = entry.file_name().to_string_lossy().starts_with(TEMPORARY);
-            if is_ours && entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                std::fs::remove_file(entry.path()).map_err(StoreError::io("remove", &entry.path()))?;
-            }
+        let entries = self.folder.list("").map_err(StoreError::io("read", self.folder()))?;
+        for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY) && meta.is_file()) {
+            let file = self.folder.file(name);
+            file.remove().map_err(StoreError::io("remove", &file.path()))?;
         }
         Ok(())
     }
@@ -161,13 +185,10 @@ impl View {
     pub fn clean(&self, records: &Records, without: &[String]) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
         for path in records.paths().into_iter().filter(|path| without.iter().all(|kept| kept != path)) {
-            let file = self.folder.join(path);
-            let is_file = std::fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file());
-            let Some(digest) = is_file.then(|| self.digest(path)).transpose()?.flatten() else {
-                continue;
-            };
+            let Found::Bytes(digest) = self.found(path)? else { continue };
             if records.has(path, digest.as_str()) {
-                std::fs::remove_file(&file).map_err(StoreError::io("remove", &file))?;
+                let file = self.folder.file(path);
+                file.remove().map_err(StoreError::io("remove", &file.path()))?;
                 crash_point!("clean::removed");
                 removed.push(path.to_owned());
             } else {

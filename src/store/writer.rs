@@ -243,7 +243,7 @@ impl Payload {
     /// write lock, where nobody sweeps.
     pub(super) fn secure(&self, blobs: &Blobs) -> Result<(), StoreError> {
         match &self.blob {
-            Some(digest) if !blobs.path(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
+            Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
             Some(_) | None => Ok(()),
         }
     }

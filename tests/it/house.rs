@@ -51,7 +51,8 @@ fn imports_point_down() {
         ("secret", &["secret", "model"]),
         ("extract", &["extract", "schema", "model"]),
         ("crash", &["crash"]),
-        ("files", &["crash", "files", "model"]),
+        ("files", &["crash", "files", "folder", "model"]),
+        ("folder", &["crash", "folder"]),
         ("config", &["config", "diagnostic", "model", "schema", "template"]),
         ("catalog", &["catalog", "model"]),
         ("check", &["catalog", "check", "config", "diagnostic", "model", "schema", "template"]),
@@ -59,10 +60,13 @@ fn imports_point_down() {
         ("lsp", &["lsp", "check", "config", "diagnostic", "model", "template"]),
         ("network", &["network", "model"]),
         ("provider", &["provider", "catalog", "clock", "model", "network"]),
-        ("store", &["store", "clock", "crash", "durable", "model"]),
+        ("store", &["store", "clock", "crash", "durable", "folder", "model"]),
         ("report", &["report", "durable", "model"]),
         ("track", &["track", "durable", "model", "network", "secret", "store"]),
-        ("agent", &["agent", "catalog", "config", "files", "model", "network", "process", "provider", "secret"]),
+        (
+            "agent",
+            &["agent", "catalog", "config", "files", "folder", "model", "network", "process", "provider", "secret"],
+        ),
         ("process", &["model", "process"]),
         ("trust", &["trust", "config", "model", "provider"]),
         (
@@ -100,7 +104,7 @@ fn a_churny_crate_has_one_importer() {
         ("reqwest", &["provider", "track"]),
         ("hyper_util", &["network"]),
         ("webpki", &["network"]),
-        ("cap_std", &["files"]),
+        ("cap_std", &["files", "folder"]),
         ("similar", &["agent", "cli", "files"]),
     ];
     for (path, text) in sources() {

@@ -34,6 +34,8 @@ mod hours;
 mod house;
 mod kept;
 mod kill;
+#[cfg(unix)]
+mod links;
 mod llamacpp;
 #[cfg(unix)]
 mod lsp;

@@ -92,7 +92,7 @@ pub(super) fn delete(journal: &Journal, runs: &[RunId]) -> Result<Gone, CliError
     for batch in runs.chunks(BATCH) {
         let mut locks = Vec::new();
         for run in batch {
-            locks.push(Lock::take(&journal.lock_path(*run), &format!("run {run}"), &me)?.disposable());
+            locks.push(Lock::take(&journal.lock_file(*run), &format!("run {run}"), &me)?.disposable());
         }
         let deleted = journal.delete(batch)?;
         drop(locks.into_iter().map(Lock::obsolete).collect::<Vec<_>>());

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let mut seen = 0;
     loop {
         // Asked before reading: what its owner wrote until it let go is read then.
-        let goes_on = args.follow && Lock::is_held(&journal.lock_path(row.run));
+        let goes_on = args.follow && Lock::is_held(&journal.lock_file(row.run));
         for event in journal.events_after(row.run, seen)? {
             seen = event.seq;
             print(&event, args.output, ui)?;

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root)?;
     let row = find(&journal, &args.run)?;
     let workspace = placed(&RunState::fold(row.run, &journal.events(row.run)?), &args.state, &root).workspace;
-    let view = View::existing(&workspace).ok_or_else(|| {
+    let view = View::existing(&workspace)?.ok_or_else(|| {
         CliError::could_not(format!("the workspace `{}` of run {} is not there", workspace.display(), row.run))
     })?;
     let _locks = session::lock(&journal, row.run, &view)?;

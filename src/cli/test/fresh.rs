@@ -1,91 +1,102 @@
 //! New recordings of a test case: gathered beside the old ones, which stay until the run came to its end.
+//!
+//! The folder of recordings is named by a file of the project: it lies below that of the case, and no link is followed.
 
-use std::collections::HashSet;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tempfile::TempDir;
-
 use super::failed;
 use crate::cli::error::CliError;
+use crate::folder::{OwnFile, OwnFolder, TEMPORARY};
 use crate::store::Lock;
 
-/// How the names of folders begin that hold new recordings.
-const PREFIX: &str = ".orch-tmp-";
-/// The file in such a folder whose lock says that its process lives.
+/// The file in a folder of new recordings whose lock says that its process lives.
 const LOCK: &str = "lock";
 /// A folder of this age has its lock, if its process lives.
 const YOUNG: Duration = Duration::from_mins(1);
 
-/// A folder for new recordings.
+/// A folder for new recordings; it goes when it is dropped.
 pub(super) struct Fresh {
-    // Released before the folder goes: the fields are dropped in this order.
-    _lock: Lock,
-    folder: TempDir,
+    lock: Option<Lock>,
+    cases: OwnFolder,
+    name: String,
 }
 
 impl Fresh {
-    /// A folder beside that of the old recordings.
-    pub(super) fn beside(recordings: &Path) -> Result<Self, CliError> {
-        let parent = recordings.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(parent).map_err(|error| failed(parent, &error))?;
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
-        let folder = folder.map_err(|error| failed(parent, &error))?;
-        let me = format!("process {}", std::process::id());
-        let lock = Lock::take(&folder.path().join(LOCK), "the folder of new recordings", &me)
-            .map_err(|error| CliError::could_not(error.to_string()))?;
-        Ok(Self { _lock: lock, folder })
+    /// A folder beside that of the old recordings, which has a name in the folder of the cases.
+    pub(super) fn beside(cases: &OwnFolder, recordings: &str) -> Result<Self, CliError> {
+        let name = format!("{}{TEMPORARY}{}", parent(recordings), uuid::Uuid::now_v7().simple());
+        cases.make(&name).map_err(|error| failed(&cases.path().join(&name), &error))?;
+        let mut fresh = Self { lock: None, cases: cases.clone(), name };
+        let (file, me) = (fresh.file(LOCK), format!("process {}", std::process::id()));
+        let lock = Lock::take(&file, "the folder of new recordings", &me);
+        fresh.lock = Some(lock.map_err(|error| CliError::could_not(error.to_string()))?);
+        Ok(fresh)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        self.folder.path()
+    pub(super) fn path(&self) -> PathBuf {
+        self.cases.path().join(&self.name)
+    }
+
+    fn file(&self, name: &str) -> OwnFile {
+        self.cases.file(format!("{}/{name}", self.name))
     }
 
     /// Puts the new recordings in place; then the old ones go, unless other cases may share the folder.
     /// Who dies in between has both.
-    pub(super) fn take(&self, recordings: &Path, own: bool) -> Result<(), CliError> {
-        std::fs::create_dir_all(recordings).map_err(|error| failed(recordings, &error))?;
-        let old = list(recordings)?;
-        let mut taken: HashSet<OsString> = HashSet::new();
-        for new in list(self.path())? {
-            let name = new.file_name().unwrap_or_default().to_owned();
-            let target = recordings.join(&name);
-            std::fs::rename(&new, &target).map_err(|error| failed(&target, &error))?;
-            taken.insert(name);
+    pub(super) fn take(&self, recordings: &str, own: bool) -> Result<(), CliError> {
+        let shown = self.cases.path().join(recordings);
+        self.cases.make(recordings).map_err(|error| failed(&shown, &error))?;
+        let old = list(&self.cases, recordings)?;
+        let taken = list(&self.cases, &self.name)?;
+        for name in &taken {
+            let target = self.cases.file(format!("{recordings}/{name}"));
+            self.file(name).rename(&target).map_err(|error| failed(&target.path(), &error))?;
         }
-        let left = |path: &&PathBuf| own && !path.file_name().is_some_and(|name| taken.contains(name));
-        old.iter().filter(left).try_for_each(|path| std::fs::remove_file(path).map_err(|error| failed(path, &error)))
+        let left = old.iter().filter(|name| own && !taken.contains(name));
+        left.map(|name| self.cases.file(format!("{recordings}/{name}")))
+            .try_for_each(|file| file.remove().map_err(|error| failed(&file.path(), &error)))
     }
 }
 
-/// The recordings in a folder.
-fn list(folder: &Path) -> Result<Vec<PathBuf>, CliError> {
-    let entries = std::fs::read_dir(folder).map_err(|error| failed(folder, &error))?;
-    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(|error| failed(folder, &error)));
-    let paths: Vec<PathBuf> = paths.collect::<Result<_, _>>()?;
-    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "json")).collect())
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        self.lock = None;
+        // What is left is swept by the next run of the case.
+        drop(self.cases.remove_tree(&self.name));
+    }
 }
 
-/// Removes the folders beside `recordings` whose processes died.
-pub(super) fn sweep(recordings: &Path) -> Result<(), CliError> {
-    let parent = recordings.parent().unwrap_or(Path::new("."));
-    let Ok(entries) = std::fs::read_dir(parent) else { return Ok(()) };
-    for entry in entries {
-        let entry = entry.map_err(|error| failed(parent, &error))?;
-        let (path, ours) = (entry.path(), entry.file_name().to_string_lossy().starts_with(PREFIX));
-        if ours && entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_dead(&path) {
-            std::fs::remove_dir_all(&path).map_err(|error| failed(&path, &error))?;
+/// The way to the folder that a folder lies in, with `/` at its end; nothing for one that lies beside the cases.
+fn parent(name: &str) -> &str {
+    let name = name.trim_end_matches('/');
+    name.rfind('/').map_or("", |end| &name[..=end])
+}
+
+/// The names of the recordings in a folder.
+fn list(cases: &OwnFolder, name: &str) -> Result<Vec<String>, CliError> {
+    let entries = cases.list(name).map_err(|error| failed(&cases.path().join(name), &error))?;
+    let names = entries.into_iter().map(|(name, _)| name);
+    Ok(names.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "json")).collect())
+}
+
+/// Removes the folders beside recordings whose processes died.
+pub(super) fn sweep(cases: &OwnFolder, recordings: &str) -> Result<(), CliError> {
+    let parent = parent(recordings);
+    let Ok(entries) = cases.list(parent) else { return Ok(()) };
+    for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY) && meta.is_dir()) {
+        let name = format!("{parent}{name}");
+        if is_dead(cases, &name) {
+            cases.remove_tree(&name).map_err(|error| failed(&cases.path().join(&name), &error))?;
         }
     }
     Ok(())
 }
 
-fn is_dead(folder: &Path) -> bool {
-    let lock = folder.join(LOCK);
+fn is_dead(cases: &OwnFolder, name: &str) -> bool {
+    let lock = cases.file(format!("{name}/{LOCK}"));
     if lock.exists() {
         return !Lock::is_held(&lock);
     }
-    let age = std::fs::metadata(folder).and_then(|meta| meta.modified()).map(|at| at.elapsed().unwrap_or_default());
-    age.is_ok_and(|age| age > YOUNG)
+    cases.file(name).modified().is_ok_and(|at| at.elapsed().unwrap_or_default() > YOUNG)
 }

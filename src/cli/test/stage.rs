@@ -16,31 +16,41 @@ const KEPT: usize = 16 << 10;
 /// Variables that decide which repository git works on; the case has its own.
 const FOREIGN: &[&str] = &["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
 
-/// Prepares `workspace` as the case says; its paths are relative to `folder`.
-pub(super) fn set(case: &Case, folder: &Path, workspace: &Path, runtime: &Runtime) -> Result<(), CliError> {
+/// Prepares `workspace` as the case says; its paths are relative to `folder`, and stay in the project at `root`.
+pub(super) fn set(
+    case: &Case,
+    (root, folder): (&Path, &Path),
+    workspace: &Path,
+    runtime: &Runtime,
+) -> Result<(), CliError> {
     if let Some(files) = &case.workspace {
         let from = folder.join(files);
         if !from.is_dir() {
             let error = CliError::could_not(format!("`workspace: {files}` is no folder"));
             return Err(error.hint(format!("it is looked for at `{}`", from.display())));
         }
-        copy(&from, workspace)?;
+        copy(&from, workspace, root)?;
     }
     case.setup.iter().try_for_each(|argv| runtime.block_on(prepare(argv, workspace)))
 }
 
-/// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone.
-fn copy(from: &Path, to: &Path) -> Result<(), CliError> {
+/// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone; one that leads out of the
+/// project is refused, since a model may see the copy.
+fn copy(from: &Path, to: &Path, root: &Path) -> Result<(), CliError> {
+    if from.canonicalize().is_ok_and(|real| !real.starts_with(root)) {
+        let error =
+            CliError::could_not(format!("`{}` can't be copied: it lies outside of the project", from.display()));
+        return Err(error.hint("copy what the case needs into the project"));
+    }
     let failed = |error: std::io::Error| CliError::could_not(format!("`{}` can't be copied: {error}", from.display()));
+    if !from.is_dir() {
+        return std::fs::copy(from, to).map(drop).map_err(failed);
+    }
     std::fs::create_dir_all(to).map_err(failed)?;
     for entry in std::fs::read_dir(from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() {
-            copy(&source, &target)?;
-        } else {
-            std::fs::copy(&source, &target).map_err(failed)?;
-        }
+        copy(&source, &target, root)?;
     }
     Ok(())
 }

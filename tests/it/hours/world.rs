@@ -187,7 +187,7 @@ impl World {
         let plan = Plan::new(&project.pipeline, Map::new(), templates, &Defaults::default(), &names).unwrap();
         let view = View::open(&self.files.path().join("workspace")).unwrap();
         let events = self.events();
-        let lock = Lock::take(&self.journal.lock_path(self.run), "the run", "a test").unwrap();
+        let lock = Lock::take(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
         let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
         let observer = Arc::new(Watch { clock, calls, pauses });
         let allowed = |provider: &config::ProviderSettings| Allowance {

@@ -149,7 +149,7 @@ impl Stage {
         run.stopped = None;
         let events = self.events(run);
         let switch = StopSwitch::default();
-        let lock = Lock::take(&self.journal.lock_path(run.id), "the run", "a test").unwrap();
+        let lock = Lock::take(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
         let parts = RunParts {
             run: run.id,
             view: run.view.clone(),

@@ -1,0 +1,102 @@
+//! Opening names without following links, and saying so where one is.
+
+use std::io;
+use std::path::{Component, Path};
+
+use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, OpenOptionsSyncExt as _};
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, DirBuilder, File, OpenOptions};
+
+use super::Access;
+
+/// A symbolic link in the place of a file or folder of orch's own.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is a symbolic link, and orch does not follow links here")]
+pub struct LinkRefused(String);
+
+/// Whether an error is about a link that was not followed.
+pub fn is_link_refused(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<LinkRefused>)
+}
+
+fn refused(name: &Path) -> io::Error {
+    io::Error::other(LinkRefused(name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned()))
+}
+
+/// Fails when a path itself is a link.
+pub(super) fn refuse_link(path: &Path) -> io::Result<()> {
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) { Err(refused(path)) } else { Ok(()) }
+}
+
+/// Opens a folder by its path, whose last name may not be a link.
+///
+/// # Errors
+/// With [`LinkRefused`] for a link.
+pub fn open_dir(path: &Path) -> io::Result<Dir> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            step(&Dir::open_ambient_dir(parent, ambient_authority())?, Path::new(name))
+        }
+        _ => Dir::open_ambient_dir(path, ambient_authority()),
+    }
+}
+
+/// The parts of a relative name.
+pub(super) fn parts(name: &str) -> io::Result<Vec<&str>> {
+    let part = |part: Component<'_>| match part {
+        Component::Normal(_) => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` leads out of its folder"))),
+    };
+    Path::new(name).components().try_for_each(part)?;
+    Ok(name.split('/').filter(|part| !part.is_empty()).collect())
+}
+
+/// Opens a folder in a folder.
+pub(super) fn step(dir: &Dir, name: impl AsRef<Path>) -> io::Result<Dir> {
+    dir.open_dir_nofollow(&name).map_err(|error| told(dir, name.as_ref(), error))
+}
+
+/// Makes a folder in a folder.
+pub(super) fn make_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
+    #[cfg_attr(not(unix), allow(unused_mut, reason = "there are no modes"))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    cap_std::fs::DirBuilderExt::mode(&mut builder, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    dir.create_dir_with(name, &builder)
+}
+
+/// Opens a file that must not be there.
+pub(super) fn create_new(dir: &Dir, name: &str, access: Access) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    open(dir, name, &mut options, access)
+}
+
+/// Opens a file, which must be a regular one.
+pub(super) fn open(dir: &Dir, name: &str, options: &mut OpenOptions, access: Access) -> io::Result<File> {
+    // A pipe must not make the program wait for whoever opens its other end.
+    options.follow(FollowSymlinks::No).nonblock(true);
+    #[cfg(unix)]
+    cap_std::fs::OpenOptionsExt::mode(options, access.file_mode());
+    #[cfg(not(unix))]
+    let _ = access;
+    let file = dir.open_with(name, options).map_err(|error| told(dir, Path::new(name), error))?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("`{name}` is not a regular file"))) }
+}
+
+/// An error of the system, or that there is a link where that is the reason.
+fn told(dir: &Dir, name: &Path, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::AlreadyExists {
+        return error;
+    }
+    if dir.symlink_metadata(name).is_ok_and(|meta| meta.is_symlink()) { refused(name) } else { error }
+}
+
+/// The permission bits.
+#[cfg(unix)]
+pub(super) fn mode(meta: &cap_std::fs::Metadata) -> u32 {
+    cap_std::fs::PermissionsExt::mode(&meta.permissions())
+}
