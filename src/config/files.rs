@@ -72,11 +72,38 @@ fn reason(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
+/// Whether a file or folder lies outside of another one, links resolved.
+pub(super) fn escapes(folder: &Path, path: &Path) -> bool {
+    let (real, real_folder) = (path.canonicalize(), folder.canonicalize());
+    matches!((real, real_folder), (Ok(real), Ok(real_folder)) if !real.starts_with(&real_folder))
+}
+
+/// The finding that a file or folder of a root is a link to a place outside of it, if it is one. What is not there
+/// leads nowhere: to read it gives the better message.
+pub(super) fn link_outside(root: &Path, path: &Path, shown: &str) -> Option<Box<Diagnostic>> {
+    if !escapes(root, path) {
+        return None;
+    }
+    let message = format!("`{shown}` is reached by a link that leads out of the project");
+    let problem = Diagnostic::error(Code::LinkOutside, message).in_file(&SourceFile::new(shown, ""));
+    Some(Box::new(problem.help("copy what it leads to into the project")))
+}
+
 /// The path of a file in a folder of the project by its name, such as `sub/plan.md`.
 ///
 /// # Errors
 /// Says why the name can't be used: it is absolute, has `..`, or a link leads outside.
 pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
+    let path = named(folder, name)?;
+    // What does not exist escapes nowhere; reading it gives the better message.
+    if escapes(folder, &path) { Err(format!("`{name}` is a link that leads out of its folder")) } else { Ok(path) }
+}
+
+/// The same by the name alone.
+///
+/// # Errors
+/// Says why the name can't be used: it is absolute, or has `..`.
+pub(super) fn named(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let relative = Path::new(name);
     if name.is_empty() || name.contains(['\\', '\0']) || name.ends_with('/') {
         return Err(format!("`{name}` is not a file name"));
@@ -85,14 +112,7 @@ pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
         let folder = folder.file_name().unwrap_or_default().to_string_lossy();
         return Err(format!("`{name}` leads out of `{folder}/`"));
     }
-    let path = folder.join(relative);
-    // What does not exist escapes nowhere; reading it gives the better message.
-    if let (Ok(real), Ok(real_folder)) = (path.canonicalize(), folder.canonicalize())
-        && !real.starts_with(&real_folder)
-    {
-        return Err(format!("`{name}` is a link that leads out of its folder"));
-    }
-    Ok(path)
+    Ok(folder.join(relative))
 }
 
 /// Whether there is something at a path: a link that leads nowhere and what may not be looked at are something too,

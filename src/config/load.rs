@@ -53,6 +53,9 @@ struct Calls {
 /// Loads a pipeline of a known root.
 fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
+    if let Some(problem) = files::link_outside(&root, path, &shown) {
+        return Err(vec![*problem]);
+    }
     let file = sources.read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
     let parsed = parse::<Pipeline>(&file, generate::pipeline_form());
     let (document, pipeline) = parsed.map_err(|found| unlike_a_pipeline(found, path))?;
@@ -107,6 +110,9 @@ pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
 /// There is no schema.
 pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<Diagnostic>> {
     let file = SourceFile::new(root::shown(root, "schemas"), "");
+    if let Some(problem) = files::link_outside(root, &root.join("schemas"), &file.path) {
+        return Err(vec![*problem]);
+    }
     let mut listing = sources.look(&root.join("schemas"), &file.path);
     let schema_names = std::mem::take(&mut listing.names);
     let mut unread = listing.into_problems();
@@ -141,6 +147,10 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
 /// or its name is no text.
 fn unnamed(sources: &Sources, root: &Path, name: &str) -> Option<Diagnostic> {
     let shown = root::shown(root, &format!("schemas/{name}"));
+    if files::link_outside(root, &root.join("schemas").join(name), &shown).is_some() {
+        // Told where it was to be read.
+        return None;
+    }
     match files::confined(&root.join("schemas"), name) {
         Err(why) => Some(Diagnostic::error(Code::OutsideFolder, why).in_file(&SourceFile::new(shown, ""))),
         Ok(path) if !sources.exists(&path) => sources.read(&path, &shown).err().map(|problem| *problem),
@@ -170,6 +180,9 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
 /// Every mistake of the file.
 pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
+    if let Some(problem) = files::link_outside(&root::find_root_from(sources, path), path, &shown) {
+        return Err(vec![*problem]);
+    }
     let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
     parse(&file, generate::case_form())
 }
@@ -236,7 +249,9 @@ impl Loader<'_> {
     }
 
     fn read(&mut self, path: &Path, name: &str) -> Option<Arc<SourceFile>> {
-        match self.sources.read(path, &root::shown(self.root, name)) {
+        let shown = root::shown(self.root, name);
+        let outside = files::link_outside(self.root, path, &shown).map_or(Ok(()), Err);
+        match outside.and_then(|()| self.sources.read(path, &shown)) {
             Ok(file) => Some(file),
             Err(problem) => {
                 self.problems.push(*problem);
@@ -248,7 +263,13 @@ impl Loader<'_> {
     /// Reads a file of a folder if it is there; that it is missing is for the check to
     /// say, which knows who names it.
     fn member(&mut self, folder: &str, name: &str) -> Option<Arc<SourceFile>> {
-        let path = files::confined(&self.root.join(folder), name).ok().filter(|path| self.sources.exists(path));
+        let place = self.root.join(folder);
+        let (path, outside) = match files::confined(&place, name) {
+            Ok(path) => (Some(path).filter(|path| self.sources.exists(path)), None),
+            // A link out of its folder: whether it leads out of the project too is told as it is read.
+            Err(_) => (None, files::named(&place, name).ok().filter(|path| files::escapes(self.root, path))),
+        };
+        let path = path.or(outside);
         self.absent |= path.is_none();
         self.read(&path?, &format!("{folder}/{name}"))
     }
@@ -349,6 +370,9 @@ impl Loader<'_> {
     /// is wrong with them, are no concern of whoever refers to an id.
     fn named_by_id(&self, ids: &mut Vec<String>) -> Option<String> {
         let folder = self.root.join("schemas");
+        if files::escapes(self.root, &folder) {
+            return None;
+        }
         let has = |name: &String, id: &str| {
             let file = files::confined(&folder, name).ok().and_then(|path| self.sources.read(&path, name).ok());
             let value = file.and_then(|file| json_value(&file).ok());

@@ -38,9 +38,11 @@ pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     }
 }
 
-/// The first of some folders that has `orch.yaml`.
+/// The first of some folders that has `orch.yaml`. A folder `pipelines` that is a link belongs to the project that has
+/// the link, and what is behind it does not make it another one.
 pub fn marked_root<'a>(sources: &Sources, mut folders: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
-    folders.find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)))
+    let linked = |folder: &Path| folder.file_name().is_some_and(|name| name == "pipelines") && folder.is_symlink();
+    folders.find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)) && !linked(folder))
 }
 
 fn shown_folder(folder: Option<&Path>) -> PathBuf {
@@ -72,7 +74,11 @@ pub fn list_pipelines(root: &Path) -> Vec<String> {
 
 /// The same, with what of `pipelines/` was not looked at. What test cases are given may be as it likes.
 pub fn look_for_pipelines(root: &Path) -> Listing {
-    let mut found = files::look(&root.join("pipelines"), &shown(root, "pipelines"), &is_pipeline);
+    let folder = shown(root, "pipelines");
+    if let Some(problem) = files::link_outside(root, &root.join("pipelines"), &folder) {
+        return Listing { names: Vec::new(), problems: vec![("pipelines".to_owned(), *problem)] };
+    }
+    let mut found = files::look(&root.join("pipelines"), &folder, &is_pipeline);
     let ours = |name: &String| !is_of_tests(Path::new(name));
     found.names = found.names.iter().map(|name| format!("pipelines/{name}")).filter(ours).collect();
     found.problems.retain(|(name, _)| ours(&format!("pipelines/{name}")));
@@ -81,7 +87,11 @@ pub fn look_for_pipelines(root: &Path) -> Listing {
 
 /// The test cases of a root, relative to it and sorted: `pipelines/tests/default.yaml`.
 pub fn list_cases(root: &Path) -> Vec<String> {
-    let names = files::list(&root.join("pipelines").join("tests")).into_iter();
+    let folder = root.join("pipelines").join("tests");
+    if files::escapes(root, &folder) {
+        return Vec::new();
+    }
+    let names = files::list(&folder).into_iter();
     names.map(|name| format!("pipelines/tests/{name}")).filter(|name| is_case(Path::new(name))).collect()
 }
 
@@ -131,7 +141,7 @@ pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
 /// The path of a file of a folder of a root by its name, such as `plan.md` in `prompts`; `None` for a name
 /// that leads out of the folder.
 pub fn member_path(root: &Path, folder: &str, name: &str) -> Option<PathBuf> {
-    files::confined(&root.join(folder), name).ok()
+    files::confined(&root.join(folder), name).ok().filter(|path| !files::escapes(root, path))
 }
 
 /// How a file of a root is called in messages.

@@ -36,6 +36,7 @@ codes! {
     NotText = "ORCH0103", "a file is not UTF-8 text";
     TooLarge = "ORCH0104", "a file is too large";
     OutsideFolder = "ORCH0105", "a name leaves its folder";
+    LinkOutside = "ORCH0106", "a link leads out of the project";
     YamlSyntax = "ORCH0110", "the YAML cannot be parsed";
     DuplicateKey = "ORCH0111", "a key is written twice";
     YamlRefused = "ORCH0112", "a YAML feature that pipeline files may not use";

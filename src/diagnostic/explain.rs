@@ -115,8 +115,8 @@ mod tests {
             let entry = explanation(*code).unwrap_or_else(|| panic!("{code} has no entry in src/diagnostic/explain/"));
             assert!(entry.text.ends_with('.') && !entry.text.contains("# ORCH"), "{code}: {}", entry.text);
             let shown = [true, false].map(|wrong| entry.files.iter().any(|file| file.wrong == wrong));
-            // Text is UTF-8, and 4 MiB are too long to read.
-            let unshown = matches!(code, Code::NotText | Code::TooLarge);
+            // Text is UTF-8 and no link, and 4 MiB are too long to read.
+            let unshown = matches!(code, Code::NotText | Code::TooLarge | Code::LinkOutside);
             assert_eq!(shown, [!unshown, !unshown], "{code}");
         }
     }

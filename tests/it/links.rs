@@ -195,6 +195,62 @@ fn the_state_folder_is_for_its_owner_alone_whatever_the_umask() {
     assert_eq!(mode(&orch.path().join("workspace/x.json")), 0o666, "artifacts are for whom the umask allows");
 }
 
+const SECRET: &str = "secret-of-the-user";
+
+/// A file of the user's that would do as each kind of file of a project, with a secret in it.
+fn secrets() -> Victim {
+    let victim = Victim::new();
+    let pipeline = format!(
+        "name: {SECRET}\nagents: {{ a: {{ model: auto }} }}\nsteps:\n  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"
+    );
+    for (name, text) in [
+        ("one.md", format!("{SECRET}\n")),
+        ("x.schema.json", format!("{{ \"title\": \"{SECRET}\" }}")),
+        ("main.yaml", pipeline),
+        ("orch.yaml", format!("aliases: {{ {SECRET}: lab/test }}\n")),
+    ] {
+        fs::write(victim.path(name), text).unwrap();
+    }
+    victim
+}
+
+#[test]
+fn a_link_of_the_projects_files_to_the_outside_is_a_finding_and_nothing_behind_it_is_sent() {
+    for (name, target) in [
+        ("prompts", ""),
+        ("schemas", ""),
+        ("pipelines", ""),
+        ("prompts/one.md", "one.md"),
+        ("prompts/sub", ""),
+        ("schemas/x.schema.json", "x.schema.json"),
+        ("pipelines/main.yaml", "main.yaml"),
+        ("orch.yaml", "orch.yaml"),
+    ] {
+        let victim = secrets();
+        let server = answering(|_, _| json!("fine"));
+        let prompt = if name == "prompts/sub" { "sub/one.md" } else { "one.md" };
+        let orch = project(&server, &format!("  - {{ id: one, agent: a, prompt: {prompt}, output: x }}\n"));
+        orch.write("schemas/x.schema.json", "{}");
+        plant(&orch, name, &victim.path(target));
+        let was = snapshot(victim.0.path());
+        for args in [
+            &["pipeline", "validate"][..],
+            &["pipeline", "validate", "pipelines/main.yaml"],
+            &RUN,
+            &["pipeline", "plan", "pipelines/main.yaml", "--task", "do it"],
+            &["pipeline", "validate", "--fix", "pipelines/main.yaml"],
+        ] {
+            let ran = orch.run(args);
+            assert_eq!(ran.code, 2, "{name} {args:?}: {ran:?}");
+            let told = ran.stderr.contains("ORCH0106") && ran.stderr.contains("link that leads out of the project");
+            assert!(told && ran.stderr.contains(name), "{name} {args:?}: {ran:?}");
+            assert!(!ran.stderr.contains(SECRET) && !ran.stdout.contains(SECRET), "{name} {args:?}: {ran:?}");
+        }
+        assert!(server.requests().is_empty(), "{name}: a model was asked");
+        assert_eq!(snapshot(victim.0.path()), was, "{name}");
+    }
+}
+
 #[test]
 fn a_test_case_neither_reads_nor_writes_outside_of_its_project() {
     let case = |more: &str| format!("pipeline: ../main.yaml\ninputs: {{ task: x }}\n{more}");
