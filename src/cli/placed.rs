@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::RunState;
-use crate::store::inside;
+use crate::model::{RunId, RunState};
+use crate::store::{Journal, StoreError, inside};
 
-use super::State;
+use super::error::CliError;
+use super::{State, session};
 
 /// Where a run's files are.
 pub(super) struct Placed {
@@ -17,10 +18,43 @@ pub(super) struct Placed {
     pub(super) moved: bool,
 }
 
+/// The workspace of a run whose files are about to be written: the one that the user names, else the recorded one. The
+/// record of a run from elsewhere may name any folder.
+pub(super) fn workspace(
+    (journal, run): (&Journal, RunId),
+    named: Option<&PathBuf>,
+    Placed { root, workspace: recorded, .. }: &Placed,
+    here: &Path,
+) -> Result<PathBuf, CliError> {
+    if named.is_some() {
+        return Ok(session::workspace(named, here));
+    }
+    let why = if journal.is_foreign(run)? {
+        format!("the record of run {run} came from elsewhere, so its workspace is not taken from it")
+    } else if leads_out(root, recorded) {
+        format!("the workspace of run {run} is reached by a link that leads out of the project")
+    } else {
+        return Ok(recorded.clone());
+    };
+    Err(CliError::could_not(why).hint(format!("name a workspace with --workspace; it was `{}`", recorded.display())))
+}
+
+/// Whether a path below a root lies elsewhere, links resolved.
+fn leads_out(root: &Path, path: &Path) -> bool {
+    path.starts_with(root)
+        && matches!((path.canonicalize(), root.canonicalize()), (Ok(real), Ok(root)) if !real.starts_with(&root))
+}
+
 /// Where the project of a run is whose journal lies in `state` of `root`. A journal that lies in its project
 /// tells where that is; of one that lies elsewhere (`--state`), and that several projects may share, the run
 /// itself knows.
-pub(super) fn placed(run: &RunState, state: &State, root: &Path) -> Placed {
+pub(super) fn placed(journal: &Journal, run: &RunState, state: &State, root: &Path) -> Result<Placed, StoreError> {
+    let foreign = journal.is_foreign(run.run)?;
+    Ok(place(run, state, root, foreign))
+}
+
+/// The project of a run from elsewhere is this one, whatever it says.
+fn place(run: &RunState, state: &State, root: &Path, foreign: bool) -> Placed {
     let (old, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
     let here = root.canonicalize().unwrap_or_else(|_| root.to_owned());
     let has = |root: &Path| root.join(&run.file).is_file();
@@ -30,9 +64,12 @@ pub(super) fn placed(run: &RunState, state: &State, root: &Path) -> Placed {
     let stays = state.state.is_some() || (lies.is_some() && state.folder(&old).canonicalize().ok() == lies);
     let home = lies.as_deref().and_then(Path::parent).filter(|home| state.state.is_none() && has(home));
     let here = home.map_or(here, Path::to_owned);
+    let moved = if known { inside(&workspace, &old, &here) } else { None };
+    if foreign {
+        return Placed { workspace: moved.unwrap_or(workspace), moved: old != here, root: here };
+    }
     if old == here || (stays && known && has(&old)) || (!has(&here) && has(&old)) {
         return Placed { root: old, workspace, moved: false };
     }
-    let moved = if known { inside(&workspace, &old, &here) } else { None };
     Placed { root: here, workspace: moved.unwrap_or(workspace), moved: known }
 }

@@ -35,6 +35,10 @@ pub(super) struct Args {
     #[arg(value_name = "RUN")]
     run: Option<String>,
 
+    /// The workspace, for a run whose record came from elsewhere [default: the one on record]
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+
     /// The model of every agent from now on
     #[arg(long, short, value_name = "MODEL")]
     model: Option<String>,
@@ -102,6 +106,7 @@ impl Args {
 pub(super) fn go_on(run: RunId, state: State, trust: TrustArgs, ui: &mut Ui) -> Result<Code, CliError> {
     let args = Args {
         run: Some(run.to_string()),
+        workspace: None,
         model: None,
         output: Output::Text,
         continue_on_error: false,
@@ -127,7 +132,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let row = find(&journal, args.run.as_deref())?;
     let old = RunState::fold(row.run, &journal.events(row.run)?);
     let flag = args.model.clone().or_else(|| old.model.clone());
-    let Placed { root, workspace, moved } = placed(&old, &args.state, &root);
+    let Placed { root, workspace, moved } = located(args, &journal, &old, (&root, &here))?;
     if moved {
         let words = format!("the project was in `{}` when this run was last taken up; it goes on here", old.root);
         ui.say(format!("{} {words}", ui.style.warn("note:")));
@@ -190,7 +195,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         from: from.as_ref(),
     };
     if moved {
-        journal.workspace_moved(&old.workspace, &view.name())?;
+        journal.workspace_moved(row.run, &old.workspace, &view.name())?;
     }
     // Nothing is put back before all that may refuse was asked.
     let own = super::own::checked(&project, &here, view.folder(), &plan)?;
@@ -200,7 +205,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let accepted = found.settle(&view, args.choice(), &project, ui)?;
     without_secrets(&accepted, &models)?;
 
-    let place = moved.then(|| RunPlace { root: root.display().to_string(), workspace: view.name() });
+    let place = new_place(&old, &root, &view, moved);
     let resumed = RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, place, ..resumed };
     let mut first = vec![Fact::RunResumed(resumed)];
     first.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
@@ -226,6 +231,19 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &printed_commands(journal.state(), &here, &ui.commands), ui)?;
     session::closed(&state, &exchange)
+}
+
+/// Where the run goes on: its project, and the workspace that the user names or that is on record.
+fn located(args: &Args, journal: &Journal, old: &RunState, (root, here): (&Path, &Path)) -> Result<Placed, CliError> {
+    let mut found = placed(journal, old, &args.state, root)?;
+    found.workspace = super::placed::workspace((journal, old.run), args.workspace.as_ref(), &found, here)?;
+    Ok(found)
+}
+
+/// Where the run goes on, if that is elsewhere than on record.
+fn new_place(old: &RunState, root: &Path, view: &View, moved: bool) -> Option<RunPlace> {
+    let place = RunPlace { root: root.display().to_string(), workspace: view.name() };
+    (moved || place.workspace != old.workspace).then_some(place)
 }
 
 /// The user's agreement to what the resumed run sends; a dry run sends nothing.

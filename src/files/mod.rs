@@ -36,6 +36,14 @@ pub use record::{
 pub use tree::Tree;
 pub use whole::write_whole;
 
+/// Whether a path in a record may be written, by the rules of `write`.
+///
+/// # Errors
+/// Why not.
+pub fn check_path(path: &str) -> Result<(), String> {
+    path::refused(path).map_or(Ok(()), Err)
+}
+
 /// Permission bits as people write them.
 fn shown_mode(mode: u32) -> String {
     format!("{mode:04o}")

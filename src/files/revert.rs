@@ -50,7 +50,10 @@ impl Tree {
     }
 
     /// What [`Tree::revert_all`] would do to each file; nothing is written.
-    pub fn would_revert(&self, looks: &[Look], force: bool) -> Reverted {
+    pub fn would_revert(&self, looks: &[Look], force: bool) -> Result<Reverted, Failure> {
+        for look in looks {
+            acceptable(look)?;
+        }
         let look = self.seen(looks);
         let changed = look.files.iter().filter(|change| change.kind() != Kind::Unchanged);
         let files = changed.map(|change| {
@@ -60,7 +63,7 @@ impl Tree {
             };
             RevertedFile { path: change.path.clone(), ending, reason }
         });
-        Reverted { files: files.collect() }
+        Ok(Reverted { files: files.collect() })
     }
 
     /// Looks as one, whose `after` is the state of any of them that the disk shows, if it shows one.

@@ -31,7 +31,8 @@ impl Earlier {
         Self(Arc::new(Mutex::new(Inner { journal, taken: HashMap::new() })))
     }
 
-    /// The latest result with a recipe that was not taken yet, and the run that it is of.
+    /// The latest result with a recipe that was not taken yet, and the run that it is of. Results of runs from
+    /// elsewhere are not taken: this orch did not ask for them.
     pub fn find(&self, recipe: &Recipe) -> Result<Option<(RunId, Artifact)>, StoreError> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { journal, taken } = &mut *inner;
@@ -39,7 +40,8 @@ impl Earlier {
         let found: Option<(String, i64, i64)> = journal
             .reader()
             .prepare_cached(
-                "SELECT run, seq, id FROM results WHERE ask = ?1 AND take = ?2 AND id < ?3 ORDER BY id DESC LIMIT 1",
+                "SELECT run, seq, id FROM results WHERE ask = ?1 AND take = ?2 AND id < ?3
+                 AND run NOT IN (SELECT run FROM foreign_runs) ORDER BY id DESC LIMIT 1",
             )
             .and_then(|mut statement| {
                 statement

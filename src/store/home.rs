@@ -1,9 +1,11 @@
 //! Where a project was when its journal was last opened: one that was moved or copied has its
 //! workspaces elsewhere, and what orch wrote there is its own.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rusqlite::{Transaction, TransactionBehavior, params};
+
+use crate::model::RunId;
 
 use super::{Journal, StoreError};
 
@@ -23,9 +25,15 @@ impl Journal {
         if known.as_deref() == Some(home) {
             return Ok(());
         }
-        if let Some(known) = known {
-            self.follow(&known, home).map_err(|source| self.failed("write", source))?;
-        }
+        let came = match known {
+            Some(known) => self.follow(&known, home),
+            // A journal without the note was made elsewhere, if it has runs.
+            None => Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate).and_then(|transaction| {
+                distrust(&transaction, home, home)?;
+                transaction.commit()
+            }),
+        };
+        came.map_err(|source| self.failed("write", source))?;
         match note.replace(format!("{}\n", home.display()).as_bytes()) {
             Err(error) if can_not_be_written(&error) => Ok(()),
             written => written.map_err(StoreError::io("write", &note.path())),
@@ -39,6 +47,7 @@ impl Journal {
         let sql = "SELECT workspace FROM runs UNION SELECT workspace FROM files";
         let names: Vec<String> =
             transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        distrust(&transaction, from, to)?;
         for old in names {
             let Some(new) = inside(Path::new(&old), from, to).filter(|new| new.is_dir()) else { continue };
             rename(&transaction, &old, &new.display().to_string())?;
@@ -46,15 +55,31 @@ impl Journal {
         transaction.commit()
     }
 
-    /// Gives a workspace of runs that were moved the name that it has now: its files are known as orch's own there.
-    pub fn workspace_moved(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        if from == to {
+    /// Gives the workspace of a run that was moved the name that it has now: its files are known as orch's own there.
+    /// What the record of a run from elsewhere calls its workspace may be that of other runs.
+    pub fn workspace_moved(&self, run: RunId, from: &str, to: &str) -> Result<(), StoreError> {
+        if from == to || self.is_foreign(run)? {
             return Ok(());
         }
         let moved = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)
             .and_then(|transaction| rename(&transaction, from, to).and_then(|()| transaction.commit()));
         moved.map_err(|source| self.failed("write", source))
     }
+}
+
+/// Marks the runs whose workspaces were outside of the folder of their journal, which is elsewhere now: it may have
+/// come with somebody else's project, and would have orch write wherever it says.
+fn distrust(transaction: &Transaction<'_>, from: &Path, to: &Path) -> rusqlite::Result<()> {
+    let mut statement = transaction.prepare("SELECT run, workspace FROM runs")?;
+    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+    for row in rows {
+        let (run, workspace) = row?;
+        let clean = !Path::new(&workspace).components().any(|part| matches!(part, Component::ParentDir));
+        if !clean || inside(Path::new(&workspace), from, to).is_none() {
+            transaction.execute("INSERT OR IGNORE INTO foreign_runs (run) VALUES (?1)", [run])?;
+        }
+    }
+    Ok(())
 }
 
 fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Result<()> {

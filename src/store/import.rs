@@ -10,7 +10,7 @@ use super::writer::{Payload, insert};
 use super::{Journal, StoreError};
 
 impl Journal {
-    /// Records the events of a run that this journal does not have. Whether the files in its
+    /// Records the events of a run that this journal does not have, as one from elsewhere. Whether the files in its
     /// workspace are of orch is not taken from it: that is known of runs of this journal only.
     pub fn import(&self, run: RunId, events: &[Event]) -> Result<(), StoreError> {
         let refused = |why: &str| StoreError::Refused { run: run.to_string(), why: why.to_owned() };
@@ -30,10 +30,20 @@ impl Journal {
             payload.secure(&self.blobs)?;
             insert(&transaction, event, None, &payload).map_err(error)?;
         }
+        transaction.execute("INSERT INTO foreign_runs (run) VALUES (?1)", [run.0.to_string()]).map_err(error)?;
         crash_point!("import::commit");
         transaction.commit().map_err(error)?;
         crash_point!("import::committed");
         Ok(())
+    }
+}
+
+impl Journal {
+    /// Whether the records of a run came from elsewhere: its workspace and its project are the user's to name.
+    pub fn is_foreign(&self, run: RunId) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM foreign_runs WHERE run = ?1";
+        let found = self.reader.query_row(sql, [run.0.to_string()], |_| Ok(())).optional();
+        found.map(|found| found.is_some()).map_err(|source| self.error(source))
     }
 }
 

@@ -17,7 +17,7 @@ use super::journal::HOMES;
 use super::{Journal, StoreError, View};
 
 /// Every table whose rows belong to one run; what tells orch's files from people's goes by its own rule.
-const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results"];
+const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
 
 /// A temporary file this old was left by a process that died.
 const STALE: Duration = Duration::from_hours(1);

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use crate::crash::crash_point;
 
 /// The newest format; `PRAGMA user_version` of a journal.
-pub(super) const VERSION: i64 = 4;
+pub(super) const VERSION: i64 = 5;
 
 const V1: &str = "
 CREATE TABLE events (
@@ -79,8 +79,16 @@ CREATE INDEX results_by_recipe ON results (ask, take);
 PRAGMA user_version = 4;
 ";
 
+/// Runs whose records came from elsewhere: what they say of the machine was not seen to by this orch.
+const V5: &str = "
+CREATE TABLE foreign_runs (
+    run TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 5;
+";
+
 /// What brings a journal from each format to the next.
-const STEPS: &[&str] = &[V1, V2, V3, V4];
+const STEPS: &[&str] = &[V1, V2, V3, V4, V5];
 
 /// Brings a journal to [`VERSION`]; returns the version found when that is newer.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), i64>> {

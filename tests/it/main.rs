@@ -27,6 +27,7 @@ mod extract;
 mod files;
 mod findings;
 mod fix;
+mod foreign;
 mod graph;
 mod guide;
 mod hostile;

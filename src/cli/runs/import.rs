@@ -5,19 +5,21 @@ use std::path::PathBuf;
 use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::files::read_bounded;
+use crate::files::{check_path, read_bounded};
+use crate::model::event::{Event, Fact};
 use crate::model::text::text_of;
-use crate::model::{MAX_NESTING, nesting};
+use crate::model::{MAX_NESTING, RunId, nesting};
 use crate::store::Journal;
 
 use super::export::{Exported, VERSION};
 use super::root;
+use super::written::written;
 
 /// Read a run from a file that `orch runs export` wrote
 ///
-/// The run can then be shown, compared and exported again. Import only files of people whom you
-/// trust: to resume or revert a run writes files where its record says; what was inside of its project
-/// is inside of this one.
+/// The run can then be shown, compared and exported again. Its record may come from anybody: to
+/// resume or revert it writes only in a workspace that you name with --workspace, its project is
+/// the one here, and `--reuse` takes no results from it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/looked-at")]
 pub(in crate::cli) struct Args {
@@ -52,8 +54,30 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         let why = format!("it has form {}, and this orch reads {VERSION}", whole.orch_run);
         return Err(refused(why).hint("install the newer orch"));
     }
+    acceptable(whole.run, &whole.events).map_err(|why| refused(why).hint("nothing was imported"))?;
     let journal = Journal::open(&args.state.folder(&root(&here()?)))?;
     journal.import(whole.run, &whole.events)?;
     ui.say(format!("run {} is here, with {} events", whole.run, whole.events.len()));
     Ok(Code::Ok)
+}
+
+/// Whether every file that the records name may be written, by the rules of `write`; else which is the first that may not.
+fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
+    let written = written(run, events).map_err(|error| error.message)?;
+    let looked = written.iter().flat_map(|written| {
+        let files = written.look.files.iter().map(|change| change.path.as_str());
+        files.chain(written.look.new_folders.iter().map(String::as_str))
+    });
+    let shown = events.iter().filter_map(|event| {
+        let artifact = match &event.fact {
+            Fact::StepCompleted(fact) => fact.artifact.as_ref(),
+            Fact::ArtifactAccepted(fact) => Some(&fact.artifact),
+            Fact::StepKept(fact) => fact.moved.as_ref(),
+            _ => None,
+        };
+        artifact?.path.as_deref()
+    });
+    looked.chain(shown).try_for_each(|path| {
+        check_path(path).map_err(|why| format!("it records the file {path:?}, and that path {why}"))
+    })
 }

@@ -1,9 +1,11 @@
 //! `orch runs revert`: takes back what a run's `write:` steps and agent programs changed.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use crate::cli::error::{CliError, Code};
-use crate::cli::placed::placed;
+use crate::cli::placed::{placed, workspace};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here, session};
@@ -29,6 +31,10 @@ pub(in crate::cli) struct Args {
     #[arg(value_name = "RUN")]
     run: String,
 
+    /// The workspace, for a run whose record came from elsewhere [default: the one on record]
+    #[arg(long, short, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+
     /// Put back also what was changed since
     #[arg(long)]
     force: bool,
@@ -46,10 +52,13 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let root = root(&here()?);
+    let here = here()?;
+    let root = root(&here);
     let journal = journal(&args.state, &root)?;
     let row = find(&journal, &args.run)?;
-    let workspace = placed(&RunState::fold(row.run, &journal.events(row.run)?), &args.state, &root).workspace;
+    let run = RunState::fold(row.run, &journal.events(row.run)?);
+    let recorded = placed(&journal, &run, &args.state, &root)?;
+    let workspace = workspace((&journal, row.run), args.workspace.as_ref(), &recorded, &here)?;
     let view = View::existing(&workspace)?.ok_or_else(|| {
         CliError::could_not(format!("the workspace `{}` of run {} is not there", workspace.display(), row.run))
     })?;
@@ -57,12 +66,9 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let events = journal.events(row.run)?;
     let looks: Vec<Look> = written(row.run, &events)?.into_iter().map(|written| written.look).collect();
     let tree = Tree::open(view.folder())?;
-    let reverted = if args.dry_run {
-        tree.would_revert(&looks, args.force)
-    } else {
-        let reverted = tree.revert_all(&looks, args.force);
-        reverted.map_err(|failure| CliError::from(failure).with_code(Code::Failed))?
-    };
+    let reverted =
+        if args.dry_run { tree.would_revert(&looks, args.force) } else { tree.revert_all(&looks, args.force) };
+    let reverted = reverted.map_err(|failure| CliError::from(failure).with_code(Code::Failed))?;
     tell(args, &row, &view, &reverted.files, ui)?;
     let left = reverted.files.iter().any(|file| file.ending == Ending::Left);
     Ok(if left { Code::Failed } else { Code::Ok })
