@@ -72,6 +72,8 @@ mod support;
 mod taken;
 mod terminal;
 mod tls;
+#[cfg(target_os = "linux")]
+mod traced;
 mod track;
 mod transcript;
 mod trust;

@@ -1,0 +1,222 @@
+//! What commands that only look may do, by the calls that they make of the system: held against the table in
+//! docs/security.md.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::control::{AGENT, answering, project};
+use crate::support::{Orch, Server};
+
+/// The calls by which a process writes, connects or starts another one.
+const CALLS: &str = "trace=open,openat,openat2,creat,unlink,unlinkat,rmdir,mkdir,mkdirat,rename,renameat,renameat2,\
+                     link,linkat,symlink,symlinkat,truncate,chmod,fchmod,fchmodat,chown,lchown,fchownat,\
+                     utimensat,mknod,mknodat,setxattr,connect,sendto,sendmsg,execve,execveat";
+
+/// Something that a command did.
+#[derive(Debug, PartialEq)]
+enum Act {
+    Write(String),
+    Connect(String),
+    Start(String),
+}
+
+/// Runs a command under `strace`, with some input; what it and its children did.
+fn traced(orch: &Orch, args: &[&str], input: &str) -> Vec<Act> {
+    let place = tempfile::tempdir().unwrap();
+    let (log, programs) = (place.path().join("log"), place.path().join("programs"));
+    fs::create_dir(&programs).unwrap();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let strace = std::env::split_paths(&path).map(|folder| folder.join("strace")).find(|file| file.is_file());
+    let strace = strace.expect("`strace` is needed for this test: install it, as by `apt-get install strace`");
+    let asked = orch.command(args);
+    let mut command = Command::new(strace);
+    command.args(["-f", "-y", "-qq", "-s", "4096", "-e", CALLS, "-o"]).arg(&log).arg(asked.get_program()).args(args);
+    command.current_dir(orch.path()).env_clear();
+    command.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // Nothing of this machine but what a test puts there, and keys that could be sent.
+    command.env("TMPDIR", place.path()).env("OPENAI_API_KEY", "sk-abcdefgh12345678").env("CLOUD_KEY", "k-abcdefgh1234");
+    if !args.contains(&"run") {
+        command.env("PATH", &programs);
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let text = fs::read_to_string(&log).unwrap_or_else(|error| panic!("strace wrote no log: {error}; {ended:?}"));
+    assert!(text.contains("execve("), "strace saw nothing: {ended:?}\n{text}");
+    let own = asked.get_program().to_string_lossy().into_owned();
+    text.lines().filter_map(|line| act(line, &own)).collect()
+}
+
+/// What a line of the log says, if it is of interest.
+fn act(line: &str, own: &str) -> Option<Act> {
+    // `12345 openat(AT_FDCWD</folder>, "name", O_WRONLY|O_CREAT, 0666) = 3`; `<... openat resumed>` goes on elsewhere.
+    let (_, call) = line.trim_start().split_once(' ')?;
+    let (name, arguments) = call.trim_start().split_once('(')?;
+    match name {
+        "connect" | "sendto" | "sendmsg" => outside(arguments).map(Act::Connect),
+        "execve" | "execveat" => {
+            let program = quoted(arguments)?;
+            (program != own && program != "/proc/self/exe").then(|| Act::Start(program.to_owned()))
+        }
+        "open" | "openat" | "openat2" => {
+            let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"].iter().any(|flag| arguments.contains(flag));
+            let path = place(arguments)?;
+            (writes && !["/dev/null", "/dev/tty"].contains(&path.as_str())).then_some(Act::Write(path))
+        }
+        // A socket's mode or a pipe's is nobody's file.
+        _ if name.chars().all(|c| c.is_ascii_alphanumeric()) => Some(Act::Write(place(arguments)?)),
+        _ => None,
+    }
+}
+
+fn quoted(text: &str) -> Option<&str> {
+    text.split_once('"')?.1.split_once('"').map(|(inner, _)| inner)
+}
+
+/// The path of a call: its name, below the folder of the descriptor before it.
+fn place(arguments: &str) -> Option<String> {
+    let folder = arguments.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(folder, _)| folder);
+    match (quoted(arguments), folder) {
+        (Some(name), _) if name.starts_with('/') => Some(name.to_owned()),
+        (Some(name), Some(folder)) => Some(format!("{folder}/{name}")),
+        (Some(name), None) => Some(name.to_owned()),
+        (None, folder) => folder.map(str::to_owned),
+    }
+}
+
+/// The address of a call that leads elsewhere; to ask a name server of this machine leads elsewhere too.
+fn outside(arguments: &str) -> Option<String> {
+    let internet = arguments.contains("AF_INET");
+    let here = arguments.contains("inet_addr(\"127.") || arguments.contains("\"::1\"");
+    let name_server = arguments.contains("htons(53)");
+    (internet && (!here || name_server)).then(|| arguments.to_owned())
+}
+
+/// A project that names addresses, programs and secrets, with a run in its journal; its server need not live.
+fn tempting() -> (Server, Orch) {
+    let server = answering(|_, _| json!({ "a": 1 }));
+    let steps =
+        format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, run: [touch, ran] }}\n");
+    let orch = project(&server, &steps);
+    orch.run(&["pipeline", "run", "pipelines/main.yaml", "--task", "do it"]).exits(0);
+    let settings = orch.read("orch.yaml");
+    orch.write(
+        "orch.yaml",
+        &format!(
+            "{settings}tracker: {{ webhook: {{ url: \"http://tracker.invalid/\", secret: {{ env: CLOUD_KEY }} }} }}\n"
+        )
+        .replace(
+            "  lab:",
+            "  evil: { dialect: openai, base_url: \"http://evil.invalid/v1\", api_key: { env: CLOUD_KEY } }\n  lab:",
+        ),
+    );
+    orch.write(
+        "pipelines/evil.yaml",
+        &format!("name: evil\nagents: {{ a: {{ model: evil/m }} }}\nsteps:\n  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"),
+    );
+    (server, orch)
+}
+
+/// The same where what orch keeps and reads are links to a folder of the user's.
+fn linked(victim: &Path) -> (Server, Orch) {
+    let (server, orch) = tempting();
+    fs::write(victim.join("one.md"), "theirs").unwrap();
+    for name in ["prompts", "workspace", ".orch/blobs", ".orch/locks"] {
+        let path = orch.path().join(name);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap();
+        }
+        symlink(victim, path).unwrap();
+    }
+    (server, orch)
+}
+
+/// A session of an editor that opens the pipeline.
+fn editor(orch: &Orch) -> String {
+    let uri = |name: &str| format!("file://{}", orch.path().join(name).display());
+    let document = json!({ "uri": uri("pipelines/main.yaml"), "languageId": "yaml", "version": 1, "text": orch.read("pipelines/main.yaml") });
+    let messages = [
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": { "capabilities": {}, "rootUri": uri("") } }),
+        json!({ "jsonrpc": "2.0", "method": "initialized", "params": {} }),
+        json!({ "jsonrpc": "2.0", "method": "textDocument/didOpen", "params": { "textDocument": document } }),
+        json!({ "jsonrpc": "2.0", "id": 2, "method": "textDocument/hover", "params": {
+            "textDocument": { "uri": uri("pipelines/main.yaml") }, "position": { "line": 8, "character": 30 } } }),
+        json!({ "jsonrpc": "2.0", "id": 3, "method": "shutdown" }),
+        json!({ "jsonrpc": "2.0", "method": "exit" }),
+    ];
+    let framed = messages.iter().map(|message| {
+        let text = message.to_string();
+        format!("Content-Length: {}\r\n\r\n{text}", text.len())
+    });
+    framed.collect()
+}
+
+/// The row of a command in the table: what it writes, connects to and starts.
+fn row(command: &str) -> [String; 3] {
+    let table = fs::read_to_string("docs/security.md").unwrap();
+    let start = format!("| `{command}` |");
+    let line = table.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row of `{command}`"));
+    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+    [cells[2], cells[3], cells[4]].map(str::to_owned)
+}
+
+#[test]
+fn commands_that_only_look_do_no_more_than_the_table_says() {
+    let victim = tempfile::tempdir().unwrap();
+    let file = "pipelines/main.yaml";
+    for (_server, orch) in [tempting(), linked(victim.path())] {
+        for (command, more) in [
+            ("orch pipeline validate", &[][..]),
+            ("orch pipeline plan", &[file, "--task", "x"]),
+            ("orch pipeline plan", &["pipelines/evil.yaml"]),
+            ("orch pipeline plan", &[file, "--task", "x", "--reuse"]),
+            ("orch pipeline list", &[]),
+            ("orch pipeline show", &[file]),
+            ("orch pipeline graph", &[file]),
+            ("orch doctor", &[]),
+            ("orch lsp", &[]),
+        ] {
+            let args: Vec<&str> = command.split(' ').skip(1).chain(more.iter().copied()).collect();
+            let input = if command == "orch lsp" { editor(&orch) } else { String::new() };
+            let [writes, network, starts] = row(command);
+            assert_eq!(writes, "nothing", "{command}: commands that write need another test");
+            assert!(["nothing", "this machine"].contains(&network.as_str()), "{command}: {network}");
+            let known = |program: &str| starts.contains(&format!("`{}", program.rsplit('/').next().unwrap_or(program)));
+            let acts = traced(&orch, &args, &input);
+            let beyond: Vec<&Act> = acts.iter().filter(|act| !matches!(act, Act::Start(name) if known(name))).collect();
+            assert!(beyond.is_empty(), "{command} {more:?} did more than docs/security.md says: {beyond:#?}");
+        }
+    }
+    assert_eq!(fs::read_dir(victim.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_run_does_is_seen() {
+    let server = answering(|_, _| json!({ "a": 1 }));
+    let orch = project(
+        &server,
+        &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, run: [touch, ran] }}\n"),
+    );
+    let acts = traced(&orch, &["pipeline", "run", "pipelines/main.yaml", "--task", "do it"], "");
+    let wrote = |name: &str| acts.iter().any(|act| matches!(act, Act::Write(path) if path.ends_with(name)));
+    assert!(wrote(".orch/journal.db") && wrote("workspace/.orch.lock") && wrote("workspace/ran"), "{acts:#?}");
+    assert!(acts.iter().any(|act| matches!(act, Act::Start(program) if program.ends_with("/touch"))), "{acts:#?}");
+    let folder = orch.path().display().to_string();
+    let elsewhere = |act: &&Act| matches!(act, Act::Write(path) if !path.starts_with(&folder));
+    assert_eq!(acts.iter().find(elsewhere), None, "a run writes in its project alone");
+    assert_eq!(
+        act(
+            "7 connect(3<socket:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr(\"10.1.2.3\")}, 16) = 0",
+            "x"
+        ),
+        Some(Act::Connect(
+            "3<socket:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr(\"10.1.2.3\")}, 16) = 0"
+                .to_owned()
+        ))
+    );
+}
