@@ -112,9 +112,8 @@ pub(super) fn plan(
 /// That everything that is asked says or is known to take what the budgets limit.
 fn within_limits(plan: &Plan, models: &Models) -> Result<(), CliError> {
     let budgets = plan.budgets();
-    if let Some((program, unit)) = budget::uncounted(&budgets, plan.asked()) {
+    if let Some((program, unit, refuses)) = budget::uncounted(&budgets, plan.asked()) {
         let what = if unit == "usd" { "what it costs" } else { "its tokens" };
-        let refuses = budgets.iter().any(|(_, budget)| budget.unreported == Some(Unreported::Refuse));
         let allow = if refuses { " and `unreported: estimate` in the budget" } else { "" };
         return Err(CliError::could_not(format!("{program} does not report {what}, and a budget limits `{unit}`"))
             .hint(format!("say under `estimate: {{ {unit}: … }}` of its agent what one turn takes at most{allow}, or leave `{unit}` out of the budget")));

@@ -311,25 +311,25 @@ impl Budgets {
     }
 }
 
-/// The first program that never reports what a limit counts, and the limit's unit: `tokens`, where its agent says no
-/// estimate; either unit, where the limit takes no estimates.
+/// The first program that never reports what a limit counts, the limit's unit, and whether the limit takes no estimates:
+/// `tokens`, where its agent says no estimate; either unit, where the limit takes none.
 pub fn uncounted<'a>(
     limits: &[Limit],
     asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
-) -> Option<(ModelRef, &'static str)> {
+) -> Option<(ModelRef, &'static str, bool)> {
     let unknown = |budget: &Budget, estimate: TurnEstimate| {
         let refuses = budget.unreported == Some(Unreported::Refuse);
         let tokens = budget.tokens.is_some() && (refuses || estimate.tokens.is_none());
         // Without an estimate it is a model without a price.
         let usd = budget.usd.is_some() && refuses && estimate.usd.is_some();
-        tokens.then_some("tokens").or_else(|| usd.then_some("usd"))
+        tokens.then_some("tokens").or_else(|| usd.then_some("usd")).map(|unit| (unit, refuses))
     };
     let is_silent =
         |model: &PlannedModel| model.program.as_ref().is_some_and(|program| !program.kind.abilities().usage);
     asked.into_iter().filter(|(_, model)| is_silent(model)).find_map(|(step, model)| {
         let mut holding = limits.iter().filter(|(holder, _)| holder.holds(&step));
-        let unit = holding.find_map(|(_, budget)| unknown(budget, model.estimate))?;
-        Some((model.reference.clone(), unit))
+        let (unit, refuses) = holding.find_map(|(_, budget)| unknown(budget, model.estimate))?;
+        Some((model.reference.clone(), unit, refuses))
     })
 }
 

@@ -4,31 +4,40 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::process::Child;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use tokio::sync::watch;
 
 /// How long a group is waited for that is being ended. A guard takes half a second, unless a process of the group waits
 /// for a device; the guard then continues on its own, and a resume waits for the file that it holds.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Groups that are being ended and whose callers are gone: whoever looks at what they did waits for them first.
+/// Groups that are being ended and that no call waits for: whoever looks at what they did waits for them first.
 #[derive(Clone, Debug, Default)]
-pub struct Endings(Arc<Mutex<Vec<Ending>>>);
+pub struct Endings(Arc<Mutex<Vec<watch::Receiver<bool>>>>);
 
 impl Endings {
-    pub(super) fn add(&self, ending: Ending) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(ending);
+    fn lock(&self) -> MutexGuard<'_, Vec<watch::Receiver<bool>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until they have ended.
+    pub(super) fn add(&self, ending: Ending) {
+        let ended = ending.watched();
+        self.lock().push(ended);
+    }
+
+    /// Waits until they have ended. May be dropped and called again.
     pub async fn settled(&self) {
-        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        join_all(all.into_iter().map(Ending::settled)).await;
+        let all = self.lock().clone();
+        for mut ended in all {
+            // An error means that the thread that waits has ended without a word: there is nothing left to wait for.
+            drop(ended.wait_for(|ended| *ended).await);
+        }
+        self.lock().retain(|ended| !*ended.borrow() && ended.has_changed().is_ok());
     }
 }
 
@@ -46,24 +55,23 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Waits until nothing of it is left. On a thread of its own, since the time that the guard takes is the system's,
-    /// not that of the runtime.
-    pub(super) async fn settled(self) {
-        let (done, waits) = tokio::sync::oneshot::channel();
+    /// Waits for it on a thread of its own, since the time that the guard takes is the system's, not that of the
+    /// runtime; becomes true when nothing of it is left.
+    fn watched(self) -> watch::Receiver<bool> {
+        let (ended, watched) = watch::channel(false);
         let shared = Arc::new(Mutex::new(Some(self)));
         let take = |shared: &Mutex<Option<Self>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
         let its = shared.clone();
         // Not a thread of the runtime, which panics where the system has none left.
         let thread = thread::Builder::new().name("ending".to_owned()).spawn(move || {
             take(&its).into_iter().for_each(Self::wait);
-            // A runtime that is being shut down waits for nothing.
-            let _ = done.send(());
+            ended.send_replace(true);
         });
-        match thread {
-            // An error means that the thread has ended without a word: there is nothing left to wait for.
-            Ok(_) => drop(waits.await),
-            Err(_) => take(&shared).into_iter().for_each(Self::wait),
+        if thread.is_err() {
+            // The calling thread must wait then: half a second, as a rule.
+            take(&shared).into_iter().for_each(Self::wait);
         }
+        watched
     }
 
     #[expect(clippy::disallowed_methods, reason = "on a thread of its own, or where there is none to be had")]

@@ -19,7 +19,7 @@ use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{LENGTH, Report};
 use super::{ProcessError, Spec};
 
-/// A program with its guard. What is left of it is ended when this is dropped.
+/// A program with its guard. What is left of it is ended when this is dropped, as [`Endings`] then knows.
 pub(super) struct Group {
     guard: Option<(UnixStream, Child)>,
     endings: Endings,
@@ -60,7 +60,7 @@ impl Group {
         }
     }
 
-    /// Somebody ended the guard. What can still be reached of the program is ended.
+    /// The guard was killed: kills the program's process group.
     fn unguarded(&mut self) -> io::Error {
         if let Some(leader) = self.leader.take().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
@@ -68,11 +68,12 @@ impl Group {
         io::Error::other("the process that guards it was ended")
     }
 
-    /// Ends all that is left, and waits for that. The caller still reads the outputs.
+    /// Ends all that is left, and waits for that and for what else [`Endings`] has. The caller still reads the outputs.
     pub(super) async fn end(&mut self) {
         if let Some(ending) = self.let_go() {
-            ending.settled().await;
+            self.endings.add(ending);
         }
+        self.endings.settled().await;
     }
 
     /// The end of our side of the socket is the guard's sign.

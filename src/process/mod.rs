@@ -2,7 +2,7 @@
 //!
 //! Promises that nothing that a child started outlives the call: not after its end, its time-out, when the call is
 //! given up, or when this process is killed. A guard sees to that (`guard.rs`), which is this program again; the
-//! caller says where it is. Nothing here blocks the thread that it runs on. The environment is given whole by the
+//! caller says where it is. Nothing here blocks the thread that it runs on, unless the system has no thread left. The environment is given whole by the
 //! caller; nothing is inherited. Refuses to know what a program is for.
 
 mod capture;
@@ -171,7 +171,8 @@ pub enum ProcessError {
     },
 }
 
-/// Runs a program to its end; `heard` is told of output as it comes.
+/// Runs a program to its end; `heard` is told of output as it comes. What it left running is being ended then: wait for
+/// the [`Endings`] before looking at what it did.
 ///
 /// # Errors
 /// When it can't be started, takes too long, or its pipes fail. An exit code is no error.
@@ -222,9 +223,13 @@ pub async fn run_until(
                 () = over => None,
             }
         };
-        end_and_read(&mut group, read).await;
+        if !matches!(ended, Some(Ok(_))) {
+            end_and_read(&mut group, read).await;
+        }
         ended
     };
+    // What is left of one that has ended can't change what it gave, which must not be lost while that is waited for.
+    drop(group);
     match ended {
         Some(Ok(code)) => Ok(Ended { code, stdout: out, stderr: err }),
         Some(Err(source)) => Err(spec.failed(source)),

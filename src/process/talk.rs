@@ -71,9 +71,12 @@ where
             // Its last words often say why it ended; what is more than is kept does not matter any more.
             drop(timeout(FAREWELL, &mut listen).await);
         }
-        end_and_read(&mut group, listen).await;
+        if !matches!(result, Ok(Ok(_))) {
+            end_and_read(&mut group, listen).await;
+        }
         (result, ended)
     };
+    drop(group);
     match (result, ended) {
         // It never ran: whatever came of the talk came of that.
         (_, Ok(Err(source))) if source.raw_os_error().is_some() => Err(spec.failed(source)),

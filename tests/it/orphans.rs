@@ -239,3 +239,26 @@ fn a_second_stop_ends_orch_although_nobody_reads_what_it_says() {
     };
     assert_eq!(status.code(), Some(130));
 }
+
+/// A stop that comes while what an agent program left behind is being ended does not lose the program's answer.
+#[test]
+fn an_answer_is_kept_though_a_stop_comes_while_its_leftovers_are_ended() {
+    let orch = Orch::empty();
+    let left = "trap ': > ../asked' TERM; : > ../ready; while :; do sleep 1; done";
+    let answers = format!(
+        "echo turn >> ../turns; sh -c '{}' > /dev/null 2>&1 & while ! [ -e ../ready ]; do sleep 0.01; done; echo 7",
+        left.replace('\'', "'\\''")
+    );
+    let agents = serde_json::json!({ "a": { "command": ["sh", "-c", answers] } });
+    let step = serde_json::json!({ "id": "asks", "agent": "a", "prompt": "p.md", "output": "n", "schema": "any" });
+    orch.write("prompts/p.md", "Count.");
+    orch.write("pipelines/main.yaml", &format!("name: kept\nagents: {agents}\nsteps: [{step}]\n"));
+    let mut child = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).spawn().unwrap();
+    soon("the end of what is left", || orch.exists("asked").then_some(()));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    child.wait().unwrap();
+    let events = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
+    assert!(!events.contains("given up"), "{events}");
+    orch.run(&["pipeline", "resume", "--quiet"]);
+    assert_eq!((orch.read("turns").as_str(), orch.json("workspace/n.json")), ("turn\n", serde_json::json!(7)));
+}

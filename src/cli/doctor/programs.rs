@@ -83,6 +83,11 @@ fn version(program: &str) -> Option<String> {
         guard: super::super::guard().into(),
         endings: Endings::default(),
     };
-    let ended = runtime().ok()?.block_on(process::run(&spec, &|_, _| {})).ok()?;
+    let run = async {
+        let ended = process::run(&spec, &|_, _| {}).await;
+        spec.endings.settled().await;
+        ended
+    };
+    let ended = runtime().ok()?.block_on(run).ok()?;
     (ended.code == Some(0)).then(|| ended.stdout.text().lines().next().unwrap_or_default().trim().to_owned())
 }

@@ -68,9 +68,9 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
         endings: Endings::default(),
     };
     let shown = argv.join(" ");
-    let ended = process::run(&spec, &|_, _| {})
-        .await
-        .map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")))?;
+    let ended = process::run(&spec, &|_, _| {}).await;
+    spec.endings.settled().await;
+    let ended = ended.map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")))?;
     if ended.code == Some(0) {
         return Ok(());
     }
