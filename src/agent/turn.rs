@@ -215,7 +215,9 @@ impl Job<'_> {
             let answer = again.taken(watch).await;
             // A session that kept silent until the time was over has used it up.
             let over = answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
-            if answer.reply.is_ok() || watch.has_heard() || over {
+            let paid = answer.cost.is_some_and(|usd| usd > 0.0)
+                || answer.work.usage.is_some_and(|usage| usage.at_least().total() > 0);
+            if answer.reply.is_ok() || watch.has_heard() || over || paid {
                 return answer;
             }
             bookmark.remove();

@@ -70,7 +70,7 @@ fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
 
 /// The time that the call took is counted with the process that was killed.
 fn ended(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
-    let failure = Failure::new(Class::Crashed, "the process of the run was killed during the turn");
+    let failure = Failure::new(Class::Crashed, "the turn was cut off before what it did was on record");
     CallEnded {
         call: turn.call,
         ask: turn.ask,

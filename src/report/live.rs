@@ -8,7 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::durable::{Observer, Signal};
-use crate::model::{CostTotal, Event, Fact, RunId, RunState, StepKey, StepState};
+use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
 use super::style::{Style, printable};
@@ -28,8 +28,6 @@ struct Inner {
     held: Option<Vec<String>>,
     /// How many questions are open.
     asking: usize,
-    /// What all calls have cost so far.
-    cost: CostTotal,
 }
 
 struct Going {
@@ -41,11 +39,10 @@ impl Live {
     /// Follows a run that has the given events already, on standard error.
     pub fn new(run: RunId, events: &[Event], style: Style) -> Self {
         let state = RunState::fold(run, events);
-        let cost = state.cost();
         Self {
             bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
             style,
-            inner: Mutex::new(Inner { state, going_on: HashMap::new(), held: None, asking: 0, cost }),
+            inner: Mutex::new(Inner { state, going_on: HashMap::new(), held: None, asking: 0 }),
         }
     }
 
@@ -125,7 +122,6 @@ impl Observer for Live {
                 self.start(&mut inner, &fact.step, who);
             }
             Fact::CallEnded(fact) => {
-                inner.cost += fact.cost_total();
                 if let Some(failure) = &fact.failure {
                     self.line(&mut inner, &format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
                 }
@@ -171,8 +167,9 @@ impl Observer for Live {
             return;
         };
         // What the run has cost so far, once it costs anything that is known.
-        let usd = inner.cost.known().or(inner.cost.estimated()).filter(|usd| *usd > 0.0);
-        let spent = usd.map(|_| format!(" · {}", human::cost(inner.cost))).unwrap_or_default();
+        let cost = inner.state.cost();
+        let usd = cost.known().or(cost.estimated()).filter(|usd| *usd > 0.0);
+        let spent = usd.map(|_| format!(" · {}", human::cost(cost))).unwrap_or_default();
         let Some(going) = inner.going_on.get_mut(step) else {
             return;
         };
