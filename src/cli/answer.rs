@@ -51,10 +51,12 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let row = super::runs::find(&journal, &args.run)?;
     let events = journal.events(row.run)?;
     let asked = question(args, &journal, &events)?;
-    let settings = crate::config::load_settings(&super::runs::root(&here)).map_err(CliError::findings)?;
+    let run = RunState::fold(row.run, &events);
+    let root = super::placed::placed(&journal, &run, &args.state, &super::runs::root(&here))?.root;
+    let settings = crate::config::load_settings(&root).map_err(CliError::findings)?;
     if args.resume {
         // Before the answer is recorded: the same command must work once the project is trusted.
-        super::trust::ensure(&super::runs::root(&here), &settings, &args.trust, ui)?;
+        super::trust::ensure(&root, &settings, &args.trust, ui)?;
     }
     let note = super::resolve::models(&settings, None).redactor().text(&args.note);
     let by = args.by.clone().unwrap_or_else(user);

@@ -70,8 +70,9 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
+    use super::super::Disclosures;
     use super::*;
 
     /// The keys of a schema that hold values, in the spelling of the table.
@@ -102,5 +103,41 @@ mod tests {
         keys(schema, schema, "", &mut known);
         let table: BTreeSet<String> = SETTINGS_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
         assert_eq!(known, table, "give a new key of orch.yaml a class in src/trust/keys.rs");
+    }
+
+    /// Settings in which each key that needs the agreement has a value.
+    fn settings() -> Value {
+        json!({
+            "providers": { "lab": {
+                "dialect": "openai", "base_url": "https://a.example/v1", "api_key": { "env": "A_KEY" }, "insecure": false,
+            } },
+            "tracker": {
+                "convex": { "url": "https://a.example", "auth": { "env": "A_KEY" }, "insecure": false },
+                "webhook": { "url": "https://a.example", "secret": { "env": "A_KEY" } },
+            },
+        })
+    }
+
+    fn digest(settings: Value) -> Option<crate::model::Digest> {
+        Disclosures::of(&serde_json::from_value(settings).unwrap()).digest()
+    }
+
+    #[test]
+    fn another_value_of_a_key_that_sends_something_needs_another_agreement() {
+        let before = digest(settings());
+        assert!(before.is_some());
+        for (key, class) in SETTINGS_KEYS.iter().filter(|(_, class)| class.needs_agreement()) {
+            let value = match class {
+                KeyClass::Loosens => json!(true),
+                KeyClass::Variable => json!("B_KEY"),
+                _ if key.ends_with(".env") => json!({ "env": "B_URL" }),
+                _ => json!("https://b.example/v1"),
+            };
+            // `url.env` stands in place of a plain `url`.
+            let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', "lab").replace('.', "/"));
+            let mut changed = settings();
+            *changed.pointer_mut(&pointer).unwrap_or_else(|| panic!("give {key} a value in `settings`")) = value;
+            assert_ne!(digest(changed), before, "{key}");
+        }
     }
 }
