@@ -8,8 +8,8 @@ use crate::cli::error::{CliError, Code};
 use crate::cli::report::{Output, printed_commands};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::model::RunState;
 use crate::model::event::{CallEnded, Done, Event, Fact, RunStatus};
+use crate::model::{RunId, RunState};
 use crate::report::human;
 use crate::report::summary::{step_line, summary};
 
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
     ui.text(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here, &ui.commands)).trim_end())?;
     if args.replies {
-        calls(args, &events)?.into_iter().try_for_each(|call| tell(call, ui))?;
+        calls(args, &events)?.into_iter().try_for_each(|call| tell(call, row.run, ui))?;
     }
     Ok(Code::Ok)
 }
@@ -91,7 +91,7 @@ fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, Cli
 /// The most that a terminal is shown of one reply, in bytes: half of it from the beginning and half from the end.
 const MOST_ON_A_TERMINAL: usize = 64 << 10;
 
-fn tell(call: &CallEnded, ui: &Ui) -> Result<(), CliError> {
+fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), CliError> {
     let text = match (&call.reply, &call.done, &call.failure) {
         (Some(reply), _, _) => reply.text.clone(),
         (None, Some(done), _) => words(done),
@@ -102,9 +102,9 @@ fn tell(call: &CallEnded, ui: &Ui) -> Result<(), CliError> {
     let text = if ui.out_terminal { shortened(&text, MOST_ON_A_TERMINAL) } else { text.into() };
     ui.text(&format!("\n{} {} ({model})\n{text}", ui.out_style.strong("call"), call.call))?;
     if text.contains(LEFT_OUT) && ui.out_terminal {
-        ui.text(
-            &ui.out_style.dim("all of it goes into a file or a pipe: `orch runs show --replies --step STEP > FILE`"),
-        )?;
+        let step = call.call.step.place();
+        let all = ui.commands.of(format!("orch runs show {run} --replies --step '{step}'"));
+        ui.text(&ui.out_style.dim(format!("`{all} > FILE` writes all of it to a file")))?;
     }
     work(call).iter().try_for_each(|line| ui.text(&ui.out_style.dim(line)))
 }
