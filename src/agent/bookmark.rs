@@ -30,7 +30,7 @@ impl Bookmark {
     /// Notes the session.
     pub(super) fn put(&self, session: &str) {
         let folder = super::program::private_folder(&self.homes, FOLDER);
-        drop(folder.and_then(|folder| folder.file(self.name.as_str()).replace(session.as_bytes())));
+        drop(folder.and_then(|folder| folder.file(self.name.as_str()).note(session.as_bytes())));
     }
 
     /// The session that was noted.

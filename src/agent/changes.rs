@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
+use std::io::Read as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Change, Content, FileState, Kind, Look};
+use crate::folder::open_file;
 use crate::model::Work;
 
 /// Files that are looked at, at most.
@@ -86,7 +88,9 @@ impl Listing {
         if !data.is_file() || data.len() > LARGEST || self.bytes + data.len() > MOST_BYTES {
             return None;
         }
-        let content = std::fs::read(path).ok()?;
+        let mut content = Vec::new();
+        // What was a file when it was listed may be a link by now.
+        open_file(path).and_then(|mut file| file.read_to_end(&mut content)).ok()?;
         self.bytes += content.len() as u64;
         Some(FileState { content: Content::from(content), mode: mode(data) })
     }

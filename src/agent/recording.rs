@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use similar::TextDiff;
 
-use crate::files::read_bounded;
-use crate::folder::{Access, OwnFolder};
+use crate::files::read_all;
+use crate::folder::{Access, OwnFolder, open_file};
 use crate::model::text::text_of;
 use crate::model::{
     ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
@@ -183,7 +183,9 @@ impl Replay {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            let bytes = read_bounded(&path, MAX_BYTES).map_err(|error| failed(&path, error.to_string()))?;
+            let bytes = open_file(&path)
+                .and_then(|file| read_all(file, MAX_BYTES))
+                .map_err(|error| failed(&path, error.to_string()))?;
             let text = text_of(bytes).map_err(|why| failed(&path, format!("it {why}")))?;
             let recording: Recording = serde_json::from_str(&text).map_err(|error| failed(&path, error.to_string()))?;
             recordings.entry(recording.key.to_string()).or_default().push(recording);

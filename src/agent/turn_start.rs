@@ -67,7 +67,7 @@ pub(super) fn put(place: &Place, bounds: &Bounds, model: &ModelRef, before: &Lis
     let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
     let text = serde_json::to_vec(&start)?;
     // A kill leaves no part of it under its own name.
-    private_folder(&place.homes, FOLDER)?.file(name(&bounds.call)).replace(&text)
+    private_folder(&place.homes, FOLDER)?.file(name(&bounds.call)).note(&text)
 }
 
 /// Removes what was noted before a turn that is on record now.

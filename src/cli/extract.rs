@@ -105,8 +105,9 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
     let path = if given.is_file() {
         given
     } else {
-        let folder = super::runs::root(here).join("schemas");
-        let candidates = [folder.join(name), folder.join(format!("{name}.schema.json"))];
+        let root = super::runs::root(here);
+        let names = [name.to_owned(), format!("{name}.schema.json")];
+        let candidates = names.iter().filter_map(|name| config::member_path(&root, "schemas", name));
         let found = candidates.into_iter().find(|path| path.is_file());
         found.ok_or_else(|| {
             CliError::could_not(format!("there is no schema `{name}`"))
@@ -120,7 +121,10 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let neighbour = entry.path();
         let is_schema = neighbour.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".schema.json"));
-        if is_schema && let Ok(document) = document(&neighbour) {
+        if is_schema
+            && !config::escapes(folder, &neighbour)
+            && let Ok(document) = document(&neighbour)
+        {
             set.insert(&entry.file_name().to_string_lossy(), document.value);
         }
     }

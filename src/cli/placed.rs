@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config;
 use crate::model::{RunId, RunState};
 use crate::store::{Journal, StoreError, inside};
 
@@ -41,8 +42,7 @@ pub(super) fn workspace(
 
 /// Whether a path below a root lies elsewhere, links resolved.
 fn leads_out(root: &Path, path: &Path) -> bool {
-    path.starts_with(root)
-        && matches!((path.canonicalize(), root.canonicalize()), (Ok(real), Ok(root)) if !real.starts_with(&root))
+    path.starts_with(root) && config::escapes(root, path)
 }
 
 /// Where the project of a run is whose journal lies in `state` of `root`. A journal that lies in its project

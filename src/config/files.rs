@@ -73,7 +73,9 @@ fn reason(error: &std::io::Error) -> String {
 }
 
 /// Whether a file or folder lies outside of another one, links resolved.
-pub(super) fn escapes(folder: &Path, path: &Path) -> bool {
+pub fn escapes(folder: &Path, path: &Path) -> bool {
+    // The folder of a relative path may be empty: it is the current one.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let (real, real_folder) = (path.canonicalize(), folder.canonicalize());
     matches!((real, real_folder), (Ok(real), Ok(real_folder)) if !real.starts_with(&real_folder))
 }

@@ -20,7 +20,7 @@ mod spans;
 mod tracking;
 mod yaml;
 
-pub use files::Listing;
+pub use files::{Listing, escapes};
 pub use generate::{case_schema, pipeline_schema, settings_schema};
 pub use json::load_json;
 pub use load::{

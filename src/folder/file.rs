@@ -109,7 +109,15 @@ impl OwnFile {
     /// # Errors
     /// With [`super::LinkRefused`] for a link on the way; a link in its place is replaced.
     pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
-        self.folder.replace(&self.name, bytes)
+        self.folder.replace(&self.name, bytes, true)
+    }
+
+    /// The same for a note that a power failure may take.
+    ///
+    /// # Errors
+    /// As [`OwnFile::replace`].
+    pub fn note(&self, bytes: &[u8]) -> io::Result<()> {
+        self.folder.replace(&self.name, bytes, false)
     }
 
     /// Gives it the place of another file below the same folder.

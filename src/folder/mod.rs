@@ -8,7 +8,7 @@ mod file;
 mod nofollow;
 
 pub use file::OwnFile;
-pub use nofollow::{LinkRefused, is_link_refused, open_dir};
+pub use nofollow::{LinkRefused, is_link_refused, open_dir, open_file};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ pub enum Access {
 
 impl Access {
     /// The mode of a new file.
+    #[cfg(unix)]
     pub(crate) fn file_mode(self) -> u32 {
         if self == Self::Private { 0o600 } else { 0o666 }
     }
@@ -156,11 +157,12 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// Replaces a file by a rename, its bytes durable before; the folder is not synced.
-    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    /// Replaces a file by a rename, its bytes durable before if that is wanted; the folder is not synced.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let (dir, name) = self.parent_of(name, true)?;
         let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7().simple());
-        let written = self.write_new(&dir, &temporary, bytes).and_then(|()| dir.rename(&temporary, &dir, &name));
+        let written =
+            self.write_new((&dir, &temporary), bytes, durable).and_then(|()| dir.rename(&temporary, &dir, &name));
         if written.is_err() {
             // What failed is told; a file that is left is swept by a later run.
             drop(dir.remove_file(&temporary));
@@ -169,12 +171,14 @@ impl OwnFolder {
         written
     }
 
-    fn write_new(&self, dir: &Dir, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn write_new(&self, (dir, name): (&Dir, &str), bytes: &[u8], durable: bool) -> io::Result<()> {
         let mut file = nofollow::create_new(dir, name, self.access)?;
         crash_point!("file::created");
         io::Write::write_all(&mut file, bytes)?;
         crash_point!("file::written");
-        file.sync_all()?;
+        if durable {
+            file.sync_all()?;
+        }
         crash_point!("file::synced");
         Ok(())
     }

@@ -42,6 +42,17 @@ pub fn open_dir(path: &Path) -> io::Result<Dir> {
     }
 }
 
+/// Opens a file for reading by its path, whose last name may not be a link.
+///
+/// # Errors
+/// With [`LinkRefused`] for a link.
+pub fn open_file(path: &Path) -> io::Result<std::fs::File> {
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
+    open(&dir, name, OpenOptions::new().read(true), Access::Ordinary).map(File::into_std)
+}
+
 /// The parts of a relative name.
 pub(super) fn parts(name: &str) -> io::Result<Vec<&str>> {
     let part = |part: Component<'_>| match part {

@@ -34,7 +34,8 @@ impl Journal {
             }),
         };
         came.map_err(|source| self.failed("write", source))?;
-        match note.replace(format!("{}\n", home.display()).as_bytes()) {
+        // A note that a power failure takes is written again where the project is then.
+        match note.note(format!("{}\n", home.display()).as_bytes()) {
             Err(error) if can_not_be_written(&error) => Ok(()),
             written => written.map_err(StoreError::io("write", &note.path())),
         }

@@ -247,6 +247,17 @@ fn a_link_of_the_projects_files_to_the_outside_is_a_finding_and_nothing_behind_i
             assert!(!ran.stderr.contains(SECRET) && !ran.stdout.contains(SECRET), "{name} {args:?}: {ran:?}");
         }
         assert!(server.requests().is_empty(), "{name}: a model was asked");
+        for args in [
+            &["pipeline", "list"][..],
+            &["pipeline", "show", "pipelines/main.yaml"],
+            &["pipeline", "graph", "pipelines/main.yaml"],
+            &["schema", "check"],
+            &["doctor"],
+            &["trust", "--print"],
+        ] {
+            let ran = orch.run(args);
+            assert!(!ran.stderr.contains(SECRET) && !ran.stdout.contains(SECRET), "{name} {args:?}: {ran:?}");
+        }
         assert_eq!(snapshot(victim.0.path()), was, "{name}");
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::cli::error::CliError;
+use crate::config;
 use crate::model::case::Case;
 use crate::process::{self, Endings, Spec};
 
@@ -37,7 +38,7 @@ pub(super) fn set(
 /// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone; one that leads out of the
 /// project is refused, since a model may see the copy.
 fn copy(from: &Path, to: &Path, root: &Path) -> Result<(), CliError> {
-    if from.canonicalize().is_ok_and(|real| !real.starts_with(root)) {
+    if config::escapes(root, from) {
         let error =
             CliError::could_not(format!("`{}` can't be copied: it lies outside of the project", from.display()));
         return Err(error.hint("copy what the case needs into the project"));
