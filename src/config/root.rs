@@ -9,6 +9,9 @@ use crate::diagnostic::{Diagnostic, Severity};
 /// The file that marks a root and holds the settings.
 pub const SETTINGS_FILE: &str = "orch.yaml";
 
+/// How many folders above a file are looked at for a root.
+const MAX_FOLDERS: usize = 128;
+
 /// The root that a pipeline file belongs to.
 ///
 /// The nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor folder
@@ -27,7 +30,8 @@ pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     let near_depth = near.ancestors().count();
     let folders = || near.ancestors().skip(1).chain(far.ancestors().skip(near_depth.max(1)));
     let marked = marked_root(sources, folders());
-    let named = || folders().find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
+    let named =
+        || folders().take(MAX_FOLDERS).find(|folder| folder.file_name().is_some_and(|name| name == "pipelines"));
     match marked {
         Some(folder) => shown_folder(Some(folder)),
         None => named().map_or(own, |folder| match folder.parent() {
@@ -38,11 +42,11 @@ pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     }
 }
 
-/// The first of some folders that has `orch.yaml`. A folder `pipelines` that is a link belongs to the project that has
-/// the link, and what is behind it does not make it another one.
-pub fn marked_root<'a>(sources: &Sources, mut folders: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
+/// The first of some folders that has `orch.yaml`; the 128 nearest are looked at. A folder `pipelines` that is a link
+/// belongs to the project that has the link, and what is behind it does not make it another one.
+pub fn marked_root<'a>(sources: &Sources, folders: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
     let linked = |folder: &Path| folder.file_name().is_some_and(|name| name == "pipelines") && folder.is_symlink();
-    folders.find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)) && !linked(folder))
+    folders.take(MAX_FOLDERS).find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)) && !linked(folder))
 }
 
 fn shown_folder(folder: Option<&Path>) -> PathBuf {
@@ -169,6 +173,19 @@ mod tests {
         fs::create_dir_all(folder.path().join("b")).unwrap();
         fs::write(folder.path().join("b/orch.yaml"), "").unwrap();
         assert_eq!(find_root(&folder.path().join("b/p.yaml")), folder.path().join("b"));
+    }
+
+    #[test]
+    fn a_root_far_above_a_file_is_not_looked_for() {
+        let mut sources = Sources::default();
+        sources.put("/orch.yaml", "");
+        let below = |folders: usize| PathBuf::from(format!("/{}p.yaml", "a/".repeat(folders)));
+        assert_eq!(find_root_from(&sources, &below(MAX_FOLDERS - 1)), PathBuf::from("/"));
+        let deep = below(MAX_FOLDERS + 1);
+        assert_eq!(find_root_from(&sources, &deep), deep.parent().unwrap());
+        let asked = sources.asked().len();
+        find_root_from(&sources, &below(100_000));
+        assert!(sources.asked().len() <= asked + MAX_FOLDERS);
     }
 
     #[test]

@@ -120,6 +120,8 @@ impl<'a> Coercer<'a> {
     }
 
     fn members(&mut self, members: &Map<String, Value>, schema: &'a Value, depth: usize) -> Option<Value> {
+        // Each member is copied, whether the schema speaks of it or not.
+        self.steps = self.steps.saturating_add(members.len());
         let properties = schema.get("properties").and_then(Value::as_object);
         let rest = schema.get("additionalProperties");
         let mut out = Map::new();
@@ -146,6 +148,11 @@ impl<'a> Coercer<'a> {
     fn items(&mut self, items: &[Value], schema: &'a Value, depth: usize) -> Option<Value> {
         let prefix = schema.get("prefixItems").and_then(Value::as_array);
         let rest = schema.get("items");
+        if prefix.is_none() && rest.is_none() {
+            return None;
+        }
+        // Each item is copied, whether the schema speaks of it or not.
+        self.steps = self.steps.saturating_add(items.len());
         let mut changed = false;
         let mut out = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {

@@ -16,6 +16,9 @@ use crate::check::{Found, Origin};
 use crate::config::SETTINGS_FILE;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
+/// How many agents are offered: the model of each is looked up among all values of the text.
+const MAX_NAMES: usize = 1_000;
+
 /// What kind of thing a choice is, for its icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sort {
@@ -213,7 +216,7 @@ fn named(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     match field.role {
         Role::Agent => {
             let agents = [Seg::Key("agents".to_owned())];
-            let names = field.outline.keys(&agents).map(|(name, entry)| {
+            let names = field.outline.keys(&agents).take(MAX_NAMES).map(|(name, entry)| {
                 let model = field.outline.find(&[entry.path.as_slice(), &[Seg::Key("model".to_owned())]].concat());
                 let model = model.and_then(|entry| cursor.text.get(entry.value.clone())).unwrap_or_default();
                 new(name, Sort::Agent, model)

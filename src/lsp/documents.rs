@@ -12,6 +12,9 @@ use crate::config::Sources;
 /// The largest text in which something is looked up; the largest file that is checked.
 const MAX_TEXT: usize = 4 << 20;
 
+/// The longest address of a file, in bytes: a path has 4096 bytes at most, and an escape three characters a byte.
+const MAX_ADDRESS: usize = 16 << 10;
+
 /// A text that is open.
 #[derive(Debug)]
 pub(super) struct Open {
@@ -38,8 +41,11 @@ pub(super) struct Documents {
     open: BTreeMap<PathBuf, Open>,
 }
 
-/// The path of an address; `None` for what is no file.
+/// The path of an address; `None` for what is no file, and for an address that no file has since it is too long.
 pub(super) fn path_of(uri: &str) -> Option<PathBuf> {
+    if uri.len() > MAX_ADDRESS {
+        return None;
+    }
     Url::parse(uri).ok().filter(|url| url.scheme() == "file")?.to_file_path().ok()
 }
 
@@ -126,6 +132,7 @@ mod tests {
         documents.open(path.clone(), "file:///a%20b/%c3%bc.yaml".into(), 1, String::new());
         assert_eq!(documents.uri(&path).as_deref(), Some("file:///a%20b/%c3%bc.yaml"));
         assert_eq!((path_of("untitled:Untitled-1"), path_of("x")), (None, None));
+        assert_eq!(path_of(&format!("file://{}", "/a".repeat(20_000))), None);
     }
 
     #[test]

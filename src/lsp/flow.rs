@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::outline::{Entry, Form, Seg};
+use super::outline::{Entry, Form, MAX_ENTRIES, Seg};
 
 /// How deep flows are followed.
 const MAX_DEPTH: usize = 64;
@@ -56,7 +56,9 @@ impl Flow<'_, '_> {
     }
 
     fn push(&mut self, path: &[Seg], key: Option<Range<usize>>, value: Range<usize>, reach: usize, form: Form) {
-        self.entries.push(Entry { path: path.to_vec(), key, value, reach, form });
+        if self.entries.len() < MAX_ENTRIES {
+            self.entries.push(Entry { path: path.to_vec(), key, value, reach, form });
+        }
     }
 
     /// Reads from a bracket to the one that closes it.

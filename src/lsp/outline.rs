@@ -3,8 +3,13 @@
 
 use std::ops::Range;
 
+/// How deep lists and mappings are followed by their indentation: as deep as a file may be nested.
+const MAX_LEVELS: usize = 128;
+/// How many values of a text are kept: as many as a file may have.
+pub(super) const MAX_ENTRIES: usize = 100_000;
+
 /// A step from a value to one inside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Seg {
     /// The value of a key.
     Key(String),
@@ -88,7 +93,7 @@ struct Scan<'t> {
 impl Scan<'_> {
     fn run(&mut self) {
         let (text, mut at) = (self.text, 0);
-        loop {
+        while self.entries.len() < MAX_ENTRIES {
             let end = self.line_end(at);
             let indent = self.slice(at, end).bytes().take_while(|byte| *byte == b' ').count();
             let content = text.get(at + indent..end).unwrap_or_default().trim_end();
@@ -153,7 +158,8 @@ impl Scan<'_> {
 
     /// Reads a line, and what it opens; gives where that ends.
     fn line(&mut self, mut at: usize, mut indent: usize, end: usize) -> usize {
-        while self.slice(at, end).starts_with("- ") || self.slice(at, end).trim_end() == "-" {
+        let is_item = |rest: &str| rest.starts_with("- ") || rest.trim_end() == "-";
+        while self.stack.len() < MAX_LEVELS && is_item(self.slice(at, end)) {
             while self.stack.last().is_some_and(|level| level.indent > indent) {
                 self.stack.pop();
             }
@@ -173,7 +179,7 @@ impl Scan<'_> {
         while self.stack.last().is_some_and(|level| level.indent >= indent) {
             self.stack.pop();
         }
-        if let Some((key, name, after)) = self.key(at, end) {
+        if let Some((key, name, after)) = self.key(at, end).filter(|_| self.stack.len() < MAX_LEVELS) {
             self.stack.push(Level { indent, seg: Seg::Key(name), entry: self.entries.len() });
             return self.value(Some(key), after, end, indent);
         }

@@ -1,5 +1,6 @@
 //! The outline of a pipeline: its agents and its steps, groups with the steps inside.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::cursor::step_of;
@@ -20,45 +21,95 @@ pub(super) struct Symbol {
 /// The keys that say what a step is.
 const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "pipeline", "steps"];
 
+/// What is known of a step once all of its entries were seen.
+struct StepDraft<'o> {
+    path: &'o [Seg],
+    whole: Range<usize>,
+    id: Option<&'o Entry>,
+    /// The place in [`KINDS`], and the value.
+    kind: Option<(usize, &'o Entry)>,
+    children: Vec<usize>,
+}
+
 /// The steps of a text, from top to bottom.
 pub(super) fn of(text: &str) -> Vec<Symbol> {
     let outline = Outline::of(text, None);
-    let mut steps: Vec<&[Seg]> = Vec::new();
+    let mut steps: Vec<StepDraft<'_>> = Vec::new();
+    let mut known: HashMap<&[Seg], usize> = HashMap::new();
     for entry in &outline.entries {
-        if let Some(step) = step_of(&entry.path)
-            && !steps.contains(&step)
-        {
-            steps.push(step);
+        let Some(path) = step_of(&entry.path) else { continue };
+        let at = *known.entry(path).or_insert_with(|| {
+            let start = start_of(entry);
+            steps.push(StepDraft { path, whole: start..start, id: None, kind: None, children: Vec::new() });
+            steps.len() - 1
+        });
+        if let Some(step) = steps.get_mut(at) {
+            step.note(entry);
+        }
+        // What is inside of a step is inside of those around it.
+        for outer in enclosing(path).filter_map(|outer| known.get(outer)) {
+            if let Some(step) = steps.get_mut(*outer) {
+                step.cover(entry);
+            }
         }
     }
-    below(&[], &steps, &outline, text)
+    let mut top = Vec::new();
+    for at in 0..steps.len() {
+        let around = steps.get(at).and_then(|step| enclosing(step.path).find_map(|outer| known.get(outer)));
+        match around.and_then(|outer| steps.get_mut(*outer)) {
+            Some(step) => step.children.push(at),
+            None => top.push(at),
+        }
+    }
+    top.into_iter().filter_map(|at| symbol(at, &steps, text)).collect()
 }
 
-/// The steps that are inside another, and in none between.
-fn below(outer: &[Seg], steps: &[&[Seg]], outline: &Outline, text: &str) -> Vec<Symbol> {
-    let inside = |step: &&&[Seg]| step.len() > outer.len() && step.starts_with(outer);
-    let direct = |step: &&&[Seg]| {
-        let between = |other: &&&[Seg]| inside(other) && other.len() < step.len() && step.starts_with(other);
-        !steps.iter().any(|other| between(&other))
-    };
-    let found = steps.iter().filter(inside).filter(direct);
-    found.filter_map(|step| symbol(step, steps, outline, text)).collect()
+/// The steps around a step, the nearest first.
+fn enclosing(path: &[Seg]) -> impl Iterator<Item = &[Seg]> {
+    std::iter::successors(outer(path), |path| outer(path))
 }
 
-fn symbol(step: &[Seg], steps: &[&[Seg]], outline: &Outline, text: &str) -> Option<Symbol> {
-    let within = || outline.entries.iter().filter(|entry| entry.path.starts_with(step));
-    let of = |key: &str| outline.find(&[step, &[Seg::Key(key.to_owned())]].concat());
+/// The nearest step around a step.
+fn outer(path: &[Seg]) -> Option<&[Seg]> {
+    step_of(path.get(..path.len().checked_sub(1)?)?)
+}
+
+fn start_of(entry: &Entry) -> usize {
+    entry.key.as_ref().unwrap_or(&entry.value).start
+}
+
+impl<'o> StepDraft<'o> {
+    fn cover(&mut self, entry: &Entry) {
+        self.whole = self.whole.start.min(start_of(entry))..self.whole.end.max(entry.value.end);
+    }
+
+    /// Takes note of an entry in the step, and in none of the steps inside.
+    fn note(&mut self, entry: &'o Entry) {
+        self.cover(entry);
+        let own = entry.path.strip_prefix(self.path).filter(|_| entry.key.is_some());
+        let Some([Seg::Key(key)]) = own else { return };
+        if key == "id" {
+            self.id = self.id.or(Some(entry));
+        }
+        let kind = KINDS.iter().position(|kind| kind == key);
+        if let Some(kind) = kind.filter(|kind| self.kind.is_none_or(|(known, _)| *kind < known)) {
+            self.kind = Some((kind, entry));
+        }
+    }
+}
+
+fn symbol(at: usize, steps: &[StepDraft<'_>], text: &str) -> Option<Symbol> {
+    let step = steps.get(at)?;
     let value =
         |entry: &Entry| text.get(entry.value.clone()).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-    let start = within().map(|entry| entry.key.as_ref().unwrap_or(&entry.value).start).min()?;
-    let end = within().map(|entry| entry.value.end).max()?.max(start);
-    let id = of("id");
-    let name = id.map(value).filter(|name| !name.is_empty()).unwrap_or_else(|| "step".to_owned());
-    let kind = KINDS.iter().find_map(|kind| Some((*kind, of(kind)?)));
+    let name = step.id.map(value).filter(|name| !name.is_empty()).unwrap_or_else(|| "step".to_owned());
+    let kind = step.kind.and_then(|(kind, entry)| Some((KINDS.get(kind)?, entry)));
     let detail = kind.map(|(kind, entry)| format!("{kind} {}", value(entry)).trim_end().to_owned()).unwrap_or_default();
-    let children = below(step, steps, outline, text);
-    let name_at = id.map_or(start..start, |entry| entry.value.clone());
-    Some(Symbol { name, detail, group: !children.is_empty(), whole: start..end, name_at, children })
+    // As deep as the outline at most.
+    let children: Vec<Symbol> = step.children.iter().filter_map(|child| symbol(*child, steps, text)).collect();
+    let start = step.whole.start;
+    let name_at = step.id.map_or(start..start, |entry| entry.value.clone());
+    Some(Symbol { name, detail, group: !children.is_empty(), whole: step.whole.clone(), name_at, children })
 }
 
 #[cfg(test)]
@@ -72,6 +123,28 @@ mod tests {
         let names: Vec<_> = symbols.iter().map(|symbol| (symbol.name.as_str(), symbol.detail.as_str())).collect();
         assert_eq!(names, [("a", "agent x"), ("g", "repeat"), ("c", "run ls")]);
         assert_eq!(symbols[1].children[0].name, "b");
+        assert_eq!(symbols[1].whole.start, text.find("id: g").unwrap());
         assert!(symbols[1].group && text[symbols[1].whole.clone()].contains("run: ls"));
+    }
+
+    #[test]
+    fn a_text_of_many_steps_or_of_deep_ones_has_an_outline_at_once() {
+        let many = format!("steps:\n{}", "  - id: a\n    run: ls\n".repeat(60_000));
+        assert_eq!(of(&many).len(), 50_000, "as many as the outline keeps entries of");
+        let deep: String = (0..600).map(|level| format!("{}- parallel:\n", "  ".repeat(level))).collect();
+        let mut at = &of(&format!("steps:\n{deep}"))[..];
+        let mut levels = 0;
+        while let [only] = at {
+            (at, levels) = (&only.children, levels + 1);
+        }
+        assert!((50..128).contains(&levels), "{levels}");
+    }
+
+    #[test]
+    fn one_line_of_dashes_and_a_flow_behind_it_take_little_memory() {
+        let text = format!("steps:\n{}{{{}}}\n", "- ".repeat(500_000), "a, ".repeat(500_000));
+        let outline = Outline::of(&text, None);
+        let kept: usize = outline.entries.iter().map(|entry| entry.path.len()).sum();
+        assert!(kept < 20_000_000, "{kept}");
     }
 }

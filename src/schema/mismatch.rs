@@ -1,5 +1,6 @@
 //! Why a value does not fit, in words for people and for models.
 
+use super::work::{MAX_CHECK_DEPTH, MAX_VISITS, TooMuchWork};
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde::{Deserialize, Serialize};
@@ -25,15 +26,29 @@ pub struct Mismatch {
 }
 
 impl Mismatch {
-    /// That a value takes too long to check.
-    pub(super) fn too_long() -> Self {
-        Self {
-            pointer: String::new(),
-            schema_pointer: String::new(),
-            keyword: String::new(),
-            expected: format!("a value that is checked in {} steps", super::work::MAX_VISITS),
-            got: "one that takes too long to check against the alternatives of the schema".to_owned(),
-        }
+    /// That a value does not fit, where a list of why would be too long.
+    pub(super) fn unlisted() -> Self {
+        let expected = "a value that fits one of the alternatives of the schema".to_owned();
+        let got = "one that fits none; the ways in which it does not are too many to list".to_owned();
+        Self { pointer: String::new(), schema_pointer: String::new(), keyword: String::new(), expected, got }
+    }
+
+    /// That a value takes too much work to check.
+    pub(super) fn too_much_work(why: TooMuchWork) -> Self {
+        let (expected, got) = match why {
+            TooMuchWork::Visits => (
+                format!("a value that is checked in {MAX_VISITS} steps"),
+                "one that takes too long to check against the alternatives of the schema; a smaller value, or fewer \
+                 alternatives, can be checked",
+            ),
+            TooMuchWork::Depth => (
+                format!("a value that enters {MAX_CHECK_DEPTH} schemas inside of one another at most"),
+                "one that is nested too deeply for the references of the schema; a flatter value, or shorter chains \
+                 of `$ref`, can be checked",
+            ),
+        };
+        let (pointer, schema_pointer, keyword) = (String::new(), String::new(), String::new());
+        Self { pointer, schema_pointer, keyword, expected, got: got.to_owned() }
     }
 }
 

@@ -22,6 +22,7 @@ pub use mismatch::{Mismatch, render_mismatches};
 pub use sample::unknown;
 
 use crate::model::{Digest, canonical};
+use work::Counted;
 
 /// A compiled schema; cheap to clone.
 #[derive(Clone)]
@@ -32,7 +33,7 @@ struct Inner {
     closure: Arc<Value>,
     validator: Validator,
     /// Whether the work of a check is counted before it is done.
-    counted: bool,
+    counted: Counted,
     digest: OnceLock<Digest>,
 }
 
@@ -136,19 +137,30 @@ impl Schema {
         }
     }
 
-    /// Whether a value fits; one that takes too long to check does not.
-    pub fn is_valid(&self, value: &Value) -> bool {
-        !self.takes_too_long(value) && self.0.validator.is_valid(value)
+    /// Whether a check may take long, however small the value is.
+    pub fn takes_long(&self) -> bool {
+        self.0.counted == Counted::Growth
     }
 
-    fn takes_too_long(&self, value: &Value) -> bool {
-        self.0.counted && work::visits(&self.0.closure, value).is_none()
+    /// Whether a value fits; one that takes too much work to check does not.
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.work(value).is_ok() && self.0.validator.is_valid(value)
+    }
+
+    /// How many visits a check takes, where that is counted.
+    fn work(&self, value: &Value) -> Result<u64, work::TooMuchWork> {
+        if self.0.counted == Counted::No { Ok(0) } else { work::visits(&self.0.closure, value) }
     }
 
     /// Why a value does not fit; empty when it does. At most 50 are listed.
     pub fn errors(&self, value: &Value) -> Vec<Mismatch> {
-        if self.takes_too_long(value) {
-            return vec![Mismatch::too_long()];
+        match self.work(value) {
+            Err(why) => return vec![Mismatch::too_much_work(why)],
+            // A list of what is wrong has an entry for each visit: it would fill the memory.
+            Ok(visits) if visits > work::MAX_LISTED => {
+                return if self.0.validator.is_valid(value) { Vec::new() } else { vec![Mismatch::unlisted()] };
+            }
+            Ok(_) => {}
         }
         self.0.validator.iter_errors(value).take(50).flat_map(|error| mismatch::explain(&error)).take(50).collect()
     }

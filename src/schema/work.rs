@@ -13,8 +13,15 @@ use super::SchemaError;
 
 /// How many visits one check may take: a few seconds at most.
 pub(super) const MAX_VISITS: u64 = 10_000_000;
+/// Up to how many visits it is listed what is wrong with a value, where visits are counted.
+pub(super) const MAX_LISTED: u64 = 200_000;
 /// How many pairs of a schema part and a value part are counted before the answer is "too much".
 const MAX_PAIRS: usize = 2_000_000;
+/// How many schemas may be entered inside of one another during one check, from value to value and from reference to
+/// reference: a validator calls itself for each.
+pub(super) const MAX_CHECK_DEPTH: usize = 2_000;
+/// How deep a value is that a reply may have.
+const DEEPEST_VALUE: usize = 513;
 /// How many values an `enum` may have before its comparisons are counted.
 const LONG_ENUM: usize = 100;
 /// Keywords whose value is data and no schema.
@@ -26,6 +33,17 @@ const SAME_VALUE: &[&str] = &["not", "if", "then", "else"];
 /// Keywords whose value is a list of schemas for the same value.
 const SAME_VALUE_LISTS: &[&str] = &["allOf", "anyOf", "oneOf"];
 
+/// Whether and why the work of checks against a schema is counted before they are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counted {
+    /// It is not: the work grows no faster than the value.
+    No,
+    /// Chains of references make a check deeper than the value.
+    Depth,
+    /// The work may grow faster than the value.
+    Growth,
+}
+
 /// Whether the work of checks against a schema has to be counted: it may grow faster than the value.
 ///
 /// The work can't grow if no keyword offers alternatives, or if nothing refers to another part: then no part is reached
@@ -34,7 +52,7 @@ const SAME_VALUE_LISTS: &[&str] = &["allOf", "anyOf", "oneOf"];
 /// # Errors
 /// The schema takes too long for every value, with the first part of it that does; or it has references that are
 /// resolved only while a value is checked.
-pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<bool, SchemaError> {
+pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<Counted, SchemaError> {
     let mut survey = Survey::default();
     survey.part(schema);
     if let Some(keyword) = survey.dynamic {
@@ -43,29 +61,78 @@ pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<bool, Schema
         return Err(SchemaError { file: name.to_owned(), pointer: String::new(), message, help: None });
     }
     let may_grow = survey.repeats || (survey.has_alternatives && survey.refers);
-    if !may_grow {
-        return Ok(false);
+    if !may_grow && !survey.refers {
+        return Ok(Counted::No);
     }
     let mut counter = Counter::new(schema);
-    match too_wide(&mut counter, schema, &mut String::new()) {
-        None => Ok(true),
-        Some(pointer) => Err(SchemaError {
-            file: name.to_owned(),
-            pointer,
-            message: format!(
-                "this is too complex: to check one value takes more than {MAX_VISITS} steps, since its \
-                 alternatives refer to the same parts again and again"
-            ),
-            help: None,
-        }),
+    let mut deepest = 0;
+    match too_much(&mut counter, schema, (&mut String::new(), &mut deepest)) {
+        // Each level of a value adds at most as many steps as the longest way through one value.
+        None if may_grow => Ok(Counted::Growth),
+        None if deepest.saturating_mul(DEEPEST_VALUE) > MAX_CHECK_DEPTH => Ok(Counted::Depth),
+        None => Ok(Counted::No),
+        Some((pointer, work)) => Err(work.refusal(name, pointer)),
     }
 }
 
-/// How many visits a check of a value takes, at most; `None` when there are too many.
-pub(super) fn visits(schema: &Value, value: &Value) -> Option<u64> {
+/// Why a check takes too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TooMuchWork {
+    /// Too many visits.
+    Visits,
+    /// Too many visits inside of one another.
+    Depth,
+}
+
+/// The work that a check of a value takes, at most.
+///
+/// # Errors
+/// It is too much.
+pub(super) fn visits(schema: &Value, value: &Value) -> Result<u64, TooMuchWork> {
     let mut counter = Counter::new(schema);
-    let visits = counter.visits(schema, Some(value));
-    (visits <= MAX_VISITS && counter.known.len() <= MAX_PAIRS).then_some(visits)
+    let work = counter.work(schema, Some(value));
+    if work.depth > MAX_CHECK_DEPTH {
+        return Err(TooMuchWork::Depth);
+    }
+    if work.visits > MAX_VISITS || counter.known.len() > MAX_PAIRS {
+        return Err(TooMuchWork::Visits);
+    }
+    Ok(work.visits)
+}
+
+/// What a check takes: how many visits, and how many inside of one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct CheckWork {
+    visits: u64,
+    depth: usize,
+}
+
+impl CheckWork {
+    const ENDLESS: Self = Self { visits: u64::MAX, depth: 0 };
+    const BOTTOMLESS: Self = Self { visits: u64::MAX, depth: usize::MAX };
+
+    fn and(self, other: Self) -> Self {
+        Self { visits: self.visits.saturating_add(other.visits), depth: self.depth.max(other.depth) }
+    }
+
+    /// The finding about a part of a schema that takes too much for every value.
+    fn refusal(self, name: &str, pointer: String) -> SchemaError {
+        let (message, help) = if self.depth > MAX_CHECK_DEPTH {
+            (
+                format!("this is too complex: more than {MAX_CHECK_DEPTH} schemas refer to one another in a row"),
+                "let `$ref` name the last schema of the chain directly",
+            )
+        } else {
+            (
+                format!(
+                    "this is too complex: to check one value takes more than {MAX_VISITS} steps, since its \
+                     alternatives refer to the same parts again and again"
+                ),
+                "offer fewer alternatives at each level, or write `oneOf` and `anyOf` only where values differ in type",
+            )
+        };
+        SchemaError { file: name.to_owned(), pointer, message, help: Some(help.to_owned()) }
+    }
 }
 
 /// What a schema is made of, as far as it decides whether work must be counted.
@@ -102,10 +169,18 @@ impl Survey {
     }
 }
 
-/// The pointer of the first part that takes too long for every value.
-fn too_wide<'a>(counter: &mut Counter<'a>, part: &'a Value, pointer: &mut String) -> Option<String> {
-    if part.is_object() && counter.visits(part, None) > MAX_VISITS {
-        return Some(pointer.clone());
+/// The first part that takes too much for every value, with its work; notes how deep parts are at most.
+fn too_much<'a>(
+    counter: &mut Counter<'a>,
+    part: &'a Value,
+    (pointer, deepest): (&mut String, &mut usize),
+) -> Option<(String, CheckWork)> {
+    if part.is_object() {
+        let work = counter.work(part, None);
+        if work.visits > MAX_VISITS || work.depth > MAX_CHECK_DEPTH {
+            return Some((pointer.clone(), work));
+        }
+        *deepest = work.depth.max(*deepest);
     }
     let members: Vec<(String, &Value)> = match part {
         Value::Object(map) => {
@@ -118,7 +193,7 @@ fn too_wide<'a>(counter: &mut Counter<'a>, part: &'a Value, pointer: &mut String
         let length = pointer.len();
         pointer.push('/');
         pointer.push_str(&key);
-        let found = too_wide(counter, value, pointer);
+        let found = too_much(counter, value, (pointer, deepest));
         pointer.truncate(length);
         if found.is_some() {
             return found;
@@ -127,49 +202,58 @@ fn too_wide<'a>(counter: &mut Counter<'a>, part: &'a Value, pointer: &mut String
     None
 }
 
-/// Counts visits, once for each pair of a schema part and a value part; without a value, those of any value.
+/// Counts work, once for each pair of a schema part and a value part; without a value, that of any value.
 struct Counter<'a> {
     root: &'a Value,
-    known: HashMap<(*const Value, *const Value), u64>,
+    known: HashMap<(*const Value, *const Value), CheckWork>,
+    /// How many calls of [`work`](Self::work) are under way: a count nests as deep as the check that it is of.
+    depth: usize,
 }
 
 impl<'a> Counter<'a> {
     fn new(root: &'a Value) -> Self {
-        Self { root, known: HashMap::new() }
+        Self { root, known: HashMap::new(), depth: 0 }
     }
 
-    fn visits(&mut self, schema: &'a Value, value: Option<&'a Value>) -> u64 {
-        let Value::Object(map) = schema else { return 1 };
+    fn work(&mut self, schema: &'a Value, value: Option<&'a Value>) -> CheckWork {
+        let Value::Object(map) = schema else { return CheckWork { visits: 1, depth: 1 } };
         let pair = (std::ptr::from_ref(schema), value.map_or(std::ptr::null(), std::ptr::from_ref));
         if let Some(known) = self.known.get(&pair) {
             return *known;
         }
         if self.known.len() > MAX_PAIRS {
-            return u64::MAX;
+            return CheckWork::ENDLESS;
+        }
+        if self.depth >= MAX_CHECK_DEPTH {
+            return CheckWork::BOTTOMLESS;
         }
         // A part that leads back to itself with the same value is no work: the validator refuses it.
-        self.known.insert(pair, 0);
+        self.known.insert(pair, CheckWork::default());
+        self.depth += 1;
         let same = self.of_same_value(map, value);
+        let below = value.map_or_else(CheckWork::default, |value| self.of_parts(map, value));
+        self.depth -= 1;
         let repeats = if map.keys().any(|key| key.starts_with("unevaluated")) { 2 } else { 1 };
-        let below = value.map_or(0, |value| self.of_parts(map, value));
         let compared = map.get("enum").and_then(Value::as_array).map_or(0, |list| list.len() as u64);
-        let visits = same.saturating_mul(repeats).saturating_add(below).saturating_add(compared).saturating_add(1);
-        self.known.insert(pair, visits);
-        visits
+        let visits = same.visits.saturating_mul(repeats).saturating_add(below.visits);
+        let visits = visits.saturating_add(compared).saturating_add(1);
+        let work = CheckWork { visits, depth: same.depth.max(below.depth).saturating_add(1) };
+        self.known.insert(pair, work);
+        work
     }
 
-    /// The visits of schemas that look at the same value.
-    fn of_same_value(&mut self, map: &'a Map<String, Value>, value: Option<&'a Value>) -> u64 {
+    /// The work of schemas that look at the same value.
+    fn of_same_value(&mut self, map: &'a Map<String, Value>, value: Option<&'a Value>) -> CheckWork {
         let mut parts: Vec<&'a Value> = SAME_VALUE.iter().filter_map(|key| map.get(*key)).collect();
         let lists = SAME_VALUE_LISTS.iter().filter_map(|key| map.get(*key)?.as_array());
         parts.extend(lists.flatten());
         parts.extend(map.get("dependentSchemas").and_then(Value::as_object).into_iter().flat_map(Map::values));
         parts.extend(map.get("$ref").and_then(Value::as_str).and_then(|target| self.target(target)));
-        parts.into_iter().fold(0, |sum, part| sum.saturating_add(self.visits(part, value)))
+        parts.into_iter().fold(CheckWork::default(), |sum, part| sum.and(self.work(part, value)))
     }
 
-    /// The visits of schemas that look at members and items of the value. Every pattern is taken to match.
-    fn of_parts(&mut self, map: &'a Map<String, Value>, value: &'a Value) -> u64 {
+    /// The work of schemas that look at members and items of the value. Every pattern is taken to match.
+    fn of_parts(&mut self, map: &'a Map<String, Value>, value: &'a Value) -> CheckWork {
         let mut pairs: Vec<(&'a Value, &'a Value)> = Vec::new();
         match value {
             Value::Object(members) => {
@@ -196,7 +280,7 @@ impl<'a> Counter<'a> {
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
-        pairs.into_iter().fold(0, |sum, (schema, part)| sum.saturating_add(self.visits(schema, Some(part))))
+        pairs.into_iter().fold(CheckWork::default(), |sum, (schema, part)| sum.and(self.work(schema, Some(part))))
     }
 
     /// What a reference within the schema leads to.
@@ -252,10 +336,11 @@ mod tests {
         let shared = json!({ "properties": { "a": { "$ref": "#/$defs/x" }, "b": { "$ref": "#/$defs/x" } }, "$defs": { "x": {} } });
         let union = json!({ "anyOf": [{ "type": "string" }, { "properties": { "a": { "type": "integer" } } }] });
         for schema in [tree, shared, union] {
-            assert_eq!(must_be_counted("a", &schema), Ok(false), "{schema}");
+            assert_eq!(must_be_counted("a", &schema), Ok(Counted::No), "{schema}");
         }
-        assert_eq!(must_be_counted("a", &doubling(3)), Ok(true));
-        assert_eq!(must_be_counted("a", &json!({ "unevaluatedProperties": false })), Ok(true));
+        assert_eq!(must_be_counted("a", &doubling(3)), Ok(Counted::Growth));
+        assert_eq!(must_be_counted("a", &chain(30)), Ok(Counted::Depth));
+        assert_eq!(must_be_counted("a", &json!({ "unevaluatedProperties": false })), Ok(Counted::Growth));
     }
 
     #[test]
@@ -284,10 +369,54 @@ mod tests {
         assert!(!schema.is_valid(&Value::Array(many)));
     }
 
+    /// So many definitions that each refer to the next one, the last of which has items like the first.
+    fn chain(length: usize) -> Value {
+        let mut defs = Map::new();
+        for at in 1..length {
+            defs.insert(format!("c{at}"), json!({ "$ref": format!("#/$defs/c{}", at + 1) }));
+        }
+        defs.insert(format!("c{length}"), json!({ "items": { "$ref": "#/$defs/c1" } }));
+        json!({ "$ref": "#/$defs/c1", "$defs": defs })
+    }
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(json!(1), |inner, _| json!([inner]))
+    }
+
+    /// Does work on a stack as large as that of the main thread; threads of tests have less.
+    fn on_a_main_stack(work: impl FnOnce() + Send + 'static) {
+        std::thread::Builder::new().stack_size(8 << 20).spawn(work).unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn a_long_chain_of_references_is_refused_with_what_to_do() {
+        on_a_main_stack(|| {
+            let error = Schema::compile("a", chain(20_000)).unwrap_err();
+            assert_eq!(error.pointer, "");
+            assert!(error.message.contains("refer to one another in a row"), "{error}");
+            assert!(error.help.unwrap().contains("name the last schema"));
+        });
+    }
+
+    #[test]
+    fn chains_of_references_times_levels_of_a_value_do_not_exhaust_the_stack() {
+        on_a_main_stack(|| {
+            let schema = Schema::compile("a", chain(100)).unwrap();
+            assert!(schema.is_valid(&nested(5)));
+            let errors = schema.errors(&nested(500));
+            assert!(errors.len() == 1 && errors[0].to_string().contains("nested too deeply"), "{errors:?}");
+            // The deepest that is checked.
+            let deepest = (MAX_CHECK_DEPTH - 1) / 101;
+            assert!(schema.is_valid(&nested(deepest - 1)) && !schema.is_valid(&nested(deepest + 2)));
+            let longest = Schema::compile("a", chain(MAX_CHECK_DEPTH - 2)).unwrap();
+            assert!(longest.is_valid(&json!(1)));
+        });
+    }
+
     #[test]
     fn a_count_is_what_a_check_without_memory_visits() {
         let schema = doubling(3);
         // The root, 1 + 2 + 4 alternatives, a reference before each and the last definition eight times.
-        assert_eq!(visits(&schema, &json!("x")), Some(1 + 7 + 14 + 8));
+        assert_eq!(visits(&schema, &json!("x")), Ok(1 + 7 + 14 + 8));
     }
 }
