@@ -313,6 +313,9 @@ pub struct StepEnd {
     pub outputs: Arc<[String]>,
 }
 
+/// Work of [`Durable::compute`].
+pub type Computation = Box<dyn FnOnce() + Send>;
+
 /// Durable execution, as the interpreter sees it.
 pub trait Durable: Send + Sync {
     /// Opens a step: tells whether a recorded result stands, else which attempt to run.
@@ -333,6 +336,13 @@ pub trait Durable: Send + Sync {
         list: Vec<Branch<'a>>,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>>;
+
+    /// Does work that follows from what it was given alone, and may take long, where it keeps neither other steps nor a
+    /// stop waiting. Nothing of it is recorded: it is done again when the run is taken up again.
+    fn compute(&self, _step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Stop>> {
+        work();
+        Box::pin(std::future::ready(Ok(())))
+    }
 
     /// Waits durably.
     fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>>;

@@ -23,6 +23,7 @@ pub mod graph;
 pub mod lsp;
 pub mod model;
 pub mod network;
+pub mod offload;
 pub mod process;
 pub mod provider;
 pub mod report;

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::durable::{Reply, Stop};
 use crate::model::event::Part;
-use crate::model::{ChatRequest, Digest, Recipe, StepKey};
+use crate::model::{ChatRequest, Digest, Failure, Recipe, StepKey};
+use crate::template::Templates;
 
-use super::converse::{Conversation, read_reply};
+use super::compute::takes_long;
+use super::converse::{Conversation, read};
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
 use super::message::Asked;
@@ -20,15 +22,14 @@ pub(super) async fn run(
     agent: &AgentNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let asked = match Asked::render(run.plan, node, agent, scope) {
-        Ok(asked) => asked,
+    let Prepared { asked, recipe, also, parts } = match prepared(run, key, node, agent, scope).await? {
+        Ok(prepared) => prepared,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
-    let (recipe, also) = recipes_of(node, agent, &asked, scope);
-    let mut leaf = Leaf::new(run, key, node, recipe, parts(run, node, agent, scope)).or(also);
+    let mut leaf = Leaf::new(run, key, node, recipe, parts).or(also);
     let (replies, attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
         Opened::Run(replies, attempt) => (replies, attempt),
@@ -38,7 +39,7 @@ pub(super) async fn run(
         Reply::Done(_) => None,
     });
     for reply in recorded {
-        if let Ok(found) = read_reply(node, agent, reply) {
+        if let Ok(found) = read(run, key, node, agent, reply).await? {
             return leaf.end(scope, attempt, Ok(Some(found.value))).await;
         }
     }
@@ -49,12 +50,45 @@ pub(super) async fn run(
     leaf.end(scope, attempt, result.map(Some)).await
 }
 
+/// A step about to be opened: what is asked, and what determines its result.
+struct Prepared {
+    asked: Asked,
+    recipe: Recipe,
+    also: Vec<Recipe>,
+    parts: Vec<Part>,
+}
+
+impl Prepared {
+    fn new(templates: &Templates, node: &Node, agent: &AgentNode, scope: &Scope) -> Result<Self, Failure> {
+        let asked = Asked::render(templates, node, agent, scope)?;
+        let (recipe, also) = recipes_of(node, agent, &asked, scope);
+        Ok(Self { asked, recipe, also, parts: parts(templates, node, agent, scope) })
+    }
+}
+
+async fn prepared(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    agent: &AgentNode,
+    scope: &Scope,
+) -> Result<Result<Prepared, Failure>, Stop> {
+    let templates = &run.plan.templates;
+    let prompt = templates.text(&agent.prompt);
+    let texts = std::iter::once(prompt.as_str()).chain(agent.message.as_deref());
+    if !takes_long(scope, texts) {
+        return Ok(Prepared::new(templates, node, agent, scope));
+    }
+    let (templates, node, agent, scope) = (templates.clone(), node.clone(), agent.clone(), scope.clone());
+    run.compute(key, move || Prepared::new(&templates, &node, &agent, &scope)).await
+}
+
 /// What the recipe is made of, in words.
-fn parts(run: Run<'_>, node: &Node, agent: &AgentNode, scope: &Scope) -> Vec<Part> {
+fn parts(templates: &Templates, node: &Node, agent: &AgentNode, scope: &Scope) -> Vec<Part> {
     let models: Vec<String> = agent.models.iter().map(|model| model.reference.to_string()).collect();
     let mut parts = vec![
         part("model", &json!(models)),
-        part(format!("prompt {}", agent.prompt), &json!(run.plan.templates.text(&agent.prompt))),
+        part(format!("prompt {}", agent.prompt), &json!(templates.text(&agent.prompt))),
         part("message", &json!(agent.message)),
         part("parameters", &json!([agent.temperature, agent.max_output_tokens, agent.strict])),
     ];

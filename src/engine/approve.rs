@@ -5,7 +5,9 @@ use serde_json::json;
 use crate::durable::{Answer, Approval, Stop, Wait};
 use crate::model::step::Outcome;
 use crate::model::{Class, Failure, Recipe, StepKey};
+use crate::template::TemplateError;
 
+use super::compute::takes_long;
 use super::converse::millis;
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, part, recipe};
@@ -19,7 +21,7 @@ pub(super) async fn run(
     kind: &ApproveNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let rendered = run.plan.templates.render_inline(&kind.message, &scope.context(node));
+    let rendered = rendered(run, key, node, kind, scope).await?;
     let shown = match rendered {
         Ok(shown) => shown.trim().to_owned(),
         Err(error) => {
@@ -52,6 +54,22 @@ pub(super) async fn run(
         }
     };
     leaf.end(scope, attempt, result).await
+}
+
+async fn rendered(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    kind: &ApproveNode,
+    scope: &Scope,
+) -> Result<Result<String, TemplateError>, Stop> {
+    let templates = &run.plan.templates;
+    if !takes_long(scope, [kind.message.as_str()]) {
+        return Ok(templates.render_inline(&kind.message, &scope.context(node)));
+    }
+    let (templates, message, inputs) = (templates.clone(), kind.message.clone(), node.inputs.clone());
+    let scope = scope.clone();
+    run.compute(key, move || templates.render_inline(&message, &scope.context_of(&inputs))).await
 }
 
 /// A yes is a yes to what was shown, of one item; what a no means is taken of it.

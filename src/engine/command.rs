@@ -8,14 +8,15 @@ use crate::durable::{Call, Command, Effect, Reply, Stop};
 use crate::model::event::{CommandDone, Done};
 use crate::model::step::CommandLine;
 use crate::model::{Class, Failure, StepKey};
+use crate::offload::LARGE_TEXT;
 use crate::process::{joined, last_lines};
-use crate::template::{Context, eval};
+use crate::template::{Context, Templates, eval};
 
+use super::compute::takes_long;
 use super::converse::millis;
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
 use super::node::{CommandNode, Contract, Node};
-use super::plan::Plan;
 use super::scope::Scope;
 
 /// How much of each output of a command its artifact holds, in bytes: half of it of the beginning and half of the end
@@ -29,7 +30,7 @@ pub(super) async fn run(
     kind: &CommandNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let command = match render(run.plan, node, kind, scope) {
+    let command = match rendered(run, key, node, kind, scope).await? {
         Ok(command) => command,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
@@ -52,7 +53,7 @@ pub(super) async fn run(
     };
     for reply in &replies {
         if let Reply::Done(Done::Command(done)) = reply
-            && let Ok(value) = read(node, kind, done)
+            && let Ok(value) = read_output(run, key, node, kind, done).await?
         {
             return leaf.end(scope, attempt, Ok(Some(value))).await;
         }
@@ -63,7 +64,7 @@ pub(super) async fn run(
         let effect = Effect::Command(command.clone());
         let outcome = run.durable.call(Call { key: leaf.call(attempt, 1), ask: digest(&what), effect }).await?;
         let result = match outcome.result {
-            Ok(Reply::Done(Done::Command(done))) => read(node, kind, &done),
+            Ok(Reply::Done(Done::Command(done))) => read_output(run, key, node, kind, &done).await?,
             Ok(_) => Err(mixed_up()),
             Err(failure) => Err(failure),
         };
@@ -80,16 +81,59 @@ pub(super) async fn run(
     }
 }
 
+async fn rendered(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    kind: &CommandNode,
+    scope: &Scope,
+) -> Result<Result<Command, Failure>, Stop> {
+    let templates = &run.plan.templates;
+    let parts = match &kind.line {
+        CommandLine::Argv(parts) => parts.as_slice(),
+        CommandLine::Shell(line) => std::slice::from_ref(line),
+    };
+    let texts = parts.iter().chain(&kind.stdin).chain(&kind.cwd).map(String::as_str);
+    if !takes_long(scope, texts) {
+        return Ok(render(templates, node, kind, scope));
+    }
+    let (templates, node, kind, scope) = (templates.clone(), node.clone(), kind.clone(), scope.clone());
+    run.compute(key, move || render(&templates, &node, &kind, &scope)).await
+}
+
+/// The artifact of a command that ended, made elsewhere when that may take long.
+async fn read_output(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    kind: &CommandNode,
+    done: &CommandDone,
+) -> Result<Result<Value, Failure>, Stop> {
+    let contract = node.output.as_ref().map(|output| &output.contract);
+    let takes_long = kind.takes_stdout && contract.is_some_and(Contract::takes_long);
+    if done.stdout.len().max(done.stderr.len()) < LARGE_TEXT && !takes_long {
+        return Ok(read(node, kind, done));
+    }
+    let (node, kind, done) = (node.clone(), kind.clone(), done.clone());
+    run.compute(key, move || read(&node, &kind, &done)).await
+}
+
 /// The command with its values, as it will be run.
-pub(super) fn render(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<Command, Failure> {
+pub(super) fn render(
+    templates: &Templates,
+    node: &Node,
+    kind: &CommandNode,
+    scope: &Scope,
+) -> Result<Command, Failure> {
     let context = scope.context(node);
     let (argv, values) = match &kind.line {
         CommandLine::Argv(parts) => {
-            let parts: Result<Vec<String>, Failure> = parts.iter().map(|part| text(plan, part, &context)).collect();
+            let parts: Result<Vec<String>, Failure> =
+                parts.iter().map(|part| text(templates, part, &context)).collect();
             (parts?, Vec::new())
         }
         CommandLine::Shell(line) => {
-            let shell = plan.templates.render_shell(line, &context);
+            let shell = templates.render_shell(line, &context);
             let shell = shell.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))?;
             (vec!["sh".to_owned(), "-c".to_owned(), shell.script], shell.values)
         }
@@ -113,7 +157,7 @@ pub(super) fn render(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope
         values,
         env: kind.env.clone(),
         cwd: match &kind.cwd {
-            Some(cwd) => text(plan, cwd, &context)?,
+            Some(cwd) => text(templates, cwd, &context)?,
             None => String::new(),
         },
         stdin,
@@ -121,8 +165,8 @@ pub(super) fn render(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope
     })
 }
 
-fn text(plan: &Plan, template: &str, context: &Context) -> Result<String, Failure> {
-    let rendered = plan.templates.render_inline(template, context);
+fn text(templates: &Templates, template: &str, context: &Context) -> Result<String, Failure> {
+    let rendered = templates.render_inline(template, context);
     rendered.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
 }
 

@@ -9,11 +9,13 @@ use serde_json::Value;
 use crate::durable::{Ask, Call, Decided, Effect, Reply, Stop};
 use crate::extract::{self, Extraction, Options, Reason, StopHint};
 use crate::model::event::ReplyRead;
-use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StopReason, Turn, Usage};
+use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StepKey, StopReason, Turn, Usage};
+use crate::offload::LARGE_TEXT;
 use crate::schema::render_mismatches;
 
 use super::agent::ask_digest;
 use super::gate::most;
+use super::interpret::Run;
 use super::leaf::{Leaf, mixed_up};
 use super::message::{Asked, re_ask};
 use super::node::{AgentNode, Contract, Node, PlannedModel};
@@ -102,13 +104,14 @@ impl<'a> Conversation<'a> {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
-            let (failure, mismatches) = match read_reply(self.leaf.node, self.agent, &reply) {
-                Ok(found) => {
-                    self.leaf.run.durable.record(Decided::Read(found.fact(key))).await?;
-                    return Ok(Ok(found.value));
-                }
-                Err(unread) => *unread,
-            };
+            let (failure, mismatches) =
+                match read(self.leaf.run, &self.leaf.open.step, self.leaf.node, self.agent, &reply).await? {
+                    Ok(found) => {
+                        self.leaf.run.durable.record(Decided::Read(found.fact(key))).await?;
+                        return Ok(Ok(found.value));
+                    }
+                    Err(unread) => *unread,
+                };
             let again = ordinal <= self.agent.re_asks;
             // The model gets its answer back, without its reasoning and the turns that it invented.
             let said = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
@@ -209,8 +212,24 @@ impl Found {
     }
 }
 
+/// Reads a reply, elsewhere when that may take long.
+pub(super) async fn read(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    agent: &AgentNode,
+    reply: &ChatReply,
+) -> Result<Result<Found, Box<(Failure, String)>>, Stop> {
+    let contract = node.output.as_ref().map(|output| &output.contract);
+    if reply.text.len() < LARGE_TEXT && !contract.is_some_and(Contract::takes_long) {
+        return Ok(read_reply(node, agent, reply));
+    }
+    let (node, agent, reply) = (node.clone(), agent.clone(), reply.clone());
+    run.compute(key, move || read_reply(&node, &agent, &reply)).await
+}
+
 /// Reads a reply: the value, or why there is none together with the list of mismatches for a re-ask.
-pub(super) fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
+fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
     if let Some(denied) = reply.work.as_ref().and_then(|work| work.denied.first()) {
         let why = format!("the agent was denied what it asked for: {denied}");
         let hint = "grant it under `tools:` of the agent, or tell it in the prompt to do without";

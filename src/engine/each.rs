@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
 use crate::model::{Class, Failure, StepKey};
-use crate::template::{eval, kind_of};
+use crate::template::kind_of;
 
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, recipe};
@@ -24,7 +24,7 @@ pub(super) async fn run(
     each: &Each,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let items = match list(node, each, scope) {
+    let items = match list(run, key, node, each, scope).await? {
         Ok(items) => items,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
@@ -56,15 +56,21 @@ pub(super) async fn run(
     }
 }
 
-fn list(node: &Node, each: &Each, scope: &Scope) -> Result<Vec<Value>, Failure> {
-    match eval(&each.list, &scope.context(node)) {
+async fn list(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    each: &Each,
+    scope: &Scope,
+) -> Result<Result<Vec<Value>, Failure>, Stop> {
+    Ok(match run.eval(key, node, &each.list, scope).await? {
         Ok(Value::Array(items)) => Ok(items),
         Ok(other) => {
             let why = format!("`for_each: {}` is {}, not a list", each.list, kind_of(&other));
             Err(Failure::new(Class::ExpressionError, why))
         }
         Err(error) => Err(Failure::new(Class::ExpressionError, error.to_string())),
-    }
+    })
 }
 
 /// The scope of an item.

@@ -10,9 +10,10 @@ use crate::durable::{Command, Files, Signal};
 use crate::files::{self, Look, Reserved, Tree};
 use crate::model::event::{CommandDone, Done};
 use crate::model::{CallKey, Class, Failure};
+use crate::offload::off_thread;
 use crate::process::{self, Captured, ProcessError, Spec, Stream, joined};
 
-use crate::secret::Pieces;
+use crate::secret::{Pieces, Redactor};
 
 use super::perform::Performer;
 
@@ -67,19 +68,22 @@ pub(super) async fn command(
     // One that was cut off may still write until it has ended.
     spec.endings.settled().await;
     let ended = ended?;
-    Ok(Done::Command(CommandDone {
+    let redactor = own.redactor.clone();
+    // Up to 16 MiB of each.
+    let done = off_thread(own.clock.hold(), move || CommandDone {
         exit_code: ended.code.unwrap_or(-1),
         cut: ended.stdout.left_out() + ended.stderr.left_out() > 0,
-        stdout: recorded(own, &ended.stdout),
-        stderr: recorded(own, &ended.stderr),
-    }))
+        stdout: recorded(&redactor, &ended.stdout),
+        stderr: recorded(&redactor, &ended.stderr),
+    });
+    Ok(Done::Command(done.await))
 }
 
 /// An output as it is recorded: of a secret that a cut went through no part is left.
-fn recorded(own: &Performer, output: &Captured) -> String {
+fn recorded(redactor: &Redactor, output: &Captured) -> String {
     match (output.parts(), output.left_out()) {
         ((all, _), 0) => all,
-        ((head, tail), left_out) => joined(&own.redactor.beginning(&head), &own.redactor.ending(&tail), left_out),
+        ((head, tail), left_out) => joined(&redactor.beginning(&head), &redactor.ending(&tail), left_out),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
@@ -10,10 +11,10 @@ use crate::model::step::Outcome;
 use crate::model::{Class, Failure, StepKey};
 use crate::template::eval;
 
+use super::compute::takes_long;
 use super::interpret::{Given, Run, Verdict};
 use super::leaf::{Leaf, Opened, recipe};
-use super::message::holds_in;
-use super::node::{Node, PipelineNode, RepeatNode};
+use super::node::{Body, Kind, Node, PipelineNode, RepeatNode};
 use super::scope::Scope;
 
 /// Steps one after another, as one.
@@ -93,14 +94,18 @@ pub(super) async fn repeat(
         }
         let index = usize::try_from(round).unwrap_or(usize::MAX);
         let flow = run.sequence(&kind.nodes, Some(&key.item(index)), &mut inner).await?;
-        let context = inner.context(node);
+        let seen = inner.clone();
         last = inner.into_gained();
         failed = failed.or_else(|| last.failed.clone());
         last.failed.clone_from(&failed);
         if flow == Flow::Halt {
             return close(run, key, node, last, flow, scope).await;
         }
-        match kind.until.as_ref().map(|until| holds_in(until, context, &last)) {
+        let held = match &kind.until {
+            Some(until) => Some(run.holds(key, node, until, (&seen, &last)).await?),
+            None => None,
+        };
+        match held {
             Some(Ok(true)) => return close(run, key, node, last, Flow::Go, scope).await,
             Some(Ok(false)) | None => {}
             Some(Err(failure)) => return fail(run, key, node, (last, failure), scope).await,
@@ -126,7 +131,7 @@ pub(super) async fn pipeline(
     call: &PipelineNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let inputs = match inputs(node, call, scope) {
+    let inputs = match inputs(run, key, node, call, scope).await? {
         Ok(inputs) => inputs,
         Err(failure) => return fail(run, key, node, (Gained::default(), failure), scope).await,
     };
@@ -151,7 +156,26 @@ pub(super) async fn pipeline(
     }
 }
 
-fn inputs(node: &Node, call: &PipelineNode, scope: &Scope) -> Result<Map<String, Value>, Failure> {
+async fn inputs(
+    run: Run<'_>,
+    key: &StepKey,
+    node: &Node,
+    call: &PipelineNode,
+    scope: &Scope,
+) -> Result<Result<Map<String, Value>, Failure>, Stop> {
+    let slow = call.inputs.values().any(|input| input.schema.takes_long());
+    if !slow && !takes_long(scope, call.with.values().map(String::as_str)) {
+        return Ok(call_inputs(node, call, scope));
+    }
+    // The steps of the pipeline are not needed for its inputs.
+    let body = Body { nodes: Vec::new(), finally: Vec::new(), outputs: IndexMap::new(), ..call.body.clone() };
+    let call = PipelineNode { body, with: call.with.clone(), inputs: call.inputs.clone() };
+    let node = Node { kind: Kind::Sequence(Vec::new()), ..node.clone() };
+    let scope = scope.clone();
+    run.compute(key, move || call_inputs(&node, &call, &scope)).await
+}
+
+fn call_inputs(node: &Node, call: &PipelineNode, scope: &Scope) -> Result<Map<String, Value>, Failure> {
     let context = scope.context(node);
     let mut inputs = Map::new();
     for (name, contract) in &call.inputs {

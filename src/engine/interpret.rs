@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use crate::durable::{Decided, Durable, Flow, Stop};
+use crate::durable::{Decided, Durable, Flow, Gained, Stop};
 use crate::model::event::{RunEnded, StepFailed, StepSkipped};
 use crate::model::step::Access;
 use crate::model::{Class, Failure, RunStatus, StepKey};
 use crate::template::eval;
 
+use super::compute::takes_long;
 use super::message::holds;
 use super::node::{Body, Kind, Node};
 use super::plan::Plan;
@@ -81,32 +83,13 @@ impl<'a> Run<'a> {
         if flow == Flow::Halt || untidy {
             return Ok(Verdict::Failed(None));
         }
-        let context = scope.everything();
-        let succeeded = match &body.success {
-            Some(expression) => match holds(expression, &context) {
-                Ok(true) => true,
-                Ok(false) => {
-                    let why = format!("`success: {expression}` is false");
-                    return Ok(Verdict::Failed(Some(Failure::new(Class::Unsuccessful, why))));
-                }
-                Err(failure) => return Ok(Verdict::Failed(Some(failure))),
-            },
-            None => !failed,
-        };
-        if !succeeded {
-            return Ok(Verdict::Failed(None));
+        let texts = body.success.iter().chain(body.outputs.values()).map(String::as_str);
+        if !takes_long(scope, texts) {
+            return Ok(verdict(body.success.as_deref(), &body.outputs, scope, failed));
         }
-        let mut outputs = Map::new();
-        for (name, expression) in &body.outputs {
-            match eval(expression, &context) {
-                Ok(value) => outputs.insert(name.clone(), value),
-                Err(error) => {
-                    let why = format!("output `{name}`: {error}");
-                    return Ok(Verdict::Failed(Some(Failure::new(Class::ExpressionError, why))));
-                }
-            };
-        }
-        Ok(Verdict::Completed(outputs))
+        let (success, outputs, scope) = (body.success.clone(), body.outputs.clone(), scope.clone());
+        let key = parent.cloned().unwrap_or_default();
+        self.compute(&key, move || verdict(success.as_deref(), &outputs, &scope, failed)).await
     }
 
     /// Says that only the steps of `finally` are left to do.
@@ -149,7 +132,7 @@ impl<'a> Run<'a> {
             return self.skip(key, node, scope, reason).await;
         }
         if let Some(expression) = &node.when {
-            match holds(expression, &scope.context(node)) {
+            match self.holds(key, node, expression, (scope, &Gained::default())).await? {
                 Ok(true) => {}
                 Ok(false) => return self.skip(key, node, scope, format!("when: {expression} is false")).await,
                 Err(failure) => {
@@ -216,6 +199,36 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a pipeline that came to its end succeeded, and what it gives; `failed` is whether a step failed.
+fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &Scope, failed: bool) -> Verdict {
+    let context = scope.everything();
+    let succeeded = match success {
+        Some(expression) => match holds(expression, &context) {
+            Ok(true) => true,
+            Ok(false) => {
+                let why = format!("`success: {expression}` is false");
+                return Verdict::Failed(Some(Failure::new(Class::Unsuccessful, why)));
+            }
+            Err(failure) => return Verdict::Failed(Some(failure)),
+        },
+        None => !failed,
+    };
+    if !succeeded {
+        return Verdict::Failed(None);
+    }
+    let mut outputs = Map::new();
+    for (name, expression) in given {
+        match eval(expression, &context) {
+            Ok(value) => outputs.insert(name.clone(), value),
+            Err(error) => {
+                let why = format!("output `{name}`: {error}");
+                return Verdict::Failed(Some(Failure::new(Class::ExpressionError, why)));
+            }
+        };
+    }
+    Verdict::Completed(outputs)
 }
 
 /// Notes how a step ended; its failure is recorded by then.

@@ -4,10 +4,9 @@ use serde_json::Value;
 
 use crate::durable::Gained;
 use crate::model::{ChatRequest, Class, Failure, Message};
-use crate::template::{Context, eval_bool, fence};
+use crate::template::{Context, Templates, eval_bool, fence};
 
 use super::node::{AgentNode, Contract, Node, PlannedModel};
-use super::plan::Plan;
 use super::scope::Scope;
 
 /// The rendered texts of a step: what is asked, before any reply.
@@ -18,11 +17,16 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Renders a step's prompt and message in a scope.
-    pub(super) fn render(plan: &Plan, node: &Node, agent: &AgentNode, scope: &Scope) -> Result<Self, Failure> {
+    pub(super) fn render(
+        templates: &Templates,
+        node: &Node,
+        agent: &AgentNode,
+        scope: &Scope,
+    ) -> Result<Self, Failure> {
         let context = scope.context(node);
-        let system = rendered(plan.templates.render(&agent.prompt, &context))?;
+        let system = rendered(templates.render(&agent.prompt, &context))?;
         let message = match &agent.message {
-            Some(template) => rendered(plan.templates.render_inline(template, &context))?,
+            Some(template) => rendered(templates.render_inline(template, &context))?,
             None => default_message(node, scope),
         };
         let (system, message) = (system.trim().to_owned(), message.trim().to_owned());

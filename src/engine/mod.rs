@@ -10,6 +10,7 @@ mod asking;
 mod bound;
 pub mod budget;
 mod command;
+mod compute;
 mod converse;
 mod each;
 mod effects;

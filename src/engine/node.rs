@@ -12,6 +12,7 @@ use crate::model::{Class, Digest, ModelRef, Program, TurnEstimate};
 use crate::schema::Schema;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
+#[derive(Clone)]
 pub struct Body {
     /// The pipeline's name.
     pub name: String,
@@ -28,6 +29,7 @@ pub struct Body {
 }
 
 /// One step ready to run.
+#[derive(Clone)]
 pub struct Node {
     /// The step's id.
     pub id: String,
@@ -52,6 +54,7 @@ pub struct Node {
 }
 
 /// The list that a step runs over.
+#[derive(Clone)]
 pub struct Each {
     /// The expression that gives the list.
     pub list: String,
@@ -62,6 +65,7 @@ pub struct Each {
 }
 
 /// What a step produces.
+#[derive(Clone)]
 pub struct Output {
     /// The artifact's name.
     pub name: String,
@@ -70,6 +74,7 @@ pub struct Output {
 }
 
 /// What a step is.
+#[derive(Clone)]
 pub enum Kind {
     /// A model is asked.
     Agent(Box<AgentNode>),
@@ -90,6 +95,7 @@ pub enum Kind {
 }
 
 /// An agent's part of a step.
+#[derive(Clone)]
 pub struct AgentNode {
     /// The agent's name.
     pub agent: String,
@@ -132,6 +138,7 @@ pub struct Limits {
 }
 
 /// A command's part of a step.
+#[derive(Clone)]
 pub struct CommandNode {
     /// The command as written, with templates.
     pub line: CommandLine,
@@ -150,12 +157,14 @@ pub struct CommandNode {
 }
 
 /// The part of a step that writes files.
+#[derive(Clone)]
 pub struct WriteNode {
     /// The expression that gives the files.
     pub files: String,
 }
 
 /// The part of a step that asks a person.
+#[derive(Clone)]
 pub struct ApproveNode {
     /// The template of what is shown.
     pub message: String,
@@ -166,6 +175,7 @@ pub struct ApproveNode {
 }
 
 /// A loop.
+#[derive(Clone)]
 pub struct RepeatNode {
     /// The condition that ends it.
     pub until: Option<String>,
@@ -178,6 +188,7 @@ pub struct RepeatNode {
 }
 
 /// A pipeline that is called.
+#[derive(Clone)]
 pub struct PipelineNode {
     /// What is run.
     pub body: Body,
@@ -188,6 +199,7 @@ pub struct PipelineNode {
 }
 
 /// What an input of a called pipeline must be.
+#[derive(Clone)]
 pub struct InputContract {
     /// Its schema.
     pub schema: Schema,
@@ -255,6 +267,14 @@ impl Contract {
     /// Whether the artifact is text.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Text)
+    }
+
+    /// Whether to check a value may take long, however small the value is.
+    pub fn takes_long(&self) -> bool {
+        match self {
+            Self::Text => false,
+            Self::Json(schema) => schema.takes_long(),
+        }
     }
 
     /// The digest of the contract: the schema with everything it refers to.

@@ -14,7 +14,9 @@ use crate::agent::{Answer, Bounds, Models, Recorder, Replay, Variables, turn_rec
 use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Stop};
 use crate::files::Laid;
+use crate::model::event::Done;
 use crate::model::{CallKey, ChatReply, Class, Failure, ModelRef, StepKey, Turn, Work};
+use crate::offload::{LARGE_TEXT, off_thread};
 use crate::process::{Endings, GuardProgram};
 use crate::secret::Redactor;
 
@@ -112,7 +114,7 @@ impl Perform for Performer {
             let undone = if is_program { own.undone(&result, work.as_deref()).await } else { Vec::new() };
             // Not before: a call that is dropped while it looks has told nobody.
             effects::forget(&own, &undone);
-            let result = own.redactor.result(result);
+            let result = own.redacted(result).await;
             let (estimated, estimated_cost) = (None, None);
             let outcome =
                 Outcome { started, ended: own.clock.now(), result, work, cost, estimated, estimated_cost, undone };
@@ -226,6 +228,20 @@ impl Performer {
             // The process ends, and nothing more is recorded.
             Err(_) => Vec::new(),
         }
+    }
+
+    /// What a call gave, without secrets.
+    async fn redacted(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+        let size = match &result {
+            Ok(Reply::Chat(reply)) => reply.text.len(),
+            Ok(Reply::Done(Done::Command(done))) => done.stdout.len().saturating_add(done.stderr.len()),
+            Ok(Reply::Done(Done::Looked(_) | Done::Written(_))) | Err(_) => 0,
+        };
+        if size < LARGE_TEXT {
+            return self.redactor.result(result);
+        }
+        let redactor = self.redactor.clone();
+        off_thread(self.clock.hold(), move || redactor.result(result)).await
     }
 
     /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it

@@ -3,6 +3,7 @@
 //! A plan is plain data plus compiled schemas and templates. It refuses to know files,
 //! the environment and the clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -26,7 +27,7 @@ pub struct Plan {
     /// What the run may spend.
     pub budget: Option<Budget>,
     /// Every prompt that its steps use.
-    pub templates: Templates,
+    pub templates: Arc<Templates>,
     /// The values given to the run.
     pub inputs: Map<String, Value>,
 }
@@ -73,7 +74,7 @@ impl Plan {
     ) -> Result<Self, E> {
         let body = Planner::new(pipeline, defaults, resolve).body()?;
         let budget = defaults.given.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
-        Ok(Self { body, budget, templates, inputs })
+        Ok(Self { body, budget, templates: Arc::new(templates), inputs })
     }
 
     /// Visits every step with its key, in the order of the file; `many` where it is inside of what runs

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::durable::{Gained, Mark, StepEnd};
 use crate::model::{Digest, Failure, StepStatus};
+use crate::offload::LARGE_TEXT;
 use crate::template::Context;
 
-use super::node::Node;
+use super::node::{InputRef, Node};
 
 /// The values in reach at one place of a run; cheap to clone.
 #[derive(Clone)]
@@ -197,10 +198,22 @@ impl Scope {
         })
     }
 
+    /// Whether the values in reach are so large that to look at them all takes long.
+    pub(super) fn is_large(&self) -> bool {
+        let mut left = LARGE_TEXT;
+        let values = self.inputs.values().chain(self.locals.iter().map(|(_, value)| value));
+        values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds(value, &mut left))
+    }
+
     /// The variables of a step's templates: its inputs and no other artifact.
     pub(super) fn context(&self, node: &Node) -> Context {
+        self.context_of(&node.inputs)
+    }
+
+    /// The same of a step with these inputs.
+    pub(super) fn context_of(&self, inputs: &[InputRef]) -> Context {
         let mut context = self.base();
-        for input in &node.inputs {
+        for input in inputs {
             if let Some(value) = self.artifacts.get(&input.name) {
                 context.insert(&input.name, value);
             }
@@ -229,6 +242,21 @@ impl Scope {
         let names = self.steps.clone();
         context.insert_lookup("steps", move |id| steps.get(id).map(value_of), move || names.keys().cloned().collect());
         context
+    }
+}
+
+/// Whether a value takes more than so many bytes as JSON, about; takes them off when it does not.
+fn exceeds(value: &Value, left: &mut usize) -> bool {
+    let own = match value {
+        Value::String(text) => text.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => 0,
+    };
+    let Some(rest) = left.checked_sub(own + 4) else { return true };
+    *left = rest;
+    match value {
+        Value::Array(items) => items.iter().any(|item| exceeds(item, left)),
+        Value::Object(members) => members.iter().any(|(name, member)| name.len() > *left || exceeds(member, left)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use crate::durable::{Call, Effect, Files, Reply, Stop};
 use crate::model::event::Done;
 use crate::model::{Class, Failure, StepKey};
-use crate::template::eval;
 
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
@@ -19,7 +18,7 @@ pub(super) async fn run(
     kind: &WriteNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let files = match eval(&kind.files, &scope.context(node)) {
+    let files = match run.eval(key, node, &kind.files, scope).await? {
         Ok(files) => files,
         Err(error) => {
             let failure = Failure::new(Class::ExpressionError, error.to_string());

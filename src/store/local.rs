@@ -10,7 +10,8 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::{Clock, Hold};
 use crate::durable::{
-    Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Mark, Observer, Open, Outcome, Perform, Stop, Wait,
+    Answer, Begin, Branch, BranchEnd, Call, Computation, Decided, Durable, Mark, Observer, Open, Outcome, Perform,
+    Stop, Wait,
 };
 use crate::model::event::{Event, Fact, StepCompleted, StepKept};
 use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
@@ -300,6 +301,10 @@ impl Durable for LocalRun {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
         branches::run(&self.halted, || self.records(), group, list, limit).boxed()
+    }
+
+    fn compute(&self, step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Stop>> {
+        self.compute_until_stopped(step, work).boxed()
     }
 
     fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {

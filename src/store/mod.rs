@@ -9,6 +9,7 @@ mod blob;
 mod branches;
 mod calls;
 mod closing;
+mod compute;
 mod earlier;
 mod halt;
 mod home;

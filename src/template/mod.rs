@@ -252,6 +252,12 @@ pub fn eval_bool(expression: &str, context: &Context) -> Result<bool, TemplateEr
     }
 }
 
+/// Whether a template or expression may take long over little data: it has loops in loops, or makes data of its own.
+pub fn may_take_long(text: &str) -> bool {
+    let words = || text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words().filter(|word| *word == "for").count() > 1 || words().any(|word| word == "range") || text.contains('*')
+}
+
 fn environment() -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::SemiStrict);

@@ -45,6 +45,7 @@ fn imports_point_down() {
         ("model", &["model"][..]),
         ("diagnostic", &["diagnostic", "model"]),
         ("clock", &["clock"]),
+        ("offload", &["offload", "clock"]),
         ("durable", &["durable", "model"]),
         ("schema", &["schema", "model"]),
         ("template", &["template", "model", "diagnostic"]),
@@ -60,7 +61,7 @@ fn imports_point_down() {
         ("lsp", &["lsp", "check", "config", "diagnostic", "model", "template"]),
         ("network", &["network", "model"]),
         ("provider", &["provider", "catalog", "clock", "model", "network"]),
-        ("store", &["store", "clock", "crash", "durable", "folder", "model"]),
+        ("store", &["store", "clock", "crash", "durable", "folder", "model", "offload"]),
         ("report", &["report", "durable", "model"]),
         ("track", &["track", "durable", "model", "network", "secret", "store"]),
         (
@@ -72,8 +73,8 @@ fn imports_point_down() {
         (
             "engine",
             &[
-                "engine", "agent", "clock", "durable", "extract", "files", "model", "process", "provider", "schema",
-                "secret", "template",
+                "engine", "agent", "clock", "durable", "extract", "files", "model", "offload", "process", "provider",
+                "schema", "secret", "template",
             ],
         ),
     ]);

@@ -45,6 +45,7 @@ mod lsp_words;
 mod mistakes;
 mod moved;
 #[cfg(target_os = "linux")]
+mod offload;
 mod orphans;
 mod outputs;
 mod outside;

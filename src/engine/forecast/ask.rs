@@ -49,7 +49,7 @@ impl Walk<'_, '_> {
     fn measure(&self, asks: &mut Asks, node: &Node, agent: &AgentNode, world: &World, known: bool) {
         let Some(model) = agent.models.first() else { return };
         let request = |scope| {
-            let asked = Asked::render(self.plan, node, agent, scope).ok()?;
+            let asked = Asked::render(&self.plan.templates, node, agent, scope).ok()?;
             Some(asked.request(node, agent, model))
         };
         let (shown, small) = (request(&world.shown), request(&world.least));

@@ -81,7 +81,8 @@ fn faces<T>(world: &World, told: impl Fn(&Scope) -> Result<T, String>) -> Result
 fn agent_texts(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> Vec<Text> {
     let prompt = world.knows(&plan.templates.variables(&agent.prompt));
     let message = world.knows(&in_message(plan, node, agent, world));
-    let asked = faces(world, |scope| Asked::render(plan, node, agent, scope).map_err(|failure| failure.message));
+    let asked =
+        faces(world, |scope| Asked::render(&plan.templates, node, agent, scope).map_err(|failure| failure.message));
     match asked {
         Ok(asked) => vec![
             Text { what: "prompt", text: Ok(asked.system().to_owned()), exact: prompt },
@@ -92,7 +93,7 @@ fn agent_texts(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> Ve
 }
 
 fn told_command(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<String, String> {
-    let command = command::render(plan, node, kind, scope).map_err(|failure| failure.message)?;
+    let command = command::render(&plan.templates, node, kind, scope).map_err(|failure| failure.message)?;
     let mut told = match &kind.line {
         CommandLine::Argv(_) => command.argv.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(" "),
         // Values travel as variables, so that none can break out of its place.

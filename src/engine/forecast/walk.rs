@@ -136,7 +136,7 @@ impl Walk<'_, '_> {
         let exact = world.knows(&show::used(self.plan, node, world));
         let texts = show::texts(self.plan, node, world, exact);
         let kept = if exact && node.access == Access::None {
-            let asked = Asked::render(self.plan, node, agent, &world.shown).ok();
+            let asked = Asked::render(&self.plan.templates, node, agent, &world.shown).ok();
             asked.and_then(|asked| {
                 let (whole, fewer) = recipes_of(node, agent, &asked, &world.shown);
                 std::iter::once(whole).chain(fewer).find_map(|recipe| (self.reuse)(&recipe))
