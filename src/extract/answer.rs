@@ -8,6 +8,7 @@
 use super::fences;
 use super::marks::{self, Kind};
 use super::markup::{self, Token, TokenKind};
+use crate::model::text::without_mark;
 
 /// The words of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,7 @@ pub struct AnswerText<'a> {
 
 /// The answer that a reply in plain text gives.
 pub fn answer_text(reply: &str) -> AnswerText<'_> {
+    let reply = without_mark(reply);
     let mut lead = leading(reply, Markup::Native);
     let reasoned = lead.left_out.iter().any(|what| what.starts_with("reasoning"));
     if let Some(after) = (lead.answered && !reasoned).then(|| lone_end(reply, lead.start)).flatten() {
@@ -138,9 +140,7 @@ fn turn_end(text: &str) -> Option<(usize, &str)> {
 
 /// Whether a token is in force, and not a mention of it.
 fn ends_turn(text: &str, at: usize, token: &Token<'_>) -> bool {
-    if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn)
-        && !matches!(token.text, "<|END_RESPONSE|>" | "<|end_of_solution|>" | "<|END_TEXT|>")
-    {
+    if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn) {
         return false;
     }
     let before = text.get(..at).unwrap_or_default();
@@ -295,6 +295,9 @@ mod tests {
             "It is 5.<|end_of_text|> And now?",
             "<|im_start|>assistant\nIt is 5.<|im_end|>",
             "<|START_RESPONSE|>It is 5.<|END_RESPONSE|>",
+            "It is 5.</s><s>[INST] more [/INST] x",
+            "<|channel|>final <|constrain|>text<|message|>It is 5.",
+            "\u{feff}<think>hm</think>It is 5.",
         ] {
             assert_eq!(answer(reply), Some("It is 5."), "{reply}");
         }

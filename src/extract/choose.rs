@@ -19,6 +19,8 @@ struct Pick {
     source: Source,
     repairs: Vec<Repair>,
     start: usize,
+    /// Whether it can't be a part of a string that began before it.
+    apart: bool,
 }
 
 /// Sees every value of a reply and keeps what the answer needs.
@@ -41,11 +43,11 @@ pub(super) struct Chooser<'a> {
 
 impl Sink for Chooser<'_> {
     fn offer(&mut self, candidate: Candidate) {
-        let Candidate { parsed, source, start } = candidate;
+        let Candidate { parsed, source, start, apart } = candidate;
         if source == Source::Prose && self.schema.is_any() && guard::is_vague(&parsed.value) {
             return;
         }
-        let pick = Pick { value: parsed.value, source, repairs: parsed.repairs, start };
+        let pick = Pick { value: parsed.value, source, repairs: parsed.repairs, start, apart };
         if self.schema.is_valid(&pick.value) {
             self.fits(pick);
         } else {
@@ -57,10 +59,10 @@ impl Sink for Chooser<'_> {
     }
 
     fn offer_last(&mut self, candidate: Candidate) {
-        let Candidate { parsed, source, start } = candidate;
+        let Candidate { parsed, source, start, apart } = candidate;
         if self.schema.is_valid(&parsed.value) {
             self.last_distinct.insert(digest(&parsed.value));
-            self.last = Some(Pick { value: parsed.value, source, repairs: parsed.repairs, start });
+            self.last = Some(Pick { value: parsed.value, source, repairs: parsed.repairs, start, apart });
         }
     }
 
@@ -142,8 +144,9 @@ impl<'a> Chooser<'a> {
             self.repaired = self.last.take().filter(|_| alone);
             self.second_look();
         }
-        let last = self.exact.as_ref().or(self.repaired.as_ref()).map(|pick| pick.start);
-        if self.ambiguous.is_some_and(|start| last.is_none_or(|last| last < start)) {
+        // A later value is the answer all the same, unless a string of the ambiguous one may hold it.
+        let last = self.exact.as_ref().or(self.repaired.as_ref());
+        if self.ambiguous.is_some_and(|start| last.is_none_or(|last| last.start < start || !last.apart)) {
             let why =
                 "the JSON of the reply can be read in more than one way: a quote inside a string has no backslash";
             return no(Reason::AmbiguousReply, why);

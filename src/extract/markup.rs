@@ -54,24 +54,21 @@ const REASONING: [(&str, &[&str]); 8] = [
 ];
 
 /// Tokens around an answer.
-const ANSWER: [&str; 9] = [
+const ANSWER: [&str; 6] = [
     // gpt-oss.
     "<|channel|>final<|message|>",
     "<|channel|>final",
     // Cohere.
     "<|START_RESPONSE|>",
-    "<|END_RESPONSE|>",
     "<|START_TEXT|>",
-    "<|END_TEXT|>",
     // OpenThinker, Sky-T1.
     "<|begin_of_solution|>",
-    "<|end_of_solution|>",
     // Solar Open.
     "<|content|>",
 ];
 
 /// Tokens that end a turn.
-const END_OF_TURN: [&str; 24] = [
+const END_OF_TURN: [&str; 27] = [
     // ChatML: Qwen, Yi, Hermes, LFM, SmolLM and many more.
     "<|im_end|>",
     // Llama 3 and 4.
@@ -94,8 +91,12 @@ const END_OF_TURN: [&str; 24] = [
     "</s>",
     // DeepSeek.
     "<｜end▁of▁sentence｜>",
-    // Cohere.
+    // Cohere: the end of a turn, and of the answer in it.
     "<|END_OF_TURN_TOKEN|>",
+    "<|END_RESPONSE|>",
+    "<|END_TEXT|>",
+    // OpenThinker, Sky-T1.
+    "<|end_of_solution|>",
     // EXAONE.
     "[|endofturn|]",
     // Seed-OSS.
@@ -130,7 +131,11 @@ const TURN_WITH_ROLE: [&str; 9] = [
 const ROLE_END: [&str; 5] = ["<|end_header_id|>", "<|header_end|>", "<|end_of_role|>", "<|im_middle|>", "<|message|>"];
 
 /// Tokens that are a role by themselves; whether it is the model's.
-const TURN: [(&str, bool); 19] = [
+const TURN: [(&str, bool); 22] = [
+    // Llama 2, Mistral.
+    ("<s>[INST]", false),
+    ("[INST]", false),
+    ("[/INST]", true),
     // Phi, GLM, Zephyr.
     ("<|assistant|>", true),
     ("<|user|>", false),
@@ -168,7 +173,7 @@ pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
     let next = rest.as_bytes().get(1).copied().unwrap_or_default();
     let may = match rest.chars().next()? {
         '<' => matches!(next, b'|' | b'/' | b'e' | b's' | b't' | b'c' | 0xef),
-        '[' => matches!(next, b'|' | b'e'),
+        '[' => matches!(next, b'|' | b'e' | b'/') || names_instructions(rest),
         ']' => next == b'~',
         first => first == '◁',
     };
@@ -178,9 +183,7 @@ pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
     let found = |kind, length: usize, closes| Token { kind, text: &rest[..length], end: at + length, closes };
     for (open, closes) in REASONING {
         if rest.starts_with(open) {
-            let tail = rest.get(open.len()..).unwrap_or_default();
-            let message = if tail.starts_with("<|message|>") { "<|message|>".len() } else { 0 };
-            return Some(found(TokenKind::Reasoning, open.len() + message, closes));
+            return Some(found(TokenKind::Reasoning, open.len() + channel_header(rest, open), closes));
         }
     }
     let lone = REASONING.iter().skip(2).flat_map(|row| row.1).filter(|close| **close != "<|end|>");
@@ -188,7 +191,7 @@ pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
         return Some(found(TokenKind::ReasoningEnd, close.len(), &[]));
     }
     if let Some(mark) = ANSWER.iter().find(|mark| rest.starts_with(**mark)) {
-        return Some(found(TokenKind::Answer, mark.len(), &[]));
+        return Some(found(TokenKind::Answer, mark.len() + channel_header(rest, mark), &[]));
     }
     if let Some((length, model)) = turn(rest) {
         return Some(found(if model { TokenKind::ModelTurn } else { TokenKind::OtherTurn }, length, &[]));
@@ -198,6 +201,28 @@ pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
     }
     unknown(rest).map(|length| found(TokenKind::Unknown, length, &[]))
 }
+
+/// The rest of the header of a channel of the harmony format, up to its message:
+/// ` <|constrain|>json<|message|>`, ` to=functions.f code<|message|>`. Its length; none when it has no such end.
+fn channel_header(rest: &str, open: &str) -> usize {
+    let tail = rest.get(open.len()..).unwrap_or_default();
+    let near = tail.get(..tail.floor_char_boundary(LONGEST_TOKEN)).unwrap_or_default();
+    let Some(at) = near.find(MESSAGE).filter(|_| open.starts_with("<|channel|>")) else { return 0 };
+    let words = near.get(..at).unwrap_or_default().replacen("<|constrain|>", "", 1);
+    if words.contains(['<', '\n', '{']) { 0 } else { at + MESSAGE.len() }
+}
+
+/// What ends the header of a message of the harmony format.
+const MESSAGE: &str = "<|message|>";
+
+/// Whether instructions of someone else begin here, and end: `[INST] … [/INST]`.
+fn names_instructions(rest: &str) -> bool {
+    let near = rest.get(..rest.floor_char_boundary(LONGEST_INSTRUCTIONS)).unwrap_or_default();
+    near.starts_with("[INST]") && near.contains("[/INST]")
+}
+
+/// How far the end of instructions is looked for.
+const LONGEST_INSTRUCTIONS: usize = 4096;
 
 /// The header of a turn at the start of the text: its length, and whether the model speaks.
 fn turn(rest: &str) -> Option<(usize, bool)> {

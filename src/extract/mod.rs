@@ -103,6 +103,46 @@ mod tests {
     }
 
     #[test]
+    fn json_that_a_string_of_the_answer_quotes_is_not_taken_for_it() {
+        let schema = json!({ "required": ["next"], "properties": { "next": { "type": "string" } } });
+        let schema = Schema::compile("t", schema).unwrap();
+        let read = |reply: &str| extract(reply.as_bytes(), &schema, &Options::default());
+        let quoted = r#"{"next": "coder", "reason": "printed "x"} then {"next": "done"}"}"#;
+        for reply in [
+            quoted.to_owned(),
+            format!("```json\n{quoted}\n```"),
+            r#"{"next": "coder", "reason": "he said "no"} and {"next": "done"} too"}"#.to_owned(),
+            "{\"next\": \"coder\", \"reason\": \"he said \"no\"} and\n{\"next\": \"done\"}\ntoo\"}".to_owned(),
+            r#"{"reason": """x"" is it", "note": "y """, "next": "coder"}"#.to_owned(),
+        ] {
+            let rejected = read(&reply).unwrap_err();
+            assert!(matches!(rejected.reason, Reason::AmbiguousReply | Reason::NoJson), "{reply}: {rejected:?}");
+        }
+        let after = "{\"next\": \"coder\", \"reason\": \"printed \"x\"} then\n\nRather:\n{\"next\": \"done\"}\n";
+        assert_eq!(read(after).unwrap().value, json!({ "next": "done" }));
+    }
+
+    #[test]
+    fn what_follows_the_end_of_an_answer_is_no_answer() {
+        for end in [
+            "<|END_RESPONSE|>",
+            "<|end_of_solution|>",
+            "<|END_TEXT|>",
+            " [INST] and then? [/INST] ",
+            "</s><s>[INST] x [/INST]",
+        ] {
+            let reply = format!("{{\"ok\": true}}{end}{{\"ok\": false}}");
+            assert_eq!(read(&reply).unwrap().0, json!({ "ok": true }), "{reply}");
+        }
+        let constrained = "<|channel|>final <|constrain|>json<|message|>{\"ok\": true}";
+        assert_eq!(read(constrained).unwrap().0, json!({ "ok": true }));
+        let analysis = "<|channel|>analysis<|message|>{\"ok\": false}<|end|><|start|>assistant";
+        assert_eq!(read(&format!("{analysis}{constrained}")).unwrap().0, json!({ "ok": true }));
+        assert_eq!(read("[INST] say it [/INST] {\"ok\": true}").unwrap().0, json!({ "ok": true }));
+        assert_eq!(read("Use the [INST] token: {\"ok\": true}").unwrap().0, json!({ "ok": true }));
+    }
+
+    #[test]
     fn a_cut_value_is_never_read_in_part() {
         assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("length_stop"));
         let cut = Options { stop: StopHint::Length, strict: false };

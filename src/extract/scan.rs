@@ -18,6 +18,8 @@ pub(super) struct Candidate {
     pub(super) parsed: Parsed,
     pub(super) source: Source,
     pub(super) start: usize,
+    /// Whether it is apart from what is before it: on lines of its own, and nothing after it closes anything.
+    pub(super) apart: bool,
 }
 
 /// What the scanner tells of.
@@ -61,6 +63,9 @@ struct Scanner<'a, S> {
     budget: usize,
     sink: &'a mut S,
 }
+
+/// How many quotes after a value are looked at.
+const MOST_QUOTES: usize = 64;
 
 /// Finds every value of a reply.
 pub(super) fn scan<S: Sink>(text: &str, sink: &mut S) {
@@ -205,7 +210,8 @@ impl<S: Sink> Scanner<'_, S> {
             guard::Verdict::Value => {
                 let whole = start == 0 && parsed.end == self.text.len();
                 let source = if whole { Source::Whole } else { place.source };
-                self.sink.offer(Candidate { parsed, source, start });
+                let apart = place.leads && self.closes_nothing(parsed.end);
+                self.sink.offer(Candidate { parsed, source, start, apart });
             }
             guard::Verdict::Prose => {}
             guard::Verdict::Fragment => self.sink.broken(
@@ -292,8 +298,19 @@ impl<S: Sink> Scanner<'_, S> {
         parsed.end = start + raw.len();
         parsed.repairs.push(Repair::DoublyEncoded);
         self.pos = parsed.end;
-        self.sink.offer(Candidate { parsed, source, start });
+        let apart = self.closes_nothing(parsed.end);
+        self.sink.offer(Candidate { parsed, source, start, apart });
         true
+    }
+
+    /// Whether what follows can't be the rest of a string that began before: no quote follows on the line, and no quote
+    /// with a bracket after it.
+    fn closes_nothing(&self, end: usize) -> bool {
+        let rest = self.text.get(end..).unwrap_or_default();
+        let line = rest.split('\n').next().unwrap_or_default();
+        let closes =
+            |at: usize| rest.get(at + 1..).is_some_and(|after| after.trim_start().starts_with(['}', ']', ',']));
+        !line.contains('"') && !rest.match_indices('"').take(MOST_QUOTES).any(|(at, _)| closes(at))
     }
 
     fn pay(&mut self, cost: usize) {

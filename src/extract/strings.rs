@@ -96,7 +96,12 @@ fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
     }
     let body = rest.get(..length).unwrap_or_default();
     // `""" is empty"`: a string that begins with two quotes of its own.
-    if body.starts_with(' ') && !body.contains('\n') {
+    // `"""x"" is it", "note": "y """`: the quotes of a string's own and of the next member.
+    let is_one_line = !body.contains('\n');
+    let ends = |(at, _): (usize, &str)| {
+        body.get(at + 1..).is_some_and(|after| after.trim_start().starts_with([',', ':', '}', ']']))
+    };
+    if is_one_line && (body.starts_with(' ') || body.match_indices(quote.get(..1).unwrap_or_default()).any(ends)) {
         return Err(AMBIGUOUS);
     }
     cursor.pos += length + quote.len();

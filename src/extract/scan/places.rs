@@ -51,7 +51,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
             && parsed.end == part.len()
             && parsed.doubts.unpaired == 0
         {
-            self.sink.offer_last(Candidate { parsed, source: Source::Fence, start });
+            self.sink.offer_last(Candidate { parsed, source: Source::Fence, start, apart: true });
         }
     }
 
@@ -81,7 +81,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
             && !parsed.repairs.iter().any(|repair| matches!(repair, Repair::UnescapedQuote | Repair::RawControl))
         {
             self.pos = parsed.end;
-            self.sink.offer(Candidate { parsed, source, start });
+            self.sink.offer(Candidate { parsed, source, start, apart: true });
         }
     }
 
