@@ -37,6 +37,8 @@ pub(super) struct Chooser<'a> {
     broken: Option<(&'static str, usize)>,
     /// Where the last value starts that can be read in more than one way.
     ambiguous: Option<usize>,
+    /// Where the first thing begins that looks like JSON and is none.
+    failed: Option<usize>,
     cut: bool,
     marked: bool,
 }
@@ -77,6 +79,10 @@ impl Sink for Chooser<'_> {
         self.ambiguous = Some(start);
     }
 
+    fn failed(&mut self, start: usize) {
+        self.failed.get_or_insert(start);
+    }
+
     fn fits(&self, value: &Value) -> bool {
         self.schema.is_valid(value) || coerce::fit(value, self.schema, &[]).is_some()
     }
@@ -94,6 +100,7 @@ impl Sink for Chooser<'_> {
         self.last_distinct.clear();
         self.broken = None;
         self.ambiguous = None;
+        self.failed = None;
         self.cut = false;
     }
 
@@ -120,6 +127,7 @@ impl<'a> Chooser<'a> {
             last_distinct: HashSet::new(),
             broken: None,
             ambiguous: None,
+            failed: None,
             cut: false,
             marked: false,
         }
@@ -146,7 +154,8 @@ impl<'a> Chooser<'a> {
         }
         // A later value is the answer all the same, unless a string of the ambiguous one may hold it.
         let last = self.exact.as_ref().or(self.repaired.as_ref());
-        if self.ambiguous.is_some_and(|start| last.is_none_or(|last| last.start < start || !last.apart)) {
+        let is_quoted = last.is_some_and(|last| !last.apart && self.failed.is_some_and(|start| start < last.start));
+        if is_quoted || self.ambiguous.is_some_and(|start| last.is_none_or(|last| last.start < start || !last.apart)) {
             let why =
                 "the JSON of the reply can be read in more than one way: a quote inside a string has no backslash";
             return no(Reason::AmbiguousReply, why);

@@ -114,6 +114,8 @@ mod tests {
             r#"{"next": "coder", "reason": "he said "no"} and {"next": "done"} too"}"#.to_owned(),
             "{\"next\": \"coder\", \"reason\": \"he said \"no\"} and\n{\"next\": \"done\"}\ntoo\"}".to_owned(),
             r#"{"reason": """x"" is it", "note": "y """, "next": "coder"}"#.to_owned(),
+            r#"{"reason": "f("a") "x"] {"next": "done"}", "next": "coder"}"#.to_owned(),
+            r#"{"next": "x"} {"b" y", "b": "print({"next": "done"})"}"#.to_owned(),
         ] {
             let rejected = read(&reply).unwrap_err();
             assert!(matches!(rejected.reason, Reason::AmbiguousReply | Reason::NoJson), "{reply}: {rejected:?}");

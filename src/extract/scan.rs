@@ -32,6 +32,8 @@ pub(super) trait Sink {
     fn broken(&mut self, why: &'static str, start: usize, text: &str);
     /// A value that can be read in more than one way.
     fn ambiguous(&mut self, start: usize);
+    /// Something that begins as JSON does and is none.
+    fn failed(&mut self, start: usize);
     /// Whether a value fits, as it is or put into the schema's types.
     fn fits(&self, value: &Value) -> bool;
     /// The reply ends inside a value.
@@ -248,6 +250,9 @@ impl<S: Sink> Scanner<'_, S> {
     fn fail(&mut self, start: usize, limit: usize, place: guard::Place, failure: Failure) {
         let cost = failure.at.saturating_sub(start) + 1;
         self.pay(cost);
+        if self.text.get(start + 1..).is_some_and(|inner| inner.trim_start().starts_with(['"', '\''])) {
+            self.sink.failed(start);
+        }
         if place.leads && self.escaped(start, limit, place.source) {
             return;
         }

@@ -101,7 +101,9 @@ fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
     let ends = |(at, _): (usize, &str)| {
         body.get(at + 1..).is_some_and(|after| after.trim_start().starts_with([',', ':', '}', ']']))
     };
-    if is_one_line && (body.starts_with(' ') || body.match_indices(quote.get(..1).unwrap_or_default()).any(ends)) {
+    if is_one_line
+        && (body.starts_with([' ', '"', '\'']) || body.match_indices(quote.get(..1).unwrap_or_default()).any(ends))
+    {
         return Err(AMBIGUOUS);
     }
     cursor.pos += length + quote.len();
