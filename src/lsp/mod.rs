@@ -29,7 +29,7 @@ mod symbols;
 mod tags;
 mod wire;
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -71,6 +71,22 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -
         let serving = serving.spawn_scoped(scope, move || Server::new(Output(&mut output)).run(&messages))?;
         serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Serves a client whose messages are all here: every check is done before the next message is read. For programs
+/// that talk to the server themselves, such as tests.
+///
+/// # Errors
+/// The answers can't be written.
+pub fn serve_one_by_one(mut input: impl BufRead, output: &mut impl Write) -> io::Result<End> {
+    let mut server = Server::new(Output(output));
+    while let Some(message) = wire::read(&mut input)? {
+        if let Some(end) = server.take(message)? {
+            return Ok(end);
+        }
+        server.settle()?;
+    }
+    Ok(End::Abrupt)
 }
 
 #[cfg(test)]

@@ -65,12 +65,11 @@ impl<'a> Server<'a> {
                 messages.recv_timeout(if self.typing { PAUSE } else { Duration::ZERO })
             };
             match next {
-                Ok(Incoming::Asked(asked)) if asked.method == "exit" => {
-                    return Ok(if self.phase == Phase::Ending { End::Asked } else { End::Abrupt });
+                Ok(message) => {
+                    if let Some(end) = self.take(message)? {
+                        return Ok(end);
+                    }
                 }
-                Ok(Incoming::Asked(asked)) => self.handle(asked)?,
-                Ok(Incoming::Answer) => {}
-                Ok(Incoming::Malformed(answer)) => self.out.refuse(&answer)?,
                 Err(RecvTimeoutError::Timeout) => {
                     self.typing = false;
                     self.work()?;
@@ -78,6 +77,27 @@ impl<'a> Server<'a> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(End::Abrupt),
             }
         }
+    }
+
+    /// Acts on a message; the end of the session when it asks for it.
+    pub(super) fn take(&mut self, message: Incoming) -> io::Result<Option<End>> {
+        match message {
+            Incoming::Asked(asked) if asked.method == "exit" => {
+                return Ok(Some(if self.phase == Phase::Ending { End::Asked } else { End::Abrupt }));
+            }
+            Incoming::Asked(asked) => self.handle(asked)?,
+            Incoming::Answer => {}
+            Incoming::Malformed(answer) => self.out.refuse(&answer)?,
+        }
+        Ok(None)
+    }
+
+    /// Does all the work that there is.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        while !self.checks.is_idle() {
+            self.work()?;
+        }
+        Ok(())
     }
 
     /// One piece of work; a defect in it costs its findings, not the server.

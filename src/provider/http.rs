@@ -77,17 +77,55 @@ pub(super) struct Call<'a> {
     pub(super) limits: &'a Limits,
 }
 
+/// An answer of a server that is here already.
+pub(super) struct ReceivedAnswer<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) response: Response,
+    pub(super) limits: &'a Limits,
+}
+
+/// Where an answer comes from.
+enum AnswerSource<'a> {
+    Request(Call<'a>),
+    Received(ReceivedAnswer<'a>),
+}
+
 /// Sends the request and reads the reply to its end.
-pub(super) async fn exchange<A: Assembler>(
-    call: Call<'_>,
+pub(super) async fn exchange<A: Assembler>(call: Call<'_>, assembler: A, sink: Sink<'_>) -> Result<ChatReply, Failure> {
+    supervise((call.endpoint, call.limits), AnswerSource::Request(call), assembler, sink).await
+}
+
+/// Reads the reply of an answer that is here already to its end.
+pub(super) async fn read_received<A: Assembler>(
+    answer: ReceivedAnswer<'_>,
+    assembler: A,
+    sink: Sink<'_>,
+) -> Result<ChatReply, Failure> {
+    supervise((answer.endpoint, answer.limits), AnswerSource::Received(answer), assembler, sink).await
+}
+
+/// Reads an answer within its limits of time.
+async fn supervise<A: Assembler>(
+    (endpoint, limits): (&Endpoint, &Limits),
+    source: AnswerSource<'_>,
     mut assembler: A,
     sink: Sink<'_>,
 ) -> Result<ChatReply, Failure> {
-    let (endpoint, limits) = (call.endpoint, call.limits);
     let mut progress = Progress::default();
+    let read = async {
+        match source {
+            AnswerSource::Request(call) => converse(call, &mut assembler, &mut progress, sink).await,
+            AnswerSource::Received(ReceivedAnswer { endpoint, response, limits }) => {
+                let context = Context { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
+                let first_byte = Instant::now() + limits.first_byte;
+                progress.at_work = true;
+                receive(response, context, (limits, first_byte), (&mut assembler, &mut progress, sink)).await
+            }
+        }
+    };
     let result = tokio::select! {
         biased;
-        result = converse(call, &mut assembler, &mut progress, sink) => result.map_err(|failure| (failure, false)),
+        result = read => result.map_err(|failure| (failure, false)),
         () = limits.cut.cancelled() => Err((errors::timed_out(endpoint, "was cut off"), true)),
         () = tokio::time::sleep(limits.total) => {
             let limit = seconds(limits.total);
@@ -132,7 +170,7 @@ async fn converse<A: Assembler>(
     sink: Sink<'_>,
 ) -> Result<(), Failure> {
     let Call { endpoint, model, url, key_header, headers, body, limits } = call;
-    let mut context = Context { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
+    let context = Context { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
     let mut target = address(&url, &endpoint.name)?;
     if !endpoint.query.is_empty() {
         target.query_pairs_mut().extend_pairs(&endpoint.query);
@@ -154,6 +192,17 @@ async fn converse<A: Assembler>(
             progress.at_work = !e.is_connect();
             errors::unreachable(endpoint, &e, limits)
         })?;
+    receive(response, context, (limits, first_byte), (assembler, progress, sink)).await
+}
+
+/// Reads an answer from its status on.
+async fn receive<A: Assembler>(
+    response: Response,
+    mut context: Context<'_>,
+    (limits, first_byte): (&Limits, Instant),
+    (assembler, progress, sink): (&mut A, &mut Progress, Sink<'_>),
+) -> Result<(), Failure> {
+    let endpoint = context.endpoint;
     let status = response.status();
     if !status.is_success() {
         // Behind a gateway that gave up waiting, the model was at work.

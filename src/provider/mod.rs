@@ -13,6 +13,7 @@ mod errors;
 mod gemini;
 mod http;
 mod openai;
+mod received;
 mod said;
 mod schema;
 mod seen;
@@ -39,6 +40,7 @@ use crate::network::Network;
 pub use builtin::{BUILTIN, Builtin};
 pub use client::{host_of, is_loopback_address, is_unencrypted_address, understood_address};
 pub use discover::served_models;
+pub use received::{ServerAnswer, read_answer};
 pub use schema::strict_schema;
 
 /// Something that answers chat requests.
@@ -64,6 +66,9 @@ pub trait Provider: Send + Sync {
         sink: &'a (dyn Fn(Signal) + Send + Sync),
     ) -> BoxFuture<'a, Result<ChatReply, Failure>>;
 }
+
+/// How long the body of a reply may be, in bytes, decompressed.
+const MAX_REPLY: usize = 32 << 20;
 
 /// How long and how large one request may get.
 #[derive(Clone, Debug)]
@@ -91,7 +96,7 @@ impl Default for Limits {
             first_byte: Duration::from_mins(2),
             idle: Duration::from_mins(1),
             total: Duration::from_mins(10),
-            max_bytes: 32 * 1024 * 1024,
+            max_bytes: MAX_REPLY,
             clock: Arc::new(SystemClock),
             cut: CancellationToken::new(),
         }

@@ -11,6 +11,7 @@ mod calls;
 mod closing;
 mod compute;
 mod earlier;
+mod exported;
 mod halt;
 mod home;
 mod import;
@@ -33,6 +34,7 @@ mod writer;
 
 pub use approval::Asker;
 pub use earlier::Earlier;
+pub use exported::{ExportedRun, ExportedRunError};
 pub use home::inside;
 pub use inbox::Letter;
 pub use journal::{Filter, Journal, RunRow};

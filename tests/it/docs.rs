@@ -47,6 +47,66 @@ fn the_table_of_agent_programs_is_what_the_code_says() {
     }
 }
 
+/// The value of a constant of a source file, for the simple expressions that limits are.
+fn constant(file: &str, name: &str) -> Vec<u64> {
+    let text = fs::read_to_string(format!("src/{file}")).unwrap_or_else(|error| panic!("src/{file}: {error}"));
+    let marker = format!("const {name}: ");
+    let line = text.lines().find(|line| line.contains(&marker)).unwrap_or_else(|| panic!("src/{file} has no {name}"));
+    let value = line.rsplit_once(" = ").unwrap().1.trim_end_matches(';').trim_matches(['(', ')']).replace('_', "");
+    let number =
+        |text: &str| text.trim().parse::<u64>().unwrap_or_else(|error| panic!("{file} {name}: {text}: {error}"));
+    let one = |text: &str| match text.split_once("<<") {
+        Some((base, shift)) => number(base) << number(shift),
+        None => text.split('*').map(number).product(),
+    };
+    value.split(',').map(one).collect()
+}
+
+/// A number as the documents write it.
+fn shown(number: u64) -> String {
+    match number {
+        n if n >= 1 << 20 && n.is_multiple_of(1 << 20) => format!("{} MiB", n >> 20),
+        n if n >= 4 << 10 && n.is_multiple_of(1 << 10) => format!("{} KiB", n >> 10),
+        n => {
+            let digits = n.to_string();
+            let groups: Vec<&str> =
+                digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap()).collect();
+            groups.join(",")
+        }
+    }
+}
+
+#[test]
+fn the_table_of_limits_has_the_values_of_the_constants() {
+    let text = fs::read_to_string("docs/security.md").unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && line.contains(".rs` "));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        let (limit, names) = (cells[1], cells[2].trim_end_matches('|').trim());
+        let mut file = "";
+        for name in names.split(", ") {
+            let name = match name.strip_prefix('`').and_then(|name| name.split_once("` ")) {
+                Some((of, name)) => {
+                    file = of;
+                    name
+                }
+                None => name,
+            };
+            for value in constant(file, name) {
+                let shown = shown(value);
+                let number = |c: char| c.is_ascii_digit() || c == ',';
+                let stands = limit
+                    .match_indices(&shown)
+                    .any(|(at, _)| !limit[..at].ends_with(number) && !limit[at + shown.len()..].starts_with(number));
+                assert!(stands, "{file} {name} is {shown}, and the table says: {limit}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 40, "{count}");
+}
+
 #[test]
 fn every_key_of_the_files_stands_in_the_documents_as_an_example() {
     fn keys(schema: &Value, out: &mut Vec<String>) {

@@ -294,7 +294,9 @@ fn a_template_that_doubles_its_values_fails_its_step_soon() {
 fn an_import_that_is_too_deep_or_has_no_end_is_refused() {
     let orch = Orch::new();
     orch.write("deep.json", &format!("{{\"orch_run\": 1, \"x\": {}{}}}", "[".repeat(20_000), "]".repeat(20_000)));
-    bounded(&orch, &["runs", "import", "deep.json"]).exits(2).says("it is nested too deeply");
+    bounded(&orch, &["runs", "import", "deep.json"])
+        .exits(2)
+        .says("it is nested 20001 levels deep, and an export is nested 1024 levels deep at most");
     orch.write("long.json", "{");
     let long = File::options().write(true).open(orch.path().join("long.json")).unwrap();
     long.set_len(600 << 20).unwrap();

@@ -3,18 +3,13 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::write_whole;
-use crate::model::{Event, RunId};
+use crate::store::ExportedRun;
 
 use super::{find, journal, root};
-
-/// The version of the file's form.
-pub(super) const VERSION: u32 = 1;
 
 /// Write a run into one JSON file
 ///
@@ -38,27 +33,13 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-/// A run outside of its journal.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Exported {
-    /// The version of this form.
-    pub(super) orch_run: u32,
-    /// The version of orch that wrote the file.
-    pub(super) version: String,
-    /// The run.
-    pub(super) run: RunId,
-    /// Every event, in order.
-    pub(super) events: Vec<Event>,
-}
-
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = find(&journal, &args.run)?;
     let events = journal.events(row.run)?;
     let count = events.len();
-    let whole = Exported { orch_run: VERSION, version: env!("CARGO_PKG_VERSION").to_owned(), run: row.run, events };
-    let mut text = serde_json::to_string_pretty(&whole).map_err(|error| CliError::internal(error.to_string()))?;
-    text.push('\n');
+    let whole = ExportedRun::new(row.run, events);
+    let text = whole.to_text().map_err(|error| CliError::internal(error.to_string()))?;
     let Some(file) = &args.to else {
         ui.data(&text)?;
         return Ok(Code::Ok);

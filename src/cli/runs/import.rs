@@ -6,12 +6,10 @@ use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::{check_path, read_bounded};
+use crate::model::RunId;
 use crate::model::event::{Event, Fact};
-use crate::model::text::text_of;
-use crate::model::{MAX_NESTING, RunId, nesting};
-use crate::store::Journal;
+use crate::store::{ExportedRun, ExportedRunError, Journal};
 
-use super::export::{Exported, VERSION};
 use super::root;
 use super::written::written;
 
@@ -41,19 +39,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         std::io::ErrorKind::FileTooLarge => refused(error.to_string()).hint(hint),
         _ => CliError::unread(&args.file, &error).hint(hint),
     })?;
-    if nesting(&bytes) > MAX_NESTING {
-        return Err(refused("it is nested too deeply".to_owned()).hint(hint));
-    }
-    let text = text_of(bytes).map_err(|why| refused(format!("it {why}")).hint(hint))?;
-    let mut reader = serde_json::Deserializer::from_str(&text);
-    // Values are as deep as they were when they were recorded.
-    reader.disable_recursion_limit();
-    let whole = <Exported as serde::Deserialize>::deserialize(&mut reader)
-        .map_err(|error| refused(error.to_string()).hint(hint))?;
-    if whole.orch_run != VERSION {
-        let why = format!("it has form {}, and this orch reads {VERSION}", whole.orch_run);
-        return Err(refused(why).hint("install the newer orch"));
-    }
+    let whole = ExportedRun::read(bytes).map_err(|error| {
+        let hint = if matches!(error, ExportedRunError::OtherVersion(_)) { "install the newer orch" } else { hint };
+        refused(error.to_string()).hint(hint)
+    })?;
     acceptable(whole.run, &whole.events).map_err(|why| refused(why).hint("nothing was imported"))?;
     let journal = Journal::open(&args.state.folder(&root(&here()?)))?;
     journal.import(whole.run, &whole.events)?;

@@ -1,0 +1,75 @@
+//! A run outside of its journal: the file that `orch runs export` writes and `orch runs import` reads.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::text::{NotText, text_of};
+use crate::model::{Event, MAX_NESTING, RunId, nesting};
+
+/// The version of the form.
+const VERSION: u32 = 1;
+
+/// A run outside of its journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExportedRun {
+    /// The version of this form.
+    orch_run: u32,
+    /// The version of orch that wrote the file.
+    version: String,
+    /// The run.
+    pub run: RunId,
+    /// Every event, in order.
+    pub events: Vec<Event>,
+}
+
+/// Why bytes are no exported run.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportedRunError {
+    /// JSON that no export holds.
+    #[error("it is nested {depth} levels deep, and an export is nested {MAX_NESTING} levels deep at most")]
+    TooDeep {
+        /// How deep it is nested.
+        depth: usize,
+    },
+    /// Bytes that are not text.
+    #[error("it {0}")]
+    NotText(NotText),
+    /// Text that is not of this form.
+    #[error("{0}")]
+    WrongForm(serde_json::Error),
+    /// The form of a newer orch.
+    #[error("it has form {0}, and this orch reads {VERSION}")]
+    OtherVersion(u32),
+}
+
+impl ExportedRun {
+    /// A run with all of its events.
+    pub fn new(run: RunId, events: Vec<Event>) -> Self {
+        Self { orch_run: VERSION, version: env!("CARGO_PKG_VERSION").to_owned(), run, events }
+    }
+
+    /// Reads a file that [`to_text`](Self::to_text) made.
+    ///
+    /// # Errors
+    /// Why the bytes are no exported run.
+    pub fn read(bytes: Vec<u8>) -> Result<Self, ExportedRunError> {
+        let depth = nesting(&bytes);
+        if depth > MAX_NESTING {
+            return Err(ExportedRunError::TooDeep { depth });
+        }
+        let text = text_of(bytes).map_err(ExportedRunError::NotText)?;
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        // Values are as deep as they were when they were recorded; the depth is bounded above.
+        reader.disable_recursion_limit();
+        let read = Self::deserialize(&mut reader).and_then(|whole| reader.end().map(|()| whole));
+        let whole = read.map_err(ExportedRunError::WrongForm)?;
+        if whole.orch_run == VERSION { Ok(whole) } else { Err(ExportedRunError::OtherVersion(whole.orch_run)) }
+    }
+
+    /// The text of the file.
+    ///
+    /// # Errors
+    /// An event can't be written as JSON.
+    pub fn to_text(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+}
