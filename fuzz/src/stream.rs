@@ -28,7 +28,10 @@ pub fn stream(input: &[u8]) {
     };
     let whole = read(dialect, answer(vec![Bytes::copy_from_slice(body)]));
     let split = read(dialect, answer(body.chunks(size).map(Bytes::copy_from_slice).collect()));
-    assert_eq!(whole, split);
+    // The body of a refused request may be read in part only: it explains, and its end is not waited for.
+    if answer(Vec::new()).status == 200 {
+        assert_eq!(whole, split);
+    }
     let (result, heard) = whole;
     match result {
         Ok(reply) => assert_eq!(heard, reply.text),

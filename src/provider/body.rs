@@ -15,6 +15,9 @@ use crate::model::text::json_bytes;
 /// How long a pause in a JSON body is before it is looked whether the body is complete.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long the rest of a body is waited for that only explains.
+const EXPLANATION: Duration = Duration::from_secs(2);
+
 /// The body of a reply, under its time and size limits.
 pub(super) struct Body<'a> {
     pub(super) response: Response,
@@ -56,6 +59,20 @@ impl Body<'_> {
             0 => format!("sent nothing within {}", seconds(limit)),
             received => format!("went silent for {} after {received} bytes", seconds(limit)),
         }
+    }
+
+    /// The beginning of a body that only explains, up to so many bytes, however it comes in pieces. Its end is not
+    /// waited for long.
+    pub(super) async fn beginning(&mut self, first: Bytes, most: usize) -> Bytes {
+        let mut all = BytesMut::from(&first[..]);
+        let deadline = Instant::now() + EXPLANATION.min(self.limits.idle);
+        while all.len() < most
+            && let Ok(Ok(Some(chunk))) = timeout_at(deadline, self.chunk()).await
+        {
+            all.extend_from_slice(&chunk);
+        }
+        all.truncate(most);
+        all.freeze()
     }
 
     /// A JSON body from `first` to its end. A JSON value ends by itself: one that is complete is not

@@ -25,6 +25,8 @@ use crate::model::usage::ReportedUsage;
 
 /// The most that is read of the body of a refused request.
 const MAX_ERROR_BODY: usize = 64 * 1024;
+/// How much is read of an answer that is no reply, for the message.
+const SHOWN_BODY: usize = 1024;
 /// Statuses of a gateway that passed the request on and gave up waiting: of RFC 9110, and of Cloudflare.
 const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 
@@ -212,7 +214,12 @@ async fn receive<A: Assembler>(
     context.header_wait = waits::in_headers(response.headers(), limits.clock.now());
     let kind = content_type(response.headers());
     let mut body = Body { response, endpoint, limits, first_byte, received: 0, silent: false };
-    let first = body.chunk().await?.unwrap_or_default();
+    let mut first = body.chunk().await?.unwrap_or_default();
+    while is_undecided(&kind, &first)
+        && let Some(more) = body.chunk().await?
+    {
+        first = [first, more].concat().into();
+    }
     match shape(&kind, &first) {
         Shape::Events => {
             let mut hearing = Hearing { context: &context, assembler, sink, progress, seen: Seen::default() };
@@ -224,6 +231,7 @@ async fn receive<A: Assembler>(
         }
         shape => {
             progress.at_work = false;
+            let first = body.beginning(first, SHOWN_BODY).await;
             let failure = no_reply(shape == Shape::Page, &kind, &first, &context);
             Err(Failure { status: Some(status.as_u16()), ..failure })
         }
@@ -281,6 +289,17 @@ enum Shape {
     Json,
     Page,
     Other,
+}
+
+/// Whether more of the body is needed to tell what it is: where the type says nothing, its first word.
+fn is_undecided(kind: &str, first: &[u8]) -> bool {
+    let word = first.trim_ascii_start();
+    matches!(kind, "" | "text/plain" | "application/octet-stream")
+        && word.len() < "event".len()
+        && !word.starts_with(b"{")
+        && !word.starts_with(b"[")
+        && !word.starts_with(b"<")
+        && !word.starts_with(b":")
 }
 
 /// Tells an answer by its content type, and by its first byte where the type says nothing.
@@ -369,6 +388,13 @@ pub(super) fn seconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_untyped_answer_is_told_once_its_first_word_is_there() {
+        assert!(is_undecided("", b"") && is_undecided("", b"\n dat") && is_undecided("text/plain", b"even"));
+        assert!(!is_undecided("", b"event") && !is_undecided("", b" {") && !is_undecided("", b":"));
+        assert!(!is_undecided("text/event-stream", b"d"));
+    }
 
     #[test]
     fn an_untyped_answer_is_told_by_its_first_bytes() {

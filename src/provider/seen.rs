@@ -15,13 +15,17 @@ pub(super) struct Seen {
     pub(super) foreign: Option<Value>,
     /// The whole body, when it begins like a JSON value rather than like an event.
     json: Option<Vec<u8>>,
-    /// Whether bytes came.
+    /// Whether bytes came, other than white space.
     begins: bool,
 }
 
 impl Seen {
     /// Takes in bytes of the body.
     pub(super) fn body(&mut self, bytes: &[u8]) {
+        // A first piece may be a line break alone.
+        if !self.begins && bytes.trim_ascii_start().is_empty() {
+            return;
+        }
         match &mut self.json {
             Some(body) => body.extend_from_slice(bytes),
             None if !self.begins => self.json = bytes.trim_ascii_start().starts_with(b"{").then(|| bytes.to_vec()),

@@ -170,7 +170,10 @@ impl<A: Assembler> Hearing<'_, A> {
 
     fn value(&mut self, value: &Value, named: bool, data: &[u8]) -> Result<(), Failure> {
         if self.progress.ended {
-            self.assembler.count(value);
+            // What comes once usage is reported would not be read if it came in a later piece.
+            if !self.assembler.counted() {
+                self.assembler.count(value);
+            }
             return Ok(());
         }
         let failure = said::reported(value, self.context);
