@@ -32,7 +32,9 @@ pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Refused> {
     };
     if pass.value(None).is_none() {
         let message = format!("the file holds more than {MAX_NODES} values");
-        return Err(Refused::Large(Box::new(Diagnostic::error(Code::YamlBounds, message).in_file(file))));
+        let problem = Diagnostic::error(Code::YamlBounds, message).in_file(file);
+        let problem = problem.help("divide the schema into files that refer to one another by `$ref`");
+        return Err(Refused::Large(Box::new(problem)));
     }
     if pass.twice.is_empty() { Ok(pass.spans) } else { Err(Refused::Twice(pass.twice)) }
 }

@@ -86,7 +86,8 @@ fn tab_at(text: &str, from: usize) -> Option<usize> {
 }
 
 fn deep() -> Diagnostic {
-    Diagnostic::error(Code::YamlBounds, format!("nested more than {MAX_DEPTH} levels deep"))
+    let problem = Diagnostic::error(Code::YamlBounds, format!("nested more than {MAX_DEPTH} levels deep"));
+    problem.help("is a bracket too many open above? no key needs values nested so deep")
 }
 
 /// A mistake that ends the pass; boxed, since it is rare and large.
@@ -270,7 +271,8 @@ impl<'a> Pass<'a> {
         if self.total.nodes > MAX_NODES || self.total.bytes > MAX_BYTES {
             let message = format!("the file holds more than {MAX_NODES} values or {} MiB", MAX_BYTES >> 20);
             let problem = Diagnostic::error(Code::YamlBounds, message).at(self.file, range.clone());
-            return Err(Box::new(problem.label("counted with aliases expanded")));
+            let problem = problem.label("counted with aliases expanded");
+            return Err(Box::new(problem.help("move steps into a pipeline of their own and call it with `pipeline:`")));
         }
         self.check_depth(cost.height, range)
     }

@@ -59,7 +59,11 @@ impl Closure<'_> {
         depth: usize,
     ) -> Result<(), SchemaError> {
         if depth > 128 {
-            return Err(located(file, path, "it is nested more than 128 deep".to_owned()));
+            return Err(located(
+                file,
+                path,
+                "it is nested more than 128 levels deep; move inner schemas to `$defs`".to_owned(),
+            ));
         }
         match value {
             Value::Object(map) => {

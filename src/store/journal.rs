@@ -349,7 +349,7 @@ impl Journal {
 /// come from elsewhere.
 fn fact(json: &[u8]) -> serde_json::Result<Fact> {
     if nesting(json) > MAX_NESTING {
-        return Err(serde::de::Error::custom("it is nested too deeply"));
+        return Err(serde::de::Error::custom(format!("it is nested more than {MAX_NESTING} levels deep")));
     }
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();

@@ -126,9 +126,14 @@ impl TemplateError {
             ErrorKind::OutOfFuel if !detail.is_empty() => {
                 new(Kind::TooMuch, detail).hint("is there a loop that makes it larger each time?")
             }
-            ErrorKind::OutOfFuel => new(Kind::TooMuch, "the template does too much work".to_owned())
-                .hint("is there a loop over more data than was meant?"),
-            ErrorKind::WriteFailure => new(Kind::TooMuch, "the rendered text is too large".to_owned()),
+            ErrorKind::OutOfFuel => {
+                new(Kind::TooMuch, format!("the template does more than {} steps of work", super::FUEL))
+                    .hint("is there a loop over more data than was meant?")
+            }
+            ErrorKind::WriteFailure => {
+                let message = format!("the rendered text is larger than {} MiB", super::MAX_OUTPUT >> 20);
+                new(Kind::TooMuch, message).hint("does it print a large value several times?")
+            }
             kind => new(Kind::WrongType, or(&kind.to_string())),
         }
     }
