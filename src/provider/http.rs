@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::answer_shape::{Shape, content_type, is_undecided, shape};
 use super::body::{Body, is_complete};
 use super::client::{address, client, header_map, shown};
 use super::draft::Draft;
@@ -282,55 +282,6 @@ fn no_reply(page: bool, kind: &str, first: &[u8], context: &Context<'_>) -> Fail
     errors::unavailable(endpoint, &format!("answered with {kind}: {what}"))
 }
 
-/// What kind of answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Events,
-    Json,
-    Page,
-    Other,
-}
-
-/// Whether more of the body is needed to tell what it is: where the type says nothing, its first word.
-fn is_undecided(kind: &str, first: &[u8]) -> bool {
-    let word = first.trim_ascii_start();
-    matches!(kind, "" | "text/plain" | "application/octet-stream")
-        && word.len() < "event".len()
-        && !word.starts_with(b"{")
-        && !word.starts_with(b"[")
-        && !word.starts_with(b"<")
-        && !word.starts_with(b":")
-}
-
-/// Tells an answer by its content type, and by its first byte where the type says nothing.
-fn shape(kind: &str, first: &[u8]) -> Shape {
-    match kind {
-        "text/event-stream" => Shape::Events,
-        "application/json" => Shape::Json,
-        "text/html" | "application/xhtml+xml" => Shape::Page,
-        "" | "text/plain" | "application/octet-stream" => match first.iter().find(|b| !b.is_ascii_whitespace()) {
-            Some(b'{' | b'[') => Shape::Json,
-            Some(b'<') => Shape::Page,
-            Some(b'd' | b'e' | b'i' | b'r' | b':')
-                if [&b"data"[..], b"event", b"id", b"retry", b":"]
-                    .iter()
-                    .any(|field| first.trim_ascii_start().starts_with(field)) =>
-            {
-                Shape::Events
-            }
-            _ => Shape::Other,
-        },
-        other if other.ends_with("+json") => Shape::Json,
-        _ => Shape::Other,
-    }
-}
-
-/// The media type without its parameters, lower case.
-fn content_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
 /// The failure of an answer with a status other than 2xx.
 async fn refused(mut response: Response, context: &Context<'_>, limits: &Limits) -> Failure {
     let status = response.status();
@@ -382,28 +333,5 @@ pub(super) fn seconds(duration: Duration) -> String {
         format!("{} s", duration.as_secs())
     } else {
         format!("{} ms", duration.as_millis())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_untyped_answer_is_told_once_its_first_word_is_there() {
-        assert!(is_undecided("", b"") && is_undecided("", b"\n dat") && is_undecided("text/plain", b"even"));
-        assert!(!is_undecided("", b"event") && !is_undecided("", b" {") && !is_undecided("", b":"));
-        assert!(!is_undecided("text/event-stream", b"d"));
-    }
-
-    #[test]
-    fn an_untyped_answer_is_told_by_its_first_bytes() {
-        assert_eq!(shape("", b"data: {}"), Shape::Events);
-        assert_eq!(shape("text/plain", b": ping"), Shape::Events);
-        assert_eq!(shape("", b" {\"a\":1}"), Shape::Json);
-        assert_eq!(shape("text/plain", b"<html>"), Shape::Page);
-        assert_eq!(shape("text/plain", b"ready"), Shape::Other);
-        assert_eq!(shape("image/png", b"{"), Shape::Other);
-        assert_eq!(shape("application/problem+json", b"{"), Shape::Json);
     }
 }

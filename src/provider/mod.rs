@@ -3,6 +3,7 @@
 //! A provider sends one request and reads one streamed reply. It never retries: the
 //! engine does, from the class of the [`Failure`].
 
+mod answer_shape;
 mod anthropic;
 mod body;
 mod builtin;

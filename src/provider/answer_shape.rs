@@ -1,0 +1,79 @@
+//! What kind of answer came, by its content type and its first bytes.
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+
+/// What kind of answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A stream of events.
+    Events,
+    /// One JSON value.
+    Json,
+    /// A web page.
+    Page,
+    /// Anything else.
+    Other,
+}
+
+/// Whether more of the body is needed to tell what it is: where the type says nothing, its first word.
+pub(super) fn is_undecided(kind: &str, first: &[u8]) -> bool {
+    let word = first.trim_ascii_start();
+    matches!(kind, "" | "text/plain" | "application/octet-stream")
+        && word.len() < "event".len()
+        && !word.starts_with(b"{")
+        && !word.starts_with(b"[")
+        && !word.starts_with(b"<")
+        && !word.starts_with(b":")
+}
+
+/// Tells an answer by its content type, and by its first byte where the type says nothing.
+pub(super) fn shape(kind: &str, first: &[u8]) -> Shape {
+    match kind {
+        "text/event-stream" => Shape::Events,
+        "application/json" => Shape::Json,
+        "text/html" | "application/xhtml+xml" => Shape::Page,
+        "" | "text/plain" | "application/octet-stream" => match first.iter().find(|b| !b.is_ascii_whitespace()) {
+            Some(b'{' | b'[') => Shape::Json,
+            Some(b'<') => Shape::Page,
+            Some(b'd' | b'e' | b'i' | b'r' | b':')
+                if [&b"data"[..], b"event", b"id", b"retry", b":"]
+                    .iter()
+                    .any(|field| first.trim_ascii_start().starts_with(field)) =>
+            {
+                Shape::Events
+            }
+            _ => Shape::Other,
+        },
+        other if other.ends_with("+json") => Shape::Json,
+        _ => Shape::Other,
+    }
+}
+
+/// The media type without its parameters, lower case.
+pub(super) fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_untyped_answer_is_told_once_its_first_word_is_there() {
+        assert!(is_undecided("", b"") && is_undecided("", b"\n dat") && is_undecided("text/plain", b"even"));
+        assert!(!is_undecided("", b"event") && !is_undecided("", b" {") && !is_undecided("", b":"));
+        assert!(!is_undecided("text/event-stream", b"d"));
+    }
+
+    #[test]
+    fn an_untyped_answer_is_told_by_its_first_bytes() {
+        assert_eq!(shape("", b"data: {}"), Shape::Events);
+        assert_eq!(shape("text/plain", b": ping"), Shape::Events);
+        assert_eq!(shape("", b" {\"a\":1}"), Shape::Json);
+        assert_eq!(shape("text/plain", b"<html>"), Shape::Page);
+        assert_eq!(shape("text/plain", b"ready"), Shape::Other);
+        assert_eq!(shape("image/png", b"{"), Shape::Other);
+        assert_eq!(shape("application/problem+json", b"{"), Shape::Json);
+    }
+}
