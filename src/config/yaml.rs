@@ -35,6 +35,13 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     if value.is_null() {
         return Err(vec![Diagnostic::error(Code::YamlSyntax, "the file is empty").in_file(file)]);
     }
+    // Two readers went over the text. Where they disagree, what was checked is not what would be used.
+    if let Some(pointer) = spans.pointers().find(|pointer| value.pointer(pointer).is_none()) {
+        let problem = Diagnostic::error(Code::YamlSyntax, "this can be read in two ways").at(file, spans.key(pointer));
+        return Err(vec![
+            problem.help("put quotes around keys and texts, and no colon behind an anchor such as `&name`"),
+        ]);
+    }
     Ok(Document { file: Arc::clone(file), value, spans })
 }
 

@@ -1,5 +1,6 @@
 //! A run outside of its journal: the file that `orch runs export` writes and `orch runs import` reads.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::text::{NotText, text_of};
@@ -61,7 +62,11 @@ impl ExportedRun {
         // Values are as deep as they were when they were recorded; the depth is bounded above.
         reader.disable_recursion_limit();
         let read = Self::deserialize(&mut reader).and_then(|whole| reader.end().map(|()| whole));
-        let whole = read.map_err(ExportedRunError::WrongForm)?;
+        let mut whole = read.map_err(ExportedRunError::WrongForm)?;
+        // The journal keeps whole microseconds, which is what an export has.
+        for event in &mut whole.events {
+            event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
+        }
         if whole.orch_run == VERSION { Ok(whole) } else { Err(ExportedRunError::OtherVersion(whole.orch_run)) }
     }
 

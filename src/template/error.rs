@@ -60,7 +60,9 @@ pub(super) type Lookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspection)>;
 impl TemplateError {
     /// An error at a place of a text.
     pub(super) fn new(kind: TemplateErrorKind, text: &str, range: Range<usize>, message: String) -> Self {
-        let range = range.start.min(text.len())..range.end.min(text.len());
+        // The engine's places may be inside of a character.
+        let start = text.floor_char_boundary(range.start);
+        let range = start..text.ceil_char_boundary(range.end.min(text.len())).max(start);
         let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
         Self { file: None, kind, range, line, message, hint: None }
     }

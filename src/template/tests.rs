@@ -242,3 +242,11 @@ fn parts_are_wrapped_with_the_parentheses_around_their_operands() {
         assert_eq!(found.rewritten(&template(text)), template(runs));
     }
 }
+
+#[test]
+fn a_mistake_inside_of_a_character_is_placed_around_it() {
+    for text in ["{{ f(a=\u{a7}n') }}", "{{ \u{1f980} }}", "{% if \u{e9}\u{a7} %}", "{{ a \u{2028} }}"] {
+        let error = Templates::new([]).unwrap().render_inline(text, &Context::new()).unwrap_err();
+        assert!(text.get(error.range.clone()).is_some(), "{text}: {error:?}");
+    }
+}

@@ -122,3 +122,11 @@ proptest! {
         prop_assert_eq!(&doc.value, &value);
     }
 }
+
+#[test]
+fn a_text_that_its_two_readers_take_for_different_things_is_refused() {
+    let file = SourceFile::new("p.yaml", "with: { task: x, &context: \"'known'\" }\n");
+    let found = parse(&file).unwrap_err();
+    assert_eq!(found[0].message, "this can be read in two ways");
+    assert!(found[0].help[0].contains("anchor"));
+}
