@@ -77,9 +77,10 @@ impl AgentProgram for Codex {
             let (mut heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
             // It counts over its thread, of which earlier turns have taken their part.
-            let session_usage = heard.reply.usage.whole();
             let same = heard.reply.id.is_some() && heard.reply.id == job.turn.session;
-            let used = heard.reply.usage.since(job.turn.session_usage.filter(|_| same));
+            let before = job.turn.session_usage.filter(|_| same);
+            let used = heard.reply.usage.since(before);
+            let session_usage = heard.reply.usage.session_total(before);
             let reply = match (heard.failure.take(), ended.code) {
                 (None, _) if heard.answered && heard.completed => {
                     let denied = denied(job, &home, &heard, &ended.stderr).await;

@@ -109,8 +109,7 @@ impl ReportedUsage {
     #[must_use]
     pub fn since(self, before: Option<Usage>) -> Self {
         let Some(before) = before else { return self };
-        let less = |now: Option<u64>, before: u64| now.is_some_and(|now| now < before);
-        if less(self.input, before.input) || less(self.output, before.output) {
+        if self.counts_anew(before) {
             return self;
         }
         Self {
@@ -120,6 +119,25 @@ impl ReportedUsage {
             output: self.output.map(|now| now - before.output),
             reasoning: self.reasoning.saturating_sub(before.reasoning),
         }
+    }
+
+    /// What a session has reported in all by now, when it had reported `before`. What is not reported now keeps its
+    /// last known count: otherwise the next report would count it a second time.
+    #[must_use]
+    pub fn session_total(self, before: Option<Usage>) -> Option<Usage> {
+        if self.is_nothing() {
+            return before;
+        }
+        let known = before.filter(|before| !self.counts_anew(*before)).unwrap_or_default();
+        let (prompt, generated) = (self.input.map_or(known, |_| self.at_least()), self.output.map(|_| self.at_least()));
+        let Usage { output, reasoning, .. } = generated.unwrap_or(known);
+        Some(Usage { output, reasoning, ..prompt })
+    }
+
+    /// Whether a session that had reported `before` reports less now.
+    fn counts_anew(self, before: Usage) -> bool {
+        let less = |now: Option<u64>, before: u64| now.is_some_and(|now| now < before);
+        less(self.input, before.input) || less(self.output, before.output)
     }
 
     /// What a reply may have used beyond what was reported, given what its request could use at most;
@@ -311,6 +329,21 @@ mod tests {
         assert_eq!(all(Some(1800), Some(99)).since(before), all(Some(1800), Some(99)));
         assert_eq!(all(None, None).since(before), all(None, None));
         assert_eq!(all(Some(1800), Some(200)).since(None), all(Some(1800), Some(200)));
+    }
+
+    #[test]
+    fn a_session_remembers_the_last_known_count_of_what_a_turn_does_not_report() {
+        let all = |input, output| ReportedUsage { input, output, ..ReportedUsage::default() };
+        let sum = |input, output| Some(Usage { input, output, ..Usage::default() });
+        let before = sum(900, 100);
+        assert_eq!(all(None, None).session_total(before), before);
+        assert_eq!(all(None, None).session_total(None), None);
+        assert_eq!(all(Some(1800), None).session_total(before), sum(1800, 100));
+        assert_eq!(all(None, Some(200)).session_total(before), sum(900, 200));
+        assert_eq!(all(Some(1800), Some(200)).session_total(before), sum(1800, 200));
+        assert_eq!(all(Some(1800), None).session_total(None), sum(1800, 0));
+        // It has begun to count anew: nothing of before is in its sum.
+        assert_eq!(all(Some(500), None).session_total(before), sum(500, 0));
     }
 
     #[test]

@@ -202,6 +202,23 @@ fn what_a_thread_of_codex_had_reported_before_is_subtracted() {
 }
 
 #[test]
+fn a_turn_of_a_thread_without_a_report_is_unknown_and_does_not_make_the_next_one_count_twice() {
+    for gap in ["null", "{\"input_tokens\":1800}"] {
+        let project = counting("");
+        let usage = "{\\\"input_tokens\\\":$((n * 900)),\\\"output_tokens\\\":$((n * 100))}";
+        let told = format!("\necho \"{{\\\"type\\\":\\\"turn.completed\\\",\\\"usage\\\":{usage}}}\"");
+        let silent = format!("\necho '{{\"type\":\"turn.completed\",\"usage\":{gap}}}'");
+        project.orch.edit("bin/codex", &told, &format!("\nif [ $n = 2 ]; then{silent}\nelse{told}\nfi"));
+        let (ran, report) = project.run(&RUN);
+        assert_eq!((ran.code, &report["steps"][0]["calls"]), (0, &json!(3)), "{ran:?}");
+        let used = &report["usage"];
+        // As much as the thread reported in the end, whatever was reported in between.
+        assert_eq!((&used["input"], &used["output"]), (&json!(2700), &json!(300)), "{gap}: {report:#}");
+        assert_eq!(used["unknown_calls"], 1, "{gap}: {report:#}");
+    }
+}
+
+#[test]
 fn what_a_thread_had_reported_before_is_subtracted_after_a_kill_too() {
     let project = counting(
         "if [ $n = 2 ] && [ ! -e ../go ]; then touch ../there; exec sleep 300; fi\n[ -e ../go ] && n=$((n - 1))",
