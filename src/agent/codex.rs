@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use crate::model::program::SANDBOX_REFUSAL;
 use crate::model::step::Access;
 use crate::model::usage::token_count;
 use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
@@ -228,7 +229,10 @@ impl<'a> Heard<'a> {
             }
             Some("command_execution") => {
                 let declined = (item["status"] == "declined").then(|| item["command"].as_str()).flatten();
-                let refused = declined.or_else(|| refusals::refused(item["aggregated_output"].as_str()?));
+                let refused = declined.or_else(|| {
+                    // One without an exit code is not known to have succeeded.
+                    refusals::refused(item["aggregated_output"].as_str()?, item["exit_code"] == 0)
+                });
                 self.refused.extend(refused.map(str::to_owned));
             }
             Some("file_change") => {
@@ -285,7 +289,7 @@ async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured
         refused.extend(read.unwrap_or_default());
     }
     for line in refused {
-        let line = format!("to write outside of its sandbox ({line})");
+        let line = format!("{SANDBOX_REFUSAL} ({line})");
         if !denied.contains(&line) && denied.len() < MOST_DENIED {
             denied.push(line);
         }

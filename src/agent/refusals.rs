@@ -13,16 +13,52 @@ use serde_json::Value;
 /// What is read of a session's record, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// The line of an output by which a command says that its sandbox refused a write.
-pub(super) fn refused(output: &str) -> Option<&str> {
-    output.lines().map(str::trim).find(|line| {
-        // As the system, Python and Node say it; a text that only quotes the words goes on after them.
-        line.ends_with(": Read-only file system")
-            || line.contains("[Errno 30] Read-only file system")
-            || line.contains("EROFS: read-only file system, ")
-            || (cfg!(target_os = "macos") && line.ends_with(": Operation not permitted"))
-            || line.contains("rejected by user approval settings")
+/// What the system says of a refused write, in lower case, with its number.
+const REFUSALS: &[(&str, &str)] = &[
+    ("read-only file system", "30"),
+    #[cfg(target_os = "macos")]
+    ("operation not permitted", "1"),
+];
+
+/// The line of an output by which a command says that its sandbox refused a write. Of a command that did not succeed the
+/// words of every language count. Of one that did, only a line that ends as those of the system, Python and Node do: it
+/// may have printed a text with these words, such as a log.
+pub(super) fn refused(output: &str, succeeded: bool) -> Option<&str> {
+    output.lines().map(str::trim).find(|line| says_plainly(line) || (!succeeded && says_somehow(line)))
+}
+
+fn says_plainly(line: &str) -> bool {
+    // As the system, Python and Node say it; a text that only quotes the words goes on after them.
+    line.ends_with(": Read-only file system")
+        || line.contains("[Errno 30] Read-only file system")
+        || line.contains("EROFS: read-only file system, ")
+        || (cfg!(target_os = "macos") && line.ends_with(": Operation not permitted"))
+        || line.contains("rejected by user approval settings")
+}
+
+/// Whether a line has the words where the error messages of a language have them: after a separator, and before the end
+/// of the line or what that language puts behind them.
+fn says_somehow(line: &str) -> bool {
+    let lower = line.to_ascii_lowercase();
+    REFUSALS.iter().any(|(words, number)| {
+        lower.match_indices(words).any(|(start, _)| {
+            let (before, rest) = lower.split_at(start);
+            let after = rest.strip_prefix(words).unwrap_or_default();
+            let parted = before.is_empty() || [": ", "(", "] ", "- ", "\""].iter().any(|end| before.ends_with(end));
+            parted && is_end(after, number)
+        })
     })
+}
+
+/// What follows the system's words in an error message: nothing (shells, Go), a parenthesis (Java), the number (Rust), or
+/// the place (Perl, PHP, Ruby, .NET).
+fn is_end(after: &str, number: &str) -> bool {
+    let placed = [" at ", " in "].iter().any(|word| after.starts_with(word)) && after.contains(" line ");
+    after.trim_end_matches(['.', ')', '}', ' ', '"', '\'']).is_empty()
+        || after.starts_with(&format!(" (os error {number})"))
+        || placed
+        || after.starts_with(" @ ")
+        || after.starts_with(" : '")
 }
 
 /// What commands of a session were refused since a time, by its record in Codex's home.
@@ -39,13 +75,36 @@ pub(super) fn on_record(home: &Path, session: &str, since: Timestamp) -> Vec<Str
     };
     let outputs = lines.filter(later).filter_map(|mut line| {
         let kind = line["payload"]["type"].as_str()?;
-        kind.ends_with("call_output").then(|| match line["payload"]["output"].take() {
-            Value::String(text) => text,
-            // The words of a list or an object of parts.
-            other => other["content"].as_str().map_or_else(|| other.to_string().replace("\\n", "\n"), str::to_owned),
-        })
+        kind.ends_with("call_output").then(|| line["payload"]["output"].take())
     });
-    outputs.filter_map(|output| refused(&output).map(str::to_owned)).collect()
+    let refusals = outputs.filter_map(|output| {
+        let (text, succeeded) = recorded(output);
+        refused(&text, succeeded).map(str::to_owned)
+    });
+    refusals.collect()
+}
+
+/// The words of a recorded output, and whether its command is known to have succeeded: a header of the text or a field
+/// beside it has the exit code.
+fn recorded(output: Value) -> (String, bool) {
+    let of_header = |text: &str| {
+        let head = text.lines().take_while(|line| !line.starts_with("Output:"));
+        let codes = head.filter_map(|line| {
+            line.strip_prefix("Exit code: ").or_else(|| line.strip_prefix("Process exited with code "))
+        });
+        codes.last().is_some_and(|code| code.trim() == "0")
+    };
+    let text = match output {
+        Value::String(text) => text,
+        // The words of a list or an object of parts.
+        other => other["content"].as_str().map_or_else(|| other.to_string().replace("\\n", "\n"), str::to_owned),
+    };
+    let fields: Value = serde_json::from_str(&text).unwrap_or_default();
+    let Some(words) = fields["output"].as_str() else {
+        let succeeded = of_header(&text);
+        return (text, succeeded);
+    };
+    (words.to_owned(), fields["metadata"]["exit_code"] == 0)
 }
 
 /// The record of a session: a file below a folder whose name ends with the session's id.
@@ -69,16 +128,54 @@ mod tests {
             "OSError: [Errno 30] Read-only file system: '/etc/x'",
             "Error: EROFS: read-only file system, open '/etc/x'",
         ] {
-            assert_eq!(refused(&format!("before\n{line}\nafter")), Some(line.trim()));
+            for succeeded in [true, false] {
+                assert_eq!(refused(&format!("before\n{line}\nafter"), succeeded), Some(line.trim()));
+            }
         }
         for line in [
             "A Read-only file system is one that",
             "if EROFS: read-only file system: retry",
+            "# read-only file system: see mount(8)",
             "cat: /etc/shadow: Permission denied",
             "",
         ] {
-            assert_eq!(refused(line), None, "{line}");
+            assert_eq!((refused(line, true), refused(line, false)), (None, None), "{line}");
         }
+    }
+
+    #[test]
+    fn of_a_command_that_failed_the_words_of_every_language_are_known() {
+        for line in [
+            "Error: Read-only file system (os error 30)",
+            "Error: Os { code: 30, kind: ReadOnlyFilesystem, message: \"Read-only file system\" }",
+            "open /etc/x: read-only file system",
+            "panic: open /etc/x: read-only file system",
+            "java.io.FileNotFoundException: /etc/x (Read-only file system)",
+            "can't open: Read-only file system at -e line 1.",
+            "Warning: fopen(/etc/x): Failed to open stream: Read-only file system in /srv/x.php on line 3",
+            "x.rb:1:in `initialize': Read-only file system @ rb_sysopen - /etc/x (Errno::EROFS)",
+            "Unhandled exception. System.IO.IOException: Read-only file system : '/etc/x'",
+        ] {
+            assert_eq!(refused(&format!("before\n{line}\nafter"), false), Some(line), "{line}");
+            // A command that succeeded may only have printed them.
+            assert_eq!(refused(line, true), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_record_tells_what_failed_from_what_succeeded() {
+        let rust = "Error: Read-only file system (os error 30)";
+        let exec = |code: &str| format!("Chunk ID: 1\nProcess exited with code {code}\nOutput:\n{rust}\n");
+        let shell = |code: &str| format!("Exit code: {code}\nWall time: 0 seconds\nOutput:\n{rust}\nExit code: 1\n");
+        let json = |code: u8| serde_json::json!({ "output": rust, "metadata": { "exit_code": code } }).to_string();
+        for (failed, succeeded) in [(exec("1"), exec("0")), (shell("101"), shell("0")), (json(1), json(0))] {
+            let [failed, succeeded] = [failed, succeeded].map(|text| recorded(text.into()));
+            assert_eq!(refused(&failed.0, failed.1), Some(rust), "{failed:?}");
+            assert_eq!(refused(&succeeded.0, succeeded.1), None, "{succeeded:?}");
+        }
+        // Without an exit code nothing says that it succeeded.
+        let (text, succeeded) = recorded(serde_json::json!({ "content": rust }));
+        assert_eq!(refused(&text, succeeded), Some(rust));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::durable::{Ask, Call, Decided, Effect, Reply, Stop};
 use crate::extract::{self, Extraction, Options, Reason, StopHint};
 use crate::model::event::ReplyRead;
+use crate::model::program::SANDBOX_REFUSAL;
 use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, StepKey, StopReason, Turn, Usage};
 use crate::offload::LARGE_TEXT;
 use crate::schema::render_mismatches;
@@ -179,6 +180,12 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What helps a program that was denied a tool.
+const GRANT: &str = "grant it under `tools:` of the agent, or tell it in the prompt to do without";
+/// What helps one whose command said that its sandbox refused a write.
+const IN_SANDBOX: &str = "tell the agent in its prompt to write only in the workspace, which needs `access: write`; \
+                          if the line was only quoted, in a log that a command printed, tell it not to print that log";
+
 /// A value taken from a reply.
 pub(super) struct Found {
     /// The value.
@@ -232,7 +239,7 @@ pub(super) async fn read(
 fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<(Failure, String)>> {
     if let Some(denied) = reply.work.as_ref().and_then(|work| work.denied.first()) {
         let why = format!("the agent was denied what it asked for: {denied}");
-        let hint = "grant it under `tools:` of the agent, or tell it in the prompt to do without";
+        let hint = if denied.starts_with(SANDBOX_REFUSAL) { IN_SANDBOX } else { GRANT };
         return Err(Box::new((Failure::new(Class::PermissionDenied, why).with_hint(hint), String::new())));
     }
     if let Some(reason) = &reply.remarks.unknown_stop {

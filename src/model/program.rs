@@ -183,6 +183,9 @@ pub struct Turn {
     pub until: Option<Timestamp>,
 }
 
+/// What a line of [`Work::denied`] begins with when the output of a command said that a sandbox refused a write.
+pub const SANDBOX_REFUSAL: &str = "to write outside of its sandbox";
+
 /// What a program did beside its answer, as recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {

@@ -182,16 +182,50 @@ fn a_call_of_claude_to_a_tool_that_it_was_not_granted_fails_the_step() {
     assert!(error(&report, "message").contains("Bash (it was not granted)"), "{report:#}");
 }
 
+/// What Codex tells of a command that it ran.
+fn command(code: Value, output: &str) -> Value {
+    let status = if code == 0 { "completed" } else { "failed" };
+    json!({ "type": "item.completed", "item": { "id": "c", "type": "command_execution", "command": "sh", "exit_code": code, "status": status, "aggregated_output": format!("{output}\n") } })
+}
+
+/// A turn of Codex that runs this command.
+fn with_command(command: Value) -> (Ran, Value) {
+    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } });
+    let mut events = codex(Some(done));
+    events.insert(1, command);
+    let (orch, path) = project("codex", &events, "");
+    ran(orch.command(&RUN).env("PATH", path))
+}
+
 #[test]
 fn a_write_that_the_sandbox_of_codex_refused_fails_the_step_whatever_codex_says() {
-    let command = |code: i32| json!({ "type": "item.completed", "item": { "id": "c", "type": "command_execution", "command": "sh", "exit_code": code, "status": "completed", "aggregated_output": "sh: 1: /etc/x: Read-only file system\n" } });
-    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } });
-    for code in [0, 1] {
-        let mut events = codex(Some(done.clone()));
-        events.insert(1, command(code));
-        let (orch, path) = project("codex", &events, "");
-        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
-        assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{report:#}");
-        assert!(error(&report, "message").contains("/etc/x: Read-only file system"), "{report:#}");
+    let plain = "sh: 1: /etc/x: Read-only file system";
+    for (code, output) in [
+        (json!(0), plain),
+        (json!(1), plain),
+        (json!(1), "Error: Read-only file system (os error 30)"),
+        (json!(2), "open /etc/x: read-only file system"),
+        (json!(1), "java.io.FileNotFoundException: /etc/x (Read-only file system)"),
+        (json!(30), "Can't write: Read-only file system at -e line 1."),
+        // Whether it succeeded is not known.
+        (Value::Null, "Error: Read-only file system (os error 30)"),
+    ] {
+        let (ran, report) = with_command(command(code, output));
+        assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{output}: {report:#}");
+        assert!(error(&report, "message").contains(output), "{report:#}");
+        let hint = error(&report, "hint");
+        assert!(hint.contains("only in the workspace") && hint.contains("only quoted"), "{hint}");
+    }
+}
+
+#[test]
+fn a_log_that_a_successful_command_printed_costs_no_answer() {
+    for output in [
+        "12:00 worker: Error: Read-only file system (os error 30)",
+        "FAILED open /etc/x: read-only file system (3 tries)",
+        "fix: Read-only file system at boot, see line 12",
+    ] {
+        let (ran, report) = with_command(command(json!(0), output));
+        assert_eq!(ran.code, 0, "{output}: {report:#}");
     }
 }
