@@ -149,6 +149,10 @@ impl Reader for Heard<'_> {
         self.result.is_some()
     }
 
+    fn ends_turn(&self, value: &Value) -> bool {
+        value["type"] == "result"
+    }
+
     fn value(&mut self, value: &Value) {
         match value["type"].as_str() {
             Some("system") if value["subtype"] == "init" => {

@@ -45,6 +45,8 @@ const TOOLS: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_
 /// The one tool that has a name of its own here: it asks the network.
 const SEARCH: &str = "web_search";
 
+/// Its words for a failure without any.
+const TURN_FAILED: &str = "its turn failed (`turn.failed`), and it does not say why";
 /// What it writes to standard error when a command is refused that asked for more than the sandbox allows.
 const REFUSED: &str = "approval policy is Never; reject command";
 
@@ -171,6 +173,8 @@ struct Heard<'a> {
     answered: bool,
     /// Whether its turn came to its end: an answer before that may not be its last.
     completed: bool,
+    /// Whether it told that its turn failed.
+    failed: bool,
     /// The last thing that went wrong and was not overcome.
     failure: Option<String>,
     /// What its sandbox refused.
@@ -179,7 +183,11 @@ struct Heard<'a> {
 
 impl Reader for Heard<'_> {
     fn is_over(&self) -> bool {
-        self.completed
+        self.completed || self.failed
+    }
+
+    fn ends_turn(&self, value: &Value) -> bool {
+        matches!(value["type"].as_str(), Some("turn.completed" | "turn.failed"))
     }
 
     fn value(&mut self, value: &Value) {
@@ -206,9 +214,13 @@ impl Reader for Heard<'_> {
                     reasoning: count("reasoning_output_tokens").unwrap_or(0),
                 };
             }
-            // What is told after the end of its turn belongs to none.
-            Some("error") if !self.completed => self.failure = value["message"].as_str().map(str::to_owned),
-            Some("turn.failed") => self.failure = value["error"]["message"].as_str().map(str::to_owned),
+            Some("error") => self.failure = value["message"].as_str().map(str::to_owned),
+            Some("turn.failed") => {
+                self.failed = true;
+                // Without words of its own it leaves those of the last error.
+                let words = value["error"]["message"].as_str().map(str::to_owned);
+                self.failure = words.or(self.failure.take()).or_else(|| Some(TURN_FAILED.to_owned()));
+            }
             _ => {}
         }
     }
@@ -216,7 +228,7 @@ impl Reader for Heard<'_> {
 
 impl<'a> Heard<'a> {
     fn new(sink: &'a (dyn Fn(Sign) + Send + Sync), reply: ChatReply) -> Self {
-        Self { sink, reply, answered: false, completed: false, failure: None, refused: Vec::new() }
+        Self { sink, reply, answered: false, completed: false, failed: false, failure: None, refused: Vec::new() }
     }
 
     /// Items of the type `error` are notes, not failures.

@@ -1,6 +1,7 @@
 //! JSON values on lines of their own, as command-line agents tell what they do.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -10,12 +11,17 @@ use crate::process::Stream;
 
 /// The longest line, in bytes: an answer is not larger.
 const LONGEST: usize = 32 << 20;
+/// How long nothing must come before a line without its end is looked at.
+const SILENCE: Duration = Duration::from_millis(100);
 
-/// Takes bytes as they come and gives whole lines to a reader; lines that are no JSON are left out.
+/// Takes bytes as they come and gives whole lines to a reader; lines that are no JSON are left out, and so is all that comes
+/// after the end of the turn.
 pub(super) struct Lines<R> {
     inner: Mutex<Inner<R>>,
     /// Told when the reader has heard the end of the turn.
     said: Notify,
+    /// Told when bytes came of a line whose end has not come.
+    unfinished: Notify,
 }
 
 struct Inner<R> {
@@ -26,8 +32,11 @@ struct Inner<R> {
 
 /// Reads the values of a stream.
 pub(super) trait Reader: Send {
-    /// Takes in one value.
+    /// Takes in one value. None comes after the one that ends the turn.
     fn value(&mut self, value: &Value);
+
+    /// Whether a value is the end of the turn.
+    fn ends_turn(&self, value: &Value) -> bool;
 
     /// Whether it has heard the end of the turn: what comes after it belongs to none.
     fn is_over(&self) -> bool;
@@ -36,7 +45,12 @@ pub(super) trait Reader: Send {
 impl<R: Reader> Lines<R> {
     /// Lines for a reader.
     pub(super) fn new(reader: R) -> Self {
-        Self { inner: Mutex::new(Inner { rest: Vec::new(), too_long: false, reader }), said: Notify::new() }
+        let inner = Mutex::new(Inner { rest: Vec::new(), too_long: false, reader });
+        Self { inner, said: Notify::new(), unfinished: Notify::new() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner<R>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in some bytes of standard output.
@@ -44,8 +58,7 @@ impl<R: Reader> Lines<R> {
         if stream != Stream::Out {
             return;
         }
-        let mut guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let inner = &mut *guard;
+        let mut inner = self.inner();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             if inner.rest.len() + part.len() > LONGEST {
                 inner.too_long = true;
@@ -59,12 +72,27 @@ impl<R: Reader> Lines<R> {
         }
         if inner.reader.is_over() {
             self.said.notify_one();
+        } else if !inner.rest.is_empty() && !bytes.trim_ascii().is_empty() {
+            self.unfinished.notify_one();
         }
     }
 
-    /// Resolves when the end of the turn was heard.
+    /// Resolves when the end of the turn was heard, also on a line that the program left open.
     pub(super) async fn said(&self) {
-        self.said.notified().await;
+        let mut open = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.said.notified() => return,
+                () = self.unfinished.notified() => open = true,
+                () = tokio::time::sleep(SILENCE), if open => {
+                    if self.inner().open_line() {
+                        return;
+                    }
+                    open = false;
+                }
+            }
+        }
     }
 
     /// The reader at the end, and whether a line was too long to be read.
@@ -77,15 +105,29 @@ impl<R: Reader> Lines<R> {
 
 impl<R: Reader> Inner<R> {
     fn line(&mut self) {
-        if let Ok(value) = serde_json::from_slice(json_bytes(&self.rest)) {
+        if !self.reader.is_over()
+            && let Ok(value) = serde_json::from_slice(json_bytes(&self.rest))
+        {
             self.reader.value(&value);
         }
         self.rest.clear();
+    }
+
+    /// Takes in a line whose end has not come, if it is a whole value and the end of the turn; whether it was.
+    fn open_line(&mut self) -> bool {
+        // The text of an object that is whole is the beginning of no other.
+        let value = serde_json::from_slice::<Value>(json_bytes(&self.rest)).ok().filter(Value::is_object);
+        if value.is_some_and(|value| self.reader.ends_turn(&value)) {
+            self.line();
+        }
+        self.reader.is_over()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     struct All(Vec<Value>);
@@ -95,8 +137,12 @@ mod tests {
             self.0.push(value.clone());
         }
 
+        fn ends_turn(&self, value: &Value) -> bool {
+            value["end"] == true
+        }
+
         fn is_over(&self) -> bool {
-            false
+            self.0.iter().any(|value| self.ends_turn(value))
         }
     }
 
@@ -109,6 +155,48 @@ mod tests {
             lines.push(Stream::Err, b"{\"c\": 1}\n");
             let (all, too_long) = lines.end();
             assert_eq!((all.0.len(), too_long), (2, false), "{size}");
+        }
+    }
+
+    #[test]
+    fn what_comes_after_the_end_of_the_turn_is_not_read() {
+        let text = b"{\"a\": 1}\n{\"end\": true}\n{\"end\": true, \"b\": 2}\n{\"c\": 3}";
+        for size in 1..text.len() {
+            let lines = Lines::new(All(Vec::new()));
+            text.chunks(size).for_each(|part| lines.push(Stream::Out, part));
+            assert_eq!(lines.end().0.0, [json!({ "a": 1 }), json!({ "end": true })], "{size}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_turn_counts_on_a_line_that_is_left_open_and_no_other_value_does() {
+        let is_over = async |lines: &Lines<All>| tokio::time::timeout(SILENCE * 5, lines.said()).await.is_ok();
+        for (text, over) in [
+            ("{\"a\": 1}\n{\"end\": true}", true),
+            ("{\"a\": 1}\n{\"end\": true}  ", true),
+            ("{\"a\": 1}\n{\"end\": true", false),
+            ("{\"a\": 1}\n{\"end\": false}", false),
+            ("{\"a\": 1}\n{\"end\": true} x", false),
+            ("{\"a\": 1}", false),
+        ] {
+            let lines = Lines::new(All(Vec::new()));
+            lines.push(Stream::Out, text.as_bytes());
+            assert_eq!(is_over(&lines).await, over, "{text}");
+        }
+        // It may come in parts, and may be followed by blanks.
+        let lines = Lines::new(All(Vec::new()));
+        lines.push(Stream::Out, b"{\"end\":");
+        assert!(!is_over(&lines).await);
+        lines.push(Stream::Out, b" true}");
+        let blanks = async {
+            loop {
+                lines.push(Stream::Out, b" ");
+                tokio::time::sleep(SILENCE / 2).await;
+            }
+        };
+        tokio::select! {
+            over = is_over(&lines) => assert!(over),
+            () = blanks => {}
         }
     }
 }

@@ -159,6 +159,57 @@ fn a_program_that_has_answered_and_stays_is_ended_and_its_answer_kept_with_what_
 }
 
 #[test]
+fn what_a_program_tells_after_the_end_of_its_turn_changes_nothing() {
+    let text =
+        |text: &str| json!({ "type": "item.completed", "item": { "id": "j", "type": "agent_message", "text": text } });
+    let used = json!({ "input_tokens": 70, "output_tokens": 8 });
+    let completed = codex(Some(json!({ "type": "turn.completed", "usage": used })));
+    let failed = json!({ "type": "turn.failed", "error": { "message": "late" } });
+    let more = claude(json!({ "result": "{\"n\": 2}", "usage": { "input_tokens": 1, "output_tokens": 1 } })).remove(1);
+    let late = claude(json!({ "is_error": true, "result": "late" })).remove(1);
+    for (kind, mut events, after) in [
+        ("codex", completed.clone(), text("{\"n\": 2}")),
+        ("codex", completed.clone(), failed),
+        ("codex", completed, json!({ "type": "turn.completed", "usage": null })),
+        ("claude", claude(json!({})), more),
+        ("claude", claude(json!({})), late),
+    ] {
+        events.push(after.clone());
+        let (orch, path) = project(kind, &events, "");
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!((ran.code, &report["result"]), (0, &json!({ "n": 1 })), "{after}: {report:#}");
+        assert_eq!((&report["usage"]["input"], &report["usage"]["output"]), (&json!(70), &json!(8)), "{after}");
+    }
+}
+
+#[test]
+fn a_turn_of_codex_that_failed_stays_failed_and_its_program_is_not_waited_for() {
+    let mut events = codex(Some(json!({ "type": "turn.failed", "error": { "message": "no such model" } })));
+    events.push(json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } }));
+    let (orch, path) = project("codex", &events, "exec sleep 300");
+    let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+    assert_eq!((ran.code, class(&report)), (1, "agent_error"), "{report:#}");
+    assert!(error(&report, "message").contains("no such model"), "{report:#}");
+    // Without words it is a failure all the same.
+    let (orch, path) = project("codex", &codex(Some(json!({ "type": "turn.failed" }))), "");
+    let (_, report) = self::ran(orch.command(&RUN).env("PATH", path));
+    assert!(error(&report, "message").contains("`turn.failed`"), "{report:#}");
+}
+
+#[test]
+fn the_end_of_a_turn_on_a_line_that_is_left_open_counts_when_the_program_stays() {
+    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 70, "output_tokens": 8 } });
+    for (kind, mut events) in [("claude", claude(json!({}))), ("codex", codex(Some(done)))] {
+        let last = events.pop().unwrap();
+        let (orch, path) = project(kind, &events, "printf %s \"$(cat ../last)\"; exec sleep 300");
+        orch.write("last", &last.to_string());
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        assert_eq!(ran.code, 0, "{kind}: {report:#}");
+        assert_eq!((&report["usage"]["input"], &report["usage"]["output"]), (&json!(70), &json!(8)), "{kind}");
+    }
+}
+
+#[test]
 fn a_time_out_tells_what_the_agent_said_last_and_not_how_it_started() {
     let said =
         json!({ "type": "assistant", "message": { "content": [{ "type": "text", "text": "I look for the cause." }] } });
