@@ -23,7 +23,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
-use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Usage, Work};
+use crate::model::cost::believable_cost;
+use crate::model::usage::token_count;
+use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
 use crate::process::{self, Captured, Pipes};
 
 use super::capped::Capped;
@@ -252,9 +254,10 @@ fn note(heard: &Mutex<Heard>, signs: &UnboundedSender<Sign>, update: SessionUpda
             Sign::Tool(call.title)
         }
         SessionUpdate::UsageUpdate(update) => {
-            let dollars = update.cost.filter(|cost| cost.currency == "USD").map(|cost| cost.amount);
-            let dollars = dollars.filter(|usd| usd.is_finite() && *usd >= 0.0);
-            heard.cost = dollars.or(heard.cost);
+            if let Some(cost) = update.cost.filter(|cost| cost.currency == "USD") {
+                // An earlier sum is not what the session costs by now.
+                heard.cost = believable_cost(cost.amount);
+            }
             return;
         }
         _ => return,
@@ -294,11 +297,17 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
     let TurnEnd { response, unknown } = ended;
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     let usage = response.usage.as_ref().map(|usage| {
-        let (cache_read, cache_write) =
-            (usage.cached_read_tokens.unwrap_or_default(), usage.cached_write_tokens.unwrap_or_default());
-        let reasoning = usage.thought_tokens.unwrap_or_default();
-        let input = usage.input_tokens.saturating_add(cache_read).saturating_add(cache_write);
-        ReportedUsage::from(Usage { input, cache_read, cache_write, output: usage.output_tokens, reasoning })
+        let count = |tokens: u64| token_count(&tokens.into());
+        let part = |tokens: Option<u64>| tokens.map_or(Some(0), count);
+        let (read, write) = (part(usage.cached_read_tokens), part(usage.cached_write_tokens));
+        let input = count(usage.input_tokens).zip(read).zip(write);
+        ReportedUsage {
+            input: input.map(|((input, read), write)| input.saturating_add(read).saturating_add(write)),
+            cache_read: read.unwrap_or(0),
+            cache_write: write.unwrap_or(0),
+            output: count(usage.output_tokens),
+            reasoning: part(usage.thought_tokens).unwrap_or(0),
+        }
     });
     // Turned down or not, it was used.
     let failed =

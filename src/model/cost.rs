@@ -57,9 +57,18 @@ pub fn rounded(usd: f64) -> String {
     format!("${usd:.*}", usize::try_from(zeros + 1).unwrap_or(4).max(4))
 }
 
-/// A cost in US dollars as JSON has it, if it is one.
+/// More dollars than one turn can cost: whoever reports a larger cost is in error.
+const MOST_OF_A_TURN: f64 = 1e6;
+
+/// A cost of a turn in US dollars as JSON has it, if it is one.
 pub fn dollar_amount(value: &Value) -> Option<f64> {
-    value.as_f64().filter(|usd| usd.is_finite() && *usd >= 0.0)
+    value.as_f64().and_then(believable_cost)
+}
+
+/// A reported cost of a turn in US dollars, unless it can't be one; then the cost is unknown.
+pub fn believable_cost(usd: f64) -> Option<f64> {
+    // No other number is in it, `NaN` included.
+    (0.0..=MOST_OF_A_TURN).contains(&usd).then_some(usd)
 }
 
 #[cfg(test)]
@@ -72,6 +81,8 @@ mod tests {
     fn an_amount_that_is_none_is_not_read() {
         assert_eq!((dollar_amount(&json!(-1.0)), dollar_amount(&json!("1"))), (None, None));
         assert_eq!((dollar_amount(&json!(0.25)), dollar_amount(&json!(0))), (Some(0.25), Some(0.0)));
+        assert_eq!((dollar_amount(&json!(1e6)), dollar_amount(&json!(1e30))), (Some(1e6), None));
+        assert_eq!((believable_cost(f64::NAN), believable_cost(f64::INFINITY)), (None, None));
     }
 
     #[test]

@@ -40,13 +40,17 @@ def prompt(message):
     if mode == "reask":
         say(session, '{"n": 9}' if "does not fit" in words else '{"n": "nine"}')
     stop = {"refuse": "refusal", "cut": "max_tokens", "turns": "max_turn_requests", "aborts": "aborted"}.get(mode, "end_turn")
-    if mode in ("aborts", "stays"):
+    if mode in ("aborts", "stays", "counts"):
         say(session, '{"n": 5}')
+    for amount in (0.25, 1e30) if mode == "counts" else ():
+        update = {"sessionUpdate": "usage_update", "used": 1, "size": 2, "cost": {"amount": amount, "currency": "USD"}}
+        send({"method": "session/update", "params": {"sessionId": session, "update": update}})
     if mode == "broke":
         send({"id": message["id"], "error": {"code": -32603, "message": "Internal error", "data": "Credit balance is too low"}})
         return
-    usage = {"inputTokens": 70, "outputTokens": 8, "totalTokens": 78}
-    send({"id": message["id"], "result": {"stopReason": stop, **({"usage": usage} if mode in ("aborts", "stays") else {})}})
+    usage = {"inputTokens": 10**18 if mode == "counts" else 70, "outputTokens": 8, "totalTokens": 78}
+    counted = {"usage": usage} if mode in ("aborts", "stays", "counts") else {}
+    send({"id": message["id"], "result": {"stopReason": stop, **counted}})
     if mode == "stays":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:

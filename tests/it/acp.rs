@@ -131,6 +131,15 @@ fn an_acp_agent_that_has_answered_and_stays_is_ended_and_its_answer_kept_with_wh
 }
 
 #[test]
+fn a_count_or_cost_of_an_acp_agent_that_cannot_be_true_is_unknown_and_no_earlier_one_takes_its_place() {
+    let orch = scripted("counts", "");
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!((ran.code, &report["cost_usd"]), (0, &Value::Null), "{report:#}");
+    let used = &report["usage"];
+    assert_eq!((&used["input"], &used["output"], &used["unknown_calls"]), (&json!(0), &json!(8), &json!(1)), "{used}");
+}
+
+#[test]
 fn an_acp_agent_is_asked_again_in_the_session_that_it_can_load() {
     let orch = scripted("reask", "");
     orch.edit("pipelines/main.yaml", "re_ask: 0", "re_ask: 1");

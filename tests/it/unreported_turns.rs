@@ -81,6 +81,7 @@ fn a_turn_that_reports_nothing_of_what_a_budget_limits_is_kept_and_stops_the_run
     for (program, script, unit, estimate) in [
         ("claude", claude(used), "usd: 0.01", "usd: 0.001"),
         ("claude", claude(&format!("{used},\"total_cost_usd\":-1")), "usd: 0.01", "usd: 0.001"),
+        ("claude", claude(&format!("{used},\"total_cost_usd\":1e30")), "usd: 0.01", "usd: 0.001"),
         ("claude", claude(",\"total_cost_usd\":0.001"), "tokens: 6000", "tokens: 50"),
         ("codex", codex("7", "null"), "tokens: 6000", "tokens: 50"),
         ("codex", codex("7", "{\"input_tokens\":30}"), "tokens: 6000", "tokens: 50"),
