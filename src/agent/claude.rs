@@ -40,6 +40,8 @@ const EDITS: &[&str] = &["Edit", "MultiEdit", "Write", "NotebookEdit"];
 
 /// What it tells its model, before the name, of a tool that is not there.
 const NO_TOOL: &str = "No such tool available: ";
+/// What may come before it.
+const ERROR_MARKS: [&str; 2] = ["<tool_use_error>", "Error: "];
 
 /// Claude Code.
 pub(super) struct Claude;
@@ -179,16 +181,24 @@ impl Reader for Heard<'_> {
                 for block in value["message"]["content"].as_array().into_iter().flatten() {
                     let said = block["content"].as_str().or(block["content"][0]["text"].as_str()).unwrap_or_default();
                     if block["is_error"] == true
-                        && let Some((_, name)) = said.split_once(NO_TOOL)
+                        && let Some(name) = missing_tool(said)
                     {
-                        let end = name.find(|c: char| c.is_whitespace() || c == '<' || c == '.').unwrap_or(name.len());
-                        self.missing.push(format!("{} (it was not granted)", name.get(..end).unwrap_or_default()));
+                        self.missing.push(format!("{name} (it was not granted)"));
                     }
                 }
             }
             _ => {}
         }
     }
+}
+
+/// The name of the tool that is not there, if the text of an error says so. It says so in its first words: the output of a
+/// command that failed may quote them.
+fn missing_tool(said: &str) -> Option<&str> {
+    let words = ERROR_MARKS.iter().fold(said.trim_start(), |words, mark| words.strip_prefix(mark).unwrap_or(words));
+    let name = words.strip_prefix(NO_TOOL)?;
+    let end = name.find(|c: char| c.is_whitespace() || c == '<' || c == '.').unwrap_or(name.len());
+    name.get(..end)
 }
 
 /// A use of a tool in a line: its name and what it is about.

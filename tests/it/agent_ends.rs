@@ -224,13 +224,25 @@ fn a_time_out_tells_what_the_agent_said_last_and_not_how_it_started() {
 
 #[test]
 fn a_call_of_claude_to_a_tool_that_it_was_not_granted_fails_the_step() {
-    let result = json!({ "type": "user", "message": { "content": [{ "type": "tool_result", "tool_use_id": "t", "is_error": true, "content": "<tool_use_error>Error: No such tool available: Bash</tool_use_error>" }] } });
-    let mut events = claude(json!({}));
-    events.insert(1, result);
-    let (orch, path) = project("claude", &events, "");
-    let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
-    assert_eq!((ran.code, class(&report)), (1, "permission_denied"), "{report:#}");
-    assert!(error(&report, "message").contains("Bash (it was not granted)"), "{report:#}");
+    let told = |content: Value| json!({ "type": "user", "message": { "content": [{ "type": "tool_result", "tool_use_id": "t", "is_error": true, "content": content }] } });
+    let words = "Error: No such tool available: Bash";
+    for (content, denied) in [
+        (json!(format!("<tool_use_error>{words}</tool_use_error>")), true),
+        (json!([{ "type": "text", "text": words }]), true),
+        (json!("No such tool available: Bash. Others are: Read"), true),
+        // The output of a command that failed may quote it.
+        (json!(format!("Exit code 1\n12:00 <tool_use_error>{words}</tool_use_error>")), false),
+        (json!(format!("<tool_use_error>The file has `{words}` twice</tool_use_error>")), false),
+    ] {
+        let mut events = claude(json!({}));
+        events.insert(1, told(content.clone()));
+        let (orch, path) = project("claude", &events, "");
+        let (ran, report) = ran(orch.command(&RUN).env("PATH", path));
+        let expected = if denied { (1, "permission_denied") } else { (0, "none") };
+        assert_eq!((ran.code, class(&report)), expected, "{content}: {report:#}");
+        let message = error(&report, "message");
+        assert!(!denied || message.contains("Bash (it was not granted)"), "{message}");
+    }
 }
 
 /// What Codex tells of a command that it ran.
