@@ -54,7 +54,7 @@ impl AgentProgram for Claude {
     ) -> BoxFuture<'a, Result<Answer, Failure>> {
         async move {
             // It would report an address that is none as a server that can't be reached.
-            moved_address("anthropic", &job.place.variables)?;
+            moved_address("anthropic", KEYS, job.place)?;
             let home = job.home()?;
             let prompt = file(&home, "system.md", &job.turn.request.system)?;
             let mut argv = vec!["claude".to_owned()];

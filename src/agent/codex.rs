@@ -64,7 +64,7 @@ impl AgentProgram for Codex {
             let schema = job.turn.request.schema.as_deref().and_then(strict_schema);
             let schema = schema.map(|schema| file(&home, "schema.json", &schema.to_string())).transpose()?;
             let path = schema.as_ref().map(|file| file.path().display().to_string());
-            let base = moved_address("openai", &job.place.variables)?.unwrap_or_else(|| BASE_URL.to_owned());
+            let base = moved_address("openai", &[KEY], job.place)?.unwrap_or_else(|| BASE_URL.to_owned());
             let temporary = temporary(job)?;
             let own = [("HOME", &home), ("CODEX_HOME", &home), ("TMPDIR", &temporary)];
             let own = own.map(|(name, path)| (name.to_owned(), path.display().to_string()));

@@ -15,6 +15,8 @@ use crate::network::Network;
 use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
 use crate::secret::{Redactor, SHORTEST};
 
+use super::program::Place;
+
 /// Looks an environment variable up; empty values count as unset.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
@@ -147,7 +149,9 @@ impl Models {
         }
         let provider: Arc<dyn Provider> = match self.endpoints.get(name) {
             Some(endpoint) if self.withheld.contains(name) => return Err(untrusted(endpoint)),
-            Some(endpoint) if self.exposes_key(endpoint) => return Err(unencrypted(endpoint)),
+            Some(endpoint) if self.exposes_key(endpoint) => {
+                return Err(unencrypted(name, endpoint.key_variable.as_deref(), "use https://"));
+            }
             Some(endpoint) => Arc::from(provider::connect(endpoint.clone())),
             None if name == LOCAL => local(&self.cache)?,
             None => {
@@ -163,6 +167,12 @@ impl Models {
         let variable = BUILTIN.iter().find(|builtin| builtin.name == name)?.url_variable?;
         let why = why_no_base_address(self.moved.get(name)?)?;
         Some(bad_address(variable, &why))
+    }
+
+    /// The providers whose keys may be sent over plain HTTP, by the settings.
+    pub fn unencrypted(&self) -> Vec<String> {
+        let providers = self.settings.providers.iter().filter(|(_, entry)| entry.insecure);
+        providers.map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether a key would be sent where it can be read on its way, and the settings do not allow that.
@@ -219,16 +229,24 @@ fn bad_address(variable: &str, why: &str) -> Failure {
         .with_hint(format!("set {variable} to an address such as `http://127.0.0.1:8000/v1`, or unset it"))
 }
 
-/// Where the environment says that a built-in provider is, for programs that are told of it.
+/// Where the environment says that a built-in provider is, for programs that are told of it and send it one of these keys.
 ///
 /// # Errors
-/// It is not an address.
-pub(super) fn moved_address(name: &str, variables: &Variables) -> Result<Option<String>, Failure> {
-    let Some(url) = moved(name, variables) else { return Ok(None) };
+/// It is not an address, or a key could be read on its way there, which the settings do not allow.
+pub(super) fn moved_address(name: &str, keys: &[&str], place: &Place) -> Result<Option<String>, Failure> {
+    let Some(url) = moved(name, &place.variables) else { return Ok(None) };
     let variable = BUILTIN.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
-    match why_no_base_address(&url) {
-        Some(why) => Err(bad_address(variable.unwrap_or(name), &why)),
-        None => Ok(Some(url)),
+    let variable = variable.unwrap_or(name);
+    if let Some(why) = why_no_base_address(&url) {
+        return Err(bad_address(variable, &why));
+    }
+    let key = keys.iter().find(|key| (place.variables)(key).is_some());
+    let allowed = place.unencrypted.iter().any(|provider| provider == name);
+    match key {
+        Some(key) if !allowed && provider::is_unencrypted_address(&url) => {
+            Err(unencrypted(name, Some(key), &format!("use https:// in {variable}")))
+        }
+        _ => Ok(Some(url)),
     }
 }
 
@@ -238,11 +256,10 @@ fn untrusted(endpoint: &Endpoint) -> Failure {
         .with_hint("`orch trust` shows what orch.yaml sends where, and records that you agree")
 }
 
-fn unencrypted(endpoint: &Endpoint) -> Failure {
-    let Endpoint { name, key_variable, .. } = endpoint;
-    let key = key_variable.as_ref().map_or_else(|| "its key".to_owned(), |name| format!("the key in {name}"));
+fn unencrypted(name: &str, key_variable: Option<&str>, repair: &str) -> Failure {
+    let key = key_variable.map_or_else(|| "its key".to_owned(), |name| format!("the key in {name}"));
     Failure::new(Class::BadRequest, format!("the address of {name} is plain http, so {key} could be read on its way"))
-        .with_hint(format!("use https://, or set `insecure: true` under `providers.{name}` of orch.yaml"))
+        .with_hint(format!("{repair}, or set `insecure: true` under `providers.{name}` of orch.yaml"))
 }
 
 /// The cost by prices of one's own, in US dollars for a million tokens each.

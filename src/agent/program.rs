@@ -60,6 +60,8 @@ pub struct Place {
     pub artifacts: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
+    /// The providers whose keys may be sent over plain HTTP, by the settings.
+    pub unencrypted: Vec<String>,
     /// The guard of programs: orch itself.
     pub guard: GuardProgram,
     /// Where what is left of a program goes when its turn is cut off.

@@ -57,6 +57,7 @@ pub(super) async fn program(
         homes: own.homes.clone(),
         artifacts: own.artifacts.clone(),
         variables: own.variables.clone(),
+        unencrypted: own.models.unencrypted(),
         guard: own.guard.clone(),
         endings: own.endings.of(key),
     };

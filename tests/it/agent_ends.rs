@@ -245,6 +245,35 @@ fn a_call_of_claude_to_a_tool_that_it_was_not_granted_fails_the_step() {
     }
 }
 
+#[test]
+fn a_key_does_not_go_over_plain_http_to_another_machine_by_a_program_either() {
+    let done = json!({ "type": "turn.completed", "usage": { "input_tokens": 1, "output_tokens": 1 } });
+    for (kind, provider, events, key, address) in [
+        ("claude", "anthropic", claude(json!({})), "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"),
+        ("codex", "openai", codex(Some(done)), "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+    ] {
+        let (orch, path) = project(kind, &events, "touch ../started");
+        let run = |url: &str, key_set: bool| {
+            drop(std::fs::remove_file(orch.path().join("started")));
+            let mut command = orch.command(&RUN);
+            command.env("PATH", &path).env(address, url).envs(key_set.then_some((key, "key-of-a-test")));
+            let (ran, report) = ran(&mut command);
+            (ran.code, orch.exists("started"), report)
+        };
+        let (code, started, report) = run("http://box.example/v1", true);
+        assert_eq!((code, started, class(&report)), (1, false, "bad_request"), "{report:#}");
+        assert!(error(&report, "message").contains(&format!("the key in {key} could be read")), "{report:#}");
+        let hint = error(&report, "hint");
+        assert!(hint.contains(address) && hint.contains(&format!("`providers.{provider}`")), "{hint}");
+        for (url, key_set) in
+            [("http://box.example/v1", false), ("http://127.0.0.1:9/v1", true), ("https://box.example/v1", true)]
+        {
+            let (code, started, report) = run(url, key_set);
+            assert_eq!((code, started), (0, true), "{url}: {report:#}");
+        }
+    }
+}
+
 /// What Codex tells of a command that it ran.
 fn command(code: Value, output: &str) -> Value {
     let status = if code == 0 { "completed" } else { "failed" };

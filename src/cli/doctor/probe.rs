@@ -42,7 +42,7 @@ pub(super) fn all(
             continue;
         }
         let began = Instant::now();
-        let answer = program_answers(program)?;
+        let answer = program_answers(models, program)?;
         tell(models, &name, began, answer.reply, answer.cost, report)?;
     }
     Ok(())
@@ -92,7 +92,7 @@ async fn model_answers(models: &Models, model: &ModelRef) -> Result<ChatReply, F
 }
 
 /// A turn in an empty folder that goes afterwards.
-fn program_answers(program: &Program) -> Result<Answer, CliError> {
+fn program_answers(models: &Models, program: &Program) -> Result<Answer, CliError> {
     let folder = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
     let workspace = folder.path().join("workspace");
     std::fs::create_dir(&workspace).map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
@@ -101,6 +101,7 @@ fn program_answers(program: &Program) -> Result<Answer, CliError> {
         homes: folder.path().join("homes"),
         artifacts: Vec::new(),
         variables: resolve::variables(),
+        unencrypted: models.unencrypted(),
         guard: super::super::guard().into(),
         endings: Endings::default(),
     };
