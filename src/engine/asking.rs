@@ -59,7 +59,7 @@ pub(super) async fn program(
         variables: own.variables.clone(),
         unencrypted: own.models.unencrypted(),
         guard: own.guard.clone(),
-        endings: own.endings.of(key),
+        endings: own.endings.of(key, &own.clock),
     };
     own.observer.signal(&Signal::Sent(key.clone()));
     let shown = Shown::new(own, key);

@@ -44,7 +44,7 @@ pub(super) async fn command(
         cap: KEPT,
         most: None,
         guard: own.guard.clone(),
-        endings: own.endings.of(key),
+        endings: own.endings.of(key, &own.clock),
     };
     own.observer.signal(&Signal::Sent(key.clone()));
     // A secret may begin in one piece of an output and end in the next.

@@ -67,8 +67,9 @@ pub struct Performer {
 pub struct CallEndings(Mutex<HashMap<CallKey, Endings>>);
 
 impl CallEndings {
-    pub(super) fn of(&self, key: &CallKey) -> Endings {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()).or_default().clone()
+    pub(super) fn of(&self, key: &CallKey, clock: &Arc<dyn Clock>) -> Endings {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(key.clone()).or_insert_with(|| Endings::new(clock.clone())).clone()
     }
 
     fn forget(&self, key: &CallKey) {
@@ -139,7 +140,7 @@ impl Perform for Performer {
         async move {
             let failure = given_up();
             // What it still does while it is being ended counts too.
-            self.endings.of(&call.key).settled().await;
+            self.endings.of(&call.key, &self.clock).settled().await;
             self.endings.forget(&call.key);
             let undone = match call.effect {
                 Effect::Command(_) | Effect::Turn(_) => self.undone(&Err(failure.clone()), None).await,

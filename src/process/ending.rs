@@ -12,21 +12,37 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use crate::clock::{Clock, Hold, SystemClock};
+
 /// How long a group is waited for that is being ended. A guard takes half a second, unless a process of the group waits
 /// for a device; the guard then continues on its own, and a resume waits for the file that it holds.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// Groups that are being ended and that no call waits for: whoever looks at what they did waits for them first.
-#[derive(Clone, Debug, Default)]
-pub struct Endings(Arc<Mutex<Vec<watch::Receiver<bool>>>>);
+#[derive(Clone, Debug)]
+pub struct Endings {
+    waits: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for Endings {
+    fn default() -> Self {
+        Self::new(Arc::new(SystemClock))
+    }
+}
 
 impl Endings {
+    /// None yet; while there are any, the time of `clock` does not leap.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { waits: Arc::default(), clock }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<watch::Receiver<bool>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add(&self, ending: Ending) {
-        let ended = ending.watched();
+        let ended = ending.watched(self.clock.hold());
         self.lock().push(ended);
     }
 
@@ -57,7 +73,7 @@ pub(super) struct Ending {
 impl Ending {
     /// Waits for it on a thread of its own, since the time that the guard takes is the system's, not that of the
     /// runtime; becomes true when nothing of it is left.
-    fn watched(self) -> watch::Receiver<bool> {
+    fn watched(self, hold: Hold) -> watch::Receiver<bool> {
         let (ended, watched) = watch::channel(false);
         let shared = Arc::new(Mutex::new(Some(self)));
         let take = |shared: &Mutex<Option<Self>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -66,6 +82,7 @@ impl Ending {
         let thread = thread::Builder::new().name("ending".to_owned()).spawn(move || {
             take(&its).into_iter().for_each(Self::wait);
             ended.send_replace(true);
+            drop(hold);
         });
         if thread.is_err() {
             // The calling thread must wait then: half a second, as a rule.
