@@ -109,7 +109,7 @@ impl Parts {
     }
 
     fn stopped(&mut self, holder: &Value) {
-        let reason = holder.get("stop_reason").and_then(Value::as_str);
+        let reason = holder.get("stop_reason");
         self.draft.stop.chunk(stop::ANTHROPIC, reason, false);
     }
 

@@ -107,7 +107,7 @@ impl Parts {
         for part in parts.into_iter().flatten() {
             content |= self.say(part, sink);
         }
-        let reason = candidate.get("finishReason").and_then(Value::as_str);
+        let reason = candidate.get("finishReason");
         self.draft.stop.chunk(stop::GEMINI, reason, content);
     }
 

@@ -148,6 +148,8 @@ async fn supervise<A: Assembler>(
     match result {
         Ok(()) => Ok(finished(assembler.reply(), &progress.words, endpoint)),
         Err(failure) => {
+            let header_wait = progress.header_wait.filter(|_| waits::helps(failure.class));
+            let failure = Failure { retry_after_ms: failure.retry_after_ms.or(header_wait), ..failure };
             let usage = Some(assembler.usage()).filter(|usage| !usage.is_nothing()).map(Box::new);
             Err(Failure { usage, broke_off: progress.at_work, ..errors::scrub(failure, endpoint) })
         }
@@ -212,6 +214,7 @@ async fn receive<A: Assembler>(
         return Err(refused(response, &context, limits).await);
     }
     context.header_wait = waits::in_headers(response.headers(), limits.clock.now());
+    progress.header_wait = context.header_wait;
     let kind = content_type(response.headers());
     let mut body = Body { response, endpoint, limits, first_byte, received: 0, silent: false };
     let mut first = body.chunk().await?.unwrap_or_default();

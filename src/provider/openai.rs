@@ -124,7 +124,7 @@ impl Parts {
         let first = |choice: &&Value| choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0;
         for choice in choices.iter().filter(first) {
             let content = choice.get(part).is_some_and(|said| self.say(said, sink));
-            let reason = choice.get("finish_reason").and_then(Value::as_str);
+            let reason = choice.get("finish_reason");
             self.draft.stop.chunk(stop::OPENAI, reason, content);
         }
         self.count(value);

@@ -135,7 +135,9 @@ fn reported_by_one(value: &Value, context: &Context<'_>) -> Option<Failure> {
     };
     let said = Said { kind, ..said };
     let failure = describe(code, &said, context);
-    Some(Failure { status: code, retry_after_ms: wait(error, &said.message, failure.class, context), ..failure })
+    // The wait may stand beside the error.
+    let wait = wait(error, "", failure.class, context).or_else(|| wait(value, &said.message, failure.class, context));
+    Some(Failure { status: code, retry_after_ms: wait, ..failure })
 }
 
 /// How long the headers or the words of an error ask to wait, where waiting helps.

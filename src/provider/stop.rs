@@ -4,6 +4,8 @@
 //! A reason that is in no table is never taken as an end: the reply may be cut, and what is
 //! unknown is not whole.
 
+use serde_json::Value;
+
 use crate::model::chat::StopReason;
 
 /// What a stop reason says about the reply.
@@ -112,9 +114,14 @@ pub(super) const GEMINI: StopTable = &[
     ("malformed_response", Meaning::NotWhole),
 ];
 
-/// The reason in a field, unless its value says that there is none yet.
-fn given(text: &str) -> Option<&str> {
-    let text = text.trim();
+/// The reason in a field, unless its value says that there is none yet. A value that is no text is a reason
+/// that no table holds.
+fn given(value: &Value) -> Option<String> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.trim().to_owned(),
+        other => other.to_string(),
+    };
     let none = ["", "null", "none", "finish_reason_unspecified"];
     (!none.iter().any(|none| text.eq_ignore_ascii_case(none))).then_some(text)
 }
@@ -122,8 +129,8 @@ fn given(text: &str) -> Option<&str> {
 /// What the chunks of a reply say about its end.
 #[derive(Debug, Default)]
 pub(super) struct StopTrack {
-    /// The last reason, with the server's own text.
-    last: Option<(String, Option<Meaning>)>,
+    /// The reason that counts, with the server's own text: the first one that is not [`END`], else the last one.
+    counted: Option<(String, Option<Meaning>)>,
     /// How many chunks bore one.
     bearers: u32,
     /// Whether content came in a chunk after the first that bore one.
@@ -134,29 +141,39 @@ pub(super) struct StopTrack {
 
 impl StopTrack {
     /// Takes in one chunk: its stop reason, and whether it has any content.
-    pub(super) fn chunk(&mut self, table: StopTable, reason: Option<&str>, content: bool) {
+    pub(super) fn chunk(&mut self, table: StopTable, reason: Option<&Value>, content: bool) {
         if content && self.bearers > 0 {
             self.content_after_first = true;
             self.content_after_last = true;
         }
         if let Some(text) = reason.and_then(given) {
             let meaning = table.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, meaning)| *meaning);
-            self.last = Some((text.to_owned(), meaning));
-            self.bearers += 1;
-            self.content_after_last = false;
+            self.bear(text, meaning);
         }
     }
 
-    /// Takes in a refusal that is told in another way than by a stop reason.
-    pub(super) fn refused(&mut self) {
-        self.last = Some(("refusal".to_owned(), Some(REFUSAL)));
+    /// Counts a reason. A later one does not make a reply whole that an earlier one says is not.
+    fn bear(&mut self, text: String, meaning: Option<Meaning>) {
+        if self.counted.as_ref().is_none_or(|(_, earlier)| *earlier == Some(END)) {
+            self.counted = Some((text, meaning));
+        }
         self.bearers += 1;
         self.content_after_last = false;
     }
 
+    /// Takes in a refusal that is told in another way than by a stop reason.
+    pub(super) fn refused(&mut self) {
+        self.bear("refusal".to_owned(), Some(REFUSAL));
+    }
+
+    /// Whether a reason came.
+    pub(super) fn came(&self) -> bool {
+        self.counted.is_some()
+    }
+
     /// Why the model stopped; `Unknown` when the server did not say.
     pub(super) fn reason(&self) -> StopReason {
-        match self.last {
+        match self.counted {
             Some((_, Some(Meaning::Ended(reason)))) => reason,
             _ => StopReason::Unknown,
         }
@@ -164,7 +181,7 @@ impl StopTrack {
 
     /// The text of a reason that does not say that the reply is whole.
     pub(super) fn unknown(&self) -> Option<&str> {
-        match &self.last {
+        match &self.counted {
             Some((text, None | Some(Meaning::NotWhole))) => Some(text),
             _ => None,
         }
@@ -172,7 +189,7 @@ impl StopTrack {
 
     /// The text of a reason that says that the server gave the reply up.
     pub(super) fn server_failed(&self) -> Option<&str> {
-        match &self.last {
+        match &self.counted {
             Some((text, Some(Meaning::ServerFailed))) => Some(text),
             _ => None,
         }
@@ -180,12 +197,12 @@ impl StopTrack {
 
     /// Whether a reason came, and no content after it: enough where the body ended in order.
     pub(super) fn came_last(&self) -> bool {
-        self.last.is_some() && !self.content_after_last
+        self.came() && !self.content_after_last
     }
 
     /// Whether no content came after the first reason: a reason in every chunk says nothing.
     pub(super) fn ended_once(&self) -> bool {
-        self.last.is_some() && !self.content_after_first
+        self.came() && !self.content_after_first
     }
 
     /// Whether exactly one chunk bore a reason and no content came after it: then the reply is whole,
@@ -202,7 +219,7 @@ mod tests {
     fn track(chunks: &[(Option<&str>, bool)]) -> StopTrack {
         let mut track = StopTrack::default();
         for (reason, content) in chunks {
-            track.chunk(OPENAI, *reason, *content);
+            track.chunk(OPENAI, reason.map(Value::from).as_ref(), *content);
         }
         track
     }
@@ -231,6 +248,27 @@ mod tests {
     fn a_reason_that_is_not_known_is_kept_with_its_text() {
         let track = track(&[(None, true), (Some("Sleepy"), false)]);
         assert_eq!((track.reason(), track.unknown()), (StopReason::Unknown, Some("Sleepy")));
+    }
+
+    #[test]
+    fn a_value_that_is_no_text_is_a_reason_that_is_not_known() {
+        for value in [Value::from(5), Value::from(false), serde_json::json!({}), serde_json::json!(["stop"])] {
+            let mut track = StopTrack::default();
+            track.chunk(OPENAI, Some(&value), true);
+            assert_eq!(track.unknown(), Some(value.to_string().as_str()));
+        }
+    }
+
+    #[test]
+    fn a_later_end_does_not_erase_an_earlier_reason() {
+        let two = |first, second| track(&[(Some(first), true), (Some(second), false)]);
+        for (first, reason) in [("length", StopReason::Length), ("content_filter", StopReason::Refusal)] {
+            assert_eq!(two(first, "stop").reason(), reason);
+            assert_eq!(two("stop", first).reason(), reason);
+        }
+        assert_eq!(two("sleepy", "stop").unknown(), Some("sleepy"));
+        assert_eq!(two("error", "stop").server_failed(), Some("error"));
+        assert_eq!(two("stop", "error").server_failed(), Some("error"));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Progress {
     pub(super) ended: bool,
     /// What the stream held that is not of the dialect's shape.
     pub(super) words: String,
+    /// How long the headers ask to wait, in milliseconds.
+    pub(super) header_wait: Option<u64>,
 }
 
 /// An event stream as it is read into the assembler.

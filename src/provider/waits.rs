@@ -11,7 +11,7 @@ const LONGEST_WAIT: u64 = 24 * 60 * 60 * 1000;
 
 /// The wait that headers ask for, in milliseconds; `now` is when they came.
 ///
-/// `retry-after-ms` (`OpenAI` and Azure) is exact, `Retry-After` (RFC 9110) is seconds or a date. Else the
+/// `retry-after-ms` (`OpenAI` and Azure) is exact, `Retry-After` (RFC 9110) is seconds or a date of one of three forms. Else the
 /// reset of a limit of which nothing remains: `x-ratelimit-reset-requests` and `-tokens` (`OpenAI`, Groq,
 /// as durations such as `6m0s`), `anthropic-ratelimit-*-reset` (Anthropic, as dates).
 pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
@@ -21,7 +21,7 @@ pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     if let Some(wait) = milliseconds.or_else(seconds) {
         return whole(wait);
     }
-    let date = |name: &str| Some(jiff::fmt::rfc2822::parse(text(name)?).ok()?.timestamp());
+    let date = |name: &str| http_date(text(name)?);
     if let Some(until) = date(RETRY_AFTER.as_str()) {
         // Its own date, when it tells one: its clock may differ from ours.
         return Some(between(date(DATE.as_str()).unwrap_or(now), until));
@@ -30,6 +30,20 @@ pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
         .filter(|(remaining, _)| text(remaining) == Some("0"))
         .filter_map(|(_, reset)| reset_of(text(&reset)?, now))
         .max()
+}
+
+/// A date of HTTP: as RFC 9110 wants it written, and in the two older forms that it wants read, of RFC 850 and of
+/// `asctime`.
+fn http_date(text: &str) -> Option<Timestamp> {
+    if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
+        return Some(date.timestamp());
+    }
+    // The day of the week adds nothing, and a wrong one is no reason to ask at once.
+    let (_, date) = text.split_once(' ')?;
+    let date = date.split_whitespace().collect::<Vec<_>>().join(" ");
+    let read = |form: &str| jiff::civil::DateTime::strptime(form, &date).ok();
+    let date = read("%d-%b-%y %H:%M:%S GMT").or_else(|| read("%b %d %H:%M:%S %Y"))?;
+    Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
 /// The names of the headers that tell what remains of a limit and when it is reset.
@@ -53,19 +67,48 @@ pub(super) fn helps(class: Class) -> bool {
     matches!(class, Class::RateLimited | Class::ProviderUnavailable | Class::Timeout)
 }
 
-/// The wait that an error body asks for, in milliseconds; only where waiting helps.
+/// The wait that an error body asks for, in milliseconds; only where waiting helps. A list asks for the longest
+/// wait of its parts.
 ///
 /// Gemini puts it into `details` as `RetryInfo.retryDelay` (<https://cloud.google.com/apis/design/errors>),
-/// `OpenRouter` into `metadata.headers` as a time in milliseconds; `OpenAI`, Groq, Azure and Gemini say it
+/// `OpenRouter` into `metadata.headers` as a time in milliseconds; other servers into a field, as a number of seconds
+/// (`retry_after`, `estimated_time` of Hugging Face while a model loads). `OpenAI`, Groq, Azure and Gemini say it
 /// in the message: "Please try again in 4.5s", "Please retry after 7 seconds".
 pub(super) fn in_body(error: &Value, message: &str, class: Class, now: Timestamp) -> Option<u64> {
     if !helps(class) {
         return None;
     }
-    let error = error.get("error").filter(|inner| inner.is_object()).unwrap_or(error);
+    let parts = error.as_array().map_or(std::slice::from_ref(error), Vec::as_slice);
+    parts.iter().flat_map(errors_in).filter_map(|part| in_fields(part, now)).max().or_else(|| in_words(message))
+}
+
+/// The objects of a value that may describe an error: itself, and those under the names of errors.
+fn errors_in(value: &Value) -> impl Iterator<Item = &Value> {
+    let inner = ["error", "errors", "detail"].iter().filter_map(|field| value.get(*field));
+    std::iter::once(value)
+        .chain(inner.flat_map(|inner| inner.as_array().map_or(std::slice::from_ref(inner), Vec::as_slice)))
+}
+
+/// The wait that the fields of an error name.
+fn in_fields(error: &Value, now: Timestamp) -> Option<u64> {
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
     let delay = details.filter_map(|detail| duration(detail.get("retryDelay")?.as_str()?)).map(|(wait, _)| wait).max();
-    delay.or_else(|| routed_reset(error, now)).or_else(|| in_words(message))
+    delay.or_else(|| routed_reset(error, now)).or_else(|| {
+        let holders = [Some(error), error.get("metadata"), error.get("details")];
+        holders.into_iter().flatten().find_map(named_wait)
+    })
+}
+
+/// The wait of a field that is named so: a number of milliseconds or of seconds, or a duration with its unit.
+fn named_wait(holder: &Value) -> Option<u64> {
+    let milliseconds = ["retry_after_ms", "retryAfterMs"].map(|name| (name, 1.0));
+    let seconds = ["retry_after", "retry_after_seconds", "retryAfter", "retryAfterSeconds", "estimated_time"];
+    milliseconds.into_iter().chain(seconds.map(|name| (name, 1000.0))).find_map(|(name, factor)| {
+        let value = holder.get(name)?;
+        let text = value.as_str().unwrap_or_default().trim();
+        let number = value.as_f64().or_else(|| text.parse().ok());
+        number.map_or_else(|| duration(text).map(|(wait, _)| wait), |number| whole(number * factor))
+    })
 }
 
 fn routed_reset(error: &Value, now: Timestamp) -> Option<u64> {
@@ -127,7 +170,10 @@ fn between(from: Timestamp, until: Timestamp) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -147,6 +193,36 @@ mod tests {
             ("99999999999 days", Some(LONGEST_WAIT)),
         ] {
             assert_eq!(duration(text).map(|(wait, _)| wait), millis, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_are_read_in_the_three_forms_of_http() {
+        let expected: Timestamp = "2031-11-06T08:49:37Z".parse().unwrap();
+        for text in ["Thu, 06 Nov 2031 08:49:37 GMT", "Thursday, 06-Nov-31 08:49:37 GMT", "Thu Nov  6 08:49:37 2031"] {
+            assert_eq!(http_date(text), Some(expected), "{text}");
+        }
+        assert_eq!(http_date("soon"), None);
+    }
+
+    #[test]
+    fn a_wait_is_found_wherever_an_error_names_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        for (body, millis) in [
+            (json!([{"error": {"code": 429, "details": [{"retryDelay": "2.5s"}]}}]), Some(2500)),
+            (json!([{"candidates": []}, {"error": {"details": [{"retryDelay": "2s"}]}}]), Some(2000)),
+            (json!({"errors": [{"message": "x", "retry_after": 3}]}), Some(3000)),
+            (json!({"error": "Model m is currently loading", "estimated_time": 20.5}), Some(20_500)),
+            (json!({"detail": {"retry_after_seconds": "4"}}), Some(4000)),
+            (json!({"error": {"metadata": {"retry_after_seconds": 7}}}), Some(7000)),
+            (json!({"retry_after_ms": 250}), Some(250)),
+            (json!({"error": {"retry_after": "1m30s"}}), Some(90_000)),
+            (json!({"retry_after": -1}), None),
+            (json!({"retry_after": null}), None),
+            (json!("text"), None),
+        ] {
+            assert_eq!(in_body(&body, "", Class::RateLimited, now), millis, "{body}");
+            assert_eq!(in_body(&body, "", Class::BadRequest, now), None, "{body}");
         }
     }
 

@@ -205,6 +205,35 @@ async fn a_whole_reply_that_is_labelled_as_a_stream_is_read() {
 }
 
 #[tokio::test]
+async fn a_stop_reason_that_is_no_text_or_comes_before_another_does_not_make_a_reply_whole() {
+    for reason in [json!(5), json!({}), json!("sleepy")] {
+        let last = chunk("", &json!("stop"));
+        for events in [vec![chunk("part", &reason)], vec![chunk("part", &reason), last]] {
+            let body: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+            let server = Server::always(Reply::raw_events(format!("{body}data: [DONE]\n\n")));
+            let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
+            assert!(reply.remarks.unknown_stop.is_some(), "{body}");
+        }
+    }
+    let gemini = |text: &str, reason: &str| json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": reason}]});
+    for (reason, stop) in [("MAX_TOKENS", StopReason::Length), ("SAFETY", StopReason::Refusal)] {
+        let server = Server::always(Reply::events(&[gemini("half", reason), gemini("", "STOP")]));
+        assert_eq!(ask(at(Dialect::Gemini, &server), &request(), &short()).await.unwrap().stop, stop);
+    }
+    let twice =
+        ["max_tokens", "end_turn"].map(|reason| json!({"type": "message_delta", "delta": {"stop_reason": reason}}));
+    let text = json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": "half"}});
+    let [first, second] = twice;
+    let server = Server::always(Reply::events(&[text.clone(), first, second, json!({"type": "message_stop"})]));
+    let reply = ask(at(Dialect::Anthropic, &server), &request(), &short()).await.unwrap();
+    assert_eq!(reply.stop, StopReason::Length);
+    let odd = json!({"type": "message_delta", "delta": {"stop_reason": 5}});
+    let server = Server::always(Reply::events(&[text, odd, json!({"type": "message_stop"})]));
+    let reply = ask(at(Dialect::Anthropic, &server), &request(), &short()).await.unwrap();
+    assert_eq!(reply.remarks.unknown_stop.as_deref(), Some("5"));
+}
+
+#[tokio::test]
 async fn events_of_another_api_may_have_been_paid_for() {
     for event in [json!({"output_text": "whole answer"}), json!({"output_text": "on the context window of a model"})] {
         let failure = failure_of(Dialect::OpenAi, Reply::events(std::slice::from_ref(&event)), &short()).await;

@@ -369,6 +369,28 @@ async fn waits_come_from_the_headers_of_a_limit_that_is_used_up() {
 }
 
 #[tokio::test]
+async fn waits_are_read_in_every_form_of_a_date_and_from_a_list() {
+    let soon = jiff::Timestamp::now() + Duration::from_secs(30);
+    let forms = ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    for form in forms {
+        let date = soon.strftime(form).to_string();
+        let reply = Reply::status(429, "{}").header("retry-after", &date);
+        let wait = failure_of(Dialect::OpenAi, reply, &short()).await.retry_after_ms.unwrap();
+        assert!((15_000..=30_000).contains(&wait), "{date}: {wait}");
+    }
+    let list = json!([{"error": {"code": 429, "details": [{"retryDelay": "2.5s"}]}}]);
+    for (reply, wait) in [
+        (Reply::status(429, list.to_string()), 2500),
+        (Reply::status(503, json!({"error": "m is loading", "estimated_time": 20.0}).to_string()), 20_000),
+        (Reply::typed("text/plain", "busy").header("retry-after", "3"), 3000),
+        (Reply::raw_events("").header("retry-after", "3"), 3000),
+        (Reply::events(&[json!({"error": {"code": 429, "message": "x"}, "retry_after": 3})]), 3000),
+    ] {
+        assert_eq!(failure_of(Dialect::Gemini, reply, &short()).await.retry_after_ms, Some(wait));
+    }
+}
+
+#[tokio::test]
 async fn an_error_with_tokens_or_with_a_part_of_a_reply_comes_from_a_model_at_work() {
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12});
     let error = json!({"code": 502, "message": "upstream died"});
