@@ -145,6 +145,9 @@ pub struct ReplyRemarks {
     /// What the reply holds instead of text, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
+    /// What the server said beside the reply that is no part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<String>,
 }
 
 impl ReplyRemarks {

@@ -65,7 +65,8 @@ impl Draft {
     /// The reply, with what the provider reported under these fields.
     pub(super) fn reply(self, fields: &UsageFields) -> ChatReply {
         let instead = if self.text.trim().is_empty() { self.instead() } else { None };
-        let remarks = Box::new(ReplyRemarks { unknown_stop: self.stop.unknown().map(str::to_owned), instead });
+        let remarks =
+            Box::new(ReplyRemarks { unknown_stop: self.stop.unknown().map(str::to_owned), instead, beside: None });
         let stop = match self.stop.reason() {
             // A call without the stop reason that belongs to it: some servers say `stop`.
             StopReason::End if self.text.trim().is_empty() && !self.tools.is_empty() => StopReason::ToolUse,

@@ -143,7 +143,7 @@ async fn supervise<A: Assembler>(
     };
     let result = result.and_then(|()| match assembler.draft().stop.server_failed() {
         Some(reason) => Err(errors::gave_up(endpoint, reason)),
-        None => Ok(()),
+        None => progress.broken_off(assembler.draft(), endpoint),
     });
     match result {
         Ok(()) => Ok(finished(assembler.reply(), &progress.words, endpoint)),
@@ -156,12 +156,17 @@ async fn supervise<A: Assembler>(
     }
 }
 
-/// The reply; one without text says what the server sent instead.
+/// The reply with what the server said beside it, or instead of a text.
 fn finished(mut reply: ChatReply, words: &str, endpoint: &Endpoint) -> ChatReply {
-    if reply.text.trim().is_empty() && !words.trim().is_empty() {
-        let words = errors::excerpt(words.as_bytes(), endpoint, said::MESSAGE);
+    if words.trim().is_empty() {
+        return reply;
+    }
+    let words = errors::excerpt(words.as_bytes(), endpoint, said::MESSAGE);
+    if reply.text.trim().is_empty() {
         let instead = reply.remarks.instead.take().map_or_else(String::new, |instead| format!("{instead} and "));
         reply.remarks.instead = Some(format!("{instead}the words: {words}"));
+    } else {
+        reply.remarks.beside = Some(words);
     }
     reply
 }

@@ -68,7 +68,7 @@ fn error_in(value: &Value) -> Option<&Value> {
             .iter()
             .any(|field| part(&format!("/{field}")).is_some());
     let coded = value.get("message").is_some_and(Value::is_string) && said(value).is_some_and(|said| said.is_failure());
-    (flat || coded || named("object") || named("type")).then_some(value)
+    (flat || coded || named("object") || named("type") || named("status")).then_some(value)
 }
 
 impl Said {
@@ -144,6 +144,11 @@ fn reported_by_one(value: &Value, context: &Context<'_>) -> Option<Failure> {
 fn wait(error: &Value, message: &str, class: Class, context: &Context<'_>) -> Option<u64> {
     let in_body = waits::in_body(error, message, class, context.clock.now());
     context.header_wait.filter(|_| waits::helps(class)).or(in_body)
+}
+
+/// Whether a value tells of an error as FastAPI does, in `detail`.
+pub(super) fn has_detail(value: &Value) -> bool {
+    value.get("detail").is_some_and(tells)
 }
 
 /// Whether a value holds a part of a reply, of whatever dialect.

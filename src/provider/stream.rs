@@ -6,7 +6,9 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use super::Endpoint;
 use super::body::Body;
+use super::draft::Draft;
 use super::errors::{self, Context};
 use super::http::{Assembler, Sink};
 use super::said;
@@ -41,8 +43,20 @@ pub(super) struct Progress {
     pub(super) ended: bool,
     /// What the stream held that is not of the dialect's shape.
     pub(super) words: String,
+    /// Where in `words` begins what came after content and before a stop reason.
+    pub(super) amid: Option<usize>,
     /// How long the headers ask to wait, in milliseconds.
     pub(super) header_wait: Option<u64>,
+}
+
+impl Progress {
+    /// The failure of a reply without a stop reason in which the server said something else after content: it may
+    /// have told why it ended.
+    pub(super) fn broken_off(&self, draft: &Draft, endpoint: &Endpoint) -> Result<(), Failure> {
+        let Some(at) = self.amid.filter(|_| !draft.stop.came()) else { return Ok(()) };
+        let words = self.words.get(at..).filter(|words| !words.trim().is_empty()).unwrap_or(&self.words);
+        Err(errors::with_words(errors::unavailable(endpoint, "ended the reply without a stop reason"), words, endpoint))
+    }
 }
 
 /// An event stream as it is read into the assembler.
@@ -157,10 +171,7 @@ impl<A: Assembler> Hearing<'_, A> {
             Ok(value) => value,
             Err(_) if self.progress.ended => return Ok(()),
             Err(_) if named => Value::String(String::from_utf8_lossy(data).into_owned()),
-            Err(_) if is_text(data) => {
-                self.keep(data);
-                return Ok(());
-            }
+            Err(_) if is_text(data) => return self.text(data),
             Err(_) => {
                 let endpoint = self.context.endpoint;
                 let what = errors::excerpt(data, endpoint, 200);
@@ -182,15 +193,36 @@ impl<A: Assembler> Hearing<'_, A> {
         if let Some(failure) = failure.or_else(|| named.then(|| said::named_error(value, self.context))) {
             return Err(self.refused(failure, value));
         }
+        if let Some(text) = value.as_str() {
+            return self.text(text.as_bytes());
+        }
         match self.assembler.event(value, self.sink) {
             Heard::Part => self.seen.began = true,
             Heard::End => (self.seen.began, self.progress.ended) = (true, true),
             Heard::Ignored => {}
-            Heard::Foreign => {
-                self.seen.foreign.get_or_insert_with(|| value.clone());
-                self.keep(data);
-            }
+            Heard::Foreign => return self.foreign(value, data),
         }
+        Ok(())
+    }
+
+    /// Takes in a value that is not of the dialect's shape. After content, one with a `detail` reports an error, as
+    /// FastAPI's servers do.
+    fn foreign(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
+        self.seen.foreign.get_or_insert_with(|| value.clone());
+        if !self.assembler.draft().is_empty() && said::has_detail(value) {
+            return Err(self.refused(said::named_error(value, self.context), value));
+        }
+        self.keep(data);
+        Ok(())
+    }
+
+    /// Takes in words that are no part of the reply. After content, those that call themselves an error are one.
+    fn text(&mut self, words: &[u8]) -> Result<(), Failure> {
+        if !self.assembler.draft().is_empty() && after_error_mark(words).is_some() {
+            let value = Value::String(String::from_utf8_lossy(words).into_owned());
+            return Err(self.refused(said::named_error(&value, self.context), &value));
+        }
+        self.keep(words);
         Ok(())
     }
 
@@ -200,21 +232,18 @@ impl<A: Assembler> Hearing<'_, A> {
         if self.progress.ended {
             return Ok(());
         }
-        let (data, named) = match line.strip_prefix(b"error:") {
-            Some(data) => (data.trim_ascii(), true),
-            None => (line.trim_ascii(), false),
-        };
+        let marked = after_error_mark(line);
+        let data = marked.unwrap_or(line).trim_ascii();
         match serde_json::from_slice::<Value>(data) {
-            Ok(value) if value.is_object() => {
+            Ok(value) if value.is_object() || value.is_array() => {
                 let failure = said::reported(&value, self.context);
-                match failure.or_else(|| named.then(|| said::named_error(&value, self.context))) {
-                    Some(failure) => return Err(self.refused(failure, &value)),
-                    None => self.keep(data),
+                match failure.or_else(|| marked.map(|_| said::named_error(&value, self.context))) {
+                    Some(failure) => Err(self.refused(failure, &value)),
+                    None => self.foreign(&value, data),
                 }
             }
-            _ => self.keep(data),
+            _ => self.text(line.trim_ascii()),
         }
-        Ok(())
     }
 
     /// The failure that a value reports. When it came first and tells of no work, nothing was generated.
@@ -224,12 +253,22 @@ impl<A: Assembler> Hearing<'_, A> {
     }
 
     fn keep(&mut self, data: &[u8]) {
+        let draft = self.assembler.draft();
+        if self.progress.amid.is_none() && !draft.is_empty() && !draft.stop.came() {
+            self.progress.amid = Some(self.progress.words.len());
+        }
         let words = &mut self.progress.words;
         if words.len() < MOST_WORDS {
             let text = String::from_utf8_lossy(data);
             words.extend(text.chars().take(MOST_WORDS - words.len()).chain(['\n']));
         }
     }
+}
+
+/// What follows `error:` at the beginning of a line, in upper or lower case.
+fn after_error_mark(line: &[u8]) -> Option<&[u8]> {
+    let (mark, rest) = line.split_at_checked(b"error:".len())?;
+    mark.eq_ignore_ascii_case(b"error:").then_some(rest)
 }
 
 /// Whether the data of an event is words rather than JSON that was damaged: text without an opening bracket.
@@ -251,7 +290,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::model::chat::{ChatReply, StopReason};
-    use crate::provider::{Dialect, Endpoint, Limits};
+    use crate::provider::{Dialect, Limits};
 
     const OPENAI: &[&str] = &[
         r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,

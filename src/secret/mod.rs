@@ -114,7 +114,11 @@ impl Redactor {
     /// Remarks about a reply, without secrets.
     pub fn remarks(&self, remarks: ReplyRemarks) -> ReplyRemarks {
         let text = |text: Option<String>| text.map(|text| self.text(&text));
-        ReplyRemarks { unknown_stop: text(remarks.unknown_stop), instead: text(remarks.instead) }
+        ReplyRemarks {
+            unknown_stop: text(remarks.unknown_stop),
+            instead: text(remarks.instead),
+            beside: text(remarks.beside),
+        }
     }
 
     /// What a program did, as it may be recorded: a file that holds a secret is named, and not shown.

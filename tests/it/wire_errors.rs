@@ -325,7 +325,53 @@ async fn what_a_stream_says_beside_the_reply_is_shown_when_it_is_cut() {
     let server = Server::always(Reply::raw_events(stream));
     let reply =
         crate::provider::ask(at(Dialect::OpenAi, &server), &crate::provider::request(), &short()).await.unwrap();
-    assert_eq!((reply.text.as_str(), reply.remarks.is_empty()), ("whole", true));
+    assert_eq!((reply.text.as_str(), reply.remarks.beside), ("whole", Some(note.to_string())));
+}
+
+#[tokio::test]
+async fn an_error_after_content_fails_the_reply() {
+    let half = json!({"choices": [{"index": 0, "delta": {"content": "Half of it"}}]});
+    let stop = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+    let end = "data: [DONE]\n\n".to_owned();
+    for error in [
+        "data: {\"detail\": \"engine died\"}",
+        "data: {\"status\": \"error\", \"message\": \"engine died\"}",
+        "data: Error: engine died",
+        "data: \"error: engine died\"",
+        "error: engine died",
+        "ERROR: engine died",
+        "{\"detail\": \"engine died\"}",
+    ] {
+        for end in [end.clone(), format!("data: {stop}\n\n{end}")] {
+            let stream = Reply::raw_events(format!("data: {half}\n\n{error}\n\n{end}"));
+            let failure = failure_of(Dialect::OpenAi, stream, &short()).await;
+            assert_eq!(failure.class, Class::ProviderUnavailable, "{error}: {failure:?}");
+            assert!(failure.message.contains("engine died") && failure.broke_off, "{error}: {failure:?}");
+        }
+    }
+    let gemini = |text: &str, finish: Value| json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": finish}]});
+    let events = [gemini("Half", Value::Null), json!({"detail": "engine died"}), gemini("", json!("STOP"))];
+    let failure = failure_of(Dialect::Gemini, Reply::events(&events), &short()).await;
+    assert!(failure.message.contains("engine died"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn words_after_content_count_as_the_reason_where_no_stop_reason_comes() {
+    let chunk =
+        |finish: Value| json!({"choices": [{"index": 0, "delta": {"content": "text"}, "finish_reason": finish}]});
+    let done = "data: [DONE]\n\n";
+    for words in ["worker was killed", "{\"message\": \"worker was killed\"}"] {
+        let stream = format!("data: waiting\n\ndata: {}\n\ndata: {words}\n\n{done}", chunk(Value::Null));
+        let failure = failure_of(Dialect::OpenAi, Reply::raw_events(stream), &short()).await;
+        let expected = format!("lab ended the reply without a stop reason; it said: {words}");
+        assert_eq!(failure.message, expected);
+        // With a stop reason they are a note, which is kept.
+        let stream = format!("data: {}\n\ndata: {words}\n\n{done}", chunk(json!("stop")));
+        let server = Server::always(Reply::raw_events(stream));
+        let reply =
+            crate::provider::ask(at(Dialect::OpenAi, &server), &crate::provider::request(), &short()).await.unwrap();
+        assert!(reply.remarks.beside.unwrap().contains("worker was killed"));
+    }
 }
 
 #[tokio::test]

@@ -106,6 +106,9 @@ fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), CliError> {
         let all = ui.commands.of(format!("orch runs show {run} --replies --step '{step}'"));
         ui.text(&ui.out_style.dim(format!("`{all} > FILE` writes all of it to a file")))?;
     }
+    if let Some(beside) = call.reply.as_ref().and_then(|reply| reply.remarks.beside.as_ref()) {
+        ui.text(&ui.out_style.dim(format!("beside the reply the server said: {beside}")))?;
+    }
     work(call).iter().try_for_each(|line| ui.text(&ui.out_style.dim(line)))
 }
 
