@@ -13,7 +13,7 @@ use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
 
 /// How long a pause in a JSON body is before it is looked whether the body is complete.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the rest of a body is waited for that only explains.
 const EXPLANATION: Duration = Duration::from_secs(2);
@@ -85,6 +85,13 @@ impl Body<'_> {
             tokio::pin!(next);
             if let Ok(chunk) = timeout(PAUSE, &mut next).await {
                 match chunk {
+                    // White space keeps a connection alive, and comes without a pause.
+                    Ok(Some(chunk)) if chunk.trim_ascii().is_empty() => {
+                        if is_complete_at_last(&all, &mut looked_at) {
+                            return Ok(all.freeze());
+                        }
+                        all.extend_from_slice(&chunk);
+                    }
                     Ok(Some(chunk)) => all.extend_from_slice(&chunk),
                     Err(_) if is_complete(&all) => return Ok(all.freeze()),
                     Err(failure) => return Err(failure),
@@ -92,17 +99,21 @@ impl Body<'_> {
                 }
                 continue;
             }
-            // A pause; each length is looked at once.
-            if all.len() > looked_at && is_complete(&all) {
+            if is_complete_at_last(&all, &mut looked_at) {
                 return Ok(all.freeze());
             }
-            looked_at = all.len();
             match next.await? {
                 Some(chunk) => all.extend_from_slice(&chunk),
                 None => return Ok(all.freeze()),
             }
         }
     }
+}
+
+/// Whether the bytes are complete, and were not when they were looked at; each length is looked at once.
+fn is_complete_at_last(all: &[u8], looked_at: &mut usize) -> bool {
+    let length = all.trim_ascii_end().len();
+    std::mem::replace(looked_at, length) < length && is_complete(all)
 }
 
 /// Whether the bytes are one complete JSON object or list.

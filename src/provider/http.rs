@@ -31,7 +31,7 @@ const SHOWN_BODY: usize = 1024;
 const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 
 /// Puts the parts of a reply together, in the words of one dialect.
-pub(super) trait Assembler: Send {
+pub(super) trait Assembler: Default + Send {
     /// Reads one event of the stream.
     fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard;
 

@@ -12,11 +12,17 @@ pub(super) struct Seen {
     /// Whether a part of the reply came.
     pub(super) began: bool,
     /// The first event that is not of the dialect's shape.
-    pub(super) foreign: Option<Value>,
+    pub(super) first_foreign: Option<Value>,
+    /// An event that is a whole reply by itself.
+    reply: Option<Value>,
+    /// Whether several events are replies by themselves: then each may be a part.
+    several: bool,
     /// The whole body, when it begins like a JSON value rather than like an event.
     json: Option<Vec<u8>>,
     /// Whether bytes came, other than white space.
     begins: bool,
+    /// How much was looked at in vain.
+    looked_at: usize,
 }
 
 impl Seen {
@@ -28,7 +34,10 @@ impl Seen {
         }
         match &mut self.json {
             Some(body) => body.extend_from_slice(bytes),
-            None if !self.begins => self.json = bytes.trim_ascii_start().starts_with(b"{").then(|| bytes.to_vec()),
+            None if !self.begins => {
+                let start = json_bytes(bytes).trim_ascii_start();
+                self.json = matches!(start.first(), Some(b'{' | b'[')).then(|| bytes.to_vec());
+            }
             None => {}
         }
         self.begins = true;
@@ -36,10 +45,41 @@ impl Seen {
 
     /// Reads a stream that holds one whole reply, as servers send it that do not stream: as the body, or as an event.
     pub(super) fn is_one_reply<A: Assembler>(&mut self, assembler: &mut A, sink: Sink<'_>) -> bool {
-        let body: Option<Value> = self.json.take().and_then(|body| serde_json::from_slice(json_bytes(&body)).ok());
-        let reply = body.as_ref().or(self.foreign.as_ref());
-        reply.is_some_and(|reply| assembler.whole(reply, sink) && assembler.answered_whole())
+        let body = self.value().filter(is_whole::<A>);
+        let reply = body.as_ref().or(self.reply.as_ref().filter(|_| !self.several));
+        reply.is_some_and(|reply| assembler.whole(reply, sink))
     }
+
+    /// Takes in an event that is not of the dialect's shape.
+    pub(super) fn foreign<A: Assembler>(&mut self, event: &Value) {
+        if is_whole::<A>(event) {
+            self.several |= self.reply.replace(event.clone()).is_some();
+        }
+        self.first_foreign.get_or_insert_with(|| event.clone());
+    }
+
+    /// Whether more came than when this was asked before.
+    pub(super) fn is_new(&mut self) -> bool {
+        let length = self.json.as_ref().map_or(0, |body| body.trim_ascii_end().len());
+        let seen = length + usize::from(self.reply.is_some());
+        std::mem::replace(&mut self.looked_at, seen) < seen
+    }
+
+    /// The JSON value that the body begins with, when nothing follows it but comments and events.
+    pub(super) fn value(&self) -> Option<Value> {
+        let body = json_bytes(self.json.as_ref()?);
+        let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+        let value = values.next()?.ok()?;
+        let rest = body.get(values.byte_offset()..)?.trim_ascii_start();
+        let is_field = [&b":"[..], b"data:", b"event:"].iter().any(|field| rest.starts_with(field));
+        (rest.is_empty() || is_field).then_some(value)
+    }
+}
+
+/// Whether a value is a whole reply by itself.
+fn is_whole<A: Assembler>(value: &Value) -> bool {
+    let mut trial = A::default();
+    trial.whole(value, &|_| {}) && trial.answered_whole() && !trial.draft().is_empty()
 }
 
 /// Whether a value that reports an error also reports tokens, or holds a part of a reply: then the model was at work.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Endpoint;
-use super::body::Body;
+use super::body::{Body, PAUSE};
 use super::draft::Draft;
 use super::errors::{self, Context};
 use super::http::{Assembler, Sink};
@@ -80,6 +80,10 @@ impl<A: Assembler> Hearing<'_, A> {
             for item in decoder.push(&bytes) {
                 self.item(&item)?;
             }
+            // White space and comments keep a connection alive, and may leave no pause.
+            if matches!(bytes.trim_ascii().first(), None | Some(b':')) {
+                self.look()?;
+            }
             chunk = self.next(body, &mut grace).await.unwrap_or_else(|failure| {
                 broken = Some(failure);
                 None
@@ -106,7 +110,40 @@ impl<A: Assembler> Hearing<'_, A> {
             // The reply is complete: whatever becomes of the connection now does not matter.
             return Ok(timeout_at(until, body.chunk()).await.ok().and_then(Result::ok).flatten());
         }
-        body.chunk().await
+        if !self.assembler.draft().is_empty() {
+            return body.chunk().await;
+        }
+        let next = body.chunk();
+        tokio::pin!(next);
+        if let Ok(chunk) = timeout(PAUSE, &mut next).await {
+            return chunk;
+        }
+        self.look()?;
+        if self.progress.ended { Ok(None) } else { next.await }
+    }
+
+    /// Looks whether what came so far is one JSON value: a whole reply, or an error. Such a value ends by itself,
+    /// whatever becomes of the connection.
+    fn look(&mut self) -> Result<(), Failure> {
+        if !self.assembler.draft().is_empty() || self.progress.ended || !self.seen.is_new() {
+            return Ok(());
+        }
+        let value = self.seen.value().unwrap_or_default();
+        if let Some(failure) = said::reported(&value, self.context) {
+            return Err(self.refused(failure, &value));
+        }
+        self.progress.ended = self.one_reply();
+        Ok(())
+    }
+
+    /// Reads the one value that is a whole reply by itself; false when there is none.
+    fn one_reply(&mut self) -> bool {
+        let is_reply = self.seen.is_one_reply(self.assembler, self.sink);
+        if is_reply {
+            self.seen.began = true;
+            self.progress.words.clear();
+        }
+        is_reply
     }
 
     /// Judges a stream that is over; `broken` is why it did not end in order.
@@ -124,16 +161,13 @@ impl<A: Assembler> Hearing<'_, A> {
         if let Some(failure) = broken.as_ref().filter(|failure| failure.class == Class::OutputTooLarge && !whole) {
             return Err(failure.clone());
         }
-        if !self.progress.ended
-            && self.assembler.draft().is_empty()
-            && self.seen.is_one_reply(self.assembler, self.sink)
-        {
+        if self.assembler.draft().is_empty() && self.one_reply() {
             return Ok(());
         }
         if let Some(failure) = self.said_instead() {
             // Words that are known as an error tell that nothing was generated; any others may be a reply.
             let known = failure.class != Class::ProviderUnavailable
-                && self.seen.foreign.as_ref().is_none_or(|event| said::said(event).is_some());
+                && self.seen.first_foreign.as_ref().is_none_or(|event| said::said(event).is_some());
             self.progress.at_work = self.seen.began || !known;
             return Err(failure);
         }
@@ -208,7 +242,7 @@ impl<A: Assembler> Hearing<'_, A> {
     /// Takes in a value that is not of the dialect's shape. After content, one with a `detail` reports an error, as
     /// FastAPI's servers do.
     fn foreign(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
-        self.seen.foreign.get_or_insert_with(|| value.clone());
+        self.seen.foreign::<A>(value);
         if !self.assembler.draft().is_empty() && said::has_detail(value) {
             return Err(self.refused(said::named_error(value, self.context), value));
         }
@@ -283,134 +317,4 @@ fn is_done(data: &[u8]) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
-mod tests {
-    use futures_util::stream;
-
-    use super::super::{anthropic, gemini, openai};
-    use super::*;
-    use crate::clock::SystemClock;
-    use crate::model::chat::{ChatReply, StopReason};
-    use crate::provider::{Dialect, Limits};
-
-    const OPENAI: &[&str] = &[
-        r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-        r#"{"choices":[{"index":0,"delta":{"content":"Grüße — "},"finish_reason":null}]}"#,
-        r#"{"choices":[{"index":0,"delta":{"content":"日本"},"finish_reason":null}]}"#,
-        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
-        r#"{"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":5}}"#,
-        "[DONE]",
-    ];
-    const ANTHROPIC: &[&str] = &[
-        r#"{"type":"message_start","message":{"id":"m","model":"m","stop_reason":null,"usage":{"input_tokens":7,"output_tokens":1}}}"#,
-        r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Grüße — "}}"#,
-        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"日本"}}"#,
-        r#"{"type":"content_block_stop","index":0}"#,
-        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":5}}"#,
-        r#"{"type":"message_stop"}"#,
-    ];
-    const GEMINI: &[&str] = &[
-        r#"{"candidates":[{"content":{"parts":[{"text":"Grüße — "}]}}],"modelVersion":"m"}"#,
-        r#"{"candidates":[{"content":{"parts":[{"text":"日本"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":7}}"#,
-    ];
-    const WHOLE: &str = "Grüße — 日本";
-
-    fn bytes(events: &[&str], ping: &str) -> Vec<u8> {
-        events.iter().map(|event| format!("data: {event}\n\n{ping}")).collect::<String>().into_bytes()
-    }
-
-    /// What is read of these chunks, after which the body ends in order, or breaks off.
-    async fn read(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
-        let end = breaks.then(|| Err(std::io::Error::other("reset")));
-        let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
-        let response = http::Response::new(reqwest::Body::wrap_stream(stream::iter(chunks)));
-        let endpoint = Endpoint {
-            name: "lab".into(),
-            dialect,
-            base_url: "http://lab".into(),
-            api_key: None,
-            key_variable: None,
-            headers: Vec::new(),
-            structured: true,
-            key_header: None,
-            query: Vec::new(),
-            network: std::sync::Arc::default(),
-        };
-        let limits = Limits::default();
-        let first_byte = Instant::now() + limits.first_byte;
-        let (endpoint, limits) = (&endpoint, &limits);
-        let body = Body { response: response.into(), endpoint, limits, first_byte, received: 0, silent: false };
-        match dialect {
-            Dialect::Anthropic => hear(anthropic::Parts::default(), body).await,
-            Dialect::OpenAi => hear(openai::Parts::default(), body).await,
-            Dialect::Gemini => hear(gemini::Parts::default(), body).await,
-        }
-    }
-
-    async fn hear<A: Assembler>(mut assembler: A, mut body: Body<'_>) -> Result<ChatReply, Failure> {
-        let context = Context { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
-        let mut progress = Progress::default();
-        let first = body.chunk().await?.unwrap_or_default();
-        let (assembler_, progress) = (&mut assembler, &mut progress);
-        let mut hearing =
-            Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, seen: Seen::default() };
-        hearing.events(first, &mut body).await?;
-        Ok(assembler.reply())
-    }
-
-    fn is_whole(reply: &ChatReply) -> bool {
-        (reply.text.as_str(), reply.stop) == (WHOLE, StopReason::End) && reply.remarks.is_empty()
-    }
-
-    const GOOD: [(Dialect, &[&str], &str); 3] = [
-        (Dialect::OpenAi, OPENAI, ": ping\n\n"),
-        (Dialect::Anthropic, ANTHROPIC, "event: ping\ndata: {\"type\":\"ping\"}\n\n"),
-        (Dialect::Gemini, GEMINI, ": ping\n\n"),
-    ];
-
-    #[tokio::test]
-    async fn a_good_stream_is_whole_wherever_it_is_split_and_whatever_pings_come_between() {
-        for (dialect, events, ping) in GOOD {
-            for ping in ["", ping] {
-                let good = bytes(events, ping);
-                for at in 0..=good.len() {
-                    let chunks = vec![good[..at].to_vec(), good[at..].to_vec()];
-                    let reply = read(dialect, chunks, false).await.unwrap();
-                    assert!(is_whole(&reply), "{dialect} {at}: {reply:?}");
-                }
-                let single = good.iter().map(|byte| vec![*byte]).collect();
-                assert!(is_whole(&read(dialect, single, false).await.unwrap()), "{dialect}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_is_cut_anywhere_gives_the_whole_reply_or_none() {
-        for (dialect, events, ping) in GOOD {
-            for ping in ["", ping] {
-                let good = bytes(events, ping);
-                for (at, breaks) in (0..good.len()).flat_map(|at| [(at, false), (at, true)]) {
-                    if let Ok(reply) = read(dialect, vec![good[..at].to_vec()], breaks).await {
-                        assert!(is_whole(&reply), "{dialect} {at} {breaks}: {reply:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reason_in_every_chunk_and_then_a_reset_is_not_whole() {
-        let openai = r#"{"choices":[{"delta":{"content":"half "},"finish_reason":"stop"}]}"#;
-        let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"half "}]},"finishReason":"STOP"}]}"#;
-        for (dialect, chunk) in [(Dialect::OpenAi, openai), (Dialect::Gemini, gemini)] {
-            for events in [vec![chunk], vec![chunk, chunk]] {
-                let failure = read(dialect, vec![bytes(&events, "")], true).await.unwrap_err();
-                assert!(failure.message.contains("broke off after"), "{failure:?}");
-            }
-        }
-        // Without a reset the dialects differ: only Chat Completions has an end of its own that is missing.
-        let chunks = |chunk| vec![bytes(&[chunk, chunk], "")];
-        assert!(read(Dialect::OpenAi, chunks(openai), false).await.is_err());
-        assert_eq!(read(Dialect::Gemini, chunks(gemini), false).await.unwrap().text, "half half ");
-    }
-}
+mod tests;

@@ -234,6 +234,52 @@ async fn a_stop_reason_that_is_no_text_or_comes_before_another_does_not_make_a_r
 }
 
 #[tokio::test]
+async fn a_whole_reply_is_read_though_the_connection_is_kept_alive() {
+    let openai = json!({"id": "1", "model": "m", "usage": {"prompt_tokens": 9, "completion_tokens": 3},
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]});
+    let anthropic = json!({"type": "message", "id": "1", "model": "m", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "whole"}], "usage": {"input_tokens": 9, "output_tokens": 3}});
+    let gemini = json!([{"candidates": [{"content": {"parts": [{"text": "who"}]}}]},
+        {"candidates": [{"content": {"parts": [{"text": "le"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 3}}]);
+    for (dialect, reply) in [(Dialect::OpenAi, openai), (Dialect::Anthropic, anthropic), (Dialect::Gemini, gemini)] {
+        let bodies = [format!("{reply}\n"), format!("\n{reply:#}\n"), format!("data: {reply}\n\n")];
+        for (at_body, body) in bodies.into_iter().enumerate() {
+            let kinds: &[&str] =
+                if at_body == 2 { &["text/event-stream"] } else { &["application/json", "text/event-stream"] };
+            for kind in kinds {
+                let closed = Reply::typed(kind, body.clone());
+                let silent = closed.clone().unframed().stall_after(body.len());
+                // The pieces of white space and comments come faster than a pause that is looked for.
+                let spaces = Reply::typed(kind, format!("{body}{}", "\n".repeat(400 * body.len())));
+                let spaces = spaces.unframed().pieces(body.len(), Duration::from_millis(20));
+                for (how, answer) in [("closed", closed), ("silent", silent), ("spaces", spaces)] {
+                    let server = Server::always(answer);
+                    let read = ask(at(dialect, &server), &request(), &brief()).await;
+                    let read = read.unwrap_or_else(|e| panic!("{dialect} {kind} {how} {body}: {e:?}"));
+                    assert_eq!((read.text.as_str(), read.stop), ("whole", StopReason::End), "{dialect} {kind} {how}");
+                    assert_eq!((read.usage.input, read.usage.output), (Some(9), Some(3)), "{dialect} {kind} {how}");
+                    assert!(read.remarks.is_empty(), "{read:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_several_values_none_is_the_whole_reply() {
+    let part = |text: &str| json!([{"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}]}]);
+    for stream in [
+        format!("data: {}\n\ndata: {}\n\n", part("half"), part("half")),
+        format!("{}\n{}\n", part("half"), part("half")),
+    ] {
+        let server = Server::always(Reply::raw_events(stream.clone()));
+        let read = ask(at(Dialect::Gemini, &server), &request(), &short()).await;
+        assert!(read.is_err(), "{stream}: {read:?}");
+    }
+}
+
+#[tokio::test]
 async fn events_of_another_api_may_have_been_paid_for() {
     for event in [json!({"output_text": "whole answer"}), json!({"output_text": "on the context window of a model"})] {
         let failure = failure_of(Dialect::OpenAi, Reply::events(std::slice::from_ref(&event)), &short()).await;
