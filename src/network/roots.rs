@@ -72,6 +72,9 @@ fn of_file(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let bytes =
         std::fs::read(file).map_err(|error| wrong("SSL_CERT_FILE", file, &format!("which can't be read: {error}")))?;
     let certificates = of_pem(&bytes);
+    if bytes.windows(MARK.len()).any(|part| part == MARK) && !certificates.iter().any(is_readable) {
+        return Err(wrong("SSL_CERT_FILE", file, "whose certificates can't be read: they are damaged"));
+    }
     if certificates.is_empty() {
         return Err(wrong("SSL_CERT_FILE", file, "which holds no certificate in PEM (`-----BEGIN CERTIFICATE-----`)"));
     }
@@ -87,6 +90,14 @@ fn of_folder(dir: &Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
     paths.sort();
     let files = paths.iter().filter(|path| path.is_file()).filter_map(|path| std::fs::read(path).ok());
     Ok(files.flat_map(|bytes| of_pem(&bytes)).collect())
+}
+
+/// The line that begins a certificate in PEM.
+const MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// Whether a certificate can be trusted as an authority, or be that of a server.
+fn is_readable(certificate: &CertificateDer<'_>) -> bool {
+    webpki::anchor_from_trusted_cert(certificate).is_ok() || ParsedCertificate::try_from(certificate).is_ok()
 }
 
 fn of_pem(bytes: &[u8]) -> Vec<CertificateDer<'static>> {

@@ -125,7 +125,20 @@ impl Parts {
         if let (Some("tool_use" | "server_tool_use" | "mcp_tool_use"), Some(name)) = (text("type"), text("name")) {
             self.draft.call_tool(name);
         }
-        let content = ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
+        let kind = text("type").unwrap_or_default();
+        let other = match kind {
+            "redacted_thinking" => {
+                self.draft.reason_hidden();
+                true
+            }
+            "" | "text" | "thinking" => false,
+            kind if kind.ends_with("tool_use") || kind.ends_with("_delta") => false,
+            kind => {
+                self.draft.other(kind);
+                true
+            }
+        };
+        let content = other || ["thinking", "text", "name", "partial_json"].iter().any(|field| text(field).is_some());
         self.draft.stop.chunk(stop::ANTHROPIC, None, content);
     }
 }

@@ -23,6 +23,10 @@ pub(super) struct Draft {
     tools: Vec<String>,
     /// The length of the reasoning, in characters.
     reasoning: usize,
+    /// Whether reasoning came that the server does not show.
+    hidden_reasoning: bool,
+    /// The kinds of content that came and are no text.
+    others: Vec<String>,
 }
 
 impl Draft {
@@ -31,9 +35,10 @@ impl Draft {
         Self { constrained, ..Self::default() }
     }
 
-    /// Whether nothing came yet: no text, no reasoning and no call of a tool.
+    /// Whether nothing came yet: no text, no reasoning, no call of a tool and no other content.
     pub(super) fn is_empty(&self) -> bool {
-        self.text.trim().is_empty() && self.reasoning == 0 && self.tools.is_empty()
+        let reasoned = self.reasoning > 0 || self.hidden_reasoning;
+        self.text.trim().is_empty() && !reasoned && self.tools.is_empty() && self.others.is_empty()
     }
 
     /// Adds a piece of the text.
@@ -62,9 +67,24 @@ impl Draft {
         }
     }
 
+    /// Takes note of reasoning that the server does not show.
+    pub(super) fn reason_hidden(&mut self) {
+        self.usage.generated();
+        self.hidden_reasoning = true;
+    }
+
+    /// Takes note of content of a kind that is no text.
+    pub(super) fn other(&mut self, kind: &str) {
+        self.usage.generated();
+        if self.others.len() < SHOWN_TOOLS && !self.others.iter().any(|known| known == kind) {
+            self.others.push(kind.to_owned());
+        }
+    }
+
     /// The reply, with what the provider reported under these fields.
     pub(super) fn reply(self, fields: &UsageFields) -> ChatReply {
-        let instead = if self.text.trim().is_empty() { self.instead() } else { None };
+        let usage = self.usage.of_reply(fields);
+        let instead = if self.text.trim().is_empty() { self.instead(usage.reasoning) } else { None };
         let remarks =
             Box::new(ReplyRemarks { unknown_stop: self.stop.unknown().map(str::to_owned), instead, beside: None });
         let stop = match self.stop.reason() {
@@ -75,7 +95,7 @@ impl Draft {
         ChatReply {
             text: self.text,
             stop,
-            usage: self.usage.of_reply(fields),
+            usage,
             model: self.model,
             id: self.id,
             constrained: self.constrained,
@@ -84,16 +104,22 @@ impl Draft {
         }
     }
 
-    /// What came instead of text, in words.
-    fn instead(&self) -> Option<String> {
+    /// What came instead of text, in words; `thoughts` is how many tokens of reasoning were reported.
+    fn instead(&self, thoughts: u64) -> Option<String> {
         let names: Vec<String> = self.tools.iter().take(SHOWN_TOOLS).map(|name| format!("`{name}`")).collect();
         let calls = match names.as_slice() {
             [] => None,
             [name] => Some(format!("a call of the tool {name}")),
             names => Some(format!("calls of the tools {}", names.join(", "))),
         };
-        let reasoning = (self.reasoning > 0).then(|| format!("reasoning ({} characters)", self.reasoning));
-        let parts: Vec<String> = [reasoning, calls].into_iter().flatten().collect();
+        let reasoning = match (self.reasoning, thoughts) {
+            (0, 0) => self.hidden_reasoning.then(|| "reasoning (not shown)".to_owned()),
+            (0, tokens) => Some(format!("reasoning ({tokens} tokens, not shown)")),
+            (characters, _) => Some(format!("reasoning ({characters} characters)")),
+        };
+        let kinds: Vec<String> = self.others.iter().map(|kind| format!("`{kind}`")).collect();
+        let others = (!kinds.is_empty()).then(|| format!("content of the kind {}", kinds.join(", ")));
+        let parts: Vec<String> = [reasoning, calls, others].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(" and "))
     }
 }

@@ -82,6 +82,9 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
         let message = format!("can't reach {url}{through}: its certificate is not trusted: {}", short(&why, MESSAGE));
         return Failure::new(Class::BadRequest, message).with_hint(hint);
     }
+    if let Some(failure) = tunnel(endpoint, proxy.as_ref(), &causes(error)) {
+        return Failure { unreached: true, ..failure };
+    }
     let refused = chain(error)
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
     let why = if refused { "connection refused".to_owned() } else { causes(error) };
@@ -90,6 +93,30 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
     let way = if why == "tls handshake eof" { NO_TLS.to_owned() } else { way_out(endpoint, proxy.as_ref(), refused) };
     let failure = failure.with_hint(way);
     Failure { unreached: true, ..failure }
+}
+
+/// The failure of a proxy that does not open a tunnel to a server over TLS. The error holds no status but 407.
+fn tunnel(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Option<Failure> {
+    let why = cause.strip_prefix("tunnel error: ")?;
+    let proxy = proxy?;
+    if why == "proxy authorization required" {
+        let failure = asks_who(proxy, "");
+        return Some(Failure { status: Some(407), ..failure });
+    }
+    let url = shown(&endpoint.base_url);
+    let why = if why == "unsuccessful" { "it refuses to connect to that server" } else { why };
+    let message = format!("can't reach {url} through {}: {why}", proxy.phrase());
+    Some(Failure::new(Class::ProviderUnavailable, message).with_hint(format!(
+        "have the proxy in {} allow connections to that server, or name the host in NO_PROXY",
+        proxy.variable
+    )))
+}
+
+/// The failure of a proxy that wants to know who asks, with its words.
+fn asks_who(proxy: &ProxySetting, words: &str) -> Failure {
+    let message = format!("{} asks for a user and password (407): {words}", proxy.phrase());
+    let hint = format!("write them into {}, as in `http://USER:PASSWORD@HOST:PORT`", proxy.variable);
+    Failure::new(Class::BadRequest, message.trim_end_matches(": ")).with_hint(hint)
 }
 
 /// What may help where a server hangs up on plain http.
@@ -151,9 +178,7 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
 fn by_proxy(code: u16, said: &Said, endpoint: &Endpoint) -> Option<Failure> {
     let proxy = proxy_of(endpoint).filter(|_| code == 407)?;
     let words = short(&scrubbed(&said.message, endpoint), MESSAGE);
-    let message = format!("{} asks for a user and password ({code}): {words}", proxy.phrase());
-    let hint = format!("write them into {}, as in `http://USER:PASSWORD@HOST:PORT`", proxy.variable);
-    Some(Failure::new(Class::BadRequest, message.trim_end_matches(": ")).with_hint(hint))
+    Some(asks_who(&proxy, &words))
 }
 
 /// The beginning of a body, on one line and without secrets.

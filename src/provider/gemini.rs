@@ -118,7 +118,12 @@ impl Parts {
             return true;
         }
         let Some(text) = part.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) else {
-            return false;
+            let kinds = ["executableCode", "codeExecutionResult", "inlineData", "fileData", "functionResponse"];
+            let kind = kinds.into_iter().find(|kind| part.get(*kind).is_some_and(Value::is_object));
+            if let Some(kind) = kind {
+                self.draft.other(kind);
+            }
+            return kind.is_some();
         };
         if part.get("thought").and_then(Value::as_bool) == Some(true) {
             self.draft.reason(text, sink);

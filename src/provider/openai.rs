@@ -133,11 +133,13 @@ impl Parts {
     /// Reads a message or a part of one; whether it has any content.
     fn say(&mut self, said: &Value, sink: Sink<'_>) -> bool {
         let text = |field: &str| said.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
-        if let Some(reasoning) = reasoning {
-            self.draft.reason(reasoning, sink);
-        }
         let before = self.draft.text.len();
+        let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
+        match reasoning {
+            Some(reasoning) => self.draft.reason(reasoning, sink),
+            None => list_of(said, "reasoning_details").for_each(|detail| self.reason(detail, sink)),
+        }
+        let thought = reasoning.is_some() || list_of(said, "reasoning_details").next().is_some();
         if let Some(refusal) = text("refusal") {
             self.refusal = true;
             self.draft.say(refusal, sink);
@@ -146,14 +148,44 @@ impl Parts {
             Some(Value::String(text)) => self.draft.say(text, sink),
             // Some servers send the parts of a message as a list.
             Some(Value::Array(parts)) => {
-                for text in parts.iter().filter_map(|part| part.get("text")?.as_str()) {
-                    self.draft.say(text, sink);
+                for part in parts {
+                    self.part(part, sink);
                 }
             }
             _ => {}
         }
+        let others = ["images", "audio"].map(|field| (field, said.get(field)));
+        for (kind, _) in others.iter().filter(|(_, value)| value.is_some_and(|v| v.is_object() || is_filled_list(v))) {
+            self.draft.other(kind);
+        }
         let called = self.called(said);
-        reasoning.is_some() || self.draft.text.len() > before || called
+        let parts = said.get("content").is_some_and(is_filled_list);
+        thought || parts || self.draft.text.len() > before || called
+    }
+
+    /// Reads one part of a content that is a list. Mistral writes reasoning as a part that holds a list of texts.
+    fn part(&mut self, part: &Value, sink: Sink<'_>) {
+        if let Some(text) = part.get("text").and_then(Value::as_str) {
+            return self.draft.say(text, sink);
+        }
+        match part.get("type").and_then(Value::as_str) {
+            Some("thinking") if part.get("thinking").is_some_and(Value::is_array) => {
+                list_of(part, "thinking").for_each(|thought| self.reason(thought, sink));
+            }
+            Some("thinking") => self.reason(part, sink),
+            Some("text") | None => {}
+            Some(kind) => self.draft.other(kind),
+        }
+    }
+
+    /// Takes note of a piece of reasoning in an object: as text, as a summary (`OpenRouter`), or not shown.
+    fn reason(&mut self, detail: &Value, sink: Sink<'_>) {
+        let texts = ["text", "summary", "thinking"].iter().filter_map(|field| detail.get(*field)?.as_str());
+        match texts.into_iter().find(|text| !text.is_empty()) {
+            Some(text) => self.draft.reason(text, sink),
+            None if detail.get("data").is_some() => self.draft.reason_hidden(),
+            None => {}
+        }
     }
 
     /// Takes note of calls of tools, of which only the first part has a name.
@@ -166,6 +198,15 @@ impl Parts {
         }
         calls.iter().any(|call| call.is_object())
     }
+}
+
+/// The elements of a list in a field.
+fn list_of<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn is_filled_list(value: &Value) -> bool {
+    value.as_array().is_some_and(|list| !list.is_empty())
 }
 
 impl Assembler for Parts {

@@ -188,7 +188,9 @@ pub(super) fn named_error(value: &Value, context: &Context<'_>) -> Failure {
 /// Names and phrases by which a provider says that the account has no credit: `OpenAI`
 /// (`insufficient_quota`, `billing_hard_limit_reached`, `billing_not_active`), Anthropic (`billing_error`,
 /// "Your credit balance is too low"), `DeepSeek` ("Insufficient Balance"), `OpenRouter` ("Insufficient
-/// credits"), Moonshot (`exceeded_current_quota_error`), Gemini ("Your prepayment credits are depleted").
+/// credits"), Moonshot (`exceeded_current_quota_error`), Gemini ("Your prepayment credits are depleted"), xAI ("Your newly created
+/// team doesn't have any credits yet", "Your team has either used all available credits or reached its monthly spending
+/// limit"; both with status 403).
 const NO_CREDIT: &[&str] = &[
     "insufficient_quota",
     "billing_",
@@ -199,6 +201,9 @@ const NO_CREDIT: &[&str] = &[
     "insufficient_credit",
     "insufficient_funds",
     "credits are depleted",
+    "have any credits",
+    "out of credits",
+    "used all available credits",
 ];
 
 /// Names and phrases of a request that is longer than the model takes.

@@ -14,6 +14,7 @@ use minijinja::syntax::SyntaxConfig;
 use super::depth::too_deep;
 use super::error::{TemplateError, TemplateErrorKind as Kind};
 use super::table::{FILTERS, FUNCTIONS, MEMBER, OPERAND, TESTS, WEIGHED};
+use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
 use super::wrap::{self, Wrap};
 use crate::diagnostic::did_you_mean;
@@ -298,8 +299,13 @@ impl<'a> Visit<'a> for Inspector<'_> {
             // The parser takes these for variables where it expects a value.
             Expr::Var(var) if KEYWORDS.contains(&var.id) => {
                 let message = format!("syntax error: unexpected `{}`", var.id);
-                let error = TemplateError::new(Kind::Syntax, self.text, bytes(var.span()), message);
-                self.errors.push(error.hint("put what belongs together in parentheses"));
+                let range = bytes(var.span());
+                // The tags of other template languages begin with a keyword, such as `{{- if .Values.x }}`.
+                let before = self.text.get(..range.start).unwrap_or_default();
+                let is_first = before.trim_end().trim_end_matches(['-', '+']).ends_with("{{");
+                let as_text = if is_first { tags::braces_as_text(self.text, range.start) } else { None };
+                let hint = as_text.unwrap_or_else(|| "put what belongs together in parentheses".to_owned());
+                self.errors.push(TemplateError::new(Kind::Syntax, self.text, range, message).hint(&hint));
             }
             Expr::Filter(inner) if !FILTERS.contains(&inner.name) => {
                 let range = name_after(self.text, inner.expr.as_ref(), inner.span(), inner.name);

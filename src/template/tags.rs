@@ -203,6 +203,7 @@ mod tests {
             (format!("Write \\frac{{%a}}.\n{more}"), 11, "{%a}"),
             (format!("A set {{{{a, b}}\n{more}"), 6, "{{a, b}"),
             ("{{#if name}}x{{/if}}\n".to_owned(), 0, "{{#if name}}"),
+            ("{{- define \"x\" -}}\n".to_owned(), 0, "{{- define \"x\" -}}"),
             (format!("It ends with {{{{\n{more}"), 13, "{{"),
         ] {
             let (line, start, advice) = first(&text);
@@ -219,6 +220,14 @@ mod tests {
                 "{mended}: {again:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_tag_of_another_language_that_begins_with_a_keyword_is_advised_to_be_text() {
+        for tag in ["{{- if .Values.x }}", "{{ if .Values.x }}", "{{- not.a }}"] {
+            assert_eq!(written(&first(tag).2), format!("{{% raw %}}{tag}{{% endraw %}}"));
+        }
+        assert!(first("{{ 1 + if.x }}").2.contains("parentheses"));
     }
 
     #[test]

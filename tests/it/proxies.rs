@@ -68,6 +68,27 @@ async fn a_proxy_that_can_not_be_reached_is_named_with_its_variable() {
     assert_eq!(failure.message, "the proxy `ftp://p:1`, from ALL_PROXY, is not an address");
 }
 
+#[tokio::test]
+async fn a_proxy_that_opens_no_tunnel_says_why_and_what_to_do() {
+    for (status, class, words, hint) in [
+        (407, Class::BadRequest, "asks for a user and password (407)", "write them into HTTPS_PROXY"),
+        (
+            403,
+            Class::ProviderUnavailable,
+            "it refuses to connect to that server",
+            "have the proxy in HTTPS_PROXY allow",
+        ),
+        (502, Class::ProviderUnavailable, "it refuses to connect to that server", "name the host in NO_PROXY"),
+    ] {
+        let proxy = Server::always(Reply::status(status, "no"));
+        let tunnel = through(&[("HTTPS_PROXY", proxy.url())], "https://model.invalid/v1");
+        let failure = ask(tunnel, &request(), &short()).await.unwrap_err();
+        assert_eq!(failure.class, class, "{status}: {failure:?}");
+        assert!(failure.message.contains(words) && failure.message.contains(&proxy.url()), "{status}: {failure:?}");
+        assert!(failure.hint.unwrap().contains(hint), "{status}");
+    }
+}
+
 /// A SOCKS5 proxy (RFC 1928) that leads every connection to `server`; the hosts that it was asked for.
 fn socks(server: &Server) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

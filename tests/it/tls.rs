@@ -112,9 +112,13 @@ fn another_authority_of_the_same_name_is_not_trusted() {
 fn certificates_that_are_not_there_are_named() {
     let orch = project("127.0.0.1:9".parse().unwrap());
     orch.write("text.pem", "no certificate").write("empty/README", "none");
+    let pem = |inside: &str| format!("-----BEGIN CERTIFICATE-----\n{inside}\n-----END CERTIFICATE-----\n");
+    orch.write("junk.pem", &pem("nope")).write("damaged.pem", &pem("####"));
     for (variable, path, words) in [
         ("SSL_CERT_FILE", "missing.pem", "which can't be read"),
         ("SSL_CERT_FILE", "text.pem", "which holds no certificate in PEM"),
+        ("SSL_CERT_FILE", "junk.pem", "whose certificates can't be read"),
+        ("SSL_CERT_FILE", "damaged.pem", "whose certificates can't be read"),
         ("SSL_CERT_DIR", "missing", "which can't be read"),
     ] {
         let ran = run(&orch, variable, path).exits(1).says(words);

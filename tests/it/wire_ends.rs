@@ -280,6 +280,47 @@ async fn of_several_values_none_is_the_whole_reply() {
 }
 
 #[tokio::test]
+async fn a_reply_without_text_names_what_came() {
+    let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": "stop"}]});
+    let block = |block: Value| {
+        vec![
+            json!({"type": "content_block_start", "index": 0, "content_block": block}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+            json!({"type": "message_stop"}),
+        ]
+    };
+    let part = |part: Value| vec![json!({"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]})];
+    let thought = json!([{"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 4, "thoughtsTokenCount": 6, "totalTokenCount": 10}}]);
+    for (dialect, events, instead) in [
+        (Dialect::Anthropic, block(json!({"type": "redacted_thinking", "data": "x"})), "reasoning (not shown)"),
+        (Dialect::Anthropic, block(json!({"type": "image", "source": {}})), "content of the kind `image`"),
+        (
+            Dialect::OpenAi,
+            vec![delta(json!({"reasoning_details": [{"type": "reasoning.summary", "summary": "Four"}]}))],
+            "reasoning (4 characters)",
+        ),
+        (
+            Dialect::OpenAi,
+            vec![delta(json!({"reasoning_details": [{"type": "reasoning.encrypted", "data": "x"}]}))],
+            "reasoning (not shown)",
+        ),
+        (
+            Dialect::OpenAi,
+            vec![delta(json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Four"}]}]}))],
+            "reasoning (4 characters)",
+        ),
+        (Dialect::Gemini, part(json!({"executableCode": {"code": "1"}})), "content of the kind `executableCode`"),
+        (Dialect::Gemini, part(json!({"inlineData": {"data": "x"}})), "content of the kind `inlineData`"),
+        (Dialect::Gemini, vec![thought[0].clone()], "reasoning (6 tokens, not shown)"),
+    ] {
+        let server = Server::always(Reply::events(&events));
+        let reply = ask(at(dialect, &server), &request(), &short()).await.unwrap();
+        assert_eq!(reply.remarks.instead.as_deref(), Some(instead), "{events:?}");
+    }
+}
+
+#[tokio::test]
 async fn events_of_another_api_may_have_been_paid_for() {
     for event in [json!({"output_text": "whole answer"}), json!({"output_text": "on the context window of a model"})] {
         let failure = failure_of(Dialect::OpenAi, Reply::events(std::slice::from_ref(&event)), &short()).await;

@@ -139,6 +139,9 @@ fn compatible() -> Vec<Known> {
         known(o, 502, json!({"error": {"code": 502, "message": "Provider returned error"}}), Class::ProviderUnavailable, "Provider returned error"),
         known(o, 200, json!({"id": "gen-1", "error": {"code": 429, "message": "Rate limited upstream"}, "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}), Class::RateLimited, "Rate limited upstream"),
         known(o, 200, json!({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "Provider disconnected"}}]}), Class::ProviderUnavailable, "Provider disconnected"),
+        // xAI.
+        known(o, 403, json!({"code": "The caller does not have permission", "error": "Your newly created team doesn't have any credits yet. You can purchase credits."}), Class::BadRequest, CREDIT).hints(ADD),
+        known(o, 403, json!({"code": "permission_denied", "error": "You have run out of credits"}), Class::BadRequest, CREDIT).hints(ADD),
         // Mistral.
         known(o, 422, json!({"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required"}]}), Class::BadRequest, "Field required"),
         known(o, 429, json!({"object": "error", "message": "Requests rate limit exceeded", "type": "rate_limited", "code": "1300"}), Class::RateLimited, "Requests rate limit exceeded"),
