@@ -1,0 +1,89 @@
+//! Tags around a place, and the names that they bind.
+
+use super::*;
+use crate::check::MARK;
+
+fn spot(template: &str) -> Option<Spot> {
+    let offset = template.find('@').unwrap();
+    let text = template.replace('@', "");
+    at(&text, 0..text.len(), offset, false)
+}
+
+#[test]
+fn what_is_wanted_follows_from_what_stands_before() {
+    for (template, wanted, base) in [
+        ("{{ @ }}", Wanted::Variable, None),
+        ("{{ pl@an }}", Wanted::Variable, None),
+        ("{{ plan.@", Wanted::Property, Some("plan")),
+        ("{{ plan.steps[0].ti@ }} {{ x }}", Wanted::Property, Some("plan.steps[0]")),
+        ("{{ plan[\"ti@\"] }}", Wanted::Property, Some("plan")),
+        ("{{ plan.steps | map(attribute=\"ti@\") }}", Wanted::Property, Some("(plan.steps | first)")),
+        ("{{ plan | to@ }}", Wanted::Filter, None),
+        ("{% if plan is not de@ %}", Wanted::Test, None),
+        ("{% @ %}", Wanted::Statement, None),
+        ("{% include \"ru@\" %}", Wanted::Include, None),
+        ("{% for s@ in x %}", Wanted::Nothing, None),
+        ("{% for s in pl@ %}", Wanted::Variable, None),
+        ("{% if a and pl@", Wanted::Variable, None),
+        ("{% with a = 1, b@ %}", Wanted::Nothing, None),
+        ("{% with a = 1, b = pl@ %}", Wanted::Variable, None),
+        ("{% with a = [1, pl@ %}", Wanted::Variable, None),
+        ("{{ plan @ }}", Wanted::Nothing, None),
+    ] {
+        let spot = spot(template).unwrap_or_else(|| panic!("{template}"));
+        assert_eq!((spot.wanted, spot.base.as_deref()), (wanted, base), "{template}");
+        assert!(crate::template::inspect_template(&spot.skeleton).is_ok(), "{template}");
+    }
+    for template in ["text @", "{{ a }} @ {{ b }}", "{# {{ a@ }} #}", "{% raw %}{{ a@ }}{% endraw %}"] {
+        assert!(spot(template).is_none(), "{template}");
+    }
+}
+
+#[test]
+fn a_skeleton_can_be_parsed_whatever_is_broken() {
+    for (template, skeleton) in [
+        ("{% for s in plan.steps %}{{ s.@", "{% for s in plan.steps %}{{ M }}{% endfor %}"),
+        ("{% for s in plan. %}{{ s.@", "{% for orch_none__ in [] %}{{ M }}{% endfor %}"),
+        ("{% if a. %}x{% else %}{{ @ }}{% endif %}", "{% if true %}{% else %}{{ M }}{% endif %}"),
+        ("{% set a = plan %}{% set b = %}{{ @ }}", "{% set a = plan %}{{ M }}"),
+        ("{% if a %}{% for x in y %}{% endif %}{{ @ }}", "{% if a %}{% for x in y %}{% endfor %}{% endif %}{{ M }}"),
+        ("{% for s in a if s.@ %}", "{% for s in a %}{{ M }}{% endfor %}"),
+        ("{{ broken. }}{% nonsense %}{{ @ }}", "{{ M }}"),
+        ("{%- if a -%}{{- @ -}}", "{% if a %}{{ M }}{% endif %}"),
+    ] {
+        let found = spot(template).unwrap_or_else(|| panic!("{template}")).skeleton;
+        assert_eq!(found, skeleton.replace('M', MARK), "{template}");
+    }
+}
+
+#[test]
+fn a_name_is_bound_by_the_last_tag_that_sets_it() {
+    let text = "{% for s in a %}{% set s = 1 %}{{ s }}";
+    let spot = at(text, 0..text.len(), text.len() - 4, false).unwrap();
+    assert_eq!(spot.bound, text.rfind("s = 1").map(|at| at..at + 1));
+    for (template, place) in [
+        ("{% for s in a %}{{ s }}{% endfor %}{{ s@ }}", None),
+        ("{% for s in a %}{% else %}{{ s@ }}{% endfor %}", None),
+        ("{% for s in a %}{% set t = s %}{% endfor %}{{ t@ }}", None),
+        ("{% with s = a %}{% endwith %}{{ s@ }}", None),
+        ("{% with r = [1, 2], s = 2 %}{{ s@ }}{% endwith %}", Some(20)),
+        ("{% with (r, s) = a %}{{ s@ }}{% endwith %}", Some(12)),
+        ("{% with r = f(s, 1) %}{{ s@ }}{% endwith %}", None),
+        ("{% with r = \"(\", s = 2 %}{{ s@ }}{% endwith %}", Some(17)),
+        ("{% with r = a ~ \",\" ~ s %}{{ s@ }}{% endwith %}", None),
+        ("{% with s = 1, r = s@ %}", Some(8)),
+        ("{% with s = s@ %}", None),
+        ("{% with r = 1, s@ = 2 %}", Some(15)),
+        ("{% for (s, r in a.t %}{{ t@ }}", None),
+        ("{% for s in a %}{% if s %}{% else %}{{ s@ }}{% endif %}{% endfor %}", Some(7)),
+        ("{% if a %}{% set s = 1 %}{% endif %}{{ s@ }}", Some(17)),
+        ("{% for s in a %}{% for s in b %}{% endfor %}{{ s@ }}{% endfor %}", Some(7)),
+        ("{% set s = 1 %}{% for s in a %}{% endfor %}{{ s@ }}", Some(7)),
+        ("{% set s = 1 %}{% set s = s@ %}", Some(7)),
+        ("{% for s in a if s@ %}", Some(7)),
+        ("{% endfor %}{{ s@ }}", None),
+    ] {
+        let spot = self::spot(template).unwrap();
+        assert_eq!(spot.bound.map(|at| at.start), place, "{template}");
+    }
+}
