@@ -9,7 +9,7 @@ use crate::model::event::{CommandDone, Done};
 use crate::model::step::CommandLine;
 use crate::model::{Class, Failure, StepKey};
 use crate::offload::LARGE_TEXT;
-use crate::process::{joined, last_lines};
+use crate::process::{beginning_and_end, last_lines};
 use crate::template::{Context, Templates, eval};
 
 use super::compute::takes_long;
@@ -186,7 +186,7 @@ fn read(node: &Node, kind: &CommandNode, done: &CommandDone) -> Result<Value, Fa
     match contract {
         Some(contract) if kind.takes_stdout => take(contract, done),
         Some(_) | None => {
-            let (stdout, stderr) = (shortened(&done.stdout), shortened(&done.stderr));
+            let (stdout, stderr) = (beginning_and_end(&done.stdout, SHOWN), beginning_and_end(&done.stderr, SHOWN));
             let truncated = done.cut || [&stdout, &stderr].iter().any(|text| matches!(text, Cow::Owned(_)));
             let mut value = json!({ "exit_code": done.exit_code, "stdout": stdout, "stderr": stderr });
             if truncated {
@@ -218,18 +218,6 @@ fn take(contract: &Contract, done: &CommandDone) -> Result<Value, Failure> {
         None => Ok(value),
         Some(first) => Err(Failure::new(Class::SchemaMismatch, format!("standard output does not fit: {first}"))),
     }
-}
-
-/// An output as the artifact has it.
-fn shortened(output: &str) -> Cow<'_, str> {
-    if output.len() <= SHOWN {
-        return Cow::Borrowed(output);
-    }
-    let head = output.floor_char_boundary(SHOWN / 2);
-    let tail = output.ceil_char_boundary(output.len() - SHOWN / 2);
-    let part = |range: std::ops::Range<usize>| output.get(range).unwrap_or_default();
-    let left_out = u64::try_from(tail - head).unwrap_or_default();
-    Cow::Owned(joined(part(0..head), part(tail..output.len()), left_out))
 }
 
 /// The last lines of an output, for a message.

@@ -1,7 +1,9 @@
 //! Output of a child, kept up to a cap: all of it, or its beginning and its end.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -93,6 +95,16 @@ pub fn joined(head: &str, tail: &str, left_out: u64) -> String {
     format!("{head}\n[… {left_out} bytes are left out here …]\n{tail}")
 }
 
+/// A text of at most so many bytes: a longer one is its beginning and its end, with the mark of [`joined`] between them.
+pub fn beginning_and_end(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text.into();
+    }
+    let (head, tail) = (text.floor_char_boundary(most / 2), text.ceil_char_boundary(text.len() - most / 2));
+    let part = |range: Range<usize>| text.get(range).unwrap_or_default();
+    joined(part(0..head), part(tail..text.len()), (tail - head) as u64).into()
+}
+
 /// The last lines of a text, for a message; of long ones their end.
 pub fn last_lines(text: &str) -> String {
     let text = text.trim_end();
@@ -153,6 +165,12 @@ mod tests {
         let got = captured(9, "äöüäöüäöü".as_bytes(), 2);
         assert_eq!(got.text(), "äö\n[… 9 bytes are left out here …]\nöü");
         assert_eq!(captured(18, "äöüäöüäöü".as_bytes(), 1).text(), "äöüäöüäöü");
+    }
+
+    #[test]
+    fn a_long_text_is_shortened_between_characters_and_says_how_much_is_missing() {
+        assert!(matches!(beginning_and_end("äöü", 6), Cow::Borrowed("äöü")));
+        assert_eq!(beginning_and_end("äöüäöü", 7), "ä\n[… 8 bytes are left out here …]\nü");
     }
 
     #[test]

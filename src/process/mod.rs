@@ -26,7 +26,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 
 use capture::capture;
-pub use capture::{Captured, Stream, joined, last_lines};
+pub use capture::{Captured, Stream, beginning_and_end, joined, last_lines};
 pub use ending::Endings;
 use group::Group;
 pub use guard::{COMMAND, guard};

@@ -10,6 +10,7 @@ use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::event::{CallEnded, Done, Event, Fact, RunStatus};
 use crate::model::{RunId, RunState};
+use crate::process::beginning_and_end;
 use crate::report::human;
 use crate::report::summary::{step_line, summary};
 
@@ -99,9 +100,9 @@ fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), CliError> {
         (None, None, None) => String::new(),
     };
     let model = call.model.as_ref().map_or_else(|| "no model".to_owned(), ToString::to_string);
-    let text = if ui.out_terminal { shortened(&text, MOST_ON_A_TERMINAL) } else { text.into() };
+    let text = beginning_and_end(&text, if ui.out_terminal { MOST_ON_A_TERMINAL } else { usize::MAX });
     ui.text(&format!("\n{} {} ({model})\n{text}", ui.out_style.strong("call"), call.call))?;
-    if text.contains(LEFT_OUT) && ui.out_terminal {
+    if matches!(text, Cow::Owned(_)) {
         let step = call.call.step.place();
         let all = ui.commands.of(format!("orch runs show {run} --replies --step '{step}'"));
         ui.text(&ui.out_style.dim(format!("`{all} > FILE` writes all of it to a file")))?;
@@ -110,18 +111,6 @@ fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), CliError> {
         ui.text(&ui.out_style.dim(format!("beside the reply the server said: {beside}")))?;
     }
     work(call).iter().try_for_each(|line| ui.text(&ui.out_style.dim(line)))
-}
-
-const LEFT_OUT: &str = " bytes are left out on a terminal …]";
-
-/// The beginning and the end of a text that is longer than this, with a mark between them.
-fn shortened(text: &str, most: usize) -> Cow<'_, str> {
-    if text.len() <= most {
-        return text.into();
-    }
-    let head = text.get(..text.floor_char_boundary(most / 2)).unwrap_or_default();
-    let tail = text.get(text.ceil_char_boundary(text.len() - most / 2)..).unwrap_or_default();
-    format!("{head}\n[… {}{LEFT_OUT}\n{tail}", text.len() - head.len() - tail.len()).into()
 }
 
 /// What a call did that asked no model.
@@ -159,17 +148,4 @@ fn call_json(call: &CallEnded) -> serde_json::Value {
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
         "reply": call.reply, "done": call.done, "work": call.work, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_reply_is_shortened_between_characters_and_says_how_much_is_missing() {
-        assert_eq!(shortened("äöü", 6), "äöü");
-        assert_eq!(shortened("äöüäöü", 7), format!("ä\n[… 8{LEFT_OUT}\nü"));
-        let long = "x".repeat(200_000);
-        assert!(shortened(&long, MOST_ON_A_TERMINAL).len() < MOST_ON_A_TERMINAL + 100);
-    }
 }
