@@ -1,7 +1,6 @@
-//! Computation off the thread of a run: on a thread of its own, so that other steps, timers and a wish to stop go on
+//! Computation off the thread of a run: on a thread of its own, so that other steps, timers and signals are served
 //! meanwhile.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -17,58 +16,40 @@ const STACK: usize = 8 << 20;
 /// Text from this size on is read, checked or redacted off the thread of the run, in bytes. Less takes a few milliseconds.
 pub const LARGE_TEXT: usize = 32 << 10;
 
-/// What is done, and the result or the panic that it ends with.
-type Done<T> = Result<T, Box<dyn Any + Send>>;
-
 /// Does work on a thread of its own and waits for its result; where no thread can be had, on this one.
 ///
 /// `hold` keeps virtual time from leaping while the work is done. A panic of the work continues in the caller. When the
 /// future is dropped, the work is done to its end and its result is thrown away.
 pub async fn off_thread<T: Send + 'static>(hold: Hold, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let started = start(move || catch_unwind(AssertUnwindSafe(work)), &spawned);
-    let result = match started {
-        Started::Elsewhere(result) => result.await.unwrap_or_else(|_| Err(Box::new("the thread ended early"))),
-        Started::Here(result) => result,
-    };
+    let (tell, result) = oneshot::channel();
+    run_detached("compute", move || {
+        // A caller that has gone needs no result.
+        drop(tell.send(catch_unwind(AssertUnwindSafe(work))));
+    });
+    let result = result.await.unwrap_or_else(|_| Err(Box::new("the thread ended early")));
     drop(hold);
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-fn spawned(work: Box<dyn FnOnce() + Send>) -> bool {
-    let builder = thread::Builder::new().name("compute".to_owned()).stack_size(STACK);
-    builder.spawn(work).is_ok()
-}
-
-/// How work was begun.
-enum Started<T> {
-    /// It goes on elsewhere.
-    Elsewhere(oneshot::Receiver<Done<T>>),
-    /// It was done at once.
-    Here(Done<T>),
+/// Starts work on a thread of its own; where none can be had, does it on this one. The pool of the async runtime panics
+/// there.
+pub fn run_detached(name: &str, work: impl FnOnce() + Send + 'static) {
+    run_on(work, &|work| thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work).is_ok());
 }
 
 /// Gives work to `spawn`, which says whether it took it; what is not taken is done here.
-fn start<T: Send + 'static>(
-    work: impl FnOnce() -> Done<T> + Send + 'static,
-    spawn: &dyn Fn(Box<dyn FnOnce() + Send>) -> bool,
-) -> Started<T> {
+fn run_on(work: impl FnOnce() + Send + 'static, spawn: &dyn Fn(Box<dyn FnOnce() + Send>) -> bool) {
     // A thread that can't be started drops what it was given: the work is kept beside it.
     let kept = Arc::new(Mutex::new(Some(work)));
-    let (tell, result) = oneshot::channel();
-    let taken = kept.clone();
-    let spawned = spawn(Box::new(move || {
-        if let Some(work) = taken.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // The caller may have gone: nobody needs the result then.
-            drop(tell.send(work()));
+    let take = |kept: &Mutex<Option<_>>| kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let given = kept.clone();
+    let taken = spawn(Box::new(move || {
+        if let Some(work) = take(&given) {
+            work();
         }
     }));
-    if spawned {
-        return Started::Elsewhere(result);
-    }
-    let work = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match work {
-        Some(work) => Started::Here(work()),
-        None => Started::Elsewhere(result),
+    if !taken && let Some(work) = take(&kept) {
+        work();
     }
 }
 
@@ -87,12 +68,12 @@ mod tests {
 
     #[test]
     fn where_no_thread_can_be_had_work_is_done_here() {
-        let here = thread::current().id();
-        let started = start(|| Ok(thread::current().id()), &|work| {
+        let (tell, told) = std::sync::mpsc::channel();
+        run_on(move || tell.send(thread::current().id()).unwrap(), &|work| {
             drop(work);
             false
         });
-        assert!(matches!(started, Started::Here(Ok(id)) if id == here));
+        assert_eq!(told.try_recv(), Ok(thread::current().id()));
     }
 
     #[tokio::test]

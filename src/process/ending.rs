@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::clock::{Clock, Hold, SystemClock};
+use crate::offload::run_detached;
 
 /// How long a group is waited for that is being ended. A guard takes half a second, unless a process of the group waits
 /// for a device; the guard then continues on its own, and a resume waits for the file that it holds.
@@ -75,19 +75,11 @@ impl Ending {
     /// runtime; becomes true when nothing of it is left.
     fn watched(self, hold: Hold) -> watch::Receiver<bool> {
         let (ended, watched) = watch::channel(false);
-        let shared = Arc::new(Mutex::new(Some(self)));
-        let take = |shared: &Mutex<Option<Self>>| shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let its = shared.clone();
-        // Not a thread of the runtime, which panics where the system has none left.
-        let thread = thread::Builder::new().name("ending".to_owned()).spawn(move || {
-            take(&its).into_iter().for_each(Self::wait);
+        run_detached("ending", move || {
+            self.wait();
             ended.send_replace(true);
             drop(hold);
         });
-        if thread.is_err() {
-            // The calling thread must wait then: half a second, as a rule.
-            take(&shared).into_iter().for_each(Self::wait);
-        }
         watched
     }
 

@@ -68,7 +68,7 @@ fn imports_point_down() {
             "agent",
             &["agent", "catalog", "config", "files", "folder", "model", "network", "process", "provider", "secret"],
         ),
-        ("process", &["clock", "model", "process"]),
+        ("process", &["clock", "model", "offload", "process"]),
         ("trust", &["trust", "config", "model", "provider"]),
         (
             "engine",
