@@ -360,7 +360,7 @@ pub trait Perform: Send + Sync + 'static {
 
     /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call of a
     /// program ends it, and tells what it did by then, as [`Class::Cancelled`](crate::model::Class::Cancelled); others
-    /// take no notice, and are given up by dropping them.
+    /// take no notice, and are stopped by dropping them.
     fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome>;
 
     /// Is told that the outcome of a call is durable.

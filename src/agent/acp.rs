@@ -309,7 +309,7 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
             reasoning: part(usage.thought_tokens).unwrap_or(0),
         }
     });
-    // Turned down or not, it was used.
+    // A failed turn used tokens too.
     let failed =
         |failure| Answer { reply: Err(failure), cost: heard.cost_of_turn(), work: Work { usage, ..Work::default() } };
     if let Some(reason) = unknown {

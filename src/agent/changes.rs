@@ -100,7 +100,7 @@ impl Listing {
         self.difference_without(after, &|_| false)
     }
 
-    /// The same; files that somebody else may have changed are named without their contents.
+    /// The same; files that another process may have changed are named without their contents.
     pub(super) fn difference_without(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> Work {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
         let mut work = Work { partial: self.partial || after.partial, ..Work::default() };

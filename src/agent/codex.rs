@@ -102,7 +102,7 @@ impl AgentProgram for Codex {
     }
 }
 
-/// A folder for temporary files of its commands: nobody else's are there, and it is not its home, where its own
+/// A folder for temporary files of its commands: it is not its home, where its own
 /// programs are.
 fn temporary(job: &Job<'_>) -> Result<std::path::PathBuf, Failure> {
     let folder = job.place.homes.join("codex-tmp");

@@ -21,7 +21,7 @@ impl Job<'_> {
             ProcessError::NotFound(program) => {
                 Failure::new(Class::NotInstalled, error.to_string()).with_hint(missing(self.turn.program.kind, program))
             }
-            // What it said is told by who has heard it.
+            // `take_turn` adds the last words of the program.
             ProcessError::Timeout { stderr, .. } => {
                 let last =
                     if stderr.is_empty() { String::new() } else { format!("\nthe end of standard error:\n{stderr}") };

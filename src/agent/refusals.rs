@@ -1,7 +1,7 @@
 //! What Codex's sandbox refused its commands, by what they said.
 //!
 //! Codex has no event for that: a command that may not write sees a file system that is read-only (on macOS an
-//! operation that is not permitted), says so, and Codex goes on. Its events have the output of commands, but not of
+//! operation that is not permitted), says so, and Codex continues. Its events have the output of commands, but not of
 //! each that ends at once; its own record of the session has that of all.
 
 use std::fs;

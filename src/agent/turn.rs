@@ -114,7 +114,7 @@ pub async fn take_turn(
     answer
 }
 
-/// Whether a program whose turn failed may have had answers of its model, which nobody counted.
+/// Whether a program whose turn failed may have had answers of its model that were not counted.
 fn may_have_asked(class: Class, heard: bool) -> bool {
     match class {
         // It never ran.

@@ -84,14 +84,14 @@ pub struct InterruptedWorkspace<'a> {
     pub folder: &'a Path,
     /// Files that show artifacts.
     pub artifacts: &'a [String],
-    /// When nothing of the turns ran any more: what changed later is somebody else's work.
+    /// When nothing of the turns ran any more: what changed later is not their work.
     pub until: Timestamp,
-    /// Whether somebody else wrote a file.
+    /// Whether another process wrote a file.
     pub is_foreign: &'a dyn Fn(&str) -> bool,
 }
 
 impl InterruptedWorkspace<'_> {
-    /// Whether a file may hold somebody else's work. One that is gone holds none.
+    /// Whether a file may hold the work of another process. One that is gone holds none.
     fn is_late(&self, path: &str) -> bool {
         let changed = fs::symlink_metadata(self.folder.join(path)).ok().and_then(|data| changed(&data));
         (self.is_foreign)(path) || changed.is_some_and(|time| time > SystemTime::from(self.until))

@@ -20,7 +20,7 @@ const LAST_GRACE: Duration = Duration::from_millis(1500);
 pub(super) fn listen(switch: StopSwitch) {
     let (ready, listens) = mpsc::channel();
     let thread = std::thread::Builder::new().name("signals".to_owned());
-    // Without it a signal ends the process by itself, and the run goes on as after a kill.
+    // Without it a signal ends the process by itself, and the run is resumed as after a kill.
     drop(thread.spawn(move || {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
             runtime.block_on(hear(&switch, ready));
@@ -53,12 +53,12 @@ async fn hear(switch: &StopSwitch, ready: mpsc::Sender<()>) {
     }
 }
 
-/// Writes to standard error on a thread of its own: a pipe that nobody reads must not keep the next signal from being
+/// Writes to standard error on a thread of its own: a pipe without a reader must not keep the next signal from being
 /// heard.
 fn tell(words: &'static str) {
     let thread = std::thread::Builder::new().name("words of a stop".to_owned());
     drop(thread.spawn(move || {
-        // Nobody to tell that nobody listens.
+        // Standard error is closed, so the failure can't be reported.
         drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes()));
     }));
 }

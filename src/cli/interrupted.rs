@@ -1,4 +1,4 @@
-//! Turns of agent programs that the end of a process cut off: what they did is put on record when the run goes on.
+//! Turns of agent programs that the end of a process cut off: what they did is put on record when the run is resumed.
 
 use std::time::Duration;
 

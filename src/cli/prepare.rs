@@ -109,7 +109,7 @@ pub(super) fn plan(
     within_limits(&plan, models).map(|()| plan)
 }
 
-/// That everything that is asked says or is known to take what the budgets limit.
+/// Checks that each model and program has a price or an estimate for what a budget limits.
 fn within_limits(plan: &Plan, models: &Models) -> Result<(), CliError> {
     let budgets = plan.budgets();
     if let Some((program, unit, refuses)) = budget::uncounted(&budgets, plan.asked()) {

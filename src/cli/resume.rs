@@ -233,14 +233,14 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     session::closed(&state, &exchange)
 }
 
-/// Where the run goes on: its project, and the workspace that the user names or that is on record.
+/// Where the run continues: its project, and the workspace that the user names or that is on record.
 fn located(args: &Args, journal: &Journal, old: &RunState, (root, here): (&Path, &Path)) -> Result<Placed, CliError> {
     let mut found = placed(journal, old, &args.state, root)?;
     found.workspace = super::placed::workspace((journal, old.run), args.workspace.as_ref(), &found, here)?;
     Ok(found)
 }
 
-/// Where the run goes on, if that is elsewhere than on record.
+/// Where the run continues, if that is elsewhere than on record.
 fn new_place(old: &RunState, root: &Path, view: &View, moved: bool) -> Option<RunPlace> {
     let place = RunPlace { root: root.display().to_string(), workspace: view.name() };
     (moved || place.workspace != old.workspace).then_some(place)

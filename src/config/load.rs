@@ -266,7 +266,7 @@ impl Loader<'_> {
         let place = self.root.join(folder);
         let (path, outside) = match files::confined(&place, name) {
             Ok(path) => (Some(path).filter(|path| self.sources.exists(path)), None),
-            // A link out of its folder: whether it leads out of the project too is told as it is read.
+            // A link out of its folder: whether it leads out of the project too is found as it is read.
             Err(_) => (None, files::named(&place, name).ok().filter(|path| files::escapes(self.root, path))),
         };
         let path = path.or(outside);

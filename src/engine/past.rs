@@ -97,7 +97,7 @@ impl Past {
             Fact::StepFailed(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepSkipped(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepKept(fact) => drop(session.under_way.remove(&fact.step)),
-            // A person's time is nobody's.
+            // The time that a person takes to answer does not count.
             Fact::ApprovalAsked(fact) => {
                 session.under_way.remove(&fact.step);
                 asked.insert((fact.step.clone(), fact.attempt));
@@ -121,7 +121,7 @@ impl Past {
         self.owned += between(began);
         for (step, call) in under_way.into_iter().filter(|(_, call)| !call.answered) {
             let time = between(call.since);
-            // A command asks no model. Of what was asked nobody knows how far it came.
+            // A command asks no model. How much a request had used is unknown.
             let usage = UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), call.model.is_some());
             let (model, cost, estimated_cost) = (call.model, None, None);
             self.spent.push(Spent { step, model, usage, cost, estimated_cost, replied: false, time });

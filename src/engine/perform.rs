@@ -131,7 +131,7 @@ impl Perform for Performer {
     fn recorded(&self, call: &Call) {
         if matches!(call.effect, Effect::Turn(_)) {
             let (homes, key) = (self.homes.clone(), call.key.clone());
-            // Nobody waits for it: one that is left is found to be on record.
+            // The call does not wait; a resume removes a note whose outcome is on record.
             drop(tokio::task::spawn_blocking(move || turn_recorded(&homes, &key)));
         }
     }

@@ -154,7 +154,7 @@ fn dollars(spent: &Spent, asker: Option<&Asker>, models: &Models) -> (f64, Certa
     if spent.usage.is_nothing() || is_replayed(spent) {
         return (0.0, Certainty::Reported);
     }
-    // What is left of a plan that asks it no more is its name.
+    // The plan no longer has this model; only its name is known.
     let priced_as = asker.map_or(spent.model.as_ref(), |asker| asker.priced_as.as_ref());
     let price = priced_as.and_then(|model| models.cost(model, &spent.usage.divided()));
     let undivided = spent.usage.estimated.is_some_and(|estimated| estimated.undivided > 0);

@@ -40,7 +40,7 @@ impl OwnFile {
         self.about()?.modified().map(cap_std::time::SystemTime::into_std)
     }
 
-    /// What is there; a link is told as such.
+    /// What is there; a link is described itself.
     ///
     /// # Errors
     /// With [`super::LinkRefused`] for a link on the way.

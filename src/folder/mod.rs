@@ -1,6 +1,6 @@
 //! Folders that orch keeps files in: the state folder, the workspace, folders of recordings.
 //!
-//! A project may come from somebody else, with symbolic links in the place of these folders and of the files in them.
+//! A project may come from a stranger, with symbolic links in the place of these folders and of the files in them.
 //! [`OwnFolder`] opens the folder itself without following a link, and everything below it name by name from there, so
 //! that no file elsewhere is read, written, locked or removed. A link is an error that names it ([`LinkRefused`]).
 
@@ -164,7 +164,7 @@ impl OwnFolder {
         let written =
             self.write_new((&dir, &temporary), bytes, durable).and_then(|()| dir.rename(&temporary, &dir, &name));
         if written.is_err() {
-            // What failed is told; a file that is left is swept by a later run.
+            // The failure is returned; a file that is left is swept by a later run.
             drop(dir.remove_file(&temporary));
         }
         crash_point!("file::renamed");

@@ -41,7 +41,7 @@ fn input(name: &str, schema: &serde_json::Map<String, Value>) -> String {
 }
 
 /// How many steps a graph has before pipelines that are called are no longer drawn with their steps: calls of calls
-/// grow with a power of their depth, and nobody reads a picture of ten thousand boxes.
+/// grow with a power of their depth, and no reader can use a picture of ten thousand boxes.
 const MAX_STEPS: usize = 2_000;
 
 struct Builder {

@@ -69,7 +69,7 @@ pub struct RunResumed {
     /// Where the project is now, when it is elsewhere than before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<RunPlace>,
-    /// Files that steps made and that were found gone, or as they were before: the run goes on without them.
+    /// Files that steps made and that were found gone, or as they were before: the run continues without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<LostFile>,
     /// The steps as the files say now, in order.

@@ -182,7 +182,7 @@ impl StepState {
         self.open_call = None;
     }
 
-    /// The process died: nobody knows how much an open call used, and what it cost.
+    /// The process died: it is unknown how much an open call used, and what it cost.
     pub(super) fn lose_call(&mut self) {
         if let Some(call) = self.open_call.take() {
             self.usage += UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), true);

@@ -49,7 +49,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
     })
 }
 
-/// The text of an output, which nobody can save again: UTF-16 is decoded, and bytes that are not text are replaced.
+/// The text of an output, which can't be saved again: UTF-16 is decoded, and bytes that are not text are replaced.
 pub fn text_of_output(bytes: &[u8]) -> String {
     if let Some(text) = utf16(bytes) {
         return text;

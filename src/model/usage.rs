@@ -105,11 +105,11 @@ impl ReportedUsage {
     }
 
     /// What was used since a session had reported `before` in all, when this is what it has reported in all now. A
-    /// session that reports less has begun to count anew.
+    /// session that reports less has begun to count again.
     #[must_use]
     pub fn since(self, before: Option<Usage>) -> Self {
         let Some(before) = before else { return self };
-        if self.counts_anew(before) {
+        if self.starts_over(before) {
             return self;
         }
         Self {
@@ -128,14 +128,14 @@ impl ReportedUsage {
         if self.is_nothing() {
             return before;
         }
-        let known = before.filter(|before| !self.counts_anew(*before)).unwrap_or_default();
+        let known = before.filter(|before| !self.starts_over(*before)).unwrap_or_default();
         let (prompt, generated) = (self.input.map_or(known, |_| self.at_least()), self.output.map(|_| self.at_least()));
         let Usage { output, reasoning, .. } = generated.unwrap_or(known);
         Some(Usage { output, reasoning, ..prompt })
     }
 
     /// Whether a session that had reported `before` reports less now.
-    fn counts_anew(self, before: Usage) -> bool {
+    fn starts_over(self, before: Usage) -> bool {
         let less = |now: Option<u64>, before: u64| now.is_some_and(|now| now < before);
         less(self.input, before.input) || less(self.output, before.output)
     }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_had_reported_before_is_subtracted_unless_it_counts_anew() {
+    fn what_a_session_had_reported_before_is_subtracted_unless_it_starts_over() {
         let all = |input, output| ReportedUsage { input, output, ..ReportedUsage::default() };
         let before = Some(Usage { input: 900, output: 100, ..Usage::default() });
         assert_eq!(all(Some(1800), Some(200)).since(before), all(Some(900), Some(100)));
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(all(None, Some(200)).session_total(before), sum(900, 200));
         assert_eq!(all(Some(1800), Some(200)).session_total(before), sum(1800, 200));
         assert_eq!(all(Some(1800), None).session_total(None), sum(1800, 0));
-        // It has begun to count anew: nothing of before is in its sum.
+        // It has begun to count again: nothing of before is in its sum.
         assert_eq!(all(Some(500), None).session_total(before), sum(500, 0));
     }
 

@@ -1,5 +1,5 @@
 //! Text of others as people may be shown it: what a model, a file or a server wrote can't steer the terminal, turn
-//! the order of the text, or hold what nobody sees.
+//! the order of the text, or hold what is not visible.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     visible_except(text, |_| 0)
 }
 
-/// The same, which keeps what `kept` gives the length of at each place.
+/// Like `visible`, but keeps the prefix whose length `kept` returns at each place.
 pub fn visible_except(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
     if !text.contains(is_suspect) {
         return text.into();

@@ -127,7 +127,7 @@ impl NamedRoots {
     /// Whether a server shows a certificate of an authority that is itself named: what `openssl req -x509` makes.
     ///
     /// WebPKI refuses it only since it is one of an authority, and has checked its time before. Who holds its key could
-    /// sign a certificate for any server, so to trust it for its own name trusts nobody more.
+    /// sign a certificate for any server, so to trust it for its own name trusts no other server.
     fn is_named(&self, error: &Error, certificate: &CertificateDer<'_>) -> bool {
         is_ca_as_server(error) && self.named.iter().any(|named| named.as_ref() == certificate.as_ref())
     }

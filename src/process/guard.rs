@@ -54,7 +54,7 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let (stdin, _held) = receive(&control)?;
     let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    // All that may fail comes before the start of the program, which nobody would end.
+    // What may fail comes first: after an error here no process would end the program.
     let null = OpenOptions::new().write(true).open("/dev/null")?;
     let (told, leader_known) = mpsc::channel();
     let owner = control.try_clone()?;
@@ -91,7 +91,7 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
             Err(_) => break,
         }
     }
-    // Where nobody adopts them, processes may be left that are no children of this one.
+    // Where the system has no subreaper, processes may be left that are no children of this one.
     if cfg!(not(target_os = "linux")) {
         drop(ending.join());
     }

@@ -146,7 +146,7 @@ fn wait(error: &Value, message: &str, class: Class, context: &Context<'_>) -> Op
     context.header_wait.filter(|_| waits::helps(class)).or(in_body)
 }
 
-/// Whether a value tells of an error as FastAPI does, in `detail`.
+/// Whether a value reports an error as FastAPI does, in `detail`.
 pub(super) fn has_detail(value: &Value) -> bool {
     value.get("detail").is_some_and(tells)
 }

@@ -161,7 +161,7 @@ impl StopTrack {
         self.content_after_last = false;
     }
 
-    /// Takes in a refusal that is told in another way than by a stop reason.
+    /// Takes in a refusal that is reported in another way than by a stop reason.
     pub(super) fn refused(&mut self) {
         self.bear("refusal".to_owned(), Some(REFUSAL));
     }

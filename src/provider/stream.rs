@@ -280,7 +280,7 @@ impl<A: Assembler> Hearing<'_, A> {
         }
     }
 
-    /// The failure that a value reports. When it came first and tells of no work, nothing was generated.
+    /// The failure that a value reports. When it came first and shows no work, nothing was generated.
     fn refused(&mut self, failure: Failure, value: &Value) -> Failure {
         self.progress.at_work = tells_of_work(self.assembler, value) || self.seen.began;
         failure

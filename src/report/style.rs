@@ -1,6 +1,6 @@
 //! Colours, where the reader's terminal has them; never the only carrier of a meaning.
 //!
-//! A colour is a mark in the text until the text is printed. The mark holds a number of this process that nobody else
+//! A colour is a mark in the text until the text is printed. The mark holds a number of this process that no one else
 //! knows, so no text of others can have a colour, and every escape code in it is shown as what it is.
 
 use std::borrow::Cow;

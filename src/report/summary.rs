@@ -108,7 +108,7 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     }
 }
 
-/// How a run goes on that came to a limit.
+/// The command that resumes a run that reached a limit.
 fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
     let hint = failure.hint.as_deref().unwrap_or_default();
     let raised = hint.split('`').find(|words| words.starts_with("--budget "));

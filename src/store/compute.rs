@@ -1,4 +1,4 @@
-//! Computation of a run: off its thread, and given up at a stop.
+//! Computation of a run: off its thread, and abandoned at a stop.
 
 use std::time::Duration;
 

@@ -69,7 +69,7 @@ impl Journal {
 }
 
 /// Marks the runs whose workspaces were outside of the folder of their journal, which is elsewhere now: it may have
-/// come with somebody else's project, and would have orch write wherever it says.
+/// come with a stranger's project, and would have orch write wherever it says.
 fn distrust(transaction: &Transaction<'_>, from: &Path, to: &Path) -> rusqlite::Result<()> {
     let mut statement = transaction.prepare("SELECT run, workspace FROM runs")?;
     let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;

@@ -114,7 +114,7 @@ impl Journal {
             return Ok(None);
         }
         match Self::open(state) {
-            // Why it can't be written is told when it can't be read either.
+            // Why it can't be written is reported when it can't be read either.
             Err(error) if is_read_only(&error) => Self::open_to_read(state).map_err(|_| error),
             opened => opened.map(Some),
         }

@@ -132,7 +132,7 @@ impl Lock {
         self.disposable()
     }
 
-    /// Whether somebody holds the lock of a file.
+    /// Whether a process holds the lock of a file.
     pub fn is_held(place: &OwnFile) -> bool {
         place.open().is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }

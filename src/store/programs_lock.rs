@@ -1,4 +1,4 @@
-//! A lock on a workspace that its programs hold too, so that nobody works there while one of them still runs.
+//! A lock on a workspace that its programs hold too, so that no other run works there while one of them still runs.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -64,7 +64,7 @@ impl ProgramsLock {
 impl Drop for ProgramsLock {
     fn drop(&mut self) {
         self.file = None;
-        // A file that a guard still holds stays, so that the next process waits for it. Nobody else can open it
+        // A file that a guard still holds stays, so that the next process waits for it. No other process can open it
         // between the two calls: that takes the lock of the workspace.
         if self.place.open().is_ok_and(|file| file.try_lock().is_ok()) {
             drop(self.place.remove());

@@ -14,7 +14,7 @@ impl RunState {
         self.ended = Some(at);
         self.failure = failure;
         for step in &mut self.steps {
-            // What was given up is on record.
+            // What a stop cut off is on record.
             step.close_call();
             match step.status {
                 // A run that is over waits for nobody.
