@@ -1,15 +1,18 @@
 //! What an artifact says about files: the list of entries, read from JSON.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::model::{Class, Failure};
 
+use super::path::normal;
 use super::problem::{Problems, shown};
 
 /// A file that an artifact lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The path from the workspace, as the artifact has it.
+    /// The path from the workspace, without parts that change nothing (`./`).
     pub path: String,
     /// The text of the file; `None` deletes it.
     pub content: Option<String>,
@@ -18,7 +21,7 @@ pub struct Entry {
 }
 
 /// The entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list
-/// as `files`. Other fields are ignored; all that is wrong is in one failure.
+/// as `files`. Other fields are ignored, and entries that are equal count once; all that is wrong is in one failure.
 pub fn entries(value: &Value) -> Result<Vec<Entry>, Failure> {
     let list = match value {
         Value::Array(list) => Some(list),
@@ -42,7 +45,23 @@ pub fn entries(value: &Value) -> Result<Vec<Entry>, Failure> {
         "the artifact's files can't be read",
         "a file is `{path, content}`, with `mode` as an octal string like \"0755\", or `{path, delete: true}`",
     )?;
-    Ok(entries)
+    Ok(once(entries))
+}
+
+/// The entries without those that say the same as an earlier one.
+fn once(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut first: HashMap<&str, &Entry> = HashMap::new();
+    let repeated: Vec<bool> = entries
+        .iter()
+        .map(|entry| {
+            let earlier = first.get(entry.path.as_str()).copied();
+            first.entry(&entry.path).or_insert(entry);
+            earlier == Some(entry)
+        })
+        .collect();
+    let mut repeated = repeated.into_iter();
+    entries.retain(|_| !repeated.next().unwrap_or(false));
+    entries
 }
 
 /// How a message names an item of the list.
@@ -60,7 +79,7 @@ fn entry(item: &Value) -> Result<Entry, String> {
     // Schemas for models often require every field, so null stands for an absent one.
     let field = |name: &str| item.get(name).filter(|value| !value.is_null());
     let path = match field("path") {
-        Some(Value::String(path)) => path.clone(),
+        Some(Value::String(path)) => normal(path),
         Some(_) => return Err("has a `path` that is no string".to_owned()),
         None => return Err("has no `path`".to_owned()),
     };
@@ -109,6 +128,15 @@ mod tests {
         assert_eq!(read[0], Entry { path: "a".to_owned(), content: Some("x".to_owned()), mode: Some(0o755) });
         assert_eq!(read[1], Entry { path: "b".to_owned(), content: None, mode: None });
         assert_eq!(read[2].content.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn what_is_said_twice_alike_counts_once() {
+        let one = |path: &str, content: &str| json!({"path": path, "content": content});
+        let read =
+            entries(&json!([one("a", "x"), one("./a", "x"), one("b", "x"), one("a", "x"), one("b", "y")])).unwrap();
+        let paths: Vec<_> = read.iter().map(|entry| (entry.path.as_str(), entry.content.as_deref())).collect();
+        assert_eq!(paths, [("a", Some("x")), ("b", Some("x")), ("b", Some("y"))]);
     }
 
     #[test]

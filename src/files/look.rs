@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cap_std::fs::Dir;
+use serde_json::Value;
 
 use crate::model::{Class, Failure};
 
-use super::entry::Entry;
+use super::entry::{Entry, entries};
 use super::path::{fold, refused};
 use super::problem::{Problems, shown};
 use super::record::{Change, Content, FileState, Look};
@@ -33,6 +34,23 @@ impl<'a> Reserved<'a> {
         let list = |paths: &'a [String], what| paths.iter().map(move |path| (fold(path), path.as_str(), what));
         let artifacts = list(self.artifacts, "is kept for the artifact in");
         artifacts.chain(list(self.project, "is kept, since this run itself is made of")).collect()
+    }
+}
+
+/// The version of the rules that [`refusals`] checks; another one means that another list may be refused.
+pub const RULES: u32 = 1;
+
+/// What `write` refuses in an artifact whatever the workspace holds: a list that can't be read, one that is too
+/// long, paths that are not allowed or that clash with one another. Empty when there is nothing.
+pub fn refusals(artifact: &Value, reserved: Reserved<'_>) -> Vec<String> {
+    let listed = entries(artifact).and_then(|entries| bounded(&entries).map(|()| entries));
+    match listed {
+        Ok(entries) => {
+            let mut problems = Problems::default();
+            readable(&entries, reserved, &mut problems);
+            problems.list()
+        }
+        Err(failure) => vec![failure.message],
     }
 }
 
@@ -102,7 +120,7 @@ fn change(entry: &Entry, before: Option<FileState>) -> Change {
 /// The entries whose paths are acceptable as text; what is wrong with the others goes to `problems`.
 fn readable<'a>(entries: &'a [Entry], reserved: Reserved<'_>, problems: &mut Problems) -> Vec<&'a Entry> {
     let reserved = reserved.folded();
-    let mut taken: HashMap<String, &str> = HashMap::new();
+    let mut taken: HashMap<String, &Entry> = HashMap::new();
     let mut folders: HashMap<String, &str> = HashMap::new();
     let mut clean = Vec::new();
     for entry in entries {
@@ -112,19 +130,19 @@ fn readable<'a>(entries: &'a [Entry], reserved: Reserved<'_>, problems: &mut Pro
         } else if let Some((_, kept, what)) = reserved.iter().find(|(kept, ..)| overlap(kept, &key)) {
             problems.add(&entry.path, format!("{what} `{}`", shown(kept)));
         } else if let Some(other) = taken.get(&key) {
-            problems.add(&entry.path, twin(&entry.path, other));
+            problems.add(&entry.path, twin(entry, other));
         } else if let Some((folder, other)) = respelled(&entry.path, &folders) {
             problems.add(&entry.path, format!("lies in `{}`, which is also spelled `{}`", shown(folder), shown(other)));
         } else {
             folders.extend(folders_of(&entry.path).map(|folder| (fold(folder), folder)));
-            taken.insert(key, &entry.path);
+            taken.insert(key, entry);
             clean.push(entry);
         }
     }
     clean.retain(|entry| {
         let parent = folders_of(&fold(&entry.path)).find_map(|folder| taken.get(folder).copied());
         if let Some(parent) = parent {
-            problems.add(&entry.path, format!("lies in `{}`, which is listed as a file", shown(parent)));
+            problems.add(&entry.path, format!("lies in `{}`, which is listed as a file", shown(&parent.path)));
         }
         parent.is_none()
     });
@@ -139,11 +157,13 @@ fn respelled<'a>(path: &'a str, folders: &HashMap<String, &'a str>) -> Option<(&
     })
 }
 
-fn twin(path: &str, other: &str) -> String {
-    if path == other {
-        "is listed twice".to_owned()
+fn twin(entry: &Entry, other: &Entry) -> String {
+    if entry.path != other.path {
+        format!("and `{}` are one file where case or Unicode form do not count", shown(&other.path))
+    } else if entry.content == other.content {
+        "is listed twice, with different modes".to_owned()
     } else {
-        format!("and `{}` are one file where case or Unicode form do not count", shown(other))
+        "is listed twice, with different contents".to_owned()
     }
 }
 

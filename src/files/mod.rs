@@ -29,7 +29,7 @@ pub use bounded::{read_all, read_bounded};
 pub use diff::diff;
 pub use entry::{Entry, entries};
 pub use laid::{Laid, Undone};
-pub use look::{MAX_BYTES, MAX_FILES, Reserved};
+pub use look::{MAX_BYTES, MAX_FILES, RULES, Reserved, refusals};
 pub use record::{
     Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
 };

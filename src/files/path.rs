@@ -26,6 +26,16 @@ pub(super) const TEMPORARY: &str = ".orch-tmp-";
 /// The names that Windows keeps for devices, with any ending.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
+/// The path without parts that change nothing: `./src//a.py` is `src/a.py`. An absolute path stays one, and so does
+/// one that ends with `/`.
+pub(super) fn normal(path: &str) -> String {
+    let (start, rest) = if path.starts_with('/') { ("/", path.trim_start_matches('/')) } else { ("", path) };
+    let end = if rest.ends_with('/') { "/" } else { "" };
+    let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    // Nothing is left of `.`, which is no file: it stays as it is and is refused.
+    if parts.is_empty() { path.to_owned() } else { format!("{start}{}{end}", parts.join("/")) }
+}
+
 /// Why a path may not be written, if so.
 pub(super) fn refused(path: &str) -> Option<String> {
     if path.is_empty() {
@@ -174,6 +184,32 @@ mod tests {
             assert_eq!(refused(path), None, "{path}");
         }
         assert_eq!(refused(&"x".repeat(255)), None);
+    }
+
+    #[test]
+    fn parts_that_change_nothing_are_left_out() {
+        for (written, normal_form) in [
+            ("./src/a.py", "src/a.py"),
+            ("src/./a.py", "src/a.py"),
+            ("src//a.py", "src/a.py"),
+            (".//./a", "a"),
+            ("a/.", "a"),
+            ("a/", "a/"),
+            ("./a/", "a/"),
+            ("//a", "/a"),
+            ("/./a", "/a"),
+            (".", "."),
+            ("./", "./"),
+            ("", ""),
+            ("../a", "../a"),
+            ("./../a", "../a"),
+            ("a/../b", "a/../b"),
+            (".a/.b", ".a/.b"),
+            ("...", "..."),
+        ] {
+            assert_eq!(normal(written), normal_form, "{written}");
+            assert_eq!(normal(normal_form), normal_form, "{written}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Everything that is wrong with a list of files, collected into one failure.
 
+use indexmap::IndexSet;
+
 use crate::model::{Class, Failure};
 
 use super::path::{hides, ignorable};
@@ -10,19 +12,30 @@ const NAMED: usize = 10;
 /// How many characters of a path are shown.
 const SHOWN: usize = 120;
 
-/// The problems of a list, in its order.
+/// The problems of a list, in its order, each once.
 #[derive(Debug, Default)]
-pub(super) struct Problems(Vec<String>);
+pub(super) struct Problems(IndexSet<String>);
 
 impl Problems {
     /// Adds what is wrong with a path.
     pub(super) fn add(&mut self, path: &str, why: impl std::fmt::Display) {
-        self.0.push(format!("`{}` {why}", shown(path)));
+        self.0.insert(format!("`{}` {why}", shown(path)));
     }
 
     /// Adds what is wrong with the list as such.
     pub(super) fn note(&mut self, what: impl Into<String>) {
-        self.0.push(what.into());
+        self.0.insert(what.into());
+    }
+
+    /// The first problems, and how many more there are.
+    pub(super) fn list(self) -> Vec<String> {
+        let mut list: Vec<String> = self.0.into_iter().collect();
+        let rest = list.len().saturating_sub(NAMED);
+        list.truncate(NAMED);
+        if rest > 0 {
+            list.push(format!("and {rest} more"));
+        }
+        list
     }
 
     /// One failure with the first problems, if there are any.
@@ -30,12 +43,7 @@ impl Problems {
         if self.0.is_empty() {
             return Ok(());
         }
-        let rest = self.0.len().saturating_sub(NAMED);
-        let mut message = format!("{what}: {}", self.0[..self.0.len() - rest].join("; "));
-        if rest > 0 {
-            message.push_str(&format!("; and {rest} more"));
-        }
-        Err(Failure::new(class, message).with_hint(hint))
+        Err(Failure::new(class, format!("{what}: {}", self.list().join("; "))).with_hint(hint))
     }
 }
 
