@@ -18,6 +18,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("prompt", &["agent"]),
     ("message", &["agent"]),
     ("re_ask", &["agent"]),
+    ("accept", &["agent"]),
     ("fallback", &["agent"]),
     ("extract", &["agent"]),
     ("schema", &["agent", "run"]),

@@ -28,15 +28,26 @@ pub const MARK: &str = "orch_mark__";
 pub enum Spot<'s> {
     /// A prompt, which holds the mark: every step that uses it counts, also through includes.
     Prompt,
-    /// A text of a step, by the step's place, such as `/steps/0`; with `round` it sees what a round left.
+    /// A text of a step, by the step's place, such as `/steps/0`.
     Step {
         /// The step's place.
         pointer: &'s str,
-        /// Whether it is the condition that ends a loop.
-        round: bool,
+        /// What the text sees.
+        sight: Sight,
     },
     /// An expression over the whole pipeline.
     End,
+}
+
+/// What a text of a step sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// What the step sees.
+    Step,
+    /// What a round left too: the condition that ends a loop.
+    Round,
+    /// The reply too, under the name of the output: a condition of `accept`.
+    Reply,
 }
 
 /// Where a name comes from.
@@ -114,9 +125,13 @@ fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: Spot<'_>, text: 
     let (site, mut scope) = match spot {
         Spot::Prompt => return texts::marked(project, sites),
         Spot::End => (None, sites.end.everything(project)),
-        Spot::Step { pointer, round } => {
+        Spot::Step { pointer, sight } => {
             let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-            let scope = if round { site.after_round(project) } else { site.view.of_step(project, site.step) };
+            let scope = match sight {
+                Sight::Step => site.view.of_step(project, site.step),
+                Sight::Round => site.after_round(project),
+                Sight::Reply => site.with_reply(project),
+            };
             (Some(site), scope)
         }
     };

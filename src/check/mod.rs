@@ -33,7 +33,7 @@ mod types;
 
 pub use self::case::check_case;
 pub use self::file::check_file;
-pub use self::look::{Found, MARK, Origin, Spot, look, visible};
+pub use self::look::{Found, MARK, Origin, Sight, Spot, look, visible};
 pub use self::models::models;
 use self::sites::Sites;
 pub use self::texts::check_prompt;

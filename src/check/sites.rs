@@ -134,6 +134,15 @@ impl<'a> View<'a> {
 }
 
 impl<'a> Site<'a> {
+    /// What a condition on the reply can see: what the step sees, and the reply under the name of its output.
+    pub(super) fn with_reply(&self, project: &'a Project) -> Scope<'a> {
+        let mut scope = self.view.of_step(project, self.step);
+        if let Some(name) = &self.step.output {
+            scope.bind(name, Known::is(own_output(project, self.step)));
+        }
+        scope
+    }
+
     /// What the condition that ends a loop can see: what the round gave, and how its steps ended.
     pub(super) fn after_round(&self, project: &'a Project) -> Scope<'a> {
         let mut view = self.view.clone();
@@ -266,7 +275,7 @@ impl<'a> Walker<'a> {
             let one = match step.kind() {
                 Some(Kind::Parallel(_) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_)) => object(&inner),
                 Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {
-                    self.output(step)
+                    own_output(self.project, step)
                 }
             };
             let ty = match (&step.for_each, step.on_error) {
@@ -284,18 +293,6 @@ impl<'a> Walker<'a> {
             return inner;
         }
         inner.iter().map(|(name, visible)| (*name, new(visible.ty.clone()))).collect()
-    }
-
-    fn output(&self, step: &'a Step) -> Type<'a> {
-        match output_type(step) {
-            Some(OutputType::Text) => Type::Text(None),
-            Some(OutputType::Any) | None => Type::Unknown,
-            Some(OutputType::Built(schema)) => Schemas(&self.project.schema_documents).root(schema),
-            Some(OutputType::File(file)) => match self.project.schema_documents.get(&file) {
-                Some(document) => Schemas(&self.project.schema_documents).root(&document.value),
-                None => Type::Unknown,
-            },
-        }
     }
 
     /// What a called pipeline gives: its outputs, with the types that its own steps give them.
@@ -324,6 +321,19 @@ impl<'a> Walker<'a> {
         let mut checker = Checker::new(self.project, None);
         (checker.place, checker.text) = (Place::Yaml(String::new()), text);
         checker.infer(&parsed, scope).ty
+    }
+}
+
+/// What a step without others inside gives; with `for_each`, what it gives for one item.
+fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
+    match output_type(step) {
+        Some(OutputType::Text) => Type::Text(None),
+        Some(OutputType::Any) | None => Type::Unknown,
+        Some(OutputType::Built(schema)) => Schemas(&project.schema_documents).root(schema),
+        Some(OutputType::File(file)) => match project.schema_documents.get(&file) {
+            Some(document) => Schemas(&project.schema_documents).root(&document.value),
+            None => Type::Unknown,
+        },
     }
 }
 

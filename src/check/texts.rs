@@ -110,12 +110,7 @@ impl<'a> Texts<'a> {
     fn kind(&mut self, site: &'a Site<'a>, scope: &Scope<'a>) {
         let (step, at) = (site.step, &site.pointer);
         match step.kind() {
-            Some(Written::Agent { .. }) => match &step.message {
-                Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
-                Some(message) => self.template(site, &child(at, "message"), message, scope),
-                // The default message holds every input of the run.
-                None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
-            },
+            Some(Written::Agent { .. }) => self.agent(site, scope),
             Some(Written::Command(line)) => {
                 let pointer = child(at, "run");
                 match line {
@@ -152,6 +147,24 @@ impl<'a> Texts<'a> {
                 }
             }
             Some(Written::Parallel(_) | Written::Sequence(_)) | None => {}
+        }
+    }
+
+    /// The message of an agent, and the conditions on its reply.
+    fn agent(&mut self, site: &'a Site<'a>, scope: &Scope<'a>) {
+        let (step, at) = (site.step, &site.pointer);
+        match &step.message {
+            Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
+            Some(message) => self.template(site, &child(at, "message"), message, scope),
+            // The default message holds every input of the run.
+            None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
+        }
+        if step.accept.is_empty() {
+            return;
+        }
+        let (pointer, scope) = (child(at, "accept"), site.with_reply(self.project));
+        for (index, accept) in step.accept.iter().enumerate() {
+            self.condition(Some(site), &child(&item(&pointer, index), "that"), &accept.that, &scope);
         }
     }
 

@@ -23,6 +23,15 @@ fn real(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| Some(real(path.parent()?)?.join(path.file_name()?)))
 }
 
+/// The plan as a run in the default workspace would have it.
+pub(super) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
+    let workspace = super::session::workspace(None, here);
+    match real(&workspace) {
+        Some(workspace) => plan.beside(files(project, here, &workspace)),
+        None => plan,
+    }
+}
+
 /// Refuses a plan whose artifacts would be shown where its project is.
 fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
     let Some(path) = plan.paths().into_iter().find(|path| own.contains(path)) else { return Ok(()) };
@@ -30,9 +39,14 @@ fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
         .hint("give another --workspace, or another name to the `output:`"))
 }
 
-/// The files that the project is made of in a workspace, after the plan was checked against them.
-pub(super) fn checked(project: &Project, here: &Path, workspace: &Path, plan: &Plan) -> Result<Vec<String>, CliError> {
+/// The plan for a workspace, with the files there that the project is made of, after it was checked against them.
+pub(super) fn checked(
+    plan: Plan,
+    project: &Project,
+    here: &Path,
+    workspace: &Path,
+) -> Result<(Plan, Vec<String>), CliError> {
     let own = files(project, here, workspace);
-    check(plan, &own)?;
-    Ok(own)
+    check(&plan, &own)?;
+    Ok((plan.beside(own.clone()), own))
 }

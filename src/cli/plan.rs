@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let models = resolve::models(&project.settings, None);
     let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;
     let flags = Flags { budget: args.budget.clone(), ..Flags::default() };
-    let plan = prepare::plan(&project, inputs, &names, &models, &flags)?;
+    let plan = super::own::beside(prepare::plan(&project, inputs, &names, &models, &flags)?, &project, &here);
 
     let (root, _) = session::places(&project, &here);
     let state = args.state.folder(&root);

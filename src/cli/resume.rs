@@ -1,5 +1,6 @@
 //! `orch pipeline resume`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::agent::Models;
@@ -9,7 +10,7 @@ use crate::engine::Plan;
 use crate::engine::perform::Exchange;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunPlace, RunResumed};
-use crate::model::{RunId, RunState, RunStatus, StepKey};
+use crate::model::{ModelRef, RunId, RunState, RunStatus, StepKey};
 use crate::store::{Journal, RunRow, View};
 
 use super::edits::{Accepted, Choice, Edits, listed};
@@ -143,11 +144,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let runtime = runtime()?;
     let models = resolve::models(&project.settings, trusted.as_ref());
     let pinned = args.model.is_none().then_some(&old.models);
-    if pinned.is_some_and(|names| names.values().any(|model| model.provider == crate::agent::REPLAY)) {
-        let error =
-            CliError::could_not(format!("run {} was answered from recordings, and they are not asked again", row.run));
-        return Err(error.hint("run it anew with `--replay DIR`, or name a model with --model"));
-    }
+    not_replayed(row.run, pinned)?;
     let names = runtime.block_on(resolve::resolve(&project, &models, pinned, Consent { yes: args.yes }, ui))?;
     let continue_on_error = args.continue_on_error || old.continue_on_error;
     let budget = args.budget.clone().or_else(|| old.budget.clone());
@@ -172,9 +169,10 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let Some(trusted) = trusted else {
-        if let Some(view) = View::existing(&workspace)? {
-            super::own::checked(&project, &here, view.folder(), &plan)?;
-        }
+        let plan = match View::existing(&workspace)? {
+            Some(view) => super::own::checked(plan, &project, &here, view.folder())?.0,
+            None => plan,
+        };
         let rehearsed =
             Rehearsed { journal: &journal, project: &project, plan: &plan, run: row.run, workspace: &workspace };
         ui.say(format!("run {}: {}", row.run, old.pipeline));
@@ -185,6 +183,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.
     let events = journal.events(row.run)?;
+    let (plan, own) = super::own::checked(plan, &project, &here, view.folder())?;
     let edits = Edits {
         journal: &journal,
         run: row.run,
@@ -198,7 +197,6 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         journal.workspace_moved(row.run, &old.workspace, &view.name())?;
     }
     // Nothing is put back before all that may refuse was asked.
-    let own = super::own::checked(&project, &here, view.folder(), &plan)?;
     let found = edits.find(ui)?;
     let (records, paths, edited) = (journal.records(&view.name())?, plan.paths(), found.artifacts());
     view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
@@ -231,6 +229,15 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let state = runtime.block_on(session::execute(ready, ui))?;
     tell(&state, args.output, &printed_commands(journal.state(), &here, &ui.commands), ui)?;
     session::closed(&state, &exchange)
+}
+
+/// Refuses a run that was answered from recordings, unless another model is named.
+fn not_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Result<(), CliError> {
+    if !pinned.is_some_and(|names| names.values().any(|model| model.provider == crate::agent::REPLAY)) {
+        return Ok(());
+    }
+    let error = CliError::could_not(format!("run {run} was answered from recordings, and they are not asked again"));
+    Err(error.hint("run it anew with `--replay DIR`, or name a model with --model"))
 }
 
 /// Where the run continues: its project, and the workspace that the user names or that is on record.

@@ -131,7 +131,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let run = RunId(uuid::Uuid::now_v7());
     let locks = session::lock(&journal, run, &view)?;
     let records = journal.records(&view.name())?;
-    let own = super::own::checked(&project, &here, view.folder(), &plan)?;
+    let (plan, own) = super::own::checked(plan, &project, &here, view.folder())?;
     // Nothing is removed for a run that can't begin.
     view.check_free(plan.paths().iter().map(String::as_str), &records)?;
     if args.clean {

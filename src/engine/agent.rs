@@ -1,5 +1,7 @@
 //! Agent steps: a model is asked until its answer is taken.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::durable::{Reply, Stop};
@@ -8,11 +10,12 @@ use crate::model::{ChatRequest, Digest, Failure, Recipe, StepKey};
 use crate::template::Templates;
 
 use super::compute::takes_long;
-use super::converse::{Conversation, read};
+use super::converse::Conversation;
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
 use super::message::Asked;
 use super::node::{AgentNode, Node};
+use super::reading::{Reader, Rules};
 use super::scope::Scope;
 
 pub(super) async fn run(
@@ -29,6 +32,7 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
+    let reader = Reader::new(run, key, node, agent, scope);
     let mut leaf = Leaf::new(run, key, node, recipe, parts).or(also);
     let (replies, attempt) = match leaf.begin(scope).await? {
         Opened::Stands(value) => return Ok(Ok(value)),
@@ -39,11 +43,11 @@ pub(super) async fn run(
         Reply::Done(_) => None,
     });
     for reply in recorded {
-        if let Ok(found) = read(run, key, node, agent, reply).await? {
+        if let Ok(found) = reader.read(reply).await? {
             return leaf.end(scope, attempt, Ok(Some(found.value))).await;
         }
     }
-    let mut conversation = Conversation::new(&leaf, agent, &asked, attempt);
+    let mut conversation = Conversation::new(&leaf, agent, (&asked, &reader), attempt);
     let result = conversation.run().await?;
     let (attempt, place) = (conversation.attempt(), conversation.place());
     leaf.answered(place);
@@ -59,10 +63,10 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(templates: &Templates, node: &Node, agent: &AgentNode, scope: &Scope) -> Result<Self, Failure> {
-        let asked = Asked::render(templates, node, agent, scope)?;
-        let (recipe, also) = recipes_of(node, agent, &asked, scope);
-        Ok(Self { asked, recipe, also, parts: parts(templates, node, agent, scope) })
+    fn new(templates: &Templates, rules: &Rules<'_>) -> Result<Self, Failure> {
+        let asked = Asked::render(templates, rules.node, rules.agent, rules.scope)?;
+        let (recipe, also) = recipes_of(rules, &asked);
+        Ok(Self { asked, recipe, also, parts: parts(templates, rules) })
     }
 }
 
@@ -76,15 +80,19 @@ async fn prepared(
     let templates = &run.plan.templates;
     let prompt = templates.text(&agent.prompt);
     let texts = std::iter::once(prompt.as_str()).chain(agent.message.as_deref());
+    let kept = run.plan.kept();
     if !takes_long(scope, texts) {
-        return Ok(Prepared::new(templates, node, agent, scope));
+        return Ok(Prepared::new(templates, &Rules { node, agent, scope, kept }));
     }
     let (templates, node, agent, scope) = (templates.clone(), node.clone(), agent.clone(), scope.clone());
-    run.compute(key, move || Prepared::new(&templates, &node, &agent, &scope)).await
+    let kept = Arc::clone(kept);
+    let work = move || Prepared::new(&templates, &Rules { node: &node, agent: &agent, scope: &scope, kept: &kept });
+    run.compute(key, work).await
 }
 
 /// What the recipe is made of, in words.
-fn parts(templates: &Templates, node: &Node, agent: &AgentNode, scope: &Scope) -> Vec<Part> {
+fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<Part> {
+    let Rules { node, agent, scope, .. } = *rules;
     let models: Vec<String> = agent.models.iter().map(|model| model.reference.to_string()).collect();
     let mut parts = vec![
         part("model", &json!(models)),
@@ -94,19 +102,20 @@ fn parts(templates: &Templates, node: &Node, agent: &AgentNode, scope: &Scope) -
     ];
     parts.extend(scope.inputs().map(|(name, value)| part(format!("input {name}"), value)));
     parts.extend(common_parts(node, scope));
+    parts.extend(rules.parts());
     parts
 }
 
 /// The step's recipe, and those with fewer models: up to the first, the second and so on.
-pub(super) fn recipes_of(node: &Node, agent: &AgentNode, asked: &Asked, scope: &Scope) -> (Recipe, Vec<Recipe>) {
+pub(super) fn recipes_of(rules: &Rules<'_>, asked: &Asked) -> (Recipe, Vec<Recipe>) {
+    let Rules { node, agent, scope, .. } = *rules;
     // What a reply must fit is taken, not asked: under another schema recorded replies are read again.
     let request = |model| {
         let request = asked.request(node, agent, model);
         ask_value(model, &ChatRequest { schema: None, schema_name: None, ..request })
     };
     let requests: Vec<Value> = agent.models.iter().map(request).collect();
-    let contract = node.output.as_ref().map(|output| output.contract.digest());
-    let (tree, take) = (tree_of(node, scope), json!({ "contract": contract, "strict": agent.strict }));
+    let (tree, take) = (tree_of(node, scope), rules.value());
     let of = |requests: Vec<Value>| recipe(&asked_value(requests, tree.clone()), &take);
     let fewer = (1..requests.len()).filter_map(|count| requests.get(..count)).map(|some| of(some.to_vec())).collect();
     (of(requests), fewer)

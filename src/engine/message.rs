@@ -102,6 +102,10 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
     let words = match failure.class {
         Class::SchemaMismatch => format!("Your answer does not fit the JSON Schema:\n\n{mismatches}\n\nAnswer again with the whole corrected JSON value and nothing else."),
         Class::NoJson | Class::EmptyReply => "Your answer held no JSON. Answer again with one JSON value that fits the JSON Schema, and nothing else.".to_owned(),
+        Class::OutputRejected => {
+            let whole = if request.schema.is_some() { "the whole corrected JSON value" } else { "the whole corrected answer" };
+            format!("Your answer can't be used as it is:\n\n{mismatches}\n\nAnswer again with {whole} and nothing else.")
+        }
         Class::AmbiguousReply => "Your answer held several JSON values, or one that is not exact JSON. Answer again with exactly one JSON value and nothing else.".to_owned(),
         Class::LengthStop => format!(
             "Your answer was cut off: it may be at most {} tokens long. Answer again, complete and shorter.",

@@ -25,10 +25,12 @@ mod past;
 pub mod perform;
 pub mod plan;
 mod planner;
+mod reading;
 mod retry;
 mod scope;
 mod spent;
 mod write;
+mod written;
 
 pub use interpret::interpret;
 pub use node::{Contract, PlannedModel};

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
-use crate::model::step::{Access, CommandLine, Outcome};
-use crate::model::{Class, Digest, ModelRef, Program, TurnEstimate};
+use crate::model::step::{Accept, Access, CommandLine, Outcome};
+use crate::model::{Class, Digest, ModelRef, Program, StepKey, TurnEstimate};
 use crate::schema::Schema;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
@@ -117,6 +117,19 @@ pub struct AgentNode {
     pub re_asks: u32,
     /// Whether replies must be exact.
     pub strict: bool,
+    /// What must hold of a reply beyond its schema.
+    pub accept: Vec<Accept>,
+    /// The steps after it that write files of its artifact.
+    pub written: Vec<WrittenBy>,
+}
+
+/// A step that writes the files of an agent's artifact.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WrittenBy {
+    /// The step.
+    pub step: StepKey,
+    /// The members that lead from the artifact to the list of files.
+    pub members: Vec<String>,
 }
 
 /// How long a step may take, and how often it is tried.
@@ -161,6 +174,8 @@ pub struct CommandNode {
 pub struct WriteNode {
     /// The expression that gives the files.
     pub files: String,
+    /// The steps of agents whose artifacts the files are a part of, as far as the pipeline's text tells.
+    pub from: Vec<StepKey>,
 }
 
 /// The part of a step that asks a person.
@@ -309,6 +324,16 @@ impl Node {
             Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => Box::new(nodes.iter()),
             Kind::Repeat(repeat) => Box::new(repeat.nodes.iter()),
             Kind::Pipeline(call) => Box::new(call.body.nodes.iter().chain(&call.body.finally)),
+            Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Box::new(std::iter::empty()),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(super) fn children_mut(&mut self) -> Box<dyn Iterator<Item = &mut Node> + '_> {
+        match &mut self.kind {
+            Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => Box::new(nodes.iter_mut()),
+            Kind::Repeat(repeat) => Box::new(repeat.nodes.iter_mut()),
+            Kind::Pipeline(call) => Box::new(call.body.nodes.iter_mut().chain(&mut call.body.finally)),
             Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Box::new(std::iter::empty()),
         }
     }

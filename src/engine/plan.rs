@@ -19,6 +19,7 @@ use crate::template::Templates;
 use super::budget::{Holder, Limit};
 use super::node::{AgentNode, Body, Contract, Kind, Node, PlannedModel};
 use super::planner::Planner;
+use super::written;
 
 /// A pipeline ready to run.
 pub struct Plan {
@@ -30,6 +31,8 @@ pub struct Plan {
     pub templates: Arc<Templates>,
     /// The values given to the run.
     pub inputs: Map<String, Value>,
+    /// The files of the workspace that no step may write.
+    kept: Arc<Kept>,
 }
 
 /// What the command line and `orch.yaml` add to a step that says nothing itself.
@@ -72,9 +75,24 @@ impl Plan {
         defaults: &Defaults,
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
-        let body = Planner::new(pipeline, defaults, resolve).body()?;
+        let mut body = Planner::new(pipeline, defaults, resolve).body()?;
+        written::note(&mut body);
         let budget = defaults.given.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
-        Ok(Self { body, budget, templates: Arc::new(templates), inputs })
+        let mut plan = Self { body, budget, templates: Arc::new(templates), inputs, kept: Arc::default() };
+        plan.kept = Arc::new(Kept { artifacts: plan.paths(), project: Vec::new() });
+        Ok(plan)
+    }
+
+    /// The same for a workspace with these files of the project: no agent may list them to be written.
+    #[must_use]
+    pub fn beside(self, own: Vec<String>) -> Self {
+        let artifacts = self.kept.artifacts.clone();
+        Self { kept: Arc::new(Kept { artifacts, project: own }), ..self }
+    }
+
+    /// The files of the workspace that no step may write: those that show artifacts, and those of the project.
+    pub(super) fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     /// Visits every step with its key, in the order of the file; `many` where it is inside of what runs
@@ -165,6 +183,15 @@ impl Plan {
         self.visit(&mut |_, node, _| found.extend(node.path()));
         found
     }
+}
+
+/// Files of the workspace that are kept from `write`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept {
+    /// Those that show artifacts of the run.
+    pub(super) artifacts: Vec<String>,
+    /// Those that the run's own project is made of.
+    pub(super) project: Vec<String>,
 }
 
 /// The budgets of a pipeline's steps and agents; an agent's counts in all steps of its own file.

@@ -101,7 +101,7 @@ impl<'a, E> Planner<'a, E> {
                 takes_stdout: step.schema.is_some(),
                 limits: self.limits(step, 1, &[Class::CommandFailed, Class::Timeout]),
             })),
-            Written::Write(files) => Kind::Write(WriteNode { files: files.to_owned() }),
+            Written::Write(files) => Kind::Write(WriteNode { files: files.to_owned(), from: Vec::new() }),
             Written::Approve(message) => Kind::Approve(ApproveNode {
                 message: message.to_owned(),
                 on_reject: step.on_reject.unwrap_or(Outcome::Fail),
@@ -149,6 +149,8 @@ impl<'a, E> Planner<'a, E> {
             limits: self.agent_limits(step, tries, is_model),
             re_asks: step.re_ask.or(self.defaults.re_ask).unwrap_or(RE_ASKS),
             strict: step.extract == Some(Extract::Strict),
+            accept: step.accept.clone(),
+            written: Vec::new(),
         })
     }
 

@@ -221,6 +221,16 @@ impl Scope {
         context
     }
 
+    /// What a name stands for in expressions; for `steps`, how each step ended.
+    pub(super) fn value_named(&self, name: &str) -> Option<Value> {
+        if name == "steps" {
+            return Some(self.steps.iter().map(|(id, end)| (id.clone(), value_of(end))).collect());
+        }
+        let local = self.locals.iter().find(|(local, _)| *local == name).map(|(_, value)| value);
+        let artifact = || self.artifacts.get(name).map(|value| &**value);
+        self.inputs.get(name).or(local).or_else(artifact).cloned()
+    }
+
     /// The variables of an expression over everything in reach.
     pub(super) fn everything(&self) -> Context {
         let mut context = self.base();

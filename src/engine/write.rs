@@ -42,7 +42,7 @@ pub(super) async fn run(
 /// Looks, then writes; each is on record before the next, so that a crash in between is mended
 /// by doing the same again, and what was there before can be put back.
 async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Value, Failure>, Stop> {
-    let effect = Effect::Look(Files { files: files.clone(), reserved: leaf.run.plan.paths() });
+    let effect = Effect::Look(Files { files: files.clone(), reserved: leaf.run.plan.kept().artifacts.clone() });
     let ask = digest(&json!({ "look": files }));
     let looked = leaf.run.durable.call(Call { key: leaf.call(attempt, 1), ask, effect }).await?;
     let record = match looked.result {

@@ -8,6 +8,7 @@ use super::documents::Documents;
 use super::outline::{Entry, Form, Outline, Seg};
 use super::projects::{Kind, Member, member};
 use super::tags::{self, Spot};
+use crate::check::Sight;
 
 /// What a value of a YAML file means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub(super) enum Role {
     Pipeline,
     /// A model.
     Model,
-    /// An expression; whether it sees what a round left.
-    Expression(bool),
+    /// An expression, with what it sees beside what its step does.
+    Expression(Sight),
     /// A template.
     Template,
     /// Anything else.
@@ -169,9 +170,12 @@ pub(super) fn role(kind: &Kind, path: &[Seg]) -> Role {
         (Kind::Pipeline, true, ["pipeline"]) | (Kind::Case, _, ["pipeline"]) => Role::Pipeline,
         (Kind::Pipeline, true, ["fallback", "-"]) | (Kind::Pipeline, false, ["agents", _, "model"]) => Role::Model,
         (Kind::Settings, _, ["defaults", "model"] | ["models", _] | ["models", _, "model"]) => Role::Model,
-        (Kind::Pipeline, true, ["when" | "for_each" | "write" | "stdin"] | ["with", _]) => Role::Expression(false),
-        (Kind::Pipeline, false, ["success"] | ["outputs", _]) => Role::Expression(false),
-        (Kind::Pipeline, true, ["repeat", "until"]) => Role::Expression(true),
+        (Kind::Pipeline, true, ["when" | "for_each" | "write" | "stdin"] | ["with", _]) => {
+            Role::Expression(Sight::Step)
+        }
+        (Kind::Pipeline, true, ["accept", "-", "that"]) => Role::Expression(Sight::Reply),
+        (Kind::Pipeline, false, ["success"] | ["outputs", _]) => Role::Expression(Sight::Step),
+        (Kind::Pipeline, true, ["repeat", "until"]) => Role::Expression(Sight::Round),
         (Kind::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"]) => Role::Template,
         _ => Role::Plain,
     }

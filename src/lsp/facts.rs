@@ -71,7 +71,10 @@ fn in_field(cursor: &Cursor, field: &Field, spot: &Spot, documents: &Documents) 
             None => String::new(),
         };
         let place = match step {
-            Some(_) => check::Spot::Step { pointer: &at, round: field.role == Role::Expression(true) },
+            Some(_) => {
+                let sight = if let Role::Expression(sight) = field.role { sight } else { check::Sight::Step };
+                check::Spot::Step { pointer: &at, sight }
+            }
             None => check::Spot::End,
         };
         Some(check::look(project, place, &spot.skeleton, spot.base.as_deref())).filter(|found| !found.is_empty())

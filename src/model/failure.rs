@@ -50,6 +50,9 @@ classes! {
     NoJson = "no_json",
     /// The reply's JSON does not fit the schema.
     SchemaMismatch = "schema_mismatch",
+    /// The reply fits its schema and can't be used: an `accept` condition does not hold, or a `write` step would
+    /// refuse its files.
+    OutputRejected = "output_rejected",
     /// Several values of the reply fit, and the step is strict.
     AmbiguousReply = "ambiguous_reply",
     /// A template could not be rendered.

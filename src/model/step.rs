@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::pipeline::{Agent, INPUT_PATTERN, NAME_PATTERN};
 use super::span::Span;
 
-pub use super::step_values::{Access, CommandLine, Expect, Expression, Extract, OnError, Outcome, Retry};
+pub use super::step_values::{Accept, Access, CommandLine, Expect, Expression, Extract, OnError, Outcome, Retry};
 
 /// One step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +123,11 @@ pub struct Step {
     #[schemars(range(min = 0, max = 10))]
     #[schemars(example = 2)]
     pub re_ask: Option<u32>,
+    /// What must hold of the reply beyond its schema, where the output's name stands for the reply; a condition
+    /// that does not hold is sent back with its words, within `re_ask`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = json!([{"that": "plan.steps | length <= 3", "else": "plan three steps at most"}]))]
+    pub accept: Vec<Accept>,
     /// Models to go on with when `retry` is used up, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(example = json!(["openai/gpt-5-mini"]))]

@@ -84,6 +84,21 @@ pub struct Expect {
     pub exit_code: Vec<u8>,
 }
 
+/// What must hold of an agent's reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    /// The condition, an expression over what the step sees and its reply, under the name of the output.
+    #[schemars(length(min = 1))]
+    #[schemars(example = &"plan.steps | length <= 3")]
+    pub that: String,
+    /// What the agent is told when the condition does not hold.
+    #[serde(rename = "else")]
+    #[schemars(length(min = 1))]
+    #[schemars(example = &"plan three steps at most")]
+    pub otherwise: String,
+}
+
 /// When and how often a failed request is tried again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -224,7 +224,7 @@ fn write_puts_the_files_of_an_artifact_into_the_workspace() {
     let orch = project(
         &server,
         &format!(
-            "  - {{ id: code, {AGENT}, prompt: code.md, output: x }}\n  - {{ id: files, write: x, inputs: [x] }}\n"
+            "  - {{ id: code, {AGENT}, prompt: code.md, output: x }}\n  - {{ id: files, write: \"x | list\", inputs: [x] }}\n"
         ),
     );
     let (ran, report) = run(&orch, &[]);

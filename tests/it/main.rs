@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests are no runs: they wait for processes")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that can't go on fails")]
 
+mod accept;
 mod acp;
 mod acp_claude;
 mod agent_budget;

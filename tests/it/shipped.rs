@@ -133,7 +133,7 @@ fn the_default_pipeline_writes_files_with_spaces_and_letters_and_no_reserved_one
         let orch = Orch::new().with(&server);
         let ran = orch.pipeline(&[]).exits(code_);
         assert_eq!(orch.exists(&format!("workspace/{path}")), code_ == 0, "{path}");
-        assert_eq!(ran.stderr.contains("path_refused"), code_ == 1, "{ran:?}");
+        assert_eq!(ran.stderr.contains("output_rejected"), code_ == 1, "{ran:?}");
     }
 }
 

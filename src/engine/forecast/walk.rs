@@ -14,6 +14,7 @@ use super::super::agent::recipes_of;
 use super::super::message::{Asked, holds};
 use super::super::node::{AgentNode, Kind, Node, PipelineNode, RepeatNode};
 use super::super::plan::Plan;
+use super::super::reading::Rules;
 use super::super::scope::Scope;
 use super::show;
 use super::world::{Faces, Unknown, World, faces, produced};
@@ -138,7 +139,8 @@ impl Walk<'_, '_> {
         let kept = if exact && node.access == Access::None {
             let asked = Asked::render(&self.plan.templates, node, agent, &world.shown).ok();
             asked.and_then(|asked| {
-                let (whole, fewer) = recipes_of(node, agent, &asked, &world.shown);
+                let rules = Rules { node, agent, scope: &world.shown, kept: self.plan.kept() };
+                let (whole, fewer) = recipes_of(&rules, &asked);
                 std::iter::once(whole).chain(fewer).find_map(|recipe| (self.reuse)(&recipe))
             })
         } else {

@@ -1,0 +1,183 @@
+//! Which artifacts of agents become files: followed through a pipeline's text, so that what `write` would refuse is
+//! told to the agent while it can still answer again.
+//!
+//! Only expressions that look something up are followed (`code`, `code.files`), through groups, loops and called
+//! pipelines; conditions are taken to hold. What else `write` is given is checked when it is written, as everything is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rpds::RedBlackTreeMap;
+
+use crate::model::StepKey;
+use crate::template::lookup;
+
+use super::node::{Body, Kind, Node, PipelineNode, WrittenBy};
+
+/// Notes at each agent which steps write its files, and at each of those whose files it writes.
+pub(super) fn note(body: &mut Body) {
+    let mut flow = Flow::default();
+    flow.body(body, None, &mut Env::default());
+    for node in body.nodes.iter_mut().chain(&mut body.finally) {
+        flow.put(node, None);
+    }
+}
+
+/// A part of an agent's artifact, as it stands in a value.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    /// The members of the value that lead to it.
+    at: Vec<String>,
+    /// The agent's step.
+    step: StepKey,
+    /// The members of the artifact that lead to it.
+    members: Vec<String>,
+}
+
+/// What each name may hold of artifacts; cheap to clone.
+type Env = RedBlackTreeMap<String, BTreeSet<Part>>;
+
+#[derive(Default)]
+struct Flow {
+    /// By agent's step: who writes its files.
+    by: BTreeMap<StepKey, BTreeSet<WrittenBy>>,
+    /// By step that writes: whose files.
+    from: BTreeMap<StepKey, BTreeSet<StepKey>>,
+    /// Whether only what a round leaves is looked for: loops inside are walked once, not twice each.
+    scouting: bool,
+}
+
+impl Flow {
+    fn body(&mut self, body: &Body, parent: Option<&StepKey>, env: &mut Env) {
+        self.list(&body.nodes, parent, env);
+        self.list(&body.finally, parent, &mut env.clone());
+    }
+
+    fn list(&mut self, nodes: &[Node], parent: Option<&StepKey>, env: &mut Env) {
+        for node in nodes {
+            self.node(node, parent, env);
+        }
+    }
+
+    /// Follows one step; afterwards `env` is what those after it see.
+    fn node(&mut self, node: &Node, parent: Option<&StepKey>, env: &mut Env) {
+        let key = StepKey::below(parent, &node.id);
+        let mut after = env.clone();
+        let own = self.kind(node, &key, &mut after);
+        if let Some(output) = &node.output {
+            after.insert_mut(output.name.clone(), own);
+        }
+        for name in node.names() {
+            // Of a list of items no part is followed.
+            let mut parts = if node.each.is_some() { BTreeSet::new() } else { parts_of(&after, &name) };
+            // What does not run, or fails, leaves what was there.
+            if node.when.is_some() || !node.stops {
+                parts.extend(parts_of(env, &name));
+            }
+            env.insert_mut(name, parts);
+        }
+    }
+
+    /// Follows what a step does, in the scope of the steps inside it; gives what its own artifact holds.
+    fn kind(&mut self, node: &Node, key: &StepKey, env: &mut Env) -> BTreeSet<Part> {
+        match &node.kind {
+            Kind::Agent(_) => return [Part { at: Vec::new(), step: key.clone(), members: Vec::new() }].into(),
+            Kind::Write(write) => {
+                for part in looked_up(&write.files, env).into_iter().filter(|part| part.at.is_empty()) {
+                    self.from.entry(key.clone()).or_default().insert(part.step.clone());
+                    let by = WrittenBy { step: key.clone(), members: part.members };
+                    self.by.entry(part.step).or_default().insert(by);
+                }
+            }
+            Kind::Sequence(nodes) => self.list(nodes, Some(key), env),
+            Kind::Parallel(nodes, _) => {
+                let before = env.clone();
+                for child in nodes {
+                    let mut inner = before.clone();
+                    self.node(child, Some(key), &mut inner);
+                    for name in child.names() {
+                        let parts = parts_of(&inner, &name);
+                        env.insert_mut(name, parts);
+                    }
+                }
+            }
+            Kind::Repeat(repeat) => {
+                // A second walk sees what the round before left.
+                if !self.scouting {
+                    let mut first = env.clone();
+                    self.scouting = true;
+                    self.list(&repeat.nodes, Some(key), &mut first);
+                    self.scouting = false;
+                    for name in repeat.nodes.iter().flat_map(Node::names) {
+                        let mut parts = parts_of(env, &name);
+                        parts.extend(parts_of(&first, &name));
+                        env.insert_mut(name, parts);
+                    }
+                }
+                self.list(&repeat.nodes, Some(key), env);
+            }
+            Kind::Pipeline(call) => {
+                let given = self.called(call, key, env);
+                let named = given.iter().flat_map(|(name, parts)| parts.iter().map(move |part| (name, part)));
+                let inside = |(name, part): (&String, &Part)| Part {
+                    at: std::iter::once(name).chain(&part.at).cloned().collect(),
+                    ..part.clone()
+                };
+                let whole = named.map(inside).collect();
+                for (name, parts) in &given {
+                    env.insert_mut(name.clone(), parts.clone());
+                }
+                return whole;
+            }
+            Kind::Command(_) | Kind::Approve(_) => {}
+        }
+        BTreeSet::new()
+    }
+
+    /// What a called pipeline gives, by the names of its outputs.
+    fn called(&mut self, call: &PipelineNode, key: &StepKey, env: &Env) -> Env {
+        let given = |(name, text): (&String, &String)| (name.clone(), looked_up(text, env));
+        let mut inner: Env = call.with.iter().map(given).collect();
+        self.body(&call.body, Some(key), &mut inner);
+        call.body.outputs.iter().map(|(name, text)| (name.clone(), looked_up(text, &inner))).collect()
+    }
+
+    /// Puts what was found into the nodes.
+    fn put(&self, node: &mut Node, parent: Option<&StepKey>) {
+        let key = StepKey::below(parent, &node.id);
+        match &mut node.kind {
+            Kind::Agent(agent) if node.each.is_none() => {
+                agent.written = self.by.get(&key).map(|by| by.iter().cloned().collect()).unwrap_or_default();
+            }
+            Kind::Write(write) => {
+                write.from = self.from.get(&key).map(|from| from.iter().cloned().collect()).unwrap_or_default();
+            }
+            Kind::Agent(_)
+            | Kind::Command(_)
+            | Kind::Approve(_)
+            | Kind::Parallel(..)
+            | Kind::Repeat(_)
+            | Kind::Sequence(_)
+            | Kind::Pipeline(_) => {}
+        }
+        node.children_mut().for_each(|child| self.put(child, Some(&key)));
+    }
+}
+
+fn parts_of(env: &Env, name: &str) -> BTreeSet<Part> {
+    env.get(name).cloned().unwrap_or_default()
+}
+
+/// What an expression gives of artifacts, when it only looks something up.
+fn looked_up(expression: &str, env: &Env) -> BTreeSet<Part> {
+    let Some((name, members)) = lookup(expression) else { return BTreeSet::new() };
+    let parts = env.get(&name).into_iter().flatten();
+    let part = |part: &Part| {
+        if let Some(rest) = members.strip_prefix(part.at.as_slice()) {
+            let members = part.members.iter().chain(rest).cloned().collect();
+            return Some(Part { at: Vec::new(), step: part.step.clone(), members });
+        }
+        let at = part.at.strip_prefix(members.as_slice())?.to_vec();
+        Some(Part { at, ..part.clone() })
+    };
+    parts.filter_map(part).collect()
+}

@@ -1,0 +1,46 @@
+//! Expressions that only look something up: `code`, `code.files`, `code["files"]`.
+
+use minijinja::machinery::ast::Expr;
+use minijinja::machinery::parse_expr;
+
+/// The variable that an expression begins with and the members that it goes through, when it does nothing else.
+pub fn lookup(expression: &str) -> Option<(String, Vec<String>)> {
+    let parsed = parse_expr(expression).ok()?;
+    let mut members = Vec::new();
+    let mut at = &parsed;
+    loop {
+        at = match at {
+            Expr::Var(variable) => {
+                members.reverse();
+                return Some((variable.id.to_owned(), members));
+            }
+            Expr::GetAttr(inner) => {
+                members.push(inner.name.to_owned());
+                &inner.expr
+            }
+            Expr::GetItem(inner) => {
+                let Expr::Const(name) = &inner.subscript_expr else { return None };
+                members.push(name.value.as_str()?.to_owned());
+                &inner.expr
+            }
+            _ => return None,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_told_from_the_outside_in() {
+        let of = |text| lookup(text).map(|(name, members)| format!("{name} {}", members.join("/")));
+        assert_eq!(of("code").as_deref(), Some("code "));
+        assert_eq!(of(" code.files ").as_deref(), Some("code files"));
+        assert_eq!(of("a['b c'].d[\"e\"]").as_deref(), Some("a b c/d/e"));
+        for other in ["code.files | list", "code[0]", "code[name]", "f(code)", "code ~ x", "[code]", "'code'", "code."]
+        {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+}
