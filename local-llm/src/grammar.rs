@@ -129,6 +129,34 @@ impl Grammar {
         tokens
     }
 
+    /// The same document without its last tokens, followed by these bytes and the end of the list that is open then;
+    /// with the tokens for that. `None` when the list may not end there.
+    pub(crate) fn back(
+        &self,
+        kept: &[TokenId],
+        dropped: usize,
+        bytes: &[u8],
+        vocab: &Vocab,
+    ) -> Option<(Self, Vec<TokenId>)> {
+        let mut back = self.clone();
+        // A clone shares the state of the parser; a deep one does not.
+        back.matcher = self.matcher.deep_clone();
+        back.matcher.rollback(dropped).ok()?;
+        back.place = Place::default();
+        kept.iter().for_each(|token| back.place.read(vocab.bytes(*token)));
+        let mut tokens = Vec::new();
+        for byte in bytes.iter().chain(b"]") {
+            let token = vocab.token(&[*byte])?;
+            if !back.mask().ok()?.is_allowed(token) {
+                return None;
+            }
+            back.take(token, vocab).ok()?;
+            tokens.push(token);
+        }
+        tokens.extend(back.forced(vocab));
+        Some((back, tokens))
+    }
+
     /// A token that ends the string or the innermost list or object, if allowed.
     pub(crate) fn closer(&self, mask: &SimpleVob) -> Option<TokenId> {
         let allowed = |token: &TokenId| mask.is_allowed(*token);

@@ -11,6 +11,7 @@
 pub mod catalog;
 mod error;
 mod grammar;
+mod items;
 mod lent;
 mod model;
 mod network;

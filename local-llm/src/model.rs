@@ -80,7 +80,8 @@ pub enum Event<'a> {
         /// Tokens in all.
         total: usize,
     },
-    /// More text of the reply.
+    /// More text of the reply. When items of a list repeat, the reply goes back to where they began, and what was told
+    /// of them is not part of it.
     Token(&'a str),
 }
 
@@ -106,7 +107,7 @@ pub struct Reply {
     pub prompt_tokens: usize,
     /// Of those, how many were known from the request before.
     pub cached_tokens: usize,
-    /// Tokens of the reply.
+    /// Tokens of the reply, with those that were taken back.
     pub output_tokens: usize,
     /// Time until the prompt was read.
     pub prompt_time: Duration,
@@ -119,6 +120,14 @@ struct Kept {
     cache: Cache,
     tokens: Vec<u32>,
     load: Load,
+}
+
+impl Kept {
+    /// Forgets all but the first so many tokens.
+    fn cut(&mut self, tokens: usize) {
+        self.tokens.truncate(tokens);
+        self.cache.truncate(self.tokens.len());
+    }
 }
 
 /// A loaded model. Requests wait for one another.
@@ -297,8 +306,7 @@ impl Model {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let same = kept.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         let cached = same.min(prompt.len() - 1).min(kept.cache.len());
-        kept.tokens.truncate(cached);
-        kept.cache.truncate(cached);
+        kept.cut(cached);
         let mut reply = Reply {
             text: String::new(),
             stop: Stop::Cancelled,
@@ -326,9 +334,10 @@ impl Model {
         }
         reply.prompt_time = begun.elapsed();
 
+        let bytes_of =
+            |tokens: &[u32]| -> Vec<u8> { tokens.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect() };
         let mut tell = |text: &mut Text, tokens: &[u32]| {
-            let bytes: Vec<u8> = tokens.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect();
-            let more = text.add(&bytes);
+            let more = text.add(&bytes_of(tokens));
             if more.is_empty() { ControlFlow::Continue(()) } else { event(Event::Token(more)) }
         };
         let mut flow = tell(&mut text, &opening);
@@ -336,7 +345,16 @@ impl Model {
             match writer.step(&scores)? {
                 Step::Go(tokens) => {
                     flow = tell(&mut text, &tokens);
-                    if flow.is_continue() && writer.written() < limit {
+                    if flow.is_continue() && writer.written().len() < limit {
+                        scores = self.read(&tokens, &mut kept, true)?;
+                    }
+                }
+                Step::Back(to, tokens) => {
+                    text = Text::default();
+                    text.add(&bytes_of(writer.written().get(..to).unwrap_or_default()));
+                    flow = tell(&mut text, &tokens);
+                    kept.cut(prompt_tokens + to);
+                    if flow.is_continue() && writer.written().len() < limit {
                         scores = self.read(&tokens, &mut kept, true)?;
                     }
                 }
@@ -352,7 +370,7 @@ impl Model {
             }
         }
         reply.text = text.whole;
-        reply.output_tokens = writer.written();
+        reply.output_tokens = writer.produced();
         reply.output_time = begun.elapsed().saturating_sub(reply.prompt_time);
         Ok(reply)
     }

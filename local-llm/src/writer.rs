@@ -5,6 +5,7 @@ use toktrie::TokenId;
 
 use crate::Error;
 use crate::grammar::Grammar;
+use crate::items::{Items, Mark};
 use crate::sampler::{Sampler, repeats};
 use crate::vocab::Vocab;
 
@@ -21,6 +22,9 @@ pub(crate) enum Step {
     Go(Vec<TokenId>),
     /// These tokens, and the reply is complete.
     Last(Vec<TokenId>),
+    /// All but the first so many tokens are taken back, and these follow; the model must read them before the next
+    /// step.
+    Back(usize, Vec<TokenId>),
     /// The limit was reached or the model goes in circles.
     Cut,
 }
@@ -35,6 +39,8 @@ pub(crate) struct Writer<'a> {
     written: Vec<TokenId>,
     string_from: Option<usize>,
     way: Option<Vec<TokenId>>,
+    items: Items,
+    taken_back: usize,
 }
 
 impl<'a> Writer<'a> {
@@ -48,12 +54,23 @@ impl<'a> Writer<'a> {
         }
         let written = Vec::new();
         let way = grammar.as_ref().and_then(|grammar| grammar.way_out(vocab, limit));
-        Self { vocab, grammar, sampler, banned, limit, written, string_from: None, way }
+        Self {
+            vocab,
+            grammar,
+            sampler,
+            banned,
+            limit,
+            written,
+            string_from: None,
+            way,
+            items: Items::default(),
+            taken_back: 0,
+        }
     }
 
-    /// Tokens written so far.
-    pub(crate) fn written(&self) -> usize {
-        self.written.len()
+    /// The tokens written so far.
+    pub(crate) fn written(&self) -> &[TokenId] {
+        &self.written
     }
 
     /// Tokens every reply begins with, known before the model has read anything.
@@ -67,14 +84,45 @@ impl<'a> Writer<'a> {
         tokens
     }
 
-    fn keep(&mut self, tokens: &[TokenId]) {
+    /// How many tokens were written, with those that were taken back.
+    pub(crate) fn produced(&self) -> usize {
+        self.written.len() + self.taken_back
+    }
+
+    /// Adds tokens to the reply; gives the place to go back to when they show that items of a list repeat.
+    fn keep(&mut self, tokens: &[TokenId]) -> Option<Mark> {
         self.written.extend_from_slice(tokens);
+        let mut mark = None;
+        if self.grammar.is_some() {
+            for token in tokens {
+                mark = mark.or(self.items.read(self.vocab.bytes(*token)));
+            }
+        }
         let inside = self.grammar.as_ref().is_some_and(Grammar::in_string);
         self.string_from = match (inside, self.string_from) {
             (false, _) => None,
             (true, None) => Some(self.written.len()),
             (true, from) => from,
         };
+        mark
+    }
+
+    /// Takes back what comes after a place and ends the list that is open there, if the schema lets it end.
+    fn back(&mut self, mark: Mark) -> Option<Step> {
+        let (kept, dropped) = self.written.split_at_checked(mark.tokens)?;
+        let begun = dropped.first().map_or(&[][..], |token| self.vocab.bytes(*token)).get(..mark.bytes)?;
+        let (grammar, tokens) = self.grammar.as_ref()?.back(kept, dropped.len(), begun, self.vocab)?;
+        let room = self.limit.checked_sub(kept.len() + tokens.len())?;
+        let way = grammar.way_out(self.vocab, room)?;
+        self.taken_back += dropped.len();
+        self.written.truncate(mark.tokens);
+        self.items = Items::default();
+        for token in &self.written {
+            let _ = self.items.read(self.vocab.bytes(*token));
+        }
+        (self.grammar, self.way) = (Some(grammar), Some(way));
+        self.keep(&tokens);
+        Some(Step::Back(mark.tokens, tokens))
     }
 
     /// Chooses what follows from the scores the model gives to every token.
@@ -138,7 +186,7 @@ impl<'a> Writer<'a> {
             }
         }
         tokens.truncate(left);
-        self.keep(&tokens);
-        Ok(Step::Go(tokens))
+        let again = self.keep(&tokens);
+        Ok(again.and_then(|mark| self.back(mark)).unwrap_or(Step::Go(tokens)))
     }
 }

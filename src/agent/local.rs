@@ -19,7 +19,7 @@ use crate::provider::{Limits, Provider, Signal};
 const TEMPERATURE: f32 = 0.2;
 /// How long one reply may take: a busy machine writes a few tokens a second.
 const PATIENCE: Duration = Duration::from_hours(1);
-/// The seed of every reply: the same question gives the same answer.
+/// The seed of the first reply of a step: the same question gives the same answer. A re-ask and a retry have another.
 const SEED: u64 = 7;
 
 /// The embedded models of a cache folder; loads the one that is asked, and keeps it.
@@ -61,7 +61,7 @@ impl Provider for Local {
                 cache: self.cache.clone(),
                 loaded: self.loaded.clone(),
                 name: request.model.model.clone(),
-                request: asked(request),
+                request: asked(request, limits.draw),
                 abandoned: abandoned.0.clone(),
                 until: Instant::now() + limits.total,
                 signals,
@@ -153,7 +153,7 @@ fn failure(message: impl Into<String>) -> Failure {
     Failure::new(Class::AgentError, message)
 }
 
-fn asked(request: &ChatRequest) -> Request {
+fn asked(request: &ChatRequest, draw: u32) -> Request {
     let system = local_llm::Message { role: "system".to_owned(), content: request.system.clone() };
     let messages = request.messages.iter().map(|message| local_llm::Message {
         role: match message.role {
@@ -170,7 +170,7 @@ fn asked(request: &ChatRequest) -> Request {
         max_tokens: request.max_output_tokens.min(LOCAL_LONGEST),
         temperature,
         top_p: 0.95,
-        seed: SEED,
+        seed: SEED + u64::from(draw),
     }
 }
 

@@ -73,6 +73,11 @@ pub(super) async fn program(
     answer
 }
 
+/// A number of a call among those of its step: an answer that was not taken must not come again.
+fn draw(key: &CallKey) -> u32 {
+    key.attempt.saturating_sub(1).saturating_mul(100).saturating_add(key.ordinal.saturating_sub(1))
+}
+
 /// Asks a model.
 pub(super) async fn answer(
     own: &Performer,
@@ -82,7 +87,7 @@ pub(super) async fn answer(
 ) -> Result<ChatReply, Failure> {
     let observer = own.observer.as_ref();
     let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = Limits { clock: own.clock.clone(), cut: cut.clone(), ..provider.limits() };
+    let mut limits = Limits { clock: own.clock.clone(), cut: cut.clone(), draw: draw(key), ..provider.limits() };
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
         // Whoever allows a request more time has a slow server, whose first byte is late too.

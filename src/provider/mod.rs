@@ -88,6 +88,8 @@ pub struct Limits {
     pub clock: Arc<dyn Clock>,
     /// Ends the exchange before its time: a reply that is whole by then is given back all the same.
     pub cut: CancellationToken,
+    /// Tells this request from others of the same step, from 0: where orch itself draws, another draw is made for each.
+    pub draw: u32,
 }
 
 impl Default for Limits {
@@ -100,6 +102,7 @@ impl Default for Limits {
             max_bytes: MAX_REPLY,
             clock: Arc::new(SystemClock),
             cut: CancellationToken::new(),
+            draw: 0,
         }
     }
 }
