@@ -116,7 +116,9 @@ pub(super) async fn repeat(
             let rounds = if kind.max == 1 { "round" } else { "rounds" };
             let why = format!("`{until}` was not true after {} {rounds}", kind.max);
             let failure = Failure::new(Class::Exhausted, why)
-                .with_hint("raise `max:`, or say `on_exhausted: continue` to go on with the last round");
+                .with_hint(format!(
+                    "raise `max:`, or say `on_exhausted: continue` to go on with the last round, then `orch pipeline resume`; `orch pipeline resume --from {key}` begins the rounds anew"
+                ));
             fail(run, key, node, (last, failure), scope).await
         }
         (Some(_), Outcome::Continue) | (None, _) => close(run, key, node, last, Flow::Go, scope).await,

@@ -132,6 +132,27 @@ impl Plan {
         found
     }
 
+    /// The file in the workspace that shows an artifact.
+    pub(super) fn shown(&self, name: &str) -> Option<String> {
+        let mut found = None;
+        self.visit(&mut |_, node, _| {
+            let path = node.path().filter(|_| node.output.as_ref().is_some_and(|output| output.name == name));
+            found = found.take().or(path);
+        });
+        found
+    }
+
+    /// The step that gives an artifact, where there is one such step that runs once.
+    pub(super) fn giver(&self, name: &str) -> Option<StepKey> {
+        let mut found = None;
+        self.visit(&mut |step, node, many| {
+            if !many && node.output.as_ref().is_some_and(|output| output.name == name) {
+                found.get_or_insert(step);
+            }
+        });
+        found
+    }
+
     /// Every budget of the plan: of the run, of steps, of agents, and of pipelines that steps call.
     pub fn budgets(&self) -> Vec<Limit> {
         let mut found: Vec<Limit> = self.budget.clone().map(|budget| (Holder::Run, budget)).into_iter().collect();

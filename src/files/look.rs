@@ -78,11 +78,7 @@ impl Tree {
         }
         // A folder's path is a prefix of what it holds, so that parents come first.
         look.new_folders = new_folders.into_iter().collect();
-        problems.end(
-            Class::PathRefused,
-            "the files can't be written",
-            "correct the paths in the artifact; nothing was written",
-        )?;
+        problems.end(Class::PathRefused, "the files can't be written", "nothing was written")?;
         Ok(look)
     }
 }

@@ -19,7 +19,7 @@ fn alive(pid: &str) -> bool {
 }
 
 /// What `look` gives, once it gives something.
-fn soon<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+fn soon<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -241,8 +241,15 @@ fn a_second_stop_ends_orch_although_nobody_reads_what_it_says() {
 }
 
 /// A stop that comes while what an agent program left behind is being ended does not lose the program's answer.
+/// On a busy machine what is left may be killed before it was scheduled to hear that it should end: then the run
+/// completed before the stop, and another try is made.
 #[test]
 fn an_answer_is_kept_though_a_stop_comes_while_its_leftovers_are_ended() {
+    assert!((0..20).any(|_| stopped_while_leftovers_are_ended()), "no stop came in that moment");
+}
+
+/// Whether the stop came while the leftovers of a turn were being ended; the answer is kept in any case.
+fn stopped_while_leftovers_are_ended() -> bool {
     let orch = Orch::empty();
     let left = "trap ': > ../asked' TERM; : > ../ready; while :; do sleep 1; done";
     let answers = format!(
@@ -254,11 +261,17 @@ fn an_answer_is_kept_though_a_stop_comes_while_its_leftovers_are_ended() {
     orch.write("prompts/p.md", "Count.");
     orch.write("pipelines/main.yaml", &format!("name: kept\nagents: {agents}\nsteps: [{step}]\n"));
     let mut child = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).spawn().unwrap();
-    soon("the end of what is left", || orch.exists("asked").then_some(()));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let seen = soon("the end of the turn", || {
+        let ended = child.try_wait().unwrap().is_some();
+        if orch.exists("asked") { Some(!ended) } else { ended.then_some(false) }
+    });
+    if seen {
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    }
     child.wait().unwrap();
     let events = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
     assert!(!events.contains("given up"), "{events}");
     orch.run(&["pipeline", "resume", "--quiet"]);
     assert_eq!((orch.read("turns").as_str(), orch.json("workspace/n.json")), ("turn\n", serde_json::json!(7)));
+    seen
 }

@@ -14,7 +14,7 @@ fn whole(server: &Server) -> Orch {
         server,
         "  - { id: plan, agent: a, prompt: plan.md, schema: strict, output: list, message: list }
   - { id: call, pipeline: inner.yaml, with: { task: task } }
-  - { id: files, write: list, inputs: [list], output: written }
+  - { id: files, write: list | list, inputs: [list], output: written }
 ",
     );
     orch.edit("orch.yaml", "providers:", "# Ours.\nproviders:");

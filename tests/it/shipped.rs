@@ -227,13 +227,14 @@ fn iterate_goes_on_when_files_can_t_be_written_or_tests_never_end() {
     let server = Server::start(|request| match (engineers(request), request.last()) {
         (true, said) if said.contains("was not written") => code("calc.py", "import time\n\ntime.sleep(60)\n"),
         (true, said) if said.contains("did not end") => code("calc.py", RIGHT),
-        (true, _) => code("review.json", "{ \"this\": \"is an artifact\" }\n"),
-        (false, said) if said.contains("could not be written") => text(&verdict(true, "review.json was not written")),
+        (true, _) => code("taken", "There is a folder of this name.\n"),
+        (false, said) if said.contains("could not be written") => text(&verdict(true, "taken was not written")),
         (false, said) if said.contains("did not run to their end") => text(&verdict(true, "The tests did not end")),
         (false, _) => text(&verdict(true, "It adds")),
     });
     let orch = Orch::new().with(&server);
     orch.edit("pipelines/iterate.yaml", "timeout: 5m", "timeout: 2s");
+    orch.write("workspace/taken/by.txt", "");
     let (ran, report) = iterate(&orch);
     assert_eq!(ran.code, 0, "{ran:?}");
     let all = statuses(&report);
@@ -242,7 +243,7 @@ fn iterate_goes_on_when_files_can_t_be_written_or_tests_never_end() {
     }
     assert!(all.contains(&"work[0]/rounds[1]/run_tests failed".to_owned()), "{all:?}");
     assert_eq!(server.requests().len(), 6);
-    assert!(server.requests()[1].last().contains("kept for the artifact"), "{}", server.requests()[1].last());
+    assert!(server.requests()[1].last().contains("`taken`"), "{}", server.requests()[1].last());
 }
 
 /// A project in a git repository, one of whose files was changed since its commit.

@@ -197,6 +197,9 @@ fn a_path_that_leads_out_of_the_workspace_is_never_written() {
     assert_eq!(report["steps"][1]["error"]["class"], "schema_mismatch", "the schema refuses it first: {report:#}");
     orch.edit("pipelines/default.yaml", "    output: code", "    output: code\n    schema: any");
     let (_, report) = orch.report(&[]);
+    assert_eq!(report["steps"][1]["error"]["class"], "output_rejected", "{report:#}");
+    orch.edit("pipelines/default.yaml", "write: code", "write: code.files | list");
+    let (_, report) = orch.report(&[]);
     assert_eq!(report["steps"][2]["error"]["class"], "path_refused", "{report:#}");
     assert!(!orch.exists("user.py") && !orch.exists("workspace/user.py"));
 }
