@@ -18,6 +18,18 @@ pub enum Error {
     /// The file is not a GGUF file this crate can run.
     #[error("the model file cannot be used: {0}")]
     Format(String),
+    /// The weights are larger than the memory that is free.
+    #[error(
+        "its weights take {} of memory, and {} are free; end other programs, or take a smaller model or quantization",
+        gigabytes(*.needed),
+        gigabytes(*.free)
+    )]
+    Memory {
+        /// Bytes of the weights.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The processor lacks instructions without which replies would take minutes.
     #[error("this processor lacks {0}; a local model needs them (choose a hosted model instead)")]
     Processor(&'static str),
@@ -40,4 +52,10 @@ pub enum Error {
     /// The schema could not be turned into a grammar even after loosening it.
     #[error("the JSON Schema cannot be followed: {0}")]
     Schema(String),
+}
+
+/// A size as people write it.
+fn gigabytes(bytes: u64) -> String {
+    let tenths = bytes.div_ceil(100_000_000);
+    format!("{}.{} GB", tenths / 10, tenths % 10)
 }

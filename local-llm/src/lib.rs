@@ -10,17 +10,22 @@
 
 pub mod catalog;
 mod error;
+pub mod gguf;
 mod grammar;
 mod items;
 mod lent;
+pub mod memory;
 mod model;
 mod network;
+mod reader;
 mod sampler;
 mod schema;
+mod spm;
 mod template;
 mod threads;
 mod vocab;
 pub mod weights;
+mod words;
 mod writer;
 
 pub use error::Error;

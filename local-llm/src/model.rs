@@ -11,7 +11,9 @@ use candle_core::quantized::gguf_file::Content;
 use serde_json::Value;
 
 use crate::Error;
+use crate::gguf;
 use crate::grammar::Grammars;
+use crate::memory;
 use crate::network::{Cache, Network};
 use crate::sampler::Sampler;
 use crate::template::Template;
@@ -200,13 +202,19 @@ impl Model {
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
         check_processor()?;
         let unreadable = |source| Error::File { path: path.to_owned(), source };
+        let header = gguf::read(path)?;
+        header.check()?;
+        let needed = header.memory().least;
+        if let Some(free) = memory::available().filter(|free| *free < needed) {
+            return Err(Error::Memory { needed, free });
+        }
         let mut source = BufReader::with_capacity(1 << 20, File::open(path).map_err(unreadable)?);
         let content =
             Content::read(&mut source).map_err(|error| Error::Format(format!("it is not a GGUF file: {error}")))?;
         let vocab = Vocab::read(&content)?;
         let chat = content.metadata.get("tokenizer.chat_template");
         let chat = chat.map(|text| text.to_string()).transpose()?;
-        let template = Template::new(chat.map(String::as_str), vocab.bos(), vocab.eos())?;
+        let template = Template::new(chat.map(String::as_str), vocab.bos(), vocab.eos(), vocab.chatml())?;
         let network = Network::read(&content, &mut source)?;
         let grammars = Grammars::new(&vocab)?;
         let kept = Kept { cache: network.cache()?, tokens: Vec::new(), load: Load::default() };
@@ -251,6 +259,24 @@ impl Model {
         Ok(read.unwrap_or_default())
     }
 
+    /// The tokens of the prompt of these messages; to hold this engine against others.
+    ///
+    /// # Errors
+    ///
+    /// When the chat template of the model refuses the messages.
+    pub fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+        self.prompt(messages)
+    }
+
+    /// The tokens of a text, in which signs of the model are read as such; to hold this engine against others.
+    ///
+    /// # Errors
+    ///
+    /// When the text cannot be tokenized.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, Error> {
+        self.vocab.encode(text)
+    }
+
     /// The likeliest first tokens of a free reply, the likeliest first, each with its text and the natural
     /// logarithm of its probability; to hold this engine against others.
     ///
@@ -258,7 +284,15 @@ impl Model {
     ///
     /// As of [`Model::generate`].
     pub fn likeliest(&self, messages: &[Message], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
-        let prompt = self.prompt(messages)?;
+        self.likeliest_after(&self.prompt(messages)?, count)
+    }
+
+    /// The likeliest tokens after these.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Model::generate`].
+    pub fn likeliest_after(&self, prompt: &[u32], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
         if prompt.is_empty() || prompt.len() >= self.context() {
             return Err(Error::TooLong { prompt: prompt.len(), limit: self.context() });
         }

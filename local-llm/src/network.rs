@@ -1,18 +1,18 @@
-//! The network: quantized weights of a `llama` or `qwen2` model and its
-//! forward pass, with a cache of keys and values that can be cut back.
+//! The network: quantized weights of a `llama`, `qwen2` or `qwen3` model and its forward pass, with a cache of keys
+//! and values that can be cut back.
 
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
-use candle_core::quantized::gguf_file::{Content, Value};
-use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
-use candle_core::{D, DType, Device, IndexOp, Module, Tensor};
+use candle_core::quantized::QMatMul;
+use candle_core::quantized::gguf_file::Content;
+use candle_core::{D, DType, Device, IndexOp, Tensor};
 
 use crate::Error;
-use crate::lent::Lender;
+use crate::reader::{Layer, Linear, Reader};
 
 /// Positions kept at most, whatever the model claims to support.
-const MAX_POSITIONS: usize = 8192;
+pub(crate) const MAX_POSITIONS: usize = 8192;
 
 type Computed<T> = Result<T, candle_core::Error>;
 
@@ -21,35 +21,8 @@ type Computed<T> = Result<T, candle_core::Error>;
 enum Rotation {
     /// Neighbours form a pair (`llama` files).
     Interleaved,
-    /// The first and the second half of a head form the pairs (`qwen2` files).
+    /// The first and the second half of a head form the pairs (`qwen2` and `qwen3` files).
     Halves,
-}
-
-struct Linear {
-    weight: QMatMul,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    fn forward(&self, x: &Tensor) -> Computed<Tensor> {
-        let y = self.weight.forward(x)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
-        }
-    }
-}
-
-struct Layer {
-    attention_norm: Tensor,
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    feed_norm: Tensor,
-    gate: Linear,
-    up: Linear,
-    down: Linear,
 }
 
 /// Keys and values of the positions already read, for every layer.
@@ -80,138 +53,79 @@ pub(crate) struct Network {
     sin: Tensor,
     rotation: Rotation,
     epsilon: f32,
+    shape: Shape,
+    bytes: usize,
+}
+
+/// Sizes of a network.
+struct Shape {
     heads: usize,
     groups: usize,
     head_size: usize,
     positions: usize,
-    bytes: usize,
 }
 
-/// Reads named values and tensors from a file, counting the memory they take.
-struct Reader<'a, R> {
-    content: &'a Content,
-    source: &'a mut R,
-    bytes: usize,
-    lender: Lender,
-}
-
-impl<R: Read + Seek> Reader<'_, R> {
-    fn meta(&self, key: &str) -> Result<&Value, Error> {
-        self.content.metadata.get(key).ok_or_else(|| Error::Format(format!("it has no `{key}`")))
-    }
-
-    fn count(&self, key: &str) -> Result<usize, Error> {
-        let value = self.meta(key)?;
-        let count = value.to_u64().or_else(|_| value.to_u32().map(u64::from));
-        count
-            .ok()
-            .and_then(|count| usize::try_from(count).ok())
-            .ok_or_else(|| Error::Format(format!("`{key}` is not a count")))
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.content.tensor_infos.contains_key(name)
-    }
-
-    fn tensor(&mut self, name: &str) -> Result<QTensor, Error> {
-        if !self.has(name) {
-            return Err(Error::Format(format!("it has no tensor `{name}`")));
+impl Shape {
+    fn read<R: Read + Seek>(reader: &Reader<'_, R>) -> Result<Self, Error> {
+        let heads = reader.count("attention.head_count")?;
+        let groups = reader.count_if("attention.head_count_kv")?.unwrap_or(heads);
+        let width = reader.count("embedding_length")?;
+        if heads == 0 || groups == 0 || !heads.is_multiple_of(groups) {
+            return Err(Error::Format(format!("its {heads} heads of queries do not share {groups} of keys evenly")));
         }
-        Ok(self.content.tensor(self.source, name, &Device::Cpu)?)
-    }
-
-    fn vector(&mut self, name: &str) -> Result<Tensor, Error> {
-        Ok(self.tensor(name)?.dequantize(&Device::Cpu)?)
-    }
-
-    /// A matrix in a format that has fast kernels; others become `Q8_0`.
-    fn matrix(&mut self, name: &str) -> Result<QTensor, Error> {
-        let tensor = self.tensor(name)?;
-        let slow = !matches!(
-            tensor.dtype(),
-            GgmlDType::Q4_0
-                | GgmlDType::Q8_0
-                | GgmlDType::Q2K
-                | GgmlDType::Q3K
-                | GgmlDType::Q4K
-                | GgmlDType::Q5K
-                | GgmlDType::Q6K
-        );
-        let (_, width) = tensor.shape().dims2()?;
-        let tensor = if slow && width.is_multiple_of(GgmlDType::Q8_0.block_size()) {
-            QTensor::quantize(&tensor.dequantize(&Device::Cpu)?, GgmlDType::Q8_0)?
-        } else {
-            tensor
+        let head_size = match reader.count_if("attention.key_length")? {
+            Some(size) => size,
+            None if width.is_multiple_of(heads) => width / heads,
+            None => return Err(Error::Format(format!("its {heads} heads do not divide its width of {width}"))),
         };
-        self.bytes += tensor.storage_size_in_bytes();
-        Ok(tensor)
-    }
-
-    fn linear(&mut self, name: &str) -> Result<Linear, Error> {
-        let weight = self.matrix(&format!("{name}.weight"))?;
-        let weight = self.lender.matrix(weight)?;
-        let bias = format!("{name}.bias");
-        let bias = if self.has(&bias) { Some(self.vector(&bias)?) } else { None };
-        Ok(Linear { weight, bias })
-    }
-
-    fn layer(&mut self, index: usize) -> Result<Layer, Error> {
-        let at = |part: &str| format!("blk.{index}.{part}");
-        Ok(Layer {
-            attention_norm: self.vector(&at("attn_norm.weight"))?,
-            query: self.linear(&at("attn_q"))?,
-            key: self.linear(&at("attn_k"))?,
-            value: self.linear(&at("attn_v"))?,
-            output: self.linear(&at("attn_output"))?,
-            feed_norm: self.vector(&at("ffn_norm.weight"))?,
-            gate: self.linear(&at("ffn_gate"))?,
-            up: self.linear(&at("ffn_up"))?,
-            down: self.linear(&at("ffn_down"))?,
-        })
+        let of_values = reader.count_if("attention.value_length")?.unwrap_or(head_size);
+        let rotated = reader.count_if("rope.dimension_count")?.unwrap_or(head_size);
+        if of_values != head_size || rotated != head_size || head_size == 0 || !head_size.is_multiple_of(2) {
+            return Err(Error::Format(format!(
+                "its heads have {head_size} numbers in keys, {of_values} in values and {rotated} that are rotated: orch \
+                 runs models whose heads have one size"
+            )));
+        }
+        let positions = reader.count("context_length")?.min(MAX_POSITIONS);
+        Ok(Self { heads, groups, head_size, positions })
     }
 }
 
 /// Sines and cosines of every position.
-fn rotations(positions: usize, size: usize, base: f32) -> Computed<(Tensor, Tensor)> {
+fn rotations<R: Read + Seek>(reader: &mut Reader<'_, R>, shape: &Shape) -> Result<(Tensor, Tensor), Error> {
+    let stretched = match reader.text_if("rope.scaling.type")? {
+        None | Some("none") => 1.0,
+        Some("linear") => reader.number_if("rope.scaling.factor")?.filter(|factor| *factor > 0.0).unwrap_or(1.0),
+        Some(other) => {
+            return Err(Error::Format(format!(
+                "it stretches positions in the way of `{other}`, and orch knows `linear` and the factors of Llama 3"
+            )));
+        }
+    };
+    let (size, base) = (shape.head_size, reader.number_if("rope.freq_base")?.unwrap_or(10_000.0));
     #[allow(clippy::cast_precision_loss)]
-    let inverse: Vec<f32> = (0..size).step_by(2).map(|i| base.powf(-(i as f32) / size as f32)).collect();
-    let inverse = Tensor::from_vec(inverse, (1, size / 2), &Device::Cpu)?;
-    let last = u32::try_from(positions).unwrap_or(u32::MAX);
+    let inverse: Vec<f32> = (0..size).step_by(2).map(|i| base.powf(-(i as f32) / size as f32) / stretched).collect();
+    let mut inverse = Tensor::from_vec(inverse, (1, size / 2), &Device::Cpu)?;
+    // Llama 3 divides each frequency by a factor of its own.
+    if reader.has("rope_freqs.weight") {
+        inverse = (inverse / reader.vector("rope_freqs.weight")?.reshape((1, size / 2))?)?;
+    }
+    let last = u32::try_from(shape.positions).unwrap_or(u32::MAX);
     let index = Tensor::arange(0u32, last, &Device::Cpu)?.to_dtype(DType::F32)?;
-    let angles = index.reshape((positions, 1))?.matmul(&inverse)?;
+    let angles = index.reshape((shape.positions, 1))?.matmul(&inverse)?;
     Ok((angles.cos()?, angles.sin()?))
 }
 
 impl Network {
     /// Reads the weights.
     pub(crate) fn read<R: Read + Seek>(content: &Content, source: &mut R) -> Result<Self, Error> {
-        let mut reader = Reader { content, source, bytes: 0, lender: Lender::default() };
-        let family = reader.meta("general.architecture")?.to_string()?.clone();
-        let rotation = match family.as_str() {
-            "llama" => Rotation::Interleaved,
-            "qwen2" => Rotation::Halves,
-            other => {
-                return Err(Error::Format(format!(
-                    "models of the family `{other}` are not supported, only `llama` and `qwen2`"
-                )));
-            }
-        };
-        let key = |part: &str| format!("{family}.{part}");
-        let heads = reader.count(&key("attention.head_count"))?;
-        let groups = reader.count(&key("attention.head_count_kv"))?;
-        let width = reader.count(&key("embedding_length"))?;
-        if heads == 0 || groups == 0 || !width.is_multiple_of(heads) || !heads.is_multiple_of(groups) {
-            return Err(Error::Format("its attention heads do not divide its width".to_owned()));
-        }
-        let head_size = width / heads;
-        let positions = reader.count(&key("context_length"))?.min(MAX_POSITIONS);
-        let epsilon = reader.meta(&key("attention.layer_norm_rms_epsilon"))?.to_f32()?;
-        let base = match content.metadata.get(&key("rope.freq_base")) {
-            Some(base) => base.to_f32()?,
-            None => 10_000.0,
-        };
-        let (cos, sin) = rotations(positions, head_size, base)?;
-        let count = reader.count(&key("block_count"))?;
+        let mut reader = Reader::new(content, source)?;
+        let rotation = if reader.family() == "llama" { Rotation::Interleaved } else { Rotation::Halves };
+        let shape = Shape::read(&reader)?;
+        let absent = || Error::Format("it has no `attention.layer_norm_rms_epsilon`".to_owned());
+        let epsilon = reader.number_if("attention.layer_norm_rms_epsilon")?.ok_or_else(absent)?;
+        let (cos, sin) = rotations(&mut reader, &shape)?;
+        let count = reader.count("block_count")?;
         let layers = (0..count).map(|index| reader.layer(index)).collect::<Result<_, _>>()?;
         // Rows of it are looked up, so that it stays as it was read.
         let embedding = QMatMul::from_arc(Arc::new(reader.matrix("token_embd.weight")?))?;
@@ -222,26 +136,12 @@ impl Network {
         };
         let norm = reader.vector("output_norm.weight")?;
         let bytes = reader.bytes;
-        Ok(Self {
-            embedding,
-            layers,
-            norm,
-            head,
-            cos,
-            sin,
-            rotation,
-            epsilon,
-            heads,
-            groups,
-            head_size,
-            positions,
-            bytes,
-        })
+        Ok(Self { embedding, layers, norm, head, cos, sin, rotation, epsilon, shape, bytes })
     }
 
     /// How many positions fit the cache.
     pub(crate) fn positions(&self) -> usize {
-        self.positions
+        self.shape.positions
     }
 
     /// Bytes of the weights as held in memory.
@@ -251,7 +151,7 @@ impl Network {
 
     /// An empty cache for every position.
     pub(crate) fn cache(&self) -> Result<Cache, Error> {
-        let shape = (self.groups, self.positions, self.head_size);
+        let shape = (self.shape.groups, self.shape.positions, self.shape.head_size);
         let empty = || Tensor::zeros(shape, DType::F32, &Device::Cpu);
         let layers = self.layers.iter().map(|_| Ok((empty()?, empty()?))).collect::<Computed<_>>()?;
         Ok(Cache { layers, len: 0 })
@@ -261,8 +161,8 @@ impl Network {
     /// scores of the token that follows when `scores` is set.
     pub(crate) fn forward(&self, tokens: &[u32], cache: &mut Cache, scores: bool) -> Result<Option<Vec<f32>>, Error> {
         let (count, past) = (tokens.len(), cache.len);
-        if count == 0 || past + count > self.positions {
-            return Err(Error::TooLong { prompt: past + count, limit: self.positions });
+        if count == 0 || past + count > self.shape.positions {
+            return Err(Error::TooLong { prompt: past + count, limit: self.shape.positions });
         }
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut x = self.embedding.embedding(&ids)?;
@@ -295,28 +195,36 @@ impl Network {
         let (count, _) = x.dims2()?;
         let total = past + count;
         let split =
-            |y: Tensor, heads: usize| y.reshape((1, count, heads, self.head_size))?.transpose(1, 2)?.contiguous();
-        let query = self.rotate(&split(layer.query.forward(x)?, self.heads)?, past)?;
-        let key = self.rotate(&split(layer.key.forward(x)?, self.groups)?, past)?.squeeze(0)?;
-        let value = split(layer.value.forward(x)?, self.groups)?.squeeze(0)?;
+            |y: Tensor, heads: usize| y.reshape((1, count, heads, self.shape.head_size))?.transpose(1, 2)?.contiguous();
+        let mut query = split(layer.query.forward(x)?, self.shape.heads)?;
+        let mut key = split(layer.key.forward(x)?, self.shape.groups)?;
+        if let Some((of_query, of_key)) = &layer.head_norms {
+            query = candle_nn::ops::rms_norm(&query, of_query, self.epsilon)?;
+            key = candle_nn::ops::rms_norm(&key, of_key, self.epsilon)?;
+        }
+        let query = self.rotate(&query, past)?;
+        let key = self.rotate(&key, past)?.squeeze(0)?;
+        let value = split(layer.value.forward(x)?, self.shape.groups)?.squeeze(0)?;
         keys.slice_set(&key, 1, past)?;
         values.slice_set(&value, 1, past)?;
 
-        let rows = self.heads / self.groups * count;
-        let query = query.reshape((self.groups, rows, self.head_size))?;
+        let rows = self.shape.heads / self.shape.groups * count;
+        let query = query.reshape((self.shape.groups, rows, self.shape.head_size))?;
         #[allow(clippy::cast_precision_loss)]
-        let scale = 1.0 / (self.head_size as f64).sqrt();
+        let scale = 1.0 / (self.shape.head_size as f64).sqrt();
         let scores = (query * scale)?.matmul(&keys.narrow(1, 0, total)?.transpose(1, 2)?)?;
         let scores = match mask {
-            Some(mask) => {
-                scores.reshape((self.heads, count, total))?.broadcast_add(mask)?.reshape((self.groups, rows, total))?
-            }
+            Some(mask) => scores.reshape((self.shape.heads, count, total))?.broadcast_add(mask)?.reshape((
+                self.shape.groups,
+                rows,
+                total,
+            ))?,
             None => scores,
         };
         let weights = candle_nn::ops::softmax_last_dim(&scores)?;
         let mixed = weights.matmul(&values.narrow(1, 0, total)?)?;
         let mixed = mixed
-            .reshape((self.heads, count, self.head_size))?
+            .reshape((self.shape.heads, count, self.shape.head_size))?
             .transpose(0, 1)?
             .contiguous()?
             .flatten_from(D::Minus2)?;

@@ -9,6 +9,10 @@ use crate::{Error, Message};
 /// Used when the model file brings no template of its own.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
+/// What is said of a file without one.
+pub(crate) const WITHOUT: &str = "it brings no chat template, and its vocabulary lacks the signs of ChatML: it may be a \
+     base model, which only goes on with a text; take an instruct file";
+
 const NAME: &str = "chat";
 
 /// The chat template of a model.
@@ -69,23 +73,42 @@ fn method(_: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> R
 }
 
 impl Template {
-    /// Compiles the template; without one, the `ChatML` form is used.
-    pub(crate) fn new(source: Option<&str>, bos: Option<&str>, eos: &str) -> Result<Self, Error> {
+    /// Compiles the template; without one, the `ChatML` form is used if the model has its signs.
+    pub(crate) fn new(source: Option<&str>, bos: Option<&str>, eos: &str, chatml: bool) -> Result<Self, Error> {
+        let source = match source {
+            Some(source) => source,
+            None if chatml => CHATML,
+            None => return Err(Error::Format(WITHOUT.to_owned())),
+        };
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(fail)?);
         environment.set_unknown_method_callback(method);
         environment.add_function("raise_exception", |text: String| -> Result<Value, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, text))
         });
-        let source = source.unwrap_or(CHATML).to_owned();
         environment
-            .add_template_owned(NAME, source)
+            .add_template_owned(NAME, source.to_owned())
             .map_err(|error| Error::Format(format!("its chat template is broken: {error}")))?;
         Ok(Self { environment, bos: bos.unwrap_or_default().to_owned(), eos: eos.to_owned() })
     }
 
     /// The prompt for these messages, ending where the reply begins.
+    ///
+    /// A template that knows no system prompt gets it at the head of the first message.
     pub(crate) fn render(&self, messages: &[Message]) -> Result<String, Error> {
+        let rendered = self.fill(messages);
+        match (&rendered, messages) {
+            (Err(_), [system, first, rest @ ..]) if system.role == "system" && first.role == "user" => {
+                let both = format!("{}\n\n{}", system.content, first.content);
+                let folded: Vec<Message> =
+                    std::iter::once(Message::new("user", both)).chain(rest.iter().cloned()).collect();
+                self.fill(&folded).or(rendered)
+            }
+            _ => rendered,
+        }
+    }
+
+    fn fill(&self, messages: &[Message]) -> Result<String, Error> {
         let messages: Vec<Value> =
             messages.iter().map(|message| context! { role => &message.role, content => &message.content }).collect();
         let template = self.environment.get_template(NAME).map_err(fail)?;
@@ -93,6 +116,8 @@ impl Template {
             .render(context! {
                 messages,
                 add_generation_prompt => true,
+                // Replies are short and may be bound to a schema from the first token on.
+                enable_thinking => false,
                 bos_token => &self.bos,
                 eos_token => &self.eos,
             })
@@ -110,7 +135,7 @@ mod tests {
 
     #[test]
     fn without_a_template_messages_take_the_usual_form() {
-        let template = Template::new(None, None, "<|im_end|>").unwrap();
+        let template = Template::new(None, None, "<|im_end|>", true).unwrap();
         let prompt = template.render(&user("Hi")).unwrap();
         assert_eq!(prompt, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
     }
@@ -118,14 +143,30 @@ mod tests {
     #[test]
     fn python_methods_work() {
         let source = "{% for m in messages %}{{ m.content.strip().split(' ')[1].upper() }}{{ m.get('x', 'no') }}{% endfor %}{% if messages[0].content.startswith(' a') %}!{% endif %}";
-        let template = Template::new(Some(source), None, "").unwrap();
+        let template = Template::new(Some(source), None, "", false).unwrap();
         assert_eq!(template.render(&user(" a b ")).unwrap(), "Bno!");
     }
 
     #[test]
     fn a_refusal_of_the_template_is_told() {
-        let template = Template::new(Some("{{ raise_exception('no turns') }}"), None, "").unwrap();
+        let template = Template::new(Some("{{ raise_exception('no turns') }}"), None, "", false).unwrap();
         let error = template.render(&user("x")).unwrap_err().to_string();
         assert!(error.contains("no turns"), "{error}");
+    }
+
+    #[test]
+    fn a_system_prompt_that_the_template_refuses_goes_into_the_first_message() {
+        let source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}";
+        let template = Template::new(Some(source), None, "", false).unwrap();
+        let messages = [Message::new("system", "Be short."), Message::new("user", "Hi")];
+        assert_eq!(template.render(&messages).unwrap(), "[user: Be short.\n\nHi]");
+        let error = template.render(&messages[..1]).unwrap_err().to_string();
+        assert!(error.contains("no system"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_a_template_and_without_the_usual_signs_is_refused() {
+        let error = Template::new(None, None, "", false).err().unwrap().to_string();
+        assert!(error.contains("instruct file"), "{error}");
     }
 }

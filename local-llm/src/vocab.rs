@@ -7,39 +7,49 @@ use std::sync::Arc;
 use candle_core::quantized::gguf_file::{Content, Value};
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::unicode::NFC;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::digits::Digits;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
 use crate::Error;
-
-/// How `qwen2` files cut text into words.
-const QWEN_WORDS: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+use crate::gguf::Header;
+use crate::spm::{Pieces, SPACE};
+use crate::words::Words;
 
 /// Token types of the GGUF format.
 const NORMAL: i64 = 1;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
+const BYTE: i64 = 6;
+
+/// Signs that end a turn, by their texts: files do not always name all of them.
+const ENDS: [&str; 8] =
+    ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<EOT>"];
+
+/// How text becomes tokens.
+enum Encoder {
+    /// Merges over bytes (`gpt2` in GGUF files).
+    Merges(Box<Tokenizer>),
+    /// Scored pieces (`llama` in GGUF files).
+    Pieces(Arc<Pieces>),
+}
 
 /// Tokenizer and trie of a model.
 pub(crate) struct Vocab {
     env: TokEnv,
-    tokenizer: Tokenizer,
+    encoder: Encoder,
     control: Vec<String>,
     ends: Vec<TokenId>,
     reserved: Vec<TokenId>,
-    bos: Option<String>,
+    bos: Option<(TokenId, String)>,
+    begins: bool,
+    chatml: bool,
     eos: String,
 }
 
 struct Env {
     trie: TokTrie,
-    tokenizer: Tokenizer,
+    /// Takes every text for text: no signs.
+    encoder: Encoder,
 }
 
 impl TokenizerEnv for Env {
@@ -48,17 +58,42 @@ impl TokenizerEnv for Env {
     }
 
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
-        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
-            self.tokenizer
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| match &self.encoder {
+            Encoder::Pieces(pieces) => pieces.inside(text),
+            Encoder::Merges(tokenizer) => tokenizer
                 .encode_fast(text, false)
                 .map(|encoding| encoding.get_ids().to_vec())
-                .unwrap_or_else(|_| self.trie.greedy_tokenize(text.as_bytes()))
+                .unwrap_or_else(|_| self.trie.greedy_tokenize(text.as_bytes())),
         })
     }
 }
 
 fn fail(what: impl std::fmt::Display) -> Error {
     Error::Format(format!("its tokenizer cannot be read: {what}"))
+}
+
+/// Checks that the tokenizer of a file is one of those that are known.
+pub(crate) fn check(header: &Header) -> Result<(), Error> {
+    match header.text("tokenizer.ggml.model") {
+        Some("llama") => Ok(()),
+        Some("gpt2") => words(header.text("tokenizer.ggml.pre")).map(drop),
+        Some(other) => {
+            Err(Error::Format(format!("its tokenizer is of the type `{other}`, and orch knows `gpt2` and `llama`")))
+        }
+        None => Err(Error::Format("it brings no tokenizer (`tokenizer.ggml.model`)".to_owned())),
+    }
+}
+
+/// How a file's text is cut into words.
+fn words(name: Option<&str>) -> Result<&'static Words, Error> {
+    let Some(name) = name else {
+        let words = "it does not say how text is cut into words (`tokenizer.ggml.pre`): an old program made it; take a newer file";
+        return Err(Error::Format(words.to_owned()));
+    };
+    Words::find(name).ok_or_else(|| {
+        let known = Words::names().join(", ");
+        Error::Format(format!("it cuts text into words in the way of `{name}`, and orch knows {known}"))
+    })
 }
 
 fn strings(content: &Content, key: &str) -> Result<Vec<String>, Error> {
@@ -74,6 +109,10 @@ fn number(value: &Value) -> Option<i64> {
 
 fn id(content: &Content, key: &str) -> Option<TokenId> {
     content.metadata.get(key).and_then(number).and_then(|id| TokenId::try_from(id).ok())
+}
+
+fn flag(content: &Content, key: &str) -> Option<bool> {
+    content.metadata.get(key).and_then(|value| value.to_bool().ok())
 }
 
 /// The characters that stand for bytes in a byte-level vocabulary.
@@ -100,88 +139,148 @@ fn marked(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn words(kind: &str) -> Result<PreTokenizerWrapper, Error> {
-    let bytes = |regex| ByteLevel::new(false, false, regex);
-    let parts: Vec<PreTokenizerWrapper> = match kind {
-        "qwen2" => {
-            let pattern = SplitPattern::Regex(QWEN_WORDS.to_owned());
-            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(fail)?;
-            vec![split.into(), bytes(false).into()]
+/// The byte that a token such as `<0x0A>` stands for.
+fn byte_of(text: &str) -> Option<u8> {
+    u8::from_str_radix(text.strip_prefix("<0x")?.strip_suffix('>')?, 16).ok()
+}
+
+/// The tokens of a file, with their types.
+struct Listed {
+    tokens: Vec<String>,
+    types: Vec<i64>,
+}
+
+impl Listed {
+    fn read(content: &Content) -> Result<Self, Error> {
+        let tokens = strings(content, "tokenizer.ggml.tokens")?;
+        let types: Vec<i64> = match content.metadata.get("tokenizer.ggml.token_type") {
+            Some(types) => types.to_vec()?.iter().map(|t| number(t).unwrap_or(NORMAL)).collect(),
+            None => vec![NORMAL; tokens.len()],
+        };
+        if types.len() != tokens.len() {
+            return Err(fail(format!("{} tokens have {} types", tokens.len(), types.len())));
         }
-        "smollm" => vec![Digits::new(true).into(), bytes(true).into()],
-        _ => vec![bytes(true).into()],
-    };
-    Ok(Sequence::new(parts).into())
+        Ok(Self { tokens, types })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (TokenId, &str, i64)> {
+        (0..).zip(self.tokens.iter().zip(&self.types)).map(|(id, (text, kind))| (id, text.as_str(), *kind))
+    }
+
+    /// Tokens that are read as signs wherever their texts stand.
+    fn signs(&self) -> impl Iterator<Item = (TokenId, &str, i64)> {
+        self.all().filter(|(_, _, kind)| matches!(*kind, CONTROL | USER_DEFINED))
+    }
+
+    fn name(&self, id: TokenId) -> Option<String> {
+        self.tokens.get(id as usize).cloned()
+    }
+
+    /// The encoder of byte-level merges; one that reads signs, and one that does not.
+    fn merges(&self, content: &Content, words: &Words) -> Result<(Encoder, Encoder), Error> {
+        let merges = strings(content, "tokenizer.ggml.merges")?
+            .into_iter()
+            .filter_map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
+            .collect();
+        let ids = self.tokens.iter().cloned().zip(0..).collect();
+        let model = BPE::builder()
+            .vocab_and_merges::<tokenizers::models::bpe::Vocab>(ids, merges)
+            .ignore_merges(words.whole_words)
+            .build()
+            .map_err(fail)?;
+        let mut tokenizer = Tokenizer::new(model);
+        if words.composed {
+            tokenizer.with_normalizer(Some(NFC)).map_err(fail)?;
+        }
+        tokenizer.with_pre_tokenizer(Some(words.pre_tokenizer().map_err(fail)?));
+        let plain = tokenizer.clone();
+        // Of two signs that begin alike the tokenizer takes the longer one.
+        let added = self.signs().map(|(_, text, _)| AddedToken::from(text.to_owned(), true));
+        tokenizer.add_special_tokens(added).map_err(fail)?;
+        Ok((Encoder::Merges(Box::new(tokenizer)), Encoder::Merges(Box::new(plain))))
+    }
+
+    /// The encoder of scored pieces.
+    fn pieces(&self, content: &Content) -> Result<(Encoder, Encoder), Error> {
+        let scores = content.metadata.get("tokenizer.ggml.scores").ok_or_else(|| fail("no `tokenizer.ggml.scores`"))?;
+        let scores = scores.to_vec()?.iter().map(Value::to_f32).collect::<Result<Vec<f32>, _>>()?;
+        let mut bytes = vec![None; 256];
+        let mut pieces = HashMap::new();
+        for ((id, text, kind), score) in self.all().zip(scores) {
+            match (kind, byte_of(text)) {
+                (BYTE, Some(byte)) => {
+                    if let Some(entry) = bytes.get_mut(usize::from(byte)) {
+                        *entry = Some(id);
+                    }
+                }
+                (NORMAL | USER_DEFINED, _) => {
+                    pieces.insert(text.to_owned(), (id, score));
+                }
+                _ => {}
+            }
+        }
+        let unknown = id(content, "tokenizer.ggml.unknown_token_id");
+        let signs = self.signs().map(|(id, text, _)| (text.to_owned(), id)).collect();
+        let leading = flag(content, "tokenizer.ggml.add_space_prefix").unwrap_or(true);
+        let pieces = Arc::new(Pieces::new(pieces, bytes, unknown, signs, leading));
+        Ok((Encoder::Pieces(Arc::clone(&pieces)), Encoder::Pieces(pieces)))
+    }
+
+    /// The bytes that each token adds to a text.
+    fn bytes(&self, of_normal: impl Fn(&str) -> Option<Vec<u8>>) -> Vec<Vec<u8>> {
+        let bytes = |(_, text, kind): (TokenId, &str, i64)| match kind {
+            NORMAL => of_normal(text).unwrap_or_else(|| marked(text)),
+            USER_DEFINED => text.as_bytes().to_vec(),
+            BYTE => byte_of(text).map_or_else(|| marked(text), |byte| vec![byte]),
+            _ => marked(text),
+        };
+        self.all().map(bytes).collect()
+    }
 }
 
 impl Vocab {
     /// Reads the vocabulary out of the file's metadata.
     pub(crate) fn read(content: &Content) -> Result<Self, Error> {
-        let tokens = strings(content, "tokenizer.ggml.tokens")?;
-        let merges = strings(content, "tokenizer.ggml.merges")?
-            .into_iter()
-            .filter_map(|merge| merge.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())))
-            .collect();
-        let types: Vec<i64> = match content.metadata.get("tokenizer.ggml.token_type") {
-            Some(types) => types.to_vec()?.iter().map(|t| number(t).unwrap_or(NORMAL)).collect(),
-            None => vec![NORMAL; tokens.len()],
+        let listed = Listed::read(content)?;
+        let text = |key: &str| content.metadata.get(key).and_then(|value| value.to_string().ok()).map(String::as_str);
+        let scored = text("tokenizer.ggml.model") == Some("llama");
+        let (encoder, plain, bytes, begins) = if scored {
+            let (encoder, plain) = listed.pieces(content)?;
+            let bytes = listed.bytes(|text| Some(text.replace(SPACE, " ").into_bytes()));
+            (encoder, plain, bytes, true)
+        } else {
+            let words = words(text("tokenizer.ggml.pre"))?;
+            let (encoder, plain) = listed.merges(content, words)?;
+            let letters = byte_characters();
+            let bytes = listed.bytes(|text| text.chars().map(|letter| letters.get(&letter).copied()).collect());
+            (encoder, plain, bytes, words.begins)
         };
-        let kind = match content.metadata.get("tokenizer.ggml.pre") {
-            Some(kind) => kind.to_string()?.clone(),
-            None => String::new(),
-        };
-        let eos = id(content, "tokenizer.ggml.eos_token_id").ok_or_else(|| fail("no end token"))?;
-        let bos = id(content, "tokenizer.ggml.bos_token_id");
-        let name = |id: TokenId| tokens.get(id as usize).cloned();
-
-        let ids = tokens.iter().cloned().zip(0..).collect();
-        let model =
-            BPE::builder().vocab_and_merges::<tokenizers::models::bpe::Vocab>(ids, merges).build().map_err(fail)?;
-        let mut tokenizer = Tokenizer::new(model);
-        if kind == "qwen2" {
-            tokenizer.with_normalizer(Some(NFC)).map_err(fail)?;
-        }
-        tokenizer.with_pre_tokenizer(Some(words(&kind)?));
-        let plain = tokenizer.clone();
-
-        let of_type = |wanted: i64| tokens.iter().zip(&types).filter(move |(_, t)| **t == wanted).map(|(text, _)| text);
-        let control: Vec<String> = of_type(CONTROL).cloned().collect();
-        let added = control.iter().chain(of_type(USER_DEFINED));
-        tokenizer.add_special_tokens(added.map(|text| AddedToken::from(text.clone(), true))).map_err(fail)?;
-
-        let letters = byte_characters();
-        let bytes: Vec<Vec<u8>> = tokens
-            .iter()
-            .zip(&types)
-            .map(|(text, kind)| match *kind {
-                NORMAL => text
-                    .chars()
-                    .map(|letter| letters.get(&letter).copied())
-                    .collect::<Option<Vec<u8>>>()
-                    .unwrap_or_else(|| marked(text)),
-                USER_DEFINED => text.as_bytes().to_vec(),
-                _ => marked(text),
-            })
-            .collect();
-        let count = u32::try_from(bytes.len()).map_err(fail)?;
-        let reserved = types.iter().zip(0..count).filter(|(t, _)| **t != NORMAL && **t != USER_DEFINED);
-        let reserved = reserved.map(|(_, id)| id).collect();
+        let begins = flag(content, "tokenizer.ggml.add_bos_token").unwrap_or(begins);
+        // Of old `llama` files that name none, these are meant.
+        let usual = |id: TokenId| scored.then_some(id);
+        let eos = id(content, "tokenizer.ggml.eos_token_id").or(usual(2)).ok_or_else(|| fail("no end token"))?;
+        let bos = id(content, "tokenizer.ggml.bos_token_id").or(usual(1));
         let mut ends = vec![eos];
-        for text in ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>"] {
-            let found = tokens.iter().zip(0..count).find(|(token, _)| *token == text);
-            ends.extend(found.map(|(_, id)| id).filter(|id| *id != eos));
-        }
-        let info = TokRxInfo::new(count, eos);
-        let trie = TokTrie::from(&info, &bytes);
-        let eos = name(eos).ok_or_else(|| fail("the end token is not in the vocabulary"))?;
+        ends.extend(["eot", "eom"].iter().filter_map(|name| id(content, &format!("tokenizer.ggml.{name}_token_id"))));
+        ends.extend(listed.signs().filter(|(_, text, _)| ENDS.contains(text)).map(|(id, ..)| id));
+        ends.sort_unstable();
+        ends.dedup();
+        let control =
+            listed.all().filter(|(_, _, kind)| *kind == CONTROL).map(|(_, text, _)| text.to_owned()).collect();
+        let reserved = listed.all().filter(|(_, _, kind)| !matches!(*kind, NORMAL | USER_DEFINED | BYTE));
+        let reserved = reserved.map(|(id, ..)| id).collect();
+        let count = u32::try_from(bytes.len()).map_err(fail)?;
+        let trie = TokTrie::from(&TokRxInfo::new(count, eos), &bytes);
         Ok(Self {
-            env: Arc::new(Env { trie, tokenizer: plain }),
-            tokenizer,
+            env: Arc::new(Env { trie, encoder: plain }),
+            encoder,
             control,
             ends,
             reserved,
-            bos: bos.and_then(name),
-            eos,
+            bos: bos.and_then(|id| Some((id, listed.name(id)?))),
+            begins,
+            chatml: listed.signs().any(|(_, text, _)| text == "<|im_start|>"),
+            eos: listed.name(eos).ok_or_else(|| fail("the end token is not in the vocabulary"))?,
         })
     }
 
@@ -211,7 +310,12 @@ impl Vocab {
 
     /// Text of the token that begins a document, for chat templates.
     pub(crate) fn bos(&self) -> Option<&str> {
-        self.bos.as_deref()
+        self.bos.as_ref().map(|(_, text)| text.as_str())
+    }
+
+    /// Whether the vocabulary has the signs of the `ChatML` form.
+    pub(crate) fn chatml(&self) -> bool {
+        self.chatml
     }
 
     /// Text of the token that ends a reply, for chat templates.
@@ -230,13 +334,21 @@ impl Vocab {
         self.trie().token_id(bytes)
     }
 
-    /// Tokens of a prompt, whose signs are read as such.
+    /// Tokens of a prompt, whose signs are read as such; it begins with the token of a beginning where the model
+    /// wants that, and never with two of them.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TokenId>, Error> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, false)
-            .map_err(|error| Error::Request(format!("the prompt cannot be tokenized: {error}")))?;
-        Ok(encoding.get_ids().to_vec())
+        let mut tokens = match &self.encoder {
+            Encoder::Pieces(pieces) => pieces.encode(text),
+            Encoder::Merges(tokenizer) => {
+                let encoding = tokenizer.encode_fast(text, false);
+                let failed = |error| Error::Request(format!("the prompt cannot be tokenized: {error}"));
+                encoding.map_err(failed)?.get_ids().to_vec()
+            }
+        };
+        if let Some((bos, _)) = self.bos.as_ref().filter(|(bos, _)| self.begins && tokens.first() != Some(bos)) {
+            tokens.insert(0, *bos);
+        }
+        Ok(tokens)
     }
 
     /// The text with signs of the model broken up, so that a message cannot
