@@ -52,9 +52,11 @@ pub struct Spec {
     pub packages: Option<Packages>,
     /// Memory the loaded model takes, roughly, in bytes.
     pub memory: u64,
+    /// Whether its replies were tried with this crate; the others are known by their published digests alone.
+    pub tried: bool,
 }
 
-static MODELS: [Spec; 2] = [
+static MODELS: [Spec; 6] = [
     Spec {
         name: "qwen2.5-coder-1.5b",
         title: "Qwen2.5-Coder 1.5B Instruct (Q4_K_M)",
@@ -71,6 +73,7 @@ static MODELS: [Spec; 2] = [
             parts: 22,
         }),
         memory: 1_900_000_000,
+        tried: true,
     },
     Spec {
         name: "smollm2-135m",
@@ -88,6 +91,59 @@ static MODELS: [Spec; 2] = [
             parts: 1,
         }),
         memory: 300_000_000,
+        tried: true,
+    },
+    Spec {
+        name: "qwen3-4b",
+        title: "Qwen3 4B (Q4_K_M)",
+        parameters: "4B",
+        license: "Apache-2.0",
+        file: "Qwen3-4B-Q4_K_M.gguf",
+        bytes: 2_497_280_256,
+        sha256: "7485fe6f11af29433bc51cab58009521f205840f5b4ae3a32fa7f92e8534fdf5",
+        hub_repo: Some("Qwen/Qwen3-4B-GGUF"),
+        packages: None,
+        memory: 6_200_000_000,
+        tried: false,
+    },
+    Spec {
+        name: "qwen2.5-coder-7b",
+        title: "Qwen2.5-Coder 7B Instruct (Q4_K_M)",
+        parameters: "7B",
+        license: "Apache-2.0",
+        file: "qwen2.5-coder-7b-instruct-q4_k_m.gguf",
+        bytes: 4_683_073_536,
+        sha256: "509287f78cb4d4cf6b3843734733b914b2c158e43e22a7f4bf5e963800894d3c",
+        hub_repo: Some("Qwen/Qwen2.5-Coder-7B-Instruct-GGUF"),
+        packages: None,
+        memory: 8_500_000_000,
+        tried: false,
+    },
+    Spec {
+        name: "qwen3-8b",
+        title: "Qwen3 8B (Q4_K_M)",
+        parameters: "8B",
+        license: "Apache-2.0",
+        file: "Qwen3-8B-Q4_K_M.gguf",
+        bytes: 5_027_783_488,
+        sha256: "d98cdcbd03e17ce47681435b5150e34c1417f50b5c0019dd560e4882c5745785",
+        hub_repo: Some("Qwen/Qwen3-8B-GGUF"),
+        packages: None,
+        memory: 10_500_000_000,
+        tried: false,
+    },
+    Spec {
+        name: "qwen2.5-coder-14b",
+        title: "Qwen2.5-Coder 14B Instruct (Q4_K_M)",
+        parameters: "14B",
+        license: "Apache-2.0",
+        file: "qwen2.5-coder-14b-instruct-q4_k_m.gguf",
+        bytes: 8_988_110_272,
+        sha256: "c1e659736d89ac1065fb495330fb824d94001974a4bfa78e7270e43476a8d940",
+        hub_repo: Some("Qwen/Qwen2.5-Coder-14B-Instruct-GGUF"),
+        packages: None,
+        memory: 17_000_000_000,
+        tried: false,
     },
 ];
 

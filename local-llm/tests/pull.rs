@@ -31,6 +31,7 @@ fn spec() -> Spec {
             parts: 2,
         }),
         memory: 0,
+        tried: false,
     }
 }
 

