@@ -1,7 +1,6 @@
 //! The embedded model as a provider: in this process, one reply at a time.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use futures_util::future::BoxFuture;
 use local_llm::{Event, LoadOptions, Model, Reply, Request, Stop, catalog, weights};
 use tokio::sync::mpsc;
 
+use super::shelf::Shelf;
 use crate::model::name::LOCAL_LONGEST;
 use crate::model::{ChatReply, ChatRequest, Class, Failure, Role, StopReason, Usage};
 use crate::provider::{Limits, Provider, Signal};
@@ -22,16 +22,16 @@ const PATIENCE: Duration = Duration::from_hours(1);
 /// The seed of the first reply of a step: the same question gives the same answer. A re-ask and a retry have another.
 const SEED: u64 = 7;
 
-/// The embedded models of a cache folder; loads the one that is asked, and keeps it.
+/// The embedded models; loads the one that is asked, and keeps it.
 pub struct Local {
-    cache: PathBuf,
+    shelf: Shelf,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
 }
 
 impl Local {
-    /// Models whose weights lie in `cache`; nothing is loaded yet.
-    pub fn new(cache: &Path) -> Self {
-        Self { cache: cache.to_owned(), loaded: Arc::default() }
+    /// The models of a shelf; nothing is loaded yet.
+    pub fn new(shelf: &Shelf) -> Self {
+        Self { shelf: shelf.clone(), loaded: Arc::default() }
     }
 }
 
@@ -58,7 +58,7 @@ impl Provider for Local {
             let (signals, mut heard) = mpsc::unbounded_channel();
             let abandoned = Abandon::default();
             let job = Job {
-                cache: self.cache.clone(),
+                shelf: self.shelf.clone(),
                 loaded: self.loaded.clone(),
                 name: request.model.model.clone(),
                 request: asked(request, limits.draw),
@@ -88,7 +88,7 @@ impl Drop for Abandon {
 }
 
 struct Job {
-    cache: PathBuf,
+    shelf: Shelf,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
     name: String,
     request: Request,
@@ -135,13 +135,22 @@ impl Job {
     }
 
     fn load(&self) -> Result<Model, Failure> {
-        let missing = || {
-            Failure::new(Class::NotInstalled, format!("the embedded model `{}` is not here", self.name))
-                .with_hint(format!("fetch it: `orch models pull {}`", self.name))
+        let path = match catalog::find(&self.name) {
+            Some(spec) => weights::installed(&self.shelf.cache, spec).ok_or_else(|| {
+                Failure::new(Class::NotInstalled, format!("the embedded model `{}` is not here", self.name))
+                    .with_hint(format!("fetch it: `orch models pull {}`", self.name))
+            })?,
+            None => match self.shelf.problem(&self.name) {
+                Some(problem) => return Err(problem),
+                None => self.shelf.own_file(&self.name),
+            },
         };
-        let spec = catalog::find(&self.name).ok_or_else(missing)?;
-        let path = weights::installed(&self.cache, spec).ok_or_else(missing)?;
-        Model::load(&path, &LoadOptions { threads: None }).map_err(|error| failure(error.to_string()))
+        if self.shelf.changed(&path) {
+            let words = format!("the model file {} changed while the run went on", path.display());
+            return Err(failure(words).with_hint("`orch pipeline resume` asks the file that is there now"));
+        }
+        let unusable = |error| failure(format!("{} can't be used: {error}", path.display()));
+        Model::load(&path, &LoadOptions { threads: None }).map_err(unusable)
     }
 }
 

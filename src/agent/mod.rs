@@ -12,6 +12,7 @@ mod claude;
 mod codex;
 mod command;
 mod ends;
+mod identity;
 mod lines;
 #[cfg(feature = "local")]
 pub mod local;
@@ -19,6 +20,7 @@ mod models;
 mod program;
 mod recording;
 mod refusals;
+mod shelf;
 mod turn;
 mod turn_start;
 
@@ -27,5 +29,6 @@ pub use ends::missing;
 pub use models::{Models, Variables};
 pub use program::{Answer, Bounds, Place, Sign};
 pub use recording::{REPLAY, Recorder, Replay};
+pub use shelf::{Shelf, is_own};
 pub use turn::{PATIENCE, take_turn};
 pub use turn_start::{InterruptedTurn, InterruptedWorkspace, interrupted_turns, turn_recorded};

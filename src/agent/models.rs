@@ -1,7 +1,7 @@
 //! The models that a project can ask: built-in providers, those of `orch.yaml`, the embedded one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,6 +16,7 @@ use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
 use crate::secret::{Redactor, SHORTEST};
 
 use super::program::Place;
+use super::shelf::Shelf;
 
 /// Looks an environment variable up; empty values count as unset.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -25,7 +26,7 @@ pub struct Models {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
     settings: Settings,
-    cache: PathBuf,
+    shelf: Shelf,
     secrets: Vec<(String, SecretString)>,
     /// Providers that are not asked, since the user did not agree to what they are sent.
     withheld: BTreeSet<String>,
@@ -86,7 +87,15 @@ impl Models {
         let places =
             BUILTIN.iter().filter_map(|builtin| Some((builtin.name.to_owned(), moved(builtin.name, variables)?)));
         let moved = places.collect();
-        Self { endpoints, aliases, settings: settings.clone(), cache, secrets, withheld, moved, connected }
+        let shelf = Shelf::new(cache);
+        Self { endpoints, aliases, settings: settings.clone(), shelf, secrets, withheld, moved, connected }
+    }
+
+    /// The same, of the project with this root: relative paths of model files are from there.
+    #[must_use]
+    pub fn at(mut self, root: &Path) -> Self {
+        self.shelf.root = root.to_owned();
+        self
     }
 
     /// The same, which refuses to connect to these providers.
@@ -109,9 +118,24 @@ impl Models {
         resolve_name(name, &self.aliases, &providers, default_local())
     }
 
-    /// The folder of embedded models.
-    pub fn cache(&self) -> &std::path::Path {
-        &self.cache
+    /// Where the files of embedded models are.
+    pub fn shelf(&self) -> &Shelf {
+        &self.shelf
+    }
+
+    /// What tells the weights of a model on this machine from others: nothing for one that its name tells.
+    ///
+    /// # Errors
+    /// Its file can't be read.
+    pub fn weights(&self, model: &ModelRef) -> Result<Option<String>, Failure> {
+        if model.provider != LOCAL {
+            return Ok(None);
+        }
+        let unread = |error| {
+            let words = format!("the file of {model} can't be read: {error}");
+            self.shelf.problem(&model.model).unwrap_or_else(|| Failure::new(Class::NotInstalled, words))
+        };
+        self.shelf.identity(&model.model).map_err(unread)
     }
 
     /// Where a provider is, for `auto` and `doctor`.
@@ -153,7 +177,7 @@ impl Models {
                 return Err(unencrypted(name, endpoint.key_variable.as_deref(), "use https://"));
             }
             Some(endpoint) => Arc::from(provider::connect(endpoint.clone())),
-            None if name == LOCAL => local(&self.cache)?,
+            None if name == LOCAL => local(&self.shelf)?,
             None => {
                 return Err(Failure::new(Class::BadRequest, format!("there is no provider `{name}`")));
             }
@@ -195,7 +219,7 @@ impl Models {
     ///
     /// What `orch.yaml` says wins over the table that ships.
     pub fn window(&self, model: &ModelRef) -> Option<u64> {
-        self.settings.window(model).or_else(|| catalog::window(model))
+        self.settings.window(model).or_else(|| catalog::window(model)).or_else(|| local_window(&self.shelf, model))
     }
 
     /// The names of keys and secrets that are too short to be looked for.
@@ -291,14 +315,26 @@ fn dialect(name: config::Dialect) -> Dialect {
 
 #[cfg(feature = "local")]
 #[expect(clippy::unnecessary_wraps, reason = "the same signature as without the embedded model")]
-fn local(cache: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
-    Ok(Arc::new(super::local::Local::new(cache)))
+fn local(shelf: &Shelf) -> Result<Arc<dyn Provider>, Failure> {
+    Ok(Arc::new(super::local::Local::new(shelf)))
 }
 
 #[cfg(not(feature = "local"))]
-fn local(_: &std::path::Path) -> Result<Arc<dyn Provider>, Failure> {
+fn local(_: &Shelf) -> Result<Arc<dyn Provider>, Failure> {
     Err(Failure::new(Class::NotInstalled, "this orch was built without the embedded model")
         .with_hint("build it with the feature `local`, or name another model with --model"))
+}
+
+/// How many tokens a model file takes, as its header says and the engine allows.
+#[cfg(feature = "local")]
+fn local_window(shelf: &Shelf, model: &ModelRef) -> Option<u64> {
+    let file = (model.provider == LOCAL).then(|| shelf.own_file(&model.model))?;
+    local_llm::gguf::read(&file).ok().map(|header| header.context())
+}
+
+#[cfg(not(feature = "local"))]
+fn local_window(_: &Shelf, _: &ModelRef) -> Option<u64> {
+    None
 }
 
 #[cfg(feature = "local")]

@@ -51,8 +51,9 @@ pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
 /// How many tokens a model takes in one request together with its reply; `None` when that is unknown.
 pub fn window(model: &ModelRef) -> Option<u64> {
     match (model.provider.as_str(), model.model.as_str()) {
-        ("local", "qwen2.5-coder-1.5b") => Some(32_768),
-        ("local", "smollm2-135m") => Some(8_192),
+        // The embedded engine keeps so many positions of any model.
+        ("local", "qwen2.5-coder-1.5b" | "smollm2-135m" | "qwen3-4b" | "qwen3-8b") => Some(8_192),
+        ("local", "qwen2.5-coder-7b" | "qwen2.5-coder-14b") => Some(8_192),
         (_, _) => entry(model)?.window,
     }
 }

@@ -1,6 +1,6 @@
 //! Agents and models: every reference leads somewhere, and every agent has work.
 
-use crate::config::{Project, child, item, places};
+use crate::config::{Document, Project, child, item, model_file, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::name::{BUILT_IN, LOCAL};
 use crate::model::{ModelRef, Step};
@@ -46,7 +46,9 @@ fn unknown_agent(project: &Project, name: &str, pointer: &str) -> Diagnostic {
 
 /// A model reference in the pipeline file.
 fn model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
-    let problem = reference(project, name, true)?;
+    let Some(problem) = reference(project, name, true) else {
+        return file(project, name, &project.document, pointer);
+    };
     let place = if project.document.spans.has(pointer) {
         project.document.spans.value(pointer)
     } else {
@@ -55,16 +57,32 @@ fn model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
     Some(problem.into_diagnostic(&project.document, place))
 }
 
+/// A model that is a file: whether it is there and can be run.
+fn file(project: &Project, name: &str, document: &Document, pointer: &str) -> Option<Diagnostic> {
+    let model = ModelRef::parse(name)?;
+    let problem = model_file(&project.root, model.path()?)?;
+    let new = if problem.absent { Diagnostic::warning } else { Diagnostic::error };
+    Some(new(Code::ModelFile, problem.message).at(&document.file, document.spans.value(pointer)).help(problem.help))
+}
+
 /// The models of `orch.yaml`: aliases name models, never other aliases.
 fn settings(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
     let mut found = Vec::new();
     for (alias, settings) in &project.settings.models {
         let pointer = child("/models", alias);
-        let inner = child(&pointer, "model");
-        let pointer = if document.spans.has(&inner) { inner } else { pointer };
-        let problem = reference(project, &settings.model, false);
-        found.extend(problem.map(|problem| problem.into_diagnostic(document, document.spans.value(&pointer))));
+        let inside = |key: &str| Some(child(&pointer, key)).filter(|inner| document.spans.has(inner));
+        let (named, gguf) = (inside("model"), inside("gguf"));
+        let is_mapping = named.is_some() || gguf.is_some();
+        if (named.is_some() && gguf.is_some()) || (!is_mapping && settings.model.is_empty()) {
+            found.push(neither_or_both(document, &pointer, alias, is_mapping));
+            continue;
+        }
+        let pointer = named.or(gguf).unwrap_or(pointer);
+        found.extend(match reference(project, &settings.model, false) {
+            Some(problem) => Some(problem.into_diagnostic(document, document.spans.value(&pointer))),
+            None => file(project, &settings.model, document, &pointer),
+        });
     }
     if let Some(name) = &project.settings.defaults.model
         && name != "auto"
@@ -74,6 +92,16 @@ fn settings(project: &Project) -> Vec<Diagnostic> {
         found.extend(problem.map(|problem| problem.into_diagnostic(document, span)));
     }
     found
+}
+
+/// An entry of `models` that names no model, or two.
+fn neither_or_both(document: &Document, pointer: &str, alias: &str, both: bool) -> Diagnostic {
+    let (message, help) = if both {
+        (format!("`{alias}` has both `model` and `gguf`"), "leave one of them out")
+    } else {
+        (format!("`{alias}` names no model"), "add `model: provider/model`, or `gguf: PATH` for a file")
+    };
+    Diagnostic::error(Code::BadModel, message).at(&document.file, document.spans.value(pointer)).help(help)
 }
 
 /// What is wrong with a reference, before it has a place.
@@ -121,7 +149,7 @@ fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
         } else {
             (format!("an alias stands for `provider/model` or another alias, not `{name}`"), known_aliases().collect())
         };
-        let help = "write `provider/model`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
+        let help = "write `provider/model`, `local:PATH`, an alias from `orch.yaml`, `local` or `auto`".to_owned();
         return Some(Problem { code: Code::BadModel, message, got: name.to_owned(), known, help });
     };
     if model.provider == LOCAL

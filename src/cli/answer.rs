@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
         // Before the answer is recorded: the same command must work once the project is trusted.
         super::trust::ensure(&root, &settings, &args.trust, ui)?;
     }
-    let note = super::resolve::models(&settings, None).redactor().text(&args.note);
+    let note = super::resolve::models(&root, &settings, None).redactor().text(&args.note);
     let by = args.by.clone().unwrap_or_else(user);
     let answer = Verdict { approved, note, by, at: Timestamp::now() };
     let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.ask.clone());

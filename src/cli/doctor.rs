@@ -74,13 +74,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         }
     };
     let trusted = args.probe.then(|| trust::ensure(&root, &settings, &args.trust, ui)).transpose()?;
-    let models = resolve::models(&settings, trusted.as_ref());
+    let models = resolve::models(&root, &settings, trusted.as_ref());
     let known = providers::tell(&models, &settings, &mut report)?;
     providers::default_model(&models, &settings, &known, &mut report)?;
     disclosures(&root, &settings, &mut report)?;
     let usable = programs::tell(&pipelines, &here, &mut report)?;
     #[cfg(feature = "local")]
-    embedded(models.cache(), &mut report)?;
+    embedded(models.shelf(), &mut report)?;
     journal(&args.state.folder(&root), &mut report)?;
     if args.probe {
         probe::all(&models, &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
@@ -105,12 +105,18 @@ fn disclosures(root: &Path, settings: &config::Settings, report: &mut Report<'_>
 }
 
 #[cfg(feature = "local")]
-fn embedded(cache: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
+fn embedded(shelf: &crate::agent::Shelf, report: &mut Report<'_>) -> Result<(), CliError> {
     for spec in local_llm::catalog::all() {
-        let there = local_llm::weights::installed(cache, spec).is_some();
+        let there = local_llm::weights::installed(&shelf.cache, spec).is_some();
         let state = if there { "here" } else { "not downloaded" };
         let words = format!("{} ({}), {state}", spec.title, crate::report::human::bytes(spec.bytes));
         report.line(there.then_some(true), "local", words)?;
+    }
+    for name in shelf.added() {
+        let problem = shelf.problem(&name);
+        let ok = problem.is_none();
+        let words = problem.map_or_else(|| shelf.own_file(&name).display().to_string(), |problem| problem.message);
+        report.line(Some(ok), "local", format!("local/{name}, added: {words}"))?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
     let project = prepare::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
     let (inputs, open) = args.given.known(&project.pipeline)?;
-    let models = resolve::models(&project.settings, None);
+    let models = resolve::models(&project.root, &project.settings, None);
     let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;
     let flags = Flags { budget: args.budget.clone(), ..Flags::default() };
     let plan = super::own::beside(prepare::plan(&project, inputs, &names, &models, &flags)?, &project, &here);

@@ -32,8 +32,8 @@ pub(super) struct Consent {
 /// The models of this process: environment variables and the cache folder as they are.
 ///
 /// Without the user's agreement no provider is asked that `orch.yaml` sends a key in a way that needs one.
-pub(super) fn models(settings: &crate::config::Settings, trusted: Option<&Trusted>) -> Arc<Models> {
-    let models = Models::new(settings, &variables(), weights::cache_folder());
+pub(super) fn models(root: &Path, settings: &crate::config::Settings, trusted: Option<&Trusted>) -> Arc<Models> {
+    let models = Models::new(settings, &variables(), weights::cache_folder()).at(root);
     let models = if trusted.is_some() { models } else { models.withholding(untrusted(settings)) };
     Arc::new(models.with_secrets(secrets_among(readable_variables())))
 }
@@ -73,7 +73,7 @@ pub(super) async fn resolve(
                 .hint(format!("export {variable}=…, or name another model with --model")));
         }
         if model.provider == LOCAL {
-            weights::ensure(models.cache(), &model.model, !by_choice || consent.yes, ui).await?;
+            weights::ensure(models.shelf(), model, !by_choice || consent.yes, ui).await?;
         }
     }
     Ok(names)
@@ -153,7 +153,9 @@ pub(super) fn named(models: &Models, name: &str) -> Result<ModelRef, CliError> {
             NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
                 format!("did you mean `{nearest}`?")
             }
-            NameError::Unknown { .. } => "write `provider/model`, an alias of orch.yaml, `local` or `auto`".to_owned(),
+            NameError::Unknown { .. } => {
+                "write `provider/model`, `local:PATH`, an alias of orch.yaml, `local` or `auto`".to_owned()
+            }
             NameError::Provider { .. } => format!(
                 "the providers are local, {}; others go into orch.yaml",
                 models.providers().collect::<Vec<_>>().join(", ")
@@ -222,5 +224,6 @@ pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedMo
         REPLAY => REPLAY,
         provider => models.dialect(provider)?,
     };
-    Ok(PlannedModel::of(reference.clone(), dialect))
+    let weights = models.weights(reference)?;
+    Ok(PlannedModel { weights, ..PlannedModel::of(reference.clone(), dialect) })
 }

@@ -142,7 +142,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
 
     let trusted = trusted(args, &project, &here, ui)?;
     let runtime = runtime()?;
-    let models = resolve::models(&project.settings, trusted.as_ref());
+    let models = resolve::models(&project.root, &project.settings, trusted.as_ref());
     let pinned = args.model.is_none().then_some(&old.models);
     not_replayed(row.run, pinned)?;
     let names = runtime.block_on(resolve::resolve(&project, &models, pinned, Consent { yes: args.yes }, ui))?;

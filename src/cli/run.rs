@@ -113,7 +113,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let inputs = args.given.values(&project.pipeline)?;
     let runtime = runtime()?;
     let trusted = trusted(&args, &project, &here, ui)?;
-    let models = resolve::models(&project.settings, Some(&trusted));
+    let models = resolve::models(&project.root, &project.settings, Some(&trusted));
     without_secrets(&inputs, &models.redactor())?;
     let consent = Consent { yes: args.yes };
     let exchange = exchange(&args)?;

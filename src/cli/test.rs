@@ -178,7 +178,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     } else {
         trust::not_needed()
     };
-    let models = resolve::models(&project.settings, Some(&trusted));
+    let models = resolve::models(&project.root, &project.settings, Some(&trusted));
     let recordings = recordings(&document, &case)?;
     let cases = OwnFolder::open(&without_link(folder.to_owned()), Access::Private);
     let cases = cases.map_err(|error| failed(folder, &error))?;

@@ -11,6 +11,7 @@ mod generate;
 mod json;
 mod json_spans;
 mod load;
+mod model_file;
 mod project;
 mod root;
 mod settings;
@@ -27,6 +28,7 @@ pub use load::{
     load, load_case, load_case_from, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from,
     parse_pipeline,
 };
+pub use model_file::{ModelFileProblem, model_file, model_path};
 pub use project::{OutputType, Project, named_type, output_type, output_type_so_far, places};
 pub use root::{
     SETTINGS_FILE, find_root, find_root_from, is_case, list_cases, list_pipelines, look_for_pipelines, marked_root,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::tracking::TrackerSettings;
 use crate::model::budget::Budget;
+use crate::model::name::FILE;
 use crate::model::{ModelRef, Span};
 
 /// The pattern of a provider's name: it stands before the slash of `provider/model`.
@@ -144,15 +145,14 @@ impl Settings {
     }
 
     fn entries(&self, model: &ModelRef) -> impl Iterator<Item = &ModelSettings> {
-        let name = model.to_string();
-        self.models.values().filter(move |entry| entry.model == name)
+        self.models.values().filter(move |entry| ModelRef::parse(&entry.model).as_ref() == Some(model))
     }
 }
 
 /// A model under another name; written as `provider/model`, or as a mapping with prices.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelSettings {
-    /// The model, as `provider/model`.
+    /// The model, as `provider/model`, or as `local:PATH` for a file. Empty when the entry names none.
     pub model: String,
     /// US dollars for a million input tokens.
     pub input_price: Option<f64>,
@@ -170,7 +170,10 @@ pub struct ModelSettings {
 struct ModelMapping {
     /// The model, as `provider/model`.
     #[schemars(example = &"lab/qwen3-coder", length(min = 1))]
-    model: String,
+    model: Option<String>,
+    /// In place of `model`: the path of a GGUF file that orch runs itself; a relative one is from the project's root.
+    #[schemars(example = &"models/qwen3-8b.gguf", length(min = 1))]
+    gguf: Option<String>,
     /// US dollars for a million input tokens.
     #[schemars(example = 0.15, range(min = 0))]
     input_price: Option<f64>,
@@ -191,8 +194,9 @@ impl<'de> Deserialize<'de> for ModelSettings {
         if let Value::String(model) = value {
             return Ok(Self { model, ..Self::default() });
         }
-        let ModelMapping { model, input_price, output_price, cached_input_price, context_window } =
+        let ModelMapping { model, gguf, input_price, output_price, cached_input_price, context_window } =
             serde_json::from_value(value).map_err(D::Error::custom)?;
+        let model = gguf.map(|path| format!("{FILE}{path}")).or(model).unwrap_or_default();
         Ok(Self { model, input_price, output_price, cached_input_price, context_window })
     }
 }
@@ -208,7 +212,10 @@ impl JsonSchema for ModelSettings {
         let mut schema = ModelMapping::json_schema(generator);
         schema.insert("type".to_owned(), json!(["string", "object"]));
         schema.insert("minLength".to_owned(), json!(1));
-        schema.insert("description".to_owned(), json!("A model as `provider/model`, or a mapping with its prices."));
+        schema.insert(
+            "description".to_owned(),
+            json!("A model as `provider/model`, or a mapping with its prices or its file."),
+        );
         schema
     }
 }

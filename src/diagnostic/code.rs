@@ -97,6 +97,7 @@ codes! {
     NoAddress = "ORCH0703", "a provider has no address";
     BadAddress = "ORCH0704", "the address of a provider or tracker is malformed";
     BadHeader = "ORCH0705", "a header of a provider cannot be sent";
+    ModelFile = "ORCH0706", "a model file cannot be used";
     NoPrice = "ORCH0710", "a model has no known price under a budget in dollars";
     Parameter = "ORCH0711", "a model does not take a parameter";
     TooLongForModel = "ORCH0712", "a prompt does not fit the context of its model";

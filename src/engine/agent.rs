@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::durable::{Reply, Stop};
 use crate::model::event::Part;
-use crate::model::{ChatRequest, Digest, Failure, Recipe, StepKey};
+use crate::model::name::LOCAL;
+use crate::model::{ChatRequest, Digest, Failure, ModelRef, Recipe, StepKey};
 use crate::template::Templates;
 
 use super::compute::takes_long;
@@ -14,7 +15,7 @@ use super::converse::Conversation;
 use super::interpret::{Given, Run};
 use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
 use super::message::Asked;
-use super::node::{AgentNode, Node};
+use super::node::{AgentNode, Node, PlannedModel};
 use super::reading::{Reader, Rules};
 use super::scope::Scope;
 
@@ -93,7 +94,11 @@ async fn prepared(
 /// What the recipe is made of, in words.
 fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<Part> {
     let Rules { node, agent, scope, .. } = *rules;
-    let models: Vec<String> = agent.models.iter().map(|model| model.reference.to_string()).collect();
+    let shown = |model: &PlannedModel| match &model.weights {
+        Some(weights) => format!("{} ({weights})", model.reference),
+        None => model.reference.to_string(),
+    };
+    let models: Vec<String> = agent.models.iter().map(shown).collect();
     let mut parts = vec![
         part("model", &json!(models)),
         part(format!("prompt {}", agent.prompt), &json!(templates.text(&agent.prompt))),
@@ -127,14 +132,19 @@ fn asked_value(requests: Vec<Value>, tree: Value) -> Value {
 }
 
 /// What is asked, as a value: what the digest of a request is taken of.
-fn ask_value(model: &super::node::PlannedModel, request: &ChatRequest) -> Value {
-    match &model.program {
-        None => json!({ "dialect": model.dialect, "request": request }),
-        Some(program) => json!({ "program": program, "request": request }),
+fn ask_value(model: &PlannedModel, request: &ChatRequest) -> Value {
+    match (&model.program, &model.weights) {
+        (None, None) => json!({ "dialect": model.dialect, "request": request }),
+        // Under the same path another file is another model, and under another path the same file is the same.
+        (None, Some(weights)) => {
+            let request = ChatRequest { model: ModelRef::new(LOCAL, weights), ..request.clone() };
+            json!({ "dialect": model.dialect, "request": request })
+        }
+        (Some(program), _) => json!({ "program": program, "request": request }),
     }
 }
 
 /// The digest of one request.
-pub(super) fn ask_digest(model: &super::node::PlannedModel, request: &ChatRequest) -> Digest {
+pub(super) fn ask_digest(model: &PlannedModel, request: &ChatRequest) -> Digest {
     digest(&ask_value(model, request))
 }

@@ -229,6 +229,8 @@ pub struct PlannedModel {
     pub reference: ModelRef,
     /// The dialect in which it is asked.
     pub dialect: String,
+    /// What tells the weights of a file from others: the digest of its content.
+    pub weights: Option<String>,
     /// The program that stands in the model's place, if one does.
     pub program: Option<Program>,
     /// What one turn of the program takes at most, as its agent says: no part of a recipe.
@@ -238,7 +240,7 @@ pub struct PlannedModel {
 impl PlannedModel {
     /// A model that is asked in a dialect.
     pub fn of(reference: ModelRef, dialect: &str) -> Self {
-        Self { reference, dialect: dialect.to_owned(), program: None, estimate: TurnEstimate::default() }
+        Self { reference, dialect: dialect.to_owned(), weights: None, program: None, estimate: TurnEstimate::default() }
     }
 }
 
@@ -246,7 +248,7 @@ impl From<Program> for PlannedModel {
     fn from(program: Program) -> Self {
         // What a program makes of a schema is its own affair: the prompt shows it all the same.
         let (reference, dialect) = (program.reference(), program.kind.as_str().to_owned());
-        Self { reference, dialect, program: Some(program), estimate: TurnEstimate::default() }
+        Self { reference, dialect, weights: None, program: Some(program), estimate: TurnEstimate::default() }
     }
 }
 

@@ -4,20 +4,24 @@
 //! ever added, with a default.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::name::{FILE, LOCAL};
 use super::program::Work;
 use super::usage::ReportedUsage;
 
-/// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`.
+/// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`; or a file,
+/// `local:models/small.gguf`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ModelRef {
     /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
     pub provider: String,
-    /// The model's name as the provider spells it; it may contain slashes.
+    /// The model's name as the provider spells it; it may contain slashes. Of a file its path, which begins with `/`,
+    /// `./` or `../`.
     pub model: String,
 }
 
@@ -27,8 +31,22 @@ impl ModelRef {
         Self { provider: provider.into(), model: model.into() }
     }
 
-    /// Parses `provider/model`; `None` when there is no slash or an empty half.
+    /// A model that is a file; a relative path is one from the root of the project.
+    pub fn file(path: &str) -> Self {
+        let model = if is_path(path) { path.to_owned() } else { format!("./{path}") };
+        Self::new(LOCAL, model)
+    }
+
+    /// The path of a model that is a file.
+    pub fn path(&self) -> Option<&str> {
+        (self.provider == LOCAL && is_path(&self.model)).then_some(self.model.as_str())
+    }
+
+    /// Parses `provider/model` and `local:PATH`; `None` when there is no slash or an empty half.
     pub fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix(FILE) {
+            return (!path.trim().is_empty()).then(|| Self::file(path));
+        }
         let (provider, model) = text.split_once('/')?;
         (!provider.is_empty() && !model.is_empty()).then(|| Self::new(provider, model))
     }
@@ -36,8 +54,16 @@ impl ModelRef {
 
 impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.provider, self.model)
+        match self.path() {
+            Some(path) => write!(f, "{FILE}{}", path.strip_prefix("./").unwrap_or(path)),
+            None => write!(f, "{}/{}", self.provider, self.model),
+        }
     }
+}
+
+/// Whether the name of an embedded model is a path: the names of the others never look like one.
+fn is_path(name: &str) -> bool {
+    ["/", "./", "../"].iter().any(|start| name.starts_with(start)) || Path::new(name).is_absolute()
 }
 
 /// Who speaks in a message after the system prompt.

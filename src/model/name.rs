@@ -11,6 +11,9 @@ pub const BUILT_IN: [&str; 9] =
 /// The provider of the embedded models.
 pub const LOCAL: &str = "local";
 
+/// What stands before the path of a model that is a file: `local:models/small.gguf`.
+pub const FILE: &str = "local:";
+
 /// The longest reply of an embedded model in tokens, whatever its agent allows: at a few tokens a second, more is
 /// no help to anyone. A reply with a schema is brought to its end before.
 pub const LOCAL_LONGEST: u32 = 2048;
@@ -44,7 +47,7 @@ pub enum NameError {
     },
 }
 
-/// What a name other than `auto` stands for: an alias, `local`, or `provider/model`.
+/// What a name other than `auto` stands for: an alias, `local`, `local:PATH`, or `provider/model`.
 ///
 /// `default_local` is the embedded model that `local` alone means.
 pub fn resolve_name(
@@ -99,6 +102,12 @@ mod tests {
     fn names_lead_to_models() {
         assert_eq!(resolve("fast"), Ok(ModelRef::new("lab", "qwen")));
         assert_eq!(resolve("local"), Ok(ModelRef::new("local", "small")));
+        assert_eq!(resolve("local:/m/x.gguf"), Ok(ModelRef::new("local", "/m/x.gguf")));
+        assert_eq!(resolve("local:m/x.gguf"), Ok(ModelRef::new("local", "./m/x.gguf")));
+        assert_eq!(resolve("local:m/x.gguf").unwrap().to_string(), "local:m/x.gguf");
+        assert_eq!(resolve("local:../x").unwrap().path(), Some("../x"));
+        assert_eq!(resolve("local/small").unwrap().path(), None);
+        assert!(resolve("local:").is_err());
         assert_eq!(resolve("anthropic/x/y"), Ok(ModelRef::new("anthropic", "x/y")));
     }
 

@@ -41,6 +41,7 @@ pub const SETTINGS_KEYS: &[(&str, KeyClass)] = &[
     ("providers.*.headers.*", KeyClass::Literal),
     ("models.*", KeyClass::Inert),
     ("models.*.model", KeyClass::Inert),
+    ("models.*.gguf", KeyClass::Inert),
     ("models.*.input_price", KeyClass::Inert),
     ("models.*.output_price", KeyClass::Inert),
     ("models.*.cached_input_price", KeyClass::Inert),

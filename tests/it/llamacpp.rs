@@ -2,10 +2,11 @@
 //!
 //! Needs `ORCH_TEST_LLAMACPP_PYTHON`, a Python with the package `xllamacpp`, and
 //! `ORCH_TEST_LLAMACPP_MODEL`, a small instruct model as a GGUF file.
-#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+#![allow(clippy::print_stdout, reason = "a test may say what it saw")]
 
 use std::env;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,14 +29,24 @@ struct Peer {
 static TURN: Mutex<()> = Mutex::new(());
 
 impl Peer {
-    /// Starts the server; `None`, with a printed reason, where there is none.
+    /// Starts the server on the small instruct model; `None`, with a printed reason, where there is none.
     fn start() -> Option<Self> {
+        let model = env::var_os("ORCH_TEST_LLAMACPP_MODEL");
+        let asked = env::var_os("ORCH_TEST_LLAMACPP_PYTHON").is_some();
+        assert!(model.is_some() || !asked, "ORCH_TEST_LLAMACPP_MODEL is not set");
+        Self::serving(Path::new(&model.unwrap_or_default()))
+    }
+
+    /// Starts the server on a file; `None`, with a printed reason, where there is no such server.
+    fn serving(model: &Path) -> Option<Self> {
         let Some(python) = env::var_os("ORCH_TEST_LLAMACPP_PYTHON") else {
-            println!("skipped: ORCH_TEST_LLAMACPP_PYTHON is not set");
+            // What is printed by the macros is not shown of a test that passes.
+            let mut shown = std::io::stderr();
+            writeln!(shown, "skipped, since ORCH_TEST_LLAMACPP_PYTHON is not set: a comparison with llama.cpp")
+                .unwrap();
             return None;
         };
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let model = env::var_os("ORCH_TEST_LLAMACPP_MODEL").expect("ORCH_TEST_LLAMACPP_MODEL is not set");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/llamacpp.py");
         let mut process = Command::new(python)
             .arg(script)

@@ -44,6 +44,10 @@ mod lsp;
 #[cfg(unix)]
 mod lsp_words;
 mod mistakes;
+#[cfg(all(unix, feature = "local"))]
+mod model_downloads;
+#[cfg(feature = "local")]
+mod model_files;
 mod moved;
 #[cfg(target_os = "linux")]
 mod offload;

@@ -4,6 +4,8 @@
 pub(crate) mod agents;
 pub(crate) mod convex;
 mod editor;
+#[path = "../../../local-llm/tests/support/gguf.rs"]
+pub(crate) mod gguf;
 mod npm;
 mod orch;
 pub(crate) mod server;

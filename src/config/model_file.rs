@@ -1,0 +1,70 @@
+//! Model files that pipelines and `orch.yaml` name by path: where they are, and whether one could be run.
+
+use std::path::{Path, PathBuf};
+
+/// Why a model file can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFileProblem {
+    /// What is wrong, as a sentence.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+    /// There is no such file: it may be on another machine.
+    pub absent: bool,
+}
+
+/// Where the file of a path is: a relative path is one from the project's root.
+pub fn model_path(root: &Path, path: &str) -> PathBuf {
+    root.join(path.strip_prefix("./").unwrap_or(path))
+}
+
+/// What is wrong with a model file; only its header is read.
+pub fn model_file(root: &Path, path: &str) -> Option<ModelFileProblem> {
+    let (file, shown) = (model_path(root, path), path.strip_prefix("./").unwrap_or(path));
+    if !file.exists() {
+        let message = format!("there is no model file `{shown}`");
+        let help = if shown.starts_with("~/") {
+            "write the whole path: only a shell knows what `~` is"
+        } else {
+            "a relative path is one from the folder of `orch.yaml`; `orch models list` shows the models that have a name"
+        };
+        return Some(ModelFileProblem { message, help: help.to_owned(), absent: true });
+    }
+    let message = format!("the model file `{shown}` can't be used: {}", unusable(&file)?);
+    let help = "name another GGUF file, or a model of `orch models list`".to_owned();
+    Some(ModelFileProblem { message, help, absent: false })
+}
+
+/// Why a file can't be run.
+#[cfg(feature = "local")]
+fn unusable(file: &Path) -> Option<String> {
+    use std::collections::HashMap;
+    use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::time::SystemTime;
+
+    type Looked = HashMap<PathBuf, (u64, Option<SystemTime>, Option<String>)>;
+    // A header holds the vocabulary: an editor asks after every key that is pressed.
+    static LOOKED: OnceLock<Mutex<Looked>> = OnceLock::new();
+    let found = std::fs::metadata(file).ok();
+    let (size, time) = found.map_or((0, None), |found| (found.len(), found.modified().ok()));
+    let mut looked = LOOKED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((known_size, known_time, answer)) = looked.get(file)
+        && (*known_size, *known_time) == (size, time)
+    {
+        return answer.clone();
+    }
+    let checked = local_llm::gguf::read(file).and_then(|header| header.check());
+    let answer = checked.err().map(|error| match error {
+        local_llm::Error::Format(why) => why,
+        local_llm::Error::File { source, .. } => format!("it can't be read: {source}"),
+        other => other.to_string(),
+    });
+    looked.insert(file.to_owned(), (size, time, answer.clone()));
+    answer
+}
+
+/// Without the embedded model no file is looked into: a run says that it can't be asked.
+#[cfg(not(feature = "local"))]
+fn unusable(_: &Path) -> Option<String> {
+    None
+}
