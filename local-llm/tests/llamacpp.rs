@@ -2,6 +2,7 @@
 //! form of weights, and every way to cut text into words.
 //!
 //! Needs `ORCH_TEST_LLAMACPP_PYTHON`, a Python with the package `xllamacpp`.
+#![allow(clippy::disallowed_methods, reason = "tests are no runs: they wait for processes")]
 #![allow(clippy::print_stdout, reason = "a test may say what it saw")]
 
 use std::env;
