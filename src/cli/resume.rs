@@ -151,7 +151,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     // An input that came later has its default.
     let known = |(name, _): &(String, serde_json::Value)| project.pipeline.inputs.contains_key(name);
     let inputs = old.inputs.clone().into_iter().filter(known).collect();
-    let inputs = super::inputs::complete(&project.pipeline, inputs)?;
+    let inputs = super::inputs::of(&project.pipeline, &inputs)?;
     let plan =
         prepare::plan(&project, inputs.clone(), &names, &models, &Flags { continue_on_error, budget: budget.clone() })?;
 

@@ -171,7 +171,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let (document, case) = config::load_case(&session::given(file, here))?;
     let folder = file.parent().unwrap_or(here);
     let project = prepare::load(&folder.join(&case.pipeline), here, args.model.as_deref(), ui)?;
-    let inputs = inputs::complete(&project.pipeline, case.inputs.clone())?;
+    let inputs = inputs::of(&project.pipeline, &case.inputs)?;
     let runtime = runtime()?;
     let trusted = if args.update {
         trust::ensure(&session::places(&project, here).0, &project.settings, &args.trust, ui)?

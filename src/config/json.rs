@@ -15,7 +15,14 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 /// # Errors
 /// Why it can't be read or parsed, or the keys that it has twice.
 pub fn load_json(path: &Path, shown: &str) -> Result<Document, Vec<Diagnostic>> {
-    let file = files::read(path, shown).map_err(|problem| vec![*problem])?;
+    json_document(files::read(path, shown).map_err(|problem| vec![*problem])?)
+}
+
+/// Parses JSON that is not a file of the project's own, such as the inputs of a run.
+///
+/// # Errors
+/// Why it can't be parsed, or the keys that it has twice.
+pub fn json_document(file: Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = json_value(&file)?;
     let spans = match json_spans::index(&file) {
         Ok(spans) => spans,

@@ -23,7 +23,7 @@ mod yaml;
 
 pub use files::{Listing, escapes};
 pub use generate::{case_schema, pipeline_schema, settings_schema};
-pub use json::load_json;
+pub use json::{json_document, load_json};
 pub use load::{
     load, load_case, load_case_from, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from,
     parse_pipeline,

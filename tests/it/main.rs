@@ -34,6 +34,7 @@ mod guide;
 mod hostile;
 mod hours;
 mod house;
+mod inputs;
 mod kept;
 mod kill;
 #[cfg(unix)]

@@ -1,0 +1,153 @@
+//! Inputs of a run from files and from standard input: their values, their mistakes and their limits.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::{Orch, Ran};
+
+/// A project whose pipeline writes what it was given into a file.
+fn project() -> Orch {
+    let orch = Orch::empty();
+    orch.write(
+        "pipelines/main.yaml",
+        concat!(
+            "name: main\n",
+            "inputs:\n",
+            "  task: { type: object, required: [title], properties: { title: { type: string } } }\n",
+            "  text: { type: string, default: none }\n",
+            "  count: { type: [integer, \"null\"], default: 1 }\n",
+            "  level: { enum: [1, high], default: 1 }\n",
+            "steps:\n",
+            "  - id: seen\n",
+            "    run: [cat]\n",
+            "    stdin: \"{'task': task, 'text': text, 'count': count, 'level': level}\"\n",
+            "    output: seen\n",
+            "    schema: any\n",
+        ),
+    );
+    orch
+}
+
+fn run(orch: &Orch, more: &[&str]) -> Ran {
+    let mut args = vec!["pipeline", "run", "pipelines/main.yaml"];
+    args.extend(more);
+    orch.run(&args)
+}
+
+fn seen(orch: &Orch, more: &[&str]) -> Value {
+    run(orch, more).exits(0);
+    orch.json("workspace/seen.json")
+}
+
+/// Runs it with something on standard input.
+fn fed(orch: &Orch, more: &[&str], input: &[u8]) -> Ran {
+    let mut args = vec!["pipeline", "run", "pipelines/main.yaml"];
+    args.extend(more);
+    let mut command = orch.command(&args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    Ran::of(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn values_come_from_files_as_text_or_as_json_by_the_schema_of_the_input() {
+    let orch = project();
+    orch.write("task.json", "{\"title\": \"T\"}\n").write("text.md", "[1, 2]\n").write("count.json", "\u{feff}7\n");
+    let files = ["--task-file", "task.json", "-i", "text=@text.md", "-i", "count=@count.json", "-i", "level=high"];
+    assert_eq!(
+        seen(&orch, &files),
+        json!({ "task": { "title": "T" }, "text": "[1, 2]\n", "count": 7, "level": "high" })
+    );
+    let literals = ["--task", "{\"title\": \"L\"}", "-i", "text=@@ana", "-i", "count=null", "-i", "level=1"];
+    assert_eq!(seen(&orch, &literals), json!({ "task": { "title": "L" }, "text": "@ana", "count": null, "level": 1 }));
+}
+
+#[test]
+fn a_value_that_no_command_line_can_hold_is_read_from_a_file() {
+    let orch = project();
+    let long = "x".repeat(236 << 10);
+    orch.write("inputs.json", &json!({ "task": { "title": "T" }, "text": long }).to_string());
+    assert_eq!(seen(&orch, &["--input-file", "inputs.json"])["text"], long);
+    orch.write("text.md", &long);
+    assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@text.md"])["text"], long);
+    // A plan takes the same.
+    let plan = |file: &str| orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--input-file", file]);
+    let open = plan("inputs.json").exits(0).stdout.contains("left open");
+    orch.write("none.json", "{}");
+    assert!(!open && plan("none.json").exits(0).stdout.contains("left open"));
+    plan("nope.json").exits(2).says("there is no file `nope.json`");
+}
+
+#[test]
+fn flags_go_before_the_file_of_all_inputs() {
+    let orch = project();
+    orch.write("inputs.json", "{\"task\": {\"title\": \"file\"}, \"text\": \"file\", \"count\": 2}");
+    let given = ["--input-file", "inputs.json", "--task", "{\"title\": \"flag\"}", "-i", "count=3"];
+    assert_eq!(seen(&orch, &given), json!({ "task": { "title": "flag" }, "text": "file", "count": 3, "level": 1 }));
+    run(&orch, &["-i", "count=3", "-i", "count=4"]).exits(2).says("the input `count` is given twice");
+    run(&orch, &["--task", "{}", "-i", "task={}"]).exits(2).says("the input `task` is given twice");
+}
+
+#[test]
+fn standard_input_is_read_where_a_file_is_and_once() {
+    let orch = project();
+    fed(&orch, &["--input-file", "-"], b"{\"task\": {\"title\": \"in\"}}").exits(0);
+    assert_eq!(orch.json("workspace/seen.json")["task"], json!({ "title": "in" }));
+    fed(&orch, &["--task-file", "-"], b"{\"title\": \"task\"}").exits(0);
+    assert_eq!(orch.json("workspace/seen.json")["task"], json!({ "title": "task" }));
+    fed(&orch, &["--task", "{\"title\": \"T\"}", "-i", "text=@-"], b"words").exits(0);
+    assert_eq!(orch.json("workspace/seen.json")["text"], "words");
+    fed(&orch, &["--task", "-", "-i", "text=@-"], b"{}")
+        .exits(2)
+        .says("standard input can be read once, and `--task -` and `--input text=@-` want it");
+    fed(&orch, &["--task-file", "-"], b"{\"title\": ").exits(2).says("--> standard input:1:10");
+}
+
+#[test]
+fn a_mistake_in_a_file_is_shown_with_its_line_and_column() {
+    let orch = project();
+    orch.write("broken.json", "{\n  \"title\": \"T\",\n  oops\n}\n");
+    for given in [["--task-file", "broken.json"], ["--input-file", "broken.json"], ["-i", "task=@broken.json"]] {
+        run(&orch, &given).exits(2).says("--> broken.json:3:3").says("must be JSON");
+    }
+    orch.write("twice.json", "{\n  \"title\": \"T\",\n  \"title\": \"U\"\n}\n");
+    run(&orch, &["--task-file", "twice.json"]).exits(2).says("--> twice.json:3:3");
+    orch.write("wrong.json", "{\n  \"task\": {\n    \"title\": 5\n  }\n}\n");
+    run(&orch, &["--input-file", "wrong.json"])
+        .exits(2)
+        .says("wrong.json:3:14: the input `task` does not fit: /title: expected string, got number (5)");
+    orch.write("other.json", "{\n  \"tsk\": {}\n}\n");
+    run(&orch, &["--input-file", "other.json"])
+        .exits(2)
+        .says("other.json:2:3: the pipeline has no input `tsk`")
+        .says("did you mean `task`?");
+    orch.write("list.json", "\n  [1]\n");
+    run(&orch, &["--input-file", "list.json"]).exits(2).says("list.json:2:3: ").says("must be an object");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_what_to_write() {
+    let orch = project();
+    run(&orch, &["-i", "text=@ana"]).exits(2).says("there is no file `ana`").says("two: `--input text=@@ana`");
+    // As the hint says.
+    assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@@ana"])["text"], "@ana");
+    run(&orch, &["-i", "text=@"]).exits(2).says("names no file").says("`--input text=@@` for a lone `@`");
+    assert_eq!(seen(&orch, &["--task", "{\"title\": \"T\"}", "--input", "text=@@"])["text"], "@");
+    run(&orch, &["--input-file", "nope.json"]).exits(2).says("there is no file `nope.json`").says("a JSON file");
+    std::fs::create_dir(orch.path().join("folder")).unwrap();
+    run(&orch, &["-i", "text=@folder"]).exits(2).says("`folder` is a folder, not a file");
+    std::fs::write(orch.path().join("latin"), b"caf\xe9").unwrap();
+    run(&orch, &["-i", "text=@latin"]).exits(2).says("`latin` is not UTF-8 text: see byte 3");
+}
+
+#[test]
+fn files_of_inputs_have_the_limit_of_inputs() {
+    let orch = project();
+    orch.write("long", &"x".repeat((4 << 20) + 1));
+    run(&orch, &["-i", "text=@long"]).exits(2).says("the input `text` is longer than 4 MiB");
+    run(&orch, &["--input-file", "long"]).exits(2).says("is longer than 4 MiB");
+    orch.write("deep.json", &"[".repeat(200));
+    run(&orch, &["--task-file", "deep.json"]).exits(2).says("--> deep.json:1:").says("recursion limit");
+}
