@@ -41,6 +41,9 @@ pub fn missing(kind: ProgramKind, program: &str) -> String {
     match kind {
         ProgramKind::Claude => "install it: `npm install -g @anthropic-ai/claude-code`".to_owned(),
         ProgramKind::Codex => "install it: `npm install -g @openai/codex`".to_owned(),
+        ProgramKind::Acp | ProgramKind::Command if program.contains('/') => {
+            "give its whole path: a program runs in the workspace, and a relative path begins there".to_owned()
+        }
         ProgramKind::Acp | ProgramKind::Command => {
             let package = PACKAGES.iter().find(|(name, _)| *name == program);
             let how = package.map(|(_, package)| format!(": `npm install -g {package}`")).unwrap_or_default();

@@ -18,6 +18,7 @@ use super::texts;
 use super::types::{Node, Schemas, Type};
 use crate::config::{Document, OutputType, Project, child, output_type, places};
 use crate::diagnostic::SourceFile;
+use crate::model::Kind;
 use crate::template::inspect_expression;
 
 /// The name that marks a place.
@@ -127,10 +128,11 @@ fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: Spot<'_>, text: 
         Spot::End => (None, sites.end.everything(project)),
         Spot::Step { pointer, sight } => {
             let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-            let scope = match sight {
-                Sight::Step => site.view.of_step(project, site.step),
-                Sight::Round => site.after_round(project),
-                Sight::Reply => site.with_reply(project),
+            let scope = match (sight, site.step.kind()) {
+                (Sight::Step, Some(Kind::Command(_))) => site.view.of_command(project, site.step),
+                (Sight::Step, _) => site.view.of_step(project, site.step),
+                (Sight::Round, _) => site.after_round(project),
+                (Sight::Reply, _) => site.with_reply(project),
             };
             (Some(site), scope)
         }

@@ -7,7 +7,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::Kind;
 
 /// Words that mean something in templates.
-const RESERVED: &[&str] = &["item", "index", "loop", "steps"];
+const RESERVED: &[&str] = &["item", "index", "loop", "project", "steps"];
 
 /// What a name was given to, and where.
 #[derive(Clone)]

@@ -8,6 +8,7 @@ use super::facts::{index, path};
 use super::infer::Checker;
 use super::look::MARK;
 use super::scope::{Known, Scope};
+use super::sites::PROJECT;
 use super::types::{Kind, Property, Type, union};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::template::{bytes, extent};
@@ -37,6 +38,9 @@ impl<'a> Checker<'a> {
         let steps = self.project.pipeline.all_steps();
         let is_written = steps.iter().any(|step| step.output.as_deref() == Some(name));
         match self.site {
+            _ if name == PROJECT => {
+                problem.help("only the `run`, `cwd` and `stdin` of a command know the project: `{{ project.root }}`")
+            }
             Some(site) if site.view.artifacts.contains_key(name) => {
                 let mark =
                     if site.view.artifacts.get(name).is_some_and(|visible| visible.last_round) { "?" } else { "" };

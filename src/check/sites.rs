@@ -16,6 +16,9 @@ use crate::config::{OutputType, Project, child, output_type};
 use crate::model::{Kind, Step};
 use crate::template::inspect_expression;
 
+/// The variable through which commands know the project.
+pub(super) const PROJECT: &str = "project";
+
 /// An artifact that can be seen at a place.
 #[derive(Clone, Debug)]
 pub(super) struct Visible<'a> {
@@ -122,6 +125,14 @@ impl<'a> View<'a> {
             let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
             scope.bind(name, Known::maybe(ty, optional));
         }
+        scope
+    }
+
+    /// What the texts of a command can see: where the project lies, too.
+    pub(super) fn of_command(&self, project: &'a Project, step: &Step) -> Scope<'a> {
+        let mut scope = self.of_step(project, step);
+        let root = Members::from_iter([("root", Type::Text(None))]);
+        scope.bind(PROJECT, Known::is(Type::Fixed(root.into())));
         scope
     }
 

@@ -113,6 +113,7 @@ impl<'a> Texts<'a> {
             Some(Written::Agent { .. }) => self.agent(site, scope),
             Some(Written::Command(line)) => {
                 let pointer = child(at, "run");
+                let scope = &site.view.of_command(self.project, step);
                 match line {
                     CommandLine::Shell(line) => self.template(site, &pointer, line, scope),
                     CommandLine::Argv(parts) => {

@@ -104,6 +104,7 @@ pub(super) fn plan(
         max_output_tokens: settings.max_output_tokens,
         budget: project.settings.budget.clone(),
         given: flags.budget.clone(),
+        project: super::session::places(project, &super::here()?).0.to_string_lossy().into(),
     };
     let plan = Plan::new(&project.pipeline, inputs, templates, &defaults, &Resolver { project, names, models })?;
     within_limits(&plan, models).map(|()| plan)

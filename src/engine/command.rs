@@ -30,15 +30,15 @@ pub(super) async fn run(
     kind: &CommandNode,
     scope: &mut Scope,
 ) -> Result<Given, Stop> {
-    let command = match rendered(run, key, node, kind, scope).await? {
-        Ok(command) => command,
+    let (command, what) = match rendered(run, key, node, kind, scope).await? {
+        Ok(both) => both,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
     // How long it may take changes nothing about what it is.
-    let what = json!(Command { timeout_ms: None, ..command.clone() });
+    let what = json!(Command { timeout_ms: None, ..what });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let recipe = recipe(
         &json!({ "command": what, "tree": tree_of(node, scope) }),
@@ -81,25 +81,48 @@ pub(super) async fn run(
     }
 }
 
+/// The command as it will be run, and as it is compared with what ran before.
 async fn rendered(
     run: Run<'_>,
     key: &StepKey,
     node: &Node,
     kind: &CommandNode,
     scope: &Scope,
-) -> Result<Result<Command, Failure>, Stop> {
+) -> Result<Result<(Command, Command), Failure>, Stop> {
     let templates = &run.plan.templates;
+    if !takes_long(scope, texts(kind)) {
+        return Ok(twice(templates, node, kind, scope));
+    }
+    let (templates, node, kind, scope) = (templates.clone(), node.clone(), kind.clone(), scope.clone());
+    run.compute(key, move || twice(&templates, &node, &kind, &scope)).await
+}
+
+/// Every text of a command that may have templates.
+fn texts(kind: &CommandNode) -> impl Iterator<Item = &str> {
     let parts = match &kind.line {
         CommandLine::Argv(parts) => parts.as_slice(),
         CommandLine::Shell(line) => std::slice::from_ref(line),
     };
-    let texts = parts.iter().chain(&kind.stdin).chain(&kind.cwd).map(String::as_str);
-    if !takes_long(scope, texts) {
-        return Ok(render(templates, node, kind, scope));
-    }
-    let (templates, node, kind, scope) = (templates.clone(), node.clone(), kind.clone(), scope.clone());
-    run.compute(key, move || render(&templates, &node, &kind, &scope)).await
+    parts.iter().chain(&kind.stdin).chain(&kind.cwd).map(String::as_str)
 }
+
+/// What stands for the project's folder where commands are compared: a project that was moved has the same commands.
+const ANY_FOLDER: &str = "‹project›";
+
+/// A command with the project where it is, and with it anywhere.
+fn twice(templates: &Templates, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<(Command, Command), Failure> {
+    let command = render(templates, node, kind, scope)?;
+    if !texts(kind).any(|text| text.contains(PROJECT)) {
+        return Ok((command.clone(), command));
+    }
+    let anywhere = CommandNode { project: ANY_FOLDER.into(), ..kind.clone() };
+    // A text that is made otherwise of another path may fail with this one.
+    let what = render(templates, node, &anywhere, scope).unwrap_or_else(|_| command.clone());
+    Ok((command, what))
+}
+
+/// The variable through which commands know the project.
+const PROJECT: &str = "project";
 
 /// The artifact of a command that ended, made elsewhere when that may take long.
 async fn read_output(
@@ -125,7 +148,8 @@ pub(super) fn render(
     kind: &CommandNode,
     scope: &Scope,
 ) -> Result<Command, Failure> {
-    let context = scope.context(node);
+    let mut context = scope.context(node);
+    context.insert(PROJECT, &json!({ "root": &*kind.project }));
     let (argv, values) = match &kind.line {
         CommandLine::Argv(parts) => {
             let parts: Result<Vec<String>, Failure> =
@@ -178,7 +202,9 @@ fn read(node: &Node, kind: &CommandNode, done: &CommandDone) -> Result<Value, Fa
         let why = format!("the command ended with exit code {}{words}", done.exit_code);
         let all = if done.cut { "the beginning and the end of what it wrote" } else { "all that it wrote" };
         let hint = format!(
-            "see {all} with `orch runs show --replies`; `expect: {{ exit_code: [0, 1] }}` says which codes count as success"
+            "see {all} with `orch runs show --replies`{}{}",
+            accept(&kind.success, done.exit_code),
+            ran_in(done)
         );
         return Err(Failure::new(Class::CommandFailed, why).with_hint(hint));
     }
@@ -196,6 +222,40 @@ fn read(node: &Node, kind: &CommandNode, done: &CommandDone) -> Result<Value, Fa
         }
     }
 }
+
+/// How the step would take this exit code for success.
+fn accept(success: &[u8], code: i32) -> String {
+    let Ok(code) = u8::try_from(code) else { return String::new() };
+    let mut codes = [success, &[code]].concat();
+    codes.sort_unstable();
+    let codes: Vec<String> = codes.iter().map(u8::to_string).collect();
+    format!("; `expect: {{ exit_code: [{}] }}` says which codes count as success", codes.join(", "))
+}
+
+/// What programs say about a file that is not there; shells say it with exit code 127 also in other languages.
+const NOT_THERE: &[&str] = &[
+    "no such file",
+    "not found",
+    "cannot find",
+    "can't find",
+    "can't open",
+    "cannot open",
+    "does not exist",
+    "enoent",
+];
+
+/// The folder in which a command ran, when it may have looked for a file in another one.
+fn ran_in(done: &CommandDone) -> String {
+    let said = last_lines(&done.stderr).to_lowercase();
+    let missed = done.exit_code == 127 || NOT_THERE.iter().any(|words| said.contains(words));
+    if !missed || done.folder.is_empty() {
+        return String::new();
+    }
+    format!("\nit ran in `{}`, {OF_PROJECT}", done.folder)
+}
+
+/// Where a command finds what is not in its folder.
+pub(super) const OF_PROJECT: &str = "in the workspace; a file of the project is `{{ project.root }}/NAME` in `run:`";
 
 /// Standard output as the artifact: text, or exactly one JSON value that fits the schema.
 fn take(contract: &Contract, done: &CommandDone) -> Result<Value, Failure> {

@@ -15,6 +15,7 @@ use crate::process::{self, Captured, ProcessError, Spec, Stream, joined};
 
 use crate::secret::{Pieces, Redactor};
 
+use super::command::OF_PROJECT;
 use super::perform::Performer;
 
 /// How much of each output of a command is on record, in bytes: half of it of the beginning and half of the end when there
@@ -46,6 +47,7 @@ pub(super) async fn command(
         guard: own.guard.clone(),
         endings: own.endings.of(key, &own.clock),
     };
+    let folder = spec.cwd.display().to_string();
     own.observer.signal(&Signal::Sent(key.clone()));
     // A secret may begin in one piece of an output and end in the next.
     let pieces = || Mutex::new(Pieces::new(&own.redactor));
@@ -62,7 +64,7 @@ pub(super) async fn command(
     };
     let ended = tokio::select! {
         biased;
-        ended = process::run(&spec, &heard) => ended.map_err(failure),
+        ended = process::run(&spec, &heard) => ended.map_err(|error| failure(error, &folder)),
         failure = cut => Err(failure),
     };
     // One that was cut off may still write until it has ended.
@@ -75,6 +77,7 @@ pub(super) async fn command(
         cut: ended.stdout.left_out() + ended.stderr.left_out() > 0,
         stdout: recorded(&redactor, &ended.stdout),
         stderr: recorded(&redactor, &ended.stderr),
+        folder: redactor.text(&folder),
     });
     Ok(Done::Command(done.await))
 }
@@ -87,8 +90,13 @@ fn recorded(redactor: &Redactor, output: &Captured) -> String {
     }
 }
 
-fn failure(error: ProcessError) -> Failure {
+fn failure(error: ProcessError, folder: &str) -> Failure {
     match &error {
+        // A path is looked for from the folder in which the command runs.
+        ProcessError::NotFound(program) if program.contains(['/', '\\']) => {
+            Failure::new(Class::NotInstalled, format!("{error}: the command ran in `{folder}`"))
+                .with_hint(format!("it ran {OF_PROJECT}"))
+        }
         ProcessError::NotFound(program) => Failure::new(Class::NotInstalled, error.to_string())
             .with_hint(format!("install `{program}`, or give its whole path")),
         ProcessError::Timeout { stdout, stderr, .. } => {

@@ -1,5 +1,6 @@
 //! The steps of a plan: a tree of plain data plus compiled schemas.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -161,6 +162,8 @@ pub struct CommandNode {
     pub cwd: Option<String>,
     /// The expression of its standard input.
     pub stdin: Option<String>,
+    /// Where the project lies: `project.root` of its templates.
+    pub project: Arc<str>,
     /// The exit codes that count as success; empty for all.
     pub success: Vec<u8>,
     /// Whether its standard output is the artifact.

@@ -50,6 +50,8 @@ pub struct Defaults {
     pub budget: Option<Budget>,
     /// `--budget`: takes the place of the run's budget.
     pub given: Option<Budget>,
+    /// Where the project lies, for commands.
+    pub project: Arc<str>,
 }
 
 /// Resolves the names in a pipeline file that lead outside it.

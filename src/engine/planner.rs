@@ -97,6 +97,7 @@ impl<'a, E> Planner<'a, E> {
                 env: step.env.clone(),
                 cwd: step.cwd.clone(),
                 stdin: step.stdin.clone(),
+                project: self.defaults.project.clone(),
                 success: step.expect.as_ref().map_or_else(|| vec![0], |expect| expect.exit_code.clone()),
                 takes_stdout: step.schema.is_some(),
                 limits: self.limits(step, 1, &[Class::CommandFailed, Class::Timeout]),

@@ -127,6 +127,9 @@ pub struct CommandDone {
     /// Whether more was written than is kept: then a mark in the text tells where how much is missing.
     #[serde(default)]
     pub cut: bool,
+    /// The folder in which it ran.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub folder: String,
 }
 
 /// A reply was read.

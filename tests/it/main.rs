@@ -56,6 +56,7 @@ mod orphans;
 mod outputs;
 mod outside;
 mod own;
+mod places;
 mod plan;
 mod programs;
 mod provider;

@@ -56,6 +56,9 @@ fn copy(from: &Path, to: &Path, root: &Path) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Where the commands of `setup:` run.
+const WHERE: &str = "it ran in the workspace of the case, which has of the project only what `workspace:` copies there";
+
 async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
     let spec = Spec {
         argv: argv.to_vec(),
@@ -71,13 +74,14 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
     let shown = argv.join(" ");
     let ended = process::run(&spec, &|_, _| {}).await;
     spec.endings.settled().await;
-    let ended = ended.map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")))?;
+    let ended =
+        ended.map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")).hint(WHERE))?;
     if ended.code == Some(0) {
         return Ok(());
     }
     let said = [ended.stderr.text(), ended.stdout.text()].concat();
     let message = format!("`setup:` of the case, `{shown}`, ended with exit code {}", ended.code.unwrap_or(-1));
-    Err(CliError::could_not(message).hint(format!("it said: {}", said.trim())))
+    Err(CliError::could_not(message).hint(format!("it said: {}", said.trim())).hint(WHERE))
 }
 
 fn environment() -> Vec<(String, String)> {

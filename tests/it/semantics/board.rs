@@ -145,7 +145,13 @@ impl Board {
                     _ => answer(&command.argv[1]).to_string(),
                 };
                 let exit_code = if say == Say::No { 7 } else { 0 };
-                Ok(Reply::Done(Done::Command(CommandDone { exit_code, stdout, stderr: String::new(), cut: false })))
+                Ok(Reply::Done(Done::Command(CommandDone {
+                    exit_code,
+                    stdout,
+                    stderr: String::new(),
+                    cut: false,
+                    folder: String::new(),
+                })))
             }
             Effect::Look(files) => {
                 let look =

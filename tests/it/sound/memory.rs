@@ -61,6 +61,7 @@ impl Memory {
                 stdout: rng.word(),
                 stderr: String::new(),
                 cut: false,
+                folder: String::new(),
             })),
             Effect::Look(files) => Reply::Done(Done::Looked(json!({ "files": files.files }))),
             Effect::Write(record) => Reply::Done(Done::Written(record.clone())),
