@@ -388,6 +388,11 @@ pub enum Signal {
     Asking(StepKey),
     /// The call waits this many milliseconds before its step is tried again.
     Backoff(StepKey, u64),
+    /// Somebody stops the run.
+    Stopping {
+        /// Whether its process ends now, whatever is under way.
+        at_once: bool,
+    },
 }
 
 /// Follows a run: every durable event after it is durable, and signals in between.

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 
 use crate::model::event::{ApprovalAnswered, ApprovalAsked, Event, Fact, Verdict};
-use crate::model::{RunState, RunStatus};
-use crate::store::{Journal, Letter};
+use crate::model::{RunId, RunState, RunStatus};
+use crate::report::human::first_line;
+use crate::store::{Filter, Journal, Letter, RunRow};
 
 use super::error::{CliError, Code};
 use super::report::printed_commands;
@@ -12,15 +13,18 @@ use super::trust::TrustArgs;
 use super::ui::{Ui, user};
 use super::{State, here};
 
+/// How many runs of a status are looked through for one that waits.
+const SEARCHED: usize = 1000;
+
 /// Answer a run that waits for a person
 ///
 /// The answer is recorded and holds for exactly what was shown. The run itself goes on with
 /// `orch pipeline resume`, or at once with --resume.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The run, by its id or the start of it
+    /// The run, by its id or the start of it; the one that waits when left out
     #[arg(value_name = "RUN")]
-    run: String,
+    run: Option<String>,
 
     /// The step, when several wait
     #[arg(value_name = "STEP")]
@@ -48,9 +52,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliError> {
     let here = here()?;
     let journal = super::runs::journal(&args.state, &super::runs::root(&here))?;
-    let row = super::runs::find(&journal, &args.run)?;
+    let row = waiting(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;
-    let asked = question(args, &journal, &events)?;
+    let asked = question(args, &journal, row.run, &events)?;
     let run = RunState::fold(row.run, &events);
     let root = super::placed::placed(&journal, &run, &args.state, &super::runs::root(&here))?.root;
     let settings = crate::config::load_settings(&root).map_err(CliError::findings)?;
@@ -74,27 +78,82 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     Ok(Code::Ok)
 }
 
-/// The question that is answered: open, in time, and the only one or the one that was named.
-fn question(args: &Args, journal: &Journal, events: &[Event]) -> Result<ApprovalAsked, CliError> {
-    let run = events.first().map(|event| event.run).ok_or_else(|| CliError::could_not("the run has no events"))?;
-    let state = RunState::fold(run, events);
-    let letters: Vec<Fact> = journal.letters(run)?.into_iter().map(|(_, letter)| letter.fact()).collect();
-    let facts = || events.iter().map(|event| &event.fact).chain(&letters);
-    let answered = |asked: &ApprovalAsked| {
-        facts().any(|fact| match fact {
+/// The run of a name, else the only one that waits for an answer.
+fn waiting(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
+    if let Some(name) = name {
+        return super::runs::find(journal, name);
+    }
+    let mut found = Vec::new();
+    for status in [RunStatus::Waiting, RunStatus::Running] {
+        for row in journal.list(&Filter { limit: SEARCHED, status: Some(status), pipeline: None })? {
+            let questions = open_questions(journal, row.run, &journal.events(row.run)?)?;
+            found.extend((!questions.is_empty()).then_some((row, questions)));
+        }
+    }
+    if found.len() > 1 {
+        return Err(several(&found));
+    }
+    found
+        .pop()
+        .map(|(row, _)| row)
+        .ok_or_else(|| CliError::could_not("no run waits for an answer").hint("`orch runs list` shows past runs"))
+}
+
+/// That several runs wait, each with what it asks.
+fn several(found: &[(RunRow, Vec<ApprovalAsked>)]) -> CliError {
+    let mut text = format!("{} runs wait for an answer:", found.len());
+    for (row, questions) in found {
+        for asked in questions {
+            let question = first_line(&asked.shown, 60);
+            text.push_str(&format!("\n  {}  {}, step {}: {question}", row.run, row.pipeline, asked.step));
+        }
+    }
+    CliError::could_not(text).hint("name the run")
+}
+
+/// The questions of a run that nobody has answered.
+pub(super) fn open_questions(journal: &Journal, run: RunId, events: &[Event]) -> Result<Vec<ApprovalAsked>, CliError> {
+    let asked = Asked::of(journal, run, events)?;
+    Ok(asked.all().filter(|question| !asked.is_answered(question)).cloned().collect())
+}
+
+/// What a run asked and what was answered, also what lies in its inbox.
+struct Asked<'e> {
+    events: &'e [Event],
+    letters: Vec<Fact>,
+}
+
+impl<'e> Asked<'e> {
+    fn of(journal: &Journal, run: RunId, events: &'e [Event]) -> Result<Self, CliError> {
+        let letters = journal.letters(run)?.into_iter().map(|(_, letter)| letter.fact()).collect();
+        Ok(Self { events, letters })
+    }
+
+    fn facts(&self) -> impl Iterator<Item = &Fact> {
+        self.events.iter().map(|event| &event.fact).chain(&self.letters)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &ApprovalAsked> {
+        self.facts().filter_map(|fact| if let Fact::ApprovalAsked(asked) = fact { Some(asked) } else { None })
+    }
+
+    fn is_answered(&self, asked: &ApprovalAsked) -> bool {
+        self.facts().any(|fact| match fact {
             Fact::ApprovalAnswered(answer) => {
                 answer.step == asked.step && answer.attempt == asked.attempt && answer.ask == asked.ask
             }
             _ => false,
         })
-    };
+    }
+}
+
+/// The question that is answered: open, in time, and the only one or the one that was named.
+fn question(args: &Args, journal: &Journal, run: RunId, events: &[Event]) -> Result<ApprovalAsked, CliError> {
+    let state = RunState::fold(run, events);
+    let all = Asked::of(journal, run, events)?;
     let named = |asked: &&ApprovalAsked| args.step.as_ref().is_none_or(|step| asked.step.as_str() == step);
-    let asked = facts().filter_map(|fact| match fact {
-        Fact::ApprovalAsked(asked) => Some(asked),
-        _ => None,
-    });
-    let asked: Vec<&ApprovalAsked> = asked.filter(named).collect();
-    let open: Vec<&&ApprovalAsked> = asked.iter().filter(|asked| !answered(asked)).collect();
+    let asked: Vec<&ApprovalAsked> = all.all().filter(named).collect();
+    let open: Vec<&&ApprovalAsked> = asked.iter().filter(|asked| !all.is_answered(asked)).collect();
     let open = match open.as_slice() {
         [one] => **one,
         [] if asked.is_empty() && args.step.is_some() => {

@@ -1,8 +1,11 @@
 //! Ctrl-C and SIGTERM: the first asks a run to stop, the second gives up what is in flight.
 
-use std::sync::mpsc;
+use std::io::Write as _;
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::durable::{Observer, Signal};
+use crate::report::lines::stopping;
 use crate::store::StopSwitch;
 
 use super::error::Code;
@@ -17,20 +20,21 @@ const LAST_GRACE: Duration = Duration::from_millis(1500);
 /// Listening has a thread of its own, so that a signal is heard while the run's thread computes. A run that does not
 /// end in time after the second signal ends with the process: what is recorded is durable, and locks and child
 /// processes end with it.
-pub(super) fn listen(switch: StopSwitch) {
+pub(super) fn listen(switch: StopSwitch, observer: &Arc<dyn Observer>) {
+    let observer = Arc::downgrade(observer);
     let (ready, listens) = mpsc::channel();
     let thread = std::thread::Builder::new().name("signals".to_owned());
     // Without it a signal ends the process by itself, and the run is resumed as after a kill.
     drop(thread.spawn(move || {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-            runtime.block_on(hear(&switch, ready));
+            runtime.block_on(hear(&switch, &observer, ready));
         }
     }));
     // Fails when the thread can't be started or can't listen: the sender is dropped then.
     let _ = listens.recv();
 }
 
-async fn hear(switch: &StopSwitch, ready: mpsc::Sender<()>) {
+async fn hear(switch: &StopSwitch, observer: &Weak<dyn Observer>, ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
     let _ = ready.send(());
     let mut pressed = None;
@@ -41,25 +45,21 @@ async fn hear(switch: &StopSwitch, ready: mpsc::Sender<()>) {
         }
         pressed = Some(Instant::now());
         let first = switch.press();
-        let words = if first {
-            "\nstopping: a reply in flight has 10 s to arrive, commands and agent programs are ended now; once more stops at once"
-        } else {
-            "\nstopping at once"
-        };
         if !first {
             end_soon();
         }
-        tell(words);
+        tell(observer.upgrade(), !first);
     }
 }
 
-/// Writes to standard error on a thread of its own: a pipe without a reader must not keep the next signal from being
-/// heard.
-fn tell(words: &'static str) {
+/// Says that the run stops, on a thread of its own: a pipe without a reader must not keep the next signal from being
+/// heard. Whoever shows the run says it, since nobody else knows what is on the terminal.
+fn tell(observer: Option<Arc<dyn Observer>>, at_once: bool) {
     let thread = std::thread::Builder::new().name("words of a stop".to_owned());
-    drop(thread.spawn(move || {
-        // Standard error is closed, so the failure can't be reported.
-        drop(std::io::Write::write_all(&mut std::io::stderr(), format!("{words}\n").as_bytes()));
+    drop(thread.spawn(move || match observer {
+        Some(observer) => observer.signal(&Signal::Stopping { at_once }),
+        // The run is over, and what comes after it is stopped. Standard error is closed if this fails.
+        None => drop(writeln!(std::io::stderr(), "\n{}", stopping(at_once))),
     }));
 }
 

@@ -29,7 +29,7 @@ pub(super) fn tell(state: &RunState, output: Output, commands: &PrintedCommands,
     } else {
         Ok(())
     };
-    let words = summary(state, ui.style, &super::here()?, commands);
+    let words = summary(state, ui.style, ui.err_width(), &super::here()?, commands);
     if state.status == RunStatus::Completed {
         ui.say(words.trim_end());
     } else {

@@ -127,13 +127,15 @@ pub(super) async fn execute(ready: Ready<'_>, ui: &Ui) -> Result<RunState, CliEr
     let follower = trackers.follow(ready.journal.state(), run, seq, ui);
     let observer = follower.observer(ui.observer(run, ready.events));
     let ended = to_its_end(ready, &observer, ui).await;
+    // What it draws must not be in the way of what is said from now on.
+    drop(observer);
     trackers.finish(follower, run, ui).await;
     ended
 }
 
 async fn to_its_end(mut ready: Ready<'_>, observer: &Arc<dyn Observer>, ui: &Ui) -> Result<RunState, CliError> {
     let switch = StopSwitch::default();
-    super::interrupt::listen(switch.clone());
+    super::interrupt::listen(switch.clone(), observer);
     let mut events = ready.events.to_vec();
     loop {
         let letters = ready.journal.letters(ready.run)?;

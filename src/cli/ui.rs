@@ -1,16 +1,21 @@
 //! The terminal: what is data goes to standard output, what is for people to standard error.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::diagnostic::{self, Diagnostic};
-use crate::durable::Observer;
+use crate::durable::{Observer, Signal};
 use crate::model::event::Verdict;
 use crate::model::visible::visible;
 use crate::model::{Event, RunId, StepKey};
+use crate::report::lines::stopping;
+use crate::report::screen::{Size, Terminal as Screen};
+use crate::report::width::wrapped;
 use crate::report::{Lines, Live, PrintedCommands, Style, printable};
 use crate::store::Asker;
 
@@ -33,8 +38,10 @@ pub(super) struct Ui {
     pub(super) style: Style,
     /// Colours for standard output.
     pub(super) out_style: Style,
-    /// Whether standard error is a terminal.
+    /// Whether standard error is a terminal that can draw.
     pub(super) live: bool,
+    /// Whether standard error is a terminal.
+    err_terminal: bool,
     /// Whether standard output is a terminal.
     pub(super) out_terminal: bool,
     /// Whether progress and the summary are left out.
@@ -58,6 +65,7 @@ impl Ui {
             style: Style { colour: on(err_terminal) },
             out_style: Style { colour: on(std::io::stdout().is_terminal()) },
             live: err_terminal && !dumb,
+            err_terminal,
             out_terminal: std::io::stdout().is_terminal(),
             quiet: false,
             commands: PrintedCommands::default(),
@@ -66,13 +74,33 @@ impl Ui {
 
     /// Writes data, such as JSON or a diff: into a pipe as it is, on a terminal so that nothing of it steers that.
     pub(super) fn data(&self, text: &str) -> Result<(), CliError> {
-        if self.out_terminal { self.text(text) } else { write_out(text.as_bytes()) }
+        if self.out_terminal { self.drawn(text) } else { write_out(text.as_bytes()) }
     }
 
-    /// Writes text for people to standard output: what others wrote is made visible, also in a pipe.
-    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
+    /// Writes text for people to standard output: what others wrote is made visible, also in a pipe. On a terminal its
+    /// lines break between words.
     pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+        let text = printable(text);
+        match self.out_width() {
+            Some(width) => write_out(wrapped(&text, width).as_bytes()),
+            None => write_out(text.as_bytes()),
+        }
+    }
+
+    /// The same of what has its lines for a reason, such as a picture.
+    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
+    pub(super) fn drawn(&self, text: &str) -> Result<(), CliError> {
         write_out(printable(text).as_bytes())
+    }
+
+    /// The columns of standard output, if it is a terminal.
+    pub(super) fn out_width(&self) -> Option<usize> {
+        self.out_terminal.then(|| size_of(std::io::stdout()).columns)
+    }
+
+    /// The columns of standard error, if it is a terminal.
+    pub(super) fn err_width(&self) -> Option<usize> {
+        self.err_terminal.then(|| stderr_size().columns)
     }
 
     /// Says something to the person.
@@ -83,10 +111,14 @@ impl Ui {
     }
 
     /// Says something to the person even under `--quiet`.
-    #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
     pub(super) fn always(&self, text: &str) {
         // Nobody to tell that nobody listens.
-        drop(writeln!(std::io::stderr().lock(), "{}", printable(text)));
+        drop(writeln!(std::io::stderr().lock(), "{}", self.broken(&printable(text))));
+    }
+
+    /// A text for standard error, in lines that fit if it is a terminal.
+    fn broken<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.err_width().map_or(Cow::Borrowed(text), |width| wrapped(text, width))
     }
 
     /// Shows a failed command.
@@ -105,9 +137,11 @@ impl Ui {
         if findings.is_empty() {
             return;
         }
-        let style = diagnostic::Style { colour: self.style.colour, ..diagnostic::Style::default() };
+        let mut style = diagnostic::Style { colour: self.style.colour, ..diagnostic::Style::default() };
+        style.width = self.err_width().unwrap_or(style.width);
         // Its colours are ours; what it shows of files and messages is made visible by the renderer.
-        drop(writeln!(std::io::stderr().lock(), "{}", diagnostic::render_all(findings, style).trim_end()));
+        let text = diagnostic::render_all(findings, style);
+        drop(writeln!(std::io::stderr().lock(), "{}", self.broken(text.trim_end())));
         self.always(&format!("\n{}", diagnostic::summary(findings)));
     }
 
@@ -117,7 +151,8 @@ impl Ui {
             return Arc::new(Silent);
         }
         if self.live {
-            return Arc::new(Live::new(run, events, self.style));
+            let terminal = Screen { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
+            return Arc::new(Live::new(run, events, self.style, terminal));
         }
         Arc::new(Lines::new(run, events, Box::new(std::io::stderr())))
     }
@@ -133,7 +168,7 @@ impl Ui {
         if !self.live || !std::io::stdin().is_terminal() {
             return None;
         }
-        drop(write!(std::io::stderr().lock(), "{} [y/N] ", printable(question)));
+        drop(write!(std::io::stderr().lock(), "{}", self.broken(&format!("{} [y/N] ", printable(question)))));
         let mut answer = String::new();
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -172,12 +207,37 @@ impl Asker for Terminal {
     }
 }
 
+/// The size of a terminal that does not tell its own.
+const SIZE: Size = Size { columns: 80, lines: 24 };
+
+/// The size of the terminal of standard error.
+fn stderr_size() -> Size {
+    size_of(std::io::stderr())
+}
+
+#[cfg(unix)]
+fn size_of(terminal: impl std::os::fd::AsFd) -> Size {
+    size(terminal_size_of(terminal))
+}
+
+#[cfg(windows)]
+fn size_of(terminal: impl std::os::windows::io::AsHandle) -> Size {
+    size(terminal_size_of(terminal))
+}
+
+fn size(told: Option<(Width, Height)>) -> Size {
+    match told {
+        Some((Width(columns @ 1..), Height(lines @ 1..))) => Size { columns: columns.into(), lines: lines.into() },
+        Some(_) | None => SIZE,
+    }
+}
+
 /// Asks and waits for a line; `None` for later.
 fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<Verdict> {
     let shown = visible(shown);
     let question = format!("\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: ");
     // Nobody to tell that nobody listens.
-    drop(std::io::stderr().lock().write_all(question.as_bytes()));
+    drop(std::io::stderr().lock().write_all(wrapped(&question, stderr_size().columns).as_bytes()));
     let approved = match line()?.to_ascii_lowercase().as_str() {
         "y" | "yes" => true,
         "n" | "no" => false,
@@ -208,5 +268,11 @@ struct Silent;
 
 impl Observer for Silent {
     fn event(&self, _: &Event) {}
-    fn signal(&self, _: &crate::durable::Signal) {}
+
+    fn signal(&self, signal: &Signal) {
+        if let Signal::Stopping { at_once } = signal {
+            // Nobody to tell that nobody listens.
+            drop(writeln!(std::io::stderr(), "\n{}", stopping(*at_once)));
+        }
+    }
 }

@@ -24,6 +24,12 @@ pub struct RunReport {
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// How many processes worked on it, one after another.
+    #[serde(default)]
+    pub sessions: u32,
+    /// How long they worked together, in milliseconds: without the time in between.
+    #[serde(default)]
+    pub worked_ms: u64,
     /// The workspace, absolute.
     pub workspace: String,
     /// Why it failed, when no step tells.
@@ -67,6 +73,12 @@ pub struct StepReport {
     pub calls: u32,
     /// Whether the result was kept from an earlier session.
     pub kept: bool,
+    /// The earlier run that the result was taken over from (`--reuse`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<String>,
+    /// What a person is asked, while the step waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<String>,
     /// Tokens of all its calls.
     pub usage: UsageTotal,
     /// Cost in US dollars; null when no price applies to a call, or what a call used is not known.
@@ -100,6 +112,8 @@ impl StepReport {
             attempts: step.attempts,
             calls: step.calls,
             kept: step.kept,
+            reused_from: step.reused.map(|run| run.to_string()),
+            question: step.question.clone(),
             usage: step.usage,
             cost_usd: step.cost.known(),
             estimated_cost_usd: step.cost.estimated(),

@@ -4,6 +4,7 @@ mod report;
 mod steps;
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -44,6 +45,12 @@ pub struct RunState {
     pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
+    /// How often a process took it up.
+    pub sessions: u32,
+    /// How long the sessions before this one took together.
+    worked_before: Duration,
+    /// When this session began, and the last that is known of it.
+    session: Option<(Timestamp, Timestamp)>,
     /// Why it failed, when no step tells.
     pub failure: Option<Failure>,
     /// What the pipeline's `outputs:` gave, if it has any.
@@ -77,6 +84,9 @@ impl RunState {
             status: RunStatus::Running,
             started: None,
             ended: None,
+            sessions: 0,
+            worked_before: Duration::ZERO,
+            session: None,
             failure: None,
             outputs: None,
             steps: Vec::new(),
@@ -100,6 +110,7 @@ impl RunState {
 
     /// Takes one more event in.
     pub fn apply(&mut self, event: &Event) {
+        self.take_time(event);
         match &event.fact {
             Fact::RunStarted(fact) => {
                 self.pipeline.clone_from(&fact.pipeline);
@@ -135,6 +146,36 @@ impl RunState {
                 self.outputs.clone_from(&fact.result);
             }
             _ => self.apply_to_step(event),
+        }
+    }
+
+    /// How long processes worked on the run, without the time in between.
+    pub fn worked(&self) -> Duration {
+        self.worked_before + self.session.map_or(Duration::ZERO, |(began, last)| between(began, last))
+    }
+
+    /// Counts the time of sessions. One that died lasted until its process was last seen.
+    fn take_time(&mut self, event: &Event) {
+        let began = match &event.fact {
+            Fact::RunStarted(_) => true,
+            Fact::RunResumed(fact) => {
+                if let Some(((_, last), seen)) = self.session.as_mut().zip(fact.last_seen) {
+                    *last = seen.max(*last);
+                }
+                true
+            }
+            _ => false,
+        };
+        if began {
+            self.worked_before = self.worked();
+            self.sessions += 1;
+            self.session = Some((event.at, event.at));
+        } else if let Some((_, last)) = &mut self.session {
+            *last = event.at;
+        }
+        if let Fact::RunEnded(_) = &event.fact {
+            self.worked_before = self.worked();
+            self.session = None;
         }
     }
 
@@ -216,6 +257,11 @@ impl RunState {
         steps.sort_by(|a, b| a.0.cmp(&b.0));
         steps.into_iter().map(|(_, step)| step).collect()
     }
+}
+
+/// The time between two moments; zero when a clock was put back in between.
+fn between(start: Timestamp, end: Timestamp) -> Duration {
+    Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
 #[cfg(test)]

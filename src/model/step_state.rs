@@ -7,7 +7,7 @@ use super::chat::ModelRef;
 use super::cost::CostTotal;
 use super::event::{Artifact, CallEnded, PlannedStep, ReplyRead, StepKind, StepStarted};
 use super::failure::Failure;
-use super::id::StepKey;
+use super::id::{RunId, StepKey};
 use super::usage::{EstimatedUsage, Usage, UsageTotal};
 
 /// Where a step is.
@@ -81,6 +81,8 @@ pub struct StepState {
     pub reason: Option<String>,
     /// Whether its result was kept from an earlier session.
     pub kept: bool,
+    /// The earlier run that its result was taken over from.
+    pub reused: Option<RunId>,
     /// How the reply was read: source and repairs.
     pub read: Option<Read>,
     /// What a person is asked, while the step waits.
@@ -113,6 +115,11 @@ pub struct Read {
 }
 
 impl StepState {
+    /// Whether its result was there before: of an earlier session, or of an earlier run.
+    pub fn is_reused(&self) -> bool {
+        self.kept || self.reused.is_some()
+    }
+
     /// A step that was announced and has not begun; its key may be that of an item or in a round.
     pub(super) fn pending(step: StepKey, planned: &PlannedStep) -> Self {
         Self {
@@ -132,6 +139,7 @@ impl StepState {
             failure: None,
             reason: None,
             kept: false,
+            reused: None,
             read: None,
             question: None,
             open_call: None,

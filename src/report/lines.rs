@@ -39,11 +39,30 @@ impl Observer for Lines {
     }
 
     fn signal(&self, signal: &Signal) {
-        let Signal::Backoff(step, millis) = signal else { return };
+        let words = match signal {
+            Signal::Backoff(step, millis) => {
+                let pause = human::duration(std::time::Duration::from_millis(*millis));
+                format!("{step}: waiting {pause} before the next try")
+            }
+            Signal::Stopping { at_once } => format!("\n{}", stopping(*at_once)),
+            Signal::Sent(_)
+            | Signal::Reading(..)
+            | Signal::Text(..)
+            | Signal::Reasoning(..)
+            | Signal::Output(..)
+            | Signal::Asking(_) => return,
+        };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let pause = human::duration(std::time::Duration::from_millis(*millis));
-        let _ = writeln!(inner.out, "{step}: waiting {pause} before the next try");
+        let _ = writeln!(inner.out, "{words}");
     }
+}
+
+/// What is said when somebody stops a run.
+pub fn stopping(at_once: bool) -> &'static str {
+    if at_once {
+        return "stopping at once";
+    }
+    "stopping: a reply in flight has 10 s to arrive, commands and agent programs are ended now; once more stops at once"
 }
 
 fn line(event: &Event, state: &RunState) -> Option<String> {

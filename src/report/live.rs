@@ -1,159 +1,187 @@
 //! Progress on a terminal: a line that moves for the step that is going on, and one that
 //! stays for each that has ended.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crate::durable::{Observer, Signal};
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
+use super::lines::stopping;
+use super::screen::{Screen, Terminal};
 use super::style::{Style, printable};
-use super::summary::step_line;
+use super::summary::{NameColumn, step_line};
+use super::width::{columns, fitted, fitted_end, padded};
+
+/// How often what moves is drawn.
+const TICK: Duration = Duration::from_millis(100);
+/// What turns while a step goes on.
+const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
 /// Draws the steps of a run as they go on.
 pub struct Live {
-    bars: MultiProgress,
-    style: Style,
-    inner: Mutex<Inner>,
+    inner: Arc<Mutex<Inner>>,
+    /// Ends the thread that draws, as it is dropped.
+    _ticks: Sender<()>,
 }
 
 struct Inner {
     state: RunState,
-    going_on: HashMap<StepKey, Going>,
+    style: Style,
+    screen: Screen,
+    /// Steps that go on, in the order in which they began.
+    going_on: Vec<Going>,
     /// Lines that wait while a person is asked.
     held: Option<Vec<String>>,
     /// How many questions are open.
     asking: usize,
+    /// Where what is said of steps begins.
+    names: NameColumn,
+    /// Whether nothing moves any more: the run is over, or its process is about to end.
+    over: bool,
+    begun: Instant,
 }
 
 struct Going {
-    bar: ProgressBar,
+    step: StepKey,
+    words: String,
+    since: Instant,
     written: usize,
 }
 
 impl Live {
-    /// Follows a run that has the given events already, on standard error.
-    pub fn new(run: RunId, events: &[Event], style: Style) -> Self {
+    /// Follows a run that has the given events already, on a terminal.
+    pub fn new(run: RunId, events: &[Event], style: Style, terminal: Terminal) -> Self {
         let state = RunState::fold(run, events);
-        Self {
-            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
+        let inner = Arc::new(Mutex::new(Inner {
+            names: NameColumn::of_steps(&state),
+            state,
             style,
-            inner: Mutex::new(Inner { state, going_on: HashMap::new(), held: None, asking: 0 }),
-        }
+            screen: Screen::new(terminal),
+            going_on: Vec::new(),
+            held: None,
+            asking: 0,
+            over: false,
+            begun: Instant::now(),
+        }));
+        let (ticks, ended) = channel();
+        let drawn = Arc::downgrade(&inner);
+        // Without the thread what moves is drawn when something happens.
+        drop(std::thread::Builder::new().name("progress".to_owned()).spawn(move || tick(&drawn, &ended)));
+        Self { inner, _ticks: ticks }
     }
 
-    fn line(&self, inner: &mut Inner, text: &str) {
-        if let Some(held) = &mut inner.held {
-            held.push(text.to_owned());
-            return;
-        }
-        // A terminal that went away must not stop the run.
-        drop(self.bars.println(printable(text)));
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn start(&self, inner: &mut Inner, step: &StepKey, words: String) {
-        let going = inner.going_on.entry(step.clone()).or_insert_with(|| {
-            let bar = self.bars.add(ProgressBar::new_spinner());
-            let style = ProgressStyle::with_template("{spinner} {prefix:<10} {wide_msg} {elapsed}");
-            if let Ok(style) = style {
-                bar.set_style(style);
-            }
-            bar.set_prefix(printable(step.as_str()).into_owned());
-            bar.enable_steady_tick(Duration::from_millis(100));
-            Going { bar, written: 0 }
-        });
-        going.written = 0;
-        going.bar.set_message(printable(&words).into_owned());
+impl Drop for Live {
+    /// Nothing that moves is left behind, also when the run broke off.
+    fn drop(&mut self) {
+        self.inner().screen.clear();
     }
+}
 
-    fn end(&self, inner: &mut Inner, key: &StepKey) {
-        if let Some(going) = inner.going_on.remove(key) {
-            going.bar.finish_and_clear();
-        }
-        if let Some(line) = inner.state.step(key).map(|step| step_line(step, self.style)) {
-            self.line(inner, &line);
-        }
-    }
-
-    /// Leaves the terminal to a question.
-    fn hush(&self, inner: &mut Inner) {
-        inner.asking += 1;
-        inner.held.get_or_insert_with(Vec::new);
-        // A terminal that went away must not stop the run.
-        drop(self.bars.clear());
-        self.bars.set_draw_target(ProgressDrawTarget::hidden());
-    }
-
-    /// Takes the terminal back.
-    fn speak(&self, inner: &mut Inner) {
-        if let Some(held) = inner.held.take() {
-            self.bars.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-            for line in held {
-                self.line(inner, &line);
-            }
-        }
-    }
-
-    fn clear(inner: &mut Inner) {
-        for (_, going) in inner.going_on.drain() {
-            going.bar.finish_and_clear();
+/// Draws what moves until nobody follows the run any more.
+fn tick(inner: &Weak<Mutex<Inner>>, ended: &Receiver<()>) {
+    while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        let Some(inner) = inner.upgrade() else { return };
+        let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if !inner.going_on.is_empty() {
+            inner.draw("");
         }
     }
 }
 
-impl Observer for Live {
-    fn event(&self, event: &Event) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.state.apply(event);
-        match &event.fact {
-            Fact::RunStarted(fact) => {
-                self.line(&mut inner, &format!("run {}: {}", self.style.strong(event.run), fact.pipeline));
-            }
-            Fact::RunResumed(_) => {
-                let name = inner.state.pipeline.clone();
-                self.line(&mut inner, &format!("run {}: {name}, resumed", self.style.strong(event.run)));
-            }
-            Fact::StepStarted(fact) => {
-                let who = inner.state.step(&fact.step).map_or_else(String::new, StepState::who);
-                self.start(&mut inner, &fact.step, who);
-            }
-            Fact::CallEnded(fact) => {
-                if let Some(failure) = &fact.failure {
-                    self.line(&mut inner, &format!("{} {:<10} {failure}", self.style.warn("!"), fact.call.step));
-                }
-            }
-            Fact::ReplyRead(fact) => {
-                if let Some(failure) = &fact.failure {
-                    self.line(
-                        &mut inner,
-                        &format!("{} {:<10} the reply was not taken: {failure}", self.style.warn("!"), fact.call.step),
-                    );
-                }
-            }
-            Fact::StepKept(fact) => self.end(&mut inner, &fact.step),
-            Fact::StepCompleted(fact) => self.end(&mut inner, &fact.step),
-            Fact::StepFailed(fact) => self.end(&mut inner, &fact.step),
-            Fact::StepSkipped(fact) => self.end(&mut inner, &fact.step),
-            Fact::RunEnded(_) => {
-                self.speak(&mut inner);
-                Self::clear(&mut inner);
-            }
-            Fact::ApprovalAnswered(_) => {
-                inner.asking = inner.asking.saturating_sub(1);
-                if inner.asking == 0 {
-                    self.speak(&mut inner);
-                }
-            }
-            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
+impl Inner {
+    /// A line that stays.
+    fn line(&mut self, text: &str) {
+        match &mut self.held {
+            Some(held) => held.push(text.to_owned()),
+            None => self.draw(&printable(text)),
         }
     }
 
-    fn signal(&self, signal: &Signal) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    fn draw(&mut self, stay: &str) {
+        // A question has the terminal for itself.
+        if self.held.is_some() {
+            return;
+        }
+        let moving = if self.over { Vec::new() } else { self.moving() };
+        self.screen.draw(stay, &moving);
+    }
+
+    /// The lines of the steps that go on.
+    fn moving(&self) -> Vec<String> {
+        let width = self.screen.width();
+        let frame = self.begun.elapsed().as_millis() / TICK.as_millis();
+        let frame = usize::try_from(frame).unwrap_or_default() % SPINNER.len();
+        let spinner = SPINNER.get(frame).copied().unwrap_or_default();
+        let name = |going: &Going| printable(going.step.as_str()).into_owned();
+        let longest = self.going_on.iter().map(|going| columns(&name(going))).max().unwrap_or_default();
+        let column = longest.max(10).min(width / 3);
+        let line = |going: &Going| {
+            let since = elapsed(going.since.elapsed());
+            let name = padded(&fitted_end(&name(going), column), column);
+            let left = format!("{spinner} {name} {}", going.words);
+            let room = width.saturating_sub(columns(&since) + 1);
+            format!("{} {since}", padded(&fitted(&left, room), room))
+        };
+        self.going_on.iter().map(line).collect()
+    }
+
+    fn going(&mut self, step: &StepKey) -> Option<&mut Going> {
+        self.going_on.iter_mut().find(|going| going.step == *step)
+    }
+
+    fn start(&mut self, step: &StepKey, words: &str) {
+        let words = printable(words).into_owned();
+        if let Some(going) = self.going(step) {
+            (going.words, going.written) = (words, 0);
+        } else {
+            self.going_on.push(Going { step: step.clone(), words, since: Instant::now(), written: 0 });
+        }
+        self.draw("");
+    }
+
+    fn end(&mut self, key: &StepKey) {
+        self.going_on.retain(|going| going.step != *key);
+        let names = self.names(key);
+        if let Some(line) = self.state.step(key).map(|step| step_line(step, names, self.style)) {
+            self.line(&line);
+        }
+    }
+
+    /// Leaves the terminal to a question.
+    fn hush(&mut self) {
+        self.asking += 1;
+        self.held.get_or_insert_with(Vec::new);
+        self.screen.clear();
+    }
+
+    /// Takes the terminal back.
+    fn speak(&mut self) {
+        for line in self.held.take().unwrap_or_default() {
+            self.line(&line);
+        }
+    }
+
+    /// The column behind the names of steps, this one among them.
+    fn names(&mut self, step: &StepKey) -> NameColumn {
+        self.names.see(step.as_str());
+        self.names.within(Some(self.screen.width()))
+    }
+
+    /// What a failed call or reply is told with.
+    fn trouble(&mut self, step: &StepKey, words: &str) {
+        let line = format!("{} {}", self.style.warn("!"), self.names(step).line(step.as_str(), words));
+        self.line(&line);
+    }
+
+    fn signal(&mut self, signal: &Signal) {
         let step = match signal {
             Signal::Sent(call)
             | Signal::Reading(call, ..)
@@ -161,22 +189,23 @@ impl Observer for Live {
             | Signal::Reasoning(call, _)
             | Signal::Output(call, _) => &call.step,
             Signal::Backoff(step, _) => step,
-            Signal::Asking(_) => return self.hush(&mut inner),
+            Signal::Asking(_) => return self.hush(),
+            Signal::Stopping { at_once } => return self.stop(*at_once),
         };
-        let Some((model, is_model)) = inner.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
+        let Some((model, is_model)) = self.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
             return;
         };
         // What the run has cost so far, once it costs anything that is known.
-        let cost = inner.state.cost();
+        let cost = self.state.cost();
         let usd = cost.known().or(cost.estimated()).filter(|usd| *usd > 0.0);
         let spent = usd.map(|_| format!(" · {}", human::cost(cost))).unwrap_or_default();
-        let Some(going) = inner.going_on.get_mut(step) else {
+        let Some(going) = self.going(step) else {
             return;
         };
         let message = match signal {
             Signal::Output(_, line) => format!("{model} · {}", human::first_line(line, 120)),
             Signal::Sent(_) if is_model => format!("{model} · asked"),
-            Signal::Sent(_) | Signal::Asking(_) => format!("{model} · running"),
+            Signal::Sent(_) | Signal::Asking(_) | Signal::Stopping { .. } => format!("{model} · running"),
             Signal::Reading(_, done, total) => format!("{model} · reading {done}/{total} tokens"),
             Signal::Text(_, text) => {
                 going.written += text.len();
@@ -190,6 +219,74 @@ impl Observer for Live {
                 format!("{model} · waiting {}", human::duration(Duration::from_millis(*millis)))
             }
         };
-        going.bar.set_message(printable(&format!("{message}{spent}")).into_owned());
+        going.words = printable(&format!("{message}{spent}")).into_owned();
+    }
+
+    /// Says that the run stops; before the process ends, nothing that moves may be left.
+    fn stop(&mut self, at_once: bool) {
+        self.over |= at_once;
+        match self.held {
+            // The cursor stands behind a question.
+            Some(_) => self.screen.put(&format!("\n{}\n", stopping(at_once))),
+            None => self.draw(stopping(at_once)),
+        }
+    }
+}
+
+/// How long a step goes on: `7s`, `4m 05s`.
+fn elapsed(time: Duration) -> String {
+    if time.as_secs() < 60 { format!("{}s", time.as_secs()) } else { human::duration(time) }
+}
+
+impl Observer for Live {
+    fn event(&self, event: &Event) {
+        let inner = &mut *self.inner();
+        inner.state.apply(event);
+        match &event.fact {
+            Fact::RunStarted(fact) => {
+                inner.names = NameColumn::of_steps(&inner.state);
+                inner.line(&format!("run {}: {}", inner.style.strong(event.run), fact.pipeline));
+            }
+            Fact::RunResumed(_) => {
+                inner.names = NameColumn::of_steps(&inner.state);
+                let name = inner.state.pipeline.clone();
+                inner.line(&format!("run {}: {name}, resumed", inner.style.strong(event.run)));
+            }
+            Fact::StepStarted(fact) => {
+                let who = inner.state.step(&fact.step).map_or_else(String::new, StepState::who);
+                inner.start(&fact.step, &who);
+            }
+            Fact::CallEnded(fact) => {
+                if let Some(failure) = &fact.failure {
+                    inner.trouble(&fact.call.step, &failure.to_string());
+                }
+            }
+            Fact::ReplyRead(fact) => {
+                if let Some(failure) = &fact.failure {
+                    inner.trouble(&fact.call.step, &format!("the reply was not taken: {failure}"));
+                }
+            }
+            Fact::StepKept(fact) => inner.end(&fact.step),
+            Fact::StepCompleted(fact) => inner.end(&fact.step),
+            Fact::StepFailed(fact) => inner.end(&fact.step),
+            Fact::StepSkipped(fact) => inner.end(&fact.step),
+            Fact::RunEnded(_) => {
+                inner.speak();
+                inner.over = true;
+                inner.going_on.clear();
+                inner.screen.clear();
+            }
+            Fact::ApprovalAnswered(_) => {
+                inner.asking = inner.asking.saturating_sub(1);
+                if inner.asking == 0 {
+                    inner.speak();
+                }
+            }
+            Fact::ApprovalAsked(_) | Fact::ArtifactAccepted(_) => {}
+        }
+    }
+
+    fn signal(&self, signal: &Signal) {
+        self.inner().signal(signal);
     }
 }

@@ -8,8 +8,10 @@ pub mod human;
 pub mod junit;
 pub mod lines;
 pub mod live;
+pub mod screen;
 pub mod style;
 pub mod summary;
+pub mod width;
 
 pub use commands::PrintedCommands;
 pub use lines::Lines;

@@ -10,11 +10,19 @@ use crate::model::{Class, Failure, RunState, StepState, StepStatus};
 use super::commands::PrintedCommands;
 use super::human;
 use super::style::Style;
+use super::width::{columns, padded};
 
 /// The words for a run's end, for people; ends with a newline.
 ///
 /// `commands` prints those that find the run.
-pub fn summary(state: &RunState, style: Style, here: &Path, commands: &PrintedCommands) -> String {
+/// `columns` are those of the terminal, if it goes to one.
+pub fn summary(
+    state: &RunState,
+    style: Style,
+    columns: Option<usize>,
+    here: &Path,
+    commands: &PrintedCommands,
+) -> String {
     let mut out = String::new();
     let mut line = |text: String| {
         // Writing to a string can't fail.
@@ -29,8 +37,9 @@ pub fn summary(state: &RunState, style: Style, here: &Path, commands: &PrintedCo
             files.push((&artifact.name, shown(&Path::new(&state.workspace).join(path), here)));
         }
     }
+    let names = files.iter().fold(NameColumn::default(), |names, (name, _)| names.with(name)).within(columns);
     for (name, path) in files.into_iter().rev() {
-        line(format!("  {name:<10} {path}"));
+        line(format!("  {}", names.line(name, &path)));
     }
     // A group says no more than the step in it that failed.
     for step in &steps {
@@ -38,13 +47,13 @@ pub fn summary(state: &RunState, style: Style, here: &Path, commands: &PrintedCo
         if step.kind.is_group() && has_failed_inside(&steps, step) {
             continue;
         }
-        line(format!("{} step {} failed: {failure}", style.bad("error:"), style.strong(&step.step)));
+        line(format!("{} step {}: {}", style.bad("error:"), style.strong(&step.step), in_one(failure)));
         if let Some(hint) = &failure.hint {
             line(format!("\n{} {}", style.strong("hint:"), commands.complete(hint)));
         }
     }
     if let Some(failure) = &state.failure {
-        line(format!("{} {failure}", style.bad("error:")));
+        line(format!("{} {}", style.bad("error:"), in_one(failure)));
         if let Some(hint) = &failure.hint {
             line(format!("\n{} {}", style.strong("hint:"), commands.complete(hint)));
         }
@@ -59,12 +68,28 @@ pub fn summary(state: &RunState, style: Style, here: &Path, commands: &PrintedCo
     out
 }
 
+/// A failure with its class behind the first line: in front stands who failed.
+fn in_one(failure: &Failure) -> String {
+    let class = failure.class;
+    match failure.message.split_once('\n') {
+        None => format!("{} ({class})", failure.message),
+        Some((first, rest)) => match first.strip_suffix(':') {
+            Some(first) => format!("{first} ({class}):\n{rest}"),
+            None => format!("{first} ({class})\n{rest}"),
+        },
+    }
+}
+
 fn has_failed_inside(steps: &[&StepState], group: &StepState) -> bool {
     steps.iter().any(|step| step.failure.is_some() && step.step.is_within(&group.step))
 }
 
 fn headline(state: &RunState, style: Style) -> String {
     let took = match (state.started, state.ended) {
+        (Some(start), Some(end)) if state.sessions > 1 => {
+            let (worked, all) = (human::duration(state.worked()), human::duration(human::between(start, end)));
+            format!(" after {worked} of work, {all} after it began")
+        }
         (Some(start), Some(end)) => format!(" in {}", human::duration(human::between(start, end))),
         _ => String::new(),
     };
@@ -79,7 +104,9 @@ fn headline(state: &RunState, style: Style) -> String {
     let leaves = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.runs_over_items(step));
     let done = leaves().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
-    let mut facts = vec![format!("{done} of {} steps", leaves().count())];
+    let reused = leaves().filter(|step| step.status == StepStatus::Completed && step.is_reused()).count();
+    let reused = if reused > 0 { format!(", {reused} reused") } else { String::new() };
+    let mut facts = vec![format!("{done} of {} steps{reused}", leaves().count())];
     if !usage.is_nothing() {
         facts.push(format!("tokens {}", human::usage(&usage)));
         facts.push(human::cost(state.cost()));
@@ -127,25 +154,75 @@ pub fn shown(path: &Path, here: &Path) -> String {
 }
 
 /// One step that has ended, in one line.
-pub fn step_line(step: &StepState, style: Style) -> String {
+pub fn step_line(step: &StepState, names: NameColumn, style: Style) -> String {
     let mark = match step.status {
         StepStatus::Completed => style.good("✓"),
         StepStatus::Failed => style.bad("✗"),
         StepStatus::Skipped => style.warn("-"),
         StepStatus::Pending | StepStatus::InProgress | StepStatus::Waiting | StepStatus::Cancelled => style.warn("·"),
     };
-    let mut text = format!("{mark} {:<10} {}", step.step, step_words(step));
+    let mut text = format!("{mark} {}", names.line(step.step.as_str(), &step_words(step)));
     for note in step_notes(step) {
         let _ = write!(text, "\n    {}", style.dim(note));
     }
     text
 }
 
+/// Where what is said of names begins, so that it stands in one column.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NameColumn {
+    longest: usize,
+}
+
+impl NameColumn {
+    /// The least width of the column, and the most without a terminal.
+    const WIDTHS: (usize, usize) = (10, 48);
+
+    /// The column of the steps of a run, as far as they are known.
+    pub fn of_steps(state: &RunState) -> Self {
+        state.steps.iter().fold(Self::default(), |names, step| names.with(step.step.as_str()))
+    }
+
+    /// The same with a name more.
+    #[must_use]
+    pub fn with(mut self, name: &str) -> Self {
+        self.see(name);
+        self
+    }
+
+    /// Takes a name in.
+    pub fn see(&mut self, name: &str) {
+        self.longest = self.longest.max(columns(name));
+    }
+
+    /// The column on a terminal of so many columns, of which names have two fifths at most.
+    #[must_use]
+    pub fn within(self, terminal: Option<usize>) -> Self {
+        let (least, most) = Self::WIDTHS;
+        Self { longest: self.longest.max(least).min(terminal.map_or(most, |columns| columns * 2 / 5)) }
+    }
+
+    /// A name with what is said of it; below a name that is too long.
+    pub fn line(self, name: &str, words: &str) -> String {
+        if columns(name) > self.longest {
+            return format!("{name}\n{}{words}", " ".repeat(self.longest + 3));
+        }
+        format!("{} {words}", padded(name, self.longest))
+    }
+}
+
 /// How a step ended, without its name.
 pub fn step_words(step: &StepState) -> String {
-    let mut facts = vec![if step.kept { "kept".to_owned() } else { step.status.as_str().to_owned() }];
+    let word = match step.reused {
+        // What a failed or skipped step says goes before.
+        _ if step.status != StepStatus::Completed => step.status.as_str().to_owned(),
+        Some(run) => format!("reused from run {run}"),
+        None if step.kept => "reused".to_owned(),
+        None => step.status.as_str().to_owned(),
+    };
+    let mut facts = vec![word];
     if let (Some(start), Some(end)) = (step.started, step.ended)
-        && !step.kept
+        && !step.is_reused()
         && step.attempts > 0
     {
         facts.push(human::duration(human::between(start, end)));

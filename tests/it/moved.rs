@@ -68,7 +68,7 @@ fn a_run_goes_on_where_its_project_was_moved_to() {
     std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
     at(&orch, &new, &["pipeline", "resume", &run, "--dry-run"]).exits(0);
     let ran = at(&orch, &new, &["pipeline", "resume", &run]).exits(0).says("it goes on here");
-    assert!(ran.stderr.contains("plan: kept") && ran.stderr.contains("files: kept"), "{ran:?}");
+    assert!(ran.stderr.contains("plan: reused") && ran.stderr.contains("files: reused"), "{ran:?}");
     assert!(!old.exists(), "nothing is made where the project was");
     assert!(new.join("workspace/review.json").exists());
     assert_eq!(server.requests().len(), before + 1);
@@ -119,7 +119,7 @@ fn files_that_are_shown_again_beside_a_copied_journal_are_orchs_own_the_next_tim
     copy(&old, &new);
     std::fs::remove_dir_all(new.join("workspace")).unwrap();
     std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
-    at(&orch, &new, &["pipeline", "resume", &run, "--discard-changed"]).exits(0).says("plan: kept");
+    at(&orch, &new, &["pipeline", "resume", &run, "--discard-changed"]).exits(0).says("plan: reused");
     at(&orch, &new, &["pipeline", "resume", &run]).exits(0);
     at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "y", "--clean"]).exits(0);
 }

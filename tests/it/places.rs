@@ -83,7 +83,7 @@ fn what_a_command_gave_stands_when_the_project_was_moved() {
     std::fs::write(new.join("workspace/go"), "").unwrap();
     let resumed = orch.command(&["pipeline", "resume"]).current_dir(&new).output().unwrap();
     let words = String::from_utf8_lossy(&resumed.stderr).into_owned();
-    assert!(resumed.status.success() && words.contains("check: kept"), "{words}");
+    assert!(resumed.status.success() && words.contains("check: reused"), "{words}");
 }
 
 #[test]

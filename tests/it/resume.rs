@@ -167,7 +167,7 @@ fn ctrl_c_is_heard_while_steps_are_kept() {
     let mut child = orch.start(&["pipeline", "resume"]);
     let mut lines = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut text = String::new();
-    while !text.contains("s0: kept") {
+    while !text.contains("s0: reused") {
         assert_ne!(lines.read_line(&mut text).unwrap(), 0, "{text}");
     }
     signal(&child, "-INT");

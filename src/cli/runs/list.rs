@@ -2,17 +2,23 @@
 
 use serde_json::json;
 
+use crate::cli::answer::open_questions;
 use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunStatus;
-use crate::report::human;
+use crate::model::event::ApprovalAsked;
+use crate::report::width::{columns, fitted, padded};
+use crate::report::{human, printable};
 use crate::store::{Filter, Journal, RunRow};
 
 use super::root;
 
 /// List runs, the latest first
+///
+/// Of a run that waits for a person its questions are shown too. On a terminal lines are cut to its width; a pipe or a
+/// file gets all of each task and question.
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// How many
@@ -78,24 +84,83 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let folder = args.state.folder(&root(&here()?));
     let filter =
         Filter { limit: args.limit, status: args.status.map(RunStatus::from), pipeline: args.pipeline.clone() };
-    let rows = match Journal::open_existing(&folder)? {
-        Some(journal) => journal.list(&filter)?,
-        None => Vec::new(),
-    };
+    let journal = Journal::open_existing(&folder)?;
+    let rows = journal.as_ref().map(|journal| journal.list(&filter)).transpose()?.unwrap_or_default();
+    let mut listed = Vec::new();
+    for row in rows {
+        let questions = match &journal {
+            Some(journal) if row.status == RunStatus::Waiting => {
+                open_questions(journal, row.run, &journal.events(row.run)?)?
+            }
+            Some(_) | None => Vec::new(),
+        };
+        listed.push(Listed { row, questions });
+    }
     if args.output == Output::Json {
-        let list: Vec<_> = rows.iter().map(row_json).collect();
+        let list: Vec<_> = listed.iter().map(Listed::json).collect();
         ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
         return Ok(Code::Ok);
     }
-    if rows.is_empty() {
+    if listed.is_empty() {
         let all = args.status.is_none() && args.pipeline.is_none();
         ui.say(if all { "no runs yet" } else { "no such runs" });
     }
-    for row in rows {
+    let table = Table::of(&listed, ui.out_width());
+    listed.iter().try_for_each(|run| table.tell(run, ui)).map(|()| Code::Ok)
+}
+
+/// A run in the list, with what it asks.
+struct Listed {
+    row: RunRow,
+    questions: Vec<ApprovalAsked>,
+}
+
+impl Listed {
+    fn took(&self) -> String {
+        let row = &self.row;
+        row.ended.map_or_else(|| "-".to_owned(), |end| human::duration(human::between(row.started, end)))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let mut json = row_json(&self.row);
+        if !self.questions.is_empty() {
+            let each = self.questions.iter().map(|asked| json!({ "step": asked.step, "question": asked.shown }));
+            json["questions"] = each.collect();
+        }
+        json
+    }
+}
+
+/// What stands before a question below its run.
+const UNDER: &str = "    ";
+
+/// The columns of the list.
+struct Table {
+    status: usize,
+    took: usize,
+    pipeline: usize,
+    /// The columns of the terminal, if there is one: what goes elsewhere is whole.
+    terminal: Option<usize>,
+}
+
+impl Table {
+    /// What comes before the status, and the least that is left for the task.
+    const BEFORE: usize = 12 + 2 + 16 + 2;
+    const TASK: usize = 10;
+
+    fn of(runs: &[Listed], terminal: Option<usize>) -> Self {
+        let widest = |width: &dyn Fn(&Listed) -> usize| runs.iter().map(width).max().unwrap_or_default();
+        let status = widest(&|run| run.row.status.as_str().len());
+        let took = widest(&|run| run.took().len());
+        let pipeline = widest(&|run| columns(&printable(&run.row.pipeline)));
+        let left = terminal.map(|width| width.saturating_sub(Self::BEFORE + status + 1 + took + 2 + 2 + Self::TASK));
+        Self { status, took, pipeline: pipeline.min(left.unwrap_or(usize::MAX)), terminal }
+    }
+
+    fn tell(&self, run: &Listed, ui: &Ui) -> Result<(), CliError> {
+        let row = &run.row;
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
-        let took = row.ended.map_or_else(|| "-".to_owned(), |end| human::duration(human::between(row.started, end)));
-        let task = human::first_line(row.task.as_deref().unwrap_or_default(), 26);
-        let status = format!("{:<11}", row.status.as_str());
+        let status = format!("{:<width$}", row.status.as_str(), width = self.status);
         let status = match row.status {
             RunStatus::Completed => ui.out_style.good(status),
             RunStatus::Failed => ui.out_style.bad(status),
@@ -103,9 +168,29 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
                 ui.out_style.warn(status)
             }
         };
-        ui.text(format!("{}  {started}  {status} {took:>7}  {}  {task}", row.run, row.pipeline).trim_end())?;
+        let pipeline = printable(&row.pipeline);
+        let pipeline = padded(&fitted(&pipeline, self.pipeline), self.pipeline);
+        let used = Self::BEFORE + self.status + 1 + self.took + 2 + self.pipeline + 2;
+        let task = self.shown(row.task.as_deref().unwrap_or_default(), used);
+        let line =
+            format!("{}  {started}  {status} {:>took$}  {pipeline}  {task}", row.run, run.took(), took = self.took);
+        let asks = run.questions.iter().map(|asked| {
+            let who = format!("step {} asks: ", asked.step);
+            let question = self.shown(&asked.shown, UNDER.len() + columns(&who));
+            format!("{who}{question}")
+        });
+        // What reads a pipe takes a line for a run.
+        let between = if self.terminal.is_some() { format!("\n{UNDER}") } else { "  ".to_owned() };
+        let line = std::iter::once(line.trim_end().to_owned()).chain(asks).collect::<Vec<_>>().join(&between);
+        ui.text(&line)
     }
-    Ok(Code::Ok)
+
+    /// A text in one line, as much of it as the terminal has room for.
+    fn shown(&self, text: &str, used: usize) -> String {
+        let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = printable(&line);
+        self.terminal.map_or_else(|| line.to_string(), |width| fitted(&line, width.saturating_sub(used)).into_owned())
+    }
 }
 
 fn row_json(row: &RunRow) -> serde_json::Value {

@@ -12,7 +12,7 @@ use crate::model::event::{CallEnded, Done, Event, Fact, RunStatus};
 use crate::model::{RunId, RunState};
 use crate::process::beginning_and_end;
 use crate::report::human;
-use crate::report::summary::{step_line, summary};
+use crate::report::summary::{NameColumn, step_line, summary};
 
 use super::{journal, pick, root};
 
@@ -60,10 +60,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
         ui.text(&format!("task: {}", human::first_line(task, 74)))?;
     }
+    let names = NameColumn::of_steps(&state).within(ui.out_width());
     for step in state.in_order() {
-        ui.text(&step_line(step, ui.out_style))?;
+        ui.text(&step_line(step, names, ui.out_style))?;
     }
-    ui.text(summary(&state, ui.out_style, &here, &printed_commands(journal.state(), &here, &ui.commands)).trim_end())?;
+    let commands = printed_commands(journal.state(), &here, &ui.commands);
+    ui.text(summary(&state, ui.out_style, ui.out_width(), &here, &commands).trim_end())?;
     if args.replies {
         calls(args, &events)?.into_iter().try_for_each(|call| tell(call, row.run, ui))?;
     }

@@ -34,6 +34,8 @@ impl RunState {
             success: self.status == RunStatus::Completed,
             started_at: self.started,
             ended_at: self.ended,
+            sessions: self.sessions,
+            worked_ms: u64::try_from(self.worked().as_millis()).unwrap_or(u64::MAX),
             workspace: self.workspace.clone(),
             error: self.failure.clone(),
             steps: steps.iter().map(|step| StepReport::of(step)).collect(),

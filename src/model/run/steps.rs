@@ -79,6 +79,7 @@ impl RunState {
             Fact::StepCompleted(fact) => {
                 step.status = StepStatus::Completed;
                 step.artifact = fact.artifact.clone();
+                step.reused = fact.reused;
                 step.question = None;
                 step.started.get_or_insert(at);
                 step.ended = Some(at);
