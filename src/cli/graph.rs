@@ -15,7 +15,7 @@ use super::ui::Ui;
 /// a picture that is readable on light and dark pages.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The pipeline file
+    /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
@@ -37,11 +37,13 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let project = config::load(&super::session::given(&args.pipeline, &here()?))?;
+    let here = here()?;
+    let path = super::named::pipeline(&args.pipeline, &here)?;
+    let project = config::load(&super::session::given(&path, &here))?;
     let graph = Graph::of(&project);
     let drawn = match args.format {
         Format::Text => {
-            ui.text(&graph::text(&graph))?;
+            ui.drawn(&graph::text(&graph))?;
             return Ok(Code::Ok);
         }
         Format::Mermaid => graph::mermaid(&graph),

@@ -20,6 +20,7 @@ mod laid;
 mod list;
 mod lsp;
 mod models;
+mod named;
 mod own;
 #[cfg(feature = "local")]
 mod own_models;
@@ -60,7 +61,7 @@ use ui::Ui;
 /// the workspace. Every reply is recorded before it is used, so a run that was stopped or
 /// failed goes on where it was.
 ///
-/// Begin with `orch init`, then `orch pipeline run pipelines/default.yaml --task "…"`.
+/// Begin with `orch init`, then `orch run default --task "…"`.
 #[derive(Debug, Parser)]
 #[command(name = "orch", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
@@ -83,6 +84,14 @@ enum Command {
     /// List past runs and show what they did
     #[command(subcommand)]
     Runs(runs::Runs),
+    #[command(about = "Run a pipeline; short for `orch pipeline run`")]
+    Run(run::Args),
+    #[command(about = "Go on with a run; short for `orch pipeline resume`")]
+    Resume(resume::Args),
+    #[command(about = "Check pipelines; short for `orch pipeline validate`")]
+    Validate(validate::Args),
+    #[command(about = "Tell what a run would do; short for `orch pipeline plan`")]
+    Plan(plan::Args),
     Extract(extract::Args),
     /// Check the project's schemas, or print those of orch's own files
     #[command(subcommand)]
@@ -173,10 +182,10 @@ fn printed_commands(found: &ArgMatches) -> PrintedCommands {
 
 fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
     match command {
-        Command::Pipeline(Pipeline::Run(args)) => run::run(args, ui),
-        Command::Pipeline(Pipeline::Resume(args)) => resume::run(&args, ui),
-        Command::Pipeline(Pipeline::Validate(args)) => validate::run(&args, ui),
-        Command::Pipeline(Pipeline::Plan(args)) => plan::run(&args, ui),
+        Command::Pipeline(Pipeline::Run(args)) | Command::Run(args) => run::run(args, ui),
+        Command::Pipeline(Pipeline::Resume(args)) | Command::Resume(args) => resume::run(&args, ui),
+        Command::Pipeline(Pipeline::Validate(args)) | Command::Validate(args) => validate::run(&args, ui),
+        Command::Pipeline(Pipeline::Plan(args)) | Command::Plan(args) => plan::run(&args, ui),
         Command::Pipeline(Pipeline::Test(args)) => test::run(&args, ui),
         Command::Pipeline(Pipeline::List(args)) => list::run(&args, ui),
         Command::Pipeline(Pipeline::Show(args)) => show::run(&args, ui),

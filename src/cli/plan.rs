@@ -18,7 +18,7 @@ use super::prepare::{self, Flags};
 use super::report::Output;
 use super::session;
 use super::ui::Ui;
-use super::{State, here, resolve, runtime, trust};
+use super::{State, here, named, resolve, runtime, trust};
 
 /// Tell what a run would do, without doing it
 ///
@@ -34,7 +34,7 @@ use super::{State, here, resolve, runtime, trust};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// The pipeline file
+    /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
@@ -86,7 +86,7 @@ struct Told<'a> {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let here = here()?;
-    let project = prepare::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    let project = prepare::load(&named::pipeline(&args.pipeline, &here)?, &here, args.model.as_deref(), ui)?;
     let (inputs, open) = args.given.known(&project.pipeline)?;
     let models = resolve::models(&project.root, &project.settings, None);
     let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;

@@ -21,7 +21,7 @@ use super::session::{self, Ready};
 use super::trackers::Trackers;
 use super::trust::{self, TrustArgs, Trusted};
 use super::ui::Ui;
-use super::{State, here, runtime};
+use super::{State, here, named, runtime};
 
 /// Run a pipeline
 ///
@@ -36,7 +36,7 @@ use super::{State, here, runtime};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// The pipeline file
+    /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
@@ -103,7 +103,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     ui.quiet = args.quiet;
     let here = here()?;
-    let project = prepare::load(&args.pipeline, &here, args.model.as_deref(), ui)?;
+    let project = prepare::load(&named::pipeline(&args.pipeline, &here)?, &here, args.model.as_deref(), ui)?;
     if args.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
         return Err(CliError::could_not(
             "--workflow-id names a workflow of Convex, and orch.yaml has no `tracker.convex`",

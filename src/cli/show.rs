@@ -16,13 +16,15 @@ use super::ui::Ui;
 /// Show a pipeline: its inputs, agents, steps and files
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The pipeline file
+    /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 }
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let project = config::load(&super::session::given(&args.pipeline, &here()?))?;
+    let here = here()?;
+    let path = super::named::pipeline(&args.pipeline, &here)?;
+    let project = config::load(&super::session::given(&path, &here))?;
     ui.text(&text(&project, ui))?;
     Ok(Code::Ok)
 }

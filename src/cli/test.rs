@@ -41,7 +41,7 @@ use super::{here, runtime, without_link};
 /// pipelines/tests/; `orch schema case` prints their format.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Test cases, or folders of them; those of pipelines/tests/ when left out
+    /// Test cases by their files or names, or folders of them; those of pipelines/tests/ when left out
     #[arg(value_name = "CASE")]
     cases: Vec<PathBuf>,
 
@@ -129,7 +129,8 @@ fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
         let root = super::runs::root(here);
         vec![root.join("pipelines").join("tests")]
     } else {
-        args.cases.iter().map(|path| here.join(path)).collect()
+        let named = |path: &PathBuf| Ok(here.join(super::named::case(path, here)?));
+        args.cases.iter().map(named).collect::<Result<Vec<_>, CliError>>()?
     };
     let hint = "a case is a YAML file in pipelines/tests/; `orch schema case` prints its format";
     let mut files = Vec::new();

@@ -25,7 +25,7 @@ use super::{here, trust};
 /// with errors.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pipeline files and test cases, or folders of them; all of `pipelines/` when left out
+    /// Pipelines by their files or names, test cases, or folders of them; all of `pipelines/` when left out
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 
@@ -107,7 +107,7 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagno
             }
             below
         } else {
-            vec![path.clone()]
+            vec![super::named::pipeline(path, here)?]
         };
         for file in files {
             let file = super::session::given(file.strip_prefix(".").unwrap_or(&file), here);

@@ -13,9 +13,10 @@ pub struct PrintedCommands {
 }
 
 /// The commands that look for runs, and so take `--state`.
-const TAKE_STATE: &[&str] = &["orch runs ", "orch pipeline resume", "orch pipeline run"];
+const TAKE_STATE: &[&str] = &["orch runs ", "orch pipeline resume", "orch pipeline run", "orch resume", "orch run "];
 /// Those among them that send what orch.yaml says, and so take `--trust`.
-const TAKE_TRUST: &[&str] = &["orch pipeline resume", "orch pipeline run", "orch runs track"];
+const TAKE_TRUST: &[&str] =
+    &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
 
 impl PrintedCommands {
     /// Commands that find the runs in `state` (without one: those of the project in the current folder), and trust

@@ -50,6 +50,7 @@ mod model_downloads;
 #[cfg(feature = "local")]
 mod model_files;
 mod moved;
+mod names;
 #[cfg(target_os = "linux")]
 mod offload;
 mod orphans;

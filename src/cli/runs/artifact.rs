@@ -9,7 +9,7 @@ use crate::cli::{State, here};
 use crate::model::{Artifact, RunState, StepState};
 use crate::store::RunRow;
 
-use super::{find, journal, root};
+use super::{journal, pick, root};
 
 /// Print an artifact as it was recorded
 ///
@@ -18,12 +18,13 @@ use super::{find, journal, root};
 /// --step names another, or the artifact of one item.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  orch runs artifact 7d1d plan > plan.json\n  orch runs artifact 7d1d code --step fix[0]/code"
+    allow_missing_positional = true,
+    after_help = "Examples:\n  orch runs artifact plan\n  orch runs artifact 7d1d plan > plan.json\n  orch runs artifact 7d1d code --step fix[0]/code"
 )]
 pub(in crate::cli) struct Args {
-    /// The run, by its id or the start of it
+    /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
-    run: String,
+    run: Option<String>,
 
     /// The artifact's name
     #[arg(value_name = "NAME")]
@@ -43,7 +44,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root(&here()?))?;
-    let row = find(&journal, &args.run)?;
+    let row = pick(&journal, args.run.as_deref())?;
     let state = RunState::fold(row.run, &journal.events(row.run)?);
     let (step, artifact) = choose(args, &row, &state)?;
     if args.output == Output::Json {

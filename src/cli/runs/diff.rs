@@ -10,7 +10,7 @@ use crate::files::{self, Kind, Look};
 use crate::store::{Journal, RunRow};
 
 use super::written::{Written, left_out, written};
-use super::{compare, find, journal, root};
+use super::{compare, find, journal, pick, root};
 
 /// Show what a run changed in the workspace, or how two runs differ
 ///
@@ -26,9 +26,9 @@ use super::{compare, find, journal, root};
     after_help = "Examples:\n  orch runs diff 7d1d\n  orch runs diff 7d1d | git apply --reverse\n  orch runs diff 7d1d c395"
 )]
 pub(in crate::cli) struct Args {
-    /// The run, by its id or the start of it
+    /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
-    run: String,
+    run: Option<String>,
 
     /// Another run to compare it with
     #[arg(value_name = "OTHER")]
@@ -48,7 +48,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root(&here()?))?;
-    let row = find(&journal, &args.run)?;
+    let row = pick(&journal, args.run.as_deref())?;
     match &args.other {
         Some(other) => compare::run(&journal, &row, &find(&journal, other)?, args.output, ui),
         None => one(args, &journal, &row, ui),

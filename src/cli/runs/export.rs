@@ -9,7 +9,7 @@ use crate::cli::{State, here};
 use crate::files::write_whole;
 use crate::store::ExportedRun;
 
-use super::{find, journal, root};
+use super::{journal, pick, root};
 
 /// Write a run into one JSON file
 ///
@@ -21,9 +21,9 @@ use super::{find, journal, root};
     after_help = "Examples:\n  orch runs export 7d1d --to run.json\n  orch runs export 7d1d | jq '.events | length'"
 )]
 pub(in crate::cli) struct Args {
-    /// The run, by its id or the start of it
+    /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
-    run: String,
+    run: Option<String>,
 
     /// The file, which must not be there yet; standard output when left out
     #[arg(long, value_name = "FILE")]
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = journal(&args.state, &root(&here()?))?;
-    let row = find(&journal, &args.run)?;
+    let row = pick(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;
     let count = events.len();
     let whole = ExportedRun::new(row.run, events);
