@@ -141,6 +141,14 @@ pub fn main() -> ExitCode {
     }
     #[cfg(feature = "failpoints")]
     let _chosen = crate::crash::chosen();
+    match completions::answer() {
+        Ok(true) => return Code::Ok.into(),
+        Ok(false) => {}
+        Err(error) => {
+            drop(error.print());
+            return Code::Usage.into();
+        }
+    }
     let parsed = Cli::command().try_get_matches();
     let (cli, commands) = match parsed.and_then(|found| Ok((Cli::from_arg_matches(&found)?, printed_commands(&found))))
     {

@@ -16,6 +16,7 @@ mod budget;
 mod check;
 #[cfg(unix)]
 mod ci;
+mod completed;
 mod control;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueHint;
 use serde_json::{Map, Value};
 
 use crate::config::child;
@@ -20,7 +21,7 @@ pub(in crate::cli) struct Given {
     task: Option<String>,
 
     /// Read the task from a file, or from standard input with `-`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     task_file: Option<String>,
 
     /// Another input: `NAME=VALUE`, or `NAME=@FILE` to read the value from a file (`@-`: standard input). Values
@@ -30,7 +31,7 @@ pub(in crate::cli) struct Given {
 
     /// Read inputs from a JSON file, an object with a member for each; `-` is standard input. `--task` and
     /// `--input` go before what it says
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     input_file: Option<String>,
 }
 
