@@ -1,8 +1,11 @@
 //! How the commands that check show what they found: for people, or in a format of a machine.
 
+use std::path::PathBuf;
+
 use crate::diagnostic::{self, Diagnostic, Severity};
 
 use super::error::{CliError, Code};
+use super::relative::Base;
 use super::ui::Ui;
 
 /// What goes to standard output.
@@ -38,6 +41,28 @@ pub(super) struct Flags {
     /// What counts as an error: `warnings`
     #[arg(long, value_enum, value_name = "WHAT")]
     pub(super) deny: Vec<Deny>,
+
+    /// Show paths in `json`, `sarif`, `github` and `junit` relative to this folder [default: the root of the git
+    /// repository, where there is one; in `json` the current folder]
+    #[arg(long, value_name = "DIR")]
+    relative_to: Option<PathBuf>,
+}
+
+impl Flags {
+    /// What paths are relative to in the chosen format; nothing for the current folder.
+    fn base(&self) -> Result<Option<Base>, CliError> {
+        let here = super::here()?;
+        match (&self.relative_to, self.format) {
+            (Some(_), Format::Human) => {
+                let error = CliError::could_not("`--relative-to` is for the formats that machines read");
+                Err(error.hint("add `--format github`, or another of `json`, `sarif` and `junit`"))
+            }
+            (Some(folder), _) => Base::named(folder, &here).map(Some),
+            (None, Format::Sarif | Format::Github | Format::Junit) => Ok(Base::repository(&here)),
+            // Scripts that read these open the files from where they are.
+            (None, Format::Human | Format::Json) => Ok(None),
+        }
+    }
 }
 
 /// Shows what a check found, and says with which exit code it ends.
@@ -54,6 +79,13 @@ pub(super) fn tell(
         }
     }
     let bad = found.iter().any(Diagnostic::is_error);
+    let mut checked = checked.to_vec();
+    if let Some(base) = flags.base()? {
+        base.findings(&mut found);
+        for path in &mut checked {
+            *path = base.path(path);
+        }
+    }
     match flags.format {
         Format::Human => {
             ui.findings(&found);
@@ -62,12 +94,12 @@ pub(super) fn tell(
                 ui.always(&format!("{} {count} {what}{plural} checked", ui.style.good("ok:")));
             }
         }
-        Format::Json => ui.data(&format!("{:#}", diagnostic::json_report(checked, &found)))?,
+        Format::Json => ui.data(&format!("{:#}", diagnostic::json_report(&checked, &found)))?,
         Format::Sarif => ui.data(&format!("{:#}", diagnostic::sarif(&found)))?,
         Format::Github if found.is_empty() => {}
         Format::Github => ui.data(&diagnostic::github(&found))?,
         Format::Junit => {
-            let text = diagnostic::junit(checked, &found)
+            let text = diagnostic::junit(&checked, &found)
                 .map_err(|error| CliError::internal(format!("the JUnit report can't be written: {error}")))?;
             ui.data(&text)?;
         }

@@ -28,6 +28,7 @@ mod placed;
 mod plan;
 mod prepare;
 mod rehearse;
+mod relative;
 mod report;
 mod resolve;
 mod resume;

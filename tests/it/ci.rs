@@ -77,7 +77,118 @@ fn the_examples_give_the_action_only_inputs_that_it_has() {
             }
         }
     }
-    assert_eq!(uses, 2);
+    assert_eq!(uses, 3);
+}
+
+/// A git repository with the default project in a folder, whose pipeline names an agent that there is not.
+fn below(folder: &str) -> Orch {
+    let (orch, made) = (Orch::empty(), Orch::new());
+    run(bash(&orch, "git init --quiet .")).exits(0);
+    let mut copy = Command::new("cp");
+    fs::create_dir_all(orch.path().join(folder)).unwrap();
+    run({
+        copy.arg("-r").arg(format!("{}/.", made.path().display())).arg(orch.path().join(folder));
+        copy
+    })
+    .exits(0);
+    orch.edit(&format!("{folder}/pipelines/default.yaml"), "agent: coder", "agent: nobody");
+    orch
+}
+
+/// Every place of a SARIF log.
+fn uris(log: &Value, out: &mut Vec<String>) {
+    match log {
+        Value::Object(map) => {
+            out.extend(map.get("uri").and_then(Value::as_str).map(str::to_owned));
+            map.values().for_each(|value| uris(value, out));
+        }
+        Value::Array(list) => list.iter().for_each(|value| uris(value, out)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_action_names_files_by_their_path_in_the_repository() {
+    let orch = below("services/agents");
+    let given = [("binary", env!("CARGO_BIN_EXE_orch")), ("working-directory", "services/agents")];
+    let ran = act(&orch, &given).exits(2);
+    let file = "services/agents/pipelines/default.yaml";
+    assert!(ran.stdout.starts_with(&format!("::error file={file},line=")), "{}", ran.stdout);
+    // What `output` names lies where the steps after it look.
+    act(&orch, &[&given[..], &[("format", "sarif"), ("output", "reports/orch.sarif")]].concat()).exits(2);
+    let mut places = Vec::new();
+    uris(&orch.json("reports/orch.sarif")["runs"], &mut places);
+    assert!(!places.is_empty() && places.iter().all(|uri| uri == file), "{places:?}");
+    assert!(places.iter().all(|uri| orch.exists(uri)), "{places:?}");
+    act(
+        &orch,
+        &[&given[..], &[("format", "junit"), ("output", "orch.xml"), ("paths", "pipelines/default.yaml")]].concat(),
+    )
+    .exits(2);
+    let report = orch.read("orch.xml");
+    assert!(report.contains(&format!("testsuite name=\"{file}\"")), "{report}");
+    assert!(report.contains(&format!("file=\"{file}\"")), "{report}");
+}
+
+#[test]
+fn paths_are_relative_to_the_folder_that_is_named() {
+    let orch = below("services/agents");
+    let path = |flags: &str, folder: &str| {
+        let line = format!("cd {folder} && orch pipeline validate --format json {flags} || test $? = 2");
+        let report: Value = serde_json::from_str(&run(bash(&orch, &line)).exits(0).stdout).unwrap();
+        let first = report["findings"][0]["location"]["path"].as_str().unwrap().to_owned();
+        assert!(report["checked"].as_array().unwrap().contains(&first.clone().into()), "{report}");
+        first
+    };
+    assert_eq!(path("", "services/agents"), "pipelines/default.yaml", "what a script can open");
+    assert_eq!(path("--relative-to ../..", "services/agents"), "services/agents/pipelines/default.yaml");
+    assert_eq!(path("--relative-to ..", "services/agents"), "agents/pipelines/default.yaml");
+    assert_eq!(path("services/agents", "."), "services/agents/pipelines/default.yaml");
+    assert_eq!(path("--relative-to services services/agents", "."), "agents/pipelines/default.yaml");
+    let refused =
+        |flags: &str| run(bash(&orch, &format!("cd services/agents && orch pipeline validate {flags}"))).exits(2);
+    refused("--relative-to ..").says("--format github");
+    refused("--relative-to nowhere --format json").says("`--relative-to nowhere`");
+    refused("--relative-to orch.yaml --format json").says("is a file, not a folder");
+}
+
+#[test]
+fn a_worktree_is_a_repository_of_its_own() {
+    let orch = below("app");
+    let commit =
+        "git add . && git -c user.name=a -c user.email=a@b commit --quiet -m x && git worktree add --quiet tree";
+    run(bash(&orch, commit)).exits(0);
+    let ran = run(bash(&orch, "cd tree/app/pipelines && orch pipeline validate --format github default.yaml")).exits(2);
+    assert!(ran.stdout.starts_with("::error file=app/pipelines/default.yaml,"), "{}", ran.stdout);
+}
+
+#[test]
+fn hooks_run_for_the_files_of_a_project_wherever_it_is() {
+    let hooks = parse("hooks", &fs::read_to_string(".pre-commit-hooks.yaml").unwrap());
+    let mut patterns: Vec<String> =
+        hooks.as_array().unwrap().iter().map(|hook| hook["files"].as_str().unwrap().to_owned()).collect();
+    for example in examples() {
+        let hook = example.pointer("/repos/0/hooks/0/files").and_then(Value::as_str);
+        patterns.extend(hook.map(str::to_owned));
+    }
+    assert_eq!(patterns.len(), 3);
+    for pattern in patterns {
+        let pattern = regex::Regex::new(&pattern).unwrap();
+        for folder in ["", "services/agents/"] {
+            for file in ["pipelines/a.yaml", "prompts/a/b.md", "schemas/a.schema.json", "orch.yaml"] {
+                assert!(pattern.is_match(&format!("{folder}{file}")), "{pattern}: {folder}{file}");
+            }
+        }
+        for other in ["src/main.rs", "my-pipelines/a.yaml", "orch.yaml.bak", "docs/torch.yaml"] {
+            assert!(!pattern.is_match(other), "{pattern}: {other}");
+        }
+    }
+    // With the folder that the page says to give.
+    let orch = below("services/agents");
+    let entry = hooks[0]["entry"].as_str().unwrap();
+    run(bash(&orch, &format!("{entry} services/agents"))).exits(2).says("services/agents/pipelines/default.yaml:");
+    orch.edit("services/agents/pipelines/default.yaml", "agent: nobody", "agent: coder");
+    run(bash(&orch, &format!("{entry} services/agents"))).exits(0);
 }
 
 /// Runs the steps of the action as a runner does, but for installing orch.
