@@ -1,5 +1,6 @@
 //! Test cases: do they name what their pipeline has?
 
+use super::texts::refusal;
 use crate::config::{Document, Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort};
 use crate::model::Kind;
@@ -44,8 +45,7 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
     for (index, expression) in case.expect.assert.iter().enumerate() {
         let pointer = item("/expect/assert", index);
         for error in inspect_expression(expression).err().into_iter().flatten() {
-            let range = document.within(&pointer, error.range.clone());
-            found.push(Diagnostic::error(Code::TemplateSyntax, error.message).at(&document.file, range));
+            found.push(refusal(error, |problem, range| problem.at(&document.file, document.within(&pointer, range))));
         }
     }
     sort(&mut found);
@@ -65,7 +65,7 @@ fn at(document: &Document, code: Code, message: String, pointer: &str) -> Diagno
 fn known<'a>(problem: Diagnostic, wanted: &str, names: impl Iterator<Item = &'a str>) -> Diagnostic {
     let names: Vec<&str> = names.collect();
     match did_you_mean(wanted, names.iter().copied()) {
-        Some(name) => problem.help(format!("did you mean `{name}`?")),
+        Some(_) => problem.suggest(wanted, names.iter().copied()),
         None if names.is_empty() => problem,
         None => problem.help(format!("there is: `{}`", names.join("`, `"))),
     }

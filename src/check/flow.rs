@@ -1,6 +1,9 @@
 //! Data flow: what a step reads exists by then and is in reach; prompts and pipelines that steps
 //! name are there.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::sites::{Site, Sites};
 use crate::config::{Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
@@ -142,8 +145,19 @@ fn prompt(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
         return None;
     }
     let problem = Diagnostic::error(Code::PromptNotFound, format!("there is no prompt `prompts/{name}`"));
-    let problem = problem.at(&project.document.file, project.document.spans.value(pointer));
+    let mut problem = problem.at(&project.document.file, project.document.spans.value(pointer));
+    if is_prose(name) {
+        problem.message = "`prompt` is a text, not the name of a file in `prompts/`".to_owned();
+        return Some(problem.help("put the text into a file of `prompts/`, and write `prompt: FILE.md`"));
+    }
     Some(absent(problem, name, &project.prompt_names, "prompts"))
+}
+
+/// Whether a text is one for people or models, and no name of a file: it has several words or lines, or a tag.
+fn is_prose(name: &str) -> bool {
+    let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
+    let is_file = (1..=4).contains(&ending.len()) && ending.chars().all(|c| c.is_ascii_alphanumeric());
+    name.contains(['\n', '{']) || (!is_file && name.split_whitespace().count() > 1)
 }
 
 /// Whether a file is there and its own problem was reported.

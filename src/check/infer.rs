@@ -82,7 +82,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The text that is checked; an expression has no tags.
-    fn template_text(&self) -> &str {
+    pub(super) fn template_text(&self) -> &str {
         match &self.place {
             Place::File(file) => &file.text,
             Place::Yaml(_) => self.text,

@@ -194,7 +194,7 @@ impl<'a> Looker<'a> {
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
         let ty = checker.infer(&parsed, scope).ty;
-        if let (Type::Unknown, Some((of, _))) = (&ty, base.rsplit_once('.'))
+        if let (Type::Unknown | Type::Fixed(_), Some((of, _))) = (&ty, base.rsplit_once('.'))
             && of == "steps"
         {
             return ended();

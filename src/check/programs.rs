@@ -59,7 +59,13 @@ impl One<'_> {
         let Some(kind) = self.agent.kind() else {
             for key in OF_PROGRAMS.iter().filter(|key| self.has(key)) {
                 let message = format!("`{key}` means nothing to a model");
-                let help = "it belongs to agents with `cli`, `acp` or `command`";
+                let help = match *key {
+                    "tools" => {
+                        "tools belong to agents that are programs: write `cli: claude`, or `acp: { command: [PROGRAM] }`, \
+                         in place of the model"
+                    }
+                    _ => "it belongs to agents with `cli`, `acp` or `command`",
+                };
                 found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(help));
             }
             return;

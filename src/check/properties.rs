@@ -10,11 +10,15 @@ use super::look::MARK;
 use super::scope::{Known, Scope};
 use super::sites::PROJECT;
 use super::types::{Kind, Property, Type, union};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
 use crate::template::{bytes, extent};
 
-/// What YAML once took for booleans.
-const BOOLEANS: &[(&str, &str)] = &[("yes", "true"), ("on", "true"), ("no", "false"), ("off", "false")];
+/// What is looked up in a name that ends at a place, such as `.build.outputs`.
+fn path_after(text: &str, end: usize) -> &str {
+    let rest = text.get(end..).unwrap_or_default();
+    let length = rest.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.')).unwrap_or(rest.len());
+    rest.get(..length).unwrap_or_default()
+}
 
 impl<'a> Checker<'a> {
     pub(super) fn variable(&mut self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Known<'a> {
@@ -33,6 +37,9 @@ impl<'a> Checker<'a> {
     }
 
     fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Diagnostic {
+        if let Some(problem) = self.hyphenated(&range, scope) {
+            return problem;
+        }
         let range_of_name = range.clone();
         let problem = self.error(Code::UnknownVariable, range, format!("unknown variable `{name}`"));
         let steps = self.project.pipeline.all_steps();
@@ -53,12 +60,28 @@ impl<'a> Checker<'a> {
             site => {
                 let mut names: Vec<&str> = scope.names().collect();
                 names.sort_unstable();
+                let rest = path_after(self.template_text(), range_of_name.end);
+                let known = |name: &str| scope.get(name).is_some();
+                if let Some(meant) = equivalents::constant(name) {
+                    return problem.help(format!("write `{meant}` in place of `{name}`")).replaced(name, Some(meant));
+                }
+                let near = did_you_mean(name, names.iter().copied()).is_some();
+                if !near || rest.split('.').any(known) {
+                    let dollar = self.follows_dollar(&range_of_name);
+                    match equivalents::variable(name, rest, known) {
+                        // The braces are meant, and the `$` is not.
+                        Some((advice, true)) if dollar => {
+                            let mut problem = problem;
+                            problem.help = vec![format!("{advice}, without a `$` before the braces")];
+                            return problem;
+                        }
+                        Some((advice, _)) if !dollar => return problem.help(advice),
+                        Some(_) | None => {}
+                    }
+                }
                 let problem = problem.suggest(name, names.iter().copied());
                 if !problem.help.is_empty() {
                     return problem;
-                }
-                if let Some((_, meant)) = BOOLEANS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-                    return problem.help(format!("write `{meant}`"));
                 }
                 let shown: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
                 let who = site.map_or("here".to_owned(), |site| format!("in step `{}`", site.step.id));
@@ -69,6 +92,25 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+    }
+
+    /// A name with hyphens, which an expression takes for a subtraction, when it is a known one with `_`.
+    fn hyphenated(&self, range: &Range<usize>, scope: &Scope<'a>) -> Option<Diagnostic> {
+        let text = self.template_text();
+        let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let (before, after) = (text.get(..range.start)?, text.get(range.end..)?);
+        let start = before.trim_end_matches(inside).len();
+        let end = range.end + (after.len() - after.trim_start_matches(inside).len());
+        let written = text.get(start..end)?;
+        let name = written.replace('-', "_");
+        let of_steps = text.get(..start)?.ends_with("steps.");
+        let is_step = || self.project.pipeline.all_steps().iter().any(|step| step.id == name);
+        let known = if of_steps { is_step() } else { scope.get(&name).is_some() };
+        if name == written || !known {
+            return None;
+        }
+        let problem = self.error(Code::UnknownVariable, start..end, format!("unknown variable `{written}`"));
+        Some(problem.help(format!("did you mean `{name}`?")).replaced(written, Some(&name)))
     }
 
     /// What a value has under a name.
@@ -129,14 +171,33 @@ impl<'a> Checker<'a> {
         Known::unknown()
     }
 
+    /// The way to what a property of another language or tool is.
+    fn known_elsewhere(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
+        if let Some(id) = base.strip_prefix("steps.") {
+            let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
+            return equivalents::of_step(name, step.and_then(|step| step.output.as_deref()));
+        }
+        let plain = ty.kind().is_some_and(|kind| matches!(kind, Kind::List | Kind::Text)) || names.is_empty();
+        if plain { equivalents::property(base, name) } else { None }
+    }
+
     fn no_property(&self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>, names: &[&str]) -> Diagnostic {
         let new = |message: String| self.error(Code::UnknownProperty, range.clone(), message);
+        let known_elsewhere = self.known_elsewhere(base, ty, name, names);
         match ty.kind() {
+            Some(kind) if kind != Kind::Object && known_elsewhere.is_some() => {
+                let problem = new(format!("`{base}` is {} and has no `{name}`", kind.words()));
+                known_elsewhere.into_iter().fold(problem, Diagnostic::help)
+            }
             Some(Kind::List) => new(format!("`{base}` is a list and has no `{name}`"))
                 .help(format!("loop over it: `{{% for item in {base} %}}`, or take one: `{base}[0].{name}`")),
             Some(kind) if kind != Kind::Object => new(format!("`{base}` is {} and has no `{name}`", kind.words())),
             _ => {
-                let problem = new(format!("`{base}` has no `{name}`")).suggest(name, names.iter().copied());
+                let problem = new(format!("`{base}` has no `{name}`"));
+                if let Some(advice) = known_elsewhere {
+                    return problem.help(advice);
+                }
+                let problem = problem.suggest(name, names.iter().copied());
                 if !problem.help.is_empty() || names.is_empty() {
                     return problem;
                 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::flow::{absent, unreadable};
 use crate::config::{Document, OutputType, Project, child, output_type, places};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, equivalents};
 use crate::schema::{Schema, SchemaError};
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
@@ -86,9 +86,12 @@ fn invalid(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
     let written = document.value.pointer(&pointer).and_then(Value::as_str);
     if let Some(name) = written.filter(|_| pointer.ends_with("/type")) {
         // The validator's own account of this most common mistake helps nobody.
-        return Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
-            .at(&document.file, place)
-            .suggest(name, TYPES.iter().copied());
+        let problem = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
+            .at(&document.file, place);
+        return match equivalents::json_type(name).filter(|known| *known != name) {
+            Some(known) => problem.help(format!("write `{known}`")).replaced(name, Some(known)),
+            None => problem.suggest(name, TYPES.iter().copied()),
+        };
     }
     let problem = Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message));
     error.help.iter().fold(problem.at(&document.file, place), Diagnostic::help)

@@ -321,7 +321,8 @@ impl<'a> Texts<'a> {
     }
 }
 
-fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>) -> Diagnostic) -> Diagnostic {
+/// A mistake of a template or expression as a finding, put at its place by `at`.
+pub(super) fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>) -> Diagnostic) -> Diagnostic {
     let code = match error.kind {
         TemplateErrorKind::Refused => Code::TemplateRefused,
         TemplateErrorKind::UnknownCallable => Code::UnknownCallable,
@@ -331,7 +332,11 @@ fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>) -> Diagno
         | TemplateErrorKind::Undefined
         | TemplateErrorKind::WrongType => Code::TemplateSyntax,
     };
-    let problem = at(Diagnostic::error(code, error.message), error.range);
+    let mut problem = at(Diagnostic::error(code, error.message), error.range);
+    if let Some(replacement) = error.replacement {
+        let (written, right) = *replacement;
+        problem = problem.replaced(&written, Some(&right));
+    }
     match error.hint {
         Some(hint) => problem.help(hint),
         None => problem,

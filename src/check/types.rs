@@ -178,8 +178,8 @@ impl<'a> Schemas<'a> {
                 None => Property::Absent(members.keys().copied().collect()),
             }),
             Type::Ends(ends) => Some(match ends.get(name) {
-                Some(false) => Property::Present(Type::Unknown),
-                Some(true) => Property::Optional(Type::Unknown),
+                Some(false) => Property::Present(end()),
+                Some(true) => Property::Optional(end()),
                 None => Property::Absent(ends.keys().copied().collect()),
             }),
             Type::Object(node) => Some(self.member(std::slice::from_ref(node), name)),
@@ -194,6 +194,13 @@ impl<'a> Schemas<'a> {
             | Type::Union(_) => None,
         }
     }
+}
+
+/// How a step ended. Whether there is an error follows from the status, which no type says.
+fn end<'a>() -> Type<'a> {
+    let status = Type::Text(Some(vec!["completed", "failed", "skipped", "cancelled"]));
+    let members: Members<'a> = [("status", status), ("error", Type::Unknown)].into_iter().collect();
+    Type::Fixed(members.into())
 }
 
 /// Whether a branch says nothing but what must be there.

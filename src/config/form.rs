@@ -76,6 +76,23 @@ impl<'a> Form<'a> {
             None => Some(self),
         }
     }
+
+    /// The name of the form that this one refers to: that of its type.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.reference.as_ref()?.strip_prefix("#/$defs/")
+    }
+
+    /// The named forms that have a member of a name, by their names.
+    pub(super) fn owners<'f>(&'f self, member: &'f str) -> impl Iterator<Item = &'f str> {
+        let owns = move |(_, form): &&(Text<'a>, Form<'a>)| form.properties.get(member).is_some();
+        self.named.0.iter().filter(owns).map(|(name, _)| &**name)
+    }
+
+    /// Whether there is a named form of this name.
+    #[cfg(test)]
+    pub(super) fn named(&self, name: &str) -> Option<&Form<'a>> {
+        self.named.get(name)
+    }
 }
 
 /// A text, borrowed where it is written without escapes.

@@ -126,6 +126,7 @@ fn join_constants(map: &mut Map<String, Value>) {
 mod tests {
     use super::*;
     use crate::config::shape::KNOWN_PATTERNS;
+    use crate::diagnostic::equivalents;
 
     /// The keywords that the walker follows, and those that only describe.
     #[rustfmt::skip]
@@ -190,6 +191,23 @@ mod tests {
                     assert!(value.get("examples").is_some(), "{at}/{key} has no example");
                 }
             });
+        }
+    }
+
+    #[test]
+    fn words_of_other_tools_are_told_at_places_that_there_are() {
+        let roots = [("Pipeline", pipeline_form()), ("Settings", settings_form()), ("Case", case_form())];
+        let form = |place: &str| {
+            let top = roots.iter().find(|(name, _)| *name == place).map(|(_, form)| *form);
+            top.or_else(|| roots.iter().find_map(|(_, form)| form.named(place))).unwrap_or_else(|| panic!("{place}"))
+        };
+        for (place, word) in equivalents::known_keys() {
+            assert!(form(place).properties.get(word).is_none(), "{place} has `{word}`");
+            let found = equivalents::key(place, word).unwrap();
+            assert!(found.rename.is_none_or(|key| form(place).properties.get(key).is_some()), "{place}: {found:?}");
+        }
+        for (place, key, _) in equivalents::known_values() {
+            assert!(key.is_empty() || form(place).properties.get(key).is_some(), "{place} has no `{key}`");
         }
     }
 }

@@ -57,7 +57,7 @@ fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls)
         return Err(vec![*problem]);
     }
     let file = sources.read(path, &shown).map_err(|problem| vec![not_found(*problem, &root, &shown)])?;
-    let parsed = parse::<Pipeline>(&file, generate::pipeline_form());
+    let parsed = parse::<Pipeline>(&file, generate::pipeline_form(), "Pipeline");
     let (document, pipeline) = parsed.map_err(|found| unlike_a_pipeline(found, path))?;
     let mut loader = Loader { sources, root: &root, problems: Vec::new(), absent: false };
     let (settings, settings_document) = loader.settings();
@@ -184,7 +184,7 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
         return Err(vec![*problem]);
     }
     let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
-    parse(&file, generate::case_form())
+    parse(&file, generate::case_form(), "Case")
 }
 
 /// Parses a pipeline that is given as text, without any other file.
@@ -192,12 +192,16 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
 /// # Errors
 /// Every mistake of the text.
 pub fn parse_pipeline(file: &Arc<SourceFile>) -> Result<(Document, Pipeline), Vec<Diagnostic>> {
-    parse(file, generate::pipeline_form())
+    parse(file, generate::pipeline_form(), "Pipeline")
 }
 
-fn parse<T: DeserializeOwned>(file: &Arc<SourceFile>, form: &Form<'_>) -> Result<(Document, T), Vec<Diagnostic>> {
+fn parse<T: DeserializeOwned>(
+    file: &Arc<SourceFile>,
+    form: &Form<'_>,
+    place: &str,
+) -> Result<(Document, T), Vec<Diagnostic>> {
     let document = yaml::parse(file)?;
-    let mut found = shape::check(&document, form);
+    let mut found = shape::check(&document, form, place);
     if !found.is_empty() {
         sort(&mut found);
         return Err(found);
@@ -239,7 +243,7 @@ impl Loader<'_> {
         if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return (None, None);
         }
-        match parse::<Settings>(&file, generate::settings_form()) {
+        match parse::<Settings>(&file, generate::settings_form(), "Settings") {
             Ok((document, settings)) => (Some(settings), Some(document)),
             Err(found) => {
                 self.problems.extend(found);

@@ -5,6 +5,7 @@
 //! Refuses to know whether the parts fit together: that is `check`.
 
 mod absent;
+mod advice;
 mod files;
 mod form;
 mod generate;

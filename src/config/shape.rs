@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use super::advice::{self, quoted};
 use super::form::{Form, Members, Rest};
 use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
 use super::spans::{Document, child, item};
@@ -41,11 +42,18 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
     ),
 ];
 
-/// Every way in which the document differs from the schema.
-pub(super) fn check(document: &Document, form: &Form<'_>) -> Vec<Diagnostic> {
+/// Every way in which the document differs from the schema, whose type is called `place`.
+pub(super) fn check(document: &Document, form: &Form<'_>, place: &str) -> Vec<Diagnostic> {
     let mut walker = Walker { document, root: form, found: Vec::new() };
-    walker.value(&document.value, form, "");
+    walker.value(&document.value, form, At { place, key: "" }, "");
     walker.found
+}
+
+/// Where a value stands: the type that has it as a member, or is it, and the member's key.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    place: &'a str,
+    key: &'a str,
 }
 
 struct Walker<'a> {
@@ -55,14 +63,15 @@ struct Walker<'a> {
 }
 
 impl<'a> Walker<'a> {
-    fn value(&mut self, value: &Value, form: &'a Form<'a>, pointer: &str) {
+    fn value(&mut self, value: &Value, form: &'a Form<'a>, at: At<'_>, pointer: &str) {
+        let place = form.name().unwrap_or(at.place);
         let Some(form) = form.resolve(self.root) else { return };
-        if let Some(problem) = self.wrong_type(value, form, pointer) {
+        if let Some(problem) = self.wrong_type(value, form, at, pointer) {
             self.found.push(problem);
             return;
         }
         match value {
-            Value::Object(map) => self.object(map, form, pointer),
+            Value::Object(map) => self.object(map, form, place, pointer),
             Value::Array(list) => self.list(list, form, pointer),
             Value::String(text) => self.text(text, form, pointer),
             Value::Number(_) => self.number(value, form, pointer),
@@ -70,7 +79,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn wrong_type(&self, value: &Value, form: &Form<'_>, pointer: &str) -> Option<Diagnostic> {
+    fn wrong_type(&self, value: &Value, form: &Form<'_>, at: At<'_>, pointer: &str) -> Option<Diagnostic> {
         let allowed: Vec<&str> = form.types.as_ref()?.0.iter().map(|name| &**name).collect();
         if allowed.iter().any(|name| is_a(value, name)) {
             return None;
@@ -81,26 +90,10 @@ impl<'a> Walker<'a> {
         let wanted: Vec<_> = allowed.iter().map(|name| described(name)).collect();
         let message = format!("{} must be {}, not {}", subject(pointer), wanted.join(" or "), kind(value));
         let problem = self.at_value(Code::WrongType, message, pointer);
-        Some(match value {
-            Value::Null => problem.help("leave the key out if it has no value"),
-            Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => problem.help("remove the quotes"),
-            Value::Number(number) if form.pattern.as_deref() == Some(Span::PATTERN) => {
-                problem.help(format!("give it a unit, as in `{number}s` or `{number}m`"))
-            }
-            Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
-            Value::String(_) if allowed.contains(&"array") => problem.help("write it as a list: `[…]`"),
-            Value::Object(_) if allowed.contains(&"array") => problem.help("begin each item with `- `"),
-            Value::String(text) if is_input(pointer) => problem.help(match text.as_str() {
-                "string" | "integer" | "number" | "boolean" | "array" | "object" => {
-                    format!("an input is a JSON Schema: write `{{ type: {text} }}`")
-                }
-                _ => {
-                    "an input is a JSON Schema, such as `{ type: string }`; its value is given when the pipeline is run"
-                        .to_owned()
-                }
-            }),
-            _ => problem,
-        })
+        if is_input(pointer) && !value.is_null() {
+            return Some(advice::no_schema(problem, value));
+        }
+        Some(advice::wrong_type(problem, value, (at.place, at.key), form, &allowed))
     }
 
     /// A key that stands in the file: neither the message nor a source line may show it.
@@ -112,16 +105,16 @@ impl<'a> Walker<'a> {
             .help("name the environment variable that holds it: `{ env: NAME }`")
     }
 
-    fn object(&mut self, map: &Map<String, Value>, form: &'a Form<'a>, pointer: &str) {
+    fn object(&mut self, map: &Map<String, Value>, form: &'a Form<'a>, place: &str, pointer: &str) {
         for (key, value) in map {
             let below = child(pointer, key);
             if let Some(pattern) = form.property_names.as_ref().and_then(|names| names.pattern.as_deref()) {
                 self.pattern(key, pattern, &below, true);
             }
             match (form.properties.get(key), &form.additional_properties) {
-                (Some(property), _) => self.value(value, property, &below),
-                (None, Some(Rest::Nothing)) => self.unknown_key(key, &form.properties, &below),
-                (None, Some(Rest::Each(rest))) => self.value(value, rest, &below),
+                (Some(property), _) => self.value(value, property, At { place, key }, &below),
+                (None, Some(Rest::Nothing)) => self.unknown_key((key, value), &form.properties, place, &below),
+                (None, Some(Rest::Each(rest))) => self.value(value, rest, entry(rest), &below),
                 (None, Some(Rest::Any) | None) => {}
             }
         }
@@ -130,23 +123,10 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn unknown_key(&mut self, key: &str, known: &Members<'_>, pointer: &str) {
-        let names = known.names();
+    fn unknown_key(&mut self, (key, value): (&str, &Value), known: &Members<'_>, place: &str, pointer: &str) {
         let span = self.document.spans.key(pointer);
         let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).at(&self.document.file, span);
-        let mut problem = problem.suggest(key, names.iter().copied());
-        let agent = match self.root.properties.get("agents").map(|agents| &agents.additional_properties) {
-            Some(Some(Rest::Each(agent))) => agent.resolve(self.root),
-            _ => None,
-        };
-        let is_step = names.contains(&"agent") && names.contains(&"prompt");
-        if is_step && agent.is_some_and(|agent| agent.properties.get(key).is_some()) {
-            problem.help = vec![format!("`{key}` belongs to an agent: write it under `agents:`")];
-        }
-        if problem.help.is_empty() {
-            problem = problem.help(format!("known keys here: {}", quoted(&names, ", ")));
-        }
-        self.found.push(problem);
+        self.found.push(advice::unknown_key(problem, (key, value), place, &known.names()));
     }
 
     fn missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &Members<'_>, pointer: &str) {
@@ -171,7 +151,7 @@ impl<'a> Walker<'a> {
         }
         if let Some(items) = &form.items {
             for (index, value) in list.iter().enumerate() {
-                self.value(value, items, &item(pointer, index));
+                self.value(value, items, entry(items), &item(pointer, index));
             }
         }
     }
@@ -224,7 +204,13 @@ impl<'a> Walker<'a> {
         let spans = &self.document.spans;
         let span = if is_key { spans.key(pointer) } else { spans.value(pointer) };
         let problem = Diagnostic::error(code, message).at(&self.document.file, span);
-        self.found.push(if is_name { problem.help(format!("allowed: {words}")) } else { problem });
+        self.found.push(match *source {
+            NAME_PATTERN | INPUT_PATTERN => advice::bad_name(problem, text, fits, words),
+            TOOLS_PATTERN => problem.help(format!("write it as a list: `[{text}]`")),
+            Span::PATTERN => advice::bad_span(problem, text),
+            _ if is_name => problem.help(format!("allowed: {words}")),
+            _ => problem,
+        });
     }
 
     fn number(&mut self, value: &Value, form: &Form<'_>, pointer: &str) {
@@ -249,6 +235,11 @@ fn is_input(pointer: &str) -> bool {
     pointer.strip_prefix("/inputs/").is_some_and(|name| !name.contains('/'))
 }
 
+/// Where an entry of a list or of a mapping with free keys stands: it is what its form is called.
+fn entry<'f>(form: &'f Form<'_>) -> At<'f> {
+    At { place: form.name().unwrap_or_default(), key: "" }
+}
+
 /// What a message calls the value at a pointer: its key, or its number in a list.
 fn subject(pointer: &str) -> String {
     let tokens: Vec<String> = pointer.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
@@ -262,7 +253,7 @@ fn subject(pointer: &str) -> String {
     }
 }
 
-fn is_a(value: &Value, name: &str) -> bool {
+pub(super) fn is_a(value: &Value, name: &str) -> bool {
     match name {
         "object" => value.is_object(),
         "array" => value.is_array(),
@@ -272,11 +263,6 @@ fn is_a(value: &Value, name: &str) -> bool {
         "number" => value.is_number(),
         _ => true,
     }
-}
-
-fn could_be(text: &str, name: &str) -> bool {
-    serde_json::from_str::<Value>(text)
-        .is_ok_and(|value| (value.is_number() || value.is_boolean()) && is_a(&value, name))
 }
 
 fn described(name: &str) -> &'static str {
@@ -300,10 +286,6 @@ fn kind(value: &Value) -> String {
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a mapping".to_owned(),
     }
-}
-
-fn quoted(names: &[&str], separator: &str) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
 }
 
 fn first_sentence(text: &str) -> String {

@@ -168,7 +168,8 @@ impl<'a> Pass<'a> {
     fn event(&mut self, event: &Event<'_>, span: &Span) -> Result<(), Fatal> {
         let range = span.byte_range().unwrap_or_default();
         if let Some(tag) = span.tag_span().and_then(|tag| tag.byte_range()) {
-            self.refuse(tag, "tags such as `!name` are not allowed", "write the plain value");
+            let help = "write the plain value; in an expression, `not` in place of `!`";
+            self.refuse(tag, "tags such as `!name` are not allowed", help);
         }
         match event {
             Event::DocumentStart(..) => {

@@ -5,6 +5,7 @@
 //! never panics on any span. Refuses to know where files come from or who prints.
 
 mod code;
+pub mod equivalents;
 mod explain;
 mod github;
 mod json;
@@ -181,6 +182,15 @@ impl Diagnostic {
         if let Some((name, only)) = suggest::near(got, known) {
             self.help.push(format!("did you mean `{name}`?"));
             self.fix = self.span.clone().filter(|_| only).and_then(|span| self.fix_within(&span, got, name));
+        }
+        self
+    }
+
+    /// The same, with the edit that writes `name` in place of `got`, if there is such a name.
+    #[must_use]
+    pub fn replaced(mut self, got: &str, name: Option<&str>) -> Self {
+        if let (Some(span), Some(name)) = (self.span.clone(), name) {
+            self.fix = self.fix_within(&span, got, name);
         }
         self
     }

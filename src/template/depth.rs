@@ -12,6 +12,12 @@ use super::inspect::{bytes, syntax};
 /// How many operators, filters and brackets may stand on the way to one value.
 const MAX_LINKS: usize = 200;
 
+/// The first character that no word of the language begins with. The engine's parser reads on as if the text ended there
+/// when a string stands before it, so that `a != 'x' && b` would mean `a != 'x'`.
+pub(super) fn unreadable(text: &str, expression: bool) -> Option<minijinja::Error> {
+    tokenize(text, expression, syntax()).find_map(Result::err)
+}
+
 /// The place from which on a text is too deep to be parsed; `None` when it is not, or when its
 /// tokens are wrong, which is for the parser to say.
 pub(super) fn too_deep(text: &str, expression: bool) -> Option<Range<usize>> {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use minijinja::ErrorKind;
 
 use super::inspect::Inspection;
+use crate::diagnostic::equivalents::Slip;
 
 /// The kind of a template error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct TemplateError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// What to write in place of which text there, when that is all there is to do.
+    pub replacement: Option<Box<(String, String)>>,
 }
 
 impl fmt::Display for TemplateError {
@@ -64,12 +67,30 @@ impl TemplateError {
         let start = text.floor_char_boundary(range.start);
         let range = start..text.ceil_char_boundary(range.end.min(text.len())).max(start);
         let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
-        Self { file: None, kind, range, line, message, hint: None }
+        Self { file: None, kind, range, line, message, hint: None, replacement: None }
     }
 
     /// The same with advice.
     pub(super) fn hint(mut self, hint: &str) -> Self {
         self.hint = Some(hint.to_owned());
+        self
+    }
+
+    /// A slip from another language in a text, whose bytes begin at `from`.
+    pub(super) fn slip(text: &str, from: usize, slip: Slip) -> Self {
+        let range = from + slip.range.start..from + slip.range.end;
+        let written = text.get(range.clone()).unwrap_or_default().to_owned();
+        let message = format!("syntax error: unexpected `{written}`");
+        let error = Self::new(TemplateErrorKind::Syntax, text, range, message).hint(&slip.help);
+        match slip.replacement {
+            Some(right) => error.replaced_by(&written, right),
+            None => error,
+        }
+    }
+
+    /// The same with the text that mends it.
+    pub(super) fn replaced_by(mut self, written: &str, right: &str) -> Self {
+        self.replacement = Some(Box::new((written.to_owned(), right.to_owned())));
         self
     }
 

@@ -11,13 +11,14 @@ use minijinja::machinery::ast::{BinOpKind, CallType, Expr, Stmt};
 use minijinja::machinery::{Span, parse, parse_expr};
 use minijinja::syntax::SyntaxConfig;
 
-use super::depth::too_deep;
+use super::calls;
+use super::depth::{too_deep, unreadable};
 use super::error::{TemplateError, TemplateErrorKind as Kind};
 use super::table::{FILTERS, FUNCTIONS, MEMBER, OPERAND, TESTS, WEIGHED};
 use super::tags;
 use super::walk::{Visit, walk_expr, walk_stmt};
 use super::wrap::{self, Wrap};
-use crate::diagnostic::did_you_mean;
+use crate::diagnostic::{did_you_mean, equivalents};
 
 /// The syntax of prompts: lines that hold only a tag leave no empty line behind.
 pub(crate) fn syntax() -> SyntaxConfig {
@@ -88,7 +89,8 @@ pub fn includes(text: &str) -> Vec<String> {
 /// The syntax error, or everything that it may not do.
 pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     shallow(text, false)?;
-    let parsed = parse(text, "template", syntax()).map_err(|error| vec![TemplateError::in_template(&error, text)])?;
+    let parsed = parse(text, "template", syntax()).and_then(|parsed| unreadable(text, false).map_or(Ok(parsed), Err));
+    let parsed = parsed.map_err(|error| vec![TemplateError::in_template(&error, text)])?;
     let mut inspector = Inspector::new(text);
     walk_stmt(&parsed, &mut inspector);
     inspector.finish().map_err(|errors| errors.into_iter().map(|error| error.with_braces_as_text(text)).collect())
@@ -100,8 +102,8 @@ pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
 /// The syntax error, or everything that it may not do.
 pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     shallow(text, true)?;
-    let parsed =
-        parse_expr(text).map_err(|error| vec![braces(text).unwrap_or_else(|| TemplateError::syntax(&error, text))])?;
+    let parsed = parse_expr(text).and_then(|parsed| unreadable(text, true).map_or(Ok(parsed), Err));
+    let parsed = parsed.map_err(|error| vec![slip(text).unwrap_or_else(|| TemplateError::syntax(&error, text))])?;
     let mut inspector = Inspector::new(text);
     walk_expr(&parsed, &mut inspector);
     // Its result becomes JSON as a whole.
@@ -111,13 +113,22 @@ pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> 
     inspector.finish()
 }
 
+/// What is wrong with an expression that can't be parsed, when it is known from other languages.
+fn slip(text: &str) -> Option<TemplateError> {
+    braces(text).or_else(|| equivalents::in_expression(text).map(|slip| TemplateError::slip(text, 0, slip)))
+}
+
 /// That an expression is written as a template, with the braces around it.
 fn braces(text: &str) -> Option<TemplateError> {
-    let inner = text.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim_matches('-').trim();
+    let written = text.trim();
+    let inner = written.strip_prefix('$').unwrap_or(written).strip_prefix("{{")?.strip_suffix("}}")?;
+    let inner = inner.trim_matches('-').trim();
+    // Where braces come from, inputs are members of `inputs`.
+    let inner = inner.strip_prefix("inputs.").unwrap_or(inner);
     parse_expr(inner).ok()?;
-    let error =
-        TemplateError::new(Kind::Syntax, text, 0..text.trim_end().len(), "an expression has no braces".to_owned());
-    Some(error.hint(&format!("write `{inner}`")))
+    let range = text.len() - text.trim_start().len()..text.trim_end().len();
+    let error = TemplateError::new(Kind::Syntax, text, range, "an expression has no braces".to_owned());
+    Some(error.hint(&format!("write `{inner}`")).replaced_by(written, inner))
 }
 
 /// Refuses what would be too deep to walk.
@@ -217,6 +228,10 @@ impl<'t> Inspector<'t> {
     fn unknown(&mut self, range: Range<usize>, what: &str, name: &str, known: &[&str]) {
         let message = format!("unknown {what} `{name}`");
         let error = TemplateError::new(Kind::UnknownCallable, self.text, range, message);
+        if let Some(right) = equivalents::filter(name, known) {
+            let error = error.hint(&format!("write `{right}` in place of `{name}`"));
+            return self.errors.push(error.replaced_by(name, right));
+        }
         self.errors.push(match did_you_mean(name, known.iter().copied()) {
             Some(close) => error.hint(&format!("did you mean `{close}`?")),
             None if known.len() < 6 => error.hint(&format!("there are only `{}`", known.join("`, `"))),
@@ -313,15 +328,31 @@ impl<'a> Visit<'a> for Inspector<'_> {
             }
             Expr::Test(inner) if !TESTS.contains(&inner.name) => {
                 let range = name_after(self.text, Some(&inner.expr), inner.span(), inner.name);
-                self.unknown(range, "test", inner.name, TESTS);
+                let operand = self.text.get(extent(&inner.expr)).unwrap_or_default();
+                match equivalents::call(inner.name, &[operand])
+                    .filter(|_| equivalents::filter(inner.name, TESTS).is_none())
+                {
+                    Some(advice) => {
+                        let message = format!("unknown test `{}`", inner.name);
+                        let error = TemplateError::new(Kind::UnknownCallable, self.text, range, message);
+                        self.errors.push(error.hint(&advice));
+                    }
+                    None => self.unknown(range, "test", inner.name, TESTS),
+                }
             }
             Expr::Call(inner) => match inner.identify_call() {
                 CallType::Function(name) if FUNCTIONS.contains(&name) => {}
-                CallType::Function(name) => self.unknown(extent(&inner.expr), "function", name, FUNCTIONS),
+                CallType::Function(name) => match calls::advice(self.text, inner, name) {
+                    Some(advice) => {
+                        let message = format!("unknown function `{name}`");
+                        let error = TemplateError::new(Kind::UnknownCallable, self.text, extent(&inner.expr), message);
+                        self.errors.push(error.hint(&advice));
+                    }
+                    None => self.unknown(extent(&inner.expr), "function", name, FUNCTIONS),
+                },
                 CallType::Method(_, name) | CallType::Block(name) => {
                     let range = name_at_end(inner.expr.span(), name);
-                    let hint =
-                        format!("values are JSON, which has no methods; is there a filter, as in `value | {name}`?");
+                    let hint = calls::method(self.text, inner, name);
                     self.refuse(range, &format!("the method `{name}`"), &hint);
                 }
                 CallType::Object(_) => self.refuse(extent(expr), "a call of a value", "only functions can be called"),

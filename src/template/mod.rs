@@ -7,6 +7,7 @@
 //! includes by anything but a constant name, so that templates can be type-checked.
 //! Does no I/O: sources are given.
 
+mod calls;
 mod depth;
 mod error;
 mod fence;

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use crate::diagnostic::equivalents;
+
 use super::error::{TemplateError, TemplateErrorKind as Kind};
 
 /// The most of a tag that advice repeats, in bytes.
@@ -37,7 +39,11 @@ impl TemplateError {
             let error = Self::new(Kind::Syntax, text, block.range.clone(), message);
             return error.hint(&format!("close it with `{{% end{name} %}}`"));
         }
-        match tags.iter().rev().find(|tag| tag.range.start <= found.range.start) {
+        let tag = tags.iter().rev().find(|tag| tag.range.start <= found.range.start);
+        if let Some(error) = tag.and_then(|tag| found.known_elsewhere(text, tag, &tags)) {
+            return error;
+        }
+        match tag {
             Some(tag) if found.range.start <= tag.range.end => {
                 let range = tag.range.start..found.range.end.max(tag.range.start + 2);
                 let error = Self::new(Kind::Syntax, text, range, found.message);
@@ -45,6 +51,29 @@ impl TemplateError {
             }
             _ => found,
         }
+    }
+
+    /// The same, when what stands in its tag is known from other languages.
+    fn known_elsewhere(&self, text: &str, tag: &Tag, tags: &[Tag]) -> Option<Self> {
+        let written = text.get(tag.range.clone())?;
+        let inside = written.get(2..written.len().checked_sub(2)?).filter(|_| tag.closed)?;
+        let from = tag.range.start + 2;
+        if !written.starts_with("{%") {
+            return equivalents::in_expression(inside).map(|slip| Self::slip(text, from, slip));
+        }
+        let new = |help: &str| Self::new(Kind::Syntax, text, tag.range.clone(), self.message.clone()).hint(help);
+        let statement = inside.trim_matches(['-', '+']).trim();
+        if let Some(help) = equivalents::in_template(statement) {
+            return Some(new(help));
+        }
+        let before: Vec<Tag> = tags.iter().filter(|other| other.range.start < tag.range.start).cloned().collect();
+        if let Some((_, name)) = open_block(text, &before).filter(|_| statement.starts_with("end")) {
+            return Some(new(&format!("`{{% {name} %}}` is open here: close it first, with `{{% end{name} %}}`")));
+        }
+        // The expression of a statement begins after its first word; `=` gives a value there.
+        let word = statement.split_whitespace().next().filter(|word| matches!(*word, "if" | "elif"))?;
+        let at = inside.find(word)? + word.len();
+        equivalents::in_expression(inside.get(at..)?).map(|slip| Self::slip(text, from + at, slip))
     }
 
     fn not_closed(self, text: &str, tag: &Tag) -> Self {
@@ -57,7 +86,16 @@ impl TemplateError {
         };
         let range = tag.range.start..tag.range.start + end;
         let error = Self::new(Kind::Syntax, text, range, message);
-        if is_raw(open) { error.hint("add `{% endraw %}`") } else { error.hint(&as_text(text, tag)) }
+        if is_raw(open) {
+            return error.hint("add `{% endraw %}`");
+        }
+        let text_advice = as_text(text, tag);
+        match one_brace_short(open) {
+            Some(name) => {
+                error.hint(&format!("{text_advice}; a value is printed with two on each side: `{{{{ {name} }}}}`"))
+            }
+            None => error.hint(&text_advice),
+        }
     }
 
     /// The same with the advice to keep braces as text, where a `$` before the tag shows that another program
@@ -68,6 +106,13 @@ impl TemplateError {
             _ => self,
         }
     }
+}
+
+/// The name in a tag such as `{{name}`, which lacks a brace at its end.
+fn one_brace_short(open: &str) -> Option<&str> {
+    let name = open.strip_prefix("{{")?.split_once('}')?.0.trim();
+    let is_path = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
+    is_path.then_some(name)
 }
 
 /// How the tag around a place is written when its braces are meant as text; none outside of tags.

@@ -37,6 +37,51 @@ fn a_dry_run_prints_a_diff_and_changes_nothing() {
     orch.run(&["pipeline", "validate", "--dry-run"]).exits(2);
 }
 
+const HYPHENS: &str = "name: hyphens
+inputs: { my-task: { type: string } }
+agents: { coder: { model: openai/gpt-4.1-mini } }
+steps:
+  - { id: first-draft, agent: coder, prompt: draft.md, output: the-plan, schema: plan }
+  - id: second-draft
+    agent: coder
+    prompt: draft.md
+    inputs: [the-plan?]
+    message: \"{{ my-task }} {% if the-plan %}{{ the-plan.summary }}{% endif %}\"
+    when: steps.first-draft.status == 'completed'
+    output: next_plan
+    schema: plan
+outputs: { the-end: the-plan }
+";
+
+#[test]
+fn names_with_hyphens_are_mended_with_all_their_uses() {
+    let orch = Orch::new();
+    orch.write("pipelines/hyphens.yaml", HYPHENS);
+    orch.write("prompts/draft.md", "Write a draft of {{ my-task }}.\n");
+    orch.write(
+        "pipelines/tests/hyphens.yaml",
+        "pipeline: ../hyphens.yaml\ninputs: { my-task: x }\nexpect: { steps: { first-draft: completed } }\n",
+    );
+    let ran = fix(&orch, &["pipelines/hyphens.yaml", "pipelines/tests/hyphens.yaml"]).exits(0);
+    assert!(ran.stderr.contains("`first-draft` is now `first_draft` (ORCH0301)"), "{}", ran.stderr);
+    let mended = ["my-task", "first-draft", "second-draft", "the-plan", "the-end"]
+        .into_iter()
+        .fold(HYPHENS.to_owned(), |text, name| text.replace(name, &name.replace('-', "_")));
+    assert_eq!(orch.read("pipelines/hyphens.yaml"), mended);
+    assert_eq!(orch.read("prompts/draft.md"), "Write a draft of {{ my_task }}.\n");
+    assert!(orch.read("pipelines/tests/hyphens.yaml").contains("my_task: x"));
+}
+
+#[test]
+fn a_name_that_another_has_without_its_hyphen_is_left_to_a_person() {
+    let orch = Orch::new();
+    let text =
+        "name: two\nsteps:\n  - { id: a-b, run: make, access: none }\n  - { id: a_b, run: lint, access: none }\n";
+    orch.write("pipelines/two.yaml", text);
+    fix(&orch, &["pipelines/two.yaml"]).exits(2).says("`a-b` is not a valid name");
+    assert_eq!(orch.read("pipelines/two.yaml"), text);
+}
+
 #[test]
 fn what_may_mean_two_things_is_left_to_a_person() {
     let orch = Orch::new();

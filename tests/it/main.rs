@@ -97,4 +97,5 @@ mod webhook;
 mod wire_ends;
 mod wire_errors;
 mod wire_runs;
+mod words;
 mod workflow;

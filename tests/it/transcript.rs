@@ -142,6 +142,15 @@ fn the_recording_of_first_mistakes_is_what_the_program_shows() {
     session.orch.edit(file, "    prompt: coder.md", "    promt: coder.md");
     session.types(&run, &[]);
     session.orch.write(file, &whole);
+    session.note("a key of another tool");
+    session.orch.edit(file, "    prompt: coder.md", "    prompt: coder.md\n    needs: [plan]");
+    session.types("orch pipeline validate", &[]);
+    session.orch.write(file, &whole);
+    session.note("a hyphen in an id, a key and operators of other languages: what has one meaning, `--fix` writes");
+    session.orch.edit(file, "  - id: files\n", "  - id: write-files\n    if: task !== '' && task !== 'none'\n");
+    session.types("orch pipeline validate", &[]);
+    session.types("orch pipeline validate --fix", &[]);
+    session.orch.write(file, &whole);
     session.note("a missing prompt");
     let prompt = session.orch.read("prompts/reviewer.md");
     std::fs::rename(session.orch.path().join("prompts/reviewer.md"), session.orch.path().join("prompts/review.md"))

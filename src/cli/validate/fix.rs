@@ -48,7 +48,7 @@ pub(super) fn apply(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<
             write(Path::new(&file.path), &file.text, &edited(file, edits))?;
         }
         let after = check();
-        let worse = worse(&found, &after);
+        let worse = worse(&plan, &found, &after);
         for (path, (file, edits)) in &plan {
             let back = worse.contains(*path);
             if back {
@@ -96,13 +96,20 @@ fn edited(file: &SourceFile, edits: &[Edit<'_>]) -> String {
 }
 
 /// The files that now have a finding of a bad kind that they did not have before.
-fn worse(before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
-    let count = |list: &[Diagnostic], path: &str| {
-        let bad = |d: &&Diagnostic| WORSE.contains(&d.code) && d.file.as_ref().is_some_and(|file| file.path == path);
-        list.iter().filter(bad).count()
+fn worse(plan: &Plan<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
+    let count = |list: &[Diagnostic], path: &str, bad: &[Code]| {
+        let is_bad = |d: &&Diagnostic| bad.contains(&d.code) && d.file.as_ref().is_some_and(|file| file.path == path);
+        list.iter().filter(is_bad).count()
     };
     let paths: HashSet<&str> = after.iter().filter_map(|d| Some(d.file.as_ref()?.path.as_str())).collect();
-    paths.into_iter().filter(|path| count(after, path) > count(before, path)).map(str::to_owned).collect()
+    let is_worse = |path: &&str| {
+        // A wrong key or name hides what is wrong with texts, and to mend it breaks none.
+        let of_keys = |(d, _): &Edit<'_>| matches!(d.code, Code::UnknownKey | Code::BadName);
+        let reveals = plan.get(*path).is_some_and(|(_, edits)| edits.iter().all(of_keys));
+        let bad: Vec<Code> = WORSE.iter().copied().filter(|code| !(reveals && *code == Code::TemplateSyntax)).collect();
+        count(after, path, &bad) > count(before, path, &bad)
+    };
+    paths.into_iter().filter(is_worse).map(str::to_owned).collect()
 }
 
 fn key(d: &Diagnostic) -> String {

@@ -1,0 +1,186 @@
+//! What to do about a key that is not known, or a value of the wrong type.
+
+use serde_json::Value;
+
+use super::form::Form;
+use super::generate;
+use super::shape::is_a;
+use crate::diagnostic::equivalents::{self, Shape};
+use crate::diagnostic::{Diagnostic, did_you_mean};
+use crate::model::Span;
+
+/// Adds advice about an unknown key of a place: how it is written here when other tools have it, a known key that is
+/// near, where else it belongs, or else the keys that there are.
+pub(super) fn unknown_key(
+    mut problem: Diagnostic,
+    (key, value): (&str, &Value),
+    place: &str,
+    known: &[&str],
+) -> Diagnostic {
+    if let Some(found) = equivalents::key(place, key) {
+        // A list or a mapping may have another form under the other key.
+        let rename = found.rename.filter(|_| !value.is_array() && !value.is_object());
+        return problem.help(found.help).replaced(key, rename);
+    }
+    let near = did_you_mean(key, known.iter().copied());
+    match near.is_none().then(|| elsewhere(place, key)).flatten() {
+        Some(place) => return problem.help(format!("`{key}` belongs {place}")),
+        None => problem = problem.suggest(key, known.iter().copied()),
+    }
+    if problem.help.is_empty() { problem.help(format!("known keys here: {}", quoted(known, ", "))) } else { problem }
+}
+
+/// Where a key of another place belongs.
+fn elsewhere(place: &str, key: &str) -> Option<&'static str> {
+    let (pipeline, settings) = (generate::pipeline_form(), generate::settings_form());
+    let in_file = [("Pipeline", pipeline), ("Settings", settings)];
+    let tops = in_file.into_iter().filter(|(_, form)| form.properties.get(key).is_some()).map(|(name, _)| name);
+    let mut owners = pipeline.owners(key).chain(tops).filter(|owner| *owner != place);
+    let described = |owner: &str| match owner {
+        "Step" => Some("to a step: write it under `steps:`"),
+        "Agent" => Some("to an agent: write it under `agents:`"),
+        "Repeat" => Some("to a loop: write it under `repeat:`"),
+        "Retry" => Some("under `retry:` of a step"),
+        "Expect" => Some("under `expect:` of a step"),
+        "Budget" => Some("under `budget:`"),
+        "Pipeline" => Some("to the pipeline: write it at the top of the file"),
+        "Settings" => Some("into orch.yaml"),
+        _ => None,
+    };
+    let place_of_file = |owner: &&str| match *owner {
+        // A step, an agent and a loop are parts of a pipeline file only.
+        "Settings" => place != "Settings",
+        _ => !matches!(place, "Case" | "Expected"),
+    };
+    owners.find(place_of_file).and_then(described)
+}
+
+/// Adds advice about a value of another type than the allowed ones, at the key of a place.
+pub(super) fn wrong_type(
+    problem: Diagnostic,
+    value: &Value,
+    (place, key): (&str, &str),
+    form: &Form<'_>,
+    allowed: &[&str],
+) -> Diagnostic {
+    let shape = match value {
+        Value::Null => return problem.help("leave the key out if it has no value"),
+        Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => {
+            return problem.help("remove the quotes");
+        }
+        Value::String(_) => Shape::Text,
+        Value::Number(_) => Shape::Number,
+        Value::Bool(_) => Shape::Bool,
+        Value::Array(_) => Shape::List,
+        Value::Object(_) => Shape::Mapping,
+    };
+    // One step whose dash is missing, not steps by their names.
+    let one_step = value.get("id").is_some() && allowed == ["array"];
+    if !one_step && let Some(help) = equivalents::value(place, key, shape, &shown(value)) {
+        return problem.help(help);
+    }
+    match value {
+        Value::Number(number) if form.pattern.as_deref() == Some(Span::PATTERN) => {
+            problem.help(format!("give it a unit, as in `{number}s` or `{number}m`"))
+        }
+        Value::Number(_) | Value::Bool(_) if allowed.contains(&"string") => problem.help("put quotes around it"),
+        Value::String(_) if allowed.contains(&"array") => problem.help("write it as a list: `[…]`"),
+        Value::Object(_) if allowed.contains(&"array") => problem.help("begin each item with `- `"),
+        _ => problem,
+    }
+}
+
+/// Adds advice about an input of a pipeline that is not a schema.
+pub(super) fn no_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
+    let schema = match value {
+        Value::String(text) => equivalents::json_type(text).map(|name| format!("{{ type: {name} }}")),
+        Value::Number(number) if number.is_f64() => Some(format!("{{ type: number, default: {number} }}")),
+        Value::Number(number) => Some(format!("{{ type: integer, default: {number} }}")),
+        Value::Bool(is) => Some(format!("{{ type: boolean, default: {is} }}")),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    match schema {
+        Some(schema) => problem.help(format!("an input is a JSON Schema: write `{schema}`")),
+        None => problem
+            .help("an input is a JSON Schema, such as `{ type: string }`; its value is given when the pipeline is run"),
+    }
+}
+
+/// Adds advice about a name that `fits` refuses: the nearest one that it takes, which is the same wherever the name
+/// stands, so that its uses go with it.
+pub(super) fn bad_name(problem: Diagnostic, text: &str, fits: &dyn Fn(&str) -> bool, words: &str) -> Diagnostic {
+    match as_name(text).filter(|name| fits(name)) {
+        Some(name) => problem.help(format!("write `{name}`; allowed: {words}")).replaced(text, Some(&name)),
+        None => problem.help(format!("allowed: {words}")),
+    }
+}
+
+/// Units of time as people write them out, with those that there are.
+const UNITS: &[(&str, &str)] = &[
+    ("ms", "milliseconds millisecond millis msec"),
+    ("s", "seconds second secs sec"),
+    ("m", "minutes minute mins min"),
+    ("h", "hours hour hrs hr"),
+];
+
+/// Adds advice about a time that can't be read.
+pub(super) fn bad_span(problem: Diagnostic, text: &str) -> Diagnostic {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return problem;
+    }
+    let unit = text.get(number.len()..).unwrap_or_default().trim().to_lowercase();
+    let known = UNITS.iter().find(|(short, words)| *short == unit || words.split(' ').any(|word| word == unit));
+    match known {
+        Some((short, _)) => {
+            let right = format!("{number}{short}");
+            problem.help(format!("write `{right}`")).replaced(text, Some(&right))
+        }
+        None if unit.is_empty() => problem.help(format!("give it a unit, as in `{number}s` or `{number}m`")),
+        None => problem,
+    }
+}
+
+/// A name with `_` in place of what separates words, and small letters.
+fn as_name(text: &str) -> Option<String> {
+    let (body, mark) = text.strip_suffix('?').map_or((text, ""), |body| (body, "?"));
+    if !body.chars().all(|c| c.is_ascii_alphanumeric() || "_-. /".contains(c)) {
+        return None;
+    }
+    let mut name = String::new();
+    let mut small = false;
+    for char in body.chars() {
+        match char {
+            'A'..='Z' if small => name.extend(['_', char.to_ascii_lowercase()]),
+            '-' | '.' | ' ' | '/' => name.push('_'),
+            char => name.push(char.to_ascii_lowercase()),
+        }
+        small = char.is_ascii_lowercase() || char.is_ascii_digit();
+    }
+    Some(format!("{name}{mark}"))
+}
+
+/// The longest value that advice repeats, in bytes.
+const LONGEST: usize = 80;
+
+/// A value as YAML takes it on one line.
+fn shown(value: &Value) -> String {
+    let plain = |text: &str| {
+        let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        first && text.chars().all(|c| c.is_ascii_alphanumeric() || "_./-".contains(c))
+    };
+    let text = match value {
+        Value::String(text) if plain(text) => text.clone(),
+        value => value.to_string(),
+    };
+    if text.len() > LONGEST { "…".to_owned() } else { text }
+}
+
+fn could_be(text: &str, name: &str) -> bool {
+    serde_json::from_str::<Value>(text)
+        .is_ok_and(|value| (value.is_number() || value.is_boolean()) && is_a(&value, name))
+}
+
+pub(super) fn quoted(names: &[&str], separator: &str) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(separator)
+}

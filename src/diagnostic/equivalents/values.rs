@@ -1,0 +1,94 @@
+//! Values of a form that other tools have, and the form that a key has here.
+
+use super::Place;
+
+/// What a value is in YAML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// A list.
+    List,
+    /// A mapping.
+    Mapping,
+}
+
+use Shape::{Bool, List, Mapping, Number, Text};
+
+/// A value at a key of a place, and the advice; an empty key stands for an item of a list or mapping of such places.
+/// `VALUE` in the advice is the value as JSON.
+type Row = (Place, &'static str, &'static [Shape], &'static str);
+
+#[rustfmt::skip]
+const VALUES: &[Row] = &[
+    ("Pipeline", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
+    ("Pipeline", "finally", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
+    ("Step", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
+    ("Step", "parallel", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
+    ("Repeat", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
+    ("Step", "parallel", &[Bool, Number, Text], "`parallel` holds the steps that run at the same time: `parallel: [STEPS]`"),
+    ("Step", "", &[Text], "a step is a mapping, such as `{ id: NAME, run: VALUE }`"),
+    ("Pipeline", "agents", &[List], "agents are a mapping: write `NAME: { model: PROVIDER/MODEL }` in place of an item"),
+    ("Agent", "", &[Text], "an agent is a mapping: `{ model: VALUE }`"),
+    ("Agent", "command", &[Text], "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`"),
+    ("Agent", "acp", &[Text, List], "write `acp: { command: [PROGRAM, ARGUMENT] }`"),
+    ("Acp", "command", &[Text], "write the program and its arguments as a list: `command: [PROGRAM, ARGUMENT]`"),
+    ("Agent", "tools", &[Mapping], "name the tools in a list: `tools: [NAME]`"),
+    ("Agent", "env", &[Mapping], "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`"),
+    ("Step", "env", &[Mapping], "`env` sets no values: export them before you start orch, and list their names, as `env: [NAME]`"),
+    ("Step", "env", &[Text], "list the names of variables: `env: [VALUE]`"),
+    ("Pipeline", "inputs", &[List], "inputs are a mapping of names to JSON Schemas: `inputs: { NAME: { type: string } }`"),
+    ("Pipeline", "outputs", &[List, Text], "outputs are a mapping of names to expressions: `outputs: { NAME: NAME }`"),
+    ("Step", "inputs", &[Mapping], "list the artifacts that the step reads, as `inputs: [NAME]`; a called pipeline is given values with `with: { NAME: EXPRESSION }`"),
+    ("Step", "inputs", &[Text], "write it as a list: `inputs: [VALUE]`"),
+    ("Step", "with", &[List, Text], "`with` gives a called pipeline its inputs: `with: { NAME: EXPRESSION }`"),
+    ("Step", "output", &[List, Mapping], "a step has one artifact, whose fields its schema names: `output: NAME`"),
+    ("Step", "schema", &[Mapping], "put the schema into a file `schemas/NAME.schema.json`, and write `schema: NAME`"),
+    ("Step", "agent", &[Mapping], "declare the agent under `agents:` of the pipeline, and name it here: `agent: NAME`"),
+    ("Step", "prompt", &[Mapping, List], "put the prompt into a file of `prompts/`, and write `prompt: FILE.md`"),
+    ("Step", "message", &[List, Mapping], "`message` is the text of the user, `message: TEXT`; the system prompt is the file that `prompt` names"),
+    ("Step", "run", &[Mapping], "write one line for `sh -c`, `run: COMMAND`, or a list, `run: [PROGRAM, ARGUMENT]`"),
+    ("Step", "write", &[Mapping, List], "`write` is an expression in quotes: `write: \"[{'path': 'FILE', 'content': NAME}]\"`"),
+    ("Step", "approve", &[Bool, Mapping, List], "write what a person is asked: `approve: TEXT`"),
+    ("Step", "repeat", &[Number], "write `repeat: { max: VALUE, steps: [STEPS] }`"),
+    ("Step", "repeat", &[Bool, Text, List], "write `repeat: { until: CONDITION, max: ROUNDS, steps: [STEPS] }`"),
+    ("Step", "for_each", &[List, Mapping], "`for_each` is an expression in quotes: `for_each: 'VALUE'`"),
+    ("Step", "for_each", &[Number], "`for_each` runs over a list: `for_each: range(VALUE)`"),
+    ("Step", "when", &[Mapping, List], "`when` is one expression: join conditions with `and` and `or`, as `when: CONDITION and CONDITION`"),
+    ("Repeat", "until", &[Mapping, List], "`until` is one expression: join conditions with `and` and `or`, as `until: CONDITION and CONDITION`"),
+    ("Step", "retry", &[Number], "write `retry: { max: VALUE }`, which counts the first try too"),
+    ("Step", "retry", &[Bool, Text, List], "write `retry: { max: NUMBER }`, which counts the first try too"),
+    ("Step", "timeout", &[Mapping], "write one time with its unit: `timeout: 10m`"),
+    ("Step", "expect", &[Number], "write `expect: { exit_code: [VALUE] }`"),
+    ("Step", "expect", &[List], "write `expect: { exit_code: VALUE }`"),
+    ("Expect", "exit_code", &[Number], "write it as a list: `exit_code: [VALUE]`"),
+    ("Step", "fallback", &[Text], "write it as a list: `fallback: [VALUE]`"),
+    ("Pipeline", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
+    ("Step", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
+    ("Agent", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
+    ("Settings", "budget", &[Number], "name what is bounded: `budget: { usd: VALUE }`"),
+    ("Budget", "seconds", &[Text], "write the number of seconds without a unit: `seconds: NUMBER`"),
+    ("Settings", "providers", &[List], "providers are a mapping: write `NAME: { dialect: openai, base_url: ADDRESS }` in place of an item"),
+    ("Settings", "models", &[List], "models are a mapping of short names: `models: { NAME: PROVIDER/MODEL }`"),
+    ("Settings", "secrets", &[Mapping], "list the names of variables: `secrets: [NAME]`"),
+    ("Case", "expect", &[List], "expressions stand under `assert`: `expect: { assert: VALUE }`"),
+    ("Case", "inputs", &[List], "inputs are a mapping: `inputs: { NAME: TEXT }`"),
+    ("Expected", "assert", &[Text], "write it as a list: `assert: [VALUE]`"),
+    ("Expected", "files", &[Text], "write it as a list: `files: [VALUE]`"),
+    ("Expected", "steps", &[List], "name each step with how it ends: `steps: { NAME: completed }`"),
+];
+
+/// How a value of a shape is written at a key of a place; `shown` is the value as JSON.
+pub fn value(place: &str, key: &str, shape: Shape, shown: &str) -> Option<String> {
+    let row = VALUES.iter().find(|row| row.0 == place && row.1 == key && row.2.contains(&shape))?;
+    Some(row.3.replace("VALUE", shown))
+}
+
+/// Every place, key and shape with advice.
+pub fn known_values() -> impl Iterator<Item = (&'static str, &'static str, Shape)> {
+    VALUES.iter().flat_map(|row| row.2.iter().map(move |shape| (row.0, row.1, *shape)))
+}

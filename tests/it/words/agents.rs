@@ -1,0 +1,45 @@
+//! Keys of agents.
+
+use super::At::{Agent, Settings, Step};
+use super::{Row, row};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    row(Agent, "model: openai/gpt-4.1-mini\nrole: Coder", "who an agent is and what it does stands in a file of `prompts/`, which the step names: `prompt: FILE.md`", &[
+        (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
+    ]),
+    row(Agent, "llm: openai/gpt-4.1-mini", "write `model` in place of `llm`", &[(Agent, "model: openai/gpt-4.1-mini")]),
+    row(Agent, "provider: openai\nmodel: gpt-4.1-mini", "the provider is part of the name of the model: `model: PROVIDER/MODEL`", &[(Agent, "model: openai/gpt-4.1-mini")]),
+    row(Agent, "model: lab/x\nbase_url: http://127.0.0.1:1/v1", "addresses and keys stand in orch.yaml: `providers: { NAME: { dialect: openai, base_url: ADDRESS, api_key: { env: VARIABLE } } }`", &[
+        (Agent, "model: lab/x"), (Settings, "providers: { lab: { dialect: openai, base_url: 'http://127.0.0.1:1/v1', api_key: { env: LAB_KEY } } }"),
+    ]),
+    row(Agent, "model: openai/gpt-4.1-mini\nmax_tokens: 100", "write `max_output_tokens` in place of `max_tokens`", &[(Agent, "model: openai/gpt-4.1-mini\nmax_output_tokens: 100")]),
+    row(Agent, "model: openai/gpt-4.1-mini\ntop_p: 0.9", "an agent has no such parameter: remove it; `temperature: NUMBER` and `max_output_tokens: NUMBER` under `agents:` are those that orch sends", &[
+        (Agent, "model: openai/gpt-4.1-mini"),
+    ]),
+    row(Agent, "model: openai/gpt-4.1-mini\nmcp_servers: [git]", "orch starts no MCP servers: take a program that brings its own, `acp: { command: [PROGRAM, --acp] }` under `agents:`, with the servers in its settings", &[
+        (Agent, "acp: { command: [gemini, --acp] }"),
+    ]),
+    row(Agent, "cli: claude\nallowed_tools: [Bash]", "write `tools` in place of `allowed_tools`", &[(Agent, "cli: claude\ntools: [Bash]")]),
+    row(Agent, "cli: claude\ntools: bash", "write it as a list: `[bash]`", &[(Agent, "cli: claude\ntools: [bash]")]),
+    row(Agent, "model: openai/gpt-4.1-mini\ntools: [bash]", "tools belong to agents that are programs: write `cli: claude`, or `acp: { command: [PROGRAM] }`, in place of the model", &[(Agent, "cli: claude\ntools: [bash]")]),
+    row(Agent, "acp: { command: [gemini], args: [--acp] }", "write the program and its arguments as one list: `command: [PROGRAM, ARGUMENT]`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
+    row(Agent, "acp: { program: [gemini, --acp] }", "write `command` in place of `program`", &[(Agent, "acp: { command: [gemini, --acp] }")]),
+    row(Agent, "cli: claude\nmax_iter: 3", "write `max_turns` in place of `max_iter`", &[(Agent, "cli: claude\nmax_turns: 3")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nname: Coder", "an agent is named by its key under `agents:`, as `NAME: { model: auto }`: remove this key", &[(Agent, "model: openai/gpt-4.1-mini")]),
+    row(Agent, "model: openai/gpt-4.1-mini\ndescription: Writes code", "an agent has no description: write it as a comment, `# TEXT`", &[(Agent, "# Writes code\nmodel: openai/gpt-4.1-mini")]),
+    row(Agent, "type: claude", "an agent is a model, `model: PROVIDER/MODEL`, or a program: `cli: claude`, `acp: { command: [PROGRAM] }` or `command: [PROGRAM]`", &[(Agent, "cli: claude")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nverbose: true", "an agent has no such option: remove it; `orch runs show` and `orch runs events` show what was said", &[(Agent, "model: openai/gpt-4.1-mini")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nschema: plan", "the form of an answer belongs to the step: `output: NAME` with `schema: NAME`", &[
+        (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan"),
+    ]),
+    row(Agent, "model: openai/gpt-4.1-mini\nfallbacks: [a/b]", "fallbacks belong to the step: `fallback: [PROVIDER/MODEL]`", &[
+        (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text\nfallback: [openai/gpt-5-mini]"),
+    ]),
+    row(Agent, "command: [lint]\nargs: [x]", "write the program and its arguments as one list: `command: [PROGRAM, ARGUMENT]`", &[(Agent, "command: [lint, x]")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nmax_cost: 1", "write `budget: { usd: NUMBER }`", &[(Agent, "model: openai/gpt-4.1-mini\nbudget: { usd: 1 }")]),
+    row(Agent, "model: openai/gpt-4.1-mini\nprompt: coder.md", "`prompt` belongs to a step: write it under `steps:`", &[
+        (Step, "# under steps:\nagent: coder\nprompt: coder.md\noutput: again\nschema: text"),
+    ]),
+    row(Agent, "model: openai/gpt-4.1-mini\ntimeout: 5m", "`timeout` belongs to a step: write it under `steps:`", &[(Step, "# under steps:\nrun: make\ntimeout: 5m")]),
+];

@@ -1,0 +1,226 @@
+//! Words of other tools: each mistake gets one line that says how it is written here, and who follows that line gets a
+//! pipeline that `validate` accepts.
+
+mod agents;
+mod expressions;
+mod files;
+mod steps;
+mod values;
+
+use std::collections::BTreeSet;
+
+use orch::diagnostic::equivalents::known_keys;
+use regex::Regex;
+use serde_json::Value;
+
+use crate::support::Orch;
+
+/// Where lines stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// At the top of the pipeline.
+    Top,
+    /// In its only agent.
+    Agent,
+    /// In a step, below its id.
+    Step,
+    /// A step of its own, from its dash on, before that step.
+    Before,
+    /// The whole pipeline.
+    File,
+    /// orch.yaml.
+    Settings,
+    /// A test case.
+    Case,
+    /// The prompt.
+    Prompt,
+}
+
+/// Lines with a mistake, the one line of advice, and the lines of who follows it.
+struct Row {
+    at: At,
+    wrong: &'static str,
+    says: &'static str,
+    right: &'static [(At, &'static str)],
+}
+
+const fn row(at: At, wrong: &'static str, says: &'static str, right: &'static [(At, &'static str)]) -> Row {
+    Row { at, wrong, says, right }
+}
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    [steps::ROWS, agents::ROWS, files::ROWS, values::ROWS, expressions::ROWS].into_iter().flatten()
+}
+
+fn indented(text: &str, by: usize) -> String {
+    text.lines().map(|line| format!("{}{line}\n", " ".repeat(by))).collect()
+}
+
+/// A project with some parts of its own, the others as they should be.
+fn project(parts: &[(At, &str)]) -> Orch {
+    let part =
+        |at: At, usual: &'static str| parts.iter().find(|(place, _)| *place == at).map_or(usual, |(_, text)| text);
+    let orch = Orch::empty();
+    let usual = format!(
+        "name: words\ninputs: {{ task: {{ type: string }} }}\n{}\nagents:\n  coder:\n{}steps:\n  - id: plan\n    \
+         agent: coder\n    prompt: coder.md\n    output: plan\n{}  - id: it\n{}",
+        part(At::Top, ""),
+        indented(part(At::Agent, "model: openai/gpt-4.1-mini"), 4),
+        indented(part(At::Before, ""), 2),
+        indented(part(At::Step, "run: echo it"), 4),
+    );
+    let whole = parts.iter().find(|(place, _)| *place == At::File).map(|(_, text)| (*text).to_owned());
+    orch.write("pipelines/words.yaml", &whole.unwrap_or(usual));
+    orch.write(
+        "pipelines/other.yaml",
+        "name: other\ninputs: { topic: { type: string, default: x } }\nsteps:\n  - { id: \
+         tell, run: \"echo {{ topic }}\" }\n",
+    );
+    let case = part(At::Case, "");
+    // One that says it in another way does not say it twice.
+    let pipeline =
+        if case.starts_with("workflow:") || case.starts_with("pipeline:") { "" } else { "pipeline: ../words.yaml\n" };
+    orch.write("pipelines/tests/words.yaml", &format!("{pipeline}{case}"));
+    orch.write("orch.yaml", part(At::Settings, "limits: { max_concurrency: 4 }"));
+    orch.write("prompts/coder.md", part(At::Prompt, "Do it.\n"));
+    orch.write(
+        "schemas/plan.schema.json",
+        r#"{"type":"object","required":["title","ok","score","steps"],"properties":{"title":{"type":"string"},"ok":{"type":"boolean"},"score":{"type":"number"},"steps":{"type":"array","items":{"type":"string"}}}}"#,
+    );
+    orch
+}
+
+/// The files that a row is about.
+fn file(at: At) -> &'static str {
+    if at == At::Case { "pipelines/tests/words.yaml" } else { "pipelines/words.yaml" }
+}
+
+/// What `validate` finds.
+fn findings(orch: &Orch, file: &str) -> Vec<Value> {
+    let ran = orch.run(&["pipeline", "validate", "--format", "json", file]);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    report["findings"].as_array().unwrap().clone()
+}
+
+fn help(finding: &Value) -> Vec<&str> {
+    finding["help"].as_array().map(|list| list.iter().filter_map(Value::as_str).collect()).unwrap_or_default()
+}
+
+/// Whether a text holds what a backticked part of advice says; words in capitals stand for anything.
+fn follows(text: &str, part: &str) -> bool {
+    let blank = Regex::new(r"[A-Z]{2,}|\b[A-Z]\b").unwrap();
+    let mut pattern = String::new();
+    let mut done = 0;
+    for found in blank.find_iter(part) {
+        pattern.push_str(&regex::escape(&part[done..found.start()]));
+        pattern.push_str(r"(?s:.+)");
+        done = found.end();
+    }
+    pattern.push_str(&regex::escape(&part[done..]));
+    Regex::new(&pattern).unwrap().is_match(text)
+}
+
+#[test]
+fn each_mistake_gets_one_line_and_who_follows_it_is_done() {
+    let mut wrong = Vec::new();
+    for row in rows() {
+        let orch = project(&[(row.at, row.wrong)]);
+        let found = findings(&orch, file(row.at));
+        let told = found.iter().any(|finding| help(finding) == [row.says]);
+        if !told {
+            let shown: Vec<String> = found.iter().map(|f| format!("{}: {:?}", f["message"], help(f))).collect();
+            wrong.push(format!(
+                "{:?} {:?}\n  wanted {:?}\n  said   {}",
+                row.at,
+                row.wrong,
+                row.says,
+                shown.join("\n         ")
+            ));
+            continue;
+        }
+        let mended = project(row.right);
+        let left: Vec<Value> = findings(&mended, file(row.at))
+            .into_iter()
+            .filter(|f| f["severity"] == "error" || help(f) == [row.says])
+            .collect();
+        if !left.is_empty() {
+            let shown: Vec<String> = left.iter().map(|f| format!("{} {:?}", f["message"], help(f))).collect();
+            wrong.push(format!("{:?} is refused: {}", row.right, shown.join("; ")));
+        }
+        let text: String = row.right.iter().map(|(_, text)| format!("{text}\n")).collect();
+        let mut parts = row.says.split('`').skip(1).step_by(2);
+        let has_parts = row.says.contains('`') && !row.says.contains("remove");
+        if has_parts && !parts.any(|part| follows(&text, part)) {
+            wrong.push(format!("{:?} does not do what {:?} says", row.right, row.says));
+        }
+        // Lines that the row adds elsewhere are for a person to write.
+        let alone = row.right.iter().all(|(at, _)| *at == row.at);
+        if alone && found.iter().any(|finding| help(finding) == [row.says] && finding.get("fix").is_some()) {
+            let ran = orch.run(&["pipeline", "validate", "--fix", file(row.at)]);
+            if ran.code != 0 {
+                wrong.push(format!("{:?}: --fix leaves {}", row.wrong, ran.stderr));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows().count(), wrong.join("\n"));
+}
+
+/// A file with some lines at a place of it.
+fn with_keys(place: &str, keys: &str) -> Option<(Orch, At)> {
+    let below = |at: At, head: &str| {
+        let text = if head.is_empty() { keys.to_owned() } else { format!("{head}\n{}", indented(keys, 2)) };
+        Some((project(&[(at, &text)]), at))
+    };
+    let inside = |at: At, head: &str| Some((project(&[(at, &format!("{head}{}", indented(keys, 4)))]), at));
+    match place {
+        "Pipeline" => below(At::Top, ""),
+        "Step" => below(At::Step, ""),
+        "Repeat" => below(At::Step, "repeat:"),
+        "Retry" => below(At::Step, "retry:"),
+        "Expect" => below(At::Step, "expect:"),
+        "Agent" => below(At::Agent, ""),
+        "Acp" => below(At::Agent, "acp:"),
+        "Budget" => below(At::Top, "budget:"),
+        "Settings" => below(At::Settings, ""),
+        "ProviderSettings" => inside(At::Settings, "providers:\n  lab:\n"),
+        "ModelSettings" => inside(At::Settings, "models:\n  small:\n"),
+        "ConvexSettings" => inside(At::Settings, "tracker:\n  convex:\n"),
+        "WebhookSettings" => inside(At::Settings, "tracker:\n  webhook:\n"),
+        "CannedAnswer" => inside(At::Case, "answers:\n  ask:\n"),
+        "Case" => below(At::Case, ""),
+        "Expected" => below(At::Case, "expect:"),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_word_of_the_table_is_told_in_a_line_that_a_row_follows() {
+    let told: BTreeSet<&str> = rows().map(|row| row.says).collect();
+    let places: BTreeSet<&str> = known_keys().map(|(place, _)| place).collect();
+    let mut wrong = Vec::new();
+    for place in places {
+        let words: Vec<&str> = known_keys().filter(|(at, _)| *at == place).map(|(_, word)| word).collect();
+        let lines: String = words.iter().map(|word| format!("{word}: 1\n")).collect();
+        let (orch, at) = with_keys(place, &lines).unwrap_or_else(|| panic!("no file for {place}"));
+        let found = findings(&orch, file(at));
+        for word in words {
+            let message = format!("unknown key `{word}`");
+            let Some(finding) = found.iter().find(|finding| finding["message"] == message) else {
+                wrong.push(format!("{place}: {word} is known"));
+                continue;
+            };
+            let lines = help(finding);
+            let covered = match lines.as_slice() {
+                [line] => match line.strip_suffix(&format!(" in place of `{word}`")) {
+                    Some(written) => told.iter().any(|says| says.starts_with(&format!("{written} in place of"))),
+                    None => told.contains(line),
+                },
+                _ => false,
+            };
+            if !covered {
+                wrong.push(format!("{place}: {word}: no row for {lines:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

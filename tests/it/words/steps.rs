@@ -1,0 +1,125 @@
+//! Keys of steps.
+
+use super::At::{Before, File, Step, Top};
+use super::{Row, row};
+
+#[rustfmt::skip]
+pub(super) const ROWS: &[Row] = &[
+    row(Step, "run: make\nif: task == 'x'", "write `when` in place of `if`", &[(Step, "run: make\nwhen: task == 'x'")]),
+    row(Step, "run: make\nunless: task == 'x'", "write the opposite as `when: not (CONDITION)`", &[(Step, "run: make\nwhen: not (task == 'x')")]),
+    row(Step, "run: make\nelse: deploy", "write a second step with the opposite condition: `when: not (CONDITION)`", &[
+        (Before, "- { id: first, run: make, when: task == 'x' }"), (Step, "run: deploy\nwhen: not (task == 'x')"),
+    ]),
+    row(Step, "run: make\ngoto: plan", "steps run from top to bottom, without jumps: write the next step below, and give each step of a branch its own `when: CONDITION`", &[
+        (Step, "run: make\nwhen: task == 'x'"),
+    ]),
+    row(Step, "run: make\nneeds: [plan]", "steps run from top to bottom: put this step below those that it needs, and list the artifacts that it reads, as `inputs: [NAME]`", &[
+        (Step, "run: make\ninputs: [plan]"),
+    ]),
+    row(Step, "run: make\nname: Build it", "a step is named by its `id: NAME`; a longer title can be a comment", &[
+        (File, "name: words\nsteps:\n  - id: build # Build it\n    run: make\n"),
+    ]),
+    row(Step, "run: make\ndescription: Build it", "a step has no description: write it as a comment, `# TEXT`", &[(Step, "# Build it\nrun: make")]),
+    row(Step, "type: command\nrun: make", "the kind of a step follows from its key: `agent: NAME`, `run: COMMAND`, `write: EXPRESSION`, `approve: TEXT`, `parallel`, `repeat`, `steps` or `pipeline: FILE`", &[
+        (Step, "run: make"),
+    ]),
+    row(Step, "cmd: make", "write `run` in place of `cmd`", &[(Step, "run: make")]),
+    row(Step, "command: make", "write `run` in place of `command`", &[(Step, "run: make")]),
+    row(Step, "script: [make, make test]", "write the lines as one text for `sh -c`: `run: COMMAND`", &[(Step, "run: |\n  make\n  make test")]),
+    row(Step, "run: make\nshell: bash", "`run: COMMAND` with one text runs with `sh -c`; for another shell write `run: [bash, -c, COMMAND]`", &[(Step, "run: [bash, -c, make]")]),
+    row(Step, "run: make\nargs: [test]", "write the program and its arguments as one list: `run: [PROGRAM, ARGUMENT]`", &[(Step, "run: [make, test]")]),
+    row(Step, "run: make\nworking-directory: app", "write `cwd` in place of `working-directory`", &[(Step, "run: make\ncwd: app")]),
+    row(Step, "run: cat\nstdin_text: task", "write `stdin` in place of `stdin_text`", &[(Step, "run: cat\nstdin: task")]),
+    row(Step, "run: make\nexit_codes: [0, 2]", "write `expect: { exit_code: [CODE] }`", &[(Step, "run: make\nexpect: { exit_code: [0, 2] }")]),
+    row(Step, "uses: actions/checkout@v4", "orch has no actions: call the program itself with `run: COMMAND`, or another pipeline with `pipeline: FILE`", &[
+        (Step, "run: [git, clone, 'https://example.com/x']"),
+    ]),
+    row(Step, "run: make\nimage: rust:1", "commands run on this machine: remove this key, and start a container yourself, as `run: [docker, run, --rm, IMAGE, COMMAND]`", &[
+        (Step, "run: [docker, run, --rm, 'rust:1', make]"),
+    ]),
+    row(Step, "sleep: 5", "write `run: [sleep, SECONDS]` with `access: none`", &[(Step, "run: [sleep, '5']\naccess: none")]),
+    row(Step, "run: make\nenvironment: { A: b }", "list the names of variables that the command sees, as `env: [NAME]`", &[(Step, "run: make\nenv: [A]")]),
+    row(Step, "run: make\nsecrets: [TOKEN]", "secrets are environment variables: list their names where they are used, as `env: [NAME]`, and under `secrets:` of orch.yaml", &[
+        (Step, "run: make\nenv: [TOKEN]"),
+    ]),
+    row(Step, "run: make\nwhile: not plan.ok", "write `repeat: { until: not (CONDITION), max: ROUNDS, steps: [STEPS] }`", &[
+        (Step, "inputs: [plan]\nrepeat: { until: not (not plan.ok), max: 3, steps: [{ id: make, run: make, inputs: [plan] }] }"),
+    ]),
+    row(Step, "run: make\nloop: [a, b]", "write `for_each: LIST` to run the step for each item, or `repeat: { until: CONDITION, max: ROUNDS, steps: [STEPS] }`", &[
+        (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
+    ]),
+    row(Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nforeach: plan.steps", "write `for_each` in place of `foreach`", &[
+        (Step, "run: make\ninputs: [plan]\nmax_parallel: 1\nfor_each: plan.steps"),
+    ]),
+    row(Step, "run: make\nmatrix: { os: [a, b] }", "write `for_each: LIST` at the step, whose texts see each value as `item`; nest steps for a second dimension", &[
+        (Step, "run: [make, '{{ item }}']\nfor_each: \"['a', 'b']\"\nmax_parallel: 1"),
+    ]),
+    row(Step, "run: make\nmax_iterations: 3", "write `repeat: { max: ROUNDS, steps: [STEPS] }`", &[(Step, "repeat: { max: 3, steps: [{ id: make, run: make }] }")]),
+    row(Step, "run: make\nuntil: task == 'x'", "`until` belongs to a loop: write it under `repeat:`", &[(Step, "repeat:\n  until: task == 'x'\n  max: 3\n  steps: [{ id: make, run: make }]")]),
+    row(Step, "run: make\nconcurrency: 2", "bound the items of `for_each` or the steps of `parallel` with `max_parallel: NUMBER`, and a whole run with `limits: { max_concurrency: NUMBER }` in orch.yaml", &[
+        (Step, "run: make\nfor_each: \"['a', 'b']\"\naccess: none\nmax_parallel: 2"),
+    ]),
+    row(Step, "run: make\nasync: true", "steps that run at the same time stand together in a group: `parallel: [STEPS]`", &[
+        (Step, "parallel: [{ id: make, run: make, access: none }, { id: lint, run: lint, access: none }]"),
+    ]),
+    row(Step, "repeat:\n  while: task == 'x'\n  max: 3\n  steps: [{ id: make, run: make }]", "write the opposite as `until: not (CONDITION)`", &[
+        (Step, "repeat:\n  until: not (task == 'x')\n  max: 3\n  steps: [{ id: make, run: make }]"),
+    ]),
+    row(Step, "repeat:\n  condition: task == 'x'\n  max: 3\n  steps: [{ id: make, run: make }]", "write `until` in place of `condition`", &[
+        (Step, "repeat:\n  until: task == 'x'\n  max: 3\n  steps: [{ id: make, run: make }]"),
+    ]),
+    row(Step, "repeat:\n  max_iterations: 3\n  steps: [{ id: make, run: make }]", "write `max` in place of `max_iterations`", &[(Step, "repeat:\n  max: 3\n  steps: [{ id: make, run: make }]")]),
+    row(Step, "repeat:\n  max: 3\n  do: [{ id: make, run: make }]", "write `steps` in place of `do`", &[(Step, "repeat:\n  max: 3\n  steps: [{ id: make, run: make }]")]),
+    row(Step, "run: make\non_failure: notify", "write `on_error: continue`, and below a step with `when: steps.ID.status == \"failed\"`", &[
+        (Before, "- { id: build, run: make, on_error: continue }"), (Step, "run: notify\nwhen: steps.build.status == \"failed\""),
+    ]),
+    row(Step, "run: make\nalways: true", "put the step under `finally:` of the pipeline, which runs whatever happened", &[(Top, "finally:\n  - { id: make, run: make }")]),
+    row(Step, "run: make\ncontinue-on-error: true", "write `on_error: continue`", &[(Step, "run: make\non_error: continue")]),
+    row(Step, "run: make\nmax_retries: 3", "write `retry: { max: NUMBER }`, which counts the first try too", &[(Step, "run: make\nretry: { max: 4 }")]),
+    row(Step, "run: make\nbackoff: 2s", "write `retry: { max: NUMBER, backoff: 1s }`", &[(Step, "run: make\nretry: { max: 3, backoff: 1s }")]),
+    row(Step, "run: make\ntimeout-minutes: 10", "write `timeout: 10m`, with its unit", &[(Step, "run: make\ntimeout: 10m")]),
+    row(Step, "run: make\ntimeout: 10", "give it a unit, as in `10s` or `10m`", &[(Step, "run: make\ntimeout: 10m")]),
+    row(Step, "run: make\ntimeout: '10'", "give it a unit, as in `10s` or `10m`", &[(Step, "run: make\ntimeout: 10m")]),
+    row(Step, "run: make\ntimeout: 10 minutes", "write `10m`", &[(Step, "run: make\ntimeout: 10m")]),
+    row(Step, "run: make\nretry:\n  attempts: 3", "write `max` in place of `attempts`", &[(Step, "run: make\nretry:\n  max: 3")]),
+    row(Step, "run: make\nretry:\n  delay: 2s", "write `backoff` in place of `delay`", &[(Step, "run: make\nretry:\n  backoff: 2s")]),
+    row(Step, "run: make\nretry:\n  retry_on: [timeout]", "write `on` in place of `retry_on`", &[(Step, "run: make\nretry:\n  on: [timeout]")]),
+    row(Step, "run: make\nretry:\n  factor: 2", "the pause doubles with every try, up to 30 s: remove this key; `backoff: 1s` is the first pause", &[(Step, "run: make\nretry:\n  backoff: 1s")]),
+    row(Step, "run: make\nexpect:\n  code: [0]", "write `exit_code` in place of `code`", &[(Step, "run: make\nexpect:\n  exit_code: [0]")]),
+    row(Step, "manual: true\nrun: deploy", "write a step that asks a person before this one: `approve: TEXT`", &[(Before, "- { id: ask, approve: Deploy it? }"), (Step, "run: deploy")]),
+    row(Step, "run: make\noutputs: { a: b }", "a step has one artifact, whose fields its schema names: `output: NAME`", &[(Step, "run: make\nschema: text\noutput: log")]),
+    row(Step, "run: make\nschema: text\nsave_as: log", "write `output` in place of `save_as`", &[(Step, "run: make\nschema: text\noutput: log")]),
+    row(Step, "run: make\nartifacts: { paths: [x] }", "what a step gives is `output: NAME`, what it reads is `inputs: [NAME]`", &[(Step, "run: make\nschema: text\noutput: log")]),
+    row(Step, "run: make\nreads: [plan]", "write `inputs` in place of `reads`", &[(Step, "run: make\ninputs: [plan]")]),
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nresponse_format: { type: json_object }", "a schema is a file of `schemas/`: write `schema: NAME` for `schemas/NAME.schema.json`, or `schema: text`", &[
+        (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan"),
+    ]),
+    row(Step, "run: make\nvariables: { A: b }", "texts of a step see the inputs of the run by name; a called pipeline is given values with `with: { NAME: EXPRESSION }`", &[
+        (Step, "pipeline: other.yaml\nwith: { topic: task }"),
+    ]),
+    row(Step, "path: a.txt\ncontent: x", "write files with `write: \"[{'path': 'FILE', 'content': NAME}]\"`", &[(Step, "write: \"[{'path': 'a.txt', 'content': task}]\"")]),
+    row(Step, "workflow: other.yaml", "write `pipeline` in place of `workflow`", &[(Step, "pipeline: other.yaml")]),
+    row(Step, "run: make\npermissions: read-all", "what a step does to the workspace is its `access: none`, `read` or `write`", &[(Step, "run: make\naccess: none")]),
+    row(Step, "agent: coder\noutput: again\nschema: text\nsystem_prompt: Do it.", "who an agent is and what it does stands in a file of `prompts/`, which the step names: `prompt: FILE.md`", &[
+        (Step, "agent: coder\noutput: again\nschema: text\nprompt: coder.md"),
+    ]),
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text\nuser_prompt: Do it.", "what the agent is asked is `message: TEXT`; without it the agent is shown the inputs of the run and of the step", &[
+        (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text\nmessage: Do it."),
+    ]),
+    row(Step, "run: make\nllm: gpt", "the model belongs to the agent: `model: PROVIDER/MODEL` under `agents:`", &[(super::At::Agent, "model: openai/gpt-4.1-mini")]),
+    row(Step, "run: make\nmodel: gpt", "`model` belongs to an agent: write it under `agents:`", &[(super::At::Agent, "# under agents:\nmodel: openai/gpt-4.1-mini")]),
+    row(Step, "run: make\ntools: [bash]", "`tools` belongs to an agent: write it under `agents:`", &[(super::At::Agent, "# under agents:\ncli: claude\ntools: [Bash]\nbudget: { seconds: 60 }")]),
+    row(Step, "run: make\nmax_tokens: 100", "it belongs to the agent: `max_output_tokens: NUMBER` under `agents:`", &[(super::At::Agent, "model: openai/gpt-4.1-mini\nmax_output_tokens: 100")]),
+    row(Step, "agent: coder\nprompt: Write the code.\noutput: again\nschema: text", "put the text into a file of `prompts/`, and write `prompt: FILE.md`", &[
+        (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
+    ]),
+    row(Step, "agent: coder\nprompt: |\n  You are a coder.\n  Write {{ task }}.\noutput: again\nschema: text", "put the text into a file of `prompts/`, and write `prompt: FILE.md`", &[
+        (super::At::Prompt, "You are a coder.\nWrite {{ task }}.\n"), (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
+    ]),
+    row(File, "name: words\nsteps:\n  - id: code-review\n    run: make\n", "write `code_review`; allowed: lower-case letters, digits and `_`, not starting with a digit", &[
+        (File, "name: words\nsteps:\n  - id: code_review\n    run: make\n"),
+    ]),
+    row(File, "name: words\nsteps:\n  - id: codeReview\n    run: make\n", "write `code_review`; allowed: lower-case letters, digits and `_`, not starting with a digit", &[
+        (File, "name: words\nsteps:\n  - id: code_review\n    run: make\n"),
+    ]),
+];
