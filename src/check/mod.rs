@@ -21,6 +21,7 @@ mod models;
 mod names;
 mod narrow;
 mod operators;
+mod placeholders;
 mod program_usage;
 mod programs;
 mod properties;

@@ -10,7 +10,7 @@ use super::infer::{Checker, Place};
 use super::scope::{Known, Scope};
 use super::types::{Kind, Members, Type};
 use crate::diagnostic::Code;
-use crate::template::{extent, inspect_template, syntax};
+use crate::template::{bytes, extent, inspect_template, syntax};
 
 /// How deep includes are followed.
 const MAX_INCLUDES: usize = 16;
@@ -63,9 +63,9 @@ impl<'a> Checker<'a> {
                 self.stmts(&inner.body, &mut scope.clone());
             }
             Stmt::Include(inner) => self.include(&inner.name, inner.ignore_missing, scope),
+            Stmt::EmitRaw(inner) => self.plain_text(bytes(inner.span()), scope),
             // Without types, or refused before types are looked at.
-            Stmt::EmitRaw(_)
-            | Stmt::Continue(_)
+            Stmt::Continue(_)
             | Stmt::Break(_)
             | Stmt::AutoEscape(_)
             | Stmt::Block(_)

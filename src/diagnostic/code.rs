@@ -75,6 +75,7 @@ codes! {
     UnknownCallable = "ORCH0405", "a filter, test or function is unknown";
     UnknownVariable = "ORCH0406", "a variable is unknown";
     PromptNotFound = "ORCH0407", "a prompt does not exist";
+    NotReplaced = "ORCH0408", "a name stands as text where its value may be meant";
     // 05: schemas
     SchemaNotFound = "ORCH0501", "a schema does not exist";
     SchemaInvalid = "ORCH0502", "a schema is not a valid JSON Schema";
