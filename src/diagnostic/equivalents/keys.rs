@@ -10,6 +10,7 @@ const RETRY: Place = "Retry";
 const EXPECT: Place = "Expect";
 const AGENT: Place = "Agent";
 const ACP: Place = "Acp";
+const ACCEPT: Place = "Accept";
 const BUDGET: Place = "Budget";
 const SETTINGS: Place = "Settings";
 const PROVIDER: Place = "ProviderSettings";
@@ -33,7 +34,7 @@ pub(super) const KEYS: &[Row] = &[
     row(&[STEP], "else elif else_if otherwise", Advice("write a second step with the opposite condition: `when: not (CONDITION)`")),
     row(&[STEP], "then on_success next goto jump routes route router branch branches edges switch case cases choice choices transitions", Advice("steps run from top to bottom, without jumps: write the next step below, and give each step of a branch its own `when: CONDITION`")),
     row(&[STEP], "needs depends_on dependencies depends after requires upstream wait_for context", Advice("steps run from top to bottom: put this step below those that it needs, and list the artifacts that it reads, as `inputs: [NAME]`")),
-    row(&[PIPELINE], "edges conditional_edges routes goto entry_point entrypoint start needs depends_on transitions", Advice("steps run from top to bottom, without jumps: order them under `steps:`, and give each step of a branch its own `when: CONDITION`")),
+    row(&[PIPELINE], "edges conditional_edges routes goto entry_point start needs depends_on transitions", Advice("steps run from top to bottom, without jumps: order them under `steps:`, and give each step of a branch its own `when: CONDITION`")),
     // Steps in other tools' words.
     row(&[PIPELINE], "jobs stages tasks nodes", Advice("write a list `steps:`, each item with `id: NAME`; steps that run at the same time go under `parallel:` of a step")),
     row(&[STEP], "name title label display_name", Advice("a step is named by its `id: NAME`; a longer title can be a comment")),
@@ -49,7 +50,7 @@ pub(super) const KEYS: &[Row] = &[
     row(&[STEP], "script before_script", Advice("write the lines as one text for `sh -c`: `run: COMMAND`")),
     row(&[STEP], "shell", Advice("`run: COMMAND` with one text runs with `sh -c`; for another shell write `run: [bash, -c, COMMAND]`")),
     row(&[STEP], "args arguments", Advice("write the program and its arguments as one list: `run: [PROGRAM, ARGUMENT]`")),
-    row(&[STEP], "working_directory working_dir work_dir workdir dir directory chdir", Called("cwd")),
+    row(&[STEP], "working_directory working_dir workdir dir directory chdir", Called("cwd")),
     row(&[STEP], "input_text stdin_text", Called("stdin")),
     row(&[STEP], "exit_code exit_codes allowed_exit_codes expected_exit_code", Advice("write `expect: { exit_code: [CODE] }`")),
     row(&[STEP], "uses", Advice("orch has no actions: call the program itself with `run: COMMAND`, or another pipeline with `pipeline: FILE`")),
@@ -98,6 +99,9 @@ pub(super) const KEYS: &[Row] = &[
     row(&[STEP], "vars variables params parameters", Advice("texts of a step see the inputs of the run by name; a called pipeline is given values with `with: { NAME: EXPRESSION }`")),
     row(&[PIPELINE], "output result returns return", Called("outputs")),
     row(&[STEP], "file files path content copy save write_file", Advice("write files with `write: \"[{'path': 'FILE', 'content': NAME}]\"`")),
+    row(&[STEP], "guardrail guardrails assert asserts assertions validate validation validators checks", Advice("write what must hold of a reply as `accept: [{ that: CONDITION, else: TEXT }]`")),
+    row(&[ACCEPT], "condition if when assert check expression", Called("that")),
+    row(&[ACCEPT], "message error hint feedback otherwise", Called("else")),
     // Other files.
     row(&[STEP], "call workflow subflow sub_workflow subgraph template template_ref include import import_playbook", Called("pipeline")),
     row(&[PIPELINE], "import imports include includes extends uses templates", Advice("a file is not merged into another: call it as a step, `pipeline: FILE`")),
@@ -113,7 +117,7 @@ pub(super) const KEYS: &[Row] = &[
     row(&[AGENT], "max_tokens max_completion_tokens num_predict max_new_tokens", Called("max_output_tokens")),
     row(&[STEP], "max_tokens max_completion_tokens num_predict max_new_tokens", Advice("it belongs to the agent: `max_output_tokens: NUMBER` under `agents:`")),
     row(&[STEP, AGENT], "top_p top_k seed presence_penalty frequency_penalty stop stop_sequences logit_bias reasoning_effort reasoning thinking effort", Advice("an agent has no such parameter: remove it; `temperature: NUMBER` and `max_output_tokens: NUMBER` under `agents:` are those that orch sends")),
-    row(&[STEP, AGENT, PIPELINE, SETTINGS], "mcp mcp_servers mcps mcpservers", Advice("orch starts no MCP servers: take a program that brings its own, `acp: { command: [PROGRAM, --acp] }` under `agents:`, with the servers in its settings")),
+    row(&[STEP, AGENT, PIPELINE, SETTINGS], "mcp mcp_servers mcps", Advice("orch starts no MCP servers: take a program that brings its own, `acp: { command: [PROGRAM, --acp] }` under `agents:`, with the servers in its settings")),
     row(&[AGENT], "allowed_tools permissions functions", Called("tools")),
     row(&[PIPELINE], "tools functions", Advice("tools belong to agents that are programs: `cli: claude` with `tools: [NAME]` under `agents:`")),
     row(&[AGENT], "max_iter max_iterations max_steps recursion_limit", Called("max_turns")),

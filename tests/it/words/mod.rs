@@ -177,6 +177,7 @@ fn with_keys(place: &str, keys: &str) -> Option<(Orch, At)> {
         "Step" => below(At::Step, ""),
         "Repeat" => below(At::Step, "repeat:"),
         "Retry" => below(At::Step, "retry:"),
+        "Accept" => inside(At::Step, "accept:\n  -\n"),
         "Expect" => below(At::Step, "expect:"),
         "Agent" => below(At::Agent, ""),
         "Acp" => below(At::Agent, "acp:"),

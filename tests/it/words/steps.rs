@@ -116,6 +116,9 @@ pub(super) const ROWS: &[Row] = &[
     row(Step, "agent: coder\nprompt: |\n  You are a coder.\n  Write {{ task }}.\noutput: again\nschema: text", "put the text into a file of `prompts/`, and write `prompt: FILE.md`", &[
         (super::At::Prompt, "You are a coder.\nWrite {{ task }}.\n"), (Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: text"),
     ]),
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\nguardrail: again.ok", "write what must hold of a reply as `accept: [{ that: CONDITION, else: TEXT }]`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ condition: again.ok, else: Make it right. }]", "write `that` in place of `condition`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
+    row(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, message: Make it right. }]", "write `else` in place of `message`", &[(Step, "agent: coder\nprompt: coder.md\noutput: again\nschema: plan\naccept: [{ that: again.ok, else: Make it right. }]")]),
     row(File, "name: words\nsteps:\n  - id: code-review\n    run: make\n", "write `code_review`; allowed: lower-case letters, digits and `_`, not starting with a digit", &[
         (File, "name: words\nsteps:\n  - id: code_review\n    run: make\n"),
     ]),
