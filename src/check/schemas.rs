@@ -94,5 +94,14 @@ fn invalid(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
         };
     }
     let problem = Diagnostic::error(Code::SchemaInvalid, format!("the schema cannot be used: {}", error.message));
-    error.help.iter().fold(problem.at(&document.file, place), Diagnostic::help)
+    let problem = problem.at(&document.file, place);
+    let is_flag = document.value.pointer(&pointer).is_some_and(Value::is_boolean);
+    if is_flag && pointer.ends_with("/required") {
+        return problem.help(if base.starts_with("/inputs/") && error.pointer == "/required" {
+            "remove `required`: an input without a `default` must be given"
+        } else {
+            "name the required members beside `properties`: `required: [NAME]`"
+        });
+    }
+    error.help.iter().fold(problem, Diagnostic::help)
 }

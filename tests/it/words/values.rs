@@ -36,6 +36,9 @@ pub(super) const ROWS: &[Row] = &[
     row(File, "name: words\ninputs: { rounds: { type: int } }\nsteps:\n  - { id: it, run: \"make {{ rounds }}\" }\n", "write `integer`", &[
         (File, "name: words\ninputs: { rounds: { type: integer } }\nsteps:\n  - { id: it, run: \"make {{ rounds }}\" }\n"),
     ]),
+    row(File, "name: words\ninputs: { task: { type: string, required: true } }\nsteps:\n  - { id: it, run: \"make {{ task }}\" }\n", "remove `required`: an input without a `default` must be given", &[
+        (File, "name: words\ninputs: { task: { type: string } }\nsteps:\n  - { id: it, run: \"make {{ task }}\" }\n"),
+    ]),
     row(Top, "outputs: [plan]", "outputs are a mapping of names to expressions: `outputs: { NAME: NAME }`", &[(Top, "outputs: { plan: plan }")]),
     row(Step, "run: make\ninputs: { a: plan }", "list the artifacts that the step reads, as `inputs: [NAME]`; a called pipeline is given values with `with: { NAME: EXPRESSION }`", &[(Step, "run: make\ninputs: [plan]")]),
     row(Step, "run: make\ninputs: plan", "write it as a list: `inputs: [plan]`", &[(Step, "run: make\ninputs: [plan]")]),
