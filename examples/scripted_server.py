@@ -11,6 +11,7 @@ import json
 
 PLAN = {
     "summary": "Add a User class that stores a salted password hash and checks a password against it.",
+    "files": [{"path": "user.py", "purpose": "the User class and its checks"}],
     "steps": [
         {
             "title": "Write the User class",

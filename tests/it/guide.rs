@@ -15,8 +15,8 @@ fn example(name: &str) -> String {
 }
 
 fn plan() -> Value {
-    let part = |title: &str| json!({ "title": title, "detail": "What exactly is to be written.", "files": ["a.py"], "acceptance": ["it does run"] });
-    json!({ "summary": "Three parts, each on its own.", "steps": [part("First part"), part("Bad second part"), part("Third part")], "risks": [] })
+    let part = |title: &str| json!({ "title": title, "detail": "What exactly is to be written.", "files": ["a.py"], "acceptance": ["it does run at all"] });
+    json!({ "summary": "Three parts, each on its own.", "files": [{ "path": "a.py", "purpose": "all of it" }], "steps": [part("First part"), part("Bad second part"), part("Third part")], "risks": [] })
 }
 
 /// Answers by the artifact that is asked for; text repeats what was said. A review approves the second code.

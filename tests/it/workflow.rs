@@ -6,6 +6,7 @@ use crate::support::{Orch, Recorded, Reply, Server};
 
 pub(crate) fn plan() -> Value {
     json!({ "summary": "A User class with hashed passwords, in Python.", "risks": [],
+        "files": [{ "path": "user.py", "purpose": "the model of a user" }],
         "steps": [{ "title": "Write the model", "detail": "A `User` class with `email` and `password_hash`.", "files": ["user.py"],
             "acceptance": ["`User` hashes its password"] }] })
 }
