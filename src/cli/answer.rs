@@ -133,8 +133,14 @@ impl<'e> Asked<'e> {
         self.events.iter().map(|event| &event.fact).chain(&self.letters)
     }
 
+    /// What each step asked last: what it asked before in vain, or with other words, is past.
     fn all(&self) -> impl Iterator<Item = &ApprovalAsked> {
-        self.facts().filter_map(|fact| if let Fact::ApprovalAsked(asked) = fact { Some(asked) } else { None })
+        let asked =
+            || self.facts().filter_map(|fact| if let Fact::ApprovalAsked(asked) = fact { Some(asked) } else { None });
+        asked().enumerate().filter_map(move |(at, one)| {
+            let again = asked().skip(at + 1).any(|later| later.step == one.step);
+            (!again).then_some(one)
+        })
     }
 
     fn is_answered(&self, asked: &ApprovalAsked) -> bool {
@@ -176,7 +182,7 @@ fn question(args: &Args, journal: &Journal, run: RunId, events: &[Event]) -> Res
     }
     if open.until.is_some_and(|until| Timestamp::now() > until) {
         return Err(CliError::could_not(format!("the time to answer step `{}` is over", open.step))
-            .hint("resume the run; it goes on as its file says for a step that failed"));
+            .hint(format!("`orch pipeline resume {run}` goes on as its file says for a step that failed")));
     }
     Ok(open.clone())
 }
