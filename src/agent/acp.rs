@@ -24,6 +24,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt as _};
 
 use crate::model::cost::believable_cost;
+use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::usage::token_count;
 use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
 use crate::process::{self, Captured, Pipes};
@@ -80,7 +81,7 @@ impl AgentProgram for Acp {
                 Err(_) if flooded.load(Ordering::Relaxed) => Err(too_large(name)),
                 Err(Broken::Late) => {
                     let why = format!("`{name}` took longer than {:?} and was asked to stop", job.limit);
-                    Err(Failure::new(Class::Timeout, why).with_hint("raise `timeout:` of the step"))
+                    Err(Failure::new(Class::Timeout, why).with_hint(RAISE_TIMEOUT))
                 }
                 // What it said counts for more than how it ended after that.
                 Err(Broken::Said(error)) => Err(match talked.code {

@@ -1,5 +1,6 @@
 //! What the end of a program means: failures of processes, of programs, and of the models that they ask.
 
+use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::{Class, Failure, ProgramKind};
 use crate::process::{Captured, ProcessError};
 
@@ -25,7 +26,7 @@ impl Job<'_> {
             ProcessError::Timeout { stderr, .. } => {
                 let last =
                     if stderr.is_empty() { String::new() } else { format!("\nthe end of standard error:\n{stderr}") };
-                Failure::new(Class::Timeout, format!("{error}{last}")).with_hint("raise `timeout:` of the step")
+                Failure::new(Class::Timeout, format!("{error}{last}")).with_hint(RAISE_TIMEOUT)
             }
             ProcessError::TooMuch { .. } => Failure::new(Class::OutputTooLarge, error.to_string())
                 .with_hint("a program writes its answer to standard output, and nothing else that is large"),

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use crate::model::failure::RAISE_DEADLINE;
 use crate::model::step::Access;
 use crate::model::{Class, Failure, ProgramKind, Turn, Work};
 
@@ -52,7 +53,7 @@ pub async fn take_turn(
     sink: &(dyn Fn(Sign) + Send + Sync),
     cut: impl Future<Output = Failure>,
 ) -> Answer {
-    let limit = match limit(turn, bounds.now) {
+    let (limit, by_deadline) = match limit(turn, bounds.now) {
         Ok(limit) => limit,
         Err(failure) => return failure.into(),
     };
@@ -98,6 +99,9 @@ pub async fn take_turn(
         && failure.class == Class::Timeout
     {
         failure.message.push_str(&it_said(&seen.last));
+        if by_deadline {
+            *failure = failure.clone().of_deadline();
+        }
     }
     match &mut answer.reply {
         Ok(reply) => {
@@ -195,15 +199,15 @@ impl Watch<'_> {
     }
 }
 
-fn limit(turn: &Turn, now: Timestamp) -> Result<Duration, Failure> {
+/// How long a turn may take, and whether the step's deadline says so.
+fn limit(turn: &Turn, now: Timestamp) -> Result<(Duration, bool), Failure> {
     let limit = turn.timeout_ms.map_or(PATIENCE, Duration::from_millis);
-    let Some(until) = turn.until else { return Ok(limit) };
+    let Some(until) = turn.until else { return Ok((limit, false)) };
     let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
     if left.is_zero() {
-        let failure = Failure::new(Class::Timeout, "the step's deadline is over");
-        return Err(failure.with_hint("raise `deadline:` of the step"));
+        return Err(Failure::new(Class::Timeout, "the step's deadline is over").with_hint(RAISE_DEADLINE));
     }
-    Ok(limit.min(left))
+    Ok((limit.min(left), left < limit))
 }
 
 impl Job<'_> {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Answer, Bounds, Place, Sign, take_turn};
 use crate::durable::{Ask, Signal};
+use crate::model::failure::RAISE_DEADLINE;
 use crate::model::{CallKey, ChatReply, Class, Failure, Turn};
 use crate::provider::{Limits, Signal as Heard};
 use crate::secret::Pieces;
@@ -93,13 +94,13 @@ pub(super) async fn answer(
         // Whoever allows a request more time has a slow server, whose first byte is late too.
         limits.first_byte = limits.total;
     }
+    let mut by_deadline = false;
     if let Some(until) = ask.until {
         let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
         if left.is_zero() {
-            return Err(
-                Failure::new(Class::Timeout, "the step's deadline is over").with_hint("raise `deadline:` of the step")
-            );
+            return Err(Failure::new(Class::Timeout, "the step's deadline is over").with_hint(RAISE_DEADLINE));
         }
+        by_deadline = left < limits.total;
         limits.total = limits.total.min(left);
     }
     limits.first_byte = limits.first_byte.min(limits.total);
@@ -116,5 +117,5 @@ pub(super) async fn answer(
         provider.chat(&with_contract(ask.request.clone()), &limits, &sink).await
     };
     shown.end();
-    reply
+    reply.map_err(|failure| if by_deadline { failure.of_deadline() } else { failure })
 }

@@ -66,6 +66,7 @@ pub(super) async fn run(
         let result = match outcome.result {
             Ok(Reply::Done(Done::Command(done))) => read_output(run, key, node, kind, &done).await?,
             Ok(_) => Err(mixed_up()),
+            Err(failure) if kind.limits.deadline_is_less() => Err(failure.of_deadline()),
             Err(failure) => Err(failure),
         };
         match result {

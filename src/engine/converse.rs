@@ -173,6 +173,7 @@ impl<'a> Conversation<'a> {
         Ok(match outcome.result {
             Ok(Reply::Chat(reply)) => Ok(reply),
             Ok(Reply::Done(_)) => Err(mixed_up()),
+            Err(failure) if self.agent.limits.deadline_is_less() => Err(failure.of_deadline()),
             Err(failure) => Err(failure),
         })
     }

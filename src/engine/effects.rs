@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::durable::{Command, Files, Signal};
 use crate::files::{self, Look, Reserved, Tree};
 use crate::model::event::{CommandDone, Done};
+use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::{CallKey, Class, Failure};
 use crate::offload::off_thread;
 use crate::process::{self, Captured, ProcessError, Spec, Stream, joined};
@@ -103,7 +104,7 @@ fn failure(error: ProcessError, folder: &str) -> Failure {
             let each = [("standard output", stdout), ("standard error", stderr)].into_iter();
             let last = each.filter(|(_, lines)| !lines.is_empty());
             let last: String = last.map(|(name, lines)| format!("\nthe end of {name}:\n{lines}")).collect();
-            Failure::new(Class::Timeout, format!("{error}{last}")).with_hint("raise `timeout:` of the step")
+            Failure::new(Class::Timeout, format!("{error}{last}")).with_hint(RAISE_TIMEOUT)
         }
         ProcessError::Spawn { source, .. } if source.kind() == std::io::ErrorKind::ArgumentListTooLong => {
             Failure::new(Class::CommandFailed, error.to_string()).with_hint("give large values on `stdin:`")

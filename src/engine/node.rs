@@ -151,6 +151,13 @@ pub struct Limits {
     pub patient: bool,
 }
 
+impl Limits {
+    /// Whether it is the deadline that ends a first try.
+    pub(super) fn deadline_is_less(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.timeout.is_none_or(|timeout| deadline < timeout))
+    }
+}
+
 /// A command's part of a step.
 #[derive(Clone)]
 pub struct CommandNode {

@@ -99,6 +99,11 @@ impl fmt::Display for Class {
     }
 }
 
+/// What helps where a request or a program took longer than it may.
+pub const RAISE_TIMEOUT: &str = "raise `timeout:` of the step";
+/// What helps where a step took longer than its deadline, however long one request may take.
+pub const RAISE_DEADLINE: &str = "raise `deadline:` of the step";
+
 /// A failed call or step, as recorded: what, why, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{class}: {message}")]
@@ -152,6 +157,19 @@ impl Failure {
     #[must_use]
     pub fn of_step(self) -> Self {
         Self { usage: None, broke_off: false, unreached: false, ..self }
+    }
+
+    /// The same where it was the step's deadline that allowed no more time.
+    #[must_use]
+    pub fn of_deadline(self) -> Self {
+        let hint = self.hint.as_deref().unwrap_or(RAISE_TIMEOUT);
+        match hint.strip_prefix(RAISE_TIMEOUT) {
+            Some(rest) if self.class == Class::Timeout => {
+                let hint = format!("{RAISE_DEADLINE}{rest}");
+                self.with_hint(hint)
+            }
+            _ => self,
+        }
     }
 
     /// The same with a hint.
