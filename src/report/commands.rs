@@ -8,12 +8,15 @@ use crate::model::RunId;
 /// The options that printed commands need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrintedCommands {
+    run: Option<RunId>,
     state: String,
     trust: String,
 }
 
 /// The commands that look for runs, and so take `--state`.
 const TAKE_STATE: &[&str] = &["orch runs ", "orch pipeline resume", "orch pipeline run", "orch resume", "orch run "];
+/// The commands that take the latest run when none is named.
+const TAKE_RUN: &[&str] = &["orch pipeline resume", "orch runs show", "orch runs approve", "orch runs reject"];
 /// Those among them that send what orch.yaml says, and so take `--trust`.
 const TAKE_TRUST: &[&str] =
     &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
@@ -33,6 +36,12 @@ impl PrintedCommands {
         Self { state: state.unwrap_or_default(), ..self }
     }
 
+    /// The same for messages about this run: it may not be the latest one when they are followed.
+    #[must_use]
+    pub fn about(self, run: RunId) -> Self {
+        Self { run: Some(run), ..self }
+    }
+
     /// The command that resumes a run.
     pub fn resume(&self, run: RunId) -> String {
         self.of(format!("orch pipeline resume {run}"))
@@ -40,7 +49,7 @@ impl PrintedCommands {
 
     /// A command with the options that it takes and does not have.
     pub fn of(&self, command: impl Display) -> String {
-        let mut command = command.to_string();
+        let mut command = self.named(command.to_string());
         let takes = |command: &str, list: &[&str]| list.iter().any(|begin| command.starts_with(begin));
         if takes(&command, TAKE_STATE) && !command.contains(" --state") {
             command.push_str(&self.state);
@@ -49,6 +58,16 @@ impl PrintedCommands {
             command.push_str(&self.trust);
         }
         command
+    }
+
+    /// A command that names the run, if it takes one and names none.
+    fn named(&self, command: String) -> String {
+        let Some(run) = self.run else { return command };
+        let parts = TAKE_RUN.iter().find_map(|begin| Some((begin, command.strip_prefix(begin)?)));
+        match parts {
+            Some((begin, rest)) if rest.is_empty() || rest.starts_with(" --") => format!("{begin} {run}{rest}"),
+            _ => command,
+        }
     }
 
     /// A text in which every command between backticks has these options.
@@ -81,6 +100,14 @@ mod tests {
         );
         assert_eq!(commands.complete("`orch runs list --state x`"), "`orch runs list --state x`");
         assert_eq!(PrintedCommands::default().complete(hint), hint);
+        let run = RunId(uuid::Uuid::nil());
+        let about = PrintedCommands::default().about(run);
+        assert_eq!(
+            about.complete("`orch runs show --replies`, `orch pipeline resume` or `orch pipeline resume 01 --from a`"),
+            format!(
+                "`orch runs show {run} --replies`, `orch pipeline resume {run}` or `orch pipeline resume 01 --from a`"
+            )
+        );
         let trusts = PrintedCommands::new(None, Some("ab12"));
         let hint = "`orch pipeline resume x` and `orch runs list` and `orch pipeline run p --trust cd`";
         let complete =

@@ -23,6 +23,7 @@ pub fn summary(
     here: &Path,
     commands: &PrintedCommands,
 ) -> String {
+    let commands = &commands.clone().about(state.run);
     let mut out = String::new();
     let mut line = |text: String| {
         // Writing to a string can't fail.
@@ -118,9 +119,11 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     let resume = commands.resume(state.run);
     match state.status {
         RunStatus::Completed => None,
-        RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => {
+        // Hints that name commands are followed instead: not every cause is gone when the run is just resumed.
+        RunStatus::Failed if state.steps.iter().any(is_without_way) => {
             Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
         }
+        RunStatus::Failed if state.steps.iter().any(|step| step.status == StepStatus::Failed) => None,
         RunStatus::Failed => state.failure.as_ref().and_then(|failure| after_a_limit(failure, &resume)),
         RunStatus::Waiting => Some(format!(
             "`{}` or `{}` answers (--note says why), then `{resume}` goes on",
@@ -135,6 +138,14 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     }
 }
 
+/// Whether the hint of a step that failed leaves it to the reader how the run goes on.
+fn is_without_way(step: &StepState) -> bool {
+    let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
+    // A run that recordings answer is not resumed.
+    let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == Class::NoRecording);
+    step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
+}
+
 /// The command that resumes a run that reached a limit.
 fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
     let hint = failure.hint.as_deref().unwrap_or_default();
@@ -144,6 +155,7 @@ fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
         (Class::BudgetExceeded | Class::UsageUnknown, _) => {
             Some(format!("do what the hint says, then `{resume}`; what was answered is not asked again"))
         }
+        // Its own hint says it all.
         _ => None,
     }
 }
