@@ -209,12 +209,13 @@ impl Replay {
             return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false, work: None, remarks });
         }
         let why = format!("no recording in `{}` fits this request", self.folder.display());
+        let anew = format!("run the pipeline with `--record {}` to record it anew", self.folder.display());
         let hint = match self.nearest(step, request) {
             Some((recording, difference)) => format!(
-                "the nearest one is of step {}; it differs so (- recorded, + asked):\n{difference}\nrecord anew if that is meant",
+                "the nearest one is of step {}; it differs so (- recorded, + asked):\n{difference}\nif that is meant, {anew}",
                 recording.step
             ),
-            None => "record the pipeline anew".to_owned(),
+            None => anew,
         };
         Err(Failure::new(Class::NoRecording, why).with_hint(hint))
     }

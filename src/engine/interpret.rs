@@ -21,7 +21,7 @@ use super::message::holds;
 use super::node::{Body, Kind, Node};
 use super::plan::Plan;
 use super::scope::Scope;
-use super::{agent, approve, command, each, group, write};
+use super::{agent, approve, command, each, group, ways, write};
 
 /// What a step gave: its value, if it has one, or why it failed.
 pub(super) type Given = Result<Option<Arc<Value>>, Failure>;
@@ -85,11 +85,21 @@ impl<'a> Run<'a> {
         }
         let texts = body.success.iter().chain(body.outputs.values()).map(String::as_str);
         if !takes_long(scope, texts) {
-            return Ok(verdict(body.success.as_deref(), &body.outputs, scope, failed));
+            return Ok(self.told(body, verdict(body.success.as_deref(), &body.outputs, scope, failed)));
         }
         let (success, outputs, scope) = (body.success.clone(), body.outputs.clone(), scope.clone());
         let key = parent.cloned().unwrap_or_default();
-        self.compute(&key, move || verdict(success.as_deref(), &outputs, &scope, failed)).await
+        let verdict = self.compute(&key, move || verdict(success.as_deref(), &outputs, &scope, failed)).await?;
+        Ok(self.told(body, verdict))
+    }
+
+    /// A verdict that tells what leads on from a failure.
+    fn told(self, body: &Body, verdict: Verdict) -> Verdict {
+        let Verdict::Failed(Some(failure)) = verdict else { return verdict };
+        let class = failure.class;
+        let outputs = body.outputs.values().filter(|_| class != Class::Unsuccessful);
+        let texts = body.success.iter().chain(outputs).map(String::as_str);
+        Verdict::Failed(Some(ways::out_of_run(self.plan, failure, texts)))
     }
 
     /// Says that only the steps of `finally` are left to do.
@@ -191,7 +201,8 @@ impl<'a> Run<'a> {
         attempt: u32,
         failure: &Failure,
     ) -> Result<(), Stop> {
-        let fact = StepFailed { step: key.clone(), attempt, failure: failure.clone(), stops: node.stops };
+        let failure = ways::out_of_step(self.plan, node, failure);
+        let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops };
         let mark = self.durable.record(Decided::Failed(fact)).await?;
         // Nobody knows how far it came, once an attempt began.
         if attempt > 0 && node.access == Access::Write && !node.kind.name().is_group() {

@@ -29,6 +29,7 @@ mod reading;
 mod retry;
 mod scope;
 mod spent;
+mod ways;
 mod write;
 mod written;
 

@@ -144,15 +144,31 @@ impl Plan {
         found
     }
 
-    /// The step that gives an artifact, where there is one such step that runs once.
+    /// The step that gives an artifact; the whole loop, where that step is in one.
     pub(super) fn giver(&self, name: &str) -> Option<StepKey> {
         let mut found = None;
-        self.visit(&mut |step, node, many| {
-            if !many && node.output.as_ref().is_some_and(|output| output.name == name) {
+        self.visit(&mut |step, node, _| {
+            if node.output.as_ref().is_some_and(|output| output.name == name) {
                 found.get_or_insert(step);
             }
         });
-        found
+        found.map(|step| self.runs_once(&step))
+    }
+
+    /// A step, or the loop around it: `--from` with a step of a loop begins the loop anew.
+    pub(super) fn runs_once(&self, wanted: &StepKey) -> StepKey {
+        let (mut once, mut found) = (None, None);
+        self.visit(&mut |step, _, many| {
+            let is_wanted = step == *wanted;
+            // A loop is visited before what is in it.
+            if !many {
+                once = Some(step);
+            }
+            if is_wanted && found.is_none() {
+                found.clone_from(&once);
+            }
+        });
+        found.unwrap_or_else(|| wanted.clone())
     }
 
     /// Every budget of the plan: of the run, of steps, of agents, and of pipelines that steps call.

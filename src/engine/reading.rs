@@ -228,7 +228,7 @@ fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found
     }
     if let Some(reason) = &reply.remarks.unknown_stop {
         let why = format!("the reply may not be whole: its stop reason is `{}`", shown_reason(reason));
-        let hint = "see the reply with `orch runs show --replies`";
+        let hint = "see the reply with `orch runs show --replies`; ask again when it was cut off, or name another model with --model";
         return Err(Failure::new(Class::UnknownStop, why).with_hint(hint).into());
     }
     let schema = match node.output.as_ref().map(|output| &output.contract) {

@@ -36,28 +36,7 @@ pub(super) async fn run(
     };
     leaf.start(attempt).await?;
     let result = write(&leaf, attempt, files).await?;
-    let result = result.map_err(|failure| with_ways_out(&leaf, kind, failure));
     leaf.end(scope, attempt, result.map(Some)).await
-}
-
-/// A list that was refused, with what leads on: the same list would be refused again.
-fn with_ways_out(leaf: &Leaf<'_>, kind: &WriteNode, failure: Failure) -> Failure {
-    if !matches!(failure.class, Class::PathRefused | Class::OutputTooLarge | Class::SchemaMismatch) {
-        return failure;
-    }
-    let plan = leaf.run.plan;
-    let shown = leaf.node.inputs.iter().filter_map(|input| plan.shown(&input.name));
-    let edit = shown
-        .map(|path| format!("edit `{path}` in the workspace and go on with `orch pipeline resume --accept-changed`"));
-    let given = leaf.node.inputs.iter().filter_map(|input| plan.giver(&input.name));
-    let from: Vec<StepKey> = if kind.from.is_empty() { given.collect() } else { kind.from.clone() };
-    let again = from.iter().map(|step| format!("let `{step}` give another one: `orch pipeline resume --from {step}`"));
-    let ways: Vec<String> = edit.chain(again).collect();
-    match (failure.hint.clone(), ways.is_empty()) {
-        (_, true) => failure,
-        (Some(hint), false) => failure.with_hint(format!("{hint}; {}", ways.join(", or "))),
-        (None, false) => failure.with_hint(ways.join(", or ")),
-    }
 }
 
 /// Looks, then writes; each is on record before the next, so that a crash in between is mended

@@ -41,7 +41,7 @@ impl Tree {
                 Err(why) => problems.add(&change.path, why),
             }
         }
-        let hint = "put the files back as they were or run the step anew; nothing was written";
+        let hint = "nothing was written; `orch pipeline resume` looks at the files anew";
         problems.end(Class::PathRefused, "the files can't be written", hint)?;
         Ok(moves)
     }

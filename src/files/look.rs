@@ -54,6 +54,10 @@ pub fn refusals(artifact: &Value, reserved: Reserved<'_>) -> Vec<String> {
     }
 }
 
+/// What helps where the workspace holds something else than a file.
+const IN_THE_WAY: &str =
+    "nothing was written; remove what is in the way from the workspace and go on with `orch pipeline resume`";
+
 impl Tree {
     /// Checks every path and reads what is there. Everything that is wrong is in one failure; nothing is
     /// written.
@@ -64,11 +68,13 @@ impl Tree {
         let mut survey = Survey { tree: self, names: HashMap::new(), left: MAX_BYTES };
         let mut look = Look::default();
         let mut new_folders = BTreeSet::new();
+        let mut in_the_way = false;
         for entry in clean {
             match survey.find(&entry.path) {
                 Ok(before) => look.files.push(change(entry, before)),
                 Err(why) => {
                     problems.add(&entry.path, why);
+                    in_the_way = true;
                     continue;
                 }
             }
@@ -78,7 +84,8 @@ impl Tree {
         }
         // A folder's path is a prefix of what it holds, so that parents come first.
         look.new_folders = new_folders.into_iter().collect();
-        problems.end(Class::PathRefused, "the files can't be written", "nothing was written")?;
+        let hint = if in_the_way { IN_THE_WAY } else { "nothing was written" };
+        problems.end(Class::PathRefused, "the files can't be written", hint)?;
         Ok(look)
     }
 }

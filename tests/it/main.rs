@@ -93,6 +93,7 @@ mod unread;
 mod unreported;
 #[cfg(unix)]
 mod unreported_turns;
+mod ways_out;
 mod webhook;
 mod wire_ends;
 mod wire_errors;

@@ -1,0 +1,88 @@
+//! What leads on from a failure: each that is recorded says what a person can do about it.
+
+use std::collections::BTreeSet;
+
+use crate::model::failure::RAISE_TIMEOUT;
+use crate::model::{Class, Failure, StepKey};
+use crate::template::variables;
+
+use super::node::{Kind, Node};
+use super::plan::Plan;
+
+/// The command that goes on where a run ended.
+const RESUME: &str = "`orch pipeline resume`";
+
+/// The failure of a step with what leads on from it.
+pub(super) fn out_of_step(plan: &Plan, node: &Node, failure: &Failure) -> Failure {
+    let hint = failure.hint.clone().or_else(|| words(failure.class, node).map(str::to_owned));
+    let others = if is_of_data(failure.class, node) { other_data(plan, node) } else { Vec::new() };
+    if others.is_empty() {
+        return Failure { hint, ..failure.clone() };
+    }
+    let resumes = |hint: &str| matches!(node.kind, Kind::Write(_)) || hint.contains(RESUME);
+    let hint = hint.map(|hint| if resumes(&hint) { hint } else { format!("{hint}, then {RESUME}") });
+    let or = if hint.as_ref().is_some_and(|hint| hint.contains(RESUME)) { "; or " } else { "; " };
+    let ways: Vec<String> = hint.into_iter().chain([others.join(", or ")]).collect();
+    Failure { hint: Some(ways.join(or)), ..failure.clone() }
+}
+
+/// The failure of a run whose steps all ended, with what leads on from it; `texts` decided, and name artifacts.
+pub(super) fn out_of_run<'t>(plan: &Plan, failure: Failure, texts: impl Iterator<Item = &'t str>) -> Failure {
+    let names: BTreeSet<String> = texts.flat_map(variables).collect();
+    let given = names.iter().filter_map(|name| plan.giver(name)).map(|step| again(&step));
+    let correct = "correct the pipeline file and go on with `orch pipeline resume`".to_owned();
+    failure.with_hint(std::iter::once(correct).chain(given).collect::<Vec<_>>().join(", or "))
+}
+
+/// Whether other data may help: what steps before gave stands, and would fail in the same way.
+fn is_of_data(class: Class, node: &Node) -> bool {
+    match class {
+        Class::OutputRejected | Class::Rejected | Class::TemplateError | Class::ExpressionError => true,
+        Class::PathRefused | Class::OutputTooLarge | Class::SchemaMismatch => matches!(node.kind, Kind::Write(_)),
+        _ => false,
+    }
+}
+
+/// How a person changes what the step was given.
+fn other_data(plan: &Plan, node: &Node) -> Vec<String> {
+    let names = || node.inputs.iter().map(|input| input.name.as_str());
+    let edits = names()
+        .filter_map(|name| plan.shown(name))
+        .map(|path| format!("edit `{path}` in the workspace and go on with `orch pipeline resume --accept-changed`"));
+    let given = names().filter_map(|name| plan.giver(name));
+    let from: BTreeSet<StepKey> = match &node.kind {
+        Kind::Write(write) if !write.from.is_empty() => write.from.iter().map(|step| plan.runs_once(step)).collect(),
+        _ => given.collect(),
+    };
+    edits.chain(from.iter().map(again)).collect()
+}
+
+fn again(step: &StepKey) -> String {
+    format!("let `{step}` run again: `orch pipeline resume --from {step}`")
+}
+
+/// What helps against a failure whose maker knows nothing better.
+fn words(class: Class, node: &Node) -> Option<&'static str> {
+    let asks = matches!(node.kind, Kind::Agent(_));
+    Some(match class {
+        Class::RateLimited => "wait until the provider takes requests again, or name another model with --model",
+        Class::ProviderUnavailable => "wait until the provider answers again, or name another model with --model",
+        Class::Timeout => RAISE_TIMEOUT,
+        Class::Auth => "give the provider a key that it accepts, or name another model with --model",
+        Class::BadRequest => "correct what was refused, or name another model with --model",
+        Class::Refusal => "change the prompt or the task, or name another model with --model",
+        Class::EmptyReply => "tell the model in the prompt to answer in its text, or name another model with --model",
+        Class::AmbiguousReply => {
+            "tell the model in the prompt to give one value, or leave `extract: strict` out of the step: then one of them is taken"
+        }
+        Class::TemplateError => "correct the template",
+        Class::ExpressionError => "correct the expression in the pipeline file",
+        Class::AgentError => "see what the program said with `orch runs show --replies`",
+        Class::CommandFailed => "see what it wrote with `orch runs show --replies`",
+        Class::SchemaMismatch if !asks => "print a value that fits the schema, or correct the schema",
+        Class::OutputTooLarge => "have the step give less, or raise its limit",
+        Class::Rejected => "`orch pipeline resume` asks again",
+        Class::Storage => "look after the disk and the folder",
+        _ => return None,
+    })
+}

@@ -1,0 +1,82 @@
+//! Agent programs and commands.
+
+use orch::model::Class;
+
+use super::{Case, ROW, Row, lead_out};
+
+const RESUME: &str = "orch pipeline resume RUN";
+const SEE: &str = "orch runs show RUN --replies";
+const ASK: &str =
+    "  - { id: ask, agent: a, prompt: ask.md, output: x, schema: any, re_ask: 0, timeout: 20s, retry: { max: 1 } }\n";
+
+/// An agent that is a script in the place of Claude Code, which is denied a tool unless it is granted.
+fn claude(case: &Case) {
+    case.pipeline("cli: claude, tools: [Read]", ASK);
+    let last = |denied: &str| {
+        format!(
+            r#"{{"type":"result","subtype":"success","is_error":false,"result":"{{\"n\": 1}}","session_id":"s-1","usage":{{"input_tokens":7,"output_tokens":8}},"total_cost_usd":0.25,"permission_denials":[{denied}]}}"#
+        )
+    };
+    let denied = r#"{"tool_name":"Bash","tool_use_id":"t","tool_input":{"command":"ls"}}"#;
+    case.orch.write("denied", &last(denied)).write("granted", &last(""));
+    let folder = case.orch.path().display();
+    let script = format!(
+        "cat > /dev/null; echo '{{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s-1\"}}'\ncase \"$*\" in *Bash*) cat '{folder}/granted';; *) cat '{folder}/denied';; esac"
+    );
+    case.program("claude", &script);
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            class: Class::CommandFailed,
+            lay: |case| {
+                case.pipeline("model: lab/test", "  - { id: check, run: exit 3 }\n");
+            },
+            says: &["(command_failed)", "`expect: { exit_code: [0, 3] }`"],
+            ways: &[SEE, RESUME],
+            mend: |case, _| case.edit("run: exit 3", "run: exit 3, expect: { exit_code: [0, 3] }"),
+            ..ROW
+        },
+        Row {
+            class: Class::PermissionDenied,
+            lay: claude,
+            says: &["(permission_denied)", "grant it under `tools:` of the agent"],
+            mend: |case, _| case.edit("[Read]", "[Read, Bash]"),
+            ..ROW
+        },
+        Row {
+            class: Class::NotInstalled,
+            lay: |case| {
+                case.pipeline("model: lab/test", "  - { id: check, run: [linter-of-tomorrow] }\n");
+            },
+            says: &["(not_installed)", "install `linter-of-tomorrow`"],
+            mend: |case, _| case.program("linter-of-tomorrow", "true"),
+            ..ROW
+        },
+        Row {
+            class: Class::NotInstalled,
+            lay: |case| {
+                case.pipeline("command: [agent-of-tomorrow]", ASK);
+            },
+            says: &["(not_installed)", "install `agent-of-tomorrow`"],
+            mend: |case, _| case.program("agent-of-tomorrow", "cat > /dev/null; echo '{\"n\": 1}'"),
+            ..ROW
+        },
+        Row {
+            class: Class::AgentError,
+            lay: |case| {
+                case.pipeline("command: [worker]", ASK);
+                case.program("worker", "cat > /dev/null; echo out of luck >&2; exit 1");
+            },
+            says: &["(agent_error)", "out of luck", "go on with `orch pipeline resume"],
+            mend: |case, _| case.program("worker", "cat > /dev/null; echo '{\"n\": 1}'"),
+            ..ROW
+        },
+    ]
+}
+
+#[test]
+fn of_programs() {
+    lead_out(&rows());
+}
