@@ -5,8 +5,9 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -18,6 +19,9 @@ use super::ending::{Ending, Endings};
 use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{LENGTH, Report};
 use super::{ProcessError, Spec};
+
+/// How many guards are started until one lives long enough to take its program.
+const TRIES: usize = 5;
 
 /// A program with its guard. What is left of it is ended when this is dropped, as [`Endings`] then knows.
 pub(super) struct Group {
@@ -34,8 +38,43 @@ pub(super) struct Group {
 
 impl Group {
     /// Starts a program under a guard. [`Group::exited`] returns the error when the program can't be started.
-    pub(super) fn start(spec: &Spec) -> Result<Self, ProcessError> {
+    ///
+    /// A Ctrl-C reaches every process of the terminal's group, also a guard in the moment before it is in a group of its
+    /// own and heeds no signal. Then no program was started, and another guard is.
+    pub(super) async fn start(spec: &Spec) -> Result<Self, ProcessError> {
+        for _ in 0..TRIES {
+            let mut group = spawn(spec).map_err(|source| spec.not_guarded(source))?;
+            if group.begun().await || !group.interrupted().await {
+                return Ok(group);
+            }
+        }
         spawn(spec).map_err(|source| spec.not_guarded(source))
+    }
+
+    /// Waits until the guard reports something; false when it is gone.
+    async fn begun(&mut self) -> bool {
+        let Some((control, _)) = &mut self.guard else { return false };
+        while self.received.len() < LENGTH {
+            match control.read_buf(&mut self.received).await {
+                Ok(0) | Err(_) => return false,
+                Ok(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Whether a signal that guards take no notice of once they are ready has ended this one, whose socket is closed.
+    async fn interrupted(&mut self) -> bool {
+        let Some((_, guard)) = &mut self.guard else { return false };
+        for _ in 0..100 {
+            if let Ok(Some(status)) = guard.try_wait() {
+                let signal = status.signal().and_then(Signal::from_named_raw);
+                return signal.is_some_and(|signal| [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal));
+            }
+            // The socket is closed a moment before the process is over.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        false
     }
 
     /// Waits for the program itself, not for what it started: its exit code. May be dropped and called again.
@@ -102,7 +141,11 @@ fn spawn(spec: &Spec) -> io::Result<Group> {
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
-    let stdin = send_files(&control, spec.stdin.is_some(), spec.guard.held.as_deref())?;
+    let stdin = match send_files(&control, spec.stdin.is_some(), spec.guard.held.as_deref()) {
+        // The guard is gone already: whoever reads from it is told.
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => None,
+        sent => sent?,
+    };
     let outputs = [stdout.as_ref().map(|pipe| pipe.as_fd()), stderr.as_ref().map(|pipe| pipe.as_fd())];
     let outputs = outputs.into_iter().flatten().map(|pipe| pipe.try_clone_to_owned());
     control.set_nonblocking(true)?;

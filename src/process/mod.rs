@@ -190,7 +190,7 @@ pub async fn run_until(
     heard: &(dyn Fn(Stream, &[u8]) + Send + Sync),
     said: impl Future<Output = ()>,
 ) -> Result<Ended, ProcessError> {
-    let mut group = Group::start(spec)?;
+    let mut group = Group::start(spec).await?;
     let (stdin, stdout, stderr) = (group.stdin.take(), group.stdout.take(), group.stderr.take());
     let (mut out, mut err) = (Captured::new(spec.cap), Captured::new(spec.cap));
     let most = spec.most.unwrap_or(u64::MAX);

@@ -41,7 +41,7 @@ where
     F: Future<Output = T>,
 {
     let spec = Spec { stdin: Some(Vec::new()), ..spec.clone() };
-    let mut group = Group::start(&spec)?;
+    let mut group = Group::start(&spec).await?;
     let (stdin, stdout) = (group.stdin.take(), group.stdout.take());
     let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
         return Err(spec.failed(std::io::ErrorKind::BrokenPipe.into()));

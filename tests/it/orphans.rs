@@ -3,6 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use orch::process::{Endings, Spec};
+
 use crate::support::Orch;
 
 /// A command with a child in the background and a grandchild in the foreground; a process that left the group and the
@@ -12,6 +14,36 @@ const FAMILY: &str = "sh -c 'echo $$ > child.pid; sleep 600 & echo $! > grandchi
     setsid sh -c 'trap \"\" TERM; echo $$ > deaf.pid; while :; do sleep 600; done' & \
     echo $$ > own.pid; wait";
 const PIDS: [&str; 5] = ["own", "child", "grandchild", "gone", "deaf"];
+
+/// A Ctrl-C may reach a guard in the moment before it heeds no signal: here the first two guards are ended so.
+#[tokio::test]
+async fn a_guard_that_is_interrupted_before_it_has_started_its_program_is_started_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (guard, count) = (folder.path().join("guard"), folder.path().join("count"));
+    let script = format!(
+        "#!/bin/sh\necho guard >> {count}\n[ $(wc -l < {count}) -gt 2 ] || kill -INT $$\nexec {orch} \"$@\"\n",
+        count = count.display(),
+        orch = env!("CARGO_BIN_EXE_orch")
+    );
+    std::fs::write(&guard, script).unwrap();
+    std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let spec = Spec {
+        argv: vec!["sh".to_owned(), "-c".to_owned(), "cat; exit 7".to_owned()],
+        cwd: folder.path().into(),
+        env: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
+        stdin: Some(b"read".to_vec()),
+        timeout: None,
+        cap: 100,
+        most: None,
+        guard: guard.into(),
+        endings: Endings::default(),
+    };
+    let ended = orch::process::run(&spec, &|_, _| {}).await.unwrap();
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert!(format!("{:?}", ended.stdout).contains("read") || ended.stdout.last_lines() == "read", "{ended:?}");
+    assert_eq!(std::fs::read_to_string(count).unwrap().lines().count(), 3);
+}
 
 fn alive(pid: &str) -> bool {
     // A process that ended and that nobody has waited for is over too.
