@@ -47,6 +47,10 @@ fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, CliError> {
     runs.sort_by_key(|row| row.run.0);
     let mut looks = Vec::new();
     for row in runs {
+        // What a record from elsewhere says of files is not known of them.
+        if journal.is_foreign(row.run)? {
+            continue;
+        }
         let all = written(row.run, &journal.events(row.run)?)?.into_iter();
         looks.extend(all.filter(|written| !written.turn).map(|written| written.look));
     }

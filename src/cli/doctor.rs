@@ -133,6 +133,9 @@ fn journal(state: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
             Ok(Some(what)) => report.line(Some(false), "journal", format!("damaged: {what}")),
             Err(error) => report.line(Some(false), "journal", error.to_string()),
         },
-        Err(error) => report.line(Some(false), "journal", error.to_string()),
+        Err(error) => {
+            let hint = error.failure().hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            report.line(Some(false), "journal", format!("{error}{hint}"))
+        }
     }
 }

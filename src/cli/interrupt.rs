@@ -1,12 +1,12 @@
 //! Ctrl-C and SIGTERM: the first asks a run to stop, the second gives up what is in flight.
 
 use std::io::Write as _;
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, Once, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::durable::{Observer, Signal};
 use crate::report::lines::stopping;
-use crate::store::StopSwitch;
+use crate::store::{StopSwitch, remove_copies};
 
 use super::error::Code;
 
@@ -70,6 +70,32 @@ fn end_soon() {
         std::thread::sleep(LAST_GRACE);
         std::process::exit(Code::Interrupted as i32);
     }));
+}
+
+/// Ends the process at the first signal from now on, without the copies of journals that it reads. A process that reads
+/// a copy runs no pipeline.
+pub(super) fn end_without_copies() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let (ready, listens) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("signals of a reader".to_owned());
+        // Without it a signal ends the process by itself and leaves the copy to whoever empties the temporary folder.
+        drop(thread.spawn(move || {
+            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
+                runtime.block_on(end_at_a_signal(ready));
+            }
+        }));
+        let _ = listens.recv();
+    });
+}
+
+async fn end_at_a_signal(ready: mpsc::Sender<()>) {
+    let Some(mut signals) = Signals::new() else { return };
+    let _ = ready.send(());
+    if signals.came().await {
+        remove_copies();
+        std::process::exit(Code::Interrupted as i32);
+    }
 }
 
 /// The signals that ask a run to stop.

@@ -142,6 +142,10 @@ pub fn main() -> ExitCode {
     }
     #[cfg(feature = "failpoints")]
     let _chosen = crate::crash::chosen();
+    if let Some(folder) = trust::configuration() {
+        crate::store::keep_key_in(folder);
+    }
+    crate::store::before_copies(interrupt::end_without_copies);
     match completions::answer() {
         Ok(true) => return Code::Ok.into(),
         Ok(false) => {}

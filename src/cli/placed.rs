@@ -1,6 +1,6 @@
 //! Where a run's project and workspace are now: the project may have been moved or copied since.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::config;
 use crate::model::{RunId, RunState};
@@ -30,7 +30,9 @@ pub(super) fn workspace(
     if named.is_some() {
         return Ok(session::workspace(named, here));
     }
-    let why = if journal.is_foreign(run)? {
+    let why = if let Some(why) = journal.why_all_foreign() {
+        format!("{why}, so the workspace of run {run} is not taken from its record")
+    } else if journal.is_foreign(run)? {
         format!("the record of run {run} came from elsewhere, so its workspace is not taken from it")
     } else if leads_out(root, recorded) {
         format!("the workspace of run {run} is reached by a link that leads out of the project")
@@ -53,21 +55,34 @@ pub(super) fn placed(journal: &Journal, run: &RunState, state: &State, root: &Pa
     Ok(place(run, state, root, foreign))
 }
 
+/// The pipeline file of a run, in its project. The record of a run from elsewhere may name any file, also one of a
+/// project that the user trusts with keys.
+pub(super) fn file(journal: &Journal, run: &RunState, root: &Path) -> Result<PathBuf, CliError> {
+    let path = root.join(&run.file);
+    let plain = Path::new(&run.file).components().all(|part| matches!(part, Component::Normal(_)));
+    if !journal.is_foreign(run.run)? || (plain && !config::escapes(root, &path)) {
+        return Ok(path);
+    }
+    let why = format!("the record of run {} came from elsewhere, and its pipeline `{}`", run.run, run.file);
+    Err(CliError::could_not(format!("{why} is not in this project")).hint("run the pipeline that you mean anew"))
+}
+
 /// The project of a run from elsewhere is this one, whatever it says.
 fn place(run: &RunState, state: &State, root: &Path, foreign: bool) -> Placed {
     let (old, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
     let here = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    let has = |root: &Path| root.join(&run.file).is_file();
     let known = !run.root.is_empty();
+    if foreign {
+        let moved = if known { inside(&workspace, &old, &here) } else { None };
+        return Placed { workspace: moved.unwrap_or(workspace), moved: old != here, root: here };
+    }
+    let has = |root: &Path| root.join(&run.file).is_file();
     let lies = state.folder(root).canonicalize().ok();
     // A copy of the project has a journal of its own; whoever has this very one was not left.
     let stays = state.state.is_some() || (lies.is_some() && state.folder(&old).canonicalize().ok() == lies);
     let home = lies.as_deref().and_then(Path::parent).filter(|home| state.state.is_none() && has(home));
     let here = home.map_or(here, Path::to_owned);
     let moved = if known { inside(&workspace, &old, &here) } else { None };
-    if foreign {
-        return Placed { workspace: moved.unwrap_or(workspace), moved: old != here, root: here };
-    }
     if old == here || (stays && known && has(&old)) || (!has(&here) && has(&old)) {
         return Placed { root: old, workspace, moved: false };
     }

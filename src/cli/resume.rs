@@ -15,7 +15,7 @@ use crate::store::{Journal, RunRow, View};
 
 use super::edits::{Accepted, Choice, Edits, listed};
 use super::error::{CliError, Code};
-use super::placed::{Placed, placed};
+use super::placed::{Placed, file, placed};
 use super::prepare::{self, Flags};
 use super::report::{Output, printed_commands, tell};
 use super::resolve::{self, Consent};
@@ -138,7 +138,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         let words = format!("the project was in `{}` when this run was last taken up; it goes on here", old.root);
         ui.say(format!("{} {words}", ui.style.warn("note:")));
     }
-    let project = prepare::load(&root.join(&old.file), &here, flag.as_deref(), ui)?;
+    let project = prepare::load(&file(&journal, &old, &root)?, &here, flag.as_deref(), ui)?;
 
     let trusted = trusted(args, &project, &here, ui)?;
     let runtime = runtime()?;

@@ -127,6 +127,9 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
 
     let (root, file) = session::places(&project, &here);
     let journal = Journal::open(&args.state.folder(&root))?;
+    if let Some(why) = journal.why_all_foreign() {
+        ui.say(format!("{} {why}; to resume one needs --workspace, and --reuse takes nothing", ui.style.warn("note:")));
+    }
     let view = View::open(&session::workspace(args.workspace.as_ref(), &here))?;
     let run = RunId(uuid::Uuid::now_v7());
     let locks = session::lock(&journal, run, &view)?;

@@ -210,14 +210,20 @@ fn check_encryption(disclosures: &Disclosures) -> Result<(), CliError> {
     }
 }
 
-/// The user's agreements: in `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, in the folder of application
-/// data). `None` when the environment names no such folder.
+/// The user's agreements; `None` when there is no folder for them.
 fn ledger() -> Option<TrustLedger> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    configuration().map(|folder| TrustLedger::new(&folder))
+}
+
+/// The folder of the user's configuration: `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, in the folder of
+/// application data). `None` when the environment names no such folder.
+pub(super) fn configuration() -> Option<PathBuf> {
+    // A relative one would be wherever the program is started, as in a project.
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = variable("XDG_CONFIG_HOME")
         .or_else(|| variable("APPDATA"))
         .or_else(|| variable("HOME").map(|home| home.join(".config")))?;
-    Some(TrustLedger::new(&folder.join("orch")))
+    Some(folder.join("orch"))
 }
 
 fn no_configuration() -> CliError {

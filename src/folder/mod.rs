@@ -157,6 +157,21 @@ impl OwnFolder {
         Ok(())
     }
 
+    /// Waits until nobody else has the folder locked in this way, and locks it until the file is dropped.
+    ///
+    /// # Errors
+    /// The folder can't be opened, or not be locked, as on systems that lock only files.
+    pub fn lock(&self) -> io::Result<std::fs::File> {
+        #[cfg(unix)]
+        {
+            let file = self.dir()?.open_with(".", cap_std::fs::OpenOptions::new().read(true))?.into_std();
+            file.lock()?;
+            Ok(file)
+        }
+        #[cfg(not(unix))]
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Replaces a file by a rename, its bytes durable before if that is wanted; the folder is not synced.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let (dir, name) = self.parent_of(name, true)?;

@@ -38,7 +38,7 @@ pub use cost::CostTotal;
 pub use event::{Artifact, Event, Fact, Recipe, RunStatus};
 pub use failure::{Class, Failure};
 pub use id::{CallKey, Digest, RunId, StepKey};
-pub use nesting::{MAX_NESTING, nesting};
+pub use nesting::{MAX_NESTING, MAX_VALUES, nesting, values};
 pub use pipeline::{Agent, Input, Pipeline};
 pub use program::{Program, ProgramKind, Turn, TurnEstimate, Work};
 pub use report::RunReport;

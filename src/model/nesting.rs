@@ -1,8 +1,26 @@
-//! How deep JSON is nested, told before it is parsed: what reads it calls itself for each level.
+//! How deep JSON is nested and how many values it has, told before it is parsed: what reads it calls itself for each
+//! level, and a value takes many times the memory of its text.
 
 /// The deepest JSON that a journal or an export may hold. Values are at most 512 levels deep when they are taken from a
 /// reply; an event adds a few.
 pub const MAX_NESTING: usize = 1024;
+
+/// The most JSON values of an import, and of a run from elsewhere that is read.
+pub const MAX_VALUES: usize = 5_000_000;
+
+/// How many values a JSON text has at most: one, and one more for each comma and each list or object.
+pub fn values(json: &[u8]) -> usize {
+    let mut count = 1;
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => skip_string(&mut bytes),
+            b',' | b'[' | b'{' => count += 1,
+            _ => {}
+        }
+    }
+    count
+}
 
 /// How deep lists and objects of a JSON text are nested; of a text that is no JSON, a number all the same.
 pub fn nesting(json: &[u8]) -> usize {
@@ -42,5 +60,11 @@ mod tests {
         assert_eq!(nesting(b"1"), 0);
         assert_eq!(nesting("[".repeat(20_000).as_bytes()), 20_000);
         assert_eq!(nesting(b"]]["), 1);
+    }
+
+    #[test]
+    fn values_are_counted_and_never_too_few() {
+        assert_eq!(values(b"1"), 1);
+        assert_eq!(values(br#"{"a,": [1, 2, "x,[,"], "b": {"c": null}}"#), 8);
     }
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::text::{NotText, text_of};
-use crate::model::{Event, MAX_NESTING, RunId, nesting};
+use crate::model::{Event, MAX_NESTING, MAX_VALUES, RunId, nesting, values};
 
 /// The version of the form.
 const VERSION: u32 = 1;
@@ -31,6 +31,9 @@ pub enum ExportedRunError {
         /// How deep it is nested.
         depth: usize,
     },
+    /// JSON that takes more memory than an import may.
+    #[error("it has more than {MAX_VALUES} values, and that is as many as an import may have")]
+    TooMany,
     /// Bytes that are not text.
     #[error("it {0}")]
     NotText(NotText),
@@ -56,6 +59,9 @@ impl ExportedRun {
         let depth = nesting(&bytes);
         if depth > MAX_NESTING {
             return Err(ExportedRunError::TooDeep { depth });
+        }
+        if values(&bytes) > MAX_VALUES {
+            return Err(ExportedRunError::TooMany);
         }
         let text = text_of(bytes).map_err(ExportedRunError::NotText)?;
         let mut reader = serde_json::Deserializer::from_str(&text);

@@ -7,51 +7,45 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 
 use crate::model::RunId;
 
+use super::key::UserKey;
+use super::origin::{Note, Origin, mark_all};
 use super::{Journal, StoreError};
 
-/// The file with the folder that the state folder was in.
-const HOME: &str = "home";
-
 impl Journal {
-    /// Finds workspaces inside of the project again when the project is in another place than last time.
-    pub(super) fn settle_in(&self) -> Result<(), StoreError> {
+    /// Finds workspaces inside of the project again when the project is in another place than last time, and marks
+    /// the runs of a journal from elsewhere.
+    pub(super) fn settle_in(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
         let Some(home) = self.folder.path().parent() else { return Ok(()) };
-        let note = self.folder.file(HOME);
-        let known = match note.read() {
-            Ok(text) => Some(PathBuf::from(String::from_utf8_lossy(&text).trim_end_matches('\n'))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(StoreError::io("read", &note.path())(error)),
-        };
-        if known.as_deref() == Some(home) {
+        let known = Note::read(&self.folder)?.map(|note| note.home);
+        let foreign = matches!(self.origin, Origin::Elsewhere);
+        if foreign && let Some(what) = self.integrity_of_all()? {
+            // What is out of order could be found in one way and not in another.
+            return Err(self.damaged(what));
+        }
+        if foreign || known.as_deref() != Some(home) {
+            self.come(known.as_deref(), home, foreign).map_err(|source| self.failed("write", source))?;
+        }
+        if foreign {
+            // What is not its own is marked.
+            self.origin = Origin::Own;
+        }
+        if key.is_none() && known.as_deref() == Some(home) {
+            // A seal of before stays.
             return Ok(());
         }
-        let came = match known {
-            Some(known) => self.follow(&known, home),
-            // A journal without the note was made elsewhere, if it has runs.
-            None => Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate).and_then(|transaction| {
-                distrust(&transaction, home, home)?;
-                transaction.commit()
-            }),
-        };
-        came.map_err(|source| self.failed("write", source))?;
-        // A note that a power failure takes is written again where the project is then.
-        match note.note(format!("{}\n", home.display()).as_bytes()) {
-            Err(error) if can_not_be_written(&error) => Ok(()),
-            written => written.map_err(StoreError::io("write", &note.path())),
-        }
+        Note::write(&self.folder, home, key)
     }
 
-    /// Workspaces that were inside one folder and are inside another one now; those that are not there
-    /// keep their names.
-    fn follow(&self, from: &Path, to: &Path) -> rusqlite::Result<()> {
+    fn come(&self, from: Option<&Path>, home: &Path, foreign: bool) -> rusqlite::Result<()> {
         let transaction = Transaction::new_unchecked(self.reader(), TransactionBehavior::Immediate)?;
-        let sql = "SELECT workspace FROM runs UNION SELECT workspace FROM files";
-        let names: Vec<String> =
-            transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        distrust(&transaction, from, to)?;
-        for old in names {
-            let Some(new) = inside(Path::new(&old), from, to).filter(|new| new.is_dir()) else { continue };
-            rename(&transaction, &old, &new.display().to_string())?;
+        if foreign {
+            mark_all(&transaction)?;
+        }
+        if let Some(from) = from.filter(|from| *from != home) {
+            follow(&transaction, from, home, foreign)?;
+        }
+        if foreign {
+            forget_outside(&transaction, home)?;
         }
         transaction.commit()
     }
@@ -68,17 +62,26 @@ impl Journal {
     }
 }
 
-/// Marks the runs whose workspaces were outside of the folder of their journal, which is elsewhere now: it may have
-/// come with a stranger's project, and would have orch write wherever it says.
-fn distrust(transaction: &Transaction<'_>, from: &Path, to: &Path) -> rusqlite::Result<()> {
-    let mut statement = transaction.prepare("SELECT run, workspace FROM runs")?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
-    for row in rows {
-        let (run, workspace) = row?;
-        let clean = !Path::new(&workspace).components().any(|part| matches!(part, Component::ParentDir));
-        if !clean || inside(Path::new(&workspace), from, to).is_none() {
-            transaction.execute("INSERT OR IGNORE INTO foreign_runs (run) VALUES (?1)", [run])?;
-        }
+/// Workspaces that were inside one folder and are inside another one now; those that are not there keep their names, unless
+/// `all` follow.
+fn follow(transaction: &Transaction<'_>, from: &Path, to: &Path, all: bool) -> rusqlite::Result<()> {
+    let sql = "SELECT workspace FROM runs UNION SELECT workspace FROM files";
+    let names: Vec<String> =
+        transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for old in names.iter().filter(|name| is_plain(name)) {
+        let Some(new) = inside(Path::new(old), from, to).filter(|new| all || new.is_dir()) else { continue };
+        rename(transaction, old, &new.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Forgets what orch is said to have written outside of the project: there it would be taken for orch's own.
+fn forget_outside(transaction: &Transaction<'_>, home: &Path) -> rusqlite::Result<()> {
+    let sql = "SELECT DISTINCT workspace FROM files";
+    let names: Vec<String> =
+        transaction.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for name in names.iter().filter(|name| !is_plain(name) || !Path::new(name).starts_with(home)) {
+        transaction.execute("DELETE FROM files WHERE workspace = ?1", [name])?;
     }
     Ok(())
 }
@@ -89,9 +92,9 @@ fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Resu
     Ok(())
 }
 
-/// Whoever only reads has no need of the note.
-fn can_not_be_written(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
+/// Whether a path never goes up.
+fn is_plain(path: &str) -> bool {
+    !Path::new(path).components().any(|part| matches!(part, Component::ParentDir))
 }
 
 /// Where a path that was inside one folder is, now that the folder is elsewhere.

@@ -6,6 +6,8 @@ use crate::crash::crash_point;
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
+use super::key::NoKey;
+use super::origin::Origin;
 use super::writer::{Payload, insert};
 use super::{Journal, StoreError};
 
@@ -39,8 +41,23 @@ impl Journal {
 }
 
 impl Journal {
+    /// Why every run counts as one from elsewhere, where nobody can tell which ones orch wrote here.
+    pub fn why_all_foreign(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Unknown(NoKey(why)) => Some(format!("orch can't tell whether it wrote the runs here: {why}")),
+            Origin::Own | Origin::Elsewhere => None,
+        }
+    }
+
+    pub(super) fn is_all_foreign(&self) -> bool {
+        !matches!(self.origin, Origin::Own)
+    }
+
     /// Whether the records of a run came from elsewhere: its workspace and its project are the user's to name.
     pub fn is_foreign(&self, run: RunId) -> Result<bool, StoreError> {
+        if self.is_all_foreign() {
+            return Ok(true);
+        }
         let sql = "SELECT 1 FROM foreign_runs WHERE run = ?1";
         let found = self.reader.query_row(sql, [run.0.to_string()], |_| Ok(())).optional();
         found.map(|found| found.is_some()).map_err(|source| self.error(source))

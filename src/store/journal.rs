@@ -8,18 +8,20 @@ use jiff::Timestamp;
 use serde::Deserialize as _;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use tempfile::TempDir;
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
 use crate::folder::{Access, OwnFile, OwnFolder};
 use crate::model::event::{Event, Fact};
-use crate::model::{MAX_NESTING, RunId, RunStatus, nesting};
+use crate::model::{MAX_NESTING, MAX_VALUES, RunId, nesting, values};
 
 use super::blob::Blobs;
-use super::lock::{Heartbeat, Lock};
-use super::open::{connect, is_read_only, new_file, read_only, refuse_links};
-use super::place::no_orphan;
+use super::copy::CopyFolder;
+use super::key::UserKey;
+use super::lock::Heartbeat;
+use super::open::{connect, is_read_only, new_file, read_only, refuse_strange};
+use super::origin::{Origin, origin};
+use super::place::{Turn, no_orphan};
 use super::writer::Writer;
 use super::{Records, StoreError, View, schema};
 
@@ -31,8 +33,9 @@ pub struct Journal {
     pub(super) path: PathBuf,
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
+    pub(super) origin: Origin,
     /// What is read instead of a database that can't be read in place.
-    _copy: Option<TempDir>,
+    _copy: Option<CopyFolder>,
 }
 
 /// The database, in the state folder.
@@ -40,43 +43,13 @@ pub(super) const DATABASE: &str = "journal.db";
 /// The folder of what agent programs keep, in the state folder.
 pub(super) const HOMES: &str = "agents";
 
-/// Which runs to list.
-#[derive(Clone, Debug)]
-pub struct Filter {
-    /// At most this many.
-    pub limit: usize,
-    /// Only those with this status.
-    pub status: Option<RunStatus>,
-    /// Only those of the pipeline of this name.
-    pub pipeline: Option<String>,
-}
-
-/// A run in a listing.
-#[derive(Clone, Debug)]
-pub struct RunRow {
-    /// The run.
-    pub run: RunId,
-    /// The pipeline's name.
-    pub pipeline: String,
-    /// The pipeline file, relative to the root.
-    pub file: String,
-    /// The workspace, absolute.
-    pub workspace: String,
-    /// The value of the input `task`, if it is a string.
-    pub task: Option<String>,
-    /// How far it is; `interrupted` when its process died.
-    pub status: RunStatus,
-    /// When it began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub ended: Option<Timestamp>,
-}
-
 impl Journal {
     /// Opens the journal of a state folder, making both when they are not there. The folder must not be a link.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let folder = OwnFolder::create(state, Access::Private).map_err(StoreError::io("open", state))?;
-        refuse_links(&folder)?;
+        refuse_strange(&folder)?;
+        // Whether a file that SQLite makes on the way is ours must not be asked before we noted it.
+        let turn = Turn::take(&folder);
         let path = folder.file(DATABASE);
         let fresh = !path.exists();
         if fresh {
@@ -90,22 +63,38 @@ impl Journal {
         if folder.path().ends_with(".orch") {
             folder.close_to_others();
         }
-        let reader = connect(&path.path())?;
-        let journal = Self::of(state, folder, reader, None)?;
-        journal.settle_in()?;
+        let key = UserKey::find_or_make();
+        let origin = match &key {
+            Ok(_) if fresh => Origin::Own,
+            key => origin(&folder, key.as_ref())?,
+        };
+        let mut journal = Self::of(state, folder, connect(&path.path())?, None, origin)?;
+        journal.settle_in(key.as_ref().ok())?;
+        drop(turn);
         if fresh {
             journal.folder.sync("").map_err(StoreError::io("sync", state))?;
         }
         Ok(journal)
     }
 
-    fn of(state: &Path, folder: OwnFolder, mut reader: Connection, copy: Option<TempDir>) -> Result<Self, StoreError> {
+    fn of(
+        state: &Path,
+        folder: OwnFolder,
+        mut reader: Connection,
+        copy: Option<CopyFolder>,
+        origin: Origin,
+    ) -> Result<Self, StoreError> {
         let path = folder.file(DATABASE).path();
-        let error = |source| StoreError::Journal { doing: "open", path: path.clone(), source };
-        if let Err(found) = schema::migrate(&mut reader).map_err(error)? {
-            return Err(StoreError::TooNew { path, found, known: schema::VERSION });
-        }
-        Ok(Self { state: state.to_owned(), blobs: Blobs::new(folder.clone()), folder, path, reader, _copy: copy })
+        schema::bring_up(&mut reader, &path)?;
+        Ok(Self {
+            state: state.to_owned(),
+            blobs: Blobs::new(folder.clone()),
+            folder,
+            path,
+            reader,
+            origin,
+            _copy: copy,
+        })
     }
 
     /// Opens the journal of a state folder if there is one; where nothing may be written, it can be read.
@@ -126,9 +115,10 @@ impl Journal {
             return Ok(None);
         }
         let folder = OwnFolder::open(state, Access::Private).map_err(StoreError::io("open", state))?;
-        refuse_links(&folder)?;
+        refuse_strange(&folder)?;
+        let origin = origin(&folder, UserKey::find().as_ref())?;
         let (reader, copy) = read_only(&folder)?;
-        Self::of(state, folder, reader, copy).map(Some)
+        Self::of(state, folder, reader, copy, origin).map(Some)
     }
 
     fn is_there(state: &Path) -> Result<bool, StoreError> {
@@ -136,7 +126,7 @@ impl Journal {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
             folder => folder.map_err(StoreError::io("open", state))?,
         };
-        refuse_links(&folder)?;
+        refuse_strange(&folder)?;
         let there = folder.file(DATABASE).exists();
         if there { Ok(true) } else { no_orphan(&folder).map(|()| false) }
     }
@@ -190,10 +180,12 @@ impl Journal {
                 ))
             })
             .map_err(|e| self.error(e))?;
+        // Whoever made a run from elsewhere did not see to it that it can be read.
+        let mut left = if self.is_foreign(run)? { MAX_VALUES } else { usize::MAX };
         let mut events = Vec::new();
         for row in rows {
             let (seq, at, body, blob) = row.map_err(|e| self.error(e))?;
-            events.push(self.event(run, seq, at, body, blob)?);
+            events.push(self.event(run, (seq, at), (body, blob), &mut left)?);
         }
         Ok(events)
     }
@@ -203,102 +195,31 @@ impl Journal {
         Ok(self.some_events(run, seq.saturating_sub(1), seq)?.pop())
     }
 
+    /// An event from its row, with its number and time; `left` is how many values may still be read.
     fn event(
         &self,
         run: RunId,
-        seq: i64,
-        at: i64,
-        body: Option<String>,
-        blob: Option<String>,
+        (seq, at): (i64, i64),
+        content: (Option<String>, Option<String>),
+        left: &mut usize,
     ) -> Result<Event, StoreError> {
-        let damaged = |what: String| StoreError::Damaged {
-            path: self.path.clone(),
-            what: format!("run {run}, event {seq}: {what}"),
-        };
-        let read = match (body, blob) {
-            (Some(body), _) => fact(body.as_bytes()),
-            (None, Some(blob)) => fact(&self.blobs.get(&blob)?),
+        let damaged = |what: String| self.damaged(format!("run {run}, event {seq}: {what}"));
+        let text = match content {
+            (Some(body), _) => body.into_bytes(),
+            (None, Some(blob)) => self.blobs.get(&blob)?,
             (None, None) => return Err(damaged("it has no content".to_owned())),
         };
+        if *left < usize::MAX {
+            let rest = left.checked_sub(values(&text));
+            *left = rest.ok_or_else(|| damaged(format!("the run has more than {MAX_VALUES} values")))?;
+        }
+        let read = fact(&text);
         Ok(Event {
             run,
             seq: u64::try_from(seq).map_err(|e| damaged(e.to_string()))?,
             at: Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()))?,
             fact: read.map_err(|e| damaged(e.to_string()))?,
         })
-    }
-
-    /// The latest runs first, at most `limit` of them.
-    pub fn runs(&self, limit: usize) -> Result<Vec<RunRow>, StoreError> {
-        self.select("ORDER BY started DESC, run DESC LIMIT ?1", params![i64::try_from(limit).unwrap_or(i64::MAX)])
-    }
-
-    /// The latest runs first that a filter lets through.
-    pub fn list(&self, filter: &Filter) -> Result<Vec<RunRow>, StoreError> {
-        // Whether a run that says it is running has an owner is known outside the database only.
-        let stored = filter.status.map(|status| match status {
-            RunStatus::Interrupted => RunStatus::Running.as_str(),
-            other => other.as_str(),
-        });
-        let lives = matches!(filter.status, Some(RunStatus::Running | RunStatus::Interrupted));
-        let limit = if lives { usize::MAX } else { filter.limit };
-        let mut rows = self.select(
-            "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR pipeline = ?2) ORDER BY started DESC, run DESC LIMIT ?3",
-            params![stored, filter.pipeline, i64::try_from(limit).unwrap_or(i64::MAX)],
-        )?;
-        rows.retain(|row| filter.status.is_none_or(|status| row.status == status));
-        rows.truncate(filter.limit);
-        Ok(rows)
-    }
-
-    /// The runs that `text` names: a whole id, or the start of a short one.
-    pub fn find(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
-        let text: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_hexdigit).collect();
-        let rows = self.select(
-            "WHERE replace(run, '-', '') LIKE ?1 ORDER BY started DESC LIMIT 20",
-            params![format!("%{text}%")],
-        )?;
-        Ok(rows.into_iter().filter(|row| row.run.matches(&text)).collect())
-    }
-
-    fn select(&self, tail: &str, params: impl rusqlite::Params) -> Result<Vec<RunRow>, StoreError> {
-        let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {tail}");
-        let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.error(e))?;
-        let rows = statement.query_map(params, RawRow::read).map_err(|e| self.error(e))?;
-        rows.map(|row| self.row(row.map_err(|e| self.error(e))?)).collect()
-    }
-
-    fn row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
-        let damaged = |what: String| StoreError::Damaged { path: self.path.clone(), what };
-        let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
-        let time = |at| Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()));
-        let stored = match raw.status.as_str() {
-            "running" => RunStatus::Running,
-            "waiting" => RunStatus::Waiting,
-            "completed" => RunStatus::Completed,
-            "failed" => RunStatus::Failed,
-            "cancelled" => RunStatus::Cancelled,
-            other => return Err(damaged(format!("run {run} has the status `{other}`"))),
-        };
-        Ok(RunRow {
-            run,
-            status: self.live_status(run, stored),
-            pipeline: raw.pipeline,
-            file: raw.file,
-            workspace: raw.workspace,
-            task: raw.task,
-            started: time(raw.started)?,
-            ended: raw.ended.map(time).transpose()?,
-        })
-    }
-
-    /// A run that says it is running, but has no owner, was interrupted.
-    pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
-        if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
-            RunStatus::Interrupted
-        } else {
-            stored
-        }
     }
 
     /// What orch has written into a workspace.
@@ -320,11 +241,17 @@ impl Journal {
 
     /// Whether the database is whole, by its own check; the findings otherwise.
     pub fn integrity(&self) -> Result<Option<String>, StoreError> {
-        let found: Option<String> = self
-            .reader
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .optional()
-            .map_err(|e| self.error(e))?;
+        self.checked("PRAGMA quick_check(1)")
+    }
+
+    /// The same, and whether each index has what its table has.
+    pub(super) fn integrity_of_all(&self) -> Result<Option<String>, StoreError> {
+        self.checked("PRAGMA integrity_check(1)")
+    }
+
+    fn checked(&self, sql: &str) -> Result<Option<String>, StoreError> {
+        let found: Option<String> =
+            self.reader.query_row(sql, [], |row| row.get(0)).optional().map_err(|e| self.error(e))?;
         Ok(found.filter(|text| text != "ok"))
     }
 
@@ -354,30 +281,4 @@ fn fact(json: &[u8]) -> serde_json::Result<Fact> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     reader.disable_recursion_limit();
     Fact::deserialize(&mut reader)
-}
-
-struct RawRow {
-    run: String,
-    pipeline: String,
-    file: String,
-    workspace: String,
-    task: Option<String>,
-    status: String,
-    started: i64,
-    ended: Option<i64>,
-}
-
-impl RawRow {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            run: row.get(0)?,
-            pipeline: row.get(1)?,
-            file: row.get(2)?,
-            workspace: row.get(3)?,
-            task: row.get(4)?,
-            status: row.get(5)?,
-            started: row.get(6)?,
-            ended: row.get(7)?,
-        })
-    }
 }

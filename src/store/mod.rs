@@ -10,6 +10,7 @@ mod branches;
 mod calls;
 mod closing;
 mod compute;
+mod copy;
 mod earlier;
 mod exported;
 mod halt;
@@ -18,26 +19,31 @@ mod import;
 mod inbox;
 mod index;
 mod journal;
+mod key;
 mod local;
 mod lock;
 mod open;
+mod origin;
 mod outbox;
 mod place;
 mod programs_lock;
 mod prune;
 mod records;
 mod rehearsal;
+mod runs;
 mod schema;
 mod switch;
 mod view;
 mod writer;
 
 pub use approval::Asker;
+pub use copy::{before_copies, remove_copies};
 pub use earlier::Earlier;
 pub use exported::{ExportedRun, ExportedRunError};
 pub use home::inside;
 pub use inbox::Letter;
-pub use journal::{Filter, Journal, RunRow};
+pub use journal::Journal;
+pub use key::keep_key_in;
 pub use local::{LocalRun, RunParts};
 pub use lock::{Heartbeat, Holder, Lock, LockError};
 pub use outbox::{Cursor, Outbox};
@@ -45,6 +51,7 @@ pub use programs_lock::ProgramsLock;
 pub use prune::{Deleted, Swept};
 pub use records::Records;
 pub use rehearsal::{Fate, Rehearsal, gone};
+pub use runs::{Filter, RunRow};
 pub use switch::StopSwitch;
 pub use view::{Edited, View};
 
@@ -85,6 +92,14 @@ pub enum StoreError {
         found: i64,
         /// The newest format known here.
         known: i64,
+    },
+    /// A journal that orch did not make, or that something lies beside which orch does not make.
+    #[error("the journal `{}` is not opened: {why}", path.display())]
+    Strange {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
     },
     /// A record is not what was written.
     #[error("the journal `{}` is damaged: {what}", path.display())]
@@ -133,6 +148,9 @@ impl StoreError {
             Self::Journal { source, .. } => sqlite_hint(source),
             Self::TooNew { .. } => Some("install the newer orch, or give another folder with --state"),
             Self::Damaged { .. } => Some("restore the `.orch` folder from a copy, or move it away to begin anew"),
+            Self::Strange { .. } => Some(
+                "move the `.orch` folder away to begin anew; `orch runs import` takes in a run that you have as an export",
+            ),
             Self::Gone { .. } => Some(
                 "put the `.orch` folder back if it was moved away; what the run has shown in its workspace is there",
             ),

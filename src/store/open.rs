@@ -3,36 +3,55 @@
 //! SQLite opens files by their paths. It is given one without links, told not to follow any, and every name that it
 //! opens is looked at before.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tempfile::TempDir;
 
 use crate::folder::{OwnFile, OwnFolder};
 
 use super::StoreError;
+use super::copy::CopyFolder;
 use super::journal::{DATABASE, HOMES};
 
-/// What SQLite adds to the name of a database for the files beside it.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// What SQLite adds to the name of a database for a journal of what it takes back after a crash.
+const ROLLBACK: &str = "-journal";
 
-/// What else is in a state folder.
-const OTHERS: [&str; 5] = [".gitignore", "home", "blobs", "locks", HOMES];
+/// The same for all files beside it.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", ROLLBACK];
+
+/// The files and folders that are in a state folder too.
+const NOTES: [&str; 2] = [".gitignore", "home"];
+const FOLDERS: [&str; 3] = ["blobs", "locks", HOMES];
+
+/// The longest text or row of a journal; larger facts are in files.
+const MAX_ROW: i32 = 64 << 20;
+/// The most bytes that are copied to be read elsewhere, of the database and its log together.
+const MAX_COPY: u64 = 1 << 30;
+/// The longest statement, also of those in the schema.
+const MAX_SQL: i32 = 64 << 10;
 
 fn companion(folder: &OwnFolder, end: &str) -> OwnFile {
     folder.file(format!("{DATABASE}{end}"))
 }
 
-/// Fails when something of the state folder is a link: a run would come upon it after it was paid for.
-pub(super) fn refuse_links(folder: &OwnFolder) -> Result<(), StoreError> {
+/// Fails when something of the state folder is a link, or a file that SQLite must not open: a run would come upon it
+/// after it was paid for, or wait for whoever opens the other end of a pipe.
+pub(super) fn refuse_strange(folder: &OwnFolder) -> Result<(), StoreError> {
     let database = COMPANIONS.iter().map(|end| companion(folder, end)).chain([folder.file(DATABASE)]);
-    let others = OTHERS.iter().map(|name| folder.file(*name));
-    for file in database.chain(others) {
+    let files = database.chain(NOTES.iter().map(|name| folder.file(*name))).map(|file| (file, true));
+    let folders = FOLDERS.iter().map(|name| (folder.file(*name), false));
+    for (file, is_file) in files.chain(folders) {
         match file.about() {
             Ok(meta) if meta.is_symlink() => {
                 // To open it says what is wrong with it.
                 file.open().map_err(StoreError::io("open", &file.path()))?;
+            }
+            Ok(meta) if is_file && !meta.is_file() => {
+                return Err(unusable(folder, format!("`{}` is not a regular file", file.last_name())));
             }
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StoreError::io("read", &file.path())(error));
@@ -40,7 +59,15 @@ pub(super) fn refuse_links(folder: &OwnFolder) -> Result<(), StoreError> {
             Ok(_) | Err(_) => {}
         }
     }
+    // A rollback journal names files that SQLite would open, wherever they are. orch never has it make one on the disk.
+    if companion(folder, ROLLBACK).about().is_ok_and(|meta| meta.len() > 0) {
+        return Err(unusable(folder, format!("`{DATABASE}{ROLLBACK}` lies beside it, and orch makes no such file")));
+    }
     Ok(())
+}
+
+fn unusable(folder: &OwnFolder, why: String) -> StoreError {
+    StoreError::Strange { path: folder.file(DATABASE).path(), why }
 }
 
 /// Makes the file of a new database, for the user alone; SQLite gives the files beside it the same rights.
@@ -58,8 +85,12 @@ pub(super) fn new_file(file: &OwnFile) -> Result<(), StoreError> {
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags).map_err(error)?;
-    connection.busy_timeout(Duration::from_secs(30)).map_err(error)?;
+    let connection = Connection::open_with_flags(path, flags).and_then(careful).map_err(error)?;
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == 0) {
+        // What makes a new database one with a write-ahead log is kept in memory: a process that dies here leaves
+        // no rollback journal.
+        connection.execute_batch("PRAGMA journal_mode = MEMORY;").map_err(error)?;
+    }
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
         .map_err(error)?;
@@ -78,7 +109,7 @@ pub(super) fn is_read_only(error: &StoreError) -> bool {
 
 /// A connection that only reads and leaves the folder as it is, also on a medium that can't be written; with the
 /// folder of the copy that it reads, if it needs one.
-pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<TempDir>), StoreError> {
+pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<CopyFolder>), StoreError> {
     let path = folder.file(DATABASE).path();
     let pending = companion(folder, "-wal").about().is_ok_and(|meta| meta.len() > 0);
     if !pending {
@@ -93,15 +124,32 @@ pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<TempDi
         }
     }
     // Without its companions SQLite can't read a write-ahead log in place.
-    let copy = tempfile::tempdir().map_err(StoreError::io("copy", &path))?;
-    let to = OwnFolder::open(copy.path(), crate::folder::Access::Private).map_err(StoreError::io("copy", &path))?;
-    for name in [DATABASE.to_owned(), format!("{DATABASE}-wal")] {
-        let file = folder.file(name.as_str());
-        let mut from = file.open().map_err(StoreError::io("copy", &file.path()))?;
-        let mut copied = to.file(name).create_new().map_err(StoreError::io("copy", &file.path()))?;
-        std::io::copy(&mut from, &mut copied).map_err(StoreError::io("copy", &file.path()))?;
+    copied(folder).map(|(connection, copy)| (connection, Some(copy)))
+}
+
+/// A connection to a copy of a database and its write-ahead log.
+fn copied(folder: &OwnFolder) -> Result<(Connection, CopyFolder), StoreError> {
+    let path = folder.file(DATABASE).path();
+    let error = || StoreError::io("copy", &path);
+    let names = [DATABASE.to_owned(), format!("{DATABASE}-wal")];
+    let mut bytes = 0;
+    for name in &names {
+        bytes += folder.file(name.as_str()).about().map_err(error())?.len();
     }
-    Ok((connect(&to.file(DATABASE).path())?, Some(copy)))
+    if bytes > MAX_COPY {
+        let why =
+            format!("it has to be copied to be read, and with its log it has {bytes} bytes of {MAX_COPY} that may be");
+        return Err(error()(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why)));
+    }
+    let copy = CopyFolder::make().map_err(error())?;
+    let to = OwnFolder::open(copy.path(), crate::folder::Access::Private).map_err(error())?;
+    for name in names {
+        let file = folder.file(name.as_str());
+        let from = file.open().map_err(StoreError::io("copy", &file.path()))?;
+        let mut copied = to.file(name).create_new().map_err(StoreError::io("copy", &file.path()))?;
+        std::io::copy(&mut from.take(MAX_COPY), &mut copied).map_err(StoreError::io("copy", &file.path()))?;
+    }
+    Ok((connect(&to.file(DATABASE).path())?, copy))
 }
 
 /// A connection that only reads, with a parameter of SQLite's.
@@ -119,7 +167,29 @@ fn address(path: &Path, parameter: &str) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(format!("{address}?{parameter}"), flags).map_err(error)?;
-    connection.busy_timeout(Duration::from_secs(30)).map_err(error)?;
+    Connection::open_with_flags(format!("{address}?{parameter}"), flags).and_then(careful).map_err(error)
+}
+
+/// Bounds what a database can make SQLite do: it may have come with a project. Nothing of orch's is a view or a trigger.
+fn careful(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.busy_timeout(Duration::from_secs(30))?;
+    for (setting, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        connection.set_db_config(setting, on)?;
+    }
+    for (limit, most) in [
+        (Limit::SQLITE_LIMIT_LENGTH, MAX_ROW),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL),
+        // `VACUUM` needs one.
+        (Limit::SQLITE_LIMIT_ATTACHED, 1),
+        (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 0),
+    ] {
+        connection.set_limit(limit, most)?;
+    }
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     Ok(connection)
 }

@@ -44,6 +44,16 @@ fn id(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// The turn of a process to open a journal for writing, until it is dropped or the process ends.
+pub(super) struct Turn(#[expect(dead_code, reason = "it is held")] Option<std::fs::File>);
+
+impl Turn {
+    /// Waits for the turn. Where the folder can't be locked, processes go ahead at the same time.
+    pub(super) fn take(folder: &OwnFolder) -> Self {
+        Self(folder.lock().ok())
+    }
+}
+
 /// Fails when there is no journal but its write-ahead log, which SQLite would throw away.
 pub(super) fn no_orphan(folder: &OwnFolder) -> Result<(), StoreError> {
     let log = folder.file("journal.db-wal");

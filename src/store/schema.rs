@@ -3,9 +3,14 @@
 //! `events` is the only truth. `runs` and `files` are caches that are filled in the same
 //! transaction and can be rebuilt from it. `outbox` holds how far trackers have got.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use crate::crash::crash_point;
+
+use super::StoreError;
 
 /// The newest format; `PRAGMA user_version` of a journal.
 pub(super) const VERSION: i64 = 5;
@@ -90,16 +95,29 @@ PRAGMA user_version = 5;
 /// What brings a journal from each format to the next.
 const STEPS: &[&str] = &[V1, V2, V3, V4, V5];
 
-/// Brings a journal to [`VERSION`]; returns the version found when that is newer.
-pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<(), i64>> {
-    let version = |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-    let found = version(connection)?;
-    if found == VERSION {
-        return Ok(Ok(()));
-    }
+/// Brings a journal to [`VERSION`]. One that is not made up of what orch makes, and of nothing else, is refused: it did
+/// not come from orch, and a view or a trigger would answer in the place of a table.
+pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
+    let found = version(connection).map_err(error)?;
     if found > VERSION {
-        return Ok(Err(found));
+        return Err(StoreError::TooNew { path: path.to_owned(), found, known: VERSION });
     }
+    if let Some(name) = strange(connection, path)? {
+        let why = format!("orch makes no table, index, view or trigger like its `{name}`");
+        return Err(StoreError::Strange { path: path.to_owned(), why });
+    }
+    if found == VERSION {
+        return Ok(());
+    }
+    migrate(connection).map_err(error)
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     // Another process may migrate at the same moment: look again under the write lock.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let from = usize::try_from(version(&transaction)?).unwrap_or_default();
@@ -109,7 +127,33 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<Result<()
     crash_point!("schema::migrate");
     transaction.commit()?;
     crash_point!("schema::migrated");
-    Ok(Ok(()))
+    Ok(())
+}
+
+/// The name of something in a database that orch does not make, or that it makes and that is not there.
+fn strange(connection: &mut Connection, path: &Path) -> Result<Option<String>, StoreError> {
+    let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
+    // Both at one moment: another process may migrate.
+    let transaction = connection.transaction().map_err(error)?;
+    let made = usize::try_from(version(&transaction).map_err(error)?).unwrap_or_default();
+    let found = parts(&transaction).map_err(error)?;
+    drop(transaction);
+    let own = Connection::open_in_memory().map_err(error)?;
+    for step in STEPS.iter().take(made) {
+        own.execute_batch(step).map_err(error)?;
+    }
+    let own = parts(&own).map_err(error)?;
+    Ok(found.symmetric_difference(&own).next().map(|part| part.1.clone()))
+}
+
+/// The kind, name, table and text of everything in a database's schema but SQLite's own table of numbers, which stays when
+/// the table that had it made is gone.
+type Part = (String, String, String, Option<String>);
+
+fn parts(connection: &Connection) -> rusqlite::Result<BTreeSet<Part>> {
+    let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name <> 'sqlite_sequence' OR type <> 'table' OR sql <> 'CREATE TABLE sqlite_sequence(name,seq)'")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    rows.collect()
 }
 
 #[cfg(test)]

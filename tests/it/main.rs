@@ -12,6 +12,7 @@ mod agent_faults;
 mod agent_sessions;
 mod agent_team;
 mod agents;
+mod brought;
 mod budget;
 mod check;
 #[cfg(unix)]

@@ -87,10 +87,12 @@ fn a_run_of_a_copied_project_goes_on_in_the_copy_and_leaves_the_original_alone()
     copy(&old, &new);
     std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
     let before = std::fs::read_dir(old.join("workspace")).unwrap().count();
-    at(&orch, &new, &["pipeline", "resume", &run]).exits(0);
+    // A copy of a journal can't be told from one that came with a project.
+    at(&orch, &new, &["pipeline", "resume", &run]).exits(2).says("--workspace");
+    at(&orch, &new, &["pipeline", "resume", &run, "--workspace", "workspace"]).exits(0);
     assert!(new.join("workspace/review.json").exists(), "the prompt of the copy was asked");
     assert_eq!(std::fs::read_dir(old.join("workspace")).unwrap().count(), before);
-    at(&orch, &new, &["runs", "revert", &run]).exits(0);
+    at(&orch, &new, &["runs", "revert", &run, "--workspace", "workspace"]).exits(0);
     assert!(old.join("workspace/src/a").exists() && !new.join("workspace/src/a").exists());
     // The original is where it was.
     at(&orch, &old, &["pipeline", "resume", &run]).exits(1);
@@ -119,8 +121,9 @@ fn files_that_are_shown_again_beside_a_copied_journal_are_orchs_own_the_next_tim
     copy(&old, &new);
     std::fs::remove_dir_all(new.join("workspace")).unwrap();
     std::fs::write(new.join("prompts/review.md"), "step:code\n").unwrap();
-    at(&orch, &new, &["pipeline", "resume", &run, "--discard-changed"]).exits(0).says("plan: reused");
-    at(&orch, &new, &["pipeline", "resume", &run]).exits(0);
+    let resume = ["pipeline", "resume", &run, "--workspace", "workspace"];
+    at(&orch, &new, &[&resume[..], &["--discard-changed"]].concat()).exits(0).says("plan: reused");
+    at(&orch, &new, &resume).exits(0);
     at(&orch, &new, &["pipeline", "run", "pipelines/main.yaml", "--task", "y", "--clean"]).exits(0);
 }
 

@@ -184,7 +184,9 @@ fn commands_that_only_look_do_no_more_than_the_table_says() {
             let args: Vec<&str> = command.split(' ').skip(1).chain(more.iter().copied()).collect();
             let input = if command == "orch lsp" { editor(&orch) } else { String::new() };
             let [writes, network, starts] = row(command);
-            assert_eq!(writes, "nothing", "{command}: commands that write need another test");
+            // What a command writes besides is in the cache of models, and this project has none.
+            let nothing = writes == "nothing" || writes.starts_with("nothing; in your cache of models");
+            assert!(nothing, "{command}: commands that write need another test");
             assert!(["nothing", "this machine"].contains(&network.as_str()), "{command}: {network}");
             let known = |program: &str| starts.contains(&format!("`{}", program.rsplit('/').next().unwrap_or(program)));
             let acts = traced(&orch, &args, &input);
@@ -207,8 +209,12 @@ fn what_a_run_does_is_seen() {
     assert!(wrote(".orch/journal.db") && wrote("workspace/.orch.lock") && wrote("workspace/ran"), "{acts:#?}");
     assert!(acts.iter().any(|act| matches!(act, Act::Start(program) if program.ends_with("/touch"))), "{acts:#?}");
     let folder = orch.path().display().to_string();
+    let key = orch.configuration().join("orch").display().to_string();
+    let elsewhere = |act: &&Act| matches!(act, Act::Write(path) if !path.starts_with(&folder) && !key.starts_with(path) && !path.starts_with(&key));
+    assert_eq!(acts.iter().find(elsewhere), None, "a run writes in its project alone, and the key that it makes once");
+    let again = traced(&orch, &["pipeline", "run", "pipelines/main.yaml", "--task", "do it", "--clean"], "");
     let elsewhere = |act: &&Act| matches!(act, Act::Write(path) if !path.starts_with(&folder));
-    assert_eq!(acts.iter().find(elsewhere), None, "a run writes in its project alone");
+    assert_eq!(again.iter().find(elsewhere), None, "a later run writes in its project alone");
     assert_eq!(
         act(
             "7 connect(3<socket:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr(\"10.1.2.3\")}, 16) = 0",

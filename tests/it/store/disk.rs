@@ -95,6 +95,7 @@ fn a_file_that_may_not_grow_stops_the_run_and_loses_nothing_that_was_recorded() 
         .current_dir(orch.path())
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("XDG_CONFIG_HOME", orch.configuration())
         .output()
         .unwrap();
     let ran = Ran::of(&ran);

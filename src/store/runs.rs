@@ -1,0 +1,142 @@
+//! The runs of a journal, for listings and to find one by its name.
+
+use jiff::Timestamp;
+use rusqlite::params;
+
+use crate::model::{RunId, RunStatus};
+
+use super::lock::Lock;
+use super::{Journal, StoreError};
+
+/// Which runs to list.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// At most this many.
+    pub limit: usize,
+    /// Only those with this status.
+    pub status: Option<RunStatus>,
+    /// Only those of the pipeline of this name.
+    pub pipeline: Option<String>,
+}
+
+/// A run in a listing.
+#[derive(Clone, Debug)]
+pub struct RunRow {
+    /// The run.
+    pub run: RunId,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The pipeline file, relative to the root.
+    pub file: String,
+    /// The workspace, absolute.
+    pub workspace: String,
+    /// The value of the input `task`, if it is a string.
+    pub task: Option<String>,
+    /// How far it is; `interrupted` when its process died.
+    pub status: RunStatus,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+}
+
+impl Journal {
+    /// The latest runs first, at most `limit` of them.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRow>, StoreError> {
+        self.select("ORDER BY started DESC, run DESC LIMIT ?1", params![i64::try_from(limit).unwrap_or(i64::MAX)])
+    }
+
+    /// The latest runs first that a filter lets through.
+    pub fn list(&self, filter: &Filter) -> Result<Vec<RunRow>, StoreError> {
+        // Whether a run that says it is running has an owner is known outside the database only.
+        let stored = filter.status.map(|status| match status {
+            RunStatus::Interrupted => RunStatus::Running.as_str(),
+            other => other.as_str(),
+        });
+        let lives = matches!(filter.status, Some(RunStatus::Running | RunStatus::Interrupted));
+        let limit = if lives { usize::MAX } else { filter.limit };
+        let mut rows = self.select(
+            "WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR pipeline = ?2) ORDER BY started DESC, run DESC LIMIT ?3",
+            params![stored, filter.pipeline, i64::try_from(limit).unwrap_or(i64::MAX)],
+        )?;
+        rows.retain(|row| filter.status.is_none_or(|status| row.status == status));
+        rows.truncate(filter.limit);
+        Ok(rows)
+    }
+
+    /// The runs that `text` names: a whole id, or the start of a short one.
+    pub fn find(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
+        let text: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_hexdigit).collect();
+        let rows = self.select(
+            "WHERE replace(run, '-', '') LIKE ?1 ORDER BY started DESC LIMIT 20",
+            params![format!("%{text}%")],
+        )?;
+        Ok(rows.into_iter().filter(|row| row.run.matches(&text)).collect())
+    }
+
+    fn select(&self, tail: &str, params: impl rusqlite::Params) -> Result<Vec<RunRow>, StoreError> {
+        let sql = format!("SELECT run, pipeline, file, workspace, task, status, started, ended FROM runs {tail}");
+        let mut statement = self.reader.prepare_cached(&sql).map_err(|e| self.error(e))?;
+        let rows = statement.query_map(params, RawRow::read).map_err(|e| self.error(e))?;
+        rows.map(|row| self.row(row.map_err(|e| self.error(e))?)).collect()
+    }
+
+    fn row(&self, raw: RawRow) -> Result<RunRow, StoreError> {
+        let damaged = |what: String| StoreError::Damaged { path: self.path.clone(), what };
+        let run = RunId(uuid::Uuid::parse_str(&raw.run).map_err(|e| damaged(e.to_string()))?);
+        let time = |at| Timestamp::from_microsecond(at).map_err(|e| damaged(e.to_string()));
+        let stored = match raw.status.as_str() {
+            "running" => RunStatus::Running,
+            "waiting" => RunStatus::Waiting,
+            "completed" => RunStatus::Completed,
+            "failed" => RunStatus::Failed,
+            "cancelled" => RunStatus::Cancelled,
+            other => return Err(damaged(format!("run {run} has the status `{other}`"))),
+        };
+        Ok(RunRow {
+            run,
+            status: self.live_status(run, stored),
+            pipeline: raw.pipeline,
+            file: raw.file,
+            workspace: raw.workspace,
+            task: raw.task,
+            started: time(raw.started)?,
+            ended: raw.ended.map(time).transpose()?,
+        })
+    }
+
+    /// A run that says it is running, but has no owner, was interrupted.
+    pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
+        if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
+            RunStatus::Interrupted
+        } else {
+            stored
+        }
+    }
+}
+
+struct RawRow {
+    run: String,
+    pipeline: String,
+    file: String,
+    workspace: String,
+    task: Option<String>,
+    status: String,
+    started: i64,
+    ended: Option<i64>,
+}
+
+impl RawRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            run: row.get(0)?,
+            pipeline: row.get(1)?,
+            file: row.get(2)?,
+            workspace: row.get(3)?,
+            task: row.get(4)?,
+            status: row.get(5)?,
+            started: row.get(6)?,
+            ended: row.get(7)?,
+        })
+    }
+}
