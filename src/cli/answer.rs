@@ -101,14 +101,15 @@ fn waiting(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
 
 /// That several runs wait, each with what it asks.
 fn several(found: &[(RunRow, Vec<ApprovalAsked>)]) -> CliError {
-    let mut text = format!("{} runs wait for an answer:", found.len());
+    let text = format!("{} runs wait for an answer:", found.len());
+    let mut lines = Vec::new();
     for (row, questions) in found {
         for asked in questions {
             let question = first_line(&asked.shown, 60);
-            text.push_str(&format!("\n  {}  {}, step {}: {question}", row.run, row.pipeline, asked.step));
+            lines.push(format!("  {}  {}, step {}: {question}", row.run, row.pipeline, asked.step));
         }
     }
-    CliError::could_not(text).hint("name the run")
+    CliError::could_not(text).listing(lines).hint("name the run")
 }
 
 /// The questions of a run that nobody has answered.

@@ -7,6 +7,7 @@ mod providers;
 use std::path::Path;
 
 use crate::config;
+use crate::model::visible::one_line;
 use crate::store::Journal;
 use crate::trust::Disclosures;
 
@@ -48,7 +49,7 @@ impl Report<'_> {
             None => style.dim("-   "),
         };
         self.bad += usize::from(ok == Some(false));
-        self.ui.text(&format!("{mark} {name:<11} {words}"))
+        self.ui.text(&one_line(&format!("{mark} {name:<11} {words}")))
     }
 }
 

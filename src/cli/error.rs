@@ -39,6 +39,8 @@ pub(super) struct CliError {
     pub(super) code: Code,
     /// What is wrong, lower case; empty when findings tell.
     pub(super) message: String,
+    /// More lines of what is wrong.
+    pub(super) lines: Vec<String>,
     /// What to do.
     pub(super) hints: Vec<String>,
     /// Findings in the user's files.
@@ -48,7 +50,14 @@ pub(super) struct CliError {
 
 impl CliError {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hints: Vec::new(), findings: Vec::new(), broken_pipe: false }
+        Self {
+            code,
+            message: message.into(),
+            lines: Vec::new(),
+            hints: Vec::new(),
+            findings: Vec::new(),
+            broken_pipe: false,
+        }
     }
 
     /// It could not run as written: exit code 2.
@@ -86,6 +95,13 @@ impl CliError {
         self
     }
 
+    /// The same with more lines of what is wrong.
+    #[must_use]
+    pub(super) fn listing(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.lines.extend(lines);
+        self
+    }
+
     /// The same with another exit code.
     #[must_use]
     pub(super) fn with_code(mut self, code: Code) -> Self {
@@ -100,7 +116,8 @@ impl CliError {
 
 impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
-        let error = Self::could_not(failure.message);
+        let mut lines = failure.message.lines();
+        let error = Self::could_not(lines.next().unwrap_or_default()).listing(lines.map(str::to_owned));
         match failure.hint {
             Some(hint) => error.hint(hint),
             None => error,

@@ -50,6 +50,6 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         Format::Dot => graph::dot(&graph),
         Format::Svg => graph::svg(&graph),
     };
-    ui.data(&drawn)?;
+    ui.drawn(&drawn)?;
     Ok(Code::Ok)
 }

@@ -1,6 +1,7 @@
 //! `orch pipeline list`.
 
 use crate::diagnostic::Diagnostic;
+use crate::model::visible::one_line;
 use crate::{check, config};
 
 use super::error::{CliError, Code};
@@ -56,8 +57,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             ui.style.strong("hint:")
         ));
     }
-    let width = rows.iter().map(|row| row.0.len()).max().unwrap_or(0);
-    for (path, name, description, _) in rows {
+    let shown = rows.iter().map(|row| (one_line(&row.0), one_line(&row.1), one_line(row.2.trim_end())));
+    let shown: Vec<_> = shown.collect();
+    let width = shown.iter().map(|row| row.0.len()).max().unwrap_or(0);
+    for (path, name, description) in shown {
         ui.text(&format!("{path:<width$}  {}  {description}", ui.out_style.strong(name)))?;
     }
     Ok(code)

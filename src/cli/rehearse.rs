@@ -3,6 +3,7 @@
 use crate::engine::{self, Plan};
 use crate::model::StepKey;
 use crate::model::event::Event;
+use crate::model::visible::one_line;
 use crate::store::{Fate, Rehearsal, gone};
 
 use super::error::{CliError, Code};
@@ -40,7 +41,7 @@ pub(super) fn rehearse(
         return Ok(Code::Ok);
     }
     for (fate, step, why) in lines {
-        ui.text(format!("{fate:<5} {step:<14} {why}").trim_end())?;
+        ui.text(&one_line(format!("{fate:<5} {step:<14} {why}").trim_end()))?;
     }
     Ok(Code::Ok)
 }

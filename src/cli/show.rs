@@ -7,6 +7,7 @@ use crate::config::{self, Project};
 use crate::model::step::CommandLine;
 use crate::model::{Kind, Step};
 
+use crate::model::visible::one_line;
 use crate::trust::Disclosures;
 
 use super::error::{CliError, Code};
@@ -31,12 +32,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 
 fn text(project: &Project, ui: &Ui) -> String {
     let (pipeline, style) = (&project.pipeline, ui.out_style);
-    let mut out =
-        format!("{}  {}\n", style.strong(&pipeline.name), pipeline.description.as_deref().unwrap_or_default());
+    let mut out = String::new();
     let mut line = |text: String| {
         // Writing to a string can't fail.
-        let _ = writeln!(out, "{text}");
+        let _ = writeln!(out, "{}", one_line(&text));
     };
+    let description = pipeline.description.as_deref().unwrap_or_default().trim_end();
+    line(format!("{}  {description}", style.strong(&pipeline.name)));
     line(format!("file   {}", project.document.file.path));
     line(format!("root   {}", project.root.display()));
     for (name, input) in &pipeline.inputs {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config::{self, Settings};
 use crate::model::Digest;
+use crate::model::visible::shown_path;
 use crate::trust::{Disclosure, Disclosures, TrustLedger, TrustStatus};
 
 use super::error::{CliError, Code};
@@ -85,7 +86,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         let revoke = |ledger: TrustLedger| ledger.revoke(&root).map_err(|error| unusable(&ledger, &error));
         let revoked = ledger.map_or(Ok(false), revoke)?;
         let words = if revoked { "is no longer trusted" } else { "was not trusted" };
-        ui.say(format!("{} {words}", root.display()));
+        ui.say(format!("{} {words}", shown_path(&root)));
         return Ok(Code::Ok);
     }
     let settings = config::load_settings(&super::session::given(&root, &here))?;
@@ -109,7 +110,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         (None, _) => ui.say("nothing here needs an agreement"),
         (Some(digest), true) => ui.data(digest.as_str())?,
         (Some(digest), false) => {
-            ui.say(format!("\n{} is trusted with this; in CI: `--trust {digest}`", root.display()));
+            ui.say(format!("\n{} is trusted with this; in CI: `--trust {digest}`", shown_path(&root)));
         }
     }
     Ok(Code::Ok)
@@ -118,7 +119,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 /// Shows what leaves the machine, and which programs the pipelines start.
 fn show(root: &Path, disclosures: &Disclosures, programs: &[String], ui: &Ui) {
     if !disclosures.all().is_empty() {
-        ui.say(format!("orch.yaml of {}:", root.display()));
+        ui.say(format!("orch.yaml of {}:", shown_path(root)));
     }
     for disclosure in disclosures.all() {
         let mark = if disclosure.needs_trust() { ui.style.warn("!") } else { " ".to_owned() };
@@ -170,13 +171,13 @@ pub(super) fn ensure(root: &Path, settings: &Settings, args: &TrustArgs, ui: &Ui
     let lines: Vec<String> = disclosures.untrusted().map(|disclosure| format!("  {disclosure}")).collect();
     let what = lines.join("\n");
     if let Some(ledger) = ledger() {
-        let question = format!("{} {state}. Its orch.yaml:\n{what}\nTrust it?", root.display());
+        let question = format!("{} {state}. Its orch.yaml:\n{what}\nTrust it?", shown_path(root));
         if ui.ask(&question) == Some(true) {
             ledger.record(root, &digest).map_err(|error| unusable(&ledger, &error))?;
             return Ok(Trusted(()));
         }
     }
-    let mut error = CliError::could_not(format!("this project {state}, and its orch.yaml:\n{what}"));
+    let mut error = CliError::could_not(format!("this project {state}, and its orch.yaml:")).listing(lines);
     if given.is_some() {
         error = error.hint("the digest given with --trust or ORCH_TRUST is of other settings");
     }

@@ -11,7 +11,7 @@ use terminal_size::{Height, Width, terminal_size_of};
 use crate::diagnostic::{self, Diagnostic};
 use crate::durable::{Observer, Signal};
 use crate::model::event::Verdict;
-use crate::model::visible::visible;
+use crate::model::visible::{one_line, visible};
 use crate::model::{Event, RunId, StepKey};
 use crate::report::lines::stopping;
 use crate::report::screen::{Size, Terminal as Screen};
@@ -125,10 +125,11 @@ impl Ui {
     pub(super) fn error(&self, error: &CliError) {
         self.findings(&error.findings);
         if !error.message.is_empty() {
-            self.always(&format!("{} {}", self.style.bad("error:"), error.message));
+            self.always(&format!("{} {}", self.style.bad("error:"), one_line(&error.message)));
+            error.lines.iter().for_each(|line| self.always(&one_line(line)));
         }
         for hint in &error.hints {
-            self.always(&format!("\n{} {}", self.style.strong("hint:"), self.commands.complete(hint)));
+            self.always(&format!("\n{} {}", self.style.strong("hint:"), one_line(&self.commands.complete(hint))));
         }
     }
 

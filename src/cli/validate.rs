@@ -10,6 +10,7 @@ use crate::agent::Models;
 use crate::check;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
+use crate::model::visible::one_line;
 use crate::trust::Disclosures;
 
 use super::error::{CliError, Code};
@@ -71,10 +72,11 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     let code = tell(&args.flags, &checked, found, what, ui)?;
     if args.flags.format == Format::Human {
         for note in disclosed(&paths, here)? {
-            ui.always(&format!("{} {note}", ui.style.warn("note:")));
+            ui.always(&one_line(&format!("{} {note}", ui.style.warn("note:"))));
         }
         for (variable, model) in missing {
-            ui.always(&format!("{} {variable} is not set; {model} needs it to run", ui.style.warn("note:")));
+            let note = format!("{} {variable} is not set; {model} needs it to run", ui.style.warn("note:"));
+            ui.always(&one_line(&note));
         }
     }
     Ok(code)

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use crate::model::visible::{one_line, visible};
+
 use super::render::to_line;
 use super::{Diagnostic, Style, render};
 
@@ -11,15 +13,18 @@ use super::{Diagnostic, Style, render};
 /// warning, and one passed case for each checked file without a finding.
 ///
 /// # Errors
-/// The texts can't be written as XML; the writer escapes and drops what XML forbids.
+/// The texts can't be written as XML; what XML forbids is written out before.
 pub fn junit(checked: &[String], list: &[Diagnostic]) -> Result<String, SerializeError> {
     let mut files: BTreeMap<&str, Vec<&Diagnostic>> = checked.iter().map(|path| (path.as_str(), Vec::new())).collect();
+    let shown = |path: &str| visible(&one_line(path)).into_owned();
     for d in list {
         let path = d.file.as_ref().map_or("project", |file| file.path.as_str());
         files.entry(path).or_default().push(d);
     }
     let mut report = Report::new("orch");
     for (path, found) in files {
+        let path = shown(path);
+        let path = path.as_str();
         let mut suite = TestSuite::new(path);
         if found.is_empty() {
             suite.add_test_case(case(path, "no findings".to_owned(), TestCaseStatus::success()));
@@ -41,7 +46,10 @@ fn finding(path: &str, d: &Diagnostic) -> TestCase {
         return passed;
     }
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-    status.set_message(d.message.as_str()).set_type(d.code.as_str()).set_description(render(d, Style::default()));
+    status
+        .set_message(visible(&one_line(&d.message)))
+        .set_type(d.code.as_str())
+        .set_description(render(d, Style::default()));
     case(path, name, status)
 }
 

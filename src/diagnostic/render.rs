@@ -32,9 +32,9 @@ impl Default for Style {
 
 /// One diagnostic with its source, a caret and its advice, ending in a line break.
 pub fn render(d: &Diagnostic, style: Style) -> String {
-    let mut group = level(d.severity).primary_title(clean(&d.message)).id(d.code.as_str()).elements(snippets(d));
+    let mut group = level(d.severity).primary_title(clean_line(&d.message)).id(d.code.as_str()).elements(snippets(d));
     for help in &d.help {
-        group = group.element(Level::HELP.message(clean(help)));
+        group = group.element(Level::HELP.message(clean_line(help)));
     }
     let mut groups = vec![group];
     groups.extend(fix_group(d));
@@ -77,7 +77,7 @@ pub fn to_line(d: &Diagnostic) -> String {
     if let Some(help) = d.help.first() {
         let _ = write!(line, " ({help})");
     }
-    clean(&line).replace('\n', " ")
+    clean_line(&line)
 }
 
 fn level(severity: Severity) -> Level<'static> {
@@ -91,13 +91,13 @@ fn level(severity: Severity) -> Level<'static> {
 fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
     let Some(file) = &d.file else { return Vec::new() };
     let Some(span) = &d.span else {
-        return vec![Origin::path(clean(&file.path)).into()];
+        return vec![Origin::path(clean_line(&file.path)).into()];
     };
     let primary = annotation(AnnotationKind::Primary, file, span, d.label.as_deref());
     let (same, other): (Vec<_>, Vec<_>) = d.labels.iter().partition(|label| label.file == *file);
     let context = |label: &&Label| {
         let (text, span) = (label.text.clone(), drawn(&label.file, &label.span));
-        AnnotationKind::Context.span(span).label(clean(&text))
+        AnnotationKind::Context.span(span).label(clean_line(&text))
     };
     let mut out = vec![snippet(file).annotation(primary).annotations(same.iter().map(context)).into()];
     out.extend(other.iter().map(|label| snippet(&label.file).annotation(context(label)).into()));
@@ -105,11 +105,11 @@ fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
 }
 
 fn snippet(file: &SourceFile) -> Snippet<'_, Annotation<'_>> {
-    Snippet::source(file.text.as_str()).path(clean(&file.path)).fold(true)
+    Snippet::source(file.text.as_str()).path(clean_line(&file.path)).fold(true)
 }
 
 fn annotation<'a>(kind: AnnotationKind, file: &SourceFile, span: &Range<usize>, label: Option<&str>) -> Annotation<'a> {
-    kind.span(drawn(file, span)).label(label.map(clean))
+    kind.span(drawn(file, span)).label(label.map(clean_line))
 }
 
 /// A span that can be drawn: on character boundaries, and on its first line only, since
@@ -130,10 +130,15 @@ fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
     }
     let at = floor_boundary(&file.text, fix.span.start);
     let patch = Snippet::source(file.text.as_str())
-        .path(clean(&file.path))
+        .path(clean_line(&file.path))
         .fold(true)
         .patch(Patch::new(at..at, fix.replacement.as_str()));
     Some(Level::HELP.secondary_title("write").element(patch))
+}
+
+/// The same in one line: a name in a message must not begin a line of its own.
+fn clean_line(text: &str) -> String {
+    clean(&visible::one_line(text))
 }
 
 /// The text without control characters that could disturb a terminal.

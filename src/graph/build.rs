@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::words::{lines, what};
+use super::words::{lines, one_line, what};
 use super::{Edge, Flow, Given, Graph, Node, Read, Shape};
 use crate::config::{OutputType, Project, output_type};
 use crate::model::{Kind, Step};
@@ -22,9 +22,9 @@ impl Graph {
         edges.list.dedup();
         nodes.shrink_to_fit();
         Self {
-            name: pipeline.name.clone(),
+            name: one_line(&pipeline.name),
             description: pipeline.description.clone(),
-            inputs: pipeline.inputs.iter().map(|(name, schema)| input(name, schema)).collect(),
+            inputs: pipeline.inputs.iter().map(|(name, schema)| one_line(&input(name, schema))).collect(),
             nodes,
             edges: edges.list,
             outputs: pipeline.outputs.iter().map(|(name, from)| (name.clone(), from.clone())).collect(),

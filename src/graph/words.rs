@@ -4,6 +4,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{Edge, Flow, Given, Node, Read};
 use crate::model::step::CommandLine;
+use crate::model::visible::visible;
 use crate::model::{Kind, Pipeline, Step};
 
 /// The kind of a step in words.
@@ -73,10 +74,9 @@ pub(super) fn flow(node: &Node, edges: &[Edge]) -> Option<String> {
     })
 }
 
-/// A text without line breaks and other controls: each run of white space is one space.
+/// A text in one line: each run of white space is one space, and what is not to be seen is written out.
 pub(super) fn one_line(text: &str) -> String {
-    let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    visible(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// How many columns a text takes.

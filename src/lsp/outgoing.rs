@@ -17,6 +17,7 @@ use super::incoming::Client;
 use super::positions::{Encoding, Lines, Position};
 use super::symbols::Symbol;
 use crate::diagnostic::{Code, Diagnostic, Severity, is_certain};
+use crate::model::visible::{one_line, visible};
 
 /// What the server can do.
 pub(super) fn capabilities(client: &Client) -> Value {
@@ -79,6 +80,11 @@ pub(super) fn findings(
     params
 }
 
+/// A line of a message: an editor shows it as it is.
+fn shown(line: &str) -> String {
+    visible(&one_line(line)).into_owned()
+}
+
 /// One finding. Help stands in its message: editors show nothing else of it.
 fn finding(d: &Diagnostic, lines: Option<&Lines<'_>>, client: &Client, documents: &Documents) -> Value {
     let place = match (lines, &d.span) {
@@ -89,14 +95,13 @@ fn finding(d: &Diagnostic, lines: Option<&Lines<'_>>, client: &Client, documents
         Severity::Error => lsp::DiagnosticSeverity::ERROR,
         Severity::Warning => lsp::DiagnosticSeverity::WARNING,
     };
-    let mut message = d.message.clone();
-    for line in d.label.iter().cloned().chain(d.help.iter().map(|help| format!("help: {help}"))) {
-        message = format!("{message}\n{line}");
-    }
+    let words = std::iter::once(d.message.clone()).chain(d.label.clone());
+    let words = words.chain(d.help.iter().map(|help| format!("help: {help}")));
+    let message = words.map(|line| shown(&line)).collect::<Vec<_>>().join("\n");
     let labels = d.labels.iter().filter(|_| client.related).filter_map(|label| {
         let lines = Lines::new(&label.file.text, client.encoding);
         let location = location(Path::new(&label.file.path), range(&lines, &label.span), documents)?;
-        Some(lsp::DiagnosticRelatedInformation { location, message: label.text.clone() })
+        Some(lsp::DiagnosticRelatedInformation { location, message: shown(&label.text) })
     });
     let labels: Vec<_> = labels.collect();
     let unused = matches!(d.code, Code::UnusedInput | Code::UnusedAgent);
@@ -134,7 +139,7 @@ pub(super) fn choices(list: &[Choice], lines: &Lines<'_>, client: &Client) -> Va
         lsp::CompletionItem {
             label: choice.label.clone(),
             kind: Some(kind),
-            detail: Some(choice.detail.clone()).filter(|detail| !detail.is_empty()),
+            detail: Some(shown(&choice.detail)).filter(|detail| !detail.is_empty()),
             documentation: choice.about.clone().map(|about| documentation(about, client)),
             // The order is ours: what is needed comes first.
             sort_text: Some(format!("{index:04}")),
@@ -152,7 +157,7 @@ fn documentation(about: String, client: &Client) -> lsp::Documentation {
 
 fn markup(value: String, client: &Client) -> lsp::MarkupContent {
     let kind = if client.markdown { lsp::MarkupKind::Markdown } else { lsp::MarkupKind::PlainText };
-    lsp::MarkupContent { kind, value }
+    lsp::MarkupContent { kind, value: visible(&value).into_owned() }
 }
 
 /// What something is.
@@ -177,8 +182,8 @@ pub(super) fn places(list: &[Target], client: &Client, documents: &Documents) ->
 pub(super) fn symbols(list: &[Symbol], lines: &Lines<'_>) -> Value {
     let each = list.iter().map(|symbol| {
         json!({
-            "name": symbol.name,
-            "detail": symbol.detail,
+            "name": shown(&symbol.name),
+            "detail": shown(&symbol.detail),
             "kind": if symbol.group { lsp::SymbolKind::NAMESPACE } else { lsp::SymbolKind::FUNCTION },
             "range": range(lines, &symbol.whole),
             "selectionRange": range(lines, &symbol.name_at),

@@ -2,6 +2,7 @@
 //! the order of the text, or hold what is not visible.
 
 use std::borrow::Cow;
+use std::path::Path;
 
 use icu_properties::CodePointSetData;
 use icu_properties::props::{DefaultIgnorableCodePoint, VariationSelector};
@@ -17,6 +18,17 @@ const END_OF_FLAG: char = '\u{e007f}';
 /// Joiners, variation selectors and tags stay where a script or an emoji needs them.
 pub fn visible(text: &str) -> Cow<'_, str> {
     visible_except(text, |_| 0)
+}
+
+/// A text as it stands in one line: its line breaks are written out as `\n` and `\r`, so that nothing after them looks
+/// like a line of orch's own. Other characters are left to `visible`.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains(['\n', '\r']) { text.replace('\n', "\\n").replace('\r', "\\r").into() } else { text.into() }
+}
+
+/// A path as it stands in one line.
+pub fn shown_path(path: &Path) -> String {
+    one_line(&path.to_string_lossy()).into_owned()
 }
 
 /// Like `visible`, but keeps the prefix whose length `kept` returns at each place.
@@ -55,6 +67,7 @@ pub fn is_suspect(char: char) -> bool {
         '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => true,
         // Noncharacters, which no text has.
         '\u{fdd0}'..='\u{fdef}' => true,
+        _ if u32::from(char) & 0xfffe == 0xfffe => true,
         _ => char.is_control() || (!char.is_ascii() && is_invisible(char)),
     }
 }
@@ -108,6 +121,12 @@ mod tests {
     }
 
     #[test]
+    fn a_line_stays_one_line() {
+        assert_eq!(one_line("a\n::warning::b\r\nc\td"), "a\\n::warning::b\\r\\nc\td");
+        assert_eq!(one_line("plain"), "plain");
+    }
+
+    #[test]
     fn what_hides_in_a_text_is_written_out() {
         for hidden in [
             "rm\u{200b}x",
@@ -124,6 +143,7 @@ mod tests {
             "\u{1f3f4}\u{e0067}\u{e0062}",
             "ب\u{200c}\u{200d}\u{200c}",
             "a\u{fff9}b",
+            "a\u{ffff}b",
         ] {
             assert!(visible(hidden).contains("\\u{"), "{hidden:?}");
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use crate::model::visible::visible;
+
 /// How a test case went.
 #[derive(Clone, Debug)]
 pub struct CaseResult {
@@ -18,7 +20,7 @@ pub struct CaseResult {
 /// The report of some test cases.
 ///
 /// # Errors
-/// The texts can't be written as XML; the writer escapes and drops what XML forbids.
+/// The texts can't be written as XML; what XML forbids is written out before.
 pub fn junit(results: &[CaseResult]) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new("pipelines");
     for result in results {
@@ -26,11 +28,11 @@ pub fn junit(results: &[CaseResult]) -> Result<String, SerializeError> {
             None => TestCaseStatus::success(),
             Some(first) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status.set_message(first.as_str()).set_description(result.wrong.join("\n"));
+                status.set_message(visible(first)).set_description(visible(&result.wrong.join("\n")));
                 status
             }
         };
-        let mut case = TestCase::new(result.name.as_str(), status);
+        let mut case = TestCase::new(visible(&result.name), status);
         case.set_time(result.took);
         suite.add_test_case(case);
     }

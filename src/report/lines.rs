@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::durable::{Observer, Signal};
+use crate::model::visible::one_line;
 use crate::model::{Event, Fact, RunId, RunState};
 
 use super::human;
@@ -33,7 +34,7 @@ impl Observer for Lines {
         inner.state.apply(event);
         if let Some(line) = line(event, &inner.state) {
             // Progress is for people: a closed pipe must not stop the run.
-            let _ = writeln!(inner.out, "{}", printable(&line));
+            let _ = writeln!(inner.out, "{}", printable(&one_line(&line)));
             let _ = inner.out.flush();
         }
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::durable::{Observer, Signal};
+use crate::model::visible::one_line;
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
@@ -245,11 +246,11 @@ impl Observer for Live {
         match &event.fact {
             Fact::RunStarted(fact) => {
                 inner.names = NameColumn::of_steps(&inner.state);
-                inner.line(&format!("run {}: {}", inner.style.strong(event.run), fact.pipeline));
+                inner.line(&format!("run {}: {}", inner.style.strong(event.run), one_line(&fact.pipeline)));
             }
             Fact::RunResumed(_) => {
                 inner.names = NameColumn::of_steps(&inner.state);
-                let name = inner.state.pipeline.clone();
+                let name = one_line(&inner.state.pipeline).into_owned();
                 inner.line(&format!("run {}: {name}, resumed", inner.style.strong(event.run)));
             }
             Fact::StepStarted(fact) => {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::model::event::{RunStatus, StepKind};
+use crate::model::visible::one_line;
 use crate::model::{Class, Failure, RunState, StepState, StepStatus};
 
 use super::commands::PrintedCommands;
@@ -40,7 +41,7 @@ pub fn summary(
     }
     let names = files.iter().fold(NameColumn::default(), |names, (name, _)| names.with(name)).within(columns);
     for (name, path) in files.into_iter().rev() {
-        line(format!("  {}", names.line(name, &path)));
+        line(format!("  {}", names.line(&one_line(name), &one_line(&path))));
     }
     // A group says no more than the step in it that failed.
     for step in &steps {
@@ -173,9 +174,9 @@ pub fn step_line(step: &StepState, names: NameColumn, style: Style) -> String {
         StepStatus::Skipped => style.warn("-"),
         StepStatus::Pending | StepStatus::InProgress | StepStatus::Waiting | StepStatus::Cancelled => style.warn("·"),
     };
-    let mut text = format!("{mark} {}", names.line(step.step.as_str(), &step_words(step)));
+    let mut text = format!("{mark} {}", names.line(&one_line(step.step.as_str()), &one_line(&step_words(step))));
     for note in step_notes(step) {
-        let _ = write!(text, "\n    {}", style.dim(note));
+        let _ = write!(text, "\n    {}", style.dim(one_line(&note)));
     }
     text
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::config::{Address, ProviderSettings, Settings};
+use crate::model::visible::one_line;
 use crate::model::{Digest, canonical};
 use crate::provider::{BUILTIN, Builtin, host_of, is_loopback_address, is_unencrypted_address, understood_address};
 
@@ -101,6 +102,10 @@ impl Disclosure {
 impl fmt::Display for Disclosure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, variable, destination, reasons, .. } = self;
+        let key = one_line(key);
+        let variable = variable.as_deref().map(one_line);
+        let destination = destination.to_string();
+        let destination = one_line(&destination);
         match (variable, reasons.contains(&TrustReason::FollowsRuns)) {
             (Some(variable), true) => {
                 write!(f, "`{key}` sends every event of every run to {destination}, with the secret in {variable}")
@@ -254,6 +259,7 @@ mod tests {
             ("openai", "https://api.openai.com@evil.example/v1", None, vec![ForeignHost]),
             ("openai", "http://127.0.0.1@evil.example/v1", None, vec![ForeignHost, Unencrypted]),
             ("openai", "http://localhost.evil.example/v1", None, vec![ForeignHost, Unencrypted]),
+            ("openai", "http://foo.localhost/v1", None, vec![ForeignHost, Unencrypted]),
             ("openai", "http://api.openai.com/v1", None, vec![Unencrypted]),
             ("openai", "https://api.openai.com/v1", Some("AWS_SECRET_ACCESS_KEY"), vec![ForeignHost, ForeignVariable]),
             ("openai", "http://127.0.0.1:9/v1", Some("AWS_SECRET_ACCESS_KEY"), vec![ForeignVariable]),

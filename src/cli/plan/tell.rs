@@ -4,6 +4,7 @@ use crate::engine::forecast::{Asks, Cost, Foreseen, Outlook, Prospect, Range, Te
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
+use crate::model::visible::one_line;
 use crate::report::{Style, human};
 
 use super::Told;
@@ -15,7 +16,7 @@ const WIDTH: usize = 80;
 pub(super) fn text(told: &Told<'_>, prompts: bool, only: Option<&StepKey>, style: Style) -> String {
     let mut out = String::new();
     if only.is_none() {
-        let description = told.description.unwrap_or_default();
+        let description = told.description.unwrap_or_default().trim_end();
         line(&mut out, 0, format!("{}  {description}", style.strong(&told.plan.body.name)).trim_end());
         if !told.open.is_empty() {
             line(&mut out, 0, &format!("left open: {} (give --task or --input)", told.open.join(", ")));
@@ -44,6 +45,12 @@ fn line(out: &mut String, indent: usize, text: &str) {
     if !text.is_empty() {
         out.push_str(&" ".repeat(indent));
     }
+    out.push_str(&one_line(text));
+    out.push('\n');
+}
+
+/// A text with its own lines.
+fn block(out: &mut String, text: &str) {
     out.push_str(text);
     out.push('\n');
 }
@@ -211,8 +218,8 @@ fn words(out: &mut String, step: &Foreseen, text: &Text, style: Style) {
     line(out, 0, "");
     line(out, 0, &style.dim(format!("---- {} of {}{state}", text.what, step.step)));
     match &text.text {
-        Ok(text) => line(out, 0, text.trim_end()),
-        Err(why) => line(out, 0, why),
+        Ok(text) => block(out, text.trim_end()),
+        Err(why) => block(out, why),
     }
     line(out, 0, &style.dim("----"));
 }

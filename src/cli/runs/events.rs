@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 fn print(event: &Event, output: Output, ui: &Ui) -> Result<(), CliError> {
     match output {
         Output::Json => ui.data(&serde_json::to_string(event).map_err(|error| CliError::internal(error.to_string()))?),
-        Output::Text => ui.text(&line(event)),
+        Output::Text => ui.text(&crate::model::visible::one_line(&line(event))),
     }
 }
 

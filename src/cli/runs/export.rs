@@ -7,6 +7,7 @@ use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::write_whole;
+use crate::model::visible::shown_path;
 use crate::store::ExportedRun;
 
 use super::{journal, pick, root};
@@ -52,6 +53,6 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             _ => wrong,
         }
     })?;
-    ui.say(format!("run {} with {count} events is in {}", row.run, file.display()));
+    ui.say(format!("run {} with {count} events is in {}", row.run, shown_path(file)));
     Ok(Code::Ok)
 }

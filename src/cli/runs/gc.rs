@@ -64,7 +64,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
     for row in old {
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
-        ui.text(&format!("{}  {started}  {:<11} {}", row.run, row.status.as_str(), row.pipeline))?;
+        ui.text(&format!(
+            "{}  {started}  {:<11} {}",
+            row.run,
+            row.status.as_str(),
+            crate::model::visible::one_line(&row.pipeline)
+        ))?;
     }
     ui.say(gone.words(if args.dry_run { "would delete" } else { "deleted" }));
     if args.keep.is_none() && args.older_than.is_none() {

@@ -9,6 +9,7 @@ use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunStatus;
 use crate::model::event::ApprovalAsked;
+use crate::model::visible::one_line;
 use crate::report::width::{columns, fitted, padded};
 use crate::report::{human, printable};
 use crate::store::{Filter, Journal, RunRow};
@@ -152,7 +153,7 @@ impl Table {
         let widest = |width: &dyn Fn(&Listed) -> usize| runs.iter().map(width).max().unwrap_or_default();
         let status = widest(&|run| run.row.status.as_str().len());
         let took = widest(&|run| run.took().len());
-        let pipeline = widest(&|run| columns(&printable(&run.row.pipeline)));
+        let pipeline = widest(&|run| columns(&printable(&one_line(&run.row.pipeline))));
         let left = terminal.map(|width| width.saturating_sub(Self::BEFORE + status + 1 + took + 2 + 2 + Self::TASK));
         Self { status, took, pipeline: pipeline.min(left.unwrap_or(usize::MAX)), terminal }
     }
@@ -168,14 +169,15 @@ impl Table {
                 ui.out_style.warn(status)
             }
         };
-        let pipeline = printable(&row.pipeline);
+        let pipeline = one_line(&row.pipeline);
+        let pipeline = printable(&pipeline);
         let pipeline = padded(&fitted(&pipeline, self.pipeline), self.pipeline);
         let used = Self::BEFORE + self.status + 1 + self.took + 2 + self.pipeline + 2;
         let task = self.shown(row.task.as_deref().unwrap_or_default(), used);
         let line =
             format!("{}  {started}  {status} {:>took$}  {pipeline}  {task}", row.run, run.took(), took = self.took);
         let asks = run.questions.iter().map(|asked| {
-            let who = format!("step {} asks: ", asked.step);
+            let who = format!("step {} asks: ", one_line(asked.step.as_str()));
             let question = self.shown(&asked.shown, UNDER.len() + columns(&who));
             format!("{who}{question}")
         });

@@ -11,6 +11,7 @@ use crate::cli::ui::Ui;
 use crate::cli::{State, here, session};
 use crate::files::{Ending, Look, RevertedFile, Tree};
 use crate::model::RunState;
+use crate::model::visible::one_line;
 use crate::store::{RunRow, View};
 
 use super::written::written;
@@ -89,7 +90,7 @@ fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui)
             Ending::Left => ("left", file.reason.as_deref()),
         };
         let why = why.map(|why| format!(": it {why}")).unwrap_or_default();
-        ui.text(&format!("{word:<9} {}{why}", file.path))?;
+        ui.text(&one_line(&format!("{word:<9} {}{why}", file.path)))?;
     }
     if files.is_empty() {
         ui.say(format!("run {} changed no files", row.run));

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::cli::ui::Ui;
 use crate::config::{self, Project};
 use crate::model::step::{Access, CommandLine};
+use crate::model::visible::one_line;
 use crate::model::{Kind, Step};
 
 /// The programs of every pipeline of a root, each once, in the order of the files: commands and CLI agents.
@@ -21,7 +22,7 @@ pub(super) fn started(root: &Path, here: &Path, ui: &Ui) -> Vec<String> {
             Err(_) => lines.push(format!("unknown: {shown} can't be read; `orch pipeline validate` says why")),
         }
     }
-    lines
+    lines.iter().map(|line| one_line(line).into_owned()).collect()
 }
 
 fn of_project(project: &Project, shown: &str, lines: &mut Vec<String>) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use similar::TextDiff;
 
 use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, apart};
+use crate::model::visible::one_line;
 
 use super::super::error::CliError;
 use super::super::ui::Ui;
@@ -57,7 +58,7 @@ pub(super) fn apply(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<
                 continue;
             }
             for (d, fix) in edits {
-                ui.say(format!("{} {}", ui.style.good("fixed"), told(d, fix)));
+                ui.say(one_line(&format!("{} {}", ui.style.good("fixed"), told(d, fix))));
             }
         }
         found = if worse.is_empty() { after } else { check() };

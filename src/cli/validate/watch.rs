@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::config;
+use crate::model::visible::one_line;
 
 use super::super::error::{CliError, Code};
 use super::super::ui::Ui;
@@ -40,7 +41,7 @@ pub(super) fn run(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
             }
         };
         let name = changed.map_or_else(|| "a file".to_owned(), |path| shown(path.strip_prefix(here).unwrap_or(&path)));
-        ui.say(format!("\n{} {name} changed", ui.style.strong("again:")));
+        ui.say(format!("\n{} {name} changed", ui.style.strong("again:"), name = one_line(&name)));
     }
 }
 
