@@ -138,13 +138,11 @@ impl ProxySetting {
     }
 }
 
-/// Whether an address is of this machine.
+/// Whether an address is of this machine: `localhost`, or an address of the loopback. Other names below `localhost` go to
+/// the system's resolver, which may ask a server for them.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let host = host.trim_end_matches('.');
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -198,12 +196,17 @@ mod tests {
 
     #[test]
     fn loopback_is_known_in_every_spelling() {
-        for url in
-            ["http://127.0.0.1:1", "http://localhost", "http://[::1]:9", "http://127.9.9.9", "http://a.localhost"]
-        {
+        for url in ["http://127.0.0.1:1", "http://LOCALHOST", "http://[::1]:9", "http://127.9.9.9", "http://0x7f.1"] {
             assert!(is_loopback(&Url::parse(url).unwrap()), "{url}");
         }
-        for url in ["http://10.0.0.1", "http://localhost.example", "http://[::2]"] {
+        for url in [
+            "http://10.0.0.1",
+            "http://localhost.example",
+            "http://[::2]",
+            "http://a.localhost",
+            "http://localhost.",
+            "http://127.0.0.1.localhost",
+        ] {
             assert!(!is_loopback(&Url::parse(url).unwrap()), "{url}");
         }
     }
