@@ -175,7 +175,7 @@ impl Commit<'_> {
     }
 
     fn restore(&self, step: &Move<'_>) -> Result<(), Blocked> {
-        if !shows(state(self.tree, step.path)?.as_ref(), step.to) {
+        if !shows(state(self.tree, step.path)?.as_ref(), step.to.map(FileState::writable).as_ref()) {
             return Err(Blocked::Kind("was changed by somebody else meanwhile and is left so".to_owned()));
         }
         let (name, old, new) = (name_of(step.path), temporary(step.path, "old"), temporary(step.path, "new"));

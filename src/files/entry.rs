@@ -102,14 +102,18 @@ fn entry(item: &Value) -> Result<Entry, String> {
     }
 }
 
-/// Permission bits for user, group and others; nothing that lends rights, as setuid does.
+/// The most that a mode may hold: permission bits for user, group and others, and nothing that lends rights, as setuid
+/// does.
+pub(super) const MOST_MODE: u32 = 0o777;
+
+/// The permission bits that a list names.
 fn mode(value: &Value) -> Result<u32, String> {
     let text = value.as_str().ok_or("has a `mode` that is no string")?;
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let octal = (3..=4).contains(&digits.len()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
     u32::from_str_radix(digits, 8)
         .ok()
-        .filter(|mode| octal && *mode <= 0o777)
+        .filter(|mode| octal && *mode <= MOST_MODE)
         .ok_or_else(|| format!("has the mode `{}`, which is none from \"0000\" to \"0777\"", shown(text)))
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::model::{Class, Failure};
 
-use super::entry::{Entry, entries};
+use super::entry::{Entry, MOST_MODE, entries};
 use super::path::{fold, refused};
 use super::problem::{Problems, shown};
 use super::record::{Change, Content, FileState, Look};
@@ -113,7 +113,7 @@ fn change(entry: &Entry, before: Option<FileState>) -> Change {
             // The same bytes: the file stays as it is, with whatever bits it has.
             (None, Some(before)) if before.content == content => kept,
             // Other bytes must not inherit the right to run as somebody else.
-            (None, _) => kept.map(|mode| mode & 0o777),
+            (None, _) => kept.map(|mode| mode & MOST_MODE),
         };
         FileState { content, mode }
     });

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::Digest;
 
+use super::entry::MOST_MODE;
+
 /// The bytes of a file; text in JSON where they are text, Base64 elsewhere.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Written", try_from = "Written")]
@@ -83,6 +85,16 @@ pub struct FileState {
 }
 
 impl FileState {
+    /// The state that orch can bring about: no file that it writes lends rights.
+    pub(super) fn writable(&self) -> FileState {
+        FileState { content: self.content.clone(), mode: self.mode.map(|mode| mode & MOST_MODE) }
+    }
+
+    /// Whether the mode lends rights, as setuid does.
+    pub(crate) fn lends_rights(&self) -> bool {
+        self.mode.is_some_and(|mode| mode & !MOST_MODE != 0)
+    }
+
     /// Whether a file on disk is as this says; a mode that is not said may be any.
     pub(super) fn shown_by(&self, found: &FileState) -> bool {
         self.content == found.content && (self.mode.is_none() || found.mode.is_none() || self.mode == found.mode)

@@ -113,7 +113,8 @@ impl Tree {
 
 /// How a file ends that is found so.
 fn judge(change: &Change, found: Option<&FileState>, force: bool) -> (Ending, Option<String>) {
-    if shows(found, change.before.as_ref()) {
+    let restored = change.before.as_ref().filter(|before| before.lends_rights()).map(FileState::writable);
+    if shows(found, change.before.as_ref()) || (restored.is_some() && shows(found, restored.as_ref())) {
         return (Ending::Unchanged, None);
     }
     if force || shows(found, change.after.as_ref()) {

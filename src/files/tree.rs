@@ -9,6 +9,7 @@ use cap_std::fs::{Dir, File, Metadata, OpenOptions};
 use crate::folder::open_dir;
 use crate::model::{Class, Failure};
 
+use super::entry::MOST_MODE;
 use super::record::FileState;
 
 /// A workspace folder.
@@ -112,7 +113,8 @@ impl Tree {
         let mut file = self.here(path)?.open_with(name, &options).map_err(io("written"))?;
         file.write_all(state.content.bytes()).map_err(io("written"))?;
         if let Some(mode) = state.mode {
-            set_mode(&file, mode).map_err(io("given its mode"))?;
+            // Whatever is recorded: no file that orch writes lends rights.
+            set_mode(&file, mode & MOST_MODE).map_err(io("given its mode"))?;
         }
         file.sync_all().map_err(io("written"))
     }
@@ -232,7 +234,7 @@ fn mode_of(_: &Metadata) -> Option<u32> {
 #[cfg(unix)]
 fn narrow(options: &mut OpenOptions, mode: Option<u32>) {
     use cap_std::fs::OpenOptionsExt as _;
-    options.mode(mode.map_or(0o666, |mode| mode & 0o777));
+    options.mode(mode.map_or(0o666, |mode| mode & MOST_MODE));
 }
 
 #[cfg(not(unix))]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::files::{check_path, read_bounded};
+use crate::files::{Change, FileState, check_path, read_bounded};
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 use crate::store::{ExportedRun, ExportedRunError, Journal};
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     Ok(Code::Ok)
 }
 
-/// Whether every file that the records name may be written, by the rules of `write`; else which is the first that may not.
+/// Whether every file that the records name may be written, with the mode that it records, by the rules of `write`; else which is the first that may not.
 fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
     let written = written(run, events).map_err(|error| error.message)?;
     let looked = written.iter().flat_map(|written| {
@@ -68,5 +68,14 @@ fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
     });
     looked.chain(shown).try_for_each(|path| {
         check_path(path).map_err(|why| format!("it records the file {path:?}, and that path {why}"))
-    })
+    })?;
+    let mut changes = written.iter().flat_map(|written| &written.look.files);
+    let lends = |change: &&Change| change.before.iter().chain(&change.after).any(FileState::lends_rights);
+    match changes.find(lends) {
+        None => Ok(()),
+        Some(change) => Err(format!(
+            "it records the file {:?} with a mode above 0777, which lets whoever runs the file act as its owner",
+            change.path
+        )),
+    }
 }

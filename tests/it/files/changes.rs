@@ -135,6 +135,11 @@ fn modes_are_kept_set_and_never_lend_rights() {
     assert_eq!(site.mode("plain"), site.mode("ordinary"));
     fs::remove_file(site.workspace().join("ordinary")).unwrap();
     site.tree().revert(&look, false).unwrap();
+    // Not even the record of how a file was lends rights: the record may be a stranger's.
+    assert_eq!(site.mode("lent"), 0o755);
+    let again = site.tree().revert(&look, false).unwrap();
+    assert!(again.files.iter().all(|file| file.ending == Ending::Unchanged), "{again:?}");
+    site.chmod("lent", 0o4755);
     assert_eq!(site.snapshot(), before);
 }
 
