@@ -4,9 +4,7 @@
 //! is found after this process was killed in the middle of the turn, or a stop or a budget cut it off. It is
 //! a convenience: a bookmark that can't be written or read means that the turn begins anew.
 
-use std::path::{Path, PathBuf};
-
-use crate::folder::{Access, OwnFile, OwnFolder};
+use crate::folder::{OwnFile, OwnFolder};
 use crate::model::Digest;
 
 /// Longer ids are none.
@@ -17,25 +15,24 @@ const FOLDER: &str = "sessions";
 
 /// The bookmark of one turn.
 pub(super) struct Bookmark {
-    homes: PathBuf,
+    homes: OwnFolder,
     name: String,
 }
 
 impl Bookmark {
     /// The bookmark of the turn with this mark, in the folder of the run's programs.
-    pub(super) fn of(homes: &Path, mark: &str) -> Self {
-        Self { homes: homes.to_owned(), name: Digest::of(mark.as_bytes()).to_string() }
+    pub(super) fn of(homes: &OwnFolder, mark: &str) -> Self {
+        Self { homes: homes.clone(), name: Digest::of(mark.as_bytes()).to_string() }
     }
 
     /// Notes the session.
     pub(super) fn put(&self, session: &str) {
-        let folder = super::program::private_folder(&self.homes, FOLDER);
-        drop(folder.and_then(|folder| folder.file(self.name.as_str()).note(session.as_bytes())));
+        drop(self.homes.make(FOLDER).and_then(|folder| folder.file(self.name.as_str()).note(session.as_bytes())));
     }
 
     /// The session that was noted.
     pub(super) fn session(&self) -> Option<String> {
-        let session = String::from_utf8(self.file()?.read().ok()?).ok()?;
+        let session = String::from_utf8(self.file().read().ok()?).ok()?;
         // It becomes an argument of the program.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         (session.starts_with(char::is_alphanumeric) && session.len() <= LONGEST && session.chars().all(plain))
@@ -45,12 +42,11 @@ impl Bookmark {
     /// Removes the note.
     pub(super) fn remove(&self) {
         // It may never have been written.
-        drop(self.file().map(|file| file.remove()));
+        drop(self.file().remove());
     }
 
-    fn file(&self) -> Option<OwnFile> {
-        let homes = OwnFolder::open(&self.homes, Access::Private).ok()?;
-        Some(homes.file(format!("{FOLDER}/{}", self.name)))
+    fn file(&self) -> OwnFile {
+        self.homes.file(format!("{FOLDER}/{}", self.name))
     }
 }
 
@@ -60,11 +56,12 @@ mod tests {
 
     #[test]
     fn a_session_is_found_until_it_is_removed_and_only_by_its_own_turn() {
-        let homes = tempfile::tempdir().unwrap();
-        let bookmark = Bookmark::of(homes.path(), "ask@1#1");
+        let folder = tempfile::tempdir().unwrap();
+        let homes = OwnFolder::open(folder.path(), crate::folder::Access::Private).unwrap();
+        let bookmark = Bookmark::of(&homes, "ask@1#1");
         assert_eq!(bookmark.session(), None);
         bookmark.put("0199-abc");
-        assert_eq!(Bookmark::of(homes.path(), "ask@2#1").session(), None);
+        assert_eq!(Bookmark::of(&homes, "ask@2#1").session(), None);
         for _ in 0..2 {
             assert_eq!(bookmark.session().as_deref(), Some("0199-abc"));
         }

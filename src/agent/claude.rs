@@ -60,10 +60,10 @@ impl AgentProgram for Claude {
             let mut argv = vec!["claude".to_owned()];
             argv.extend(arguments(job));
             argv.extend(["--append-system-prompt-file".to_owned(), prompt.path().display().to_string()]);
-            let text = |path: std::path::PathBuf| path.display().to_string();
+            let text = |path: &std::path::Path| path.display().to_string();
             let mut own = vec![
-                ("HOME".to_owned(), text(home.clone())),
-                ("CLAUDE_CONFIG_DIR".to_owned(), text(home.join(".claude"))),
+                ("HOME".to_owned(), text(home.path())),
+                ("CLAUDE_CONFIG_DIR".to_owned(), text(&home.path().join(".claude"))),
             ];
             own.extend(QUIET.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             let mut spec = job.spec(argv, job.environment(VARIABLES, own), Some(job.next_words()));

@@ -19,7 +19,7 @@ use crate::provider::strict_schema;
 use super::ends::{ended_badly, it_said, no_credit, of_status, too_large, with_code};
 use super::lines::{Lines, Reader};
 use super::models::moved_address;
-use super::program::{AgentProgram, Answer, Job, Sign, file, private_folder, streams};
+use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
 use super::refusals;
 
 /// Where its models are, unless `OPENAI_BASE_URL` says otherwise.
@@ -66,7 +66,7 @@ impl AgentProgram for Codex {
             let path = schema.as_ref().map(|file| file.path().display().to_string());
             let base = moved_address("openai", &[KEY], job.place)?.unwrap_or_else(|| BASE_URL.to_owned());
             let temporary = temporary(job)?;
-            let own = [("HOME", &home), ("CODEX_HOME", &home), ("TMPDIR", &temporary)];
+            let own = [("HOME", home.path()), ("CODEX_HOME", home.path()), ("TMPDIR", &temporary)];
             let own = own.map(|(name, path)| (name.to_owned(), path.display().to_string()));
             let env = job.environment(&[KEY], own.to_vec());
             let mut arguments = arguments(job, &base, path);
@@ -86,7 +86,7 @@ impl AgentProgram for Codex {
             let session_usage = heard.reply.usage.session_total(before);
             let reply = match (heard.failure.take(), ended.code) {
                 (None, _) if heard.answered && heard.completed => {
-                    let denied = denied(job, &home, &heard, &ended.stderr).await;
+                    let denied = denied(job, home.path(), &heard, &ended.stderr).await;
                     let work = Some(Box::new(Work { session_usage, denied, ..Work::default() }));
                     Ok(ChatReply { work, usage: used, ..heard.reply })
                 }
@@ -105,11 +105,7 @@ impl AgentProgram for Codex {
 /// A folder for temporary files of its commands: it is not its home, where its own
 /// programs are.
 fn temporary(job: &Job<'_>) -> Result<std::path::PathBuf, Failure> {
-    let folder = job.place.homes.join("codex-tmp");
-    private_folder(&job.place.homes, "codex-tmp").map_err(|error| {
-        Failure::new(Class::Storage, format!("the folder `{}` can't be made: {error}", folder.display()))
-    })?;
-    Ok(folder)
+    job.folder("codex-tmp").map(|folder| folder.path().to_owned())
 }
 
 fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {

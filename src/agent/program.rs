@@ -4,14 +4,13 @@
 //! means. Processes are `process`'s; how one program is talked to is its own file's.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tempfile::NamedTempFile;
 
-use crate::folder::OwnFolder;
+use crate::folder::{OwnFile, OwnFolder};
 use crate::model::{CallKey, ChatReply, Class, Digest, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
 use crate::process::{Endings, GuardProgram, Spec};
 
@@ -54,8 +53,8 @@ const CUT_OFF: &str = "You were cut off before you had answered. See how far you
 pub struct Place {
     /// The workspace, absolute.
     pub workspace: PathBuf,
-    /// The folder of this run's programs, absolute: their homes and settings.
-    pub homes: PathBuf,
+    /// The folder of this run's programs: their homes and settings.
+    pub homes: OwnFolder,
     /// Files of the workspace that show artifacts: nobody's work but ours.
     pub artifacts: Vec<String>,
     /// The environment of this process.
@@ -200,12 +199,16 @@ impl Job<'_> {
     }
 
     /// A folder of this run for a kind of program; made when it is not there.
-    pub(super) fn home(&self) -> Result<PathBuf, Failure> {
-        let folder = self.place.homes.join(self.turn.program.kind.as_str());
-        private_folder(&self.place.homes, self.turn.program.kind.as_str()).map_err(|error| {
+    pub(super) fn home(&self) -> Result<OwnFolder, Failure> {
+        self.folder(self.turn.program.kind.as_str())
+    }
+
+    /// A folder of this run's programs; made when it is not there.
+    pub(super) fn folder(&self, name: &str) -> Result<OwnFolder, Failure> {
+        self.place.homes.make(name).map_err(|error| {
+            let folder = self.place.homes.path().join(name);
             Failure::new(Class::Storage, format!("the folder `{}` can't be made: {error}", folder.display()))
-        })?;
-        Ok(folder)
+        })
     }
 
     /// The whole talk as one text, for a program without a session: the system prompt, an empty line,
@@ -226,13 +229,28 @@ pub(super) fn streams(spec: &mut Spec) {
 }
 
 /// A file for one turn in the program's own folder; it goes when it is dropped.
-pub(super) fn file(home: &Path, name: &str, text: &str) -> Result<NamedTempFile, Failure> {
-    let mut builder = tempfile::Builder::new();
-    let file = builder.prefix("turn-").suffix(&format!("-{name}")).tempfile_in(home);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()).map(|()| file));
-    written.map_err(|error| {
-        Failure::new(Class::Storage, format!("a file in `{}` can't be written: {error}", home.display()))
+pub(super) fn file(home: &OwnFolder, name: &str, text: &str) -> Result<TurnFile, Failure> {
+    let file = TurnFile(home.file(format!("turn-{}-{name}", uuid::Uuid::now_v7().simple())));
+    let written = file.0.create_new().and_then(|mut opened| opened.write_all(text.as_bytes()));
+    written.map(|()| file).map_err(|error| {
+        Failure::new(Class::Storage, format!("a file in `{}` can't be written: {error}", home.path().display()))
     })
+}
+
+/// A file that a program reads during one turn.
+pub(super) struct TurnFile(OwnFile);
+
+impl TurnFile {
+    pub(super) fn path(&self) -> PathBuf {
+        self.0.path()
+    }
+}
+
+impl Drop for TurnFile {
+    fn drop(&mut self) {
+        // It may never have been written; one that is left goes with the run.
+        drop(self.0.remove());
+    }
 }
 
 /// A message of a talk that is told again.
@@ -241,11 +259,6 @@ fn told(message: &Message) -> String {
         Role::User => message.content.clone(),
         Role::Assistant => format!("Your answer was:\n\n{}", message.content),
     }
-}
-
-/// A folder of a run's programs that only its owner may look into: programs keep their sessions there.
-pub(super) fn private_folder(homes: &Path, name: &str) -> std::io::Result<OwnFolder> {
-    OwnFolder::create(homes, crate::folder::Access::Private)?.make(name)
 }
 
 /// A reply of a program that says nothing about itself.

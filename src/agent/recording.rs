@@ -100,8 +100,12 @@ impl Recorder {
     /// # Errors
     /// The folder can't be made.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        let folder = OwnFolder::create(folder, Access::Private)?;
-        Ok(Self { folder, given: Mutex::default(), failed: Mutex::default() })
+        OwnFolder::create(folder, Access::Private).map(Self::into)
+    }
+
+    /// A recorder into this folder.
+    pub fn into(folder: OwnFolder) -> Self {
+        Self { folder, given: Mutex::default(), failed: Mutex::default() }
     }
 
     /// Keeps an exchange, without secrets. What goes wrong is told by [`Recorder::failure`]: a reply

@@ -244,7 +244,7 @@ impl Job<'_> {
             tokio::task::spawn_blocking(move || turn_start::put(&place, &bounds, &model, &listing).map(|()| listing));
         let noted = noted.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         noted.map(Some).map_err(|error| {
-            let folder = self.place.homes.display();
+            let folder = self.place.homes.path().display();
             Failure::new(Class::Storage, format!("the files before the turn can't be recorded in `{folder}`: {error}"))
         })
     }

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::folder::{Access, OwnFile, OwnFolder};
+use crate::folder::{OwnFile, OwnFolder};
 use crate::model::{CallKey, Digest, ModelRef, Work};
 
 use super::changes::Listing;
-use super::program::{Bounds, Place, private_folder};
+use super::program::{Bounds, Place};
 
 /// The folder of the files, in the folder of the run's programs.
 const FOLDER: &str = "turns";
@@ -67,14 +67,13 @@ pub(super) fn put(place: &Place, bounds: &Bounds, model: &ModelRef, before: &Lis
     let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
     let text = serde_json::to_vec(&start)?;
     // A kill leaves no part of it under its own name.
-    private_folder(&place.homes, FOLDER)?.file(name(&bounds.call)).note(&text)
+    place.homes.make(FOLDER)?.file(name(&bounds.call)).note(&text)
 }
 
 /// Removes what was noted before a turn that is on record now.
-pub fn turn_recorded(homes: &Path, call: &CallKey) {
+pub fn turn_recorded(homes: &OwnFolder, call: &CallKey) {
     // It may never have been written.
-    let homes = OwnFolder::open(homes, Access::Private);
-    drop(homes.and_then(|homes| homes.file(format!("{FOLDER}/{}", name(call))).remove()));
+    drop(homes.file(format!("{FOLDER}/{}", name(call))).remove());
 }
 
 /// The workspace in which turns were cut off, as it is now.
@@ -112,17 +111,16 @@ fn changed(data: &fs::Metadata) -> Option<SystemTime> {
 }
 
 /// What is in the folder of notes; nothing when it is not there.
-fn notes(homes: &Path) -> io::Result<Vec<OwnFile>> {
-    let homes = match OwnFolder::open(homes, Access::Private) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        homes => homes?,
-    };
+fn notes(homes: &OwnFolder) -> io::Result<Vec<OwnFile>> {
     Ok(homes.list(FOLDER)?.into_iter().map(|(name, _)| homes.file(format!("{FOLDER}/{name}"))).collect())
 }
 
 /// The turns that were noted and never recorded, with what changed in the workspace since they began; and the notes that
 /// can't be read, with the reason.
-pub fn interrupted_turns(homes: &Path, workspace: InterruptedWorkspace<'_>) -> (Vec<InterruptedTurn>, Vec<String>) {
+pub fn interrupted_turns(
+    homes: &OwnFolder,
+    workspace: InterruptedWorkspace<'_>,
+) -> (Vec<InterruptedTurn>, Vec<String>) {
     let (mut starts, mut unread) = (Vec::new(), Vec::new());
     // Others are temporary files of a process that was killed before its program started.
     let noted = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
@@ -135,7 +133,7 @@ pub fn interrupted_turns(homes: &Path, workspace: InterruptedWorkspace<'_>) -> (
                 }
             }
         }
-        Err(error) => unread.push(format!("`{}` can't be read: {error}", homes.join(FOLDER).display())),
+        Err(error) => unread.push(format!("`{}` can't be read: {error}", homes.path().join(FOLDER).display())),
     }
     if starts.is_empty() {
         return (Vec::new(), unread);
@@ -164,7 +162,8 @@ mod tests {
             until: Timestamp::UNIX_EPOCH,
             is_foreign: &|_| false,
         };
-        let (turns, unread) = interrupted_turns(homes.path(), workspace);
+        let (turns, unread) =
+            interrupted_turns(&OwnFolder::open(homes.path(), crate::folder::Access::Private).unwrap(), workspace);
         assert!(turns.is_empty() && unread.len() == 1 && unread[0].contains("a.json"), "{unread:?}");
     }
 }

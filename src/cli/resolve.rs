@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::{AutoError, Models, REPLAY, Recorder, Replay, Variables, choose};
-use crate::config::Project;
+use crate::config::{self, Project};
 use crate::engine::PlannedModel;
+use crate::folder::{Access, OwnFolder, is_link_refused};
 use crate::model::ModelRef;
 use crate::model::name::{LOCAL, NameError};
 use crate::provider::{is_loopback_address, served_models};
@@ -132,10 +133,22 @@ pub(super) fn replayed(project: &Project) -> Names {
     names
 }
 
-/// Writes the exchanges of a run into a folder.
-pub(super) fn recorder(folder: &Path) -> Result<Arc<Recorder>, CliError> {
-    let made = Recorder::new(&super::without_link(folder.to_owned()));
-    let refuse = |error| CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()));
+/// Writes the exchanges of a run into a folder. No link below the project's root is followed on the way there: the
+/// project may have brought it. Elsewhere the folder may be a link of the user's.
+pub(super) fn recorder(folder: &Path, root: &Path) -> Result<Arc<Recorder>, CliError> {
+    let refuse = |error: std::io::Error| {
+        let linked = is_link_refused(&error);
+        let error = CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()));
+        if linked { error.hint("give --record the folder that the link leads to, if you mean that one") } else { error }
+    };
+    let root = root.canonicalize().map_err(refuse)?;
+    let whole = config::absolute(&super::here()?.join(folder));
+    let made = match whole.strip_prefix(&root).ok().and_then(Path::to_str) {
+        Some(below) => OwnFolder::open(&root, Access::Private)
+            .and_then(|root| root.make(&below.replace('\\', "/")))
+            .map(Recorder::into),
+        None => Recorder::new(&super::without_link(folder.to_owned())),
+    };
     made.map(Arc::new).map_err(refuse)
 }
 

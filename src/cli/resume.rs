@@ -175,10 +175,11 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
         };
         let rehearsed =
             Rehearsed { journal: &journal, project: &project, plan: &plan, run: row.run, workspace: &workspace };
-        ui.say(format!("run {}: {}", row.run, old.pipeline));
+        ui.say(format!("run {}: {}", row.run, crate::model::visible::one_line(&old.pipeline)));
         return rehearsed.tell(args, resumed, from.as_ref(), ui);
     };
-    let exchange = Exchange { recorder: args.record.as_deref().map(resolve::recorder).transpose()?, replay: None };
+    let recorder = args.record.as_deref().map(|folder| resolve::recorder(folder, &project.root)).transpose()?;
+    let exchange = Exchange { recorder, replay: None };
     let view = View::open(&workspace)?;
     let locks = session::lock(&journal, row.run, &view)?;
     // Read again under the lock: the former owner may have written until it let go.

@@ -116,7 +116,7 @@ pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
     let models = resolve::models(&project.root, &project.settings, Some(&trusted));
     without_secrets(&inputs, &models.redactor())?;
     let consent = Consent { yes: args.yes };
-    let exchange = exchange(&args)?;
+    let exchange = exchange(&args, &project.root)?;
     let names = if exchange.replay.is_some() {
         resolve::replayed(&project)
     } else {
@@ -181,8 +181,8 @@ fn trusted(args: &Args, project: &Project, here: &Path, ui: &Ui) -> Result<Trust
 }
 
 /// What the flags say about exchanges with models.
-fn exchange(args: &Args) -> Result<Exchange, CliError> {
-    let recorder = args.record.as_deref().map(resolve::recorder).transpose()?;
+fn exchange(args: &Args, root: &Path) -> Result<Exchange, CliError> {
+    let recorder = args.record.as_deref().map(|folder| resolve::recorder(folder, root)).transpose()?;
     let replay = args.replay.as_deref().map(resolve::replay).transpose()?;
     Ok(Exchange { recorder, replay })
 }

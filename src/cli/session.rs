@@ -208,7 +208,7 @@ fn parts(
         observer: observer.clone(),
         redactor: Arc::new(ready.models.redactor_with(&listed(ready.plan))),
         workspace: ready.view.folder().to_path_buf(),
-        homes: homes(ready),
+        homes: ready.journal.homes(ready.run),
         artifacts: ready.plan.paths(),
         project: ready.project.clone(),
         variables: super::resolve::variables(),
@@ -238,11 +238,6 @@ pub(super) fn listed(plan: &Plan) -> Vec<(String, secrecy::SecretString)> {
     let variables = super::resolve::variables();
     let set = |name: &str| Some((name.to_owned(), variables(name)?));
     secrets_listed(plan.variables().into_iter().filter_map(set))
-}
-
-/// Where agent programs keep their things during a run.
-fn homes(ready: &Ready<'_>) -> PathBuf {
-    ready.journal.homes(ready.run)
 }
 
 /// A run that could not be recorded any further, or whose files could not be written: as far as it is on record.

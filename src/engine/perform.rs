@@ -14,6 +14,7 @@ use crate::agent::{Answer, Bounds, Models, Recorder, Replay, Variables, turn_rec
 use crate::clock::Clock;
 use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Stop};
 use crate::files::Laid;
+use crate::folder::OwnFolder;
 use crate::model::event::Done;
 use crate::model::{CallKey, ChatReply, Class, Failure, ModelRef, StepKey, Turn, Work};
 use crate::offload::{LARGE_TEXT, off_thread};
@@ -38,8 +39,8 @@ pub struct Performer {
     pub redactor: Arc<Redactor>,
     /// The workspace, absolute.
     pub workspace: PathBuf,
-    /// The folder in which agent programs keep their things during this run, absolute.
-    pub homes: PathBuf,
+    /// The folder in which agent programs keep their things during this run.
+    pub homes: OwnFolder,
     /// The files of the workspace that show artifacts.
     pub artifacts: Vec<String>,
     /// The files of the workspace that the project is made of; those that are not there yet included.

@@ -45,6 +45,11 @@ impl Access {
 /// A folder by its path without links. Names below it are relative, with `/`, and never have `..`.
 #[derive(Clone, Debug)]
 pub struct OwnFolder {
+    /// The folder that was opened by its path: links above it were resolved once.
+    base: PathBuf,
+    /// The names from there to this folder, none of which may become a link.
+    below: String,
+    /// Both together.
     path: PathBuf,
     access: Access,
 }
@@ -57,7 +62,7 @@ impl OwnFolder {
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
         nofollow::refuse_link(path)?;
         let path = path.canonicalize()?;
-        let folder = Self { path, access };
+        let folder = Self { base: path.clone(), below: String::new(), path, access };
         folder.dir()?;
         Ok(folder)
     }
@@ -98,16 +103,24 @@ impl OwnFolder {
         }
     }
 
-    /// A folder below this one, made with those on the way if it is not there.
+    /// A folder below this one, which need not be there.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Self {
+        let below = if self.below.is_empty() { name.to_owned() } else { format!("{}/{name}", self.below) };
+        Self { base: self.base.clone(), below, path: self.path.join(name), access: self.access }
+    }
+
+    /// A folder below this one, made with those on the way if it is not there; this one too.
     ///
     /// # Errors
     /// With [`LinkRefused`] for a link on the way.
     pub fn make(&self, name: &str) -> io::Result<Self> {
-        let mut dir = self.dir()?;
-        for part in nofollow::parts(name)? {
+        let made = self.folder(name);
+        let mut dir = open_dir(&self.base)?;
+        for part in nofollow::parts(&made.below)? {
             dir = self.step_or_make(&dir, part)?;
         }
-        Ok(Self { path: self.path.join(name), access: self.access })
+        Ok(made)
     }
 
     /// What is in a folder below this one (itself for an empty name), by name; nothing when it is not there.
@@ -229,7 +242,8 @@ impl OwnFolder {
 
     /// The folder itself, opened.
     pub(crate) fn dir(&self) -> io::Result<Dir> {
-        open_dir(&self.path)
+        let mut parts = nofollow::parts(&self.below)?.into_iter();
+        parts.try_fold(open_dir(&self.base)?, |dir, part| nofollow::step(&dir, part))
     }
 
     pub(crate) fn access(&self) -> Access {
@@ -266,6 +280,9 @@ mod tests {
         symlink(at("victim"), at("own/sub")).unwrap();
         symlink(at("victim/file"), at("own/file")).unwrap();
         for error in [
+            own.folder("sub").file("file").read().unwrap_err(),
+            own.folder("sub").make("more").unwrap_err(),
+            own.folder("sub").list("").unwrap_err(),
             own.file("sub/file").read().unwrap_err(),
             own.file("file").read().unwrap_err(),
             own.file("file").open_or_create().unwrap_err(),
@@ -288,6 +305,21 @@ mod tests {
         assert_eq!(fs::read_to_string(at("own/file")).unwrap(), "mine");
         assert_eq!(fs::read_to_string(at("victim/file")).unwrap(), "kept");
         assert!(at("victim/sub").is_dir() && !at("victim/new").exists() && !at("own/sub").exists());
+    }
+
+    #[test]
+    fn a_folder_that_becomes_a_link_after_it_was_made_is_not_followed() {
+        let place = tempfile::tempdir().unwrap();
+        fs::create_dir_all(place.path().join("victim/run/home")).unwrap();
+        let own = OwnFolder::create(&place.path().join("own"), Access::Private).unwrap();
+        let home = own.folder("agents/run").make("home").unwrap();
+        home.file("kept").note(b"x").unwrap();
+        fs::rename(place.path().join("own/agents"), place.path().join("own/moved")).unwrap();
+        symlink(place.path().join("victim"), place.path().join("own/agents")).unwrap();
+        assert!(is_link_refused(&home.file("note").note(b"x").unwrap_err()));
+        assert!(is_link_refused(&home.file("note").create_new().unwrap_err()));
+        assert!(is_link_refused(&own.folder("agents/run").make("home").unwrap_err()));
+        assert_eq!(fs::read_dir(place.path().join("victim/run/home")).unwrap().count(), 0);
     }
 
     #[test]

@@ -152,8 +152,8 @@ impl Journal {
     }
 
     /// Where agent programs keep their things during a run: homes, settings, sessions.
-    pub fn homes(&self, run: RunId) -> PathBuf {
-        self.folder.path().join(HOMES).join(run.0.to_string())
+    pub fn homes(&self, run: RunId) -> OwnFolder {
+        self.folder.folder(&format!("{HOMES}/{}", run.0))
     }
 
     /// Every event of a run, in order; empty when there is no such run.

@@ -73,8 +73,8 @@ fn imports_point_down() {
         (
             "engine",
             &[
-                "engine", "agent", "clock", "durable", "extract", "files", "model", "offload", "process", "provider",
-                "schema", "secret", "template",
+                "engine", "agent", "clock", "durable", "extract", "files", "folder", "model", "offload", "process",
+                "provider", "schema", "secret", "template",
             ],
         ),
     ]);

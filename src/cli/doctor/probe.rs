@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::agent::{Answer, Bounds, Models, Place, take_turn};
 use crate::cli::error::CliError;
 use crate::cli::{resolve, runtime};
+use crate::folder::{Access, OwnFolder};
 use crate::model::{
     CallKey, ChatReply, ChatRequest, Digest, Failure, Message, ModelRef, Program, ProgramKind, StepKey, Turn,
     TurnEstimate,
@@ -96,9 +97,11 @@ fn program_answers(models: &Models, program: &Program) -> Result<Answer, CliErro
     let folder = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
     let workspace = folder.path().join("workspace");
     std::fs::create_dir(&workspace).map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
+    let homes = OwnFolder::open(folder.path(), Access::Private)
+        .map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
     let place = Place {
         workspace,
-        homes: folder.path().join("homes"),
+        homes: homes.folder("homes"),
         artifacts: Vec::new(),
         variables: resolve::variables(),
         unencrypted: models.unencrypted(),

@@ -16,6 +16,7 @@ use orch::engine::budget::Budgets;
 use orch::engine::gate::{Allowance, Gates};
 use orch::engine::perform::{Exchange, Performer};
 use orch::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
+use orch::folder::{Access, OwnFolder};
 use orch::model::event::{ApprovalAnswered, CallEnded, Event, Fact, RunEnded, RunResumed, RunStarted, Verdict};
 use orch::model::{Class, Failure, ModelRef, Pipeline, RunId, RunState, RunStatus, Step, StepKey};
 use orch::schema::Schema;
@@ -200,7 +201,7 @@ impl World {
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: view.folder().to_path_buf(),
-            homes: self.files.path().join("homes"),
+            homes: OwnFolder::open(self.files.path(), Access::Private).unwrap().folder("homes"),
             artifacts: plan.paths(),
             project: Vec::new(),
             variables: variables(),
