@@ -34,6 +34,15 @@ pub(super) fn listen(switch: StopSwitch, observer: &Arc<dyn Observer>) {
     let _ = listens.recv();
 }
 
+/// Resolves when a signal asks this process to stop; never where none can be heard. From now on none of them ends the
+/// process by itself.
+pub(super) async fn pressed() {
+    let Some(mut signals) = Signals::new() else { return std::future::pending().await };
+    if !signals.came().await {
+        std::future::pending::<()>().await;
+    }
+}
+
 async fn hear(switch: &StopSwitch, observer: &Weak<dyn Observer>, ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
     let _ = ready.send(());

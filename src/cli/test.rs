@@ -3,7 +3,7 @@
 mod fresh;
 mod stage;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use crate::engine::perform::Exchange;
 use crate::folder::{Access, OwnFolder};
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::{Fact, RunStarted, Verdict};
+use crate::model::visible::{one_line, shown_path};
 use crate::model::{RunId, RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit};
@@ -82,11 +83,14 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     let mut results = Vec::new();
     for file in files {
         let began = Instant::now();
-        let shown = session::given(&file, &here).display().to_string();
+        let shown = shown_path(&session::given(&file, &here));
         let wrong = match one(args, &file, &here, ui) {
             Ok(wrong) => wrong,
+            Err(error) if error.code == Code::Interrupted => return Err(error),
             Err(error) if error.findings.is_empty() => {
-                vec![error.hints.iter().fold(error.message.clone(), |text, hint| format!("{text}\nhint: {hint}"))]
+                let said = std::iter::once(one_line(&error.message).into_owned()).chain(error.lines);
+                let said = said.chain(error.hints.iter().map(|hint| format!("hint: {hint}")));
+                vec![said.collect::<Vec<_>>().join("\n")]
             }
             Err(error) => {
                 ui.error(&error);
@@ -135,7 +139,7 @@ fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
     let hint = "a case is a YAML file in pipelines/tests/; `orch schema case` prints its format";
     let mut files = Vec::new();
     for path in given {
-        let shown = session::given(&path, here).display().to_string();
+        let shown = shown_path(&session::given(&path, here));
         let failed =
             |error: std::io::Error| CliError::could_not(format!("the test cases of `{shown}` can't be read: {error}"));
         match std::fs::metadata(&path) {
@@ -180,7 +184,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         trust::not_needed()
     };
     let models = resolve::models(&project.root, &project.settings, Some(&trusted));
-    let recordings = recordings(&document, &case)?;
+    let recordings = recordings(&document, &case);
     let cases = OwnFolder::open(&without_link(folder.to_owned()), Access::Private);
     let cases = cases.map_err(|error| failed(folder, &error))?;
     let swept = fresh::sweep(&cases, &recordings);
@@ -199,7 +203,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;
     let (root, file) = session::places(&project, here);
-    stage::set(&case, (&root, folder), view.folder(), &runtime)?;
+    runtime.block_on(stage::set(&case, (&root, folder), view.folder()))?;
     let run = RunId(uuid::Uuid::now_v7());
     let locks = session::lock(&journal, run, &view)?;
     let first = Fact::RunStarted(RunStarted {
@@ -225,6 +229,9 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         first: vec![first],
     };
     let state = runtime.block_on(session::execute(ready, ui))?;
+    if session::exit_code(&state) == Code::Interrupted {
+        return Err(CliError::could_not("stopped before the cases were over").with_code(Code::Interrupted));
+    }
     let mut wrong = compare(&case, &state, &view);
     wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
     match fresh {
@@ -244,14 +251,9 @@ fn asks(project: &Project) -> bool {
 }
 
 /// The folder of a case's recordings: as it says, else named like the case.
-fn recordings(document: &Document, case: &Case) -> Result<String, CliError> {
+fn recordings(document: &Document, case: &Case) -> String {
     let own = Path::new(&document.file.path).file_stem().unwrap_or_default();
-    let name = case.recordings.clone().unwrap_or_else(|| own.to_string_lossy().into_owned());
-    if Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) {
-        return Ok(name);
-    }
-    Err(CliError::could_not(format!("`recordings: {name}` of the case leads out of its folder"))
-        .hint("name a folder beside the case, or below"))
+    case.recordings.clone().unwrap_or_else(|| own.to_string_lossy().into_owned())
 }
 
 /// A path that a link must not lead out of its project.
@@ -304,7 +306,9 @@ fn compare(case: &Case, state: &RunState, view: &View) -> Vec<String> {
         }
     }
     for file in &case.expect.files {
-        if !view.folder().join(file).is_file() {
+        // A link that the run made must not tell what there is elsewhere.
+        let path = view.folder().join(file);
+        if config::escapes(view.folder(), &path) || !path.is_file() {
             wrong.push(format!("the workspace has no file `{file}`"));
         }
     }

@@ -19,7 +19,7 @@ use super::root::{self, SETTINGS_FILE};
 use super::settings::Settings;
 use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
-use super::{files, generate, shape, yaml};
+use super::{case, files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, sort};
 use crate::model::{Case, Kind, Pipeline};
 use crate::schema::SchemaSet;
@@ -184,7 +184,9 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
         return Err(vec![*problem]);
     }
     let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
-    parse(&file, generate::case_form(), "Case")
+    let (document, case) = parse(&file, generate::case_form(), "Case")?;
+    let found = case::outside(sources, path, (&document, &case));
+    if found.is_empty() { Ok((document, case)) } else { Err(found) }
 }
 
 /// Parses a pipeline that is given as text, without any other file.

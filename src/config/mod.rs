@@ -6,6 +6,7 @@
 
 mod absent;
 mod advice;
+mod case;
 mod files;
 mod form;
 mod generate;
@@ -32,8 +33,8 @@ pub use load::{
 pub use model_file::{ModelFileProblem, model_file, model_path};
 pub use project::{OutputType, Project, named_type, output_type, output_type_so_far, places};
 pub use root::{
-    SETTINGS_FILE, find_root, find_root_from, is_case, list_cases, list_pipelines, look_for_pipelines, marked_root,
-    member_path, pipelines_below,
+    SETTINGS_FILE, absolute, find_root, find_root_from, is_case, list_cases, list_pipelines, look_for_pipelines,
+    marked_root, member_path, pipelines_below,
 };
 pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use sources::Sources;

@@ -56,8 +56,8 @@ fn shown_folder(folder: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The path from the root of the file system, without `..`.
-pub(super) fn absolute(path: &Path) -> PathBuf {
+/// The path from the root of the file system, without `..`; links are not looked at.
+pub fn absolute(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut out = PathBuf::new();
     for part in whole.components() {

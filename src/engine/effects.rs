@@ -26,6 +26,16 @@ const KEPT: usize = 16 << 20;
 const BASIC: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SystemRoot"];
 
+/// What a command sees of the environment of orch: the basic variables, and those named `more`. No key is among them
+/// unless it is named.
+pub fn environment<'a>(
+    variables: &dyn Fn(&str) -> Option<String>,
+    more: impl IntoIterator<Item = &'a str>,
+) -> Vec<(String, String)> {
+    let taken = BASIC.iter().copied().chain(more);
+    taken.filter_map(|name| Some((name.to_owned(), variables(name)?))).collect()
+}
+
 /// Runs a command in the workspace, to its end or until it is cut off.
 pub(super) async fn command(
     own: &Performer,
@@ -33,9 +43,7 @@ pub(super) async fn command(
     command: &Command,
     cut: impl Future<Output = Failure>,
 ) -> Result<Done, Failure> {
-    let taken = BASIC.iter().copied().chain(command.env.iter().map(String::as_str));
-    let mut env: Vec<(String, String)> =
-        taken.filter_map(|name| Some((name.to_owned(), (own.variables)(name)?))).collect();
+    let mut env = environment(&*own.variables, command.env.iter().map(String::as_str));
     env.extend(command.values.iter().cloned());
     let spec = Spec {
         argv: command.argv.clone(),

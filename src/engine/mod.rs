@@ -33,6 +33,7 @@ mod ways;
 mod write;
 mod written;
 
+pub use effects::environment;
 pub use interpret::interpret;
 pub use node::{Contract, PlannedModel};
 pub use plan::{Defaults, Plan, Resolve};

@@ -18,6 +18,8 @@ mod check;
 #[cfg(unix)]
 mod ci;
 mod completed;
+#[cfg(unix)]
+mod confined;
 mod control;
 #[cfg(all(unix, feature = "failpoints"))]
 mod crash;

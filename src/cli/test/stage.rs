@@ -1,11 +1,12 @@
 //! The workspace of a test case before its run: files that are copied in, commands that prepare it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Code};
+use crate::cli::{interrupt, resolve};
 use crate::config;
 use crate::model::case::Case;
 use crate::process::{self, Endings, Spec};
@@ -14,46 +15,121 @@ use crate::process::{self, Endings, Spec};
 const LIMIT: Duration = Duration::from_mins(1);
 /// How much of its output is kept for the error, in bytes.
 const KEPT: usize = 16 << 10;
-/// Variables that decide which repository git works on; the case has its own.
-const FOREIGN: &[&str] = &["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"];
+/// Settings of git that commands of `setup:` see too: who commits and when, and where its settings are. Not those that
+/// decide which repository it works on, since the case has its own, nor those that may hold a password.
+const GIT: &[&str] = &[
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_COMMITTER_DATE",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+];
 
-/// Prepares `workspace` as the case says; its paths are relative to `folder`, and stay in the project at `root`.
-pub(super) fn set(
-    case: &Case,
-    (root, folder): (&Path, &Path),
-    workspace: &Path,
-    runtime: &Runtime,
-) -> Result<(), CliError> {
+/// Prepares `workspace` as the case says; its paths are relative to `folder`, and stay in the project at `root`. A signal
+/// ends it, with all that it started.
+pub(super) async fn set(case: &Case, (root, folder): (&Path, &Path), workspace: &Path) -> Result<(), CliError> {
     if let Some(files) = &case.workspace {
         let from = folder.join(files);
         if !from.is_dir() {
             let error = CliError::could_not(format!("`workspace: {files}` is no folder"));
             return Err(error.hint(format!("it is looked for at `{}`", from.display())));
         }
-        copy(&from, workspace, root)?;
+        let (root, to) = (root.to_owned(), workspace.to_owned());
+        let stopped = Arc::new(AtomicBool::new(false));
+        let copied = Copied { root, files: 0, bytes: 0, stopped: stopped.clone() };
+        let mut copying = tokio::task::spawn_blocking(move || copied.all(&from, &to));
+        let ended = tokio::select! {
+            ended = &mut copying => ended,
+            () = interrupt::pressed() => {
+                stopped.store(true, Ordering::Relaxed);
+                copying.await
+            }
+        };
+        ended.map_err(|error| CliError::internal(error.to_string()))??;
     }
-    case.setup.iter().try_for_each(|argv| runtime.block_on(prepare(argv, workspace)))
-}
-
-/// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone; one that leads out of the
-/// project is refused, since a model may see the copy.
-fn copy(from: &Path, to: &Path, root: &Path) -> Result<(), CliError> {
-    if config::escapes(root, from) {
-        let error =
-            CliError::could_not(format!("`{}` can't be copied: it lies outside of the project", from.display()));
-        return Err(error.hint("copy what the case needs into the project"));
-    }
-    let failed = |error: std::io::Error| CliError::could_not(format!("`{}` can't be copied: {error}", from.display()));
-    if !from.is_dir() {
-        return std::fs::copy(from, to).map(drop).map_err(failed);
-    }
-    std::fs::create_dir_all(to).map_err(failed)?;
-    for entry in std::fs::read_dir(from).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        copy(&source, &target, root)?;
+    for argv in &case.setup {
+        prepare(argv, workspace).await?;
     }
     Ok(())
+}
+
+/// The most files and folders of a `workspace:`, links followed.
+const MAX_FILES: usize = 10_000;
+/// The most bytes of its files.
+const MAX_BYTES: u64 = 256 << 20;
+/// How deep its folders may lie in one another.
+const MAX_DEPTH: usize = 64;
+
+/// What was copied so far.
+struct Copied {
+    root: PathBuf,
+    files: usize,
+    bytes: u64,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Copied {
+    fn all(mut self, from: &Path, to: &Path) -> Result<(), CliError> {
+        self.copy(from, to, 0)
+    }
+
+    /// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone; one that leads out of
+    /// the project is refused, since a model may see the copy.
+    fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), CliError> {
+        let failed =
+            |error: std::io::Error| CliError::could_not(format!("`{}` can't be copied: {error}", from.display()));
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(interrupted());
+        }
+        if config::escapes(&self.root, from) {
+            let error =
+                CliError::could_not(format!("`{}` can't be copied: it lies outside of the project", from.display()));
+            return Err(error.hint("copy what the case needs into the project"));
+        }
+        let about = std::fs::metadata(from).map_err(failed)?;
+        self.count(from, about.is_file().then_some(about.len()), depth)?;
+        if about.is_file() {
+            return std::fs::copy(from, to).map(drop).map_err(failed);
+        }
+        if !about.is_dir() {
+            let error =
+                CliError::could_not(format!("`{}` can't be copied: it is neither a file nor a folder", from.display()));
+            return Err(error.hint("let a command of `setup:` make it"));
+        }
+        std::fs::create_dir_all(to).map_err(failed)?;
+        for entry in std::fs::read_dir(from).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            self.copy(&entry.path(), &to.join(entry.file_name()), depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Counts one more, before it is copied.
+    fn count(&mut self, from: &Path, bytes: Option<u64>, depth: usize) -> Result<(), CliError> {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(bytes.unwrap_or_default());
+        let limit = if self.files > MAX_FILES {
+            format!("{MAX_FILES} files and folders")
+        } else if self.bytes > MAX_BYTES {
+            format!("{} MiB of files", MAX_BYTES >> 20)
+        } else if depth > MAX_DEPTH {
+            format!("{MAX_DEPTH} levels of folders")
+        } else {
+            return Ok(());
+        };
+        let message = format!("`workspace:` of the case can't be copied: it holds more than {limit}, links followed");
+        Err(CliError::could_not(message)
+            .hint(format!("the copy stopped at `{}`", from.display()))
+            .hint("look for links that lead to folders above them, and let `setup:` make what is large"))
+    }
+}
+
+fn interrupted() -> CliError {
+    CliError::could_not("stopped before the run began").with_code(Code::Interrupted)
 }
 
 /// Where the commands of `setup:` run.
@@ -72,8 +148,12 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
         endings: Endings::default(),
     };
     let shown = argv.join(" ");
-    let ended = process::run(&spec, &|_, _| {}).await;
+    let ended = tokio::select! {
+        ended = process::run(&spec, &|_, _| {}) => Some(ended),
+        () = interrupt::pressed() => None,
+    };
     spec.endings.settled().await;
+    let ended = ended.ok_or_else(interrupted)?;
     let ended =
         ended.map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")).hint(WHERE))?;
     if ended.code == Some(0) {
@@ -84,8 +164,7 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
     Err(CliError::could_not(message).hint(format!("it said: {}", said.trim())).hint(WHERE))
 }
 
+/// What a `run:` step sees, and who git says commits.
 fn environment() -> Vec<(String, String)> {
-    let readable =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    readable.filter(|(name, _)| !FOREIGN.contains(&name.as_str())).collect()
+    crate::engine::environment(&*resolve::variables(), GIT.iter().copied())
 }
