@@ -171,6 +171,7 @@ impl StoreError {
         let mend = match self {
             Self::Io { source, .. } if is_forbidden(source.kind()) => Some("make the folder writable again"),
             Self::Journal { source, .. } if is_unwritable(source) => Some("make the folder writable again"),
+            Self::Io { source, .. } if in_the_way(source.kind()).is_some() => in_the_way(source.kind()),
             Self::Io { .. } | Self::Journal { .. } | Self::Stopped(_) if failure.hint.is_none() => {
                 Some("look after the disk and its folder")
             }
@@ -197,6 +198,17 @@ fn is_forbidden(kind: std::io::ErrorKind) -> bool {
 fn is_unwritable(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode as Code;
     matches!(error.sqlite_error_code(), Some(Code::ReadOnly | Code::CannotOpen | Code::PermissionDenied))
+}
+
+/// What to do about something of another kind in the place of a file or folder.
+fn in_the_way(kind: std::io::ErrorKind) -> Option<&'static str> {
+    match kind {
+        std::io::ErrorKind::IsADirectory => Some("remove the folder that stands where a file is needed"),
+        std::io::ErrorKind::AlreadyExists | std::io::ErrorKind::NotADirectory => {
+            Some("remove the file that stands where a folder is needed")
+        }
+        _ => None,
+    }
 }
 
 fn io_hint(error: &std::io::Error) -> Option<&'static str> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orch::model::Class;
 
-use super::{Case, ROW, Row, lead_out};
+use super::{Case, ROW, Row, commands, lead_out};
 use crate::support::Reply;
 
 const ASK: &str = "  - { id: ask, agent: a, prompt: ask.md, output: x, schema: any, re_ask: 0, retry: { max: 1 } }\n";
@@ -106,4 +106,23 @@ pub(super) fn rows() -> Vec<Row> {
 #[test]
 fn of_servers() {
     lead_out(&rows());
+}
+
+/// Hints name another model as a way out: the flag goes with the command that is printed.
+#[test]
+fn another_model_leads_out() {
+    let row = Row {
+        serve: |request, _| match request.body["model"].as_str() {
+            Some("test") => Reply::openai_stopped("", "content_filter"),
+            _ => good(),
+        },
+        lay: ask,
+        ..ROW
+    };
+    let case = Case::new(&row, true);
+    let ran = case.run().exits(1).says("name another model with --model");
+    for command in commands(&ran) {
+        case.shell(&format!("{command} --model lab/other")).exits(0).says(" completed");
+    }
+    assert_eq!(commands(&ran).len(), 1, "{ran:?}");
 }

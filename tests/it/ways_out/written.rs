@@ -101,7 +101,7 @@ pub(super) fn rows() -> Vec<Row> {
                 let block = "  - { id: block, run: mkdir -p plan.json/in }\n";
                 case.pipeline("model: lab/test", &format!("{block}{PLAN}"));
             },
-            says: &["(storage)", "plan.json"],
+            says: &["(storage)", "plan.json", "remove the folder that stands where a file is needed"],
             mend: |case, _| std::fs::remove_dir_all(case.orch.path().join("workspace/plan.json")).unwrap(),
             ..ROW
         },
