@@ -117,7 +117,7 @@ fn every_finding_is_reported_in_one_go() {
     for text in [
         "unknown agent `codr`",
         "no step produces `plann`",
-        "schemas/plan.schema.json:25:17",
+        "schemas/plan.schema.json:26:17",
         "unknown variable `taks`",
         "prompts/planner.md:3:9",
         "`objekt` is not a type of JSON Schema",
