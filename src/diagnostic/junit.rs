@@ -74,7 +74,7 @@ mod tests {
         ];
         let text = junit(&["a.yaml".to_owned(), "b.yaml".to_owned()], &list).unwrap();
         assert!(text.contains("name=\"orch\" tests=\"3\"") && text.contains("failures=\"1\" errors=\"0\""), "{text}");
-        assert!(text.contains("name=\"ORCH0305 at 1:4\"") && text.contains("`&lt;y&gt;`"), "{text}");
+        assert!(text.contains("name=\"ORCH0305 at 1:4\"") && text.contains(r"`&lt;y&gt;\u{1}`"), "{text}");
         assert!(text.contains("name=\"b.yaml\"") && text.contains("no findings"), "{text}");
         assert!(!text.contains('\u{1}'), "{text}");
     }
