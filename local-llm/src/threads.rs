@@ -7,8 +7,9 @@
 //! also be run inside a thread of the pool, where nested work stays on that
 //! thread.
 
+use std::num::NonZero;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use candle_core::utils::barrier_pool;
@@ -58,6 +59,9 @@ impl Load {
         if let Some(threads) = chosen {
             return threads > 1;
         }
+        if !enough_processors(usable(), barrier_pool().n_workers()) {
+            return false;
+        }
         let now = Instant::now();
         match self.since {
             Some((since, _)) if now.duration_since(since) < WINDOW => {}
@@ -71,6 +75,18 @@ impl Load {
         }
         self.others < SPARE
     }
+}
+
+/// How many processors this process may use: fewer than the machine has under an affinity mask or a quota.
+fn usable() -> usize {
+    static USABLE: OnceLock<usize> = OnceLock::new();
+    *USABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
+}
+
+/// Whether every thread of the pool, which are the workers and the caller, has a processor of its own: they spin while
+/// they wait for one another, so that with fewer processors they keep each other from working.
+fn enough_processors(usable: usize, workers: usize) -> bool {
+    usable > workers
 }
 
 /// How many processors other processes kept busy between two looks.
@@ -140,5 +156,12 @@ mod tests {
     fn a_chosen_count_wins() {
         assert!(!Load::default().all_threads(Some(1)));
         assert!(Load::default().all_threads(Some(2)));
+    }
+
+    #[test]
+    fn a_process_that_may_use_fewer_processors_than_the_pool_has_threads_computes_on_one() {
+        for (usable, workers, enough) in [(1, 0, true), (1, 1, false), (2, 1, true), (2, 7, false), (8, 7, true)] {
+            assert_eq!(enough_processors(usable, workers), enough, "{usable} of {workers} and the caller");
+        }
     }
 }

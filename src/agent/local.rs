@@ -11,7 +11,7 @@ use local_llm::{Event, LoadOptions, Model, Reply, Request, Stop, catalog, weight
 use tokio::sync::mpsc;
 
 use super::shelf::Shelf;
-use crate::model::name::LOCAL_LONGEST;
+use crate::model::name::longest_reply;
 use crate::model::{ChatReply, ChatRequest, Class, Failure, Role, StopReason, Usage};
 use crate::provider::{Limits, Provider, Signal};
 
@@ -176,7 +176,7 @@ fn asked(request: &ChatRequest, draw: u32) -> Request {
     Request {
         messages: (!request.system.is_empty()).then_some(system).into_iter().chain(messages).collect(),
         schema: request.schema.as_deref().cloned(),
-        max_tokens: request.max_output_tokens.min(LOCAL_LONGEST),
+        max_tokens: longest_reply(&request.model, request.max_output_tokens),
         temperature,
         top_p: 0.95,
         seed: SEED + u64::from(draw),

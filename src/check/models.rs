@@ -13,7 +13,7 @@ use crate::config::{Dialect, Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
-use crate::model::name::{BUILT_IN, LOCAL, LOCAL_LONGEST, resolve_name};
+use crate::model::name::{BUILT_IN, LOCAL, longest_reply, resolve_name};
 use crate::model::{ModelRef, Step, Usage};
 use crate::template::syntax;
 
@@ -94,7 +94,7 @@ fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<
     let agent = project.pipeline.agents.get(step.agent.as_ref()?)?;
     let defaults = &project.settings.defaults;
     let reply = agent.max_output_tokens.or(defaults.max_output_tokens).unwrap_or(MAX_OUTPUT_TOKENS);
-    let reply = if model.provider == LOCAL { reply.min(LOCAL_LONGEST) } else { reply };
+    let reply = longest_reply(model, reply);
     let text = project.prompts.get(prompt)?;
     let mut includes = INCLUDES;
     let mut size = |text: &str| always(project, text, (&mut includes, 0));

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::durable::{Call, Effect, Permit};
 use crate::model::event::{Event, Fact};
+use crate::model::name::longest_reply;
 use crate::model::{ChatReply, ChatRequest, Class, Failure, Usage};
 
 /// Calls of a run at once, when nothing else is said.
@@ -175,7 +176,8 @@ pub fn most(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
     let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
     let input = (request.system.len() + messages + schema).div_ceil(2);
-    let (input, output) = (u64::try_from(input).unwrap_or(u64::MAX), u64::from(request.max_output_tokens));
+    let (input, output) =
+        (u64::try_from(input).unwrap_or(u64::MAX), u64::from(longest_reply(&request.model, request.max_output_tokens)));
     Usage { input, output, ..Usage::default() }
 }
 

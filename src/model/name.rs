@@ -16,7 +16,12 @@ pub const FILE: &str = "local:";
 
 /// The longest reply of an embedded model in tokens, whatever its agent allows: at a few tokens a second, more is
 /// no help to anyone. A reply with a schema is brought to its end before.
-pub const LOCAL_LONGEST: u32 = 2048;
+const LOCAL_LONGEST: u32 = 2048;
+
+/// The longest reply in tokens that a model gives when its agent allows so many.
+pub fn longest_reply(model: &ModelRef, allowed: u32) -> u32 {
+    if model.provider == LOCAL { allowed.min(LOCAL_LONGEST) } else { allowed }
+}
 
 /// Why a model's name stands for nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
