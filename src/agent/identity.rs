@@ -1,7 +1,7 @@
 //! Which file a local model is: the digest of its content, so that another file under the same path is another model.
 //!
 //! To read gigabytes takes seconds, so a digest is kept in the user's cache folder beside what the system says of the
-//! file (its size, its times, its number), and computed anew when any of that changed.
+//! file (its size, its times, its number), and recomputed when any of that changed.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};

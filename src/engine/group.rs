@@ -117,7 +117,7 @@ pub(super) async fn repeat(
             let why = format!("`{until}` was not true after {} {rounds}", kind.max);
             let failure = Failure::new(Class::Exhausted, why)
                 .with_hint(format!(
-                    "raise `max:`, or say `on_exhausted: continue` to go on with the last round, then `orch pipeline resume`; `orch pipeline resume --from {key}` begins the rounds anew"
+                    "raise `max:`, or say `on_exhausted: continue` to go on with the last round, then `orch pipeline resume`; `orch pipeline resume --from {key}` starts the rounds again"
                 ));
             fail(run, key, node, (last, failure), scope).await
         }

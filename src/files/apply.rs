@@ -41,7 +41,7 @@ impl Tree {
                 Err(why) => problems.add(&change.path, why),
             }
         }
-        let hint = "nothing was written; `orch pipeline resume` looks at the files anew";
+        let hint = "nothing was written; `orch pipeline resume` checks the files again";
         problems.end(Class::PathRefused, "the files can't be written", hint)?;
         Ok(moves)
     }
