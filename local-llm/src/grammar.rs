@@ -129,8 +129,8 @@ impl Grammar {
         tokens
     }
 
-    /// The same document without its last tokens, followed by these bytes and the end of the list that is open then;
-    /// with the tokens for that. `None` when the list may not end there.
+    /// The same document without its last tokens, followed by these bytes; with the tokens for them. `None` when the
+    /// schema does not allow the bytes there.
     pub(crate) fn back(
         &self,
         kept: &[TokenId],
@@ -145,7 +145,7 @@ impl Grammar {
         back.place = Place::default();
         kept.iter().for_each(|token| back.place.read(vocab.bytes(*token)));
         let mut tokens = Vec::new();
-        for byte in bytes.iter().chain(b"]") {
+        for byte in bytes {
             let token = vocab.token(&[*byte])?;
             if !back.mask().ok()?.is_allowed(token) {
                 return None;

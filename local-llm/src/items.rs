@@ -22,6 +22,7 @@ pub(crate) struct Items {
     open: Vec<Frame>,
     string: Option<Vec<u8>>,
     escaped: bool,
+    line_end: Option<Mark>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,10 +64,20 @@ impl Items {
         found
     }
 
+    /// Where the last whole line of the open string ends. `None` outside of strings, and when the string has one line.
+    pub(crate) fn line_end(&self) -> Option<Mark> {
+        self.string.as_ref().and(self.line_end)
+    }
+
     fn byte(&mut self, byte: u8, here: Mark) -> Option<Mark> {
         if let Some(string) = &mut self.string {
             match byte {
-                _ if self.escaped => self.escaped = false,
+                _ if self.escaped => {
+                    self.escaped = false;
+                    if byte == b'n' {
+                        self.line_end = Some(here);
+                    }
+                }
                 b'\\' => self.escaped = true,
                 b'"' => {
                     let string = self.string.take().unwrap_or_default();
@@ -78,7 +89,7 @@ impl Items {
             return None;
         }
         match byte {
-            b'"' => self.string = Some(Vec::new()),
+            b'"' => (self.string, self.line_end) = (Some(Vec::new()), None),
             b'{' => self.open.push(Frame::Object(Object { start: self.text.len() - 1, ..Object::default() })),
             b'[' => self.open.push(Frame::List(List::default())),
             b'}' | b']' => {

@@ -21,6 +21,10 @@ mod reader;
 mod sampler;
 mod schema;
 mod spm;
+#[cfg(test)]
+#[path = "../tests/support/gguf.rs"]
+#[allow(dead_code, reason = "tests of the whole crate use the rest")]
+mod support;
 mod template;
 mod threads;
 mod vocab;

@@ -107,11 +107,12 @@ impl<'a> Writer<'a> {
         mark
     }
 
-    /// Takes back what comes after a place and ends the list that is open there, if the schema lets it end.
-    fn back(&mut self, mark: Mark) -> Option<Step> {
+    /// Takes back what comes after a place and ends the list or string that is open there, if the schema lets it end.
+    fn back(&mut self, mark: Mark, end: u8) -> Option<Step> {
         let (kept, dropped) = self.written.split_at_checked(mark.tokens)?;
         let begun = dropped.first().map_or(&[][..], |token| self.vocab.bytes(*token)).get(..mark.bytes)?;
-        let (grammar, tokens) = self.grammar.as_ref()?.back(kept, dropped.len(), begun, self.vocab)?;
+        let bytes = [begun, &[end]].concat();
+        let (grammar, tokens) = self.grammar.as_ref()?.back(kept, dropped.len(), &bytes, self.vocab)?;
         let room = self.limit.checked_sub(kept.len() + tokens.len())?;
         let way = grammar.way_out(self.vocab, room)?;
         self.taken_back += dropped.len();
@@ -133,12 +134,11 @@ impl<'a> Writer<'a> {
         };
         let vocab = self.vocab;
         let circling = repeats(&self.written);
-        let banned = |token: TokenId| self.banned.get(token as usize).copied().unwrap_or(true);
         let Some(grammar) = &mut self.grammar else {
             if circling {
                 return Ok(Step::Cut);
             }
-            let token = self.sampler.pick(scores, None, banned);
+            let token = self.sampler.pick(scores, None, among(&self.banned));
             return Ok(match token {
                 Some(token) if vocab.ends().contains(&token) => Step::Last(Vec::new()),
                 Some(token) => {
@@ -159,8 +159,16 @@ impl<'a> Writer<'a> {
         };
         let mask = grammar.mask()?;
         let closer = if closing { grammar.closer(&mask) } else { None };
+        // Half a line of code does not parse: the string ends with its last whole line, if it has one.
+        if closer.is_some()
+            && let Some(mark) = self.items.line_end()
+            && let Some(step) = self.back(mark, b'"')
+        {
+            return Ok(step);
+        }
+        let Some(grammar) = &mut self.grammar else { return Ok(Step::Cut) };
         let token = closer
-            .or_else(|| self.sampler.pick(scores, Some(&mask), banned))
+            .or_else(|| self.sampler.pick(scores, Some(&mask), among(&self.banned)))
             .ok_or_else(|| Error::Schema("no token can follow".to_owned()))?;
         if vocab.ends().contains(&token) {
             return Ok(Step::Last(Vec::new()));
@@ -187,6 +195,67 @@ impl<'a> Writer<'a> {
         }
         tokens.truncate(left);
         let again = self.keep(&tokens);
-        Ok(again.and_then(|mark| self.back(mark)).unwrap_or(Step::Go(tokens)))
+        Ok(again.and_then(|mark| self.back(mark, b']')).unwrap_or(Step::Go(tokens)))
+    }
+}
+
+/// Whether a token is one of the banned ones.
+fn among(banned: &[bool]) -> impl Fn(TokenId) -> bool {
+    move |token| banned.get(token as usize).copied().unwrap_or(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use candle_core::quantized::gguf_file::Content;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::grammar::Grammars;
+    use crate::support::{Gguf, Kind, SMALL};
+
+    /// What is written with a schema when the model wants these texts in turn, the last one for ever.
+    fn written(schema: &Value, limit: usize, wanted: &[&str]) -> String {
+        let file = Gguf::model("qwen2", SMALL, Kind::Q8, 1).bytes();
+        let vocab = Vocab::read(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
+        let grammar = Grammars::new(&vocab).unwrap().of(schema).unwrap();
+        let mut writer = Writer::new(&vocab, Some(grammar), Sampler::new(0.0, 1.0, 0), limit);
+        let (last, first) = wanted.split_last().unwrap();
+        let mut wishes = first.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
+        writer.opening();
+        loop {
+            let wish = vocab.token(&[wishes.next().unwrap()]).unwrap();
+            let mut scores = vec![0.0; vocab.len()];
+            scores[wish as usize] = 1.0;
+            match writer.step(&scores).unwrap() {
+                Step::Go(_) | Step::Back(..) => {}
+                Step::Last(_) | Step::Cut => break,
+            }
+        }
+        String::from_utf8(writer.written().iter().flat_map(|token| vocab.bytes(*token)).copied().collect()).unwrap()
+    }
+
+    fn content() -> Value {
+        json!({ "type": "object", "properties": { "content": { "type": "string" } }, "required": ["content"],
+            "additionalProperties": false })
+    }
+
+    #[test]
+    fn a_string_in_circles_ends_with_a_whole_line() {
+        let text = written(&content(), 500, &[r"x = 1\n", r"y(1, 1);\n", "z(("]);
+        assert_eq!(text, r#"{"content":"x = 1\ny(1, 1);\n"}"#);
+    }
+
+    #[test]
+    fn a_string_near_the_limit_ends_with_a_whole_line() {
+        let text = written(&content(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
+        assert_eq!(text, r#"{"content":"one\ntwo\n"}"#);
+    }
+
+    #[test]
+    fn a_string_of_one_line_ends_where_it_stands() {
+        let text = written(&content(), 500, &["go ", "on "]);
+        assert!(text.starts_with(r#"{"content":"go on on"#) && text.ends_with(r#""}"#), "{text}");
     }
 }
