@@ -9,7 +9,8 @@
 //! Each run has an empty project from `orch init`, an empty home and its own cache, which holds only a link to the
 //! weights. Every other run has one processor. Results are appended to `examples/first_runs.jsonl`, one line a run, so that
 //! the whole can be done in parts; a task that is on record for the model is not run again. Each file that a run wrote
-//! is parsed by the parser of its language: Python's `ast`, `node --check` and `rustfmt`.
+//! is parsed by the parser of its language: Python's `ast` and `json`, `node --check`, `rustfmt` and `bash -n`. A run counts
+//! as one whose files parse only when it ended well, wrote code, and each file but Markdown and plain text was parsed.
 
 #![allow(clippy::disallowed_methods, reason = "no run of this process waits meanwhile")]
 
@@ -104,7 +105,7 @@ fn options() -> Done<Options> {
     Ok(options)
 }
 
-/// Makes the runs that are missing and prints the table; whether every run on record ended well.
+/// Makes the runs that are missing and prints the table; whether there are runs on record and all ended well.
 fn measure(options: &Options) -> Done<bool> {
     let mut known = on_record(options)?;
     if !options.table {
@@ -121,7 +122,7 @@ fn measure(options: &Options) -> Done<bool> {
         }
     }
     table(&known)?;
-    Ok(known.iter().all(|run| run["exit"] == 0))
+    Ok(!known.is_empty() && known.iter().all(|run| run["exit"] == 0))
 }
 
 fn say(text: &str) {
@@ -198,7 +199,7 @@ fn one(model: &str, task: usize, weights: &Path) -> Done<Value> {
         "exit": ran.status.code(),
         "seconds": seconds,
         "tokens": report["usage"]["output"],
-        "asked_again": asked_again(&events.stdout),
+        "asked_again": asked_again(&events.stdout)?,
         "failure": report["steps"].as_array().into_iter().flatten().find_map(|step| step["error"]["class"].as_str()),
         "plan": shape(&report),
         "files": parsed(&place.join("project/workspace"), &report)?,
@@ -213,13 +214,16 @@ fn checked(output: &Output) -> Done<()> {
 }
 
 /// Why replies were sent back, by class.
-fn asked_again(events: &[u8]) -> Vec<String> {
-    let events = String::from_utf8_lossy(events);
-    let events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    events
+fn asked_again(events: &[u8]) -> Done<Vec<String>> {
+    let lines = std::str::from_utf8(events)?.lines();
+    let events = lines
+        .map(|line| serde_json::from_str(line).map_err(|error| format!("an event can't be read: {error}\n{line}")))
+        .collect::<Result<Vec<Value>, _>>()?;
+    Ok(events
+        .iter()
         .filter(|event| found(event, "asks_again").is_some_and(|again| again == true))
-        .map(|event| found(&event, "class").and_then(Value::as_str).unwrap_or("unknown").to_owned())
-        .collect()
+        .map(|event| found(event, "class").and_then(Value::as_str).unwrap_or("unknown").to_owned())
+        .collect())
 }
 
 /// The first member of this name, at any depth.
@@ -239,7 +243,8 @@ fn shape(report: &Value) -> Value {
     json!({ "steps": count("steps"), "files": count("files") })
 }
 
-/// Each file that the run wrote, with what its language's parser says: null where there is no parser for it.
+/// Each file that the run wrote, with what its language's parser says: null where there is no parser for it, and "text"
+/// where none is needed.
 fn parsed(workspace: &Path, report: &Value) -> Done<Vec<Value>> {
     let steps = report["steps"].as_array().into_iter().flatten();
     let code = steps.filter(|step| step["name"] == "code").map(|step| &step["output"]).next();
@@ -248,12 +253,14 @@ fn parsed(workspace: &Path, report: &Value) -> Done<Vec<Value>> {
     for file in listed.filter_map(|file| file["path"].as_str()) {
         let path = workspace.join(file);
         let written = path.is_file();
-        files.push(json!({ "path": file, "written": written, "parses": if written { parses(&path)? } else { None } }));
+        files.push(
+            json!({ "path": file, "written": written, "parses": if written { parses(&path)? } else { Value::Null } }),
+        );
     }
     Ok(files)
 }
 
-fn parses(path: &Path) -> Done<Option<bool>> {
+fn parses(path: &Path) -> Done<Value> {
     let parsers: &[&[&str]] = match path.extension().and_then(|extension| extension.to_str()) {
         Some("py") => &[&["python3", "-c", "import ast, sys; ast.parse(sys.stdin.buffer.read())"]],
         // A script or a module: the file does not say which.
@@ -261,33 +268,41 @@ fn parses(path: &Path) -> Done<Option<bool>> {
         Some("mjs") => &[&["node", "--check", "--input-type=module", "-"]],
         Some("cjs") => &[&["node", "--check", "-"]],
         Some("rs") => &[&["rustfmt", "--edition", "2024", "--emit", "stdout"]],
-        _ => return Ok(None),
+        Some("json") => &[&["python3", "-c", "import json, sys; json.load(sys.stdin.buffer)"]],
+        Some("sh") => &[&["bash", "-n"]],
+        Some("md" | "txt") => return Ok(json!("text")),
+        _ => return Ok(Value::Null),
     };
     for parser in parsers {
         let Some((program, args)) = parser.split_first() else { continue };
         // On standard input, so that modules in other files are not looked for.
         let output = Command::new(program).args(args).stdin(fs::File::open(path)?).output();
         if output.map_err(|error| format!("{program}: {error}"))?.status.success() {
-            return Ok(Some(true));
+            return Ok(json!(true));
         }
     }
-    Ok(Some(false))
+    Ok(json!(false))
+}
+
+/// The paths of a run's files of which the parser says this: true, false or null.
+fn files_that<'r>(run: &'r Value, parse: &Value) -> Vec<&'r str> {
+    let files = run["files"].as_array().into_iter().flatten();
+    files.filter(|file| file["parses"] == *parse).filter_map(|file| file["path"].as_str()).collect()
 }
 
 fn table(runs: &[Value]) -> Done<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "| task | processors | exit | seconds | plan | asked again | files that do not parse |")?;
-    writeln!(out, "|---|---|---|---|---|---|---|")?;
+    writeln!(out, "| task | processors | exit | seconds | plan | asked again | does not parse | not checked |")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|")?;
     let mut parse = 0;
     for run in runs {
-        let files = run["files"].as_array().into_iter().flatten();
-        let broken: Vec<&str> =
-            files.filter(|file| file["parses"] == false).filter_map(|file| file["path"].as_str()).collect();
-        parse += usize::from(broken.is_empty());
+        let (fine, broken, unknown) =
+            (files_that(run, &json!(true)), files_that(run, &json!(false)), files_that(run, &Value::Null));
+        parse += usize::from(run["exit"] == 0 && !fine.is_empty() && broken.is_empty() && unknown.is_empty());
         let again: Vec<&str> = run["asked_again"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         writeln!(
             out,
-            "| {} | {} | {} | {} | {} steps, {} files | {} | {} |",
+            "| {} | {} | {} | {} | {} steps, {} files | {} | {} | {} |",
             run["task"].as_str().unwrap_or_default(),
             run["processors"],
             run["exit"],
@@ -295,10 +310,11 @@ fn table(runs: &[Value]) -> Done<()> {
             run["plan"]["steps"],
             run["plan"]["files"],
             again.join(", "),
-            broken.join(", ")
+            broken.join(", "),
+            unknown.join(", ")
         )?;
     }
     let well = runs.iter().filter(|run| run["exit"] == 0).count();
-    writeln!(out, "\n{well} of {} ended well; in {parse} every file parses.", runs.len())?;
+    writeln!(out, "\n{well} of {} ended well; in {parse} every file was parsed without an error.", runs.len())?;
     Ok(())
 }
