@@ -10,6 +10,8 @@
 //! [`Durable::call`] returned is durable; the same call is performed at most once per
 //! recorded outcome; what [`Durable::record`] acknowledged is never lost.
 
+mod observer;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -18,12 +20,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::observer::{Observer, Signal};
 use crate::model::call::reported_usage;
 pub use crate::model::event::Reply;
 use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
 use crate::model::{
-    Artifact, CallKey, ChatRequest, Digest, EstimatedUsage, Event, Failure, ModelRef, Recipe, ReportedUsage, StepKey,
-    Turn, Usage, UsageTotal, Work,
+    Artifact, CallKey, ChatRequest, Digest, EstimatedUsage, Failure, ModelRef, Recipe, ReportedUsage, StepKey, Turn,
+    Usage, UsageTotal, Work,
 };
 
 /// One external effect of an attempt: a leaf of the run.
@@ -369,36 +372,4 @@ pub trait Perform: Send + Sync + 'static {
     /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
     /// but it took something.
     fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, Outcome>;
-}
-
-/// A lossy sign of life of a call in flight.
-#[derive(Clone, Debug)]
-pub enum Signal {
-    /// The call was sent.
-    Sent(CallKey),
-    /// The model is reading the prompt: tokens done and in all.
-    Reading(CallKey, u32, u32),
-    /// The model wrote some text.
-    Text(CallKey, String),
-    /// The model wrote some reasoning, with its length in bytes.
-    Reasoning(CallKey, usize),
-    /// A command wrote a line, or a program used a tool.
-    Output(CallKey, String),
-    /// The person in front of the terminal is asked: until they answered, nobody else may write there.
-    Asking(StepKey),
-    /// The call waits this many milliseconds before its step is tried again.
-    Backoff(StepKey, u64),
-    /// Somebody stops the run.
-    Stopping {
-        /// Whether its process ends now, whatever is under way.
-        at_once: bool,
-    },
-}
-
-/// Follows a run: every durable event after it is durable, and signals in between.
-pub trait Observer: Send + Sync {
-    /// A fact was recorded.
-    fn event(&self, event: &Event);
-    /// Something happened that is not recorded.
-    fn signal(&self, signal: &Signal);
 }

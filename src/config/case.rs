@@ -1,14 +1,37 @@
-//! The paths of a test case: they stay in its project, whoever wrote it.
+//! Loads a test case. Its paths stay in its project, whoever wrote it.
 
 use std::path::{Component, Path};
 
 use super::spans::{Document, item};
-use super::{files, root, sources::Sources};
+use super::{files, generate, load, root, sources::Sources};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::case::Case;
 
+/// Loads a test case.
+///
+/// # Errors
+/// Every mistake of the file.
+pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
+    load_case_from(&Sources::default(), path)
+}
+
+/// The same, with texts that stand for files.
+///
+/// # Errors
+/// Every mistake of the file.
+pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
+    let shown = path.to_string_lossy().replace('\\', "/");
+    if let Some(problem) = files::link_outside(&root::find_root_from(sources, path), path, &shown) {
+        return Err(vec![*problem]);
+    }
+    let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
+    let (document, case) = load::parse(&file, generate::case_form(), "Case")?;
+    let found = outside(sources, path, (&document, &case));
+    if found.is_empty() { Ok((document, case)) } else { Err(found) }
+}
+
 /// Every path of a test case at `path` that leads out of its project, of its folder or of the workspace.
-pub(super) fn outside(sources: &Sources, path: &Path, (document, case): (&Document, &Case)) -> Vec<Diagnostic> {
+fn outside(sources: &Sources, path: &Path, (document, case): (&Document, &Case)) -> Vec<Diagnostic> {
     let refuse = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
         Diagnostic::error(code, message).at(&document.file, span).help(help)

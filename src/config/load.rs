@@ -19,9 +19,9 @@ use super::root::{self, SETTINGS_FILE};
 use super::settings::Settings;
 use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
-use super::{case, files, generate, shape, yaml};
+use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, sort};
-use crate::model::{Case, Kind, Pipeline};
+use crate::model::{Kind, Pipeline};
 use crate::schema::SchemaSet;
 use crate::template;
 
@@ -166,29 +166,6 @@ fn set(documents: &BTreeMap<String, Document>) -> SchemaSet {
     schemas
 }
 
-/// Loads a test case.
-///
-/// # Errors
-/// Every mistake of the file.
-pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
-    load_case_from(&Sources::default(), path)
-}
-
-/// The same, with texts that stand for files.
-///
-/// # Errors
-/// Every mistake of the file.
-pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
-    let shown = path.to_string_lossy().replace('\\', "/");
-    if let Some(problem) = files::link_outside(&root::find_root_from(sources, path), path, &shown) {
-        return Err(vec![*problem]);
-    }
-    let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
-    let (document, case) = parse(&file, generate::case_form(), "Case")?;
-    let found = case::outside(sources, path, (&document, &case));
-    if found.is_empty() { Ok((document, case)) } else { Err(found) }
-}
-
 /// Parses a pipeline that is given as text, without any other file.
 ///
 /// # Errors
@@ -197,7 +174,7 @@ pub fn parse_pipeline(file: &Arc<SourceFile>) -> Result<(Document, Pipeline), Ve
     parse(file, generate::pipeline_form(), "Pipeline")
 }
 
-fn parse<T: DeserializeOwned>(
+pub(super) fn parse<T: DeserializeOwned>(
     file: &Arc<SourceFile>,
     form: &Form<'_>,
     place: &str,

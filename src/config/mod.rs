@@ -23,13 +23,11 @@ mod spans;
 mod tracking;
 mod yaml;
 
+pub use case::{load_case, load_case_from};
 pub use files::{Listing, escapes};
 pub use generate::{case_schema, pipeline_schema, settings_schema};
 pub use json::{json_document, load_json};
-pub use load::{
-    load, load_case, load_case_from, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from,
-    parse_pipeline,
-};
+pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from, parse_pipeline};
 pub use model_file::{ModelFileProblem, model_file, model_path};
 pub use project::{OutputType, Project, named_type, output_type, output_type_so_far, places};
 pub use root::{
