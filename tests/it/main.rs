@@ -89,6 +89,8 @@ mod terminal;
 mod tls;
 #[cfg(target_os = "linux")]
 mod traced;
+#[cfg(target_os = "linux")]
+mod traced_writes;
 mod track;
 mod transcript;
 mod trust;

@@ -19,7 +19,7 @@ const CALLS: &str = "trace=open,openat,openat2,creat,unlink,unlinkat,rmdir,mkdir
 
 /// Something that a command did.
 #[derive(Debug, PartialEq)]
-enum Act {
+pub(crate) enum Act {
     Write(String),
     Connect(String),
     Start(String),
@@ -28,7 +28,13 @@ enum Act {
 /// Runs a command under `strace`, with some input; what it and its children did.
 fn traced(orch: &Orch, args: &[&str], input: &str) -> Vec<Act> {
     let place = tempfile::tempdir().unwrap();
-    let (log, programs) = (place.path().join("log"), place.path().join("programs"));
+    let steps_run = args.contains(&"run");
+    traced_in(place.path(), orch, args, input, steps_run)
+}
+
+/// The same with a folder for temporary files. Only where steps run are programs found.
+pub(crate) fn traced_in(place: &Path, orch: &Orch, args: &[&str], input: &str, steps_run: bool) -> Vec<Act> {
+    let (log, programs) = (place.join("log"), place.join("programs"));
     fs::create_dir(&programs).unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
     let strace = std::env::split_paths(&path).map(|folder| folder.join("strace")).find(|file| file.is_file());
@@ -39,8 +45,8 @@ fn traced(orch: &Orch, args: &[&str], input: &str) -> Vec<Act> {
     command.current_dir(orch.path()).env_clear();
     command.envs(asked.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // Nothing of this machine but what a test puts there, and keys that could be sent.
-    command.env("TMPDIR", place.path()).env("OPENAI_API_KEY", "sk-abcdefgh12345678").env("CLOUD_KEY", "k-abcdefgh1234");
-    if !args.contains(&"run") {
+    command.env("TMPDIR", place).env("OPENAI_API_KEY", "sk-abcdefgh12345678").env("CLOUD_KEY", "k-abcdefgh1234");
+    if !steps_run {
         command.env("PATH", &programs);
     }
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -157,10 +163,11 @@ fn editor(orch: &Orch) -> String {
 }
 
 /// The row of a command in the table: what it writes, connects to and starts.
-fn row(command: &str) -> [String; 3] {
+pub(crate) fn row(command: &str) -> [String; 3] {
     let table = fs::read_to_string("docs/security.md").unwrap();
-    let start = format!("| `{command}` |");
-    let line = table.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row of `{command}`"));
+    let start = format!("| `{command}`");
+    let named = |line: &&str| line.strip_prefix(&start).is_some_and(|rest| rest.starts_with([',', ' ']));
+    let line = table.lines().find(named).unwrap_or_else(|| panic!("no row of `{command}`"));
     let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
     [cells[2], cells[3], cells[4]].map(str::to_owned)
 }
