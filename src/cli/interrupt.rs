@@ -5,8 +5,9 @@ use std::sync::{Arc, Once, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::durable::{Observer, Signal};
+use crate::folder::remove_temporary_folders;
 use crate::report::lines::stopping;
-use crate::store::{StopSwitch, remove_copies};
+use crate::store::StopSwitch;
 
 use super::error::Code;
 
@@ -77,6 +78,7 @@ fn tell(observer: Option<Arc<dyn Observer>>, at_once: bool) {
 fn end_soon() {
     drop(std::thread::Builder::new().name("last grace".to_owned()).spawn(|| {
         std::thread::sleep(LAST_GRACE);
+        remove_temporary_folders();
         std::process::exit(Code::Interrupted as i32);
     }));
 }
@@ -102,7 +104,7 @@ async fn end_at_a_signal(ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
     let _ = ready.send(());
     if signals.came().await {
-        remove_copies();
+        remove_temporary_folders();
         std::process::exit(Code::Interrupted as i32);
     }
 }

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use crate::agent::Recorder;
 use crate::config::{self, Document, Project, places};
 use crate::engine::perform::Exchange;
-use crate::folder::{Access, OwnFolder};
+use crate::folder::{Access, OwnFolder, TemporaryFolder};
 use crate::model::case::{CannedAnswer, Case};
 use crate::model::event::{Fact, RunStarted, Verdict};
 use crate::model::visible::{one_line, shown_path};
@@ -199,7 +199,8 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Cl
         (Exchange { replay, recorder: None }, resolve::replayed(&project))
     };
     let plan = prepare::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
-    let place = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
+    let place =
+        TemporaryFolder::make().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;
     let (root, file) = session::places(&project, here);

@@ -6,9 +6,11 @@
 
 mod file;
 mod nofollow;
+mod temporary;
 
 pub use file::OwnFile;
 pub use nofollow::{LinkRefused, is_link_refused, open_dir, open_file};
+pub use temporary::{TemporaryFolder, remove_temporary_folders};
 
 use std::io;
 use std::path::{Path, PathBuf};

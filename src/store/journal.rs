@@ -11,12 +11,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
-use crate::folder::{Access, OwnFile, OwnFolder};
+use crate::folder::{Access, OwnFile, OwnFolder, TemporaryFolder};
 use crate::model::event::{Event, Fact};
 use crate::model::{MAX_NESTING, MAX_VALUES, RunId, nesting, values};
 
 use super::blob::Blobs;
-use super::copy::CopyFolder;
 use super::key::UserKey;
 use super::lock::Heartbeat;
 use super::open::{connect, is_read_only, new_file, read_only, refuse_strange};
@@ -35,7 +34,7 @@ pub struct Journal {
     pub(super) blobs: Blobs,
     pub(super) origin: Origin,
     /// What is read instead of a database that can't be read in place.
-    _copy: Option<CopyFolder>,
+    _copy: Option<TemporaryFolder>,
 }
 
 /// The database, in the state folder.
@@ -81,7 +80,7 @@ impl Journal {
         state: &Path,
         folder: OwnFolder,
         mut reader: Connection,
-        copy: Option<CopyFolder>,
+        copy: Option<TemporaryFolder>,
         origin: Origin,
     ) -> Result<Self, StoreError> {
         let path = folder.file(DATABASE).path();

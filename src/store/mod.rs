@@ -37,7 +37,7 @@ mod view;
 mod writer;
 
 pub use approval::Asker;
-pub use copy::{before_copies, remove_copies};
+pub use copy::before_copies;
 pub use earlier::Earlier;
 pub use exported::{ExportedRun, ExportedRunError};
 pub use home::inside;

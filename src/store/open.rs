@@ -11,10 +11,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::folder::{OwnFile, OwnFolder};
+use crate::folder::{OwnFile, OwnFolder, TemporaryFolder};
 
 use super::StoreError;
-use super::copy::CopyFolder;
+use super::copy::copy_folder;
 use super::journal::{DATABASE, HOMES};
 
 /// What SQLite adds to the name of a database for a journal of what it takes back after a crash.
@@ -109,7 +109,7 @@ pub(super) fn is_read_only(error: &StoreError) -> bool {
 
 /// A connection that only reads and leaves the folder as it is, also on a medium that can't be written; with the
 /// folder of the copy that it reads, if it needs one.
-pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<CopyFolder>), StoreError> {
+pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<TemporaryFolder>), StoreError> {
     let path = folder.file(DATABASE).path();
     let pending = companion(folder, "-wal").about().is_ok_and(|meta| meta.len() > 0);
     if !pending {
@@ -128,7 +128,7 @@ pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<CopyFo
 }
 
 /// A connection to a copy of a database and its write-ahead log.
-fn copied(folder: &OwnFolder) -> Result<(Connection, CopyFolder), StoreError> {
+fn copied(folder: &OwnFolder) -> Result<(Connection, TemporaryFolder), StoreError> {
     let path = folder.file(DATABASE).path();
     let error = || StoreError::io("copy", &path);
     let names = [DATABASE.to_owned(), format!("{DATABASE}-wal")];
@@ -141,7 +141,7 @@ fn copied(folder: &OwnFolder) -> Result<(Connection, CopyFolder), StoreError> {
             format!("it has to be copied to be read, and with its log it has {bytes} bytes of {MAX_COPY} that may be");
         return Err(error()(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why)));
     }
-    let copy = CopyFolder::make().map_err(error())?;
+    let copy = copy_folder().map_err(error())?;
     let to = OwnFolder::open(copy.path(), crate::folder::Access::Private).map_err(error())?;
     for name in names {
         let file = folder.file(name.as_str());

@@ -1,0 +1,48 @@
+//! Temporary folders that are removed also when the process ends in the middle.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+
+/// The folders that are there now.
+static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// A temporary folder for the user alone, removed when it is dropped.
+#[derive(Debug)]
+pub struct TemporaryFolder(TempDir);
+
+impl TemporaryFolder {
+    /// Makes an empty one.
+    ///
+    /// # Errors
+    /// The system's folder of temporary files can't be written.
+    pub fn make() -> io::Result<Self> {
+        // `remove_temporary_folders` waits for this lock, so that it misses no folder.
+        let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = tempfile::tempdir()?;
+        folders.push(folder.path().to_owned());
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        folders.retain(|folder| folder != self.0.path());
+    }
+}
+
+/// Removes every [`TemporaryFolder`], for a process that is about to end without dropping them.
+pub fn remove_temporary_folders() {
+    for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // A folder that can't be removed is left to the system.
+        drop(std::fs::remove_dir_all(folder));
+    }
+}
