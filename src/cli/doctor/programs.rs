@@ -7,6 +7,7 @@ use crate::agent;
 use crate::cli::error::CliError;
 use crate::cli::runtime;
 use crate::config;
+use crate::engine::environment;
 use crate::model::step::Access;
 use crate::model::{Program, ProgramKind};
 use crate::process::{self, Endings, Spec};
@@ -75,7 +76,8 @@ fn version(program: &str) -> Option<String> {
     let spec = Spec {
         argv: vec![program.to_owned(), "--version".to_owned()],
         cwd: std::env::temp_dir(),
-        env: super::super::resolve::readable_variables().collect(),
+        // The project may have brought the program, which has no business with keys.
+        env: environment(&*super::super::resolve::variables(), []),
         stdin: None,
         timeout: Some(Duration::from_secs(10)),
         cap: 4096,
