@@ -56,13 +56,20 @@ pub(super) fn run(args: &Args, approved: bool, ui: &mut Ui) -> Result<Code, CliE
     let events = journal.events(row.run)?;
     let asked = question(args, &journal, row.run, &events)?;
     let run = RunState::fold(row.run, &events);
-    let root = super::placed::placed(&journal, &run, &args.state, &super::runs::root(&here))?.root;
-    let settings = crate::config::load_settings(&root).map_err(CliError::findings)?;
+    let placed = super::placed::placed(&journal, &run, &args.state, &super::runs::root(&here))?;
+    let settings = crate::config::load_settings(&placed.root).map_err(CliError::findings)?;
     if args.resume {
         // Before the answer is recorded: the same command must work once the project is trusted.
-        super::trust::ensure(&root, &settings, &args.trust, ui)?;
+        super::trust::ensure(&placed.root, &settings, &args.trust, ui)?;
+        super::placed::workspace((&journal, row.run), None, &placed, &here).map_err(|mut error| {
+            let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
+            let was = placed.workspace.display();
+            error.hints = vec![format!("answer without --resume, then run `{resume}`; the workspace was `{was}`")];
+            error
+        })?;
     }
-    let note = super::resolve::models(&root, &settings, None).redactor().text(&args.note);
+    let root = &placed.root;
+    let note = super::resolve::models(root, &settings, None).redactor().text(&args.note);
     let by = args.by.clone().unwrap_or_else(user);
     let answer = Verdict { approved, note, by, at: Timestamp::now() };
     let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.ask.clone());

@@ -311,6 +311,21 @@ fn without_a_folder_for_the_key_every_run_counts_as_one_from_elsewhere() {
 }
 
 #[test]
+fn an_answer_resumes_no_run_from_elsewhere_and_says_how() {
+    let server = answering(|_, _| json!({ "a": 1 }));
+    let orch = project(&server, "  - { id: sure, approve: \"Go on?\" }\n  - { id: two, run: [touch, ran] }\n");
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let id = report["run"].as_str().unwrap();
+    cloned(orch.path());
+    let ran = orch.run(&["runs", "approve", id, "--resume"]).exits(2).says("answer without --resume");
+    assert!(!ran.stderr.contains("is approved"), "{ran:?}");
+    orch.run(&["runs", "approve", id]).exits(0);
+    orch.run(&["pipeline", "resume", id, "--workspace", "workspace"]).exits(0);
+    assert!(orch.exists("workspace/ran"));
+}
+
+#[test]
 fn an_import_with_more_values_than_may_be_is_refused_before_it_is_read() {
     let (_server, orch, id) = made();
     orch.run(&["runs", "export", &id, "--to", "run.json"]).exits(0);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::control::{AGENT, answering, project, run};
+use crate::support::agents::impostor;
 use crate::support::{Orch, Ran, Server};
 
 const COMMANDS: &str = "name: main\nsteps:\n  - { id: a, run: [\"true\"] }\n";
@@ -212,6 +213,17 @@ fn ctrl_c_leaves_nothing_of_a_test_case() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let left: Vec<_> = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["begun"]);
+}
+
+#[test]
+fn programs_that_doctor_asks_for_their_version_see_no_keys() {
+    let orch = commands();
+    let path = impostor(&orch, "claude", "env > \"$(dirname \"$0\")/seen\"; echo 1.0");
+    let mut command = orch.command(&["doctor"]);
+    command.env("PATH", path).env("OPENAI_API_KEY", "SECRET-of-openai").env("SOME_TOKEN", "SECRET-token");
+    Ran::of(&command.output().unwrap());
+    let seen = orch.read("bin/seen");
+    assert!(seen.contains("PATH=") && !seen.contains("SECRET"), "{seen}");
 }
 
 #[test]
