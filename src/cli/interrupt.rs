@@ -13,6 +13,8 @@ use super::error::Code;
 
 /// Signals closer together than this are one.
 const DEBOUNCE: Duration = Duration::from_millis(150);
+/// How long the stop waits until the user was told of it.
+const LONGEST_WORDS: Duration = Duration::from_millis(100);
 /// How long a run has to end in order after the second signal.
 const LAST_GRACE: Duration = Duration::from_millis(1500);
 
@@ -53,24 +55,31 @@ async fn hear(switch: &StopSwitch, observer: &Weak<dyn Observer>, ready: mpsc::S
         if pressed.is_some_and(|at: Instant| at.elapsed() < DEBOUNCE) {
             continue;
         }
+        let at_once = pressed.is_some();
         pressed = Some(Instant::now());
-        let first = switch.press();
-        if !first {
+        if at_once {
             end_soon();
         }
-        tell(observer.upgrade(), !first);
+        // The run may end the process right after the switch is pressed, so its user is told first.
+        let _ = tell(observer.upgrade(), at_once).recv_timeout(LONGEST_WORDS);
+        switch.press();
     }
 }
 
 /// Says that the run stops, on a thread of its own: a pipe without a reader must not keep the next signal from being
-/// heard. Whoever shows the run says it, since nobody else knows what is on the terminal.
-fn tell(observer: Option<Arc<dyn Observer>>, at_once: bool) {
+/// heard. The observer of the run says it, since it knows what is on the terminal. The channel closes when it is said.
+fn tell(observer: Option<Arc<dyn Observer>>, at_once: bool) -> mpsc::Receiver<()> {
+    let (said, is_said) = mpsc::channel();
     let thread = std::thread::Builder::new().name("words of a stop".to_owned());
-    drop(thread.spawn(move || match observer {
-        Some(observer) => observer.signal(&Signal::Stopping { at_once }),
-        // The run is over, and what comes after it is stopped. Standard error is closed if this fails.
-        None => drop(writeln!(std::io::stderr(), "\n{}", stopping(at_once))),
+    drop(thread.spawn(move || {
+        match observer {
+            Some(observer) => observer.signal(&Signal::Stopping { at_once }),
+            // The run is over, and what comes after it is stopped. Standard error is closed if this fails.
+            None => drop(writeln!(std::io::stderr(), "\n{}", stopping(at_once))),
+        }
+        drop(said);
     }));
+    is_said
 }
 
 /// Ends the process when it has not ended by itself by then.

@@ -39,10 +39,22 @@ impl Drop for TemporaryFolder {
     }
 }
 
+/// How often a folder is removed that another thread still writes to.
+const TRIES: usize = 100;
+
 /// Removes every [`TemporaryFolder`], for a process that is about to end without dropping them.
 pub fn remove_temporary_folders() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // A folder that can't be removed is left to the system.
-        drop(std::fs::remove_dir_all(folder));
+        // Another thread may add a file between the listing and the removal; it can't make the folder again. A folder
+        // that can't be removed at all is left to the system.
+        let is_removed = || match std::fs::remove_dir_all(&folder) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        for _ in 0..TRIES {
+            if is_removed() {
+                break;
+            }
+        }
     }
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use orch::folder::TEMPORARY;
+
 use crate::control::{AGENT, answering, project};
 use crate::support::{Orch, Server};
 use crate::traced::{Act, row, traced_in};
@@ -27,9 +29,11 @@ impl Places<'_> {
         let state = project.join(".orch");
         match phrase {
             "nothing" => Vec::new(),
-            "the state folder" => vec![state, self.orch.configuration().join("orch/journal.key")],
-            "SQLite's files beside the journal" => {
-                ["-wal", "-shm", "-journal"].map(|end| state.join(format!("journal.db{end}"))).to_vec()
+            "the state folder" => vec![state],
+            "the journal's files and its note of where the project is" => {
+                ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db-journal", "home"]
+                    .map(|name| state.join(name))
+                    .to_vec()
             }
             "the file of `--to`" => vec![project.join("run.json")],
             "the files that it fixes" => vec![project.join("pipelines")],
@@ -53,15 +57,22 @@ fn holds(orch: &Orch, command: &str, args: &[&str]) -> Vec<Act> {
     let [writes, network, starts] = row(command);
     let places = Places { orch, temporary: temporary.path() };
     let allowed = places.of(&writes);
+    // Commands that have a journal make the user's key, through a temporary file beside it.
+    let makes_key = writes.contains("the state folder") || writes.contains("a temporary folder");
+    let configuration = orch.configuration().join("orch");
+    let is_key =
+        |path: &Path| makes_key && path.starts_with(&configuration) && !path.starts_with(configuration.join("trusted"));
     let steps_run = starts.contains("the programs of the pipeline") || starts == "as `resume`";
     let acts = traced_in(temporary.path(), orch, args, "", steps_run);
     for act in &acts {
         let fine = match act {
-            // Folders on the way to an allowed place are made with it.
-            Act::Write(path) => allowed.iter().any(|place| {
+            // Folders on the way to an allowed place are made with it, and new files under a temporary name beside it.
+            Act::Write(path) => {
                 let path = Path::new(path);
-                path.starts_with(place) || place.starts_with(path)
-            }),
+                let is_at = |place: &PathBuf| path.starts_with(place) || place.starts_with(path);
+                let is_new = path.to_string_lossy().contains(TEMPORARY);
+                is_key(path) || allowed.iter().any(|place| is_at(place) || is_new && path.parent() == place.parent())
+            }
             // The servers of these tests are on the loopback, where no connection is an act.
             Act::Connect(_) => network != "nothing" && !network.starts_with("nothing;"),
             Act::Start(_) => steps_run,
@@ -88,7 +99,10 @@ fn commands_that_write_do_no_more_than_the_table_says() {
         |acts: &[Act], name: &str| acts.iter().any(|act| matches!(act, Act::Write(path) if path.contains(name)));
     let run = ["pipeline", "run", "pipelines/main.yaml", "--task", "do it"];
     let acts = holds(&orch, "orch pipeline run", &run);
-    assert!(wrote(&acts, ".orch/journal.db") && wrote(&acts, "workspace/made.txt"), "{acts:#?}");
+    assert!(
+        wrote(&acts, ".orch/journal.db") && wrote(&acts, "/workspace/") && orch.exists("workspace/made.txt"),
+        "{acts:#?}"
+    );
     for args in [
         &["runs", "list"][..],
         &["runs", "show"],
@@ -107,7 +121,7 @@ fn commands_that_write_do_no_more_than_the_table_says() {
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     let id = list[0]["run"].as_str().or_else(|| list["runs"][0]["run"].as_str()).unwrap().to_owned();
     let acts = holds(&orch, "orch runs revert", &["runs", "revert", &id]);
-    assert!(wrote(&acts, "workspace/made.txt") && !orch.exists("workspace/made.txt"), "{acts:#?}");
+    assert!(wrote(&acts, "/workspace/") && !orch.exists("workspace/made.txt"), "{acts:#?}");
     holds(&orch, "orch runs import", &["runs", "delete", &id]);
     holds(&orch, "orch runs import", &["runs", "import", "run.json"]);
     holds(&orch, "orch runs import", &["runs", "gc", "--keep", "0"]);
