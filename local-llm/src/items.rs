@@ -69,6 +69,17 @@ impl Items {
         self.string.as_ref().and(self.line_end)
     }
 
+    /// Whether the text of a file is open that can't end here: in the middle of a quoted text, or right after a bracket or
+    /// a comma. Small models forget to escape a quote there.
+    pub(crate) fn is_amid_code(&self) -> bool {
+        let is_content =
+            matches!(self.open.last(), Some(Frame::Object(object)) if object.after_colon && object.key == b"content");
+        let Some(text) = self.string.as_ref().filter(|_| is_content && !self.escaped) else { return false };
+        let line = text.windows(2).rposition(|pair| pair == b"\\n").map_or(0, |at| at + 2);
+        let quotes = text[line..].windows(2).filter(|pair| *pair == b"\\\"").count();
+        quotes % 2 == 1 || text.last().is_some_and(|last| b"([{,".contains(last))
+    }
+
     fn byte(&mut self, byte: u8, here: Mark) -> Option<Mark> {
         if let Some(string) = &mut self.string {
             match byte {
@@ -170,6 +181,24 @@ mod tests {
         let text = r#"[{"n":[1,2]},{"n":3},{"n":3},{"n":3},{"n":4}]"#;
         for size in 1..7 {
             assert_eq!(left(text, size).as_deref(), Some(r#"[{"n":[1,2]},{"n":3}"#), "{size}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_file_does_not_end_amid_code() {
+        let amid = |text: &str| {
+            let mut items = Items::default();
+            let _ = items.read(text.as_bytes());
+            items.is_amid_code()
+        };
+        for code in [r"print(", r"a = [1,", r#"print(\"{}"#, r#"x = \"\"\"Doc"#, r#"f(\"a\", \"b"#] {
+            assert!(amid(&format!(r#"{{"files":[{{"content":"{code}"#)), "{code}");
+        }
+        for code in [r"x = 1", r"print()\n", r#"print(\"{}\")"#, r#"\"\"\"Doc\n"#, r"a\", ""] {
+            assert!(!amid(&format!(r#"{{"files":[{{"content":"{code}"#)), "{code}");
+        }
+        for text in [r#"{"summary":"say ("#, r#"{"content":"f(","notes":["#, r#"{"content"#, r#"["content","f("#] {
+            assert!(!amid(text), "{text}");
         }
     }
 

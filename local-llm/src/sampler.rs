@@ -35,7 +35,7 @@ impl Sampler {
         allowed: Option<&SimpleVob>,
         banned: impl Fn(TokenId) -> bool,
     ) -> Option<TokenId> {
-        let open = |token: TokenId| allowed.map_or_else(|| !banned(token), |mask| mask.is_allowed(token));
+        let open = |token: TokenId| allowed.is_none_or(|mask| mask.is_allowed(token)) && !banned(token);
         let candidates =
             scores.iter().zip(0..).filter(|(score, token): &(&f32, TokenId)| score.is_finite() && open(*token));
         if self.temperature <= 0.0 {
@@ -98,6 +98,7 @@ mod tests {
         let mut mask = SimpleVob::alloc(4);
         mask.allow_token(0);
         assert_eq!(sampler.pick(&scores, Some(&mask), |_| false), Some(0));
+        assert_eq!(sampler.pick(&scores, Some(&mask), |token| token == 0), None);
         assert_eq!(sampler.pick(&scores, Some(&SimpleVob::alloc(4)), |_| false), None);
     }
 

@@ -167,8 +167,14 @@ impl<'a> Writer<'a> {
             return Ok(step);
         }
         let Some(grammar) = &mut self.grammar else { return Ok(Step::Cut) };
+        let amid_code = self.items.is_amid_code();
+        let ends_amid = |token: TokenId| amid_code && vocab.bytes(token).first() == Some(&b'"');
         let token = closer
-            .or_else(|| self.sampler.pick(scores, Some(&mask), among(&self.banned)))
+            .or_else(|| {
+                let banned = among(&self.banned);
+                let best = self.sampler.pick(scores, Some(&mask), |token| banned(token) || ends_amid(token));
+                best.or_else(|| self.sampler.pick(scores, Some(&mask), banned))
+            })
             .ok_or_else(|| Error::Schema("no token can follow".to_owned()))?;
         if vocab.ends().contains(&token) {
             return Ok(Step::Last(Vec::new()));
@@ -227,6 +233,8 @@ mod tests {
         loop {
             let wish = vocab.token(&[wishes.next().unwrap()]).unwrap();
             let mut scores = vec![0.0; vocab.len()];
+            // Where a quote may not stand, the model escapes it.
+            scores[vocab.token(b"\\").unwrap() as usize] = 0.5;
             scores[wish as usize] = 1.0;
             match writer.step(&scores).unwrap() {
                 Step::Go(_) | Step::Back(..) => {}
@@ -251,6 +259,13 @@ mod tests {
     fn a_string_near_the_limit_ends_with_a_whole_line() {
         let text = written(&content(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
         assert_eq!(text, r#"{"content":"one\ntwo\n"}"#);
+    }
+
+    #[test]
+    fn code_does_not_end_in_the_middle_of_a_quoted_text() {
+        // The model forgets to escape both quotes.
+        let text = written(&content(), 500, &[r#"print(""#, r#""a""#, r#"")\n""#, "}"]);
+        assert_eq!(text, r#"{"content":"print(\"a\")\n"}"#);
     }
 
     #[test]
