@@ -172,18 +172,24 @@ fn a_command_whose_guard_is_killed_is_ended_and_fails() {
 fn a_command_that_is_asked_to_end_may_write_and_clean_up() {
     let cleans = "trap 'echo cleaning >&2; head -c 200000 /dev/zero; echo cleaned >&2; : > ../cleaned; exit' TERM; \
         : > ../ready; while :; do sleep 1; done";
-    for timeout in ["3s", "10m"] {
-        let orch = Orch::empty();
-        let step = serde_json::json!({ "id": "late", "run": cleans, "timeout": timeout });
-        orch.write("pipelines/main.yaml", &format!("name: cleans\nsteps: [{step}]\n"));
-        let mut child = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).spawn().unwrap();
-        if timeout == "10m" {
-            soon("the command", || orch.exists("ready").then_some(()));
-            assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-        }
-        assert!(!child.wait().unwrap().success());
-        assert!(orch.exists("cleaned"), "{timeout}");
+    // A busy machine may take longer than the shortest time until the command heeds the signal.
+    let in_time = ["3s", "12s", "48s"].iter().any(|timeout| cleans_up(cleans, timeout));
+    assert!(in_time, "it was not asked to end, or had no time to");
+    assert!(cleans_up(cleans, "10m"), "an interrupt");
+}
+
+/// Whether a command that is out of time, or is interrupted when it has ten minutes, cleans up.
+fn cleans_up(cleans: &str, timeout: &str) -> bool {
+    let orch = Orch::empty();
+    let step = serde_json::json!({ "id": "late", "run": cleans, "timeout": timeout });
+    orch.write("pipelines/main.yaml", &format!("name: cleans\nsteps: [{step}]\n"));
+    let mut child = orch.command(&["pipeline", "run", "pipelines/main.yaml", "--quiet"]).spawn().unwrap();
+    if timeout == "10m" {
+        soon("the command", || orch.exists("ready").then_some(()));
+        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     }
+    assert!(!child.wait().unwrap().success());
+    orch.exists("cleaned")
 }
 
 /// Many commands that take no notice of TERM run out of time together, and another ends as soon as one of them was
