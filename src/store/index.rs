@@ -222,10 +222,15 @@ impl Index {
         self.outcomes.remove(&list.remove(at)).map(|(_, outcome)| outcome)
     }
 
-    /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it.
+    /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it. A result from before
+    /// the user edited what the step gave to the same question is not taken: the edit is read first.
     pub(super) fn claim(&mut self, open: &Open) -> Option<(u64, Option<Artifact>)> {
+        let edit = self.edit(open).map(|edited| edited.seq);
         let Self { completed, forgotten, latest, .. } = self;
         let fits = |found: &Completed| {
+            if edit.is_some_and(|edit| found.step != open.step || found.seq < edit) {
+                return false;
+            }
             let stale = forgotten.iter().any(|(key, before)| covers(key, &open.step) && found.seq < *before);
             let undone = open.touches && latest.get(&found.step) != Some(&found.seq);
             !stale && !undone && (open.output.is_none() || found.artifact.is_some())
@@ -239,15 +244,19 @@ impl Index {
         Some((found.seq, found.artifact))
     }
 
-    /// What a person made of a step's last result, if the same was asked, in the place of a reply.
-    fn written(&self, open: &Open) -> Option<Reply> {
+    /// The last result of a step if the user edited it and the same was asked.
+    fn edit(&self, open: &Open) -> Option<&Completed> {
         let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
         let mut asks = |recipe: &Recipe| recipes.any(|same| same.ask == recipe.ask);
         let last = *self.latest.get(&open.step)?;
         let list =
             self.recipes.get(&last).filter(|recipe| asks(recipe)).and_then(|recipe| self.completed.get(recipe))?;
-        let found = list.iter().find(|found| found.seq == last && found.accepted)?;
-        let text = String::from_utf8(found.artifact.as_ref()?.bytes()).ok()?;
+        list.iter().find(|found| found.seq == last && found.accepted)
+    }
+
+    /// What the user made of a step's last result, if the same was asked, in the place of a reply.
+    fn written(&self, open: &Open) -> Option<Reply> {
+        let text = String::from_utf8(self.edit(open)?.artifact.as_ref()?.bytes()).ok()?;
         // It took no tokens.
         let (usage, stop) = (Usage::default().into(), StopReason::End);
         Some(Reply::Chat(ChatReply {

@@ -135,6 +135,35 @@ fn a_reply_that_was_read_otherwise_is_read_again_before_anything_is_asked() {
 }
 
 #[test]
+fn an_accepted_edit_outlasts_a_change_of_the_conditions_and_back() {
+    let server = answering(|_, _| json!({ "n": 3 }));
+    let steps = |most: u32| {
+        format!(
+            "  - {{ id: one, {AGENT}, prompt: one.md, output: x, accept: [{{ that: \"x.n < {most}\", else: smaller }}] }}\n  - {{ id: two, run: [touch, ran], inputs: [x] }}\n"
+        )
+    };
+    let orch = project(&server, &steps(9));
+    let (ran, report) = run(&orch, &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let id = report["run"].as_str().unwrap();
+    let resumed = |from: u32, to: u32| {
+        orch.edit("pipelines/main.yaml", &format!("x.n < {from}"), &format!("x.n < {to}"));
+        orch.run(&["pipeline", "resume", id]).exits(0)
+    };
+    resumed(9, 8);
+    orch.write("workspace/x.json", "{ \"n\": 4 }");
+    orch.run(&["pipeline", "resume", id, "--accept-changed"]).exits(0);
+    for (from, to) in [(8, 9), (9, 7)] {
+        resumed(from, to);
+        assert_eq!(orch.json("workspace/x.json"), json!({ "n": 4 }), "the edit is kept");
+    }
+    // An edit that the conditions no longer allow gives way to the recorded reply.
+    resumed(7, 4);
+    assert_eq!(orch.json("workspace/x.json"), json!({ "n": 3 }));
+    assert_eq!(server.requests().len(), 1, "nothing is asked again");
+}
+
+#[test]
 fn an_edited_list_is_accepted_when_each_item_fits() {
     let server = answering(|step, _| if step == "plan" { json!([1, 2]) } else { json!({ "n": 3 }) });
     let orch = project(
