@@ -128,19 +128,23 @@ fn readable<'a>(entries: &'a [Entry], reserved: Reserved<'_>, problems: &mut Pro
     let mut clean = Vec::new();
     for entry in entries {
         let key = fold(&entry.path);
+        let before = problems.count();
         if let Some(why) = refused(&entry.path) {
             problems.add(&entry.path, why);
         } else if let Some((_, kept, what)) = reserved.iter().find(|(kept, ..)| overlap(kept, &key)) {
             problems.add(&entry.path, format!("{what} `{}`", shown(kept)));
-        } else if let Some(other) = taken.get(&key) {
-            problems.add(&entry.path, twin(entry, other));
         } else if let Some((folder, other)) = respelled(&entry.path, &folders) {
             problems.add(&entry.path, format!("lies in `{}`, which is also spelled `{}`", shown(folder), shown(other)));
-        } else {
+        }
+        // A path may be wrong by itself and listed twice too: both are told, so that one more reply can put both right.
+        if let Some(other) = taken.get(&key) {
+            problems.add(&entry.path, twin(entry, other));
+        }
+        if problems.count() == before && !taken.contains_key(&key) {
             folders.extend(folders_of(&entry.path).map(|folder| (fold(folder), folder)));
-            taken.insert(key, entry);
             clean.push(entry);
         }
+        taken.entry(key).or_insert(entry);
     }
     clean.retain(|entry| {
         let parent = folders_of(&fold(&entry.path)).find_map(|folder| taken.get(folder).copied());

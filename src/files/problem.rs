@@ -27,6 +27,11 @@ impl Problems {
         self.0.insert(what.into());
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The first problems, and how many more there are.
     pub(super) fn list(self) -> Vec<String> {
         let mut list: Vec<String> = self.0.into_iter().collect();

@@ -260,7 +260,7 @@ mod octal {
     #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     pub(super) fn serialize<S: Serializer>(mode: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
         match mode {
-            Some(mode) => serializer.serialize_str(&super::super::shown_mode(*mode)),
+            Some(mode) => serializer.serialize_str(&crate::files::shown_mode(*mode)),
             None => serializer.serialize_none(),
         }
     }
