@@ -1,6 +1,6 @@
 //! Agents that are programs: one program each, and only options that reach it.
 
-use crate::config::{Project, child};
+use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::PROGRAMS;
 use crate::model::{Agent, ProgramKind};
@@ -76,6 +76,18 @@ impl One<'_> {
             let help = format!("agent `{name}` has `{written}`; such options belong into its own settings");
             found.push(self.at_key(Code::KeyOfOtherKind, message, key).help(help));
         }
+        for (keys, parts) in
+            [("command", self.agent.command.as_ref()), ("acp/command", self.agent.acp.as_ref().map(|acp| &acp.command))]
+        {
+            for (index, part) in parts.into_iter().flatten().enumerate().filter(|(_, part)| has_tags(part)) {
+                let document = &self.project.document;
+                let place = document.spans.value(&item(&self.path(keys), index));
+                let message =
+                    format!("`{part}` is passed to the program as it stands: the command of an agent is no template");
+                let help = "give the whole path of a file of the project, or one from the workspace, in which the program runs";
+                found.push(Diagnostic::warning(Code::NotReplaced, message).at(&document.file, place).help(help));
+            }
+        }
         let abilities = kind.abilities();
         for (key, reaches) in [("model", abilities.model), ("max_turns", abilities.max_turns)] {
             if self.has(key) && !reaches {
@@ -94,6 +106,11 @@ impl One<'_> {
             }
         }
     }
+}
+
+/// Whether a text has tags of templates.
+pub(super) fn has_tags(text: &str) -> bool {
+    text.contains("{{") || text.contains("{%")
 }
 
 fn described(kind: ProgramKind) -> &'static str {

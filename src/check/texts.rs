@@ -7,6 +7,7 @@ use std::sync::Arc;
 use minijinja::machinery::parse_expr;
 
 use super::infer::{Checker, Place};
+use super::programs::has_tags;
 use super::scope::{Known, Scope};
 use super::sites::{Site, Sites};
 use super::types::{Kind, Property, Schemas, Type};
@@ -165,7 +166,16 @@ impl<'a> Texts<'a> {
         }
         let (pointer, scope) = (child(at, "accept"), site.with_reply(self.project));
         for (index, accept) in step.accept.iter().enumerate() {
-            self.condition(Some(site), &child(&item(&pointer, index), "that"), &accept.that, &scope);
+            let pointer = item(&pointer, index);
+            self.condition(Some(site), &child(&pointer, "that"), &accept.that, &scope);
+            if has_tags(&accept.otherwise) {
+                let document = &self.project.document;
+                let message = "the text of `else` is sent as it stands: it is no template";
+                let warning = Diagnostic::warning(Code::NotReplaced, message);
+                let place = document.spans.value(&child(&pointer, "else"));
+                let help = "say it without a value, which the model has in its prompt";
+                self.found.push(warning.at(&document.file, place).help(help));
+            }
         }
     }
 
