@@ -191,6 +191,8 @@ pub enum Begin {
         replies: Vec<Reply>,
         /// The attempt to go on with.
         attempt: u32,
+        /// Why no result stands, if one stood before.
+        why: Option<String>,
     },
     /// Nothing stands: go on with this attempt, begun or not; why, if something stood before.
     Attempt(u32, Option<String>),

@@ -58,7 +58,7 @@ pub(super) fn ended_badly(program: &str, code: Option<i32>, last: &[&Captured]) 
     let words = last.iter().map(|output| output.last_lines()).find(|words| !words.is_empty());
     let words = words.map(|words| format!(":\n{words}")).unwrap_or_default();
     Failure::new(Class::AgentError, format!("`{program}` ended {}{words}", with_code(code)))
-        .with_hint("the workspace may hold what it did so far; go on with `orch pipeline resume`")
+        .with_hint("correct the cause and go on with `orch pipeline resume`; it ran in the workspace, which may hold what it did so far")
 }
 
 /// How a program ended, in words; without a code it was ended when it had said all.

@@ -72,7 +72,10 @@ impl<'a> Leaf<'a> {
                 self.touched(scope, mark);
                 Opened::Stands(artifact.map(|artifact| Arc::new(artifact.value)))
             }
-            Begin::Reread { replies, attempt } => Opened::Run(replies, attempt),
+            Begin::Reread { replies, attempt, why } => {
+                self.why = why.map(|why| (attempt, why));
+                Opened::Run(replies, attempt)
+            }
             Begin::Attempt(attempt, why) => {
                 self.why = why.map(|why| (attempt, why));
                 Opened::Run(Vec::new(), attempt)

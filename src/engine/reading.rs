@@ -9,7 +9,7 @@ use crate::extract::{self, Extraction, Options, Reason, StopHint};
 use crate::files::{self, Reserved};
 use crate::model::event::{Part, ReplyRead};
 use crate::model::program::SANDBOX_REFUSAL;
-use crate::model::{CallKey, ChatReply, Class, Failure, StepKey, StopReason};
+use crate::model::{CallKey, ChatReply, Class, Failure, ProgramKind, StepKey, StopReason};
 use crate::offload::LARGE_TEXT;
 use crate::schema::render_mismatches;
 use crate::template::{eval_bool, variables};
@@ -134,9 +134,16 @@ impl Rules<'_> {
 
     /// The rules beyond the schema as parts of the recipe, named in words.
     pub(super) fn parts(&self) -> Vec<Part> {
-        let accept = (!self.agent.accept.is_empty()).then(|| part("accept", &self.conditions()));
-        let written = (!self.agent.written.is_empty()).then(|| part("rules of write", &self.written()));
-        accept.into_iter().chain(written).collect()
+        let mut parts = Vec::new();
+        if !self.agent.accept.is_empty() {
+            let mut conditions = self.conditions();
+            parts.push(part("what `accept` looks at", &conditions["seen"].take()));
+            parts.push(part("accept", &conditions["conditions"].take()));
+        }
+        if !self.agent.written.is_empty() {
+            parts.push(part("rules of write", &self.written()));
+        }
+        parts
     }
 
     /// The conditions of `accept` with the values that they look at, the reply aside.
@@ -307,9 +314,18 @@ fn shown_reason(reason: &str) -> String {
     reason.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
+/// Whether a program of the user's answers, and no model.
+fn is_program(agent: &AgentNode) -> bool {
+    let program = agent.models.first().and_then(|model| model.program.as_ref());
+    program.is_some_and(|program| program.kind == ProgramKind::Command)
+}
+
 fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
     let hint = match failure.class {
         Class::LengthStop => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
+        Class::SchemaMismatch | Class::NoJson | Class::OutputRejected if is_program(agent) => {
+            "see the reply with `orch runs show --replies`; correct the program, or what it is held against, then `orch pipeline resume`".to_owned()
+        }
         Class::SchemaMismatch | Class::NoJson => {
             "see the reply with `orch runs show --replies`; a larger model, a clearer prompt or a simpler schema may help".to_owned()
         }

@@ -228,10 +228,8 @@ impl LocalRun {
         let inner = self.lock();
         let attempt = inner.index.next_attempt(open);
         let replies = inner.index.replies(open);
-        if replies.is_empty() {
-            return Ok(Begin::Attempt(attempt, inner.index.why(open)));
-        }
-        Ok(Begin::Reread { replies, attempt })
+        let why = inner.index.why(open);
+        Ok(if replies.is_empty() { Begin::Attempt(attempt, why) } else { Begin::Reread { replies, attempt, why } })
     }
 
     /// The innermost step of a `finally` that has begun which a step is, or is inside of.

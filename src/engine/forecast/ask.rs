@@ -2,12 +2,12 @@
 
 use crate::model::{ChatRequest, ModelRef, Usage};
 
-use super::super::gate;
-use super::super::message::Asked;
-use super::super::node::{AgentNode, Contract, Node};
 use super::walk::Walk;
 use super::world::World;
 use super::{Asks, Cost, Range};
+use crate::engine::gate;
+use crate::engine::message::Asked;
+use crate::engine::node::{AgentNode, Contract, Node};
 
 /// Bytes that make a token where the language is plain.
 const BYTES_PER_TOKEN: usize = 4;

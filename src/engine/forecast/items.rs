@@ -8,10 +8,10 @@ use crate::model::StepKey;
 use crate::schema;
 use crate::template::{eval, variables};
 
-use super::super::node::{Each, Node};
 use super::walk::Walk;
 use super::world::{Faces, Unknown, World, faces};
 use super::{Prospect, Range};
+use crate::engine::node::{Each, Node};
 
 /// Items of a known list that are looked at one by one; of a longer list the first stands for all.
 const ITEMS: usize = 100;

@@ -3,9 +3,9 @@
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 
-use super::super::budget::Holder;
-use super::super::plan::Plan;
 use super::{Cost, Foreseen, Range};
+use crate::engine::budget::Holder;
+use crate::engine::plan::Plan;
 
 /// A limit with what it allows.
 #[derive(Clone, Debug, PartialEq)]

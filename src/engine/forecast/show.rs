@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::model::step::CommandLine;
 use crate::template::{eval, variables};
 
-use super::super::command;
-use super::super::message::Asked;
-use super::super::node::{AgentNode, CommandNode, Kind, Node};
-use super::super::plan::Plan;
-use super::super::scope::Scope;
 use super::Text;
 use super::world::World;
+use crate::engine::command;
+use crate::engine::message::Asked;
+use crate::engine::node::{AgentNode, CommandNode, Kind, Node};
+use crate::engine::plan::Plan;
+use crate::engine::scope::Scope;
 
 /// The variables on which what a step does depends.
 pub(super) fn used(plan: &Plan, node: &Node, world: &World) -> BTreeSet<String> {

@@ -10,15 +10,15 @@ use crate::model::step::Access;
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
 
-use super::super::agent::recipes_of;
-use super::super::message::{Asked, holds};
-use super::super::node::{AgentNode, Kind, Node, PipelineNode, RepeatNode};
-use super::super::plan::Plan;
-use super::super::reading::Rules;
-use super::super::scope::Scope;
 use super::show;
 use super::world::{Faces, Unknown, World, faces, produced};
 use super::{Foreseen, Prospect, Range, Reuse};
+use crate::engine::agent::recipes_of;
+use crate::engine::message::{Asked, holds};
+use crate::engine::node::{AgentNode, Kind, Node, PipelineNode, RepeatNode};
+use crate::engine::plan::Plan;
+use crate::engine::reading::Rules;
+use crate::engine::scope::Scope;
 
 pub(super) struct Walk<'a, 'r> {
     pub(super) plan: &'a Plan,

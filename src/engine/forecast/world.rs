@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::model::Digest;
 use crate::schema::{self, Schema};
 
-use super::super::node::{Contract, Kind, Node};
-use super::super::scope::Scope;
+use crate::engine::node::{Contract, Kind, Node};
+use crate::engine::scope::Scope;
 
 /// A value that is there only once its step has run.
 #[derive(Clone)]
