@@ -1,10 +1,29 @@
-//! Declarative agent pipelines: a YAML file lists steps, prompts and JSON Schemas lie beside it,
-//! and one runner executes the steps against a workspace.
+//! Declarative agent pipelines: a YAML file lists steps, prompts and JSON Schemas are files beside it, and one runner
+//! executes the steps against a workspace.
 //!
-//! [`config`] loads a project, [`check`] says what is wrong with it, [`engine`] plans and interprets
-//! it, [`durable`] is the seam to durability that [`store`] implements on one machine, and
-//! [`extract`] takes the JSON out of replies. [`cli`] is the command line on top. How the parts
-//! hang together is in `ARCHITECTURE.md`.
+//! [`session`] is the front door: it runs pipelines from a program as the command line does.
+//!
+//! ```
+//! use orch::session::{Environment, RunRequest, Runner};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let project = tempfile::tempdir()?;
+//! std::fs::create_dir(project.path().join("pipelines"))?;
+//! let pipeline = project.path().join("pipelines/check.yaml");
+//! std::fs::write(&pipeline, "name: check\nsteps:\n  - { id: sure, approve: \"Deploy?\" }\n")?;
+//!
+//! let runner = Runner::new(Environment::of_process()?.with_current_dir(project.path()));
+//! let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! let result = runtime.block_on(runner.start(&RunRequest::new(pipeline, serde_json::Map::new())))?;
+//! // The step asks a person, and nobody can be asked here: the run waits for `Runner::answer`.
+//! assert_eq!(result.state.status.as_str(), "waiting");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Below it, [`config`] loads a project, [`check`] finds its mistakes, [`engine`] plans and interprets it, [`durable`] is
+//! the seam to durability that [`store`] implements on one machine, and [`extract`] takes the JSON out of replies.
+//! [`cli`] is the command line. How the parts work together is in `ARCHITECTURE.md`.
 
 pub mod agent;
 pub mod catalog;
@@ -29,6 +48,7 @@ pub mod provider;
 pub mod report;
 pub mod schema;
 pub mod secret;
+pub mod session;
 pub mod store;
 pub mod template;
 pub mod track;

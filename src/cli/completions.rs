@@ -20,9 +20,9 @@ use crate::model::{RunState, RunStatus};
 use crate::report::human::first_line;
 use crate::store::{Journal, RunRow};
 
-use super::error::{CliError, Code};
 use super::ui::Ui;
 use super::{State, here, named, runs};
+use crate::session::{ExitStatus, SessionError};
 
 /// The variable by which a shell's script says which shell asks.
 const ASKS: &str = "ORCH_COMPLETE";
@@ -41,14 +41,14 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell.to_string());
-    let shell = shell.ok_or_else(|| CliError::could_not(format!("there is no script for {}", args.shell)))?;
+    let shell = shell.ok_or_else(|| SessionError::usage(format!("there is no script for {}", args.shell)))?;
     let mut script = Vec::new();
     shell.write_registration(ASKS, "orch", "orch", "orch", &mut script)?;
     ui.data(&String::from_utf8_lossy(&script))?;
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 /// Answers a shell that asks what may come next; false when none asks.

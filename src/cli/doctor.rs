@@ -4,6 +4,7 @@ mod probe;
 mod programs;
 mod providers;
 
+use crate::session::execute::short_path;
 use std::path::Path;
 
 use crate::config;
@@ -11,9 +12,9 @@ use crate::model::visible::one_line;
 use crate::store::Journal;
 use crate::trust::Disclosures;
 
-use super::error::{CliError, Code};
 use super::ui::Ui;
-use super::{State, here, resolve, trust};
+use super::{State, runner, trust};
+use crate::session::{ExitStatus, Runner, SessionError};
 
 /// Say what is set up and what is missing
 ///
@@ -41,7 +42,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     /// Tells of one thing: good, bad, or neither.
-    fn line(&mut self, ok: Option<bool>, name: &str, words: String) -> Result<(), CliError> {
+    fn line(&mut self, ok: Option<bool>, name: &str, words: String) -> Result<(), SessionError> {
         let style = &self.ui.out_style;
         let mark = match ok {
             Some(true) => style.good("ok  "),
@@ -53,20 +54,21 @@ impl Report<'_> {
     }
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let here = here()?;
-    let root = super::runs::root(&here);
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let here = runner.current_dir();
+    let root = super::runs::root(here);
     let mut report = Report { ui, bad: 0 };
     let system = format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     report.line(Some(true), "orch", system)?;
-    let (pipelines, unread) = super::runs::pipelines(&root, &here);
+    let (pipelines, unread) = super::runs::pipelines(&root, here);
     let many = if pipelines.len() == 1 { "" } else { "s" };
     let words = format!("{} with {} pipeline{many}", root.display(), pipelines.len());
     let readable = !unread.iter().any(crate::diagnostic::Diagnostic::is_error);
     let words = if readable { words } else { format!("{words}; not all can be read, see above") };
     ui.findings(&unread);
     report.line(if readable { (!pipelines.is_empty()).then_some(true) } else { Some(false) }, "project", words)?;
-    let settings = match config::load_settings(&super::session::given(&root, &here)) {
+    let settings = match config::load_settings(&short_path(&root, here)) {
         Ok(settings) => settings,
         Err(findings) => {
             ui.findings(&findings);
@@ -74,25 +76,31 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             config::Settings::default()
         }
     };
-    let trusted = args.probe.then(|| trust::ensure(&root, &settings, &args.trust, ui)).transpose()?;
-    let models = resolve::models(&root, &settings, trusted.as_ref());
+    let digest = args.trust.digest();
+    let trusted = args.probe.then(|| runner.ensure_trusted(&root, &settings, digest.as_deref())).transpose()?;
+    let models = runner.models(&root, &settings, trusted.as_ref());
     let known = providers::tell(&models, &settings, &mut report)?;
-    providers::default_model(&models, &settings, &known, &mut report)?;
-    disclosures(&root, &settings, &mut report)?;
-    let usable = programs::tell(&pipelines, &here, &mut report)?;
+    providers::default_model((&models, &runner), &settings, &known, &mut report)?;
+    disclosures(&root, &settings, &runner, &mut report)?;
+    let usable = programs::tell(&pipelines, &runner, &mut report)?;
     #[cfg(feature = "local")]
     embedded(models.shelf(), &mut report)?;
     journal(&args.state.folder(&root), &mut report)?;
     if args.probe {
-        probe::all(&models, &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
+        probe::all((&models, &runner), &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
     }
-    Ok(if report.bad == 0 { Code::Ok } else { Code::Usage })
+    Ok(if report.bad == 0 { ExitStatus::Success } else { ExitStatus::Usage })
 }
 
 /// Tells what orch.yaml sends away, and whether the user agreed to it.
-fn disclosures(root: &Path, settings: &config::Settings, report: &mut Report<'_>) -> Result<(), CliError> {
+fn disclosures(
+    root: &Path,
+    settings: &config::Settings,
+    runner: &Runner,
+    report: &mut Report<'_>,
+) -> Result<(), SessionError> {
     let disclosures = Disclosures::of(settings);
-    let trusted = trust::is_trusted(root, &disclosures)?;
+    let trusted = runner.is_trusted(root, &disclosures)?;
     for disclosure in disclosures.all() {
         let (ok, note) = match disclosure.needs_trust() {
             _ if disclosure.is_refused() => (Some(false), "; refused: it could be read on its way"),
@@ -106,7 +114,7 @@ fn disclosures(root: &Path, settings: &config::Settings, report: &mut Report<'_>
 }
 
 #[cfg(feature = "local")]
-fn embedded(shelf: &crate::agent::Shelf, report: &mut Report<'_>) -> Result<(), CliError> {
+fn embedded(shelf: &crate::agent::Shelf, report: &mut Report<'_>) -> Result<(), SessionError> {
     for spec in local_llm::catalog::all() {
         let there = local_llm::weights::installed(&shelf.cache, spec).is_some();
         let state = if there { "here" } else { "not downloaded" };
@@ -122,7 +130,7 @@ fn embedded(shelf: &crate::agent::Shelf, report: &mut Report<'_>) -> Result<(), 
     Ok(())
 }
 
-fn journal(state: &Path, report: &mut Report<'_>) -> Result<(), CliError> {
+fn journal(state: &Path, report: &mut Report<'_>) -> Result<(), SessionError> {
     match Journal::open_to_read(state) {
         Ok(None) => report.line(None, "journal", "no runs yet".to_owned()),
         Ok(Some(journal)) => match journal.integrity() {

@@ -4,10 +4,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use local_llm::weights::Progress;
+
+use crate::report::human::bytes;
+use crate::session::{DownloadProgress, DownloadReporter};
 
 use super::ui::Ui;
-use crate::report::human::bytes;
 
 /// Time between two lines where there is no bar, unless a tenth more has come; the first line comes sooner.
 const QUIET: Duration = Duration::from_secs(30);
@@ -45,29 +46,6 @@ impl<'a> Download<'a> {
         // Something moves while the first byte is waited for.
         bar.enable_steady_tick(Duration::from_millis(120));
         Some(bar)
-    }
-
-    /// Shows news.
-    pub(super) fn news(&self, now: &Progress) {
-        match now {
-            Progress::Bytes { done, total } => self.bytes(*done, *total),
-            Progress::Waiting => self.line("another orch downloads it; waiting for that"),
-            Progress::Source { name, instead } => {
-                if let Some(why) = instead {
-                    self.said(&format!("{why}; trying {name}"));
-                }
-                self.line(&format!("downloading {} from {name}", self.title));
-            }
-            Progress::Checking => self.line("checking its SHA-256"),
-            _ => {}
-        }
-    }
-
-    /// Ends the bar.
-    pub(super) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 
     /// A line that stays, also above a bar.
@@ -118,5 +96,29 @@ impl<'a> Download<'a> {
 fn style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
+    }
+}
+
+impl DownloadReporter for Download<'_> {
+    fn progress(&self, progress: &DownloadProgress) {
+        match progress {
+            DownloadProgress::Bytes { done, total } => self.bytes(*done, *total),
+            DownloadProgress::Waiting => self.line("another orch downloads it; waiting for that"),
+            DownloadProgress::Source { name, instead } => {
+                if let Some(why) = instead {
+                    self.said(&format!("{why}; trying {name}"));
+                }
+                self.line(&format!("downloading {} from {name}", self.title));
+            }
+            DownloadProgress::Checking => self.line("checking its SHA-256"),
+        }
+    }
+}
+
+impl Drop for Download<'_> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }

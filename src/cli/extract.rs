@@ -10,9 +10,9 @@ use crate::schema::{Schema, SchemaSet, render_mismatches};
 
 use crate::model::text::reply_bytes;
 
-use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// Take the JSON out of a model's reply
 ///
@@ -52,7 +52,7 @@ enum StopReason {
     Refusal,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let schema = schema(&args.schema, &here()?)?;
     let reply = read(args.file.as_deref())?;
     let stop = match args.stop_reason {
@@ -73,14 +73,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
                 ui.always(&how.to_string());
             }
             ui.data(&format!("{:#}", found.value))?;
-            Ok(Code::Ok)
+            Ok(ExitStatus::Success)
         }
         Err(rejection) => {
             ui.always(&format!("{} {}: {}", ui.style.bad("error:"), rejection.reason.as_str(), rejection.message));
             if !rejection.mismatches.is_empty() {
                 ui.always(&render_mismatches(&rejection.mismatches));
             }
-            Ok(Code::Failed)
+            Ok(ExitStatus::Failed)
         }
     }
 }
@@ -88,19 +88,19 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
 /// The largest reply that is read; those of providers are smaller.
 const MAX_BYTES: u64 = 64 << 20;
 
-fn read(file: Option<&Path>) -> Result<Vec<u8>, CliError> {
+fn read(file: Option<&Path>) -> Result<Vec<u8>, SessionError> {
     let bytes = match file {
         Some(path) if path != Path::new("-") => read_bounded(path, MAX_BYTES).map_err(|error| {
-            CliError::unread(path, &error).hint("give the file of a reply, or the reply on standard input")
+            SessionError::unreadable(path, &error).hint("give the file of a reply, or the reply on standard input")
         }),
         _ => read_all(std::io::stdin(), MAX_BYTES)
-            .map_err(|error| CliError::could_not(format!("standard input can't be read: {error}"))),
+            .map_err(|error| SessionError::usage(format!("standard input can't be read: {error}"))),
     }?;
     Ok(reply_bytes(bytes))
 }
 
 /// A schema by file or by name.
-pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
+pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, SessionError> {
     let given = here.join(name);
     let path = if given.is_file() {
         given
@@ -110,7 +110,7 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
         let candidates = names.iter().filter_map(|name| config::member_path(&root, "schemas", name));
         let found = candidates.into_iter().find(|path| path.is_file());
         found.ok_or_else(|| {
-            CliError::could_not(format!("there is no schema `{name}`"))
+            SessionError::usage(format!("there is no schema `{name}`"))
                 .hint("give a file, or the name of one in schemas/")
         })?
     };
@@ -132,11 +132,13 @@ pub(super) fn schema(name: &str, here: &Path) -> Result<Schema, CliError> {
     set.insert(&file, document.value.clone());
     set.get(&file).map_err(|error| {
         let span = document.spans.value(&error.pointer);
-        CliError::findings(vec![Diagnostic::error(FindingCode::SchemaInvalid, error.message).at(&document.file, span)])
+        SessionError::with_findings(vec![
+            Diagnostic::error(FindingCode::SchemaInvalid, error.message).at(&document.file, span),
+        ])
     })
 }
 
-fn document(path: &Path) -> Result<config::Document, CliError> {
+fn document(path: &Path) -> Result<config::Document, SessionError> {
     let shown = path.display().to_string();
     config::load_json(path, &shown).map_err(|found| {
         // A schema is JSON: a pipeline or a page of text would be one that lets everything pass.
@@ -144,6 +146,6 @@ fn document(path: &Path) -> Result<config::Document, CliError> {
             FindingCode::JsonSyntax => problem.help("a schema is a JSON file, such as `schemas/plan.schema.json`"),
             _ => problem,
         });
-        CliError::findings(found.collect())
+        SessionError::with_findings(found.collect())
     })
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::diagnostic::{self, Diagnostic, Severity};
 
-use super::error::{CliError, Code};
 use super::relative::Base;
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// What goes to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -50,11 +50,11 @@ pub(super) struct Flags {
 
 impl Flags {
     /// What paths are relative to in the chosen format; nothing for the current folder.
-    fn base(&self) -> Result<Option<Base>, CliError> {
+    fn base(&self) -> Result<Option<Base>, SessionError> {
         let here = super::here()?;
         match (&self.relative_to, self.format) {
             (Some(_), Format::Human) => {
-                let error = CliError::could_not("`--relative-to` is for the formats that machines read");
+                let error = SessionError::usage("`--relative-to` is for the formats that machines read");
                 Err(error.hint("add `--format github`, or another of `json`, `sarif` and `junit`"))
             }
             (Some(folder), _) => Base::named(folder, &here).map(Some),
@@ -72,7 +72,7 @@ pub(super) fn tell(
     mut found: Vec<Diagnostic>,
     what: &str,
     ui: &Ui,
-) -> Result<Code, CliError> {
+) -> Result<ExitStatus, SessionError> {
     if flags.deny.contains(&Deny::Warnings) {
         for finding in &mut found {
             finding.severity = Severity::Error;
@@ -100,9 +100,9 @@ pub(super) fn tell(
         Format::Github => ui.data(&diagnostic::github(&found))?,
         Format::Junit => {
             let text = diagnostic::junit(&checked, &found)
-                .map_err(|error| CliError::internal(format!("the JUnit report can't be written: {error}")))?;
+                .map_err(|error| SessionError::internal(format!("the JUnit report can't be written: {error}")))?;
             ui.data(&text)?;
         }
     }
-    Ok(if bad { Code::Usage } else { Code::Ok })
+    Ok(if bad { ExitStatus::Usage } else { ExitStatus::Success })
 }

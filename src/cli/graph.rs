@@ -1,13 +1,14 @@
 //! `orch pipeline graph`.
 
+use crate::session::execute::short_path;
 use std::path::PathBuf;
 
 use crate::config;
 use crate::graph::{self, Graph};
 
-use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// Draw a pipeline: its steps, groups and the artifacts between them
 ///
@@ -36,20 +37,20 @@ enum Format {
     Svg,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let path = super::named::pipeline(&args.pipeline, &here)?;
-    let project = config::load(&super::session::given(&path, &here))?;
+    let project = config::load(&short_path(&path, &here))?;
     let graph = Graph::of(&project);
     let drawn = match args.format {
         Format::Text => {
             ui.drawn(&graph::text(&graph))?;
-            return Ok(Code::Ok);
+            return Ok(ExitStatus::Success);
         }
         Format::Mermaid => graph::mermaid(&graph),
         Format::Dot => graph::dot(&graph),
         Format::Svg => graph::svg(&graph),
     };
     ui.drawn(&drawn)?;
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
 use crate::folder::{Access, OwnFolder};
+use crate::session::{ExitStatus, SessionError};
 
 /// Make a new project: pipelines, prompts, schemas, orch.yaml
 ///
@@ -58,14 +58,14 @@ const FILES: &[(&str, &str)] = &shipped![
 /// The settings of a new project.
 const SETTINGS: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let folder = super::without_link(here()?.join(&args.folder));
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let folder = crate::session::project_state::without_link(here()?.join(&args.folder));
     let made = OwnFolder::create(&folder, Access::Ordinary);
-    let made = made.map_err(|error| CliError::could_not(format!("`{}` can't be made: {error}", folder.display())))?;
+    let made = made.map_err(|error| SessionError::usage(format!("`{}` can't be made: {error}", folder.display())))?;
     let mut kept = 0;
     for (name, text) in FILES.iter().chain([&SETTINGS]) {
         let path = folder.join(name);
-        let io = |error: std::io::Error| CliError::could_not(format!("`{}` can't be written: {error}", path.display()));
+        let io = |error: std::io::Error| SessionError::usage(format!("`{}` can't be written: {error}", path.display()));
         match made.file(*name).create_new() {
             Ok(mut file) => {
                 std::io::Write::write_all(&mut file, text.as_bytes()).map_err(io)?;
@@ -85,5 +85,5 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             ui.style.strong("next:")
         ));
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }

@@ -1,15 +1,13 @@
 //! Ctrl-C and SIGTERM: the first asks a run to stop, the second gives up what is in flight.
 
 use std::io::Write as _;
-use std::sync::{Arc, Once, Weak, mpsc};
+use std::sync::{Once, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::durable::{Observer, Signal};
 use crate::folder::remove_temporary_folders;
 use crate::report::lines::stopping;
-use crate::store::StopSwitch;
 
-use super::error::Code;
+use crate::session::{CancelHandle, ExitStatus};
 
 /// Signals closer together than this are one.
 const DEBOUNCE: Duration = Duration::from_millis(150);
@@ -18,19 +16,18 @@ const LONGEST_WORDS: Duration = Duration::from_millis(100);
 /// How long a run has to end in order after the second signal.
 const LAST_GRACE: Duration = Duration::from_millis(1500);
 
-/// Listens for signals until the process ends: from now on none of them ends the process by itself.
+/// Stops a run at a signal, until the process ends: from now on no signal ends the process by itself.
 ///
 /// Listening has a thread of its own, so that a signal is heard while the run's thread computes. A run that does not
 /// end in time after the second signal ends with the process: what is recorded is durable, and locks and child
 /// processes end with it.
-pub(super) fn listen(switch: StopSwitch, observer: &Arc<dyn Observer>) {
-    let observer = Arc::downgrade(observer);
+pub(super) fn listen(cancel: CancelHandle) {
     let (ready, listens) = mpsc::channel();
     let thread = std::thread::Builder::new().name("signals".to_owned());
     // Without it a signal ends the process by itself, and the run is resumed as after a kill.
     drop(thread.spawn(move || {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() {
-            runtime.block_on(hear(&switch, &observer, ready));
+            runtime.block_on(hear(&cancel, ready));
         }
     }));
     // Fails when the thread can't be started or can't listen: the sender is dropped then.
@@ -46,7 +43,7 @@ pub(super) async fn pressed() {
     }
 }
 
-async fn hear(switch: &StopSwitch, observer: &Weak<dyn Observer>, ready: mpsc::Sender<()>) {
+async fn hear(cancel: &CancelHandle, ready: mpsc::Sender<()>) {
     let Some(mut signals) = Signals::new() else { return };
     let _ = ready.send(());
     let mut pressed = None;
@@ -61,25 +58,21 @@ async fn hear(switch: &StopSwitch, observer: &Weak<dyn Observer>, ready: mpsc::S
             end_soon();
         }
         // The run may end the process right after the switch is pressed, so its user is told first.
-        let _ = tell(observer.upgrade(), at_once).recv_timeout(LONGEST_WORDS);
-        switch.press();
+        match cancel.announce(at_once) {
+            Some(is_done) => drop(is_done.recv_timeout(LONGEST_WORDS)),
+            // The run is over, and what comes after it is stopped.
+            None => print(at_once),
+        }
+        cancel.cancel();
     }
 }
 
-/// Says that the run stops, on a thread of its own: a pipe without a reader must not keep the next signal from being
-/// heard. The observer of the run says it, since it knows what is on the terminal. The channel closes when it is said.
-fn tell(observer: Option<Arc<dyn Observer>>, at_once: bool) -> mpsc::Receiver<()> {
-    let (said, is_said) = mpsc::channel();
+/// Prints that the process stops, on a thread of its own: a pipe without a reader must not keep the next signal from
+/// being heard.
+fn print(at_once: bool) {
     let thread = std::thread::Builder::new().name("words of a stop".to_owned());
-    drop(thread.spawn(move || {
-        match observer {
-            Some(observer) => observer.signal(&Signal::Stopping { at_once }),
-            // The run is over, and what comes after it is stopped. Standard error is closed if this fails.
-            None => drop(writeln!(std::io::stderr(), "\n{}", stopping(at_once))),
-        }
-        drop(said);
-    }));
-    is_said
+    // Standard error is closed if this fails.
+    drop(thread.spawn(move || drop(writeln!(std::io::stderr(), "\n{}", stopping(at_once)))));
 }
 
 /// Ends the process when it has not ended by itself by then.
@@ -88,7 +81,7 @@ fn end_soon() {
     drop(std::thread::Builder::new().name("last grace".to_owned()).spawn(|| {
         std::thread::sleep(LAST_GRACE);
         remove_temporary_folders();
-        std::process::exit(Code::Interrupted as i32);
+        std::process::exit(ExitStatus::Interrupted as i32);
     }));
 }
 
@@ -114,7 +107,7 @@ async fn end_at_a_signal(ready: mpsc::Sender<()>) {
     let _ = ready.send(());
     if signals.came().await {
         remove_temporary_folders();
-        std::process::exit(Code::Interrupted as i32);
+        std::process::exit(ExitStatus::Interrupted as i32);
     }
 }
 

@@ -2,12 +2,13 @@
 
 use crate::diagnostic::Diagnostic;
 use crate::model::visible::one_line;
+use crate::session::execute::short_path;
 use crate::{check, config};
 
-use super::error::{CliError, Code};
 use super::here;
 use super::report::Output;
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// List the pipelines of a project
 #[derive(Debug, clap::Args)]
@@ -17,14 +18,14 @@ pub(super) struct Args {
     output: Output,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let root = super::runs::root(&here);
     let mut rows = Vec::new();
     let (paths, unread) = super::runs::pipelines(&root, &here);
     for path in paths {
         let shown = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
-        rows.push(match config::load(&super::session::given(&path, &here)) {
+        rows.push(match config::load(&short_path(&path, &here)) {
             Ok(project) if check::check(&project).iter().any(Diagnostic::is_error) => (
                 shown,
                 project.pipeline.name,
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         });
     }
     ui.findings(&unread);
-    let code = if unread.iter().any(Diagnostic::is_error) { Code::Usage } else { Code::Ok };
+    let code = if unread.iter().any(Diagnostic::is_error) { ExitStatus::Usage } else { ExitStatus::Success };
     if args.output == Output::Json {
         let list: Vec<_> = rows
             .iter()

@@ -2,7 +2,7 @@
 
 use crate::lsp::{self, End};
 
-use super::error::{CliError, Code};
+use crate::session::{ExitStatus, SessionError};
 
 /// Serve an editor: findings, completion, hover and more as you type
 ///
@@ -21,9 +21,9 @@ pub(super) struct Args {
     stdio: bool,
 }
 
-pub(super) fn run(_args: &Args) -> Result<Code, CliError> {
+pub(super) fn run(_args: &Args) -> Result<ExitStatus, SessionError> {
     match lsp::serve(std::io::stdin(), std::io::stdout())? {
-        End::Asked => Ok(Code::Ok),
-        End::Abrupt => Ok(Code::Failed),
+        End::Asked => Ok(ExitStatus::Success),
+        End::Abrupt => Ok(ExitStatus::Failed),
     }
 }

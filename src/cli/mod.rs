@@ -1,13 +1,11 @@
 //! The command line: one file a command, its arguments beside its function.
 
 mod answer;
-mod clean;
+mod budget;
 mod completions;
 mod doctor;
 #[cfg(feature = "local")]
 mod download;
-mod edits;
-mod error;
 mod explain;
 mod extract;
 mod findings;
@@ -15,44 +13,35 @@ mod graph;
 mod init;
 mod inputs;
 mod interrupt;
-mod interrupted;
-mod laid;
 mod list;
 mod lsp;
 mod models;
 mod named;
-mod own;
 #[cfg(feature = "local")]
 mod own_models;
-mod placed;
 mod plan;
-mod prepare;
-mod rehearse;
 mod relative;
 mod report;
-mod resolve;
 mod resume;
 mod run;
 mod runs;
 mod schema;
-mod session;
 mod show;
 mod test;
 mod track;
-mod trackers;
 mod trust;
 mod ui;
 mod validate;
-mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::report::PrintedCommands;
-use error::{CliError, Code};
+use crate::session::{Environment, ExitStatus, Runner, SessionError, StateFolder};
 use ui::Ui;
 
 /// Run declarative agent pipelines
@@ -127,31 +116,35 @@ struct State {
 }
 
 impl State {
-    /// The state folder. One that the user named may be a link; a project must not bring one.
+    /// The folder, as a session takes it.
+    fn named(&self) -> StateFolder {
+        StateFolder::new(self.state.clone())
+    }
+
+    /// The folder of a project with this root.
     fn folder(&self, root: &std::path::Path) -> PathBuf {
-        self.state.clone().map_or_else(|| root.join(".orch"), without_link)
+        self.named().folder(root)
     }
 }
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
     // Before anything else: it is started for every command of a run.
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == crate::process::COMMAND) {
-        return crate::process::guard(&arguments.collect::<Vec<_>>());
+    if let Some(code) = crate::session::guard_main() {
+        return code;
     }
     #[cfg(feature = "failpoints")]
     let _chosen = crate::crash::chosen();
-    if let Some(folder) = trust::configuration() {
+    if let Some(folder) = Environment::of_process().ok().and_then(|own| own.configuration().map(PathBuf::from)) {
         crate::store::keep_key_in(folder);
     }
     crate::store::before_copies(interrupt::end_without_copies);
     match completions::answer() {
-        Ok(true) => return Code::Ok.into(),
+        Ok(true) => return ExitStatus::Success.into(),
         Ok(false) => {}
         Err(error) => {
             drop(error.print());
-            return Code::Usage.into();
+            return ExitStatus::Usage.into();
         }
     }
     let parsed = Cli::command().try_get_matches();
@@ -159,7 +152,7 @@ pub fn main() -> ExitCode {
     {
         Ok(parsed) => parsed,
         Err(error) => {
-            let code = if error.use_stderr() { Code::Usage } else { Code::Ok };
+            let code = if error.use_stderr() { ExitStatus::Usage } else { ExitStatus::Success };
             // A closed pipe is the reader's choice.
             drop(error.print());
             return code.into();
@@ -170,10 +163,10 @@ pub fn main() -> ExitCode {
     let result = dispatch(cli.command, &mut ui);
     let code = match result {
         Ok(code) => code,
-        Err(error) if error.is_broken_pipe() => Code::Ok,
+        Err(error) if error.is_broken_pipe() => ExitStatus::Success,
         Err(error) => {
             ui.error(&error);
-            error.code
+            error.status()
         }
     };
     code.into()
@@ -193,7 +186,7 @@ fn printed_commands(found: &ArgMatches) -> PrintedCommands {
     PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
-fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
+fn dispatch(command: Command, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     match command {
         Command::Pipeline(Pipeline::Run(args)) | Command::Run(args) => run::run(args, ui),
         Command::Pipeline(Pipeline::Resume(args)) | Command::Resume(args) => resume::run(&args, ui),
@@ -216,27 +209,22 @@ fn dispatch(command: Command, ui: &mut Ui) -> Result<Code, CliError> {
     }
 }
 
-/// Where a folder is that the user named: a link is theirs, and is followed once.
-fn without_link(named: PathBuf) -> PathBuf {
-    if named.is_symlink() { named.canonicalize().unwrap_or(named) } else { named }
-}
-
 /// The current folder.
-fn here() -> Result<PathBuf, CliError> {
-    std::env::current_dir().map_err(|error| CliError::could_not(format!("the current folder can't be read: {error}")))
+fn here() -> Result<PathBuf, SessionError> {
+    std::env::current_dir().map_err(|error| SessionError::usage(format!("the current folder can't be read: {error}")))
 }
 
-/// The guard of programs: this program. This path still works after the executable was replaced.
-fn guard() -> PathBuf {
-    let own = PathBuf::from("/proc/self/exe");
-    if own.exists() { own } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }
+/// What runs pipelines, with this terminal.
+fn runner(ui: &Ui) -> Result<Runner, SessionError> {
+    let runner = Runner::new(Environment::of_process()?);
+    Ok(runner.with_reporter(Arc::new(ui.clone())).with_prompter(Arc::new(ui.clone())))
 }
 
 /// The async runtime: this thread is enough for a run, whose work is mostly waiting. Embedded models, and listings of
 /// many files while the run goes on, have threads of their own.
-fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+fn runtime() -> Result<tokio::runtime::Runtime, SessionError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| CliError::internal(format!("the async runtime can't be started: {error}")))
+        .map_err(|error| SessionError::internal(format!("the async runtime can't be started: {error}")))
 }

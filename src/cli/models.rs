@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::error::{CliError, Code};
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// List, fetch and add the embedded models
 ///
@@ -54,19 +54,20 @@ pub(super) struct Add {
 }
 
 #[cfg(feature = "local")]
-pub(super) fn run(models: &Models, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(models: &Models, ui: &Ui) -> Result<ExitStatus, SessionError> {
     use super::own_models;
-    let shelf = crate::agent::Shelf::new(super::weights::cache_folder());
+    let runner = super::runner(ui)?;
+    let shelf = crate::agent::Shelf::new(runner.environment.model_cache().to_owned());
     match models.command.as_ref().unwrap_or(&ModelsCommand::List) {
         ModelsCommand::List => own_models::list(&shelf, ui)?,
-        ModelsCommand::Pull(asked) => super::runtime()?.block_on(own_models::pull(&shelf, asked, ui))?,
+        ModelsCommand::Pull(asked) => super::runtime()?.block_on(own_models::pull(&shelf, asked, (&runner, ui)))?,
         ModelsCommand::Add(asked) => super::runtime()?.block_on(own_models::add(&shelf, asked, ui))?,
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 #[cfg(not(feature = "local"))]
-pub(super) fn run(_: &Models, _: &Ui) -> Result<Code, CliError> {
-    Err(CliError::could_not("this orch was built without the embedded models")
+pub(super) fn run(_: &Models, _: &Ui) -> Result<ExitStatus, SessionError> {
+    Err(SessionError::usage("this orch was built without the embedded models")
         .hint("build it with the feature `local`"))
 }

@@ -1,12 +1,13 @@
 //! Pipelines and test cases by their names: `default` is `pipelines/default.yaml` of the project.
 
+use crate::session::execute::short_path;
 use std::path::{Path, PathBuf};
 
 use crate::config;
 use crate::diagnostic::did_you_mean;
 
-use super::error::CliError;
-use super::{runs, session};
+use super::runs;
+use crate::session::SessionError;
 
 /// The extensions of pipeline files, the usual one first.
 const EXTENSIONS: &[&str] = &["yaml", "yml"];
@@ -17,22 +18,22 @@ const LISTED: usize = 10;
 ///
 /// # Errors
 /// There is no pipeline of the name, or several; the message tells of those there are.
-pub(super) fn pipeline(given: &Path, here: &Path) -> Result<PathBuf, CliError> {
+pub(super) fn pipeline(given: &Path, here: &Path) -> Result<PathBuf, SessionError> {
     let Some(name) = name(given, here) else { return Ok(given.to_owned()) };
     let root = runs::root(here);
     let (files, _) = runs::pipelines(&root, here);
     let folder = root.join("pipelines");
     if let Some(file) = by_file(&folder, name) {
-        return Ok(session::given(&file, here));
+        return Ok(short_path(&file, here));
     }
     let named = |file: &&PathBuf| said_name(file, here).as_deref() == Some(name);
     let found: Vec<&PathBuf> = files.iter().filter(named).collect();
     match found.as_slice() {
-        [one] => Ok(session::given(one, here)),
+        [one] => Ok(short_path(one, here)),
         [] => Err(unknown("pipeline", name, &folder, &files, here)),
         several => {
             let list: Vec<String> = several.iter().map(|file| format!("`{}`", shown(file, here))).collect();
-            Err(CliError::could_not(format!("{} pipelines are called `{name}`: {}", list.len(), list.join(", ")))
+            Err(SessionError::usage(format!("{} pipelines are called `{name}`: {}", list.len(), list.join(", ")))
                 .hint("name one by its path"))
         }
     }
@@ -42,7 +43,7 @@ pub(super) fn pipeline(given: &Path, here: &Path) -> Result<PathBuf, CliError> {
 ///
 /// # Errors
 /// There is no case of the name.
-pub(super) fn case(given: &Path, here: &Path) -> Result<PathBuf, CliError> {
+pub(super) fn case(given: &Path, here: &Path) -> Result<PathBuf, SessionError> {
     let Some(name) = name(given, here) else { return Ok(given.to_owned()) };
     let folder = runs::root(here).join("pipelines").join("tests");
     if let Some(file) = by_file(&folder, name) {
@@ -90,7 +91,7 @@ fn by_file(folder: &Path, name: &str) -> Option<PathBuf> {
 
 /// The name that a pipeline file says itself.
 fn said_name(file: &Path, here: &Path) -> Option<String> {
-    config::load(&session::given(file, here)).ok().map(|project| project.pipeline.name)
+    config::load(&short_path(file, here)).ok().map(|project| project.pipeline.name)
 }
 
 /// The name of a file in a folder.
@@ -103,10 +104,10 @@ fn is_yaml(file: &Path) -> bool {
     file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|known| extension == *known))
 }
 
-fn unknown(what: &str, name: &str, folder: &Path, files: &[PathBuf], here: &Path) -> CliError {
+fn unknown(what: &str, name: &str, folder: &Path, files: &[PathBuf], here: &Path) -> SessionError {
     let mut names: Vec<String> = files.iter().filter_map(|file| stem(file, folder)).collect();
     names.sort_unstable();
-    let error = CliError::could_not(format!("there is no {what} `{name}`"));
+    let error = SessionError::usage(format!("there is no {what} `{name}`"));
     let near = did_you_mean(name, names.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
     let folder = shown(folder, here);
     error.hint(near.unwrap_or_else(|| {
@@ -121,5 +122,5 @@ fn unknown(what: &str, name: &str, folder: &Path, files: &[PathBuf], here: &Path
 }
 
 fn shown(path: &Path, here: &Path) -> String {
-    session::given(path, here).to_string_lossy().replace('\\', "/")
+    short_path(path, here).to_string_lossy().replace('\\', "/")
 }

@@ -8,15 +8,16 @@ use local_llm::gguf;
 use local_llm::weights::{self, Wanted};
 
 use super::download::Download;
-use super::error::CliError;
 use super::models::{Add, Pull};
 use super::ui::Ui;
-use super::weights::{described, find, not_fetched};
 use crate::agent::{Shelf, is_own};
 use crate::report::human::bytes;
+use crate::session::SessionError;
+use crate::session::weights::{self as session_weights, described, find, not_fetched, progress};
+use crate::session::{DownloadReporter as _, Runner};
 
 /// The models that are known and those that were added.
-pub(super) fn list(shelf: &Shelf, ui: &Ui) -> Result<(), CliError> {
+pub(super) fn list(shelf: &Shelf, ui: &Ui) -> Result<(), SessionError> {
     let added = shelf.added();
     let names = catalog::all().iter().map(|spec| spec.name).chain(added.iter().map(String::as_str));
     let width = "local/".len() + names.map(str::len).max().unwrap_or(0);
@@ -50,7 +51,7 @@ pub(super) fn list(shelf: &Shelf, ui: &Ui) -> Result<(), CliError> {
 }
 
 /// Fetches a model: one of the list, or from where the user says.
-pub(super) async fn pull(shelf: &Shelf, asked: &Pull, ui: &Ui) -> Result<(), CliError> {
+pub(super) async fn pull(shelf: &Shelf, asked: &Pull, (runner, ui): (&Runner, &Ui)) -> Result<(), SessionError> {
     let name = asked.name.strip_prefix("local/").unwrap_or(&asked.name);
     let spec = if name == "local" { Some(catalog::default_model()) } else { catalog::find(name) };
     let Some(from) = &asked.from else {
@@ -64,7 +65,7 @@ pub(super) async fn pull(shelf: &Shelf, asked: &Pull, ui: &Ui) -> Result<(), Cli
                 ui.say(format!("{} is here already: {}", spec.title, path.display()));
                 Ok(())
             }
-            None => super::weights::pull(&shelf.cache, spec, ui).await.map(drop),
+            None => session_weights::pull(&shelf.cache, spec, runner).await.map(drop),
         };
     };
     let wanted = if let Some(spec) = spec {
@@ -78,25 +79,28 @@ pub(super) async fn pull(shelf: &Shelf, asked: &Pull, ui: &Ui) -> Result<(), Cli
 }
 
 /// Takes the weights of a model from an address or a file.
-async fn take(shelf: &Shelf, spec: Option<&Spec>, wanted: &Wanted, from: &str, ui: &Ui) -> Result<(), CliError> {
+async fn take(shelf: &Shelf, spec: Option<&Spec>, wanted: &Wanted, from: &str, ui: &Ui) -> Result<(), SessionError> {
     let title = spec.map_or_else(|| format!("local/{}", wanted.name), |spec| spec.title.to_owned());
     let place = shelf.cache.join(&wanted.file);
     if place.symlink_metadata().is_ok() && spec.is_none_or(|spec| weights::installed(&shelf.cache, spec).is_some()) {
-        return Err(CliError::could_not(format!("{title} is here already: {}", place.display()))
+        return Err(SessionError::usage(format!("{title} is here already: {}", place.display()))
             .hint(format!("to take another file in its place, delete that one first: rm {}", place.display())));
     }
     let download = Download::new(&title, ui);
-    let news = |now| download.news(&now);
+    let news = |now| {
+        if let Some(progress) = progress(now) {
+            download.progress(&progress);
+        }
+    };
     let result = if from.starts_with("http://") || from.starts_with("https://") {
         crate::network::prepare_tls();
         weights::pull_from(&shelf.cache, wanted, from, &news).await
     } else if Path::new(from).is_file() {
         weights::copy(&shelf.cache, wanted, Path::new(from), &news).await
     } else {
-        download.end();
-        return Err(CliError::could_not(format!("`{from}` is neither a file nor an http address")));
+        return Err(SessionError::usage(format!("`{from}` is neither a file nor an http address")));
     };
-    download.end();
+    drop(download);
     let path = result.map_err(|error| not_fetched(&title, &error))?;
     ui.say(format!("fetched {title} into {}", path.display()));
     if spec.is_none() {
@@ -109,9 +113,9 @@ async fn take(shelf: &Shelf, spec: Option<&Spec>, wanted: &Wanted, from: &str, u
 }
 
 /// Adds a file: a copy of one of the list, a link to any other.
-pub(super) async fn add(shelf: &Shelf, asked: &Add, ui: &Ui) -> Result<(), CliError> {
+pub(super) async fn add(shelf: &Shelf, asked: &Add, ui: &Ui) -> Result<(), SessionError> {
     let file = &asked.file;
-    let unreadable = |error| CliError::could_not(format!("`{}` can't be read: {error}", file.display()));
+    let unreadable = |error| SessionError::usage(format!("`{}` can't be read: {error}", file.display()));
     let whole = fs::canonicalize(file).map_err(unreadable)?;
     if asked.name.is_none()
         && let Some(spec) = weights::recognize(&whole).map_err(unreadable)?
@@ -125,25 +129,25 @@ pub(super) async fn add(shelf: &Shelf, asked: &Add, ui: &Ui) -> Result<(), CliEr
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = asked.name.as_deref().unwrap_or(stem);
     named(name)?;
-    let refused = |error| CliError::could_not(format!("`{}` can't be added: {error}", file.display()));
+    let refused = |error| SessionError::usage(format!("`{}` can't be added: {error}", file.display()));
     gguf::read(&whole).and_then(|header| header.check()).map_err(refused)?;
     let place = shelf.own_file(name);
     match fs::read_link(&place) {
-        Ok(_) => fs::remove_file(&place).map_err(|error| CliError::could_not(error.to_string()))?,
+        Ok(_) => fs::remove_file(&place).map_err(|error| SessionError::usage(error.to_string()))?,
         Err(_) if place.symlink_metadata().is_ok() => {
-            return Err(CliError::could_not(format!("there is a model `local/{name}` already: {}", place.display()))
+            return Err(SessionError::usage(format!("there is a model `local/{name}` already: {}", place.display()))
                 .hint("give this one another name with `--name`"));
         }
         Err(_) => {}
     }
     let made = fs::create_dir_all(&shelf.cache).and_then(|()| link(&whole, &place));
-    made.map_err(|error| CliError::could_not(format!("{} can't be made: {error}", place.display())))?;
+    made.map_err(|error| SessionError::usage(format!("{} can't be made: {error}", place.display())))?;
     usable(&place, name, ui)
 }
 
 /// Says what a model of the user's own is and how it is asked.
-fn usable(file: &Path, name: &str, ui: &Ui) -> Result<(), CliError> {
-    let header = gguf::read(file).map_err(|error| CliError::could_not(error.to_string()))?;
+fn usable(file: &Path, name: &str, ui: &Ui) -> Result<(), SessionError> {
+    let header = gguf::read(file).map_err(|error| SessionError::usage(error.to_string()))?;
     ui.say(format!("local/{name} is {}", described(&header)));
     ui.say(format!("ask it with `--model local/{name}`, or `model: local/{name}` in a pipeline"));
     Ok(())
@@ -160,20 +164,20 @@ fn link(file: &Path, place: &Path) -> std::io::Result<()> {
 }
 
 /// Refuses a name that no model of the user's own may have.
-fn named(name: &str) -> Result<(), CliError> {
+fn named(name: &str) -> Result<(), SessionError> {
     if is_own(name) && !["auto", "local"].contains(&name) {
         return Ok(());
     }
     let taken = catalog::all().iter().any(|spec| spec.name == name || spec.file == format!("{name}.gguf"));
     let why = if taken { "is that of a model of the list" } else { "must be letters, digits, `.`, `_` and `-`" };
-    Err(CliError::could_not(format!("the name `{name}` {why}")).hint("choose another one: `--name NAME`"))
+    Err(SessionError::usage(format!("the name `{name}` {why}")).hint("choose another one: `--name NAME`"))
 }
 
 /// A SHA-256 in lower-case hexadecimal.
-fn digest(text: &str) -> Result<String, CliError> {
+fn digest(text: &str) -> Result<String, SessionError> {
     let plain = text.trim().to_lowercase();
     if plain.len() == 64 && plain.chars().all(|c| c.is_ascii_hexdigit()) {
         return Ok(plain);
     }
-    Err(CliError::could_not(format!("`{text}` is no SHA-256: it has 64 hexadecimal digits")))
+    Err(SessionError::usage(format!("`{text}` is no SHA-256: it has 64 hexadecimal digits")))
 }

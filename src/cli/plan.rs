@@ -12,13 +12,12 @@ use crate::model::budget::Budget;
 use crate::store::{Earlier, Journal};
 use crate::trust::Disclosures;
 
-use super::error::{CliError, Code};
 use super::inputs::Given;
-use super::prepare::{self, Flags};
 use super::report::Output;
-use super::session;
 use super::ui::Ui;
-use super::{State, here, named, resolve, runtime, trust};
+use super::{State, budget, named, runner, runtime};
+use crate::session::prepare::{self, PlanOptions};
+use crate::session::{ExitStatus, SessionError, execute, models, project_files, step_named};
 
 /// Tell what a run would do, without doing it
 ///
@@ -58,7 +57,7 @@ pub(super) struct Args {
     reuse: bool,
 
     /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
-    #[arg(long, value_name = "LIMITS", value_parser = prepare::budget)]
+    #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
     /// What goes to standard output
@@ -78,22 +77,24 @@ struct Told<'a> {
     steps: Vec<Foreseen>,
     allowances: Vec<Allowance>,
     /// Keys that are not set, with a model that needs each.
-    missing: resolve::Missing,
+    missing: models::Missing,
     /// What orch.yaml sends away, and whether the user agreed to it.
     disclosures: Disclosures,
     trusted: bool,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let here = here()?;
-    let project = prepare::load(&named::pipeline(&args.pipeline, &here)?, &here, args.model.as_deref(), ui)?;
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let here = runner.current_dir();
+    let project = prepare::load(&named::pipeline(&args.pipeline, here)?, args.model.as_deref(), &runner)?;
     let (inputs, open) = args.given.known(&project.pipeline)?;
-    let models = resolve::models(&project.root, &project.settings, None);
-    let (names, _) = runtime()?.block_on(resolve::named_by(&project, &models, None, ui))?;
-    let flags = Flags { budget: args.budget.clone(), ..Flags::default() };
-    let plan = super::own::beside(prepare::plan(&project, inputs, &names, &models, &flags)?, &project, &here);
+    let available = runner.models(&project.root, &project.settings, None);
+    let (names, _) = runtime()?.block_on(models::named_by(&project, &available, None, &runner))?;
+    let options = PlanOptions { budget: args.budget.clone(), ..PlanOptions::default() };
+    let plan = prepare::plan(&project, inputs, &names, &available, &options, &runner)?;
+    let plan = project_files::beside(plan, &project, here);
 
-    let (root, _) = session::places(&project, &here);
+    let (root, _) = execute::places(&project, here);
     let state = args.state.folder(&root);
     let earlier = if args.reuse { Journal::open_to_read(&state)?.map(Earlier::of) } else { None };
     let mut broken = None;
@@ -104,7 +105,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             None
         })
     };
-    let steps = forecast(&plan, &open, &models, &mut |recipe| reuse(recipe).map(|(_, artifact)| artifact.value));
+    let steps = forecast(&plan, &open, &available, &mut |recipe| reuse(recipe).map(|(_, artifact)| artifact.value));
     if let Some(error) = broken {
         return Err(error.into());
     }
@@ -115,14 +116,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         open: open.iter().map(|(name, _)| name.as_str()).collect(),
         plan: &plan,
         steps,
-        missing: resolve::missing_keys(names.values(), &models),
-        trusted: trust::is_trusted(&root, &disclosures)?,
+        missing: models::missing_keys(names.values(), &available),
+        trusted: runner.is_trusted(&root, &disclosures)?,
         disclosures,
     };
-    let only = args.step.as_deref().map(|name| super::resume::named(&plan, name)).transpose()?;
+    let only = args.step.as_deref().map(|name| step_named(&plan, name)).transpose()?;
     match args.output {
         Output::Json => ui.data(&format!("{:#}", json::of(&told, only.as_ref())))?,
         Output::Text => ui.text(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, SourceFile};
 
-use super::error::CliError;
+use crate::session::SessionError;
 
 /// The folder that paths are relative to, and the one that they are relative to now.
 pub(super) struct Base {
@@ -19,14 +19,14 @@ pub(super) struct Base {
 
 impl Base {
     /// A folder that the user named.
-    pub(super) fn named(folder: &Path, here: &Path) -> Result<Self, CliError> {
+    pub(super) fn named(folder: &Path, here: &Path) -> Result<Self, SessionError> {
         let shown = folder.display();
         let root = here
             .join(folder)
             .canonicalize()
-            .map_err(|error| CliError::could_not(format!("`--relative-to {shown}` is no folder to go by: {error}")))?;
+            .map_err(|error| SessionError::usage(format!("`--relative-to {shown}` is no folder to go by: {error}")))?;
         if !root.is_dir() {
-            return Err(CliError::could_not(format!("`--relative-to {shown}` is a file, not a folder")));
+            return Err(SessionError::usage(format!("`--relative-to {shown}` is a file, not a folder")));
         }
         Ok(Self { root, here: real(here) })
     }

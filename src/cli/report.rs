@@ -6,7 +6,9 @@ use crate::model::{RunState, RunStatus};
 use crate::report::PrintedCommands;
 use crate::report::summary::summary;
 
-use super::error::{CliError, Code};
+use crate::session::project_state::printed_commands;
+use crate::session::{ExitStatus, RunResult, SessionError};
+
 use super::ui::Ui;
 
 /// The form of what goes to standard output.
@@ -19,17 +21,31 @@ pub(super) enum Output {
     Json,
 }
 
-/// Tells how a run ended.
-///
-/// `commands` prints those that find the run from the current folder.
-pub(super) fn tell(state: &RunState, output: Output, commands: &PrintedCommands, ui: &Ui) -> Result<(), CliError> {
+/// Prints how a run ended, and gives the exit code of the command that ran it.
+pub(super) fn finish(result: &RunResult, output: Output, here: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    print(&result.state, output, &printed_commands(&result.state_folder, here, &ui.commands), (here, ui))?;
+    match &result.recording {
+        Some(failure) => {
+            Err(SessionError::from(failure.clone()).with_status(ExitStatus::Failed).hint("the run itself is on record"))
+        }
+        None => Ok(result.exit_status()),
+    }
+}
+
+/// Prints how a run ended; `commands` prints those that find the run from the current folder.
+fn print(
+    state: &RunState,
+    output: Output,
+    commands: &PrintedCommands,
+    (here, ui): (&Path, &Ui),
+) -> Result<(), SessionError> {
     let given = if output == Output::Json {
-        let report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
+        let report = serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
         ui.data(&format!("{report:#}"))
     } else {
         Ok(())
     };
-    let words = summary(state, ui.style, ui.err_width(), &super::here()?, commands);
+    let words = summary(state, ui.style, ui.err_width(), here, commands);
     if state.status == RunStatus::Completed {
         ui.say(words.trim_end());
     } else {
@@ -38,17 +54,9 @@ pub(super) fn tell(state: &RunState, output: Output, commands: &PrintedCommands,
     }
     // The run is over all the same: only its report is lost, and can be had again.
     given.map_err(|error| {
-        error.with_code(Code::Failed).hint(format!(
+        error.with_status(ExitStatus::Failed).hint(format!(
             "`{}` prints the report again",
             commands.of(format!("orch runs show {} --output json", state.run))
         ))
     })
-}
-
-/// The commands that messages print about runs of a journal, as they work from the current folder.
-pub(super) fn printed_commands(journal: &Path, here: &Path, given: &PrintedCommands) -> PrintedCommands {
-    let found = super::runs::root(here).join(".orch");
-    let same =
-        found == journal || found.canonicalize().ok().is_some_and(|found| Some(found) == journal.canonicalize().ok());
-    given.clone().in_state((!same).then(|| journal.strip_prefix(here).unwrap_or(journal)))
 }

@@ -1,27 +1,15 @@
 //! `orch pipeline run`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::config::Project;
-use crate::engine::perform::Exchange;
-use serde_json::{Map, Value};
-
-use crate::model::RunId;
 use crate::model::budget::Budget;
-use crate::model::event::{Fact, RunStarted};
-use crate::secret::Redactor;
-use crate::store::{Earlier, Journal, View};
+use crate::session::{ExitStatus, RunRequest, SessionError};
 
-use super::error::{CliError, Code};
 use super::inputs::Given;
-use super::prepare::{self, Flags};
-use super::report::{Output, printed_commands, tell};
-use super::resolve::{self, Consent};
-use super::session::{self, Ready};
-use super::trackers::Trackers;
-use super::trust::{self, TrustArgs, Trusted};
+use super::report::{Output, finish};
+use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{State, here, named, runtime};
+use super::{State, budget, named, runner, runtime};
 
 /// Run a pipeline
 ///
@@ -86,7 +74,7 @@ pub(super) struct Args {
     replay: Option<PathBuf>,
 
     /// What the run may spend: `usd=2,tokens=500000,seconds=3600`; takes the place of the file's
-    #[arg(long, value_name = "LIMITS", value_parser = prepare::budget)]
+    #[arg(long, value_name = "LIMITS", value_parser = budget::parse)]
     budget: Option<Budget>,
 
     /// No progress, and no summary of a run that completed
@@ -100,98 +88,25 @@ pub(super) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: Args, ui: &mut Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     ui.quiet = args.quiet;
-    let here = here()?;
-    let project = prepare::load(&named::pipeline(&args.pipeline, &here)?, &here, args.model.as_deref(), ui)?;
-    if args.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
-        return Err(CliError::could_not(
-            "--workflow-id names a workflow of Convex, and orch.yaml has no `tracker.convex`",
-        )
-        .hint("add `tracker: { convex: { url: { env: CONVEX_URL } } }`, or leave the flag out"));
-    }
-    let inputs = args.given.values(&project.pipeline)?;
-    let runtime = runtime()?;
-    let trusted = trusted(&args, &project, &here, ui)?;
-    let models = resolve::models(&project.root, &project.settings, Some(&trusted));
-    without_secrets(&inputs, &models.redactor())?;
-    let consent = Consent { yes: args.yes };
-    let exchange = exchange(&args, &project.root)?;
-    let names = if exchange.replay.is_some() {
-        resolve::replayed(&project)
-    } else {
-        runtime.block_on(resolve::resolve(&project, &models, None, consent, ui))?
-    };
-    let flags = Flags { continue_on_error: args.continue_on_error, budget: args.budget.clone() };
-    let plan = prepare::plan(&project, inputs.clone(), &names, &models, &flags)?;
-
-    let (root, file) = session::places(&project, &here);
-    let journal = Journal::open(&args.state.folder(&root))?;
-    if let Some(why) = journal.why_all_foreign() {
-        ui.say(format!("{} {why}; to resume one needs --workspace, and --reuse takes nothing", ui.style.warn("note:")));
-    }
-    let view = View::open(&session::workspace(args.workspace.as_ref(), &here))?;
-    let run = RunId(uuid::Uuid::now_v7());
-    let locks = session::lock(&journal, run, &view)?;
-    let records = journal.records(&view.name())?;
-    let (plan, own) = super::own::checked(plan, &project, &here, view.folder())?;
-    // Nothing is removed for a run that can't begin.
-    view.check_free(plan.paths().iter().map(String::as_str), &records)?;
-    if args.clean {
-        super::clean::clean(&journal, &view, &records, &own, ui)?;
-    }
-
-    let first = Fact::RunStarted(RunStarted {
-        inputs,
-        model: args.model.clone(),
-        models: names,
+    let runner = runner(ui)?;
+    let request = RunRequest {
+        pipeline: named::pipeline(&args.pipeline, runner.current_dir())?,
+        inputs: Box::new(args.given),
+        workspace: args.workspace,
+        state: args.state.named(),
+        model: args.model,
+        workflow_id: args.workflow_id,
         continue_on_error: args.continue_on_error,
-        budget: args.budget.clone(),
-        workflow_id: args.workflow_id.clone(),
-        ..session::started((&root, &file), &project, &view, &plan)
-    });
-    let ready = Ready {
-        journal: &journal,
-        run,
-        events: &[],
-        locks: &locks,
-        view,
-        project: own,
-        plan: &plan,
-        models,
-        gates: session::gates(&project),
-        asker: None,
-        exchange: exchange.clone(),
-        reuse: args.reuse.then(|| Earlier::open(&journal)).transpose()?,
-        trackers: Trackers::new(&project.settings.tracker, &resolve::variables(), &trusted),
-        first: vec![first],
+        clean: args.clean,
+        may_download: args.yes,
+        reuse: args.reuse,
+        record: args.record,
+        replay: args.replay,
+        budget: args.budget,
+        trust: args.trust.digest(),
     };
-    let state = runtime.block_on(session::execute(ready, ui))?;
-    tell(&state, args.output, &printed_commands(journal.state(), &here, &ui.commands), ui)?;
-    session::closed(&state, &exchange)
-}
-
-/// The user's agreement to what the run sends; recordings answer in place of providers, and only trackers are left.
-fn trusted(args: &Args, project: &Project, here: &Path, ui: &Ui) -> Result<Trusted, CliError> {
-    let tracker = &project.settings.tracker;
-    if args.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
-        return Ok(trust::not_needed());
-    }
-    trust::ensure(&session::places(project, here).0, &project.settings, &args.trust, ui)
-}
-
-/// What the flags say about exchanges with models.
-fn exchange(args: &Args, root: &Path) -> Result<Exchange, CliError> {
-    let recorder = args.record.as_deref().map(|folder| resolve::recorder(folder, root)).transpose()?;
-    let replay = args.replay.as_deref().map(resolve::replay).transpose()?;
-    Ok(Exchange { recorder, replay })
-}
-
-/// Inputs are recorded as they are given, so that a run can go on: keys have no place in them.
-fn without_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), CliError> {
-    match inputs.iter().find(|(_, value)| redactor.finds_in(&value.to_string())) {
-        None => Ok(()),
-        Some((name, _)) => Err(CliError::could_not(format!("the input `{name}` holds a key, and inputs are recorded"))
-            .hint("leave the key out; a command that needs one gets it with `env: [NAME]`")),
-    }
+    let result = runtime()?.block_on(runner.start(&request))?;
+    finish(&result, args.output, runner.current_dir(), ui)
 }

@@ -6,8 +6,8 @@ use clap::Subcommand;
 
 use crate::config;
 
-use super::error::{CliError, Code};
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// Check the project's schemas, or print those of orch's own files
 #[derive(Debug, Subcommand)]
@@ -22,7 +22,7 @@ pub(super) enum Schema {
     Case,
 }
 
-pub(super) fn run(command: &Schema, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(command: &Schema, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let schema = match command {
         Schema::Check(args) => return check::run(args, ui),
         Schema::Pipeline => config::pipeline_schema(),
@@ -30,5 +30,5 @@ pub(super) fn run(command: &Schema, ui: &Ui) -> Result<Code, CliError> {
         Schema::Case => config::case_schema(),
     };
     ui.data(&format!("{schema:#}"))?;
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }

@@ -1,5 +1,6 @@
 //! `orch pipeline show`.
 
+use crate::session::execute::short_path;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -10,9 +11,9 @@ use crate::model::{Kind, Step};
 use crate::model::visible::one_line;
 use crate::trust::Disclosures;
 
-use super::error::{CliError, Code};
 use super::here;
 use super::ui::Ui;
+use crate::session::{ExitStatus, SessionError};
 
 /// Show a pipeline: its inputs, agents, steps and files
 #[derive(Debug, clap::Args)]
@@ -22,12 +23,12 @@ pub(super) struct Args {
     pipeline: PathBuf,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let path = super::named::pipeline(&args.pipeline, &here)?;
-    let project = config::load(&super::session::given(&path, &here))?;
+    let project = config::load(&short_path(&path, &here))?;
     ui.text(&text(&project, ui))?;
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 fn text(project: &Project, ui: &Ui) -> String {

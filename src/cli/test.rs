@@ -3,6 +3,7 @@
 mod fresh;
 mod stage;
 
+use crate::session::execute::short_path;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,9 +16,9 @@ use crate::config::{self, Document, Project, places};
 use crate::engine::perform::Exchange;
 use crate::folder::{Access, OwnFolder, TemporaryFolder};
 use crate::model::case::{CannedAnswer, Case};
-use crate::model::event::{Fact, RunStarted, Verdict};
+use crate::model::event::Verdict;
 use crate::model::visible::{one_line, shown_path};
-use crate::model::{RunId, RunState, RunStatus, StepKey, StepState};
+use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit};
 use crate::store::{Asker, Journal, View};
@@ -25,15 +26,13 @@ use crate::template::{Context, eval_bool};
 
 use fresh::Fresh;
 
-use super::error::{CliError, Code};
-use super::inputs;
-use super::prepare::{self, Flags};
-use super::resolve::{self, Consent};
-use super::session::{self, Ready};
-use super::trackers::Trackers;
-use super::trust::{self, TrustArgs};
+use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{here, runtime, without_link};
+use super::{here, runner, runtime};
+use crate::session::execute;
+use crate::session::project_state::without_link;
+use crate::session::trust::Trusted;
+use crate::session::{ExitStatus, IsolatedRun, SessionError, inputs, models, prepare};
 
 /// Run the test cases of a project, offline, from recordings
 ///
@@ -76,20 +75,21 @@ enum Format {
     Junit,
 }
 
-pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let files = cases(args, &here)?;
     let quiet = std::mem::replace(&mut ui.quiet, true);
     let mut results = Vec::new();
     for file in files {
         let began = Instant::now();
-        let shown = shown_path(&session::given(&file, &here));
+        let shown = shown_path(&short_path(&file, &here));
         let wrong = match one(args, &file, &here, ui) {
             Ok(wrong) => wrong,
-            Err(error) if error.code == Code::Interrupted => return Err(error),
-            Err(error) if error.findings.is_empty() => {
-                let said = std::iter::once(one_line(&error.message).into_owned()).chain(error.lines);
-                let said = said.chain(error.hints.iter().map(|hint| format!("hint: {hint}")));
+            Err(error) if error.status() == ExitStatus::Interrupted => return Err(error),
+            Err(error) if error.findings().is_empty() => {
+                let said = std::iter::once(one_line(error.message()).into_owned());
+                let said = said.chain(error.details().iter().cloned());
+                let said = said.chain(error.hints().iter().map(|hint| format!("hint: {hint}")));
                 vec![said.collect::<Vec<_>>().join("\n")]
             }
             Err(error) => {
@@ -108,14 +108,14 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<Code, CliError> {
     match args.format {
         Format::Human => ui.text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
         Format::Junit => {
-            let report = junit(&results).map_err(|error| CliError::internal(error.to_string()))?;
+            let report = junit(&results).map_err(|error| SessionError::internal(error.to_string()))?;
             ui.data(&report)?;
         }
     }
-    Ok(if failed == 0 { Code::Ok } else { Code::Failed })
+    Ok(if failed == 0 { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn tell(result: &CaseResult, ui: &Ui) -> Result<(), CliError> {
+fn tell(result: &CaseResult, ui: &Ui) -> Result<(), SessionError> {
     let took = human::duration(result.took);
     if result.wrong.is_empty() {
         return ui.text(&format!("{}   {} ({took})", ui.out_style.good("ok"), result.name));
@@ -128,27 +128,27 @@ fn tell(result: &CaseResult, ui: &Ui) -> Result<(), CliError> {
 }
 
 /// The case files that are meant.
-fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
+fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, SessionError> {
     let given = if args.cases.is_empty() {
         let root = super::runs::root(here);
         vec![root.join("pipelines").join("tests")]
     } else {
         let named = |path: &PathBuf| Ok(here.join(super::named::case(path, here)?));
-        args.cases.iter().map(named).collect::<Result<Vec<_>, CliError>>()?
+        args.cases.iter().map(named).collect::<Result<Vec<_>, SessionError>>()?
     };
     let hint = "a case is a YAML file in pipelines/tests/; `orch schema case` prints its format";
     let mut files = Vec::new();
     for path in given {
-        let shown = shown_path(&session::given(&path, here));
+        let shown = shown_path(&short_path(&path, here));
         let failed =
-            |error: std::io::Error| CliError::could_not(format!("the test cases of `{shown}` can't be read: {error}"));
+            |error: std::io::Error| SessionError::usage(format!("the test cases of `{shown}` can't be read: {error}"));
         match std::fs::metadata(&path) {
             Ok(about) if about.is_dir() => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => {
                 if args.cases.is_empty() {
                     continue;
                 }
-                return Err(CliError::could_not(format!("there is no test case `{shown}`")).hint(hint));
+                return Err(SessionError::usage(format!("there is no test case `{shown}`")).hint(hint));
             }
             Err(error) if args.cases.is_empty() => return Err(failed(error)),
             // What can't be read says why when it is loaded.
@@ -166,72 +166,58 @@ fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, CliError> {
     }
     files.sort();
     if files.is_empty() {
-        return Err(CliError::could_not("there are no test cases").hint(hint));
+        return Err(SessionError::usage("there are no test cases").hint(hint));
     }
     Ok(files)
 }
 
 /// Runs one case; what was not as expected.
-fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, CliError> {
-    let (document, case) = config::load_case(&session::given(file, here))?;
+fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, SessionError> {
+    let (document, case) = config::load_case(&short_path(file, here))?;
     let folder = file.parent().unwrap_or(here);
-    let project = prepare::load(&folder.join(&case.pipeline), here, args.model.as_deref(), ui)?;
+    let runner = runner(ui)?;
+    let project = prepare::load(&folder.join(&case.pipeline), args.model.as_deref(), &runner)?;
     let inputs = inputs::of(&project.pipeline, &case.inputs)?;
+    let (root, _) = execute::places(&project, here);
     let runtime = runtime()?;
     let trusted = if args.update {
-        trust::ensure(&session::places(&project, here).0, &project.settings, &args.trust, ui)?
+        runner.ensure_trusted(&root, &project.settings, args.trust.digest().as_deref())?
     } else {
-        trust::not_needed()
+        Trusted::not_needed()
     };
-    let models = resolve::models(&project.root, &project.settings, Some(&trusted));
+    let available = runner.models(&project.root, &project.settings, Some(&trusted));
     let recordings = recordings(&document, &case);
     let cases = OwnFolder::open(&without_link(folder.to_owned()), Access::Private);
     let cases = cases.map_err(|error| failed(folder, &error))?;
     let swept = fresh::sweep(&cases, &recordings);
     let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&cases, &recordings))?) } else { None };
     let (exchange, names) = if let Some(fresh) = &fresh {
-        let names = runtime.block_on(resolve::resolve(&project, &models, None, Consent { yes: args.yes }, ui))?;
+        let names = runtime.block_on(models::resolve(&project, &available, None, args.yes, &runner))?;
         let recorder = Recorder::new(&fresh.path()).map_err(|error| failed(&fresh.path(), &error))?;
         (Exchange { recorder: Some(Arc::new(recorder)), replay: None }, names)
     } else {
         let replay =
-            if asks(&project) { Some(resolve::replay(&inside(&project, folder.join(&recordings))?)?) } else { None };
-        (Exchange { replay, recorder: None }, resolve::replayed(&project))
+            if asks(&project) { Some(models::replay(&inside(&project, folder.join(&recordings))?)?) } else { None };
+        (Exchange { replay, recorder: None }, models::replayed(&project))
     };
-    let plan = prepare::plan(&project, inputs.clone(), &names, &models, &Flags::default())?;
     let place =
-        TemporaryFolder::make().map_err(|error| CliError::could_not(format!("no temporary folder: {error}")))?;
+        TemporaryFolder::make().map_err(|error| SessionError::usage(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
     let view = View::open(&place.path().join("workspace"))?;
-    let (root, file) = session::places(&project, here);
-    runtime.block_on(stage::set(&case, (&root, folder), view.folder()))?;
-    let run = RunId(uuid::Uuid::now_v7());
-    let locks = session::lock(&journal, run, &view)?;
-    let first = Fact::RunStarted(RunStarted {
+    runtime.block_on(stage::set(&case, (&root, folder), &runner, view.folder()))?;
+    let state = runtime.block_on(runner.run_isolated(IsolatedRun {
+        project: &project,
         inputs,
         model: args.model.clone(),
-        models: names,
-        ..session::started((&root, &file), &project, &view, &plan)
-    });
-    let ready = Ready {
-        journal: &journal,
-        run,
-        events: &[],
-        locks: &locks,
-        view: view.clone(),
-        project: Vec::new(),
-        plan: &plan,
-        models,
-        gates: session::gates(&project),
-        trackers: Trackers::default(),
+        names,
+        models: available,
         exchange: exchange.clone(),
-        reuse: None,
-        asker: Some(Arc::new(Canned(case.answers.clone().into_iter().collect()))),
-        first: vec![first],
-    };
-    let state = runtime.block_on(session::execute(ready, ui))?;
-    if session::exit_code(&state) == Code::Interrupted {
-        return Err(CliError::could_not("stopped before the cases were over").with_code(Code::Interrupted));
+        journal: &journal,
+        view: view.clone(),
+        asker: Arc::new(Canned(case.answers.clone().into_iter().collect())),
+    }))?;
+    if execute::exit_status(&state) == ExitStatus::Interrupted {
+        return Err(SessionError::usage("stopped before the cases were over").with_status(ExitStatus::Interrupted));
     }
     let mut wrong = compare(&case, &state, &view);
     wrong.extend(exchange.recorder.and_then(|recorder| recorder.failure()).map(|failure| failure.to_string()));
@@ -258,16 +244,16 @@ fn recordings(document: &Document, case: &Case) -> String {
 }
 
 /// A path that a link must not lead out of its project.
-fn inside(project: &Project, path: PathBuf) -> Result<PathBuf, CliError> {
+fn inside(project: &Project, path: PathBuf) -> Result<PathBuf, SessionError> {
     if config::escapes(&project.root, &path) {
         let error = format!("`{}` is a link that leads out of the project", path.display());
-        return Err(CliError::could_not(error).hint("copy what it leads to into the project"));
+        return Err(SessionError::usage(error).hint("copy what it leads to into the project"));
     }
     Ok(path)
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> CliError {
-    CliError::could_not(format!("`{}`: {error}", path.display()))
+fn failed(path: &Path, error: &std::io::Error) -> SessionError {
+    SessionError::usage(format!("`{}`: {error}", path.display()))
 }
 
 /// What was not as the case expects.

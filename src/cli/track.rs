@@ -2,14 +2,15 @@
 
 use crate::config;
 use crate::model::RunId;
+use crate::session::execute::short_path;
 use crate::store::{Journal, Outbox};
 use crate::track::{Begin, Report, Target, deliver};
 
-use super::error::{CliError, Code};
-use super::trackers::{Trackers, events, missing};
-use super::trust::{self, TrustArgs};
+use super::trust::TrustArgs;
 use super::ui::Ui;
-use super::{State, here, resolve, runs, runtime};
+use super::{State, runner, runs, runtime};
+use crate::session::trackers::{Trackers, events, missing};
+use crate::session::{ExitStatus, SessionError};
 
 /// Deliver runs to the trackers of orch.yaml
 ///
@@ -36,17 +37,18 @@ pub(super) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let here = here()?;
-    let root = runs::root(&here);
-    let settings = config::load_settings(&super::session::given(&root, &here))?;
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
+    let here = runner.current_dir();
+    let root = runs::root(here);
+    let settings = config::load_settings(&short_path(&root, here))?;
     if settings.tracker.convex.is_none() && settings.tracker.webhook.is_none() {
         return Err(
-            CliError::could_not("orch.yaml has no tracker").hint("add one under `tracker:`; see docs/tracking.md")
+            SessionError::usage("orch.yaml has no tracker").hint("add one under `tracker:`; see docs/tracking.md")
         );
     }
-    let trusted = trust::ensure(&root, &settings, &args.trust, ui)?;
-    let trackers = Trackers::new(&settings.tracker, &resolve::variables(), &trusted);
+    let trusted = runner.ensure_trusted(&root, &settings, args.trust.digest().as_deref())?;
+    let trackers = Trackers::new(&settings.tracker, &runner.environment.variables(), &trusted);
     let journal = runs::journal(&args.state, &root)?;
     let list = which(args, &journal)?;
     crate::network::prepare_tls();
@@ -70,22 +72,22 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             complete = false;
         }
     }
-    Ok(if complete { Code::Ok } else { Code::Failed })
+    Ok(if complete { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn which(args: &Args, journal: &Journal) -> Result<Vec<RunId>, CliError> {
+fn which(args: &Args, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
     if args.all {
         return Ok(Outbox::open(journal.state())?.runs()?);
     }
     let row = match &args.run {
         Some(name) => runs::find(journal, name)?,
-        None => journal.runs(1)?.into_iter().next().ok_or_else(|| CliError::could_not("there are no runs yet"))?,
+        None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet"))?,
     };
     Ok(vec![row.run])
 }
 
 /// Says what was done; whether nothing is left over.
-fn tell(run: RunId, target: &Target, report: &Report, ui: &Ui) -> Result<bool, CliError> {
+fn tell(run: RunId, target: &Target, report: &Report, ui: &Ui) -> Result<bool, SessionError> {
     let words = match (report.is_complete(), report.delivered) {
         (true, 0) => "nothing to deliver".to_owned(),
         (true, count) => format!("{} delivered", events(count)),

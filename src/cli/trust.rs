@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::config::{self, Settings};
-use crate::model::Digest;
+use crate::config;
 use crate::model::visible::shown_path;
-use crate::trust::{Disclosure, Disclosures, TrustLedger, TrustStatus};
+use crate::trust::{Disclosure, Disclosures, TrustLedger};
 
-use super::error::{CliError, Code};
 use super::here;
 use super::report::Output;
 use super::ui::Ui;
+use crate::session::execute::short_path;
+use crate::session::trust::{check_encryption, unusable};
+use crate::session::{ExitStatus, SessionError};
 
 /// Trust a project to send keys and runs where its orch.yaml says
 ///
@@ -55,41 +56,29 @@ pub(super) struct TrustArgs {
 }
 
 impl TrustArgs {
-    /// The digest that was given; an empty one counts as none, as an unset variable of CI is empty.
-    fn given(&self) -> Result<Option<&str>, CliError> {
-        let Some(digest) = self.digest.as_deref().map(str::trim).filter(|digest| !digest.is_empty()) else {
-            return Ok(None);
-        };
-        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(Some(digest));
-        }
-        Err(CliError::could_not(format!("`{digest}`, given with --trust or ORCH_TRUST, is not a digest"))
-            .hint("`orch trust --print` prints it: 64 hexadecimal digits"))
+    /// The digest that was given.
+    pub(super) fn digest(&self) -> Option<String> {
+        self.digest.clone()
     }
 }
 
-/// Proof that the user agreed to what `orch.yaml` sends, or that it sends nothing that needs an agreement.
-///
-/// Only [`ensure`] makes one, and what opens connections with secrets asks for it.
-#[derive(Debug)]
-pub(super) struct Trusted(());
-
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let root = match &args.folder {
         Some(folder) => here.join(folder),
         None => super::runs::root(&here),
     };
-    let root = root.canonicalize().map_err(|error| CliError::unread(&root, &error))?;
-    let ledger = ledger();
+    let root = root.canonicalize().map_err(|error| SessionError::unreadable(&root, &error))?;
+    let runner = super::runner(ui)?;
+    let ledger = runner.trust_ledger();
     if args.revoke {
         let revoke = |ledger: TrustLedger| ledger.revoke(&root).map_err(|error| unusable(&ledger, &error));
         let revoked = ledger.map_or(Ok(false), revoke)?;
         let words = if revoked { "is no longer trusted" } else { "was not trusted" };
         ui.say(format!("{} {words}", shown_path(&root)));
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
-    let settings = config::load_settings(&super::session::given(&root, &here))?;
+    let settings = config::load_settings(&short_path(&root, &here))?;
     let disclosures = Disclosures::of(&settings);
     check_encryption(&disclosures)?;
     let digest = disclosures.digest();
@@ -101,9 +90,9 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         ledger.record(&root, digest).map_err(|error| unusable(&ledger, &error))?;
     }
     if args.output == Output::Json {
-        let trusted = is_trusted(&root, &disclosures)?;
+        let trusted = runner.is_trusted(&root, &disclosures)?;
         ui.data(&format!("{:#}", as_json(&root, &disclosures, trusted, &programs)))?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
     show(&root, &disclosures, &programs, ui);
     match (&digest, args.print) {
@@ -113,7 +102,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
             ui.say(format!("\n{} is trusted with this; in CI: `--trust {digest}`", shown_path(&root)));
         }
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 /// Shows what leaves the machine, and which programs the pipelines start.
@@ -148,92 +137,7 @@ pub(super) fn list(disclosures: &Disclosures) -> Value {
     disclosures.all().iter().map(Disclosure::to_json).collect()
 }
 
-/// Makes sure that the user agreed to what the settings of a project send; asks on a terminal.
-///
-/// # Errors
-/// The user did not agree (exit code 2), or a key would be sent without encryption and the file does not allow it.
-pub(super) fn ensure(root: &Path, settings: &Settings, args: &TrustArgs, ui: &Ui) -> Result<Trusted, CliError> {
-    let disclosures = Disclosures::of(settings);
-    check_encryption(&disclosures)?;
-    let Some(digest) = disclosures.digest() else { return Ok(Trusted(())) };
-    let given = args.given()?;
-    if given == Some(digest.as_str()) {
-        return Ok(Trusted(()));
-    }
-    let status = status(root, &digest)?;
-    if status == TrustStatus::Trusted {
-        return Ok(Trusted(()));
-    }
-    let state = match status {
-        TrustStatus::Changed => "changed since you trusted it",
-        TrustStatus::Trusted | TrustStatus::Unknown => "is not trusted yet",
-    };
-    let lines: Vec<String> = disclosures.untrusted().map(|disclosure| format!("  {disclosure}")).collect();
-    let what = lines.join("\n");
-    if let Some(ledger) = ledger() {
-        let question = format!("{} {state}. Its orch.yaml:\n{what}\nTrust it?", shown_path(root));
-        if ui.ask(&question) == Some(true) {
-            ledger.record(root, &digest).map_err(|error| unusable(&ledger, &error))?;
-            return Ok(Trusted(()));
-        }
-    }
-    let mut error = CliError::could_not(format!("this project {state}, and its orch.yaml:")).listing(lines);
-    if given.is_some() {
-        error = error.hint("the digest given with --trust or ORCH_TRUST is of other settings");
-    }
-    let target = if super::runs::root(&here()?) == root { String::new() } else { format!(" '{}'", root.display()) };
-    Err(error
-        .hint(format!("if you agree, run `orch trust{target}` once"))
-        .hint(format!("or, in CI, give `--trust {digest}`")))
-}
-
-/// The proof for what sends nothing by way of `orch.yaml`: answers come from recordings and nothing follows the run.
-pub(super) fn not_needed() -> Trusted {
-    Trusted(())
-}
-
-/// Whether the user agreed to what orch.yaml sends, or nothing of it needs an agreement.
-pub(super) fn is_trusted(root: &Path, disclosures: &Disclosures) -> Result<bool, CliError> {
-    disclosures.digest().map_or(Ok(true), |digest| Ok(status(root, &digest)? == TrustStatus::Trusted))
-}
-
-fn status(root: &Path, digest: &Digest) -> Result<TrustStatus, CliError> {
-    let Some(ledger) = ledger() else { return Ok(TrustStatus::Unknown) };
-    ledger.status(root, digest).map_err(|error| unusable(&ledger, &error))
-}
-
-/// Refuses keys that anyone on the way could read, unless the file says that this is meant.
-fn check_encryption(disclosures: &Disclosures) -> Result<(), CliError> {
-    match disclosures.all().iter().find(|disclosure| disclosure.is_refused()) {
-        None => Ok(()),
-        Some(refused) => Err(CliError::could_not(format!("{refused}, where it can be read on its way"))
-            .hint(format!("use https://, or set `insecure: true` under `{}` of orch.yaml", refused.key))),
-    }
-}
-
-/// The user's agreements; `None` when there is no folder for them.
-fn ledger() -> Option<TrustLedger> {
-    configuration().map(|folder| TrustLedger::new(&folder))
-}
-
-/// The folder of the user's configuration: `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, in the folder of
-/// application data). `None` when the environment names no such folder.
-pub(super) fn configuration() -> Option<PathBuf> {
-    // A relative one would be wherever the program is started, as in a project.
-    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let folder = variable("XDG_CONFIG_HOME")
-        .or_else(|| variable("APPDATA"))
-        .or_else(|| variable("HOME").map(|home| home.join(".config")))?;
-    Some(folder.join("orch"))
-}
-
-fn no_configuration() -> CliError {
-    CliError::could_not("there is no folder to record this in: neither XDG_CONFIG_HOME nor HOME is set")
+fn no_configuration() -> SessionError {
+    SessionError::usage("there is no folder to record this in: neither XDG_CONFIG_HOME nor HOME is set")
         .hint("set HOME, or give `--trust DIGEST` to each command; `orch trust --print` prints the digest")
-}
-
-fn unusable(ledger: &TrustLedger, error: &std::io::Error) -> CliError {
-    let folder = ledger.folder().display();
-    CliError::could_not(format!("the record of trusted projects in `{folder}` can't be used: {error}"))
-        .hint("remove a damaged file there and trust again, or set XDG_CONFIG_HOME to another folder")
 }

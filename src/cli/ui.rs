@@ -19,7 +19,13 @@ use crate::report::width::wrapped;
 use crate::report::{Lines, Live, PrintedCommands, Style, printable};
 use crate::store::Asker;
 
-use super::error::CliError;
+#[cfg(feature = "local")]
+use crate::session::DownloadReporter;
+use crate::session::{CancelHandle, Prompter, Reporter, SessionError};
+
+#[cfg(feature = "local")]
+use super::download::Download;
+use super::interrupt;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -33,6 +39,7 @@ pub(super) enum Colour {
 }
 
 /// The two streams of the program.
+#[derive(Clone)]
 pub(super) struct Ui {
     /// Colours for standard error.
     pub(super) style: Style,
@@ -73,13 +80,13 @@ impl Ui {
     }
 
     /// Writes data, such as JSON or a diff: into a pipe as it is, on a terminal so that nothing of it steers that.
-    pub(super) fn data(&self, text: &str) -> Result<(), CliError> {
+    pub(super) fn data(&self, text: &str) -> Result<(), SessionError> {
         if self.out_terminal { self.drawn(text) } else { write_out(text.as_bytes()) }
     }
 
     /// Writes text for people to standard output: what others wrote is made visible, also in a pipe. On a terminal its
     /// lines break between words.
-    pub(super) fn text(&self, text: &str) -> Result<(), CliError> {
+    pub(super) fn text(&self, text: &str) -> Result<(), SessionError> {
         let text = printable(text);
         match self.out_width() {
             Some(width) => write_out(wrapped(&text, width).as_bytes()),
@@ -89,7 +96,7 @@ impl Ui {
 
     /// The same of what has its lines for a reason, such as a picture.
     #[expect(clippy::unused_self, reason = "who has no `Ui` writes nothing")]
-    pub(super) fn drawn(&self, text: &str) -> Result<(), CliError> {
+    pub(super) fn drawn(&self, text: &str) -> Result<(), SessionError> {
         write_out(printable(text).as_bytes())
     }
 
@@ -122,13 +129,13 @@ impl Ui {
     }
 
     /// Shows a failed command.
-    pub(super) fn error(&self, error: &CliError) {
-        self.findings(&error.findings);
-        if !error.message.is_empty() {
-            self.always(&format!("{} {}", self.style.bad("error:"), one_line(&error.message)));
-            error.lines.iter().for_each(|line| self.always(&one_line(line)));
+    pub(super) fn error(&self, error: &SessionError) {
+        self.findings(error.findings());
+        if !error.message().is_empty() {
+            self.always(&format!("{} {}", self.style.bad("error:"), one_line(error.message())));
+            error.details().iter().for_each(|line| self.always(&one_line(line)));
         }
-        for hint in &error.hints {
+        for hint in error.hints() {
             self.always(&format!("\n{} {}", self.style.strong("hint:"), one_line(&self.commands.complete(hint))));
         }
     }
@@ -145,11 +152,35 @@ impl Ui {
         drop(writeln!(std::io::stderr().lock(), "{}", self.broken(text.trim_end())));
         self.always(&format!("\n{}", diagnostic::summary(findings)));
     }
+}
 
-    /// What follows a run: lines, or something livelier on a terminal.
-    pub(super) fn observer(&self, run: RunId, events: &[Event]) -> Arc<dyn Observer> {
+impl Reporter for Ui {
+    fn info(&self, text: &str) {
+        self.say(text);
+    }
+
+    fn note(&self, text: &str) {
+        self.say(format!("{} {text}", self.style.warn("note:")));
+    }
+
+    fn warning(&self, text: &str) {
+        self.say(format!("{} {text}", self.style.warn("warning:")));
+    }
+
+    fn problem(&self, text: &str) {
+        self.always(&format!("{} {text}", self.style.warn("note:")));
+    }
+
+    fn findings(&self, findings: &[Diagnostic]) {
+        if !self.quiet {
+            Self::findings(self, findings);
+        }
+    }
+
+    /// Lines, or something livelier on a terminal.
+    fn observer(&self, run: RunId, events: &[Event]) -> Arc<dyn Observer> {
         if self.quiet {
-            return Arc::new(Silent);
+            return Arc::new(Quiet);
         }
         if self.live {
             let terminal = Screen { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
@@ -158,14 +189,22 @@ impl Ui {
         Arc::new(Lines::new(run, events, Box::new(std::io::stderr())))
     }
 
-    /// Who asks the person in front of the terminal; `None` when there is nobody.
-    pub(super) fn asker(&self) -> Option<Arc<dyn Asker>> {
-        (self.live && !self.quiet && std::io::stdin().is_terminal())
-            .then(|| Arc::new(Terminal::default()) as Arc<dyn Asker>)
+    fn run_started(&self, _: RunId, cancel: &CancelHandle) {
+        interrupt::listen(cancel.clone());
     }
 
-    /// Asks a yes-or-no question; `None` when nobody can answer.
-    pub(super) fn ask(&self, question: &str) -> Option<bool> {
+    #[cfg(feature = "local")]
+    fn download(&self, title: &str) -> Box<dyn DownloadReporter + '_> {
+        Box::new(Download::new(title, self))
+    }
+
+    fn commands(&self) -> PrintedCommands {
+        self.commands.clone()
+    }
+}
+
+impl Prompter for Ui {
+    fn confirm(&self, question: &str) -> Option<bool> {
         if !self.live || !std::io::stdin().is_terminal() {
             return None;
         }
@@ -174,10 +213,16 @@ impl Ui {
         std::io::stdin().read_line(&mut answer).ok()?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
+
+    /// The person in front of the terminal.
+    fn approver(&self) -> Option<Arc<dyn Asker>> {
+        (self.live && !self.quiet && std::io::stdin().is_terminal())
+            .then(|| Arc::new(Terminal::default()) as Arc<dyn Asker>)
+    }
 }
 
 /// Writes bytes, which end with a line end after this.
-fn write_out(text: &[u8]) -> Result<(), CliError> {
+fn write_out(text: &[u8]) -> Result<(), SessionError> {
     let mut out = std::io::stdout().lock();
     out.write_all(text)?;
     if !text.ends_with(b"\n") {
@@ -265,9 +310,10 @@ pub(super) fn user() -> String {
         .unwrap_or_else(|| "somebody".to_owned())
 }
 
-struct Silent;
+/// Shows nothing of a run but that it stops.
+struct Quiet;
 
-impl Observer for Silent {
+impl Observer for Quiet {
     fn event(&self, _: &Event) {}
 
     fn signal(&self, signal: &Signal) {

@@ -3,6 +3,7 @@
 mod fix;
 mod watch;
 
+use crate::session::execute::short_path;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -13,11 +14,11 @@ use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::one_line;
 use crate::trust::Disclosures;
 
-use super::error::{CliError, Code};
 use super::findings::{Flags, Format, tell};
-use super::resolve::{self, Missing, variables};
+use super::runner;
 use super::ui::Ui;
-use super::{here, trust};
+use crate::session::models::{self, Missing};
+use crate::session::{ExitStatus, Runner, SessionError};
 
 /// Check pipelines, prompts and schemas without running anything
 ///
@@ -46,24 +47,25 @@ pub(super) struct Args {
     watch: bool,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let here = here()?;
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let runner = runner(ui)?;
     if args.watch {
-        return watch::run(args, &here, ui);
+        return watch::run(args, &runner, ui);
     }
-    once(args, &here, ui)
+    once(args, &runner, ui)
 }
 
-fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
+fn once(args: &Args, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let here = runner.current_dir();
     let (paths, unread) = pipelines(&args.paths, here)?;
     let (mut found, missing) = match (args.fix, args.dry_run) {
         (true, true) => {
-            let (found, missing) = check_all(&paths);
+            let (found, missing) = check_all(&paths, runner);
             ui.data(&fix::diff(&found))?;
             (found, missing)
         }
-        (true, false) => (fix::apply(&|| check_all(&paths).0, ui)?, Missing::new()),
-        (false, _) => check_all(&paths),
+        (true, false) => (fix::apply(&|| check_all(&paths, runner).0, ui)?, Missing::new()),
+        (false, _) => check_all(&paths, runner),
     };
     found.extend(unread);
     diagnostic::sort(&mut found);
@@ -71,7 +73,7 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
     let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
     let code = tell(&args.flags, &checked, found, what, ui)?;
     if args.flags.format == Format::Human {
-        for note in disclosed(&paths, here)? {
+        for note in disclosed(&paths, runner)? {
             ui.always(&one_line(&format!("{} {note}", ui.style.warn("note:"))));
         }
         for (variable, model) in missing {
@@ -83,7 +85,7 @@ fn once(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
 }
 
 /// The pipeline files that the arguments name, as short as they can be written, and what of folders was not looked at.
-fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), CliError> {
+fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagnostic>), SessionError> {
     let mut unread = Vec::new();
     if given.is_empty() {
         let root = super::runs::root(here);
@@ -93,10 +95,10 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagno
             all.extend(cases.iter().map(|name| root.join(name)));
         }
         if all.is_empty() && !unread.iter().any(Diagnostic::is_error) {
-            let error = CliError::could_not("there is no pipeline here");
+            let error = SessionError::usage("there is no pipeline here");
             return Err(error.hint("`orch init` makes a project with a first pipeline"));
         }
-        return Ok((all.iter().map(|path| super::session::given(path, here)).collect(), unread));
+        return Ok((all.iter().map(|path| short_path(path, here)).collect(), unread));
     }
     let mut out: Vec<PathBuf> = Vec::new();
     for path in given {
@@ -104,7 +106,7 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagno
             let (below, problems) = config::pipelines_below(path);
             unread.extend(problems);
             if below.is_empty() && !unread.iter().any(Diagnostic::is_error) {
-                let error = CliError::could_not(format!("there is no pipeline in `{}`", shown(path)));
+                let error = SessionError::usage(format!("there is no pipeline in `{}`", shown(path)));
                 return Err(error.hint("pipelines are `.yaml` files, by custom in a folder `pipelines/`"));
             }
             below
@@ -112,7 +114,7 @@ fn pipelines(given: &[PathBuf], here: &Path) -> Result<(Vec<PathBuf>, Vec<Diagno
             vec![super::named::pipeline(path, here)?]
         };
         for file in files {
-            let file = super::session::given(file.strip_prefix(".").unwrap_or(&file), here);
+            let file = short_path(file.strip_prefix(".").unwrap_or(&file), here);
             if !out.contains(&file) {
                 out.push(file);
             }
@@ -126,19 +128,19 @@ const STACK: usize = 8 << 20;
 
 /// What is wrong with any of the pipelines; a schema that two share is told of once. Keys that are not set are of the
 /// machine and no finding: files that are fine stay so where nobody has a key.
-fn check_all(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
+fn check_all(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, Missing) {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let share = paths.len().div_ceil(threads).max(1);
     let parts: Vec<(Vec<Diagnostic>, Missing)> = std::thread::scope(|scope| {
         let start = |part| {
             let thread = std::thread::Builder::new().stack_size(STACK);
-            (part, thread.spawn_scoped(scope, move || check_each(part)))
+            (part, thread.spawn_scoped(scope, move || check_each(part, runner)))
         };
         let started: Vec<_> = paths.chunks(share).map(start).collect();
         let ended = started.into_iter().map(|(part, thread)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
             // A system without a thread to spare has this one.
-            Err(_) => check_each(part),
+            Err(_) => check_each(part, runner),
         });
         ended.collect()
     });
@@ -148,7 +150,7 @@ fn check_all(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
     (found, missing.into_iter().flatten().collect())
 }
 
-fn check_each(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
+fn check_each(paths: &[PathBuf], runner: &Runner) -> (Vec<Diagnostic>, Missing) {
     let (mut found, mut missing) = (Vec::new(), Missing::new());
     for path in paths {
         if config::is_case(path) {
@@ -158,7 +160,7 @@ fn check_each(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
         match config::load(path) {
             Ok(project) => {
                 found.extend(check::check(&project));
-                missing.extend(missing_keys(&project));
+                missing.extend(missing_keys(&project, runner));
             }
             Err(problems) => found.extend(problems),
         }
@@ -166,23 +168,23 @@ fn check_each(paths: &[PathBuf]) -> (Vec<Diagnostic>, Missing) {
     (found, missing)
 }
 
-fn missing_keys(project: &config::Project) -> Missing {
+fn missing_keys(project: &config::Project, runner: &Runner) -> Missing {
     let named = check::models(project);
     if named.is_empty() {
         return Missing::new();
     }
-    let models = Models::new(&project.settings, &variables(), PathBuf::new());
-    resolve::missing_keys(&named, &models)
+    let available = Models::new(&project.settings, &runner.environment.variables(), PathBuf::new());
+    models::missing_keys(&named, &available)
 }
 
 /// What the settings of the projects of some pipelines send away, a line each; those with mistakes are findings.
-fn disclosed(paths: &[PathBuf], here: &Path) -> Result<Vec<String>, CliError> {
+fn disclosed(paths: &[PathBuf], runner: &Runner) -> Result<Vec<String>, SessionError> {
     let roots: BTreeSet<PathBuf> = paths.iter().map(|path| config::find_root(path)).collect();
     let mut lines = Vec::new();
     for root in roots {
         let Ok(settings) = config::load_settings(&root) else { continue };
         let disclosures = Disclosures::of(&settings);
-        let trusted = trust::is_trusted(&here.join(&root), &disclosures)?;
+        let trusted = runner.is_trusted(&runner.current_dir().join(&root), &disclosures)?;
         for disclosure in disclosures.untrusted() {
             let way_out = if trusted { "" } else { "; a run needs `orch trust` first" };
             lines.push(format!("{disclosure}{way_out}"));

@@ -157,8 +157,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::super::yaml;
     use super::*;
+    use crate::config::yaml;
 
     fn values() -> impl Strategy<Value = Value> {
         let text = "[a-z~/\"\\\\é\n ]{0,6}";

@@ -151,7 +151,7 @@ impl Quotes {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Context, Templates};
+    use crate::template::{Context, Templates};
 
     fn script(line: &str) -> String {
         let mut context = Context::new();

@@ -223,8 +223,8 @@ fn end_of_code(rest: &str, close: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::inspect_template;
     use super::*;
+    use crate::template::inspect_template;
 
     /// The line, the start and the advice of the first error.
     fn first(text: &str) -> (usize, usize, String) {

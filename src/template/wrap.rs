@@ -85,7 +85,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::super::{Context, Templates, environment, eval, render};
+    use crate::template::{Context, Templates, environment, eval, render};
 
     fn context() -> Context {
         let mut context = Context::new();

@@ -73,8 +73,8 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::Disclosures;
     use super::*;
+    use crate::trust::Disclosures;
 
     /// The keys of a schema that hold values, in the spelling of the table.
     fn keys(schema: &Value, root: &Value, path: &str, out: &mut BTreeSet<String>) {

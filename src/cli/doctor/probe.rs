@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::agent::{Answer, Bounds, Models, Place, take_turn};
-use crate::cli::error::CliError;
-use crate::cli::{resolve, runtime};
+use crate::cli::runtime;
 use crate::folder::{Access, OwnFolder};
 use crate::model::{
     CallKey, ChatReply, ChatRequest, Digest, Failure, Message, ModelRef, Program, ProgramKind, StepKey, Turn,
@@ -15,6 +14,7 @@ use crate::model::{
 use crate::process::Endings;
 use crate::provider::Limits;
 use crate::report::human;
+use crate::session::{Runner, SessionError};
 
 use super::Report;
 
@@ -25,11 +25,11 @@ const MOST_TOKENS: u32 = 256;
 
 /// Asks each model, then each program, and tells what came of it.
 pub(super) fn all(
-    models: &Models,
+    (models, runner): (&Models, &Runner),
     asked: &[ModelRef],
     programs: &[Program],
     report: &mut Report<'_>,
-) -> Result<(), CliError> {
+) -> Result<(), SessionError> {
     for model in asked {
         let began = Instant::now();
         let answer = runtime()?.block_on(model_answers(models, model));
@@ -43,7 +43,7 @@ pub(super) fn all(
             continue;
         }
         let began = Instant::now();
-        let answer = program_answers(models, program)?;
+        let answer = program_answers(models, program, runner)?;
         tell(models, &name, began, answer.reply, answer.cost, report)?;
     }
     Ok(())
@@ -56,7 +56,7 @@ fn tell(
     answer: Result<ChatReply, Failure>,
     cost: Option<f64>,
     report: &mut Report<'_>,
-) -> Result<(), CliError> {
+) -> Result<(), SessionError> {
     let took = human::duration(began.elapsed());
     match answer {
         Ok(reply) => {
@@ -93,19 +93,19 @@ async fn model_answers(models: &Models, model: &ModelRef) -> Result<ChatReply, F
 }
 
 /// A turn in an empty folder that goes afterwards.
-fn program_answers(models: &Models, program: &Program) -> Result<Answer, CliError> {
-    let folder = tempfile::tempdir().map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
+fn program_answers(models: &Models, program: &Program, runner: &Runner) -> Result<Answer, SessionError> {
+    let folder = tempfile::tempdir().map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
     let workspace = folder.path().join("workspace");
-    std::fs::create_dir(&workspace).map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
+    std::fs::create_dir(&workspace).map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
     let homes = OwnFolder::open(folder.path(), Access::Private)
-        .map_err(|error| CliError::could_not(format!("no folder for a probe: {error}")))?;
+        .map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
     let place = Place {
         workspace,
         homes: homes.folder("homes"),
         artifacts: Vec::new(),
-        variables: resolve::variables(),
+        variables: runner.environment.variables(),
         unencrypted: models.unencrypted(),
-        guard: super::super::guard().into(),
+        guard: runner.environment.guard().to_owned().into(),
         endings: Endings::default(),
     };
     let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();

@@ -1,25 +1,30 @@
 //! Which agent programs are here: the known ones with their versions, and those that the project's pipelines name.
 
+use crate::session::execute::short_path;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent;
-use crate::cli::error::CliError;
 use crate::cli::runtime;
 use crate::config;
 use crate::engine::environment;
 use crate::model::step::Access;
 use crate::model::{Program, ProgramKind};
 use crate::process::{self, Endings, Spec};
+use crate::session::{Runner, SessionError};
 
 use super::Report;
 
 /// Tells of the programs; those that can be asked are given back.
-pub(super) fn tell(pipelines: &[PathBuf], here: &Path, report: &mut Report<'_>) -> Result<Vec<Program>, CliError> {
+pub(super) fn tell(
+    pipelines: &[PathBuf],
+    runner: &Runner,
+    report: &mut Report<'_>,
+) -> Result<Vec<Program>, SessionError> {
     let mut usable = Vec::new();
     for kind in [ProgramKind::Claude, ProgramKind::Codex] {
         let name = kind.as_str();
-        match version(name) {
+        match version(name, runner) {
             Some(version) => {
                 report.line(Some(true), name, version)?;
                 usable.push(bare(kind));
@@ -27,6 +32,7 @@ pub(super) fn tell(pipelines: &[PathBuf], here: &Path, report: &mut Report<'_>) 
             None => report.line(None, name, format!("not installed; {}", agent::missing(kind, name)))?,
         }
     }
+    let here = runner.current_dir();
     for program in named(pipelines, here) {
         let (kind, name) = (program.kind, program.argv.first().cloned().unwrap_or_default());
         if let Some(path) = find(&name, here) {
@@ -49,7 +55,7 @@ fn bare(kind: ProgramKind) -> Program {
 fn named(pipelines: &[PathBuf], here: &Path) -> Vec<Program> {
     let mut found: Vec<Program> = Vec::new();
     for path in pipelines {
-        let Ok(project) = config::load(&crate::cli::session::given(path, here)) else { continue };
+        let Ok(project) = config::load(&short_path(path, here)) else { continue };
         let programs = project.pipeline.agents.values().filter_map(|agent| agent.program(Access::None));
         for program in programs.filter(|program| !program.argv.is_empty()) {
             let program = Program { tools: Vec::new(), ..program };
@@ -72,17 +78,17 @@ fn find(name: &str, here: &Path) -> Option<PathBuf> {
 }
 
 /// What a program says about itself; `None` when it is not here.
-fn version(program: &str) -> Option<String> {
+fn version(program: &str, runner: &Runner) -> Option<String> {
     let spec = Spec {
         argv: vec![program.to_owned(), "--version".to_owned()],
         cwd: std::env::temp_dir(),
         // The project may have brought the program, which has no business with keys.
-        env: environment(&*super::super::resolve::variables(), []),
+        env: environment(&*runner.environment.variables(), []),
         stdin: None,
         timeout: Some(Duration::from_secs(10)),
         cap: 4096,
         most: None,
-        guard: super::super::guard().into(),
+        guard: runner.environment.guard().to_owned().into(),
         endings: Endings::default(),
     };
     let run = async {

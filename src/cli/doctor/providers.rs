@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::agent::{CANDIDATES, Models, choose};
-use crate::cli::error::CliError;
-use crate::cli::{resolve, runtime};
+use crate::cli::runtime;
 use crate::config::Settings;
 use crate::model::ModelRef;
 use crate::model::name::LOCAL;
 use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
+use crate::session::{Runner, SessionError};
 
 use super::Report;
 
@@ -25,7 +25,7 @@ pub(super) struct Known {
 }
 
 /// Tells of every provider; what was learnt is for [`default_model`] and probes.
-pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>) -> Result<Vec<Known>, CliError> {
+pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>) -> Result<Vec<Known>, SessionError> {
     let mut all = Vec::new();
     for name in models.providers() {
         let Some(endpoint) = models.endpoint(name) else { continue };
@@ -46,7 +46,7 @@ pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>
 }
 
 /// Tells of a server that needs no key; those that nobody named only when they answer.
-fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Report<'_>) -> Result<(), CliError> {
+fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Report<'_>) -> Result<(), SessionError> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
     // Nothing beyond this machine is asked unless --probe is given.
     if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
@@ -83,11 +83,11 @@ fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Repo
 
 /// Tells what a run asks that names no model, and whether it can.
 pub(super) fn default_model(
-    models: &Models,
+    (models, runner): (&Models, &Runner),
     settings: &Settings,
     known: &[Known],
     report: &mut Report<'_>,
-) -> Result<(), CliError> {
+) -> Result<(), SessionError> {
     if let Some(name) = settings.defaults.model.as_deref().filter(|name| *name != "auto") {
         let model = match models.resolve(name) {
             Ok(model) => model,
@@ -101,7 +101,7 @@ pub(super) fn default_model(
             None => report.line(Some(true), "model", format!("{model} (`defaults.model`)")),
         };
     }
-    let variables = resolve::variables();
+    let variables = runner.environment.variables();
     let ollama = known.iter().find(|known| known.name == "ollama").filter(|known| !known.served.is_empty());
     let url = models.endpoint("ollama").map_or("", |endpoint| endpoint.base_url.as_str());
     let choice = choose(&|name: &str| variables(name).is_some(), ollama.map(|known| (url, known.served.clone())));

@@ -9,12 +9,13 @@ use crate::config::child;
 use crate::model::Pipeline;
 use crate::schema::Schema;
 
-use super::super::error::CliError;
+use crate::session::inputs::{InputPlace, Open, checked, complete};
+use crate::session::{InputSource, SessionError};
+
 use super::text::{Json, Places, Source, Text};
-use super::{Open, checked, complete};
 
 /// What the command line says of inputs.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(in crate::cli) struct Given {
     /// The task, which fills the input `task`; `-` reads it from standard input
     #[arg(long, short, value_name = "TEXT", conflicts_with = "task_file")]
@@ -42,24 +43,25 @@ struct Found {
     places: BTreeMap<String, Places>,
 }
 
+impl InputSource for Given {
+    fn inputs(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, SessionError> {
+        let found = self.found(pipeline)?;
+        complete(pipeline, &found.values, &|name| found.place(name))
+    }
+}
+
 impl Given {
-    /// The inputs of a run of `pipeline`, defaults filled in, every value checked.
-    pub(in crate::cli) fn values(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, CliError> {
-        let Found { values, places } = self.found(pipeline)?;
-        complete(pipeline, &values, &|name| places.get(name).cloned())
+    /// The inputs as far as they are given, and the schemas of those that are not.
+    pub(in crate::cli) fn known(&self, pipeline: &Pipeline) -> Result<(Map<String, Value>, Open), SessionError> {
+        let found = self.found(pipeline)?;
+        checked(pipeline, &found.values, &|name| found.place(name))
     }
 
-    /// The same as far as they are given, and the schemas of those that are not.
-    pub(in crate::cli) fn known(&self, pipeline: &Pipeline) -> Result<(Map<String, Value>, Open), CliError> {
-        let Found { values, places } = self.found(pipeline)?;
-        checked(pipeline, &values, &|name| places.get(name).cloned())
-    }
-
-    fn found(&self, pipeline: &Pipeline) -> Result<Found, CliError> {
+    fn found(&self, pipeline: &Pipeline) -> Result<Found, SessionError> {
         let mut flags = Vec::new();
         for text in &self.inputs {
             flags.push(text.split_once('=').ok_or_else(|| {
-                CliError::could_not(format!("`--input {text}` has no `=`")).hint("write `--input NAME=VALUE`")
+                SessionError::usage(format!("`--input {text}` has no `=`")).hint("write `--input NAME=VALUE`")
             })?);
         }
         self.one_reads_standard_input(&flags)?;
@@ -71,7 +73,7 @@ impl Given {
         }
         for (name, value) in flags {
             if named.contains(&name) {
-                return Err(CliError::could_not(format!("the input `{name}` is given twice")));
+                return Err(SessionError::usage(format!("the input `{name}` is given twice")));
             }
             named.push(name);
             found.insert(name, input(pipeline, name, value)?);
@@ -80,7 +82,7 @@ impl Given {
     }
 
     /// Refuses options of which the second would find standard input empty.
-    fn one_reads_standard_input(&self, flags: &[(&str, &str)]) -> Result<(), CliError> {
+    fn one_reads_standard_input(&self, flags: &[(&str, &str)]) -> Result<(), SessionError> {
         let is_dash = |value: &Option<String>| value.as_deref() == Some("-");
         let mut readers = Vec::new();
         readers.extend(is_dash(&self.task).then(|| "`--task -`".to_owned()));
@@ -91,12 +93,12 @@ impl Given {
         if readers.len() < 2 {
             return Ok(());
         }
-        Err(CliError::could_not(format!("standard input can be read once, and {} want it", readers.join(" and ")))
+        Err(SessionError::usage(format!("standard input can be read once, and {} want it", readers.join(" and ")))
             .hint("put one of them into a file, and name that"))
     }
 
     /// What `--input-file` holds.
-    fn of_file(&self) -> Result<Found, CliError> {
+    fn of_file(&self) -> Result<Found, SessionError> {
         const HINT: &str = "`--input-file` takes a JSON file with all inputs: `{\"task\": \"…\"}`";
         const WHAT: &str = "what `--input-file` names";
         let mut found = Found::default();
@@ -104,7 +106,7 @@ impl Given {
         let Json { value, places } = Text::read(WHAT, Source::of(path), HINT)?.json(WHAT, "object")?;
         let Value::Object(members) = value else {
             let place = places.map_or_else(|| path.clone(), |places| places.of(""));
-            return Err(CliError::could_not(format!(
+            return Err(SessionError::usage(format!(
                 "{place}: {WHAT} must be an object, with a member for each input"
             ))
             .hint(HINT));
@@ -116,7 +118,7 @@ impl Given {
         Ok(found)
     }
 
-    fn task(&self, pipeline: &Pipeline) -> Result<Option<Json>, CliError> {
+    fn task(&self, pipeline: &Pipeline) -> Result<Option<Json>, SessionError> {
         const WHAT: &str = "the task";
         let text = match (&self.task, &self.task_file) {
             (Some(dash), _) if dash == "-" => Text::read(WHAT, Source::Stdin, "")?,
@@ -127,13 +129,17 @@ impl Given {
             (None, None) => return Ok(None),
         };
         if text.text.trim().is_empty() {
-            return Err(CliError::could_not("the task is empty").hint("say what is to be done: `--task \"…\"`"));
+            return Err(SessionError::usage("the task is empty").hint("say what is to be done: `--task \"…\"`"));
         }
         typed(pipeline, "task", text).map(Some)
     }
 }
 
 impl Found {
+    fn place(&self, name: &str) -> Option<Box<dyn InputPlace>> {
+        self.places.get(name).map(|places| Box::new(places.clone()) as Box<dyn InputPlace>)
+    }
+
     fn insert(&mut self, name: &str, json: Json) {
         self.values.insert(name.to_owned(), json.value);
         match json.places {
@@ -144,13 +150,13 @@ impl Found {
 }
 
 /// The value of one `--input`.
-fn input(pipeline: &Pipeline, name: &str, value: &str) -> Result<Json, CliError> {
+fn input(pipeline: &Pipeline, name: &str, value: &str) -> Result<Json, SessionError> {
     let what = format!("the input `{name}`");
     let text = match value.strip_prefix('@') {
         None => Text::literal(&what, value)?,
         Some(literal) if literal.starts_with('@') => Text::literal(&what, literal)?,
         Some("") => {
-            return Err(CliError::could_not(format!("`--input {name}=@` names no file"))
+            return Err(SessionError::usage(format!("`--input {name}=@` names no file"))
                 .hint(format!("write `--input {name}=@FILE`, or `--input {name}=@@` for a lone `@`")));
         }
         Some(path) => {
@@ -164,7 +170,7 @@ fn input(pipeline: &Pipeline, name: &str, value: &str) -> Result<Json, CliError>
 }
 
 /// A text as the value that the schema of its input wants: the text itself, or the JSON that it is.
-fn typed(pipeline: &Pipeline, name: &str, text: Text) -> Result<Json, CliError> {
+fn typed(pipeline: &Pipeline, name: &str, text: Text) -> Result<Json, SessionError> {
     let what = format!("the input `{name}`");
     let schema = pipeline.inputs.get(name);
     let kinds: Option<Vec<&str>> = schema.and_then(|schema| schema.get("type")).map(|kind| match kind {

@@ -13,7 +13,8 @@ use crate::diagnostic::SourceFile;
 use crate::model::text::{text_of, without_mark};
 use crate::report::human::first_line;
 
-use super::super::error::CliError;
+use crate::session::SessionError;
+use crate::session::inputs::InputPlace;
 
 /// The largest text that is read as an input, and the largest file of inputs, in bytes.
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
@@ -57,7 +58,7 @@ impl Text {
     ///
     /// # Errors
     /// It is too long.
-    pub(super) fn literal(what: &str, text: &str) -> Result<Self, CliError> {
+    pub(super) fn literal(what: &str, text: &str) -> Result<Self, SessionError> {
         if text.len() as u64 > MAX_BYTES {
             return Err(too_long(what));
         }
@@ -69,18 +70,18 @@ impl Text {
     ///
     /// # Errors
     /// It can't be read, is no text or is too long.
-    pub(super) fn read(what: &str, source: Source, hint: &str) -> Result<Self, CliError> {
+    pub(super) fn read(what: &str, source: Source, hint: &str) -> Result<Self, SessionError> {
         let mut bytes = Vec::new();
         match &source {
             Source::Literal => {}
             Source::File(path) => {
                 let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
-                read.map_err(|error| CliError::unread(path, &error).hint(hint))?;
+                read.map_err(|error| SessionError::unreadable(path, &error).hint(hint))?;
             }
             Source::Stdin => {
                 let read = std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes);
                 read.map_err(|error| {
-                    CliError::could_not(format!("{what} can't be read from standard input: {error}"))
+                    SessionError::usage(format!("{what} can't be read from standard input: {error}"))
                 })?;
             }
         }
@@ -89,8 +90,8 @@ impl Text {
             return Err(too_long(what));
         }
         let text = text_of(bytes).map_err(|why| match &source {
-            Source::File(path) => CliError::could_not(format!("`{}` {why}", path.display())).hint(hint),
-            Source::Literal | Source::Stdin => CliError::could_not(format!("{what} on standard input {why}")),
+            Source::File(path) => SessionError::usage(format!("`{}` {why}", path.display())).hint(hint),
+            Source::Literal | Source::Stdin => SessionError::usage(format!("{what} on standard input {why}")),
         })?;
         Ok(Self { text, source })
     }
@@ -99,10 +100,10 @@ impl Text {
     ///
     /// # Errors
     /// Where it is no JSON, or what it has twice.
-    pub(super) fn json(&self, what: &str, wanted: &str) -> Result<Json, CliError> {
+    pub(super) fn json(&self, what: &str, wanted: &str) -> Result<Json, SessionError> {
         if self.source == Source::Literal {
             let value = serde_json::from_str(&self.text).map_err(|error| {
-                CliError::could_not(format!(
+                SessionError::usage(format!(
                     "{what} must be {wanted}, and `{}` is no JSON: {error}",
                     first_line(&self.text, 80)
                 ))
@@ -111,9 +112,7 @@ impl Text {
         }
         let document = config::json_document(SourceFile::new(self.source.to_string(), self.text.as_str()));
         let document = document.map_err(|found| {
-            let mut error = CliError::findings(found);
-            error.message = format!("{what} must be JSON of type {wanted}");
-            error
+            SessionError::with_findings(found).with_message(format!("{what} must be JSON of type {wanted}"))
         })?;
         let value = document.value.clone();
         Ok(Json { value, places: Some(Places { document: Arc::new(document), pointer: String::new() }) })
@@ -140,11 +139,6 @@ impl Places {
         self.at(self.document.spans.value(&format!("{}{part}", self.pointer)).start)
     }
 
-    /// The same of the name that the value has in its object.
-    pub(super) fn of_name(&self) -> String {
-        self.at(self.document.spans.key(&self.pointer).start)
-    }
-
     fn at(&self, offset: usize) -> String {
         let Document { file, spans, .. } = &*self.document;
         // A large file goes without places.
@@ -156,7 +150,17 @@ impl Places {
     }
 }
 
-fn too_long(what: &str) -> CliError {
-    let error = CliError::could_not(format!("{what} is longer than {} MiB", MAX_BYTES >> 20));
+impl InputPlace for Places {
+    fn part(&self, pointer: &str) -> String {
+        self.of(pointer)
+    }
+
+    fn name(&self) -> String {
+        self.at(self.document.spans.key(&self.pointer).start)
+    }
+}
+
+fn too_long(what: &str) -> SessionError {
+    let error = SessionError::usage(format!("{what} is longer than {} MiB", MAX_BYTES >> 20));
     error.hint("put what is long into files of the workspace, and name them in the input")
 }

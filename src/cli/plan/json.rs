@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::engine::forecast::{Asks, Cost, Foreseen, Outlook, Prospect, Range, Text};
 use crate::model::StepKey;
 
-use crate::cli::trust;
+use crate::cli::trust::list;
 
 use super::Told;
 use super::tell::total;
@@ -29,7 +29,7 @@ pub(super) fn of(told: &Told<'_>, only: Option<&StepKey>) -> Value {
         "total": { "calls": range(calls), "tokens_in": range(input), "tokens_out": range(output), "usd": cost.map(usd) },
         "budgets": budgets.collect::<Value>(),
         "missing_keys": told.missing.keys().collect::<Vec<_>>(),
-        "disclosures": trust::list(&told.disclosures),
+        "disclosures": list(&told.disclosures),
         "trusted": told.trusted,
     })
 }

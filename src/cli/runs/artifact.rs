@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::{Artifact, RunState, StepState};
+use crate::session::{ExitStatus, SessionError};
 use crate::store::RunRow;
 
 use super::{journal, pick, root};
@@ -42,7 +42,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;
     let state = RunState::fold(row.run, &journal.events(row.run)?);
@@ -56,10 +56,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     } else {
         ui.data(&String::from_utf8_lossy(&artifact.bytes()))?;
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
-fn choose<'a>(args: &Args, row: &RunRow, state: &'a RunState) -> Result<(&'a StepState, &'a Artifact), CliError> {
+fn choose<'a>(args: &Args, row: &RunRow, state: &'a RunState) -> Result<(&'a StepState, &'a Artifact), SessionError> {
     let all: Vec<(&StepState, &Artifact)> =
         state.in_order().into_iter().filter_map(|step| Some((step, step.artifact.as_ref()?))).collect();
     let named = |(step, artifact): &&(&StepState, &Artifact)| {
@@ -73,15 +73,15 @@ fn choose<'a>(args: &Args, row: &RunRow, state: &'a RunState) -> Result<(&'a Ste
         (None, []) => Err(missing(args, row, &all)),
         (None, several) => {
             let keys: Vec<String> = several.iter().map(|(step, _)| format!("`{}`", step.step)).collect();
-            Err(CliError::could_not(format!("several steps of run {} produced `{}`", row.run, args.name))
+            Err(SessionError::usage(format!("several steps of run {} produced `{}`", row.run, args.name))
                 .hint(format!("name one with --step: {}", short(&keys))))
         }
     }
 }
 
-fn missing(args: &Args, row: &RunRow, all: &[(&StepState, &Artifact)]) -> CliError {
+fn missing(args: &Args, row: &RunRow, all: &[(&StepState, &Artifact)]) -> SessionError {
     let of = args.step.as_ref().map(|key| format!(" of step `{key}`")).unwrap_or_default();
-    let error = CliError::could_not(format!("run {} has no artifact `{}`{of}", row.run, args.name));
+    let error = SessionError::usage(format!("run {} has no artifact `{}`{of}", row.run, args.name));
     let mut names: Vec<String> = all.iter().map(|(_, artifact)| format!("`{}`", artifact.name)).collect();
     names.sort_unstable();
     names.dedup();

@@ -2,17 +2,23 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::files::{self, Change, FileState, Look};
 use crate::model::event::RunStatus;
 use crate::model::{Artifact, RunState, StepKey, StepState};
 use crate::report::human;
+use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, RunRow};
 
-pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui: &Ui) -> Result<Code, CliError> {
-    let state = |row: &RunRow| -> Result<RunState, CliError> {
+pub(super) fn run(
+    journal: &Journal,
+    a: &RunRow,
+    b: &RunRow,
+    output: Output,
+    ui: &Ui,
+) -> Result<ExitStatus, SessionError> {
+    let state = |row: &RunRow| -> Result<RunState, SessionError> {
         let mut state = RunState::fold(row.run, &journal.events(row.run)?);
         match row.status {
             RunStatus::Interrupted => state.interrupt(),
@@ -24,7 +30,7 @@ pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui:
     let pairs = pairs(&one, &other);
     if output == Output::Json {
         ui.data(&format!("{:#}", as_json(&one, &other, &pairs)))?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
     let mut lines = vec![format!("run {} → {}", one.run, other.run)];
     lines.extend(change("status", one.status.as_str(), other.status.as_str()));
@@ -46,7 +52,7 @@ pub(super) fn run(journal: &Journal, a: &RunRow, b: &RunRow, output: Output, ui:
             ui.text(&format!("\n{diff}"))?;
         }
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 type Pair<'a> = (StepKey, Option<&'a StepState>, Option<&'a StepState>);

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunId;
 use crate::report::human;
+use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, Lock, Swept};
 
 use super::{find, journal, root};
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let mut runs: Vec<RunId> = Vec::new();
     for name in &args.runs {
@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     } else {
         ui.say(gone.words("deleted"));
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 /// What was deleted.
@@ -85,7 +85,7 @@ impl Gone {
 }
 
 /// Deletes runs that nobody works on, and the blobs that nobody else uses.
-pub(super) fn delete(journal: &Journal, runs: &[RunId]) -> Result<Gone, CliError> {
+pub(super) fn delete(journal: &Journal, runs: &[RunId]) -> Result<Gone, SessionError> {
     let mut gone = Gone::default();
     let mut blobs = Vec::new();
     let me = format!("process {} (deleting runs)", std::process::id());

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::{self, Kind, Look};
+use crate::session::writes::{Written, left_out, written};
+use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, RunRow};
 
-use super::written::{Written, left_out, written};
 use super::{compare, find, journal, pick, root};
 
 /// Show what a run changed in the workspace, or how two runs differ
@@ -46,7 +46,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;
     match &args.other {
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
 }
 
-fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<Code, CliError> {
+fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let events = journal.events(row.run)?;
     for (step, path) in left_out(&events) {
         ui.say(format!(
@@ -78,7 +78,7 @@ fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<Code, Cl
         let diff: String = looks.iter().map(|(_, look)| files::diff(look)).collect();
         let text = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
         ui.data(&format!("{text:#}"))?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
     let mut nothing = true;
     for (step, look) in &looks {
@@ -94,7 +94,7 @@ fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<Code, Cl
     if nothing {
         ui.say(format!("run {} changed no files", row.run));
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 fn of(step: &str, look: &Look) -> Vec<serde_json::Value> {

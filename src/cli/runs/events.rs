@@ -1,20 +1,14 @@
 //! `orch runs events`: what was recorded, one event a line.
 
-use std::time::Duration;
-
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
-use crate::cli::{State, here};
+use crate::cli::{State, here, runner, runtime};
 use crate::model::event::{CallEnded, Done, Event, Fact};
 use crate::model::{Artifact, Failure, StepKey};
 use crate::report::human;
-use crate::store::Lock;
+use crate::session::{ExitStatus, SessionError};
 
 use super::{journal, pick, root};
-
-/// How often a run that goes on is looked at.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Print what was recorded of a run, one event a line
 ///
@@ -42,28 +36,26 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-#[expect(clippy::disallowed_methods, reason = "it runs no pipeline")]
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let journal = journal(&args.state, &root(&here()?))?;
-    let row = pick(&journal, args.run.as_deref())?;
-    let mut seen = 0;
-    loop {
-        // Asked before reading: what its owner wrote until it let go is read then.
-        let goes_on = args.follow && Lock::is_held(&journal.lock_file(row.run));
-        for event in journal.events_after(row.run, seen)? {
-            seen = event.seq;
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    if args.follow {
+        let mut events = runner(ui)?.follow(&args.state.named(), args.run.as_deref())?;
+        let runtime = runtime()?;
+        while let Some(event) = runtime.block_on(events.next())? {
             print(&event, args.output, ui)?;
         }
-        if !goes_on {
-            return Ok(Code::Ok);
-        }
-        std::thread::sleep(PAUSE);
+        return Ok(ExitStatus::Success);
     }
+    let journal = journal(&args.state, &root(&here()?))?;
+    let row = pick(&journal, args.run.as_deref())?;
+    journal.events(row.run)?.iter().try_for_each(|event| print(event, args.output, ui))?;
+    Ok(ExitStatus::Success)
 }
 
-fn print(event: &Event, output: Output, ui: &Ui) -> Result<(), CliError> {
+fn print(event: &Event, output: Output, ui: &Ui) -> Result<(), SessionError> {
     match output {
-        Output::Json => ui.data(&serde_json::to_string(event).map_err(|error| CliError::internal(error.to_string()))?),
+        Output::Json => {
+            ui.data(&serde_json::to_string(event).map_err(|error| SessionError::internal(error.to_string()))?)
+        }
         Output::Text => ui.text(&crate::model::visible::one_line(&line(event))),
     }
 }

@@ -3,11 +3,11 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::write_whole;
 use crate::model::visible::shown_path;
+use crate::session::{ExitStatus, SessionError};
 use crate::store::ExportedRun;
 
 use super::{journal, pick, root};
@@ -34,19 +34,19 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;
     let count = events.len();
     let whole = ExportedRun::new(row.run, events);
-    let text = whole.to_text().map_err(|error| CliError::internal(error.to_string()))?;
+    let text = whole.to_text().map_err(|error| SessionError::internal(error.to_string()))?;
     let Some(file) = &args.to else {
         ui.data(&text)?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     };
     write_whole(file, text.as_bytes(), false).map_err(|error| {
-        let wrong = CliError::could_not(format!("can't write `{}`: {error}", file.display()));
+        let wrong = SessionError::usage(format!("can't write `{}`: {error}", file.display()));
         match error.kind() {
             ErrorKind::AlreadyExists => wrong.hint("name a file that is not there yet"),
             ErrorKind::NotFound => wrong.hint("the file's folder must be there"),
@@ -54,5 +54,5 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         }
     })?;
     ui.say(format!("run {} with {count} events is in {}", row.run, shown_path(file)));
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }

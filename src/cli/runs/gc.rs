@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::{RunId, RunStatus};
+use crate::session::{ExitStatus, SessionError};
 use crate::store::RunRow;
 
 use super::delete::{Gone, delete};
@@ -46,7 +46,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let rows = journal.runs(usize::MAX)?;
     let old = choose(args, &rows, jiff::Timestamp::now());
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
     if args.output == Output::Json {
         ui.data(&format!("{:#}", gone.as_json(&runs, args.dry_run)))?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
     for row in old {
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if args.keep.is_none() && args.older_than.is_none() {
         ui.say("say which runs may go with --keep and --older-than");
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 /// The runs that may go, the latest first.

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use crate::cli::error::{CliError, Code};
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::files::{Change, FileState, check_path, read_bounded};
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
+use crate::session::writes::written;
+use crate::session::{ExitStatus, SessionError};
 use crate::store::{ExportedRun, ExportedRunError, Journal};
 
 use super::root;
-use super::written::written;
 
 /// Read a run from a file that `orch runs export` wrote
 ///
@@ -32,12 +32,12 @@ pub(in crate::cli) struct Args {
 /// The largest file that is imported.
 const MAX_BYTES: u64 = 512 << 20;
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
-    let refused = |why: String| CliError::could_not(format!("can't import `{}`: {why}", args.file.display()));
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let refused = |why: String| SessionError::usage(format!("can't import `{}`: {why}", args.file.display()));
     let hint = "it must be a file that `orch runs export` wrote";
     let bytes = read_bounded(&args.file, MAX_BYTES).map_err(|error| match error.kind() {
         std::io::ErrorKind::FileTooLarge => refused(error.to_string()).hint(hint),
-        _ => CliError::unread(&args.file, &error).hint(hint),
+        _ => SessionError::unreadable(&args.file, &error).hint(hint),
     })?;
     let whole = ExportedRun::read(bytes).map_err(|error| {
         let hint = if matches!(error, ExportedRunError::OtherVersion(_)) { "install the newer orch" } else { hint };
@@ -47,12 +47,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     let journal = Journal::open(&args.state.folder(&root(&here()?)))?;
     journal.import(whole.run, &whole.events)?;
     ui.say(format!("run {} is here, with {} events", whole.run, whole.events.len()));
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 /// Whether every file that the records name may be written, with the mode that it records, by the rules of `write`; else which is the first that may not.
 fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
-    let written = written(run, events).map_err(|error| error.message)?;
+    let written = written(run, events).map_err(|error| error.message().to_owned())?;
     let looked = written.iter().flat_map(|written| {
         let files = written.look.files.iter().map(|change| change.path.as_str());
         files.chain(written.look.new_folders.iter().map(String::as_str))

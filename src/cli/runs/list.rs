@@ -2,8 +2,6 @@
 
 use serde_json::json;
 
-use crate::cli::answer::open_questions;
-use crate::cli::error::{CliError, Code};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
@@ -12,6 +10,7 @@ use crate::model::event::ApprovalAsked;
 use crate::model::visible::one_line;
 use crate::report::width::{columns, fitted, padded};
 use crate::report::{human, printable};
+use crate::session::{ExitStatus, SessionError, open_questions};
 use crate::store::{Filter, Journal, RunRow};
 
 use super::root;
@@ -81,7 +80,7 @@ impl From<Status> for RunStatus {
     }
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let folder = args.state.folder(&root(&here()?));
     let filter =
         Filter { limit: args.limit, status: args.status.map(RunStatus::from), pipeline: args.pipeline.clone() };
@@ -100,14 +99,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if args.output == Output::Json {
         let list: Vec<_> = listed.iter().map(Listed::json).collect();
         ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
     if listed.is_empty() {
         let all = args.status.is_none() && args.pipeline.is_none();
         ui.say(if all { "no runs yet" } else { "no such runs" });
     }
     let table = Table::of(&listed, ui.out_width());
-    listed.iter().try_for_each(|run| table.tell(run, ui)).map(|()| Code::Ok)
+    listed.iter().try_for_each(|run| table.tell(run, ui)).map(|()| ExitStatus::Success)
 }
 
 /// A run in the list, with what it asks.
@@ -158,7 +157,7 @@ impl Table {
         Self { status, took, pipeline: pipeline.min(left.unwrap_or(usize::MAX)), terminal }
     }
 
-    fn tell(&self, run: &Listed, ui: &Ui) -> Result<(), CliError> {
+    fn tell(&self, run: &Listed, ui: &Ui) -> Result<(), SessionError> {
         let row = &run.row;
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
         let status = format!("{:<width$}", row.status.as_str(), width = self.status);

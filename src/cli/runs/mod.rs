@@ -11,19 +11,18 @@ mod import;
 mod list;
 mod revert;
 mod show;
-pub(super) mod written;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Subcommand;
 
-use crate::config;
-use crate::diagnostic::Diagnostic;
 use crate::store::{Journal, RunRow};
 
-use super::error::{CliError, Code};
+use crate::session::{ExitStatus, SessionError};
+
 use super::ui::Ui;
 use super::{State, answer, track};
+pub(super) use crate::session::project_state::{find_run as find, pipeline_files as pipelines, project_root as root};
 
 /// List past runs, show what they did, take it back, keep or delete it
 #[derive(Debug, Subcommand)]
@@ -56,7 +55,7 @@ pub(super) enum Runs {
     Gc(gc::Args),
 }
 
-pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<Code, CliError> {
+pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     match command {
         Runs::List(args) => list::run(args, ui),
         Runs::Show(args) => show::run(args, ui),
@@ -74,49 +73,15 @@ pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<Code, CliError> {
     }
 }
 
-/// The root of the project that the current folder belongs to.
-pub(super) fn root(here: &Path) -> PathBuf {
-    // A folder that can't be reached is one all the same: whoever looks into it says why it can't be.
-    let has_pipelines = |folder: &Path| match std::fs::metadata(folder.join("pipelines")) {
-        Ok(about) => about.is_dir(),
-        Err(_) => folder.join("pipelines").is_symlink(),
-    };
-    let marked = here.ancestors().find(|folder| folder.join("orch.yaml").is_file() || has_pipelines(folder));
-    marked.map_or_else(|| config::find_root(&here.join("pipeline.yaml")), Path::to_owned)
-}
-
-/// The pipeline files of a root, absolute, and what of `pipelines/` was not looked at.
-pub(super) fn pipelines(root: &Path, here: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
-    let found = config::look_for_pipelines(&super::session::given(root, here));
-    (found.names.iter().map(|name| root.join(name)).collect(), found.into_problems())
-}
-
 /// The journal of a project, which must be there.
-pub(super) fn journal(state: &State, root: &Path) -> Result<Journal, CliError> {
-    let folder = state.folder(root);
-    Journal::open_existing(&folder)?.ok_or_else(|| {
-        CliError::could_not(format!("there are no runs in `{}`", folder.display()))
-            .hint("go to the project's folder, or give its journal with --state")
-    })
-}
-
-/// The one run of a name.
-pub(super) fn find(journal: &Journal, name: &str) -> Result<RunRow, CliError> {
-    let mut rows = journal.find(name)?;
-    match rows.len() {
-        1 => Ok(rows.remove(0)),
-        0 => Err(CliError::could_not(format!("there is no run `{name}`")).hint("`orch runs list` shows past runs")),
-        _ => {
-            let names: Vec<String> = rows.iter().map(|row| row.run.to_string()).collect();
-            Err(CliError::could_not(format!("`{name}` may be {}", names.join(" or "))).hint("give more of the id"))
-        }
-    }
+pub(super) fn journal(state: &State, root: &Path) -> Result<Journal, SessionError> {
+    state.named().journal(root)
 }
 
 /// The run of a name, or the latest one.
-fn pick(journal: &Journal, name: Option<&str>) -> Result<RunRow, CliError> {
+fn pick(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     match name {
         Some(name) => find(journal, name),
-        None => journal.runs(1)?.into_iter().next().ok_or_else(|| CliError::could_not("there are no runs yet")),
+        None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet")),
     }
 }

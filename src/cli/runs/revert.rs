@@ -4,17 +4,16 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::error::{CliError, Code};
-use crate::cli::placed::{placed, workspace};
 use crate::cli::report::Output;
 use crate::cli::ui::Ui;
-use crate::cli::{State, here, session};
+use crate::cli::{State, here};
 use crate::files::{Ending, Look, RevertedFile, Tree};
 use crate::model::RunState;
 use crate::model::visible::one_line;
+use crate::session::writes::written;
+use crate::session::{ExitStatus, RunLocks, SessionError, locate, run_workspace};
 use crate::store::{RunRow, View};
 
-use super::written::written;
 use super::{find, journal, root};
 
 /// Take back what a run's `write:` steps and agent programs changed in the workspace
@@ -52,30 +51,30 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let root = root(&here);
     let journal = journal(&args.state, &root)?;
     let row = find(&journal, &args.run)?;
     let run = RunState::fold(row.run, &journal.events(row.run)?);
-    let recorded = placed(&journal, &run, &args.state, &root)?;
-    let workspace = workspace((&journal, row.run), args.workspace.as_ref(), &recorded, &here)?;
+    let recorded = locate(&journal, &run, &args.state.named(), &root)?;
+    let workspace = run_workspace((&journal, row.run), args.workspace.as_ref(), &recorded, &here)?;
     let view = View::existing(&workspace)?.ok_or_else(|| {
-        CliError::could_not(format!("the workspace `{}` of run {} is not there", workspace.display(), row.run))
+        SessionError::usage(format!("the workspace `{}` of run {} is not there", workspace.display(), row.run))
     })?;
-    let _locks = session::lock(&journal, row.run, &view)?;
+    let _locks = RunLocks::take(&journal, row.run, &view)?;
     let events = journal.events(row.run)?;
     let looks: Vec<Look> = written(row.run, &events)?.into_iter().map(|written| written.look).collect();
     let tree = Tree::open(view.folder())?;
     let reverted =
         if args.dry_run { tree.would_revert(&looks, args.force) } else { tree.revert_all(&looks, args.force) };
-    let reverted = reverted.map_err(|failure| CliError::from(failure).with_code(Code::Failed))?;
+    let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
     tell(args, &row, &view, &reverted.files, ui)?;
     let left = reverted.files.iter().any(|file| file.ending == Ending::Left);
-    Ok(if left { Code::Failed } else { Code::Ok })
+    Ok(if left { ExitStatus::Failed } else { ExitStatus::Success })
 }
 
-fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui) -> Result<(), CliError> {
+fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui) -> Result<(), SessionError> {
     if args.output == Output::Json {
         let text = json!({
             "run": row.run.to_string(), "workspace": view.name(), "dry_run": args.dry_run, "files": files,

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use crate::cli::error::{CliError, Code};
-use crate::cli::report::{Output, printed_commands};
+use crate::cli::report::Output;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::event::{CallEnded, Done, Event, Fact, RunStatus};
@@ -13,6 +12,8 @@ use crate::model::{RunId, RunState};
 use crate::process::beginning_and_end;
 use crate::report::human;
 use crate::report::summary::{NameColumn, step_line, summary};
+use crate::session::project_state::printed_commands;
+use crate::session::{ExitStatus, SessionError};
 
 use super::{journal, pick, root};
 
@@ -39,7 +40,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let journal = journal(&args.state, &root(&here))?;
     let row = pick(&journal, args.run.as_deref())?;
@@ -50,12 +51,13 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
         status => state.status = status,
     }
     if args.output == Output::Json {
-        let mut report = serde_json::to_value(state.report()).map_err(|error| CliError::internal(error.to_string()))?;
+        let mut report =
+            serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
         if args.replies {
             report["calls"] = calls(args, &events)?.into_iter().map(call_json).collect();
         }
         ui.data(&format!("{report:#}"))?;
-        return Ok(Code::Ok);
+        return Ok(ExitStatus::Success);
     }
     if let Some(task) = state.inputs.get("task").and_then(serde_json::Value::as_str) {
         ui.text(&format!("task: {}", human::first_line(task, 74)))?;
@@ -69,11 +71,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     if args.replies {
         calls(args, &events)?.into_iter().try_for_each(|call| tell(call, row.run, ui))?;
     }
-    Ok(Code::Ok)
+    Ok(ExitStatus::Success)
 }
 
 /// The calls that are asked for, in order.
-fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, CliError> {
+fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
     let ended = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
     let all: Vec<&CallEnded> = events.iter().filter_map(ended).collect();
     let Some(step) = &args.step else { return Ok(all) };
@@ -85,7 +87,7 @@ fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, Cli
         let mut names: Vec<String> = others.iter().map(|call| format!("`{}`", call.call.step)).collect();
         names.dedup();
         names.truncate(20);
-        let error = CliError::could_not(format!("the run has no reply of a step `{step}`"));
+        let error = SessionError::usage(format!("the run has no reply of a step `{step}`"));
         return Err(if names.is_empty() { error } else { error.hint(format!("it has those of {}", names.join(", "))) });
     }
     Ok(of_step)
@@ -94,7 +96,7 @@ fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, Cli
 /// The most that a terminal is shown of one reply, in bytes: half of it from the beginning and half from the end.
 const MOST_ON_A_TERMINAL: usize = 64 << 10;
 
-fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), CliError> {
+fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), SessionError> {
     let text = match (&call.reply, &call.done, &call.failure) {
         (Some(reply), _, _) => reply.text.clone(),
         (None, Some(done), _) => words(done),

@@ -1,5 +1,6 @@
 //! `orch schema check`.
 
+use crate::session::execute::short_path;
 use std::path::{Path, PathBuf};
 
 use crate::config::Document;
@@ -7,10 +8,10 @@ use crate::diagnostic::{Code as FindingCode, Diagnostic};
 use crate::schema::{Mismatch, Schema};
 use crate::{check, config};
 
-use super::super::error::{CliError, Code};
-use super::super::findings::{Flags, tell};
-use super::super::ui::Ui;
-use super::super::{extract, here, runs, session};
+use crate::cli::findings::{Flags, tell};
+use crate::cli::ui::Ui;
+use crate::cli::{extract, here, runs};
+use crate::session::{ExitStatus, SessionError};
 
 /// Check every schema of the project, or an artifact against one
 ///
@@ -30,7 +31,7 @@ pub(in super::super) struct Args {
     flags: Flags,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     match (&args.artifact, &args.schema) {
         (Some(file), Some(schema)) => {
@@ -46,8 +47,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<Code, CliError> {
     }
 }
 
-fn all(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
-    let root = session::given(&runs::root(here), here);
+fn all(args: &Args, here: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let root = short_path(&runs::root(here), here);
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
     let project = config::load_schemas(&root)?;
     let names = project.schema_documents.values().map(|document| document.file.path.clone());

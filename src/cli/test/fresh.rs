@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::failed;
-use crate::cli::error::CliError;
 use crate::folder::{OwnFile, OwnFolder, TEMPORARY};
+use crate::session::SessionError;
 use crate::store::Lock;
 
 /// The file in a folder of new recordings whose lock says that its process lives.
@@ -24,13 +24,13 @@ pub(super) struct Fresh {
 
 impl Fresh {
     /// A folder beside that of the old recordings, which has a name in the folder of the cases.
-    pub(super) fn beside(cases: &OwnFolder, recordings: &str) -> Result<Self, CliError> {
+    pub(super) fn beside(cases: &OwnFolder, recordings: &str) -> Result<Self, SessionError> {
         let name = format!("{}{TEMPORARY}{}", parent(recordings), uuid::Uuid::now_v7().simple());
         cases.make(&name).map_err(|error| failed(&cases.path().join(&name), &error))?;
         let mut fresh = Self { lock: None, cases: cases.clone(), name };
         let (file, me) = (fresh.file(LOCK), format!("process {}", std::process::id()));
         let lock = Lock::take(&file, "the folder of new recordings", &me);
-        fresh.lock = Some(lock.map_err(|error| CliError::could_not(error.to_string()))?);
+        fresh.lock = Some(lock.map_err(|error| SessionError::usage(error.to_string()))?);
         Ok(fresh)
     }
 
@@ -44,7 +44,7 @@ impl Fresh {
 
     /// Puts the new recordings in place; then the old ones go, unless other cases may share the folder.
     /// Who dies in between has both.
-    pub(super) fn take(&self, recordings: &str, own: bool) -> Result<(), CliError> {
+    pub(super) fn take(&self, recordings: &str, own: bool) -> Result<(), SessionError> {
         let shown = self.cases.path().join(recordings);
         self.cases.make(recordings).map_err(|error| failed(&shown, &error))?;
         let old = list(&self.cases, recordings)?;
@@ -74,14 +74,14 @@ fn parent(name: &str) -> &str {
 }
 
 /// The names of the recordings in a folder.
-fn list(cases: &OwnFolder, name: &str) -> Result<Vec<String>, CliError> {
+fn list(cases: &OwnFolder, name: &str) -> Result<Vec<String>, SessionError> {
     let entries = cases.list(name).map_err(|error| failed(&cases.path().join(name), &error))?;
     let names = entries.into_iter().map(|(name, _)| name);
     Ok(names.filter(|name| Path::new(name).extension().is_some_and(|extension| extension == "json")).collect())
 }
 
 /// Removes the folders beside recordings whose processes died.
-pub(super) fn sweep(cases: &OwnFolder, recordings: &str) -> Result<(), CliError> {
+pub(super) fn sweep(cases: &OwnFolder, recordings: &str) -> Result<(), SessionError> {
     let parent = parent(recordings);
     let Ok(entries) = cases.list(parent) else { return Ok(()) };
     for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY) && meta.is_dir()) {

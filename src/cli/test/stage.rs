@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::cli::error::{CliError, Code};
-use crate::cli::{interrupt, resolve};
+use crate::cli::interrupt;
 use crate::config;
 use crate::model::case::Case;
 use crate::process::{self, Endings, Spec};
+use crate::session::{ExitStatus, Runner, SessionError};
 
 /// How long a command of `setup:` may take.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -31,11 +31,16 @@ const GIT: &[&str] = &[
 
 /// Prepares `workspace` as the case says; its paths are relative to `folder`, and stay in the project at `root`. A signal
 /// ends it, with all that it started.
-pub(super) async fn set(case: &Case, (root, folder): (&Path, &Path), workspace: &Path) -> Result<(), CliError> {
+pub(super) async fn set(
+    case: &Case,
+    (root, folder): (&Path, &Path),
+    runner: &Runner,
+    workspace: &Path,
+) -> Result<(), SessionError> {
     if let Some(files) = &case.workspace {
         let from = folder.join(files);
         if !from.is_dir() {
-            let error = CliError::could_not(format!("`workspace: {files}` is no folder"));
+            let error = SessionError::usage(format!("`workspace: {files}` is no folder"));
             return Err(error.hint(format!("it is looked for at `{}`", from.display())));
         }
         let (root, to) = (root.to_owned(), workspace.to_owned());
@@ -49,10 +54,10 @@ pub(super) async fn set(case: &Case, (root, folder): (&Path, &Path), workspace: 
                 copying.await
             }
         };
-        ended.map_err(|error| CliError::internal(error.to_string()))??;
+        ended.map_err(|error| SessionError::internal(error.to_string()))??;
     }
     for argv in &case.setup {
-        prepare(argv, workspace).await?;
+        prepare(argv, runner, workspace).await?;
     }
     Ok(())
 }
@@ -73,21 +78,21 @@ struct Copied {
 }
 
 impl Copied {
-    fn all(mut self, from: &Path, to: &Path) -> Result<(), CliError> {
+    fn all(mut self, from: &Path, to: &Path) -> Result<(), SessionError> {
         self.copy(from, to, 0)
     }
 
     /// Copies what is in a folder, with its modes. Links are followed, so the copy stands alone; one that leads out of
     /// the project is refused, since a model may see the copy.
-    fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), CliError> {
+    fn copy(&mut self, from: &Path, to: &Path, depth: usize) -> Result<(), SessionError> {
         let failed =
-            |error: std::io::Error| CliError::could_not(format!("`{}` can't be copied: {error}", from.display()));
+            |error: std::io::Error| SessionError::usage(format!("`{}` can't be copied: {error}", from.display()));
         if self.stopped.load(Ordering::Relaxed) {
             return Err(interrupted());
         }
         if config::escapes(&self.root, from) {
             let error =
-                CliError::could_not(format!("`{}` can't be copied: it lies outside of the project", from.display()));
+                SessionError::usage(format!("`{}` can't be copied: it lies outside of the project", from.display()));
             return Err(error.hint("copy what the case needs into the project"));
         }
         let about = std::fs::metadata(from).map_err(failed)?;
@@ -97,7 +102,7 @@ impl Copied {
         }
         if !about.is_dir() {
             let error =
-                CliError::could_not(format!("`{}` can't be copied: it is neither a file nor a folder", from.display()));
+                SessionError::usage(format!("`{}` can't be copied: it is neither a file nor a folder", from.display()));
             return Err(error.hint("let a command of `setup:` make it"));
         }
         std::fs::create_dir_all(to).map_err(failed)?;
@@ -109,7 +114,7 @@ impl Copied {
     }
 
     /// Counts one more, before it is copied.
-    fn count(&mut self, from: &Path, bytes: Option<u64>, depth: usize) -> Result<(), CliError> {
+    fn count(&mut self, from: &Path, bytes: Option<u64>, depth: usize) -> Result<(), SessionError> {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(bytes.unwrap_or_default());
         let limit = if self.files > MAX_FILES {
@@ -122,29 +127,29 @@ impl Copied {
             return Ok(());
         };
         let message = format!("`workspace:` of the case can't be copied: it holds more than {limit}, links followed");
-        Err(CliError::could_not(message)
+        Err(SessionError::usage(message)
             .hint(format!("the copy stopped at `{}`", from.display()))
             .hint("look for links that lead to folders above them, and let `setup:` make what is large"))
     }
 }
 
-fn interrupted() -> CliError {
-    CliError::could_not("stopped before the run began").with_code(Code::Interrupted)
+fn interrupted() -> SessionError {
+    SessionError::usage("stopped before the run began").with_status(ExitStatus::Interrupted)
 }
 
 /// Where the commands of `setup:` run.
 const WHERE: &str = "it ran in the workspace of the case, which has of the project only what `workspace:` copies there";
 
-async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
+async fn prepare(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(), SessionError> {
     let spec = Spec {
         argv: argv.to_vec(),
         cwd: workspace.to_owned(),
-        env: environment(),
+        env: environment(runner),
         stdin: None,
         timeout: Some(LIMIT),
         cap: KEPT,
         most: None,
-        guard: super::super::guard().into(),
+        guard: runner.environment.guard().to_owned().into(),
         endings: Endings::default(),
     };
     let shown = argv.join(" ");
@@ -155,16 +160,16 @@ async fn prepare(argv: &[String], workspace: &Path) -> Result<(), CliError> {
     spec.endings.settled().await;
     let ended = ended.ok_or_else(interrupted)?;
     let ended =
-        ended.map_err(|error| CliError::could_not(format!("`setup:` of the case, `{shown}`: {error}")).hint(WHERE))?;
+        ended.map_err(|error| SessionError::usage(format!("`setup:` of the case, `{shown}`: {error}")).hint(WHERE))?;
     if ended.code == Some(0) {
         return Ok(());
     }
     let said = [ended.stderr.text(), ended.stdout.text()].concat();
     let message = format!("`setup:` of the case, `{shown}`, ended with exit code {}", ended.code.unwrap_or(-1));
-    Err(CliError::could_not(message).hint(format!("it said: {}", said.trim())).hint(WHERE))
+    Err(SessionError::usage(message).hint(format!("it said: {}", said.trim())).hint(WHERE))
 }
 
 /// What a `run:` step sees, and who git says commits.
-fn environment() -> Vec<(String, String)> {
-    crate::engine::environment(&*resolve::variables(), GIT.iter().copied())
+fn environment(runner: &Runner) -> Vec<(String, String)> {
+    crate::engine::environment(&*runner.environment.variables(), GIT.iter().copied())
 }

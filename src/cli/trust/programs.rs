@@ -1,5 +1,6 @@
 //! Which programs the pipelines of a project start, as a reader of `orch trust` sees them.
 
+use crate::session::execute::short_path;
 use std::path::Path;
 
 use crate::cli::ui::Ui;
@@ -17,7 +18,7 @@ pub(super) fn started(root: &Path, here: &Path, ui: &Ui) -> Vec<String> {
     let mut lines = Vec::new();
     for path in pipelines {
         let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-        match config::load(&crate::cli::session::given(&path, here)) {
+        match config::load(&short_path(&path, here)) {
             Ok(project) => of_project(&project, &shown, &mut lines),
             Err(_) => lines.push(format!("unknown: {shown} can't be read; `orch pipeline validate` says why")),
         }

@@ -13,8 +13,8 @@ use similar::TextDiff;
 use crate::diagnostic::{Code, Diagnostic, Fix, SourceFile, apart};
 use crate::model::visible::one_line;
 
-use super::super::error::CliError;
-use super::super::ui::Ui;
+use crate::cli::ui::Ui;
+use crate::session::SessionError;
 
 /// How often edits are followed by another look.
 const ROUNDS: usize = 10;
@@ -37,7 +37,7 @@ type Edit<'a> = (&'a Diagnostic, &'a Fix);
 type Plan<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
 /// Mends until nothing is left to mend; what is still wrong then.
-pub(super) fn apply(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>, CliError> {
+pub(super) fn apply(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>, SessionError> {
     let mut found = check();
     let mut refused = HashSet::new();
     for _ in 0..ROUNDS {
@@ -130,9 +130,9 @@ fn told(d: &Diagnostic, fix: &Fix) -> String {
 }
 
 /// Replaces a file by a rename, if it still holds what the edits were made for.
-fn write(path: &Path, before: &str, after: &str) -> Result<(), CliError> {
+fn write(path: &Path, before: &str, after: &str) -> Result<(), SessionError> {
     let failed = |error: &std::io::Error| {
-        CliError::could_not(format!("`{}` can't be mended: {error}", path.display())).hint("nothing of it was changed")
+        SessionError::usage(format!("`{}` can't be mended: {error}", path.display())).hint("nothing of it was changed")
     };
     // A link stays a link: what it leads to is replaced.
     let real: PathBuf = path.canonicalize().map_err(|error| failed(&error))?;
@@ -142,7 +142,7 @@ fn write(path: &Path, before: &str, after: &str) -> Result<(), CliError> {
         None => ("", written.as_str()),
     };
     if text != before {
-        let error = CliError::could_not(format!("`{}` was changed while it was checked", path.display()));
+        let error = SessionError::usage(format!("`{}` was changed while it was checked", path.display()));
         return Err(error.hint("run the command again"));
     }
     let folder = real.parent().unwrap_or_else(|| Path::new("."));

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use crate::config;
 use crate::model::visible::one_line;
 
-use super::super::error::{CliError, Code};
-use super::super::ui::Ui;
 use super::{Args, once, pipelines, shown};
+use crate::cli::ui::Ui;
+use crate::session::{ExitStatus, Runner, SessionError};
 
 /// How long it waits between two looks: short for a person, long for a disk.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -22,10 +22,11 @@ type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Checks until the process is stopped; it returns only when nobody reads its output.
 #[expect(clippy::disallowed_methods, reason = "it runs no pipeline")]
-pub(super) fn run(args: &Args, here: &Path, ui: &Ui) -> Result<Code, CliError> {
+pub(super) fn run(args: &Args, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+    let here = runner.current_dir();
     let mut seen = look(args, here);
     loop {
-        match once(args, here, ui) {
+        match once(args, runner, ui) {
             Ok(_) => {}
             Err(error) if error.is_broken_pipe() => return Err(error),
             Err(error) => ui.error(&error),
@@ -50,7 +51,7 @@ fn look(args: &Args, here: &Path) -> Seen {
     let files = pipelines(&args.paths, here).map(|(files, _)| files).unwrap_or_default();
     let mut roots: BTreeSet<PathBuf> = files.iter().map(|file| here.join(config::find_root(file))).collect();
     if roots.is_empty() {
-        roots.insert(super::super::runs::root(here));
+        roots.insert(crate::cli::runs::root(here));
     }
     let mut seen = Seen::new();
     for file in &files {

@@ -2,11 +2,11 @@
 
 use futures_util::stream;
 
-use super::super::{anthropic, gemini, openai};
 use super::*;
 use crate::clock::SystemClock;
 use crate::model::chat::{ChatReply, StopReason};
 use crate::provider::{Dialect, Limits};
+use crate::provider::{anthropic, gemini, openai};
 
 const OPENAI: &[&str] = &[
     r#"{"id":"c","model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,

@@ -11,19 +11,18 @@ use futures_util::future::BoxFuture;
 use orch::agent::{Models, Variables};
 use orch::clock::Clock as _;
 use orch::config::{self, Project};
-use orch::durable::{Observer, Signal, Stop};
+use orch::durable::{Observer, Signal};
 use orch::engine::budget::Budgets;
 use orch::engine::gate::{Allowance, Gates};
 use orch::engine::perform::{Exchange, Performer};
-use orch::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
+use orch::engine::{self, Defaults, Plan, PlannedModel};
 use orch::folder::{Access, OwnFolder};
-use orch::model::event::{ApprovalAnswered, CallEnded, Event, Fact, RunEnded, RunResumed, RunStarted, Verdict};
-use orch::model::{Class, Failure, ModelRef, Pipeline, RunId, RunState, RunStatus, Step, StepKey};
-use orch::schema::Schema;
+use orch::model::event::{ApprovalAnswered, CallEnded, Event, Fact, RunResumed, RunStarted, Verdict};
+use orch::model::{Class, ModelRef, RunId, RunState, StepKey};
 use orch::secret::Redactor;
+use orch::session::{SessionError, plan_project, run_ended};
 use orch::store::{Asker, Journal, Letter, LocalRun, Lock, RunParts, StopSwitch, View};
-use orch::template::Templates;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::clock::{InFlight, Leaping};
 use super::server::{Play, serve};
@@ -80,33 +79,6 @@ pub(crate) fn world(
         let run = RunId(uuid::Uuid::now_v7());
         test(World { files, journal, run, clock, calls, pauses: Arc::default(), died: None }).await;
     });
-}
-
-struct Names<'a>(&'a Models);
-
-impl Resolve<String> for Names<'_> {
-    fn model(&self, name: &str) -> Result<PlannedModel, String> {
-        let reference = ModelRef::parse(name).ok_or("no model")?;
-        let dialect = self.0.provider(&reference.provider).map_err(|failure| failure.to_string())?.dialect().to_owned();
-        Ok(PlannedModel::of(reference, &dialect))
-    }
-
-    fn contract(&self, step: &Step) -> Result<Contract, String> {
-        let text = step.schema.as_deref() == Some("text");
-        Ok(if text { Contract::Text } else { Contract::Json(Schema::any()) })
-    }
-
-    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, String> {
-        Schema::compile(name, Value::Object(schema.clone())).map_err(|error| error.to_string())
-    }
-
-    fn pipeline(&self, _: &str) -> Result<(&Pipeline, Box<dyn Resolve<String> + '_>), String> {
-        Err("no pipeline calls another here".to_owned())
-    }
-
-    fn refuse(&self, why: String) -> String {
-        why
-    }
 }
 
 /// The person in front of the terminal.
@@ -183,9 +155,12 @@ impl World {
     /// One session of the run; the run as it stands then, or nothing when the process died.
     pub(crate) async fn session(&mut self, how: Session) -> Option<RunState> {
         let (project, models) = self.load();
-        let templates = Templates::new(project.prompt_sources()).map_err(|errors| errors[0].to_string()).unwrap();
-        let names = Names(&models);
-        let plan = Plan::new(&project.pipeline, Map::new(), templates, &Defaults::default(), &names).unwrap();
+        let planned = |name: &str| {
+            let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
+            let provider = models.provider(&reference.provider)?;
+            Ok(PlannedModel::of(reference, provider.dialect()))
+        };
+        let plan = plan_project(&project, Map::new(), &Defaults::default(), &planned).unwrap();
         let view = View::open(&self.files.path().join("workspace")).unwrap();
         let events = self.events();
         let lock = Lock::take(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
@@ -250,14 +225,7 @@ impl World {
             }
             () = pressing => unreachable!(),
         };
-        let over = |status, failure: Option<Failure>| RunEnded { status, failure, result: None };
-        let ended = match ended {
-            Ok(ended) => ended,
-            Err(Stop::Parked) => over(RunStatus::Waiting, None),
-            Err(Stop::Cancelled | Stop::Dropped) => over(RunStatus::Cancelled, None),
-            Err(Stop::OverBudget(failure)) => over(RunStatus::Failed, Some(failure)),
-            Err(stop @ Stop::Storage(_)) => panic!("{stop}"),
-        };
+        let ended = run_ended(ended).unwrap();
         local.conclude(Fact::RunEnded(ended)).await.unwrap();
         self.journal.discard(&letters.iter().map(|(number, _)| *number).collect::<Vec<_>>()).unwrap();
         Some(local.state())

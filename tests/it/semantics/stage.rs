@@ -8,16 +8,14 @@ use std::time::Duration;
 
 use orch::check;
 use orch::clock::SystemClock;
-use orch::config::{self, Project};
-use orch::durable::Stop;
+use orch::config;
 use orch::engine::node::{Kind, Node};
-use orch::engine::{self, Contract, Defaults, Plan, PlannedModel, Resolve};
-use orch::model::event::{Event, Fact, RunEnded, RunResumed, RunStarted};
-use orch::model::{ModelRef, Pipeline, RunId, RunState, RunStatus, Step};
-use orch::schema::Schema;
+use orch::engine::{self, Defaults, Plan, PlannedModel};
+use orch::model::event::{Event, Fact, RunResumed, RunStarted};
+use orch::model::{ModelRef, RunId, RunState};
+use orch::session::{SessionError, plan_project, run_ended};
 use orch::store::{Journal, LocalRun, Lock, RunParts, StopSwitch, View};
-use orch::template::Templates;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::board::Board;
 use super::pipe::Pipe;
@@ -55,33 +53,6 @@ pub(crate) enum Came {
     Ended(Box<RunState>),
     /// The virtual time at which the process was gone.
     Crashed(u64),
-}
-
-struct Names<'a>(&'a Project);
-
-impl Resolve<String> for Names<'_> {
-    fn model(&self, name: &str) -> Result<PlannedModel, String> {
-        let reference = ModelRef::parse(name).ok_or("no model")?;
-        Ok(PlannedModel::of(reference, "openai"))
-    }
-
-    fn contract(&self, step: &Step) -> Result<Contract, String> {
-        assert_eq!(Project::schema_file(step), None);
-        Ok(Contract::Json(Schema::any()))
-    }
-
-    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, String> {
-        Schema::compile(name, Value::Object(schema.clone())).map_err(|error| error.to_string())
-    }
-
-    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<String> + '_>), String> {
-        let called = self.0.called.get(file).ok_or("no such pipeline")?;
-        Ok((&called.pipeline, Box::new(Names(called))))
-    }
-
-    fn refuse(&self, why: String) -> String {
-        why
-    }
 }
 
 /// Takes the pauses between tries out of a plan: nobody waits for them here.
@@ -126,9 +97,13 @@ impl Stage {
         if !found.is_empty() {
             return Err(found);
         }
-        let templates = Templates::new(project.prompt_sources()).map_err(|errors| errors[0].to_string())?;
         let defaults = Defaults { continue_on_error: lenient, ..Defaults::default() };
-        let mut plan = Plan::new(&project.pipeline, Map::new(), templates, &defaults, &Names(&project))?;
+        let planned = |name: &str| {
+            let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
+            Ok(PlannedModel::of(reference, "openai"))
+        };
+        let plan = plan_project(&project, Map::new(), &defaults, &planned);
+        let mut plan = plan.map_err(|error| error.to_string())?;
         plan.body.nodes.iter_mut().chain(&mut plan.body.finally).for_each(hurry);
         Ok(plan)
     }
@@ -171,13 +146,7 @@ impl Stage {
                     return Came::Crashed(board.now());
                 }
             };
-            let over = |status| RunEnded { status, failure: None, result: None };
-            let ended = match ended {
-                Ok(ended) => ended,
-                Err(Stop::Parked) => over(RunStatus::Waiting),
-                Err(Stop::Cancelled) => over(RunStatus::Cancelled),
-                Err(stop) => panic!("{stop}"),
-            };
+            let ended = run_ended(ended).unwrap();
             local.conclude(Fact::RunEnded(ended)).await.unwrap();
             Came::Ended(Box::new(local.state()))
         })

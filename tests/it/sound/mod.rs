@@ -11,10 +11,10 @@ use std::path::Path;
 
 use orch::check::check;
 use orch::config::{Project, load};
-use orch::engine::{Contract, Defaults, Plan, PlannedModel, Resolve, interpret};
-use orch::model::{Class, ModelRef, Pipeline, Step};
+use orch::engine::{Defaults, PlannedModel, interpret};
+use orch::model::{Class, ModelRef};
 use orch::schema::Schema;
-use orch::template::Templates;
+use orch::session::plan_project;
 use serde_json::{Map, Value, json};
 
 use generate::{Place, Rng, Writer, fitting, schema};
@@ -22,34 +22,6 @@ use memory::Memory;
 
 /// How many texts are tried over the same artifacts.
 const TEXTS: u64 = 10;
-
-struct Resolver<'a>(&'a Project);
-
-impl Resolve<String> for Resolver<'_> {
-    fn model(&self, name: &str) -> Result<PlannedModel, String> {
-        Ok(PlannedModel::of(ModelRef::new("test", name), "test"))
-    }
-
-    fn contract(&self, step: &Step) -> Result<Contract, String> {
-        match Project::schema_file(step) {
-            None if step.schema.as_deref() == Some("text") => Ok(Contract::Text),
-            None => Ok(Contract::Json(Schema::any())),
-            Some(file) => self.0.schemas.get(&file).map(Contract::Json).map_err(|error| error.to_string()),
-        }
-    }
-
-    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, String> {
-        Schema::compile(name, Value::Object(schema.clone())).map_err(|error| error.to_string())
-    }
-
-    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<String> + '_>), String> {
-        Err(format!("{file} is not loaded"))
-    }
-
-    fn refuse(&self, why: String) -> String {
-        why
-    }
-}
 
 /// A project: two artifacts with schemas, and one text over them somewhere.
 struct Made {
@@ -138,9 +110,9 @@ impl Made {
 
 /// Runs a project with replies by chance; what went wrong that a check could have told.
 fn unsound(project: &Project, seed: u64) -> Option<String> {
-    let templates = Templates::new(project.prompt_sources()).unwrap();
     let inputs = Map::from_iter([("task".to_owned(), json!("do it"))]);
-    let plan = Plan::new(&project.pipeline, inputs, templates, &Defaults::default(), &Resolver(project)).unwrap();
+    let planned = |name: &str| Ok(PlannedModel::of(ModelRef::new("test", name), "test"));
+    let plan = plan_project(project, inputs, &Defaults::default(), &planned).unwrap();
     let memory = Memory::new(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(interpret(&memory, &plan)).unwrap();

@@ -1,4 +1,4 @@
-//! What the steps of a run made in its workspace and somebody took away again, by its events.
+//! Files that steps wrote and that were deleted or reverted since, derived from the run's events.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -6,18 +6,18 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use crate::engine::{self, Plan};
+use crate::engine::Plan;
 use crate::files::{Laid, Tree, Undone};
 use crate::model::event::{Done, Event, Fact, LostFile};
 use crate::model::{RunId, StepKey};
 use crate::store::{Rehearsal, View};
 
-use super::error::{CliError, Code};
-use super::runs::written::{Written, written};
-use super::runtime;
+use super::dry_run::interpret_recorded;
+use super::error::{ExitStatus, SessionError};
+use super::writes::{Written, written};
 
 /// What a run's events say of the files that its steps made.
-pub(super) struct Record {
+pub(crate) struct Record {
     /// The files.
     laid: Laid,
     writes: Vec<Written>,
@@ -28,18 +28,18 @@ pub(super) struct Record {
 }
 
 /// A file that is gone, or as it was before.
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// The file.
-    pub(super) file: Undone,
+    pub(crate) file: Undone,
     /// The step that made it.
-    pub(super) step: StepKey,
+    pub(crate) step: StepKey,
     /// The result that stands for it.
-    pub(super) completed: Option<u64>,
+    pub(crate) completed: Option<u64>,
 }
 
 impl Record {
     /// Reads the events of a run.
-    pub(super) fn of(run: RunId, events: &[Event]) -> Result<Self, CliError> {
+    pub(crate) fn of(run: RunId, events: &[Event]) -> Result<Self, SessionError> {
         let mut writes = written(run, events)?;
         writes.retain(|write| write.done.is_some());
         writes.sort_by_key(|write| write.done);
@@ -69,17 +69,17 @@ impl Record {
     }
 
     /// The files, for whoever goes on with the run.
-    pub(super) fn laid(&self) -> Laid {
+    pub(crate) fn laid(&self) -> Laid {
         self.laid.clone()
     }
 
     /// The step that may have taken files away itself as the process died.
-    pub(super) fn suspect(&self) -> Option<&StepKey> {
+    pub(crate) fn suspect(&self) -> Option<&StepKey> {
         self.suspect.as_ref()
     }
 
     /// The files of results that stand which are gone, or as they were before.
-    pub(super) fn taken(&self, view: Option<&View>, stands: &Stands<'_>) -> Result<Vec<Taken>, CliError> {
+    pub(crate) fn taken(&self, view: Option<&View>, stands: &Stands<'_>) -> Result<Vec<Taken>, SessionError> {
         let tree = view.map(|view| Tree::open(view.folder())).transpose()?;
         let undone = self.laid.undone(tree.as_ref());
         if undone.is_empty() {
@@ -107,7 +107,7 @@ impl Record {
     }
 
     /// Files that a person edited and that may be written over, since their steps run again; in words.
-    pub(super) fn in_the_way(&self, view: &View, stands: &Stands<'_>) -> Result<Vec<String>, CliError> {
+    pub(crate) fn in_the_way(&self, view: &View, stands: &Stands<'_>) -> Result<Vec<String>, SessionError> {
         let edited = self.laid.edited(&Tree::open(view.folder())?);
         if edited.is_empty() {
             return Ok(Vec::new());
@@ -124,13 +124,13 @@ impl Record {
     }
 
     /// Makes files as their steps made them, all or none.
-    pub(super) fn restore(&self, view: &View, taken: &[Taken]) -> Result<(), CliError> {
+    pub(crate) fn restore(&self, view: &View, taken: &[Taken]) -> Result<(), SessionError> {
         let tree = Tree::open(view.folder())?;
         let wanted = taken.iter().filter_map(|Taken { file, .. }| {
             let made = self.writes.get(file.look)?.look.files.iter().find(|change| change.path == file.path)?;
             Some((file.path.clone(), made.after.clone()))
         });
-        tree.restore(wanted).map_err(|failure| CliError::from(failure).with_code(Code::Usage)).map(drop)
+        tree.restore(wanted).map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Usage)).map(drop)
     }
 }
 
@@ -159,35 +159,34 @@ fn follow(programs: &mut IndexMap<StepKey, bool>, fact: &Fact) {
 
 impl Taken {
     /// What is recorded when the run goes on without the file; `asked` when a person said so.
-    pub(super) fn lost(&self, asked: bool) -> LostFile {
+    pub(crate) fn lost(&self, asked: bool) -> LostFile {
         LostFile { path: self.file.path.clone(), completed: self.completed.filter(|_| asked) }
     }
 
     /// What happened, in words.
-    pub(super) fn words(&self, folder: &Path) -> String {
+    pub(crate) fn words(&self, folder: &Path) -> String {
         let how = if self.file.gone { "was deleted" } else { "was put back to what it was before" };
         format!("`{}`, which step {} wrote, {how}", folder.join(&self.file.path).display(), self.step)
     }
 }
 
 /// Which results stand: the same interpreter tells, over the records alone.
-pub(super) struct Stands<'a> {
-    pub(super) plan: &'a Plan,
-    pub(super) events: &'a [Event],
-    pub(super) from: Option<&'a StepKey>,
+pub(crate) struct Stands<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) events: &'a [Event],
+    pub(crate) from: Option<&'a StepKey>,
     /// What was told, once somebody asked.
-    pub(super) told: OnceCell<HashMap<u64, bool>>,
+    pub(crate) told: OnceCell<HashMap<u64, bool>>,
 }
 
 impl Stands<'_> {
     /// The results that stand, by the `seq` of their events, and whether that is certain.
-    fn told(&self) -> Result<&HashMap<u64, bool>, CliError> {
+    fn told(&self) -> Result<&HashMap<u64, bool>, SessionError> {
         if let Some(known) = self.told.get() {
             return Ok(known);
         }
         let rehearsal = Rehearsal::new(self.events, self.from);
-        let told = runtime()?.block_on(engine::interpret(&rehearsal, self.plan));
-        told.map_err(|stop| CliError::internal(format!("the rehearsal broke off: {stop}")))?;
+        interpret_recorded(&rehearsal, self.plan)?;
         Ok(self.told.get_or_init(|| rehearsal.standing()))
     }
 }

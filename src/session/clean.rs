@@ -5,26 +5,26 @@ use std::collections::{HashMap, HashSet};
 use crate::files::{Ending, FileState, Look, Tree};
 use crate::store::{Journal, Records, View};
 
-use super::error::{CliError, Code};
-use super::runs::written::written;
-use super::ui::Ui;
+use super::Runner;
+use super::error::{ExitStatus, SessionError};
+use super::writes::written;
 
 /// Removes artifacts, and files that `write` steps made, whose bytes are as orch wrote them; not those that
 /// the project which is about to run is made of by now (`own`).
-pub(super) fn clean(
+pub(crate) fn clean(
     journal: &Journal,
     view: &View,
     records: &Records,
     own: &[String],
-    ui: &Ui,
-) -> Result<(), CliError> {
+    runner: &Runner,
+) -> Result<(), SessionError> {
     let (mut removed, mut kept) = view.clean(records, own)?;
     let mut made = made(journal, &view.name())?;
     for look in &mut made {
         look.files.retain(|change| !own.contains(&change.path));
     }
     let reverted = Tree::open(view.folder()).and_then(|tree| tree.revert_all(&made, false));
-    for file in reverted.map_err(|failure| CliError::from(failure).with_code(Code::Usage))?.files {
+    for file in reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Usage))?.files {
         match file.ending {
             Ending::Restored => removed.push(file.path),
             Ending::Left => kept.push(file.path),
@@ -32,16 +32,16 @@ pub(super) fn clean(
         }
     }
     if !removed.is_empty() {
-        ui.say(format!("removed {}", removed.join(", ")));
+        runner.reporter.info(&format!("removed {}", removed.join(", ")));
     }
     if !kept.is_empty() {
-        ui.say(format!("{} {} changed since orch wrote it, so it is kept", ui.style.warn("note:"), kept.join(", ")));
+        runner.reporter.note(&format!("{} changed since orch wrote it, so it is kept", kept.join(", ")));
     }
     Ok(())
 }
 
 /// What the `write` steps of a workspace's runs did to files that were not there before, the earliest first.
-fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, CliError> {
+fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, SessionError> {
     let mut runs = journal.runs(usize::MAX >> 1)?;
     runs.retain(|row| row.workspace == workspace);
     runs.sort_by_key(|row| row.run.0);

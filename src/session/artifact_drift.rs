@@ -1,4 +1,5 @@
-//! Files that somebody changed or took away since the run wrote them: refused, accepted or put back.
+//! Artifact files that the user changed, and files that the user removed, since the run wrote them: resuming refuses,
+//! accepts or restores them.
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
@@ -14,28 +15,29 @@ use crate::model::text::text_of;
 use crate::model::{Artifact, RunId, StepKey};
 use crate::store::{Edited, Journal, View};
 
-use super::error::CliError;
-use super::laid::{Record, Stands, Taken};
-use super::ui::Ui;
+use super::Runner;
+use super::error::SessionError;
+use super::file_drift::{Record, Stands, Taken};
 
 /// A crash leaves an older file only of what was recorded shortly before it: the file is written
 /// right after its record, and reaches the disk of a machine that loses its power a while later.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// What becomes of edited files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Choice {
-    /// The run is not taken up.
+/// What resuming does with files that the user changed or removed since the run wrote them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChangedFiles {
+    /// The run is not resumed.
+    #[default]
     Refuse,
     /// They are the artifacts from now on.
     Accept,
-    /// They are as they were recorded again.
+    /// They are restored as they were recorded.
     Discard,
 }
 
-impl Choice {
+impl ChangedFiles {
     /// What would become of them.
-    pub(super) fn outlook(self) -> &'static str {
+    pub(crate) fn outlook(self) -> &'static str {
         match self {
             Self::Refuse => {
                 "a resume wants to know: --accept-changed takes files as they are, --discard-changed puts them back"
@@ -47,22 +49,22 @@ impl Choice {
 }
 
 /// The files of a run.
-pub(super) struct Edits<'a> {
-    pub(super) journal: &'a Journal,
-    pub(super) run: RunId,
+pub(crate) struct Edits<'a> {
+    pub(crate) journal: &'a Journal,
+    pub(crate) run: RunId,
     /// Nothing when there is no workspace any more.
-    pub(super) view: Option<&'a View>,
-    pub(super) events: &'a [Event],
+    pub(crate) view: Option<&'a View>,
+    pub(crate) events: &'a [Event],
     /// When the process of the last session was last alive, if it died.
-    pub(super) died: Option<Timestamp>,
+    pub(crate) died: Option<Timestamp>,
     /// What will be run: files of other steps are nobody's concern.
-    pub(super) plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     /// The step that is to run again, whatever stands.
-    pub(super) from: Option<&'a StepKey>,
+    pub(crate) from: Option<&'a StepKey>,
 }
 
 /// What somebody did to the files of a run since it wrote them.
-pub(super) struct Found {
+pub(crate) struct Found {
     artifacts: Vec<(Shown, Edited)>,
     files: Vec<Taken>,
     record: Record,
@@ -70,11 +72,11 @@ pub(super) struct Found {
 
 /// What goes into the record of a run that goes on with its files as they are.
 #[derive(Default)]
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     /// Artifacts as a person wrote them.
-    pub(super) artifacts: Vec<ArtifactAccepted>,
+    pub(crate) artifacts: Vec<ArtifactAccepted>,
     /// Files of steps that are there no more.
-    pub(super) without: Vec<LostFile>,
+    pub(crate) without: Vec<LostFile>,
 }
 
 /// What the file of an artifact should show.
@@ -89,7 +91,7 @@ struct Shown {
 
 impl Edits<'_> {
     /// Looks at every file; what no step writes any more is told and left.
-    pub(super) fn find(&self, ui: &Ui) -> Result<Found, CliError> {
+    pub(crate) fn find(&self, runner: &Runner) -> Result<Found, SessionError> {
         let record = Record::of(self.run, self.events)?;
         let stands = Stands { plan: self.plan, events: self.events, from: self.from, told: OnceCell::new() };
         let mut found = Found { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
@@ -98,7 +100,7 @@ impl Edits<'_> {
             let words = format!(
                 "{words}, and the step may run again: what is there now goes on record before it is written over"
             );
-            ui.say(format!("{} {words}", ui.style.warn("note:")));
+            runner.reporter.note(&words);
         }
         let records = self.journal.records(&view.name())?;
         let (paths, deaths) = (self.plan.paths(), deaths(self.events, self.died));
@@ -112,7 +114,7 @@ impl Edits<'_> {
                 let file = shown.file(view.folder());
                 let words =
                     format!("`{}` was changed, and no step writes it any more: it stays as it is", file.display());
-                ui.say(format!("{} {words}", ui.style.warn("note:")));
+                runner.reporter.note(&words);
             }
         }
         Ok(found)
@@ -127,54 +129,60 @@ impl Shown {
 
 impl Found {
     /// Does as is chosen with every file; what is to be recorded.
-    pub(super) fn settle(self, view: &View, choice: Choice, project: &Project, ui: &Ui) -> Result<Accepted, CliError> {
+    pub(crate) fn settle(
+        self,
+        view: &View,
+        choice: ChangedFiles,
+        project: &Project,
+        runner: &Runner,
+    ) -> Result<Accepted, SessionError> {
         match choice {
-            Choice::Accept => self.accept(view, project),
-            Choice::Discard => {
+            ChangedFiles::Accept => self.accept(view, project),
+            ChangedFiles::Discard => {
                 self.artifacts.iter().try_for_each(|(shown, _)| view.show(&shown.artifact))?;
                 self.record.restore(view, &self.files)?;
                 Ok(Accepted::default())
             }
-            Choice::Refuse => self.refuse(view, ui),
+            ChangedFiles::Refuse => self.refuse(view, runner),
         }
     }
 
     /// What goes on record when a person says that the files are right as they are.
-    pub(super) fn accept(&self, view: &View, project: &Project) -> Result<Accepted, CliError> {
+    pub(crate) fn accept(&self, view: &View, project: &Project) -> Result<Accepted, SessionError> {
         let accept = |(shown, _): &(Shown, Edited)| {
             let artifact = accept(view, &shown.artifact, project)?;
             Ok(ArtifactAccepted { step: shown.step.clone(), completed: shown.completed, artifact })
         };
-        let artifacts = self.artifacts.iter().map(accept).collect::<Result<_, CliError>>()?;
+        let artifacts = self.artifacts.iter().map(accept).collect::<Result<_, SessionError>>()?;
         Ok(Accepted { artifacts, without: self.files.iter().map(|taken| taken.lost(true)).collect() })
     }
 
     /// Refuses to go on when somebody changed a file; what a program of the run may have done itself
     /// as its process died is only told.
-    fn refuse(self, view: &View, ui: &Ui) -> Result<Accepted, CliError> {
+    fn refuse(self, view: &View, runner: &Runner) -> Result<Accepted, SessionError> {
         let suspect = self.record.suspect();
         let asks = !self.artifacts.is_empty() || (suspect.is_none() && !self.files.is_empty());
         if asks {
             let words = self.words(view.folder());
-            return Err(CliError::could_not(format!("{} since this run wrote it", listed(&words)))
+            return Err(SessionError::usage(format!("{} since this run wrote it", listed(&words)))
                 .hint("--accept-changed takes files as they are now; --discard-changed puts back what was recorded"));
         }
         if let Some(step) = suspect {
             for taken in &self.files {
                 let words = format!("{}; step {step} was under way and may have done it", taken.words(view.folder()));
-                ui.say(format!("{} {words}", ui.style.warn("note:")));
+                runner.reporter.note(&words);
             }
         }
         Ok(Accepted { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
     }
 
     /// The artifact files among them, relative to the workspace.
-    pub(super) fn artifacts(&self) -> Vec<&str> {
+    pub(crate) fn artifacts(&self) -> Vec<&str> {
         self.artifacts.iter().filter_map(|(shown, _)| shown.artifact.path.as_deref()).collect()
     }
 
     /// What happened to each file, in words.
-    pub(super) fn words(&self, folder: &Path) -> Vec<String> {
+    pub(crate) fn words(&self, folder: &Path) -> Vec<String> {
         let artifact = |(shown, edit): &(Shown, Edited)| {
             let file = shown.file(folder);
             match edit {
@@ -190,7 +198,7 @@ impl Found {
 }
 
 /// The first few of many.
-pub(super) fn listed(words: &[String]) -> String {
+pub(crate) fn listed(words: &[String]) -> String {
     const MOST: usize = 5;
     match words.get(..MOST).filter(|_| words.len() > MOST + 1) {
         Some(first) => format!("{} and {} more", first.join(", "), words.len() - MOST),
@@ -258,11 +266,14 @@ fn items<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_j
 }
 
 /// An edited file as the artifact: read, checked against its schema, and recorded as it is.
-fn accept(view: &View, artifact: &Artifact, project: &Project) -> Result<Artifact, CliError> {
+fn accept(view: &View, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
     let name = artifact.path.as_deref().unwrap_or_default();
     let path = view.folder().join(name);
     let bytes = view.read(name)?.unwrap_or_default();
-    let refuse = |why: String| CliError::could_not(format!("`{}` can't be accepted: {why}", path.display()));
+    let refuse = |why: String| {
+        SessionError::usage(format!("`{}` can't be accepted: {why}", path.display()))
+            .hint("correct the file, or put it back with --discard-changed")
+    };
     let text = text_of(bytes.clone()).map_err(|why| refuse(format!("it {why}")))?;
     let as_text = name.ends_with(".md");
     let value = if as_text {

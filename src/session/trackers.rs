@@ -1,4 +1,4 @@
-//! Trackers on the command line: from `orch.yaml` and the environment to what delivers.
+//! The trackers of a session: from `orch.yaml` and the environment to what delivers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use crate::provider::is_unencrypted_address;
 use crate::store::{Cursor, Outbox, StoreError};
 use crate::track::{Follower, Report, Target};
 
+use super::Runner;
 use super::trust::Trusted;
-use super::ui::Ui;
 
 /// How long the end of a run waits for its trackers, unless `orch.yaml` says otherwise.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// The trackers of a project, as far as the environment has what they need.
 #[derive(Clone, Default)]
-pub(super) struct Trackers {
+pub(crate) struct Trackers {
     /// Those that can be asked.
-    pub(super) targets: Vec<Target>,
+    pub(crate) targets: Vec<Target>,
     /// The names of the others, with what they lack.
-    pub(super) off: Vec<(&'static str, String)>,
+    pub(crate) off: Vec<(&'static str, String)>,
     flush: Duration,
 }
 
 impl Trackers {
     /// Reads addresses and secrets from the environment; the user agreed that runs are sent there.
-    pub(super) fn new(settings: &TrackerSettings, variables: &Variables, _: &Trusted) -> Self {
+    pub(crate) fn new(settings: &TrackerSettings, variables: &Variables, _: &Trusted) -> Self {
         let flush = settings.flush.map_or(FLUSH, |span| span.0);
         let mut trackers = Self { targets: Vec::new(), off: Vec::new(), flush };
         let network = Arc::new(Network::from_variables(|name| variables(name)));
@@ -63,15 +63,15 @@ impl Trackers {
     }
 
     /// Begins to follow a run whose last event so far is `seq`.
-    pub(super) fn follow(&self, state: &Path, run: RunId, seq: u64, ui: &Ui) -> Follower {
+    pub(crate) fn follow(&self, state: &Path, run: RunId, seq: u64, runner: &Runner) -> Follower {
         if !self.targets.is_empty() {
             crate::network::prepare_tls();
         }
         for (name, why) in &self.off {
-            ui.always(&format!("{} {name} can't follow this run: {why}", ui.style.warn("note:")));
+            runner.reporter.problem(&format!("{name} can't follow this run: {why}"));
         }
         if let Err(error) = self.remember(state, run) {
-            ui.always(&format!("{} {error}", ui.style.warn("note:")));
+            runner.reporter.problem(&error.to_string());
         }
         Follower::start(state, run, seq, &self.targets, jiff::Timestamp::now)
     }
@@ -91,20 +91,19 @@ impl Trackers {
     }
 
     /// Waits for the trackers of a run that has ended, and says what they have not got.
-    pub(super) async fn finish(&self, follower: Follower, run: RunId, ui: &Ui) {
+    pub(crate) async fn finish(&self, follower: Follower, run: RunId, runner: &Runner) {
         for report in follower.finish(self.flush).await {
             if !report.is_complete() {
-                let note = ui.style.warn("note:");
                 let (name, missing) = (report.tracker, missing(&report));
-                let again = ui.commands.of(format!("orch runs track {run}"));
-                ui.always(&format!("{note} {name}: {missing}; `{again}` tries again"));
+                let again = runner.reporter.commands().of(format!("orch runs track {run}"));
+                runner.reporter.problem(&format!("{name}: {missing}; `{again}` tries again"));
             }
         }
     }
 }
 
 /// What a tracker has not got, and why.
-pub(super) fn missing(report: &Report) -> String {
+pub(crate) fn missing(report: &Report) -> String {
     let mut parts = Vec::new();
     if report.pending() > 0 || report.problem.is_some() {
         let why = report.problem.as_deref().unwrap_or("it was given up");
@@ -117,7 +116,7 @@ pub(super) fn missing(report: &Report) -> String {
 }
 
 /// A number of events in words.
-pub(super) fn events(count: u64) -> String {
+pub(crate) fn events(count: u64) -> String {
     format!("{count} event{}", if count == 1 { "" } else { "s" })
 }
 

@@ -1,4 +1,4 @@
-//! What a project is made of where the workspace is: no step of a run takes its own ground away.
+//! The project files that lie inside the workspace, which no step may overwrite.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Project;
 use crate::engine::Plan;
 
-use super::error::CliError;
+use super::error::SessionError;
 
 /// The files of a workspace (an absolute folder, links resolved) that a project is made of, relative to it.
 fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
@@ -24,8 +24,8 @@ fn real(path: &Path) -> Option<PathBuf> {
 }
 
 /// The plan as a run in the default workspace would have it.
-pub(super) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
-    let workspace = super::session::workspace(None, here);
+pub(crate) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
+    let workspace = super::execute::workspace(None, here);
     match real(&workspace) {
         Some(workspace) => plan.beside(files(project, here, &workspace)),
         None => plan,
@@ -33,19 +33,19 @@ pub(super) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
 }
 
 /// Refuses a plan whose artifacts would be shown where its project is.
-fn check(plan: &Plan, own: &[String]) -> Result<(), CliError> {
+fn check(plan: &Plan, own: &[String]) -> Result<(), SessionError> {
     let Some(path) = plan.paths().into_iter().find(|path| own.contains(path)) else { return Ok(()) };
-    Err(CliError::could_not(format!("the artifact file `{path}` would take the place of a file of the project"))
+    Err(SessionError::usage(format!("the artifact file `{path}` would take the place of a file of the project"))
         .hint("give another --workspace, or another name to the `output:`"))
 }
 
 /// The plan for a workspace, with the files there that the project is made of, after it was checked against them.
-pub(super) fn checked(
+pub(crate) fn checked(
     plan: Plan,
     project: &Project,
     here: &Path,
     workspace: &Path,
-) -> Result<(Plan, Vec<String>), CliError> {
+) -> Result<(Plan, Vec<String>), SessionError> {
     let own = files(project, here, workspace);
     check(&plan, &own)?;
     Ok((plan.beside(own.clone()), own))

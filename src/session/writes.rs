@@ -1,34 +1,34 @@
 //! What the `write:` steps and the agent programs of a run did to its workspace, by the records of looks.
 
-use crate::cli::error::CliError;
+use super::error::SessionError;
 use crate::files::Look;
 use crate::model::event::{Done, Event, Fact};
 use crate::model::{RunId, StepKey};
 
 /// One write of a step, or what an agent program changed in a turn.
 #[derive(Clone, Debug)]
-pub(in crate::cli) struct Written {
+pub(crate) struct Written {
     /// The step.
-    pub(in crate::cli) step: StepKey,
+    pub(crate) step: StepKey,
     /// Every file before and after.
-    pub(in crate::cli) look: Look,
+    pub(crate) look: Look,
     /// The `seq` of the event that says that the files were written; without it some may be.
-    pub(in crate::cli) done: Option<u64>,
+    pub(crate) done: Option<u64>,
     /// Whether an agent program did it, or somebody beside it, in a turn.
-    pub(in crate::cli) turn: bool,
+    pub(crate) turn: bool,
     /// Whether the turn came to no reply: what it left is half done.
-    pub(in crate::cli) cut: bool,
+    pub(crate) cut: bool,
 }
 
 /// The writes of a run, the earliest first.
-pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, CliError> {
+pub(crate) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, SessionError> {
     let mut all: Vec<(u32, Written)> = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
         let (step, attempt) = (&call.call.step, call.call.attempt);
         let read = |record: &serde_json::Value| {
             serde_json::from_value::<Look>(record.clone()).map_err(|error| {
-                CliError::could_not(format!("event {} of run {run} can't be read: {error}", event.seq))
+                SessionError::usage(format!("event {} of run {run} can't be read: {error}", event.seq))
                     .hint("a newer orch may have written it")
             })
         };
@@ -56,7 +56,7 @@ pub(in crate::cli) fn written(run: RunId, events: &[Event]) -> Result<Vec<Writte
 }
 
 /// Changed files whose contents are not on record, with the steps whose programs changed them.
-pub(super) fn left_out(events: &[Event]) -> Vec<(&StepKey, &str)> {
+pub(crate) fn left_out(events: &[Event]) -> Vec<(&StepKey, &str)> {
     let mut all = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };

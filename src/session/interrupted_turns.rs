@@ -10,20 +10,20 @@ use crate::model::{Class, Failure, RunId};
 use crate::secret::Redactor;
 use crate::store::{Journal, View};
 
-use super::error::CliError;
-use super::ui::Ui;
+use super::Runner;
+use super::error::SessionError;
 
 /// How long programs may still run after their process was last seen: its heartbeat comes each second, and a guard waits half
 /// a second before it kills them.
 const LONGEST_AFTER: Duration = Duration::from_secs(2);
 
 /// Turns whose end was never recorded, as failed calls with the files that they changed.
-pub(super) fn turns(
+pub(crate) fn turns(
     (journal, run, events): (&Journal, RunId, &[Event]),
     (view, artifacts, last_seen): (&View, &[String], Option<Timestamp>),
     redactor: &Redactor,
-    ui: &Ui,
-) -> Result<Vec<Fact>, CliError> {
+    runner: &Runner,
+) -> Result<Vec<Fact>, SessionError> {
     let homes = journal.homes(run);
     let records = journal.records(&view.name())?;
     let own = run.to_string();
@@ -36,7 +36,7 @@ pub(super) fn turns(
     };
     let (turns, unread) = interrupted_turns(&homes, workspace);
     for problem in unread {
-        ui.say(format!("{} {problem}; what this turn changed is not recorded", ui.style.warn("warning:")));
+        runner.reporter.warning(&format!("{problem}; what this turn changed is not recorded"));
     }
     let mut facts = Vec::new();
     for turn in turns {
@@ -50,7 +50,7 @@ pub(super) fn turns(
             "a turn of step {} was cut off after it changed {files}: see `orch runs diff {run}`",
             turn.call.step
         );
-        ui.say(format!("{} {words}", ui.style.warn("note:")));
+        runner.reporter.note(&words);
         facts.push(Fact::CallEnded(ended(turn, redactor)));
     }
     Ok(facts)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{AutoError, Models, REPLAY, Recorder, Replay, Variables, choose};
+use crate::agent::{AutoError, Models, REPLAY, Recorder, Replay, choose};
 use crate::config::{self, Project};
 use crate::engine::PlannedModel;
 use crate::folder::{Access, OwnFolder, is_link_refused};
@@ -15,28 +15,28 @@ use crate::provider::{is_loopback_address, served_models};
 use crate::secret::secrets_among;
 use crate::trust::Disclosures;
 
-use super::error::CliError;
+use super::error::SessionError;
 use super::trust::Trusted;
-use super::ui::Ui;
-use super::weights;
+use super::{Runner, weights};
 
 /// What each name resolved to.
-pub(super) type Names = BTreeMap<String, ModelRef>;
+pub(crate) type Names = BTreeMap<String, ModelRef>;
 
-/// How far a person agreed to a download.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Consent {
-    /// `--yes`.
-    pub(super) yes: bool,
-}
-
-/// The models of this process: environment variables and the cache folder as they are.
-///
-/// Without the user's agreement no provider is asked that `orch.yaml` sends a key in a way that needs one.
-pub(super) fn models(root: &Path, settings: &crate::config::Settings, trusted: Option<&Trusted>) -> Arc<Models> {
-    let models = Models::new(settings, &variables(), weights::cache_folder()).at(root);
-    let models = if trusted.is_some() { models } else { models.withholding(untrusted(settings)) };
-    Arc::new(models.with_secrets(secrets_among(readable_variables())))
+impl Runner {
+    /// The models that a project can ask with the variables and the cache of this session.
+    ///
+    /// Without the user's agreement no provider is asked that `orch.yaml` sends a key in a way that needs one.
+    pub(crate) fn models(
+        &self,
+        root: &Path,
+        settings: &crate::config::Settings,
+        trusted: Option<&Trusted>,
+    ) -> Arc<Models> {
+        let environment = &self.environment;
+        let models = Models::new(settings, &environment.variables(), environment.model_cache().to_owned()).at(root);
+        let models = if trusted.is_some() { models } else { models.withholding(untrusted(settings)) };
+        Arc::new(models.with_secrets(secrets_among(environment.all_variables())))
+    }
 }
 
 /// The providers of some settings that need the user's agreement.
@@ -46,56 +46,46 @@ fn untrusted(settings: &crate::config::Settings) -> BTreeSet<String> {
     names.map(ToOwned::to_owned).collect()
 }
 
-/// Every variable of the process's environment that is text.
-pub(super) fn readable_variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// The process's environment; empty values count as unset.
-pub(super) fn variables() -> Variables {
-    Arc::new(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()))
-}
-
 /// Resolves every model name of a project, fetches what is embedded, and checks keys.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     project: &Project,
     models: &Models,
     pinned: Option<&Names>,
-    consent: Consent,
-    ui: &Ui,
-) -> Result<Names, CliError> {
-    let (names, by_choice) = named_by(project, models, pinned, ui).await?;
+    may_download: bool,
+    runner: &Runner,
+) -> Result<Names, SessionError> {
+    let (names, by_choice) = named_by(project, models, pinned, runner).await?;
     for model in names.values() {
         if let Some(failure) = models.bad_address(&model.provider) {
             return Err(failure.into());
         }
         if let Some(variable) = models.missing_key(&model.provider) {
-            return Err(CliError::could_not(format!("{model} needs a key, and {variable} is not set"))
+            return Err(SessionError::usage(format!("{model} needs a key, and {variable} is not set"))
                 .hint(format!("export {variable}=…, or name another model with --model")));
         }
         if model.provider == LOCAL {
-            weights::ensure(models.shelf(), model, !by_choice || consent.yes, ui).await?;
+            weights::ensure(models.shelf(), model, !by_choice || may_download, runner).await?;
         }
     }
     Ok(names)
 }
 
 /// Variables of keys that are not set, with a model that needs each.
-pub(super) type Missing = BTreeMap<String, ModelRef>;
+pub(crate) type Missing = BTreeMap<String, ModelRef>;
 
 /// The keys that models need and that are not set.
-pub(super) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &Models) -> Missing {
+pub(crate) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &Models) -> Missing {
     let missing = |model: &ModelRef| Some((models.missing_key(&model.provider)?.to_owned(), model.clone()));
     named.into_iter().filter_map(missing).collect()
 }
 
 /// Resolves every model name of a project, and says whether nobody chose the embedded model by name.
-pub(super) async fn named_by(
+pub(crate) async fn named_by(
     project: &Project,
     models: &Models,
     pinned: Option<&Names>,
-    ui: &Ui,
-) -> Result<(Names, bool), CliError> {
+    runner: &Runner,
+) -> Result<(Names, bool), SessionError> {
     let all = project.with_called();
     let steps = || all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let agents = steps().filter_map(|(project, step)| project.pipeline.agents.get(step.agent.as_ref()?));
@@ -108,7 +98,7 @@ pub(super) async fn named_by(
             continue;
         }
         let model = if name == "auto" {
-            let (model, chosen) = auto(project, models, pinned, ui).await?;
+            let (model, chosen) = auto(project, models, pinned, runner).await?;
             by_choice |= chosen && model.provider == LOCAL;
             model
         } else {
@@ -120,7 +110,7 @@ pub(super) async fn named_by(
 }
 
 /// The names of a project whose models are replayed: no model is resolved, and no key is needed.
-pub(super) fn replayed(project: &Project) -> Names {
+pub(crate) fn replayed(project: &Project) -> Names {
     let all = project.with_called();
     let steps = all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let mut names = Names::new();
@@ -135,32 +125,32 @@ pub(super) fn replayed(project: &Project) -> Names {
 
 /// Writes the exchanges of a run into a folder. No link below the project's root is followed on the way there: the
 /// project may have brought it. Elsewhere the folder may be a link of the user's.
-pub(super) fn recorder(folder: &Path, root: &Path) -> Result<Arc<Recorder>, CliError> {
+pub(crate) fn recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Arc<Recorder>, SessionError> {
     let refuse = |error: std::io::Error| {
         let linked = is_link_refused(&error);
-        let error = CliError::could_not(format!("the folder `{}` can't be made: {error}", folder.display()));
+        let error = SessionError::usage(format!("the folder `{}` can't be made: {error}", folder.display()));
         if linked { error.hint("give --record the folder that the link leads to, if you mean that one") } else { error }
     };
     let root = root.canonicalize().map_err(refuse)?;
-    let whole = config::absolute(&super::here()?.join(folder));
+    let whole = config::absolute(&runner.current_dir().join(folder));
     let made = match whole.strip_prefix(&root).ok().and_then(Path::to_str) {
         Some(below) => OwnFolder::open(&root, Access::Private)
             .and_then(|root| root.make(&below.replace('\\', "/")))
             .map(Recorder::into),
-        None => Recorder::new(&super::without_link(folder.to_owned())),
+        None => Recorder::new(&super::project_state::without_link(folder.to_owned())),
     };
     made.map(Arc::new).map_err(refuse)
 }
 
 /// The recordings of a folder.
-pub(super) fn replay(folder: &Path) -> Result<Arc<Replay>, CliError> {
+pub(crate) fn replay(folder: &Path) -> Result<Arc<Replay>, SessionError> {
     Replay::open(folder)
         .map(Arc::new)
-        .map_err(|why| CliError::could_not(why).hint("`orch pipeline run … --record DIR` writes recordings"))
+        .map_err(|why| SessionError::usage(why).hint("`orch pipeline run … --record DIR` writes recordings"))
 }
 
 /// What a name other than `auto` stands for.
-pub(super) fn named(models: &Models, name: &str) -> Result<ModelRef, CliError> {
+pub(crate) fn named(models: &Models, name: &str) -> Result<ModelRef, SessionError> {
     models.resolve(name).map_err(|error| {
         let hint = match &error {
             NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
@@ -175,7 +165,7 @@ pub(super) fn named(models: &Models, name: &str) -> Result<ModelRef, CliError> {
             ),
             NameError::Circle { .. } => "let one of the aliases stand for `provider/model`".to_owned(),
         };
-        CliError::could_not(error.to_string()).hint(hint)
+        SessionError::usage(error.to_string()).hint(hint)
     })
 }
 
@@ -184,18 +174,18 @@ async fn auto(
     project: &Project,
     models: &Models,
     pinned: Option<&Names>,
-    ui: &Ui,
-) -> Result<(ModelRef, bool), CliError> {
+    runner: &Runner,
+) -> Result<(ModelRef, bool), SessionError> {
     if let Some(name) = project.settings.defaults.model.as_deref().filter(|name| *name != "auto") {
         let model = named(models, name)?;
-        ui.say(format!("model: {model} (auto: `defaults.model` in orch.yaml)"));
+        runner.reporter.info(&format!("model: {model} (auto: `defaults.model` in orch.yaml)"));
         return Ok((model, false));
     }
     if let Some(model) = pinned.and_then(|names| names.get("auto")) {
-        ui.say(format!("model: {model} (auto: chosen when the run began)"));
+        runner.reporter.info(&format!("model: {model} (auto: chosen when the run began)"));
         return Ok((model.clone(), false));
     }
-    let variables = variables();
+    let variables = runner.environment.variables();
     let has_key = |name: &str| variables(name).is_some();
     let served = if crate::agent::CANDIDATES.iter().any(|candidate| has_key(candidate.variable)) {
         None
@@ -206,14 +196,14 @@ async fn auto(
         choose(&has_key, served.as_ref().map(|(url, list)| (url.as_str(), list.clone()))).map_err(|error| {
             let AutoError::Several { url: _, models: list } = &error;
             let names: Vec<String> = list.iter().map(|name| format!("ollama/{name}")).collect();
-            CliError::could_not(error.to_string()).hint(format!("name one with --model: {}", names.join(", ")))
+            SessionError::usage(error.to_string()).hint(format!("name one with --model: {}", names.join(", ")))
         })?;
     if let Some(choice) = choice {
-        ui.say(format!("model: {} (auto: {})", choice.model, choice.why));
+        runner.reporter.info(&format!("model: {} (auto: {})", choice.model, choice.why));
         return Ok((choice.model, true));
     }
     let model = named(models, LOCAL)?;
-    ui.say(format!("model: {model} (auto: no key is set and no local server answers)"));
+    runner.reporter.info(&format!("model: {model} (auto: no key is set and no local server answers)"));
     Ok((model, true))
 }
 
@@ -232,7 +222,7 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
 }
 
 /// A model as the engine plans with it.
-pub(super) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, CliError> {
+pub(crate) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
     let dialect = match reference.provider.as_str() {
         REPLAY => REPLAY,
         provider => models.dialect(provider)?,

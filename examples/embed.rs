@@ -1,0 +1,40 @@
+//! Runs a pipeline from Rust and prints what each step came to:
+//!
+//! ```sh
+//! cargo run --example embed -- pipelines/default.yaml "Create a User model with authentication"
+//! ```
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example prints")]
+
+use std::process::ExitCode;
+
+use orch::session::{Environment, ExitStatus, RunRequest, Runner, SessionError};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    // orch starts this program again to watch over the processes of a run.
+    if let Some(code) = orch::session::guard_main() {
+        return code;
+    }
+    match run() {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.hints().iter().for_each(|hint| eprintln!("hint: {hint}"));
+            error.status().into()
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run() -> Result<ExitStatus, SessionError> {
+    let mut arguments = std::env::args().skip(1);
+    let pipeline = arguments.next().unwrap_or_else(|| "pipelines/default.yaml".to_owned());
+    let inputs = arguments.next().map_or_else(|| json!({}), |task| json!({ "task": task }));
+    let runner = Runner::new(Environment::of_process()?);
+    let result = runner.start(&RunRequest::new(pipeline, inputs.as_object().cloned().unwrap_or_default())).await?;
+    for step in &result.state.steps {
+        println!("{}: {}", step.step, step.status.as_str());
+    }
+    Ok(result.exit_status())
+}

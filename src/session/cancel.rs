@@ -1,0 +1,39 @@
+//! Stopping a run from outside of it.
+
+use std::sync::mpsc;
+use std::sync::{Arc, Weak};
+
+use crate::durable::{Observer, Signal};
+use crate::store::StopSwitch;
+
+/// Stops a run of this process. Copies stop the same run.
+#[derive(Clone)]
+pub struct CancelHandle {
+    switch: StopSwitch,
+    observer: Weak<dyn Observer>,
+}
+
+impl CancelHandle {
+    pub(crate) fn new(switch: StopSwitch, observer: &Arc<dyn Observer>) -> Self {
+        Self { switch, observer: Arc::downgrade(observer) }
+    }
+
+    /// Asks the run to stop. The first time, no new call starts and the calls in flight get their grace time; from the
+    /// second time on, calls in flight are given up at once. Returns whether this was the first time.
+    pub fn cancel(&self) -> bool {
+        self.switch.press()
+    }
+
+    /// Has the observer of the run say that it stops. It does so on a thread of its own, since a pipe without a reader
+    /// would block this one; the channel closes when it is done. `None` when the run is over.
+    pub(crate) fn announce(&self, at_once: bool) -> Option<mpsc::Receiver<()>> {
+        let observer = self.observer.upgrade()?;
+        let (done, is_done) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("words of a stop".to_owned());
+        drop(thread.spawn(move || {
+            observer.signal(&Signal::Stopping { at_once });
+            drop(done);
+        }));
+        Some(is_done)
+    }
+}

@@ -1,0 +1,69 @@
+//! What resuming a run would do, without doing it.
+
+use futures_util::FutureExt as _;
+
+use crate::engine::{self, Plan};
+use crate::model::StepKey;
+use crate::model::event::Event;
+use crate::store::{Fate, Rehearsal, gone};
+
+use super::error::SessionError;
+
+/// What a resume would do with a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedAction {
+    /// The step.
+    pub step: StepKey,
+    /// What would become of it.
+    pub action: Action,
+    /// Why; empty when there is nothing to say.
+    pub why: String,
+}
+
+/// What a resume would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The recorded result is reused.
+    Reuse,
+    /// The step runs.
+    Run,
+    /// Whether the step runs depends on the results of steps that run before it.
+    MaybeRun,
+    /// The step is skipped.
+    Skip,
+    /// The pipeline no longer has the step.
+    Removed,
+}
+
+/// What a resume would do, step by step: first the steps of the plan, then those that the files no longer have.
+pub(crate) fn actions(
+    plan: &Plan,
+    events: &[Event],
+    from: Option<&StepKey>,
+) -> Result<Vec<PlannedAction>, SessionError> {
+    let rehearsal = Rehearsal::new(events, from);
+    interpret_recorded(&rehearsal, plan)?;
+    let planned: Vec<StepKey> = plan.announced().into_iter().map(|step| step.step).collect();
+    let fates = rehearsal.fates().into_iter().map(|(step, fate)| {
+        let (action, why) = match fate {
+            Fate::Keep => (Action::Reuse, String::new()),
+            Fate::Run(why) => (Action::Run, why),
+            Fate::Maybe(why) => (Action::MaybeRun, why),
+            Fate::Skip(why) => (Action::Skip, why),
+        };
+        PlannedAction { step, action, why }
+    });
+    let removed = gone(events, &planned).into_iter().map(|step| PlannedAction {
+        step,
+        action: Action::Removed,
+        why: "the files no longer have it".to_owned(),
+    });
+    Ok(fates.chain(removed).collect())
+}
+
+/// Interprets a plan over recorded results alone: nothing of it waits.
+pub(crate) fn interpret_recorded(rehearsal: &Rehearsal, plan: &Plan) -> Result<(), SessionError> {
+    let ended = engine::interpret(rehearsal, plan).now_or_never();
+    let ended = ended.ok_or_else(|| SessionError::internal("the dry run waited for something"))?;
+    ended.map(drop).map_err(|stop| SessionError::internal(format!("the dry run stopped: {stop}")))
+}

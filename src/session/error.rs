@@ -1,0 +1,196 @@
+//! Why a session failed: the exit code of the program, and what the user can do.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::diagnostic::Diagnostic;
+use crate::model::Failure;
+use crate::store::{LockError, StoreError};
+
+/// The exit codes of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// Everything went well.
+    Success = 0,
+    /// The pipeline failed; for `orch extract`, no value was found.
+    Failed = 1,
+    /// It could not run as written.
+    Usage = 2,
+    /// The run waits for a person.
+    Waiting = 3,
+    /// A budget or a limit was reached.
+    Limit = 4,
+    /// A defect of orch.
+    Internal = 5,
+    /// The user stopped it.
+    Interrupted = 130,
+}
+
+impl From<ExitStatus> for std::process::ExitCode {
+    fn from(status: ExitStatus) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// An error with an exit code, hints, and findings in the user's files.
+#[derive(Debug)]
+pub struct SessionError {
+    status: ExitStatus,
+    message: String,
+    details: Vec<String>,
+    hints: Vec<String>,
+    findings: Vec<Diagnostic>,
+    broken_pipe: bool,
+}
+
+impl SessionError {
+    fn new(status: ExitStatus, message: impl Into<String>) -> Self {
+        let (details, hints, findings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { status, message: message.into(), details, hints, findings, broken_pipe: false }
+    }
+
+    /// What was asked for can't be done as written: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Usage, message)
+    }
+
+    /// A file that the user named can't be read: exit code 2.
+    pub fn unreadable(path: &Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind as Kind;
+        let name = path.display();
+        Self::usage(match error.kind() {
+            Kind::NotFound => format!("there is no file `{name}`"),
+            Kind::PermissionDenied => format!("no permission to read `{name}`"),
+            Kind::IsADirectory => format!("`{name}` is a folder, not a file"),
+            Kind::InvalidData => format!("`{name}` is not UTF-8 text"),
+            _ => format!("`{name}` can't be read: {error}"),
+        })
+    }
+
+    /// A defect of orch: exit code 5.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ExitStatus::Internal, message)
+    }
+
+    /// The user's files have findings: exit code 2.
+    pub fn with_findings(findings: Vec<Diagnostic>) -> Self {
+        Self { findings, ..Self::new(ExitStatus::Usage, "") }
+    }
+
+    /// The same with one more hint: what the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The same with these hints alone.
+    #[must_use]
+    pub fn with_hints(mut self, hints: Vec<String>) -> Self {
+        self.hints = hints;
+        self
+    }
+
+    /// The same with more lines below the message.
+    #[must_use]
+    pub fn with_details(mut self, details: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(details);
+        self
+    }
+
+    /// The same with another message.
+    #[must_use]
+    pub fn with_message(mut self, message: impl Into<String>) -> Self {
+        self.message = message.into();
+        self
+    }
+
+    /// The same with another exit code.
+    #[must_use]
+    pub fn with_status(mut self, status: ExitStatus) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The exit code.
+    pub fn status(&self) -> ExitStatus {
+        self.status
+    }
+
+    /// What is wrong, in lower case and without a full stop; empty when the findings say it.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// More lines of what is wrong.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
+    /// What the user can do.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// Findings in the user's files.
+    pub fn findings(&self) -> &[Diagnostic] {
+        &self.findings
+    }
+
+    /// Whether the reader of standard output is gone, which is the reader's choice and no failure.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        self.broken_pipe
+    }
+}
+
+impl fmt::Display for SessionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let findings = self.findings.iter().map(|finding| format!("{}: {}", finding.code, finding.message));
+        let message = std::iter::once(self.message.clone()).filter(|message| !message.is_empty());
+        let lines: Vec<String> = message.chain(self.details.iter().cloned()).chain(findings).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for SessionError {}
+
+impl From<Failure> for SessionError {
+    fn from(failure: Failure) -> Self {
+        let mut lines = failure.message.lines();
+        let error = Self::usage(lines.next().unwrap_or_default()).with_details(lines.map(str::to_owned));
+        match failure.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+impl From<StoreError> for SessionError {
+    fn from(error: StoreError) -> Self {
+        error.failure().into()
+    }
+}
+
+impl From<LockError> for SessionError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { .. } => Self::usage(error.to_string()).hint("wait for it to end, or stop it"),
+            LockError::ProgramsLeft { .. } => Self::usage(error.to_string())
+                .hint("their guard, a process named `orch __guard`, can't end them; end them yourself, then try again"),
+            LockError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Vec<Diagnostic>> for SessionError {
+    fn from(findings: Vec<Diagnostic>) -> Self {
+        Self::with_findings(findings)
+    }
+}
+
+impl From<std::io::Error> for SessionError {
+    fn from(error: std::io::Error) -> Self {
+        let broken_pipe = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self { broken_pipe, ..Self::usage(format!("the output can't be written: {error}")) }
+    }
+}

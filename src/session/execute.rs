@@ -1,0 +1,320 @@
+//! What starting and resuming share: this process runs a plan and owns the run to its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Map;
+
+use crate::agent::Models;
+use crate::clock::SystemClock;
+use crate::config::Project;
+use crate::durable::{Observer, Stop};
+use crate::engine::budget::Budgets;
+use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
+use crate::engine::perform::{Exchange, Performer};
+use crate::engine::{self, Plan};
+use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
+use crate::model::{Class, Failure, RunId, RunState, RunStatus};
+use crate::process::GuardProgram;
+use crate::report::PrintedCommands;
+use crate::secret::secrets_listed;
+use crate::store::{Asker, Earlier, Journal, LocalRun, RunParts, StopSwitch, View};
+
+use super::Runner;
+use super::cancel::CancelHandle;
+use super::error::{ExitStatus, SessionError};
+use super::file_drift::Record;
+use super::locks::RunLocks;
+use super::models::Names;
+use super::project_state::printed_commands;
+use super::trackers::Trackers;
+
+/// A run that is about to start or continue.
+pub(crate) struct RunContext<'a> {
+    /// The journal.
+    pub(crate) journal: &'a Journal,
+    /// The run.
+    pub(crate) run: RunId,
+    /// Its events so far.
+    pub(crate) events: &'a [Event],
+    /// Its locks.
+    pub(crate) locks: &'a RunLocks,
+    /// Its workspace.
+    pub(crate) view: View,
+    /// The files of the workspace that its project is made of.
+    pub(crate) project: Vec<String>,
+    /// What will be run.
+    pub(crate) plan: &'a Plan,
+    /// The models.
+    pub(crate) models: Arc<Models>,
+    /// How much may go on at once.
+    pub(crate) gates: Arc<Gates>,
+    /// Who answers approvals; the user whom the session can ask when it is `None`.
+    pub(crate) asker: Option<Arc<dyn Asker>>,
+    /// Where exchanges with models are written, or come from.
+    pub(crate) exchange: Exchange,
+    /// Results of earlier runs, if they may be taken over.
+    pub(crate) reuse: Option<Earlier>,
+    /// What is announced first.
+    pub(crate) first: Vec<Fact>,
+    /// Who follows it from outside.
+    pub(crate) trackers: Trackers,
+}
+
+impl RunContext<'_> {
+    /// When the process of the session before was last alive, if it died and that is not on record yet.
+    fn died(&self) -> Option<jiff::Timestamp> {
+        self.first.iter().find_map(|fact| match fact {
+            Fact::RunResumed(fact) => fact.last_seen,
+            _ => None,
+        })
+    }
+
+    /// The files that the run goes on without from now on.
+    fn without(&self) -> impl Iterator<Item = &LostFile> {
+        self.first.iter().flat_map(|fact| match fact {
+            Fact::RunResumed(fact) => fact.without.as_slice(),
+            _ => &[],
+        })
+    }
+}
+
+/// How a run of a project begins: what every run says of itself; the rest is for the caller to fill in.
+pub(crate) fn started((root, file): (&Path, &Path), project: &Project, view: &View, plan: &Plan) -> RunStarted {
+    RunStarted {
+        pipeline: project.pipeline.name.clone(),
+        root: root.display().to_string(),
+        file: file.display().to_string(),
+        workspace: view.name(),
+        inputs: Map::new(),
+        model: None,
+        models: Names::new(),
+        continue_on_error: false,
+        budget: None,
+        steps: plan.announced(),
+        workflow_id: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Runs a plan to its end, or until it waits for a person, followed by its trackers; returns the
+/// run as it stands then.
+pub(crate) async fn execute(context: RunContext<'_>, runner: &Runner) -> Result<RunState, SessionError> {
+    let run = context.run;
+    for name in context.models.too_short() {
+        runner.reporter.note(&format!("{name} is too short to be kept out of what is recorded"));
+    }
+    let trackers = context.trackers.clone();
+    let seq = context.events.last().map_or(0, |event| event.seq);
+    let follower = trackers.follow(context.journal.state(), run, seq, runner);
+    let observer = follower.observer(runner.reporter.observer(run, context.events));
+    let ended = to_its_end(context, &observer, runner).await;
+    // What it draws must not be in the way of what is said from now on.
+    drop(observer);
+    trackers.finish(follower, run, runner).await;
+    ended
+}
+
+async fn to_its_end(
+    mut context: RunContext<'_>,
+    observer: &Arc<dyn Observer>,
+    runner: &Runner,
+) -> Result<RunState, SessionError> {
+    let switch = StopSwitch::default();
+    let _active = runner.active(context.run, CancelHandle::new(switch.clone(), observer));
+    let mut events = context.events.to_vec();
+    loop {
+        let letters = context.journal.letters(context.run)?;
+        context.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
+        let budgets = Budgets::new(context.plan, &events, context.died(), context.models.clone());
+        let parts = parts(&context, &events, (observer.clone(), budgets.clone()), switch.clone(), runner)?;
+        let run = LocalRun::open(context.journal, parts, &events)?;
+        for fact in std::mem::take(&mut context.first) {
+            run.announce(fact);
+        }
+        let ended = engine::interpret(&run, context.plan).await;
+        let numbers: Vec<i64> = letters.iter().map(|(number, _)| *number).collect();
+        let ended = match run_ended(ended) {
+            Ok(ended) if ended.status == RunStatus::Completed => {
+                // Every step completed, but it is not known whether the run kept to its budget.
+                budgets.usage_unknown().map_or(ended, |failure| over(RunStatus::Failed, Some(failure)))
+            }
+            Ok(ended) if ended.status == RunStatus::Waiting => {
+                if let Err(stop) = taken_in(&run, &context, &numbers).await {
+                    return broke_off(stop, run, &context, runner);
+                }
+                // An answer may have come while other steps ran.
+                if !context.journal.letters(context.run)?.is_empty() {
+                    drop(run);
+                    events = context.journal.events(context.run)?;
+                    continue;
+                }
+                ended
+            }
+            Ok(ended) => ended,
+            Err(stop) => return broke_off(stop, run, &context, runner),
+        };
+        let concluded = match taken_in(&run, &context, &numbers).await {
+            Ok(()) => run.conclude(Fact::RunEnded(ended)).await,
+            Err(stop) => Err(stop),
+        };
+        return match concluded {
+            Ok(()) => Ok(run.state()),
+            Err(stop) => broke_off(stop, run, &context, runner),
+        };
+    }
+}
+
+/// How a run ended whose plan was interpreted to this.
+///
+/// # Errors
+/// The journal, a blob or the workspace failed, so that the end can't be recorded.
+pub fn run_ended(interpreted: Result<RunEnded, Stop>) -> Result<RunEnded, Stop> {
+    match interpreted {
+        Ok(ended) => Ok(ended),
+        Err(Stop::Cancelled | Stop::Dropped) => Ok(over(RunStatus::Cancelled, None)),
+        Err(Stop::Parked) => Ok(over(RunStatus::Waiting, None)),
+        Err(Stop::OverBudget(failure)) => Ok(over(RunStatus::Failed, Some(failure))),
+        Err(stop @ Stop::Storage(_)) => Err(stop),
+    }
+}
+
+/// Takes letters out of the inbox once what they say is on record.
+async fn taken_in(run: &LocalRun, context: &RunContext<'_>, letters: &[i64]) -> Result<(), Stop> {
+    if letters.is_empty() {
+        return Ok(());
+    }
+    run.settle().await?;
+    context.journal.discard(letters).map_err(|error| Stop::Storage(error.failure()))
+}
+
+fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
+    RunEnded { status, failure, result: None }
+}
+
+fn parts(
+    context: &RunContext<'_>,
+    events: &[Event],
+    (observer, budgets): (Arc<dyn Observer>, Arc<Budgets>),
+    switch: StopSwitch,
+    runner: &Runner,
+) -> Result<RunParts, SessionError> {
+    let mut laid = Record::of(context.run, events)?.laid();
+    context.without().for_each(|file| laid.forget(&file.path));
+    let performer = Performer {
+        models: context.models.clone(),
+        observer: observer.clone(),
+        redactor: Arc::new(context.models.redactor_with(&listed(context.plan, runner))),
+        workspace: context.view.folder().to_path_buf(),
+        homes: context.journal.homes(context.run),
+        artifacts: context.plan.paths(),
+        project: context.project.clone(),
+        variables: runner.environment.variables(),
+        gates: remembering(&context.gates, events),
+        budgets,
+        exchange: context.exchange.clone(),
+        laid: Arc::new(Mutex::new(laid)),
+        clock: Arc::new(SystemClock),
+        guard: GuardProgram { path: runner.environment.guard().to_owned(), held: context.locks.programs.shared() },
+        endings: Arc::default(),
+    };
+    let asker = context.asker.clone().or_else(|| runner.prompter.approver());
+    let (run, view, perform, reuse) = (context.run, context.view.clone(), Arc::new(performer), context.reuse.clone());
+    let heartbeat = context.locks.run.heartbeat()?;
+    let clock = Arc::new(SystemClock);
+    Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat, clock })
+}
+
+/// The gates, with what the events of the run say about its providers.
+fn remembering(gates: &Arc<Gates>, events: &[Event]) -> Arc<Gates> {
+    gates.remember(events);
+    gates.clone()
+}
+
+/// The secrets among the variables that steps and agents hand on by name.
+pub(crate) fn listed(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::SecretString)> {
+    let variables = runner.environment.variables();
+    let set = |name: &str| Some((name.to_owned(), variables(name)?));
+    secrets_listed(plan.variables().into_iter().filter_map(set))
+}
+
+/// A run that could not be recorded any further, or whose files could not be written: as far as it is on record.
+fn broke_off(stop: Stop, run: LocalRun, context: &RunContext<'_>, runner: &Runner) -> Result<RunState, SessionError> {
+    let Stop::Storage(mut failure) = stop else { return Err(SessionError::usage(stop.to_string())) };
+    let unrecorded = run.state();
+    // The writer puts down what waits before it ends.
+    drop(run);
+    let events = context.journal.events(context.run);
+    let is_unrecorded = events.as_ref().is_ok_and(Vec::is_empty);
+    let mend = failure.hint.take().unwrap_or_else(|| "look after the disk and its folder".to_owned());
+    failure.hint = Some(if is_unrecorded {
+        format!("{mend}, then start the run again; nothing of it could be recorded")
+    } else {
+        let commands = printed_commands(context.journal.state(), runner.current_dir(), &PrintedCommands::default());
+        let resume = commands.resume(context.run);
+        format!("{mend}, then `{resume}` goes on from here; nothing that was recorded is asked again")
+    });
+    let recorded = events.ok().filter(|events| !events.is_empty());
+    let mut state = recorded.map_or(unrecorded, |events| RunState::fold(context.run, &events));
+    state.interrupt();
+    state.failure = Some(failure);
+    Ok(state)
+}
+
+/// The limits that the settings of a project set.
+pub(crate) fn gates(project: &Project) -> Arc<Gates> {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let settings = &project.settings;
+    let providers = settings.providers.iter().map(|(name, entry)| {
+        let allowance = Allowance {
+            concurrency: entry.max_concurrency.map(count),
+            requests: entry.requests_per_minute,
+            tokens: entry.tokens_per_minute,
+        };
+        (name.clone(), allowance)
+    });
+    let known: Vec<(String, Allowance)> = providers.collect();
+    // A provider that the file does not name has no limits but those that it asks for itself.
+    let others = crate::model::name::BUILT_IN.iter().chain([&crate::model::name::LOCAL]);
+    let others = others.filter(|name| !settings.providers.contains_key(**name));
+    let others: Vec<_> = others.map(|name| ((*name).to_owned(), Allowance::default())).collect();
+    Arc::new(Gates::new(settings.limits.max_concurrency.map_or(CONCURRENCY, count), known.into_iter().chain(others)))
+}
+
+/// The exit code of a run that ended.
+pub(crate) fn exit_status(state: &RunState) -> ExitStatus {
+    match state.status {
+        RunStatus::Completed => ExitStatus::Success,
+        // A disk that failed stopped it, and no person.
+        RunStatus::Interrupted if state.failure.is_some() => ExitStatus::Failed,
+        RunStatus::Cancelled | RunStatus::Interrupted => ExitStatus::Interrupted,
+        RunStatus::Waiting => ExitStatus::Waiting,
+        RunStatus::Failed if state.failure.as_ref().is_some_and(|failure| is_limit(failure.class)) => ExitStatus::Limit,
+        RunStatus::Failed | RunStatus::Running => ExitStatus::Failed,
+    }
+}
+
+/// Whether a run that ended so came to a limit.
+fn is_limit(class: Class) -> bool {
+    matches!(class, Class::BudgetExceeded | Class::UsageUnknown)
+}
+
+/// The folder of a workspace flag. One that the user named may be a link; a project must not bring one.
+pub(crate) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
+    flag.map_or_else(|| here.join("workspace"), |named| super::project_state::without_link(here.join(named)))
+}
+
+/// A path as given where it is below the current folder, so that findings show it as people wrote it.
+pub(crate) fn short_path(path: &Path, here: &Path) -> PathBuf {
+    path.strip_prefix(here).unwrap_or(path).to_owned()
+}
+
+/// A project's root, absolute, and its pipeline file relative to it.
+pub(crate) fn places(project: &Project, here: &Path) -> (PathBuf, PathBuf) {
+    let root = here.join(&project.root);
+    let root = root.canonicalize().unwrap_or(root);
+    let file = here.join(&project.document.file.path);
+    let file = file.canonicalize().unwrap_or(file);
+    let relative = file.strip_prefix(&root).map(Path::to_path_buf).unwrap_or(file);
+    (root, relative)
+}

@@ -1,0 +1,70 @@
+//! Running a pipeline apart from the project's own runs, as test cases do.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::agent::Models;
+use crate::config::Project;
+use crate::engine::perform::Exchange;
+use crate::model::event::{Fact, RunStarted};
+use crate::model::{RunId, RunState};
+use crate::store::{Asker, Journal, View};
+
+use super::Runner;
+use super::error::SessionError;
+use super::execute::{self, RunContext};
+use super::locks::RunLocks;
+use super::models::Names;
+use super::prepare::{self, PlanOptions};
+use super::trackers::Trackers;
+
+/// A run with a journal and a workspace of its own, which no tracker follows.
+pub(crate) struct IsolatedRun<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) inputs: Map<String, Value>,
+    /// The model of every agent, if the user named one.
+    pub(crate) model: Option<String>,
+    /// What the models of the files stand for.
+    pub(crate) names: Names,
+    pub(crate) models: Arc<Models>,
+    pub(crate) exchange: Exchange,
+    pub(crate) journal: &'a Journal,
+    pub(crate) view: View,
+    /// Who answers approvals.
+    pub(crate) asker: Arc<dyn Asker>,
+}
+
+impl Runner {
+    /// Runs a project's pipeline to its end, or until it waits for a person.
+    pub(crate) async fn run_isolated(&self, isolated: IsolatedRun<'_>) -> Result<RunState, SessionError> {
+        let IsolatedRun { project, inputs, model, names, models, exchange, journal, view, asker } = isolated;
+        let plan = prepare::plan(project, inputs.clone(), &names, &models, &PlanOptions::default(), self)?;
+        let (root, file) = execute::places(project, self.current_dir());
+        let run = RunId(uuid::Uuid::now_v7());
+        let locks = RunLocks::take(journal, run, &view)?;
+        let first = Fact::RunStarted(RunStarted {
+            inputs,
+            model,
+            models: names,
+            ..execute::started((&root, &file), project, &view, &plan)
+        });
+        let context = RunContext {
+            journal,
+            run,
+            events: &[],
+            locks: &locks,
+            view,
+            project: Vec::new(),
+            plan: &plan,
+            models,
+            gates: execute::gates(project),
+            trackers: Trackers::default(),
+            exchange,
+            reuse: None,
+            asker: Some(asker),
+            first: vec![first],
+        };
+        execute::execute(context, self).await
+    }
+}

@@ -1,0 +1,28 @@
+//! The locks of a run.
+
+use crate::model::RunId;
+use crate::store::{Journal, Lock, ProgramsLock, View};
+
+use super::error::SessionError;
+
+/// The locks of a run that is about to start or continue: of itself and of its workspace.
+pub(crate) struct RunLocks {
+    /// That of the run.
+    pub(crate) run: Lock,
+    /// That of the workspace which its programs hold too; released before the next one.
+    pub(crate) programs: ProgramsLock,
+    _workspace: Lock,
+}
+
+impl RunLocks {
+    /// Takes the locks, or says who has them. Programs of a process that was killed are waited for.
+    pub(crate) fn take(journal: &Journal, run: RunId, view: &View) -> Result<Self, SessionError> {
+        let me = format!("process {} (run {run})", std::process::id());
+        let run_lock = Lock::take(&journal.lock_file(run), &format!("run {run}"), &me)?.disposable();
+        let what = format!("the workspace `{}`", view.name());
+        let workspace = Lock::take(&view.lock_file(), &what, &me)?.obsolete();
+        let programs = ProgramsLock::take(&view.programs_lock_file(), &what, &me)?;
+        view.sweep()?;
+        Ok(Self { run: run_lock, programs, _workspace: workspace })
+    }
+}

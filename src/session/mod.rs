@@ -1,0 +1,190 @@
+//! Running pipelines from a program: start, resume, dry-run, answer, cancel and follow a run.
+//!
+//! A [`Runner`] does what the command line does, without a terminal: it takes folders and variables from an
+//! [`Environment`], shows what happens through a [`Reporter`] and asks through a [`Prompter`]. The command line is one
+//! program that is built on it.
+//!
+//! ```no_run
+//! use orch::session::{Environment, RunRequest, Runner};
+//! use serde_json::json;
+//!
+//! # async fn run() -> Result<(), orch::session::SessionError> {
+//! let runner = Runner::new(Environment::of_process()?);
+//! let inputs = json!({ "task": "Create a User model" }).as_object().cloned().unwrap_or_default();
+//! let result = runner.start(&RunRequest::new("pipelines/default.yaml", inputs)).await?;
+//! assert_eq!(result.state.status.as_str(), "completed");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The futures are made for a runtime of one thread: they hold the locks of the run, and are not `Send`.
+
+mod answer;
+mod artifact_drift;
+mod cancel;
+mod clean;
+mod dry_run;
+mod environment;
+mod error;
+pub(crate) mod execute;
+mod file_drift;
+mod follow;
+pub(crate) mod inputs;
+mod interrupted_turns;
+mod isolated;
+mod location;
+mod locks;
+pub(crate) mod models;
+pub(crate) mod prepare;
+pub(crate) mod project_files;
+pub(crate) mod project_state;
+mod reporter;
+mod resume;
+mod start;
+pub(crate) mod trackers;
+pub(crate) mod trust;
+pub(crate) mod weights;
+pub(crate) mod writes;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::perform::Exchange;
+use crate::model::{Failure, RunId, RunState};
+use crate::store::keep_key_in;
+
+pub use answer::{AnswerRequest, Answered};
+pub use artifact_drift::ChangedFiles;
+pub use cancel::CancelHandle;
+pub use dry_run::{Action, PlannedAction};
+pub use environment::Environment;
+pub use error::{ExitStatus, SessionError};
+pub use execute::run_ended;
+pub use follow::Follow;
+pub use inputs::InputSource;
+pub use prepare::plan_project;
+pub use project_state::StateFolder;
+pub use reporter::{DownloadProgress, DownloadReporter, Prompter, Reporter, Silent};
+pub use resume::{DryRun, ResumeRequest};
+pub use start::RunRequest;
+
+pub(crate) use answer::open_questions;
+pub(crate) use isolated::IsolatedRun;
+pub(crate) use location::{locate, run_workspace};
+pub(crate) use locks::RunLocks;
+pub(crate) use resume::step_named;
+
+/// Starts, resumes, answers, cancels and follows runs.
+pub struct Runner {
+    pub(crate) environment: Environment,
+    pub(crate) reporter: Arc<dyn Reporter>,
+    pub(crate) prompter: Arc<dyn Prompter>,
+    active: Mutex<HashMap<RunId, CancelHandle>>,
+}
+
+impl Runner {
+    /// A runner that shows nothing and asks nobody.
+    pub fn new(environment: Environment) -> Self {
+        if let Some(folder) = environment.configuration() {
+            keep_key_in(folder.to_owned());
+        }
+        Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active: Mutex::default() }
+    }
+
+    /// The same, that shows what happens.
+    #[must_use]
+    pub fn with_reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
+        self.reporter = reporter;
+        self
+    }
+
+    /// The same, that asks the user.
+    #[must_use]
+    pub fn with_prompter(mut self, prompter: Arc<dyn Prompter>) -> Self {
+        self.prompter = prompter;
+        self
+    }
+
+    /// Asks a run that this runner started or resumed to stop; see [`CancelHandle::cancel`]. Returns whether it runs.
+    pub fn cancel(&self, run: RunId) -> bool {
+        let handle = self.active.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
+        if let Some(handle) = &handle {
+            handle.cancel();
+        }
+        handle.is_some()
+    }
+
+    /// Follows a run, whatever process runs it: its events so far, then each new one as it is recorded. The run is named
+    /// by its id or the start of it; the latest one is followed when `run` is `None`.
+    ///
+    /// # Errors
+    /// There is no such run, or no journal.
+    pub fn follow(&self, state: &StateFolder, run: Option<&str>) -> Result<Follow, SessionError> {
+        let journal = state.journal(&project_state::project_root(self.current_dir()))?;
+        let row = match run {
+            Some(name) => project_state::find_run(&journal, name)?,
+            None => journal.runs(1)?.into_iter().next().ok_or_else(|| SessionError::usage("there are no runs yet"))?,
+        };
+        Ok(Follow::new(journal, row.run))
+    }
+
+    /// The current folder.
+    pub(crate) fn current_dir(&self) -> &Path {
+        self.environment.current_dir()
+    }
+
+    /// Lists a run as one that can be cancelled, until what this returns is dropped.
+    pub(crate) fn active(&self, run: RunId, cancel: CancelHandle) -> ActiveRun<'_> {
+        self.reporter.run_started(run, &cancel);
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
+        ActiveRun { runner: self, run }
+    }
+}
+
+/// A run that can be cancelled.
+pub(crate) struct ActiveRun<'r> {
+    runner: &'r Runner,
+    run: RunId,
+}
+
+impl Drop for ActiveRun<'_> {
+    fn drop(&mut self) {
+        self.runner.active.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+    }
+}
+
+/// How a run ended, or where it waits.
+#[derive(Clone, Debug)]
+pub struct RunResult {
+    /// The run as it is now, folded from its events.
+    pub state: RunState,
+    /// The folder of its journal.
+    pub state_folder: PathBuf,
+    /// Why the recordings of its exchanges are not complete, if they were asked for and are not.
+    pub recording: Option<Failure>,
+}
+
+impl RunResult {
+    pub(crate) fn new(state: RunState, state_folder: &Path, exchange: &Exchange) -> Self {
+        let recording = exchange.recorder.as_ref().and_then(|recorder| recorder.failure());
+        Self { state, state_folder: state_folder.to_owned(), recording }
+    }
+
+    /// The exit code of the program for this run.
+    pub fn exit_status(&self) -> ExitStatus {
+        execute::exit_status(&self.state)
+    }
+}
+
+/// Runs the guard of a run's processes and returns its exit code, if this process was started as one.
+///
+/// orch starts itself a second time to watch over the commands and agents of a run, and so does a program that embeds it:
+/// call this first in `main`, before anything else reads the arguments.
+pub fn guard_main() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let is_guard = arguments.next().is_some_and(|first| first == crate::process::COMMAND);
+    is_guard.then(|| crate::process::guard(&arguments.collect::<Vec<OsString>>()))
+}

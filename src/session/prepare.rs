@@ -1,0 +1,170 @@
+//! From files to a plan: the project of a pipeline file, loaded and checked, with its models and inputs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::agent::Models;
+use crate::check;
+use crate::config::{self, Project};
+use crate::diagnostic::Diagnostic;
+use crate::engine::budget;
+use crate::engine::{Contract, Defaults, Plan, PlannedModel, Resolve};
+use crate::model::budget::Budget;
+use crate::model::{Pipeline, Step};
+use crate::schema::Schema;
+use crate::template::Templates;
+
+use super::Runner;
+use super::error::SessionError;
+use super::execute::{places, short_path};
+use super::models::{Names, planned};
+
+/// Loads and checks the project of a pipeline file; `model` takes the place of every agent's model.
+pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
+    let mut project = config::load(&short_path(path, runner.current_dir()))?;
+    let findings = check::check(&project);
+    if findings.iter().any(Diagnostic::is_error) {
+        return Err(SessionError::with_findings(findings));
+    }
+    runner.reporter.findings(&findings);
+    if let Some(model) = model {
+        if !project
+            .with_called()
+            .iter()
+            .any(|project| project.pipeline.agents.values().any(|agent| agent.kind().is_none()))
+        {
+            runner.reporter.note(&format!("no agent is a model, so the model {model} is not asked"));
+        }
+        only(&mut project, model);
+    }
+    Ok(project)
+}
+
+/// One model for everything: no other is asked, nor needs a key.
+fn only(project: &mut Project, model: &str) {
+    for agent in project.pipeline.agents.values_mut().filter(|agent| agent.kind().is_none()) {
+        model.clone_into(&mut agent.model);
+    }
+    project.pipeline.each_step_mut(&mut |step| step.fallback.clear());
+    for called in project.called.values_mut() {
+        only(Arc::make_mut(called), model);
+    }
+}
+
+/// What a request says of its plan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PlanOptions {
+    /// Whether steps that do not need a failed one still run.
+    pub(crate) continue_on_error: bool,
+    /// The budget, in place of the file's.
+    pub(crate) budget: Option<Budget>,
+}
+
+/// Plans a loaded project for a run of this session.
+pub(crate) fn plan(
+    project: &Project,
+    inputs: Map<String, Value>,
+    names: &Names,
+    models: &Models,
+    options: &PlanOptions,
+    runner: &Runner,
+) -> Result<Plan, SessionError> {
+    let settings = &project.settings.defaults;
+    let defaults = Defaults {
+        continue_on_error: options.continue_on_error,
+        timeout: settings.timeout.map(|span| span.0),
+        re_ask: settings.re_ask,
+        max_output_tokens: settings.max_output_tokens,
+        budget: project.settings.budget.clone(),
+        given: options.budget.clone(),
+        project: places(project, runner.current_dir()).0.to_string_lossy().into(),
+    };
+    let plan = plan_project(project, inputs, &defaults, &|name| {
+        let reference = names.get(name);
+        let reference =
+            reference.ok_or_else(|| SessionError::internal(format!("the model `{name}` was not resolved")))?;
+        planned(models, reference)
+    })?;
+    within_limits(&plan, models).map(|()| plan)
+}
+
+/// Plans a loaded project: `planned` gives each model by the name that the files have for it.
+///
+/// [`Runner::start`] does this with the models of the session; on its own it is for programs that interpret a plan
+/// themselves, such as tests.
+///
+/// # Errors
+/// A prompt or a schema of the project is broken, or `planned` does not know a model.
+pub fn plan_project(
+    project: &Project,
+    inputs: Map<String, Value>,
+    defaults: &Defaults,
+    planned: &dyn Fn(&str) -> Result<PlannedModel, SessionError>,
+) -> Result<Plan, SessionError> {
+    let templates = Templates::new(project.prompt_sources())
+        .map_err(|errors| SessionError::usage(errors.first().map_or_else(String::new, ToString::to_string)))?;
+    Plan::new(&project.pipeline, inputs, templates, defaults, &Resolver { project, planned })
+}
+
+/// Checks that each model and program has a price or an estimate for what a budget limits.
+fn within_limits(plan: &Plan, models: &Models) -> Result<(), SessionError> {
+    let budgets = plan.budgets();
+    if let Some((program, unit, refuses)) = budget::uncounted(&budgets, plan.asked()) {
+        let what = if unit == "usd" { "what it costs" } else { "its tokens" };
+        let allow = if refuses { " and `unreported: estimate` in the budget" } else { "" };
+        return Err(SessionError::usage(format!("{program} does not report {what}, and a budget limits `{unit}`"))
+            .hint(format!("say under `estimate: {{ {unit}: … }}` of its agent what one turn takes at most{allow}, or leave `{unit}` out of the budget")));
+    }
+    match budget::unpriced(&budgets, plan.asked(), models) {
+        // What is replayed costs nothing.
+        Some(model) if model.reference.provider != crate::agent::REPLAY => {
+            let way = match model.program {
+                Some(_) => "say under `estimate: { usd: … }` of its agent what one turn costs at most",
+                None => "give its prices under `models:` in orch.yaml",
+            };
+            let model = &model.reference;
+            Err(SessionError::usage(format!("{model} has no known price, and there is a budget in dollars"))
+                .hint(format!("{way}, or say `unpriced: allow` in the budget")))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+struct Resolver<'a> {
+    project: &'a Project,
+    planned: &'a dyn Fn(&str) -> Result<PlannedModel, SessionError>,
+}
+
+impl Resolve<SessionError> for Resolver<'_> {
+    fn model(&self, name: &str) -> Result<PlannedModel, SessionError> {
+        (self.planned)(name)
+    }
+
+    fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, SessionError> {
+        Schema::compile(name, Value::Object(schema.clone()))
+            .map_err(|error| SessionError::usage(format!("the input `{name}`: {error}")))
+    }
+
+    fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<SessionError> + '_>), SessionError> {
+        let called = self.project.called.get(file);
+        let called = called.ok_or_else(|| SessionError::internal(format!("the pipeline `{file}` was not loaded")))?;
+        Ok((&called.pipeline, Box::new(Resolver { project: called, planned: self.planned })))
+    }
+
+    fn refuse(&self, why: String) -> SessionError {
+        SessionError::internal(why)
+    }
+
+    fn contract(&self, step: &Step) -> Result<Contract, SessionError> {
+        match Project::schema_file(step) {
+            None if step.schema.as_deref() == Some("text") => Ok(Contract::Text),
+            None => Ok(Contract::Json(Schema::any())),
+            Some(file) => {
+                let schema = self.project.schemas.get(&file);
+                schema.map(Contract::Json).map_err(|error| SessionError::usage(format!("schemas/{file}: {error}")))
+            }
+        }
+    }
+}

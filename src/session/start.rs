@@ -1,0 +1,179 @@
+//! Starting a run.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::config::Project;
+use crate::engine::perform::Exchange;
+use crate::model::RunId;
+use crate::model::budget::Budget;
+use crate::model::event::{Fact, RunStarted};
+use crate::secret::Redactor;
+use crate::store::{Earlier, Journal, View};
+
+use super::error::SessionError;
+use super::execute::{self, RunContext};
+use super::inputs::InputSource;
+use super::locks::RunLocks;
+use super::prepare::{self, PlanOptions};
+use super::project_state::StateFolder;
+use super::trackers::Trackers;
+use super::trust::Trusted;
+use super::{RunResult, Runner, clean, models, project_files};
+
+/// What [`Runner::start`] runs, and how.
+pub struct RunRequest {
+    /// The pipeline's file; a relative path is from the current folder of the session.
+    pub pipeline: PathBuf,
+    /// The inputs.
+    pub inputs: Box<dyn InputSource>,
+    /// Where artifacts and files go; `workspace` in the current folder when it is `None`.
+    pub workspace: Option<PathBuf>,
+    /// Where the journal is.
+    pub state: StateFolder,
+    /// The model of every agent, in place of those in the files: `provider/model`, an alias, `local` or `auto`.
+    pub model: Option<String>,
+    /// The workflow of `tracker.convex` that the run belongs to.
+    pub workflow_id: Option<String>,
+    /// Whether steps that do not need a failed one still run; the run fails all the same.
+    pub continue_on_error: bool,
+    /// Whether the files that earlier runs made in the workspace are removed first, unless they were changed since.
+    pub clean: bool,
+    /// Whether the embedded model may be downloaded without a question.
+    pub may_download: bool,
+    /// Whether results of earlier runs with equal requests are reused.
+    pub reuse: bool,
+    /// A folder into which each exchange with a model is written.
+    pub record: Option<PathBuf>,
+    /// A folder of recordings that answer in place of models.
+    pub replay: Option<PathBuf>,
+    /// What the run may spend, in place of the file's budget.
+    pub budget: Option<Budget>,
+    /// The digest of what the user trusts orch.yaml to send; see `orch trust`.
+    pub trust: Option<String>,
+}
+
+impl RunRequest {
+    /// A run of a pipeline with these inputs and nothing else set.
+    pub fn new(pipeline: impl Into<PathBuf>, inputs: Map<String, Value>) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            inputs: Box::new(inputs),
+            workspace: None,
+            state: StateFolder::default(),
+            model: None,
+            workflow_id: None,
+            continue_on_error: false,
+            clean: false,
+            may_download: false,
+            reuse: false,
+            record: None,
+            replay: None,
+            budget: None,
+            trust: None,
+        }
+    }
+}
+
+impl Runner {
+    /// Runs a pipeline to its end, or until it waits for a person.
+    ///
+    /// Files, inputs, models and keys are checked first: nothing is asked of a model while anything is wrong. Every
+    /// reply is in the journal before it is used, so that a run which stops or fails can be resumed.
+    ///
+    /// # Errors
+    /// The run could not start. A run that started and failed is a [`RunResult`].
+    pub async fn start(&self, request: &RunRequest) -> Result<RunResult, SessionError> {
+        let here = self.current_dir();
+        let project = prepare::load(&request.pipeline, request.model.as_deref(), self)?;
+        if request.workflow_id.is_some() && project.settings.tracker.convex.is_none() {
+            return Err(SessionError::usage(
+                "--workflow-id names a workflow of Convex, and orch.yaml has no `tracker.convex`",
+            )
+            .hint("add `tracker: { convex: { url: { env: CONVEX_URL } } }`, or leave the flag out"));
+        }
+        let inputs = request.inputs.inputs(&project.pipeline)?;
+        let trusted = self.trusted_to_start(request, &project)?;
+        let available = self.models(&project.root, &project.settings, Some(&trusted));
+        without_secrets(&inputs, &available.redactor())?;
+        let exchange = self.exchange(request, &project.root)?;
+        let names = if exchange.replay.is_some() {
+            models::replayed(&project)
+        } else {
+            models::resolve(&project, &available, None, request.may_download, self).await?
+        };
+        let options = PlanOptions { continue_on_error: request.continue_on_error, budget: request.budget.clone() };
+        let plan = prepare::plan(&project, inputs.clone(), &names, &available, &options, self)?;
+
+        let (root, file) = execute::places(&project, here);
+        let journal = Journal::open(&request.state.folder(&root))?;
+        if let Some(why) = journal.why_all_foreign() {
+            self.reporter.note(&format!("{why}; to resume one needs --workspace, and --reuse takes nothing"));
+        }
+        let view = View::open(&execute::workspace(request.workspace.as_ref(), here))?;
+        let run = RunId(uuid::Uuid::now_v7());
+        let locks = RunLocks::take(&journal, run, &view)?;
+        let records = journal.records(&view.name())?;
+        let (plan, own) = project_files::checked(plan, &project, here, view.folder())?;
+        // Nothing is removed for a run that can't start.
+        view.check_free(plan.paths().iter().map(String::as_str), &records)?;
+        if request.clean {
+            clean::clean(&journal, &view, &records, &own, self)?;
+        }
+
+        let first = Fact::RunStarted(RunStarted {
+            inputs,
+            model: request.model.clone(),
+            models: names,
+            continue_on_error: request.continue_on_error,
+            budget: request.budget.clone(),
+            workflow_id: request.workflow_id.clone(),
+            ..execute::started((&root, &file), &project, &view, &plan)
+        });
+        let context = RunContext {
+            journal: &journal,
+            run,
+            events: &[],
+            locks: &locks,
+            view,
+            project: own,
+            plan: &plan,
+            models: available,
+            gates: execute::gates(&project),
+            asker: None,
+            exchange: exchange.clone(),
+            reuse: request.reuse.then(|| Earlier::open(&journal)).transpose()?,
+            trackers: Trackers::new(&project.settings.tracker, &self.environment.variables(), &trusted),
+            first: vec![first],
+        };
+        let state = execute::execute(context, self).await?;
+        Ok(RunResult::new(state, journal.state(), &exchange))
+    }
+
+    /// The user's agreement to what the run sends; recordings answer in place of providers, and only trackers are left.
+    fn trusted_to_start(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
+        let tracker = &project.settings.tracker;
+        if request.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
+            return Ok(Trusted::not_needed());
+        }
+        let root = execute::places(project, self.current_dir()).0;
+        self.ensure_trusted(&root, &project.settings, request.trust.as_deref())
+    }
+
+    /// What a request says about exchanges with models.
+    fn exchange(&self, request: &RunRequest, root: &Path) -> Result<Exchange, SessionError> {
+        let recorder = request.record.as_deref().map(|folder| models::recorder(folder, root, self)).transpose()?;
+        let replay = request.replay.as_deref().map(models::replay).transpose()?;
+        Ok(Exchange { recorder, replay })
+    }
+}
+
+/// Inputs are recorded as they are given, so that a run can be resumed: keys have no place in them.
+fn without_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), SessionError> {
+    match inputs.iter().find(|(_, value)| redactor.finds_in(&value.to_string())) {
+        None => Ok(()),
+        Some((name, _)) => Err(SessionError::usage(format!("the input `{name}` holds a key, and inputs are recorded"))
+            .hint("leave the key out; a command that needs one gets it with `env: [NAME]`")),
+    }
+}

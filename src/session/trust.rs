@@ -1,0 +1,116 @@
+//! The user's agreement to what the `orch.yaml` of a project sends.
+
+use std::path::Path;
+
+use crate::config::Settings;
+use crate::model::Digest;
+use crate::model::visible::shown_path;
+use crate::trust::{Disclosures, TrustLedger, TrustStatus};
+
+use super::Runner;
+use super::error::SessionError;
+use super::project_state::project_root;
+
+/// Proof that the user agreed to what `orch.yaml` sends, or that it sends nothing that needs an agreement.
+///
+/// Only [`Runner::ensure_trusted`] makes one, and what opens connections with secrets asks for it.
+#[derive(Debug)]
+pub(crate) struct Trusted(());
+
+impl Trusted {
+    /// The proof for what sends nothing by way of `orch.yaml`: answers come from recordings and nothing follows the run.
+    pub(crate) fn not_needed() -> Self {
+        Self(())
+    }
+}
+
+impl Runner {
+    /// Makes sure that the user agreed to what the settings of a project send; asks if there is a user to ask.
+    ///
+    /// `digest` is the agreement that a request brings with it.
+    ///
+    /// # Errors
+    /// The user did not agree (exit code 2), or a key would be sent without encryption and the file does not allow it.
+    pub(crate) fn ensure_trusted(
+        &self,
+        root: &Path,
+        settings: &Settings,
+        digest: Option<&str>,
+    ) -> Result<Trusted, SessionError> {
+        let given = checked_digest(digest)?;
+        let disclosures = Disclosures::of(settings);
+        check_encryption(&disclosures)?;
+        let Some(digest) = disclosures.digest() else { return Ok(Trusted(())) };
+        if given == Some(digest.as_str()) {
+            return Ok(Trusted(()));
+        }
+        let status = self.trust_status(root, &digest)?;
+        if status == TrustStatus::Trusted {
+            return Ok(Trusted(()));
+        }
+        let state = match status {
+            TrustStatus::Changed => "changed since you trusted it",
+            TrustStatus::Trusted | TrustStatus::Unknown => "is not trusted yet",
+        };
+        let lines: Vec<String> = disclosures.untrusted().map(|disclosure| format!("  {disclosure}")).collect();
+        let what = lines.join("\n");
+        if let Some(ledger) = self.trust_ledger() {
+            let question = format!("{} {state}. Its orch.yaml:\n{what}\nTrust it?", shown_path(root));
+            if self.prompter.confirm(&question) == Some(true) {
+                ledger.record(root, &digest).map_err(|error| unusable(&ledger, &error))?;
+                return Ok(Trusted(()));
+            }
+        }
+        let mut error = SessionError::usage(format!("this project {state}, and its orch.yaml:")).with_details(lines);
+        if given.is_some() {
+            error = error.hint("the digest given with --trust or ORCH_TRUST is of other settings");
+        }
+        let is_here = project_root(self.current_dir()) == root;
+        let target = if is_here { String::new() } else { format!(" '{}'", root.display()) };
+        Err(error
+            .hint(format!("if you agree, run `orch trust{target}` once"))
+            .hint(format!("or, in CI, give `--trust {digest}`")))
+    }
+
+    /// Whether the user agreed to what orch.yaml sends, or nothing of it needs an agreement.
+    pub(crate) fn is_trusted(&self, root: &Path, disclosures: &Disclosures) -> Result<bool, SessionError> {
+        let status = |digest| self.trust_status(root, &digest);
+        disclosures.digest().map_or(Ok(true), |digest| Ok(status(digest)? == TrustStatus::Trusted))
+    }
+
+    fn trust_status(&self, root: &Path, digest: &Digest) -> Result<TrustStatus, SessionError> {
+        let Some(ledger) = self.trust_ledger() else { return Ok(TrustStatus::Unknown) };
+        ledger.status(root, digest).map_err(|error| unusable(&ledger, &error))
+    }
+
+    /// The user's agreements; `None` when there is no folder for them.
+    pub(crate) fn trust_ledger(&self) -> Option<TrustLedger> {
+        self.environment.configuration().map(TrustLedger::new)
+    }
+}
+
+/// The digest that a request brings; an empty one counts as none, as an unset variable of CI is empty.
+fn checked_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
+    let Some(digest) = digest.map(str::trim).filter(|digest| !digest.is_empty()) else { return Ok(None) };
+    if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Some(digest));
+    }
+    Err(SessionError::usage(format!("`{digest}`, given with --trust or ORCH_TRUST, is not a digest"))
+        .hint("`orch trust --print` prints it: 64 hexadecimal digits"))
+}
+
+/// Refuses keys that anyone on the way could read, unless the file says that this is meant.
+pub(crate) fn check_encryption(disclosures: &Disclosures) -> Result<(), SessionError> {
+    match disclosures.all().iter().find(|disclosure| disclosure.is_refused()) {
+        None => Ok(()),
+        Some(refused) => Err(SessionError::usage(format!("{refused}, where it can be read on its way"))
+            .hint(format!("use https://, or set `insecure: true` under `{}` of orch.yaml", refused.key))),
+    }
+}
+
+/// Why the record of trusted projects can't be read or written.
+pub(crate) fn unusable(ledger: &TrustLedger, error: &std::io::Error) -> SessionError {
+    let folder = ledger.folder().display();
+    SessionError::usage(format!("the record of trusted projects in `{folder}` can't be used: {error}"))
+        .hint("remove a damaged file there and trust again, or set XDG_CONFIG_HOME to another folder")
+}
