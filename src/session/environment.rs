@@ -52,6 +52,13 @@ impl Environment {
         self
     }
 
+    /// The same with another folder of the user's configuration, an absolute path.
+    #[must_use]
+    pub fn with_configuration(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.configuration = Some(folder.into());
+        self
+    }
+
     /// The same with another program that watches over the processes of a run: one that calls
     /// [`guard_main`](super::guard_main) first, or `orch` itself.
     #[must_use]

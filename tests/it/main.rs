@@ -76,6 +76,7 @@ mod schema_check;
 mod screen;
 mod secrets;
 mod semantics;
+mod session;
 mod shipped;
 mod shown;
 mod sound;
