@@ -253,14 +253,23 @@ fn parsed(workspace: &Path, report: &Value) -> Done<Vec<Value>> {
     for file in listed.filter_map(|file| file["path"].as_str()) {
         let path = workspace.join(file);
         let written = path.is_file();
-        files.push(
-            json!({ "path": file, "written": written, "parses": if written { parses(&path)? } else { Value::Null } }),
-        );
+        let (parses, error) = if written { parses(&path)? } else { (Value::Null, None) };
+        // The end of a file that does not parse says whether the model or the writer of its reply is at fault.
+        let end = error.is_some().then(|| end_of(&path)).transpose()?;
+        files.push(json!({ "path": file, "written": written, "parses": parses, "error": error, "end": end }));
     }
     Ok(files)
 }
 
-fn parses(path: &Path) -> Done<Value> {
+/// The last characters of a file.
+fn end_of(path: &Path) -> Done<String> {
+    let text = fs::read_to_string(path)?;
+    let from = text.char_indices().rev().nth(200).map_or(0, |(at, _)| at);
+    Ok(text.get(from..).unwrap_or_default().to_owned())
+}
+
+/// Whether a file parses, and the words of the parser if it does not.
+fn parses(path: &Path) -> Done<(Value, Option<String>)> {
     let parsers: &[&[&str]] = match path.extension().and_then(|extension| extension.to_str()) {
         Some("py") => &[&["python3", "-c", "import ast, sys; ast.parse(sys.stdin.buffer.read())"]],
         // A script or a module: the file does not say which.
@@ -270,18 +279,22 @@ fn parses(path: &Path) -> Done<Value> {
         Some("rs") => &[&["rustfmt", "--edition", "2024", "--emit", "stdout"]],
         Some("json") => &[&["python3", "-c", "import json, sys; json.load(sys.stdin.buffer)"]],
         Some("sh") => &[&["bash", "-n"]],
-        Some("md" | "txt") => return Ok(json!("text")),
-        _ => return Ok(Value::Null),
+        Some("md" | "txt") => return Ok((json!("text"), None)),
+        _ => return Ok((Value::Null, None)),
     };
+    let mut words = String::new();
     for parser in parsers {
         let Some((program, args)) = parser.split_first() else { continue };
         // On standard input, so that modules in other files are not looked for.
         let output = Command::new(program).args(args).stdin(fs::File::open(path)?).output();
-        if output.map_err(|error| format!("{program}: {error}"))?.status.success() {
-            return Ok(json!(true));
+        let output = output.map_err(|error| format!("{program}: {error}"))?;
+        if output.status.success() {
+            return Ok((json!(true), None));
         }
+        let said = String::from_utf8_lossy(&output.stderr);
+        words = said.trim_end().lines().last().unwrap_or_default().to_owned();
     }
-    Ok(json!(false))
+    Ok((json!(false), Some(words)))
 }
 
 /// The paths of a run's files of which the parser says this: true, false or null.
