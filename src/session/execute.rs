@@ -304,9 +304,11 @@ pub(crate) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
     flag.map_or_else(|| here.join("workspace"), |named| super::project_state::without_link(here.join(named)))
 }
 
-/// A path as given where it is below the current folder, so that findings show it as people wrote it.
+/// A path of a request as files are opened by it, and as messages show it: relative where it is below the current folder
+/// and that is the folder of the process too.
 pub(crate) fn short_path(path: &Path, here: &Path) -> PathBuf {
-    path.strip_prefix(here).unwrap_or(path).to_owned()
+    let is_own = std::env::current_dir().is_ok_and(|own| own == here);
+    if is_own { path.strip_prefix(here).unwrap_or(path).to_owned() } else { here.join(path) }
 }
 
 /// A project's root, absolute, and its pipeline file relative to it.

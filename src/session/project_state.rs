@@ -15,7 +15,8 @@ use super::execute::short_path;
 pub struct StateFolder(Option<PathBuf>);
 
 impl StateFolder {
-    /// The folder that the user names; `.orch` in the project's root when it is `None`.
+    /// The folder that the user names, absolute or relative to the folder of the process; `.orch` in the project's root
+    /// when it is `None`.
     pub fn new(named: Option<PathBuf>) -> Self {
         Self(named)
     }

@@ -111,8 +111,8 @@ impl Runner {
         let trusted = trusted.ok_or_else(|| SessionError::internal("the project was not trusted"))?;
         let Prepared { journal, row, old, root, workspace, moved, project, available, plan, from, resumed } = prepared;
         let here = self.current_dir();
-        let record = request.record.as_deref();
-        let recorder = record.map(|folder| models::recorder(folder, &project.root, self)).transpose()?;
+        let record = request.record.as_deref().map(|folder| execute::short_path(folder, here));
+        let recorder = record.map(|folder| models::recorder(&folder, &project.root, self)).transpose()?;
         let exchange = Exchange { recorder, replay: None };
         let view = View::open(&workspace)?;
         let locks = RunLocks::take(&journal, row.run, &view)?;

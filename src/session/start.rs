@@ -13,7 +13,7 @@ use crate::secret::Redactor;
 use crate::store::{Earlier, Journal, View};
 
 use super::error::SessionError;
-use super::execute::{self, RunContext};
+use super::execute::{self, RunContext, short_path};
 use super::inputs::InputSource;
 use super::locks::RunLocks;
 use super::prepare::{self, PlanOptions};
@@ -163,8 +163,11 @@ impl Runner {
 
     /// What a request says about exchanges with models.
     fn exchange(&self, request: &RunRequest, root: &Path) -> Result<Exchange, SessionError> {
-        let recorder = request.record.as_deref().map(|folder| models::recorder(folder, root, self)).transpose()?;
-        let replay = request.replay.as_deref().map(models::replay).transpose()?;
+        let here = self.current_dir();
+        let record = request.record.as_deref().map(|folder| short_path(folder, here));
+        let recorder = record.map(|folder| models::recorder(&folder, root, self)).transpose()?;
+        let replay = request.replay.as_deref().map(|folder| short_path(folder, here));
+        let replay = replay.map(|folder| models::replay(&folder)).transpose()?;
         Ok(Exchange { recorder, replay })
     }
 }

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::durable::{Open, Outcome, Reply};
-use crate::model::event::{ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, Part, StepStarted, Verdict};
+use crate::model::event::{
+    ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, Part, StepCompleted, StepStarted, Verdict,
+};
 use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Recipe, StepKey, StopReason, Usage};
 
 /// An index over the events of one run, kept up to date as they are appended.
@@ -40,7 +42,7 @@ struct Completed {
     seq: u64,
     step: StepKey,
     artifact: Option<Artifact>,
-    /// Whether a person wrote the artifact.
+    /// Whether the user wrote the artifact.
     accepted: bool,
 }
 
@@ -66,14 +68,11 @@ impl Index {
                 self.end(&fact.step, fact.attempt);
                 // A result of this session serves its own step; it is there for later ones.
                 if self.earlier {
+                    let accepted = self.holds_edit(fact);
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
                     self.latest.insert(step.clone(), seq);
-                    self.completed.entry(fact.recipe.clone()).or_default().push(Completed {
-                        seq,
-                        step,
-                        artifact,
-                        accepted: false,
-                    });
+                    let completed = Completed { seq, step, artifact, accepted };
+                    self.completed.entry(fact.recipe.clone()).or_default().push(completed);
                     self.recipes.insert(event.seq, fact.recipe.clone());
                 }
             }
@@ -141,6 +140,16 @@ impl Index {
     fn end(&mut self, step: &StepKey, attempt: u32) {
         let last = self.ended.entry(step.clone()).or_default();
         *last = (*last).max(attempt);
+    }
+
+    /// Whether a result is what the user made of the one before, read again under other rules.
+    fn holds_edit(&self, fact: &StepCompleted) -> bool {
+        let before = self.latest.get(&fact.step);
+        let before = before.and_then(|seq| Some((seq, self.recipes.get(seq)?)));
+        let Some((seq, recipe)) = before.filter(|(_, recipe)| recipe.ask == fact.recipe.ask) else { return false };
+        let list = self.completed.get(recipe).map(Vec::as_slice).unwrap_or_default();
+        let value = |artifact: &Option<Artifact>| artifact.as_ref().map(|artifact| artifact.value.clone());
+        list.iter().any(|last| last.seq == *seq && last.accepted && value(&last.artifact) == value(&fact.artifact))
     }
 
     fn accepted(&mut self, completed: u64, artifact: &Artifact) {
