@@ -148,8 +148,9 @@ impl Index {
         let before = before.and_then(|seq| Some((seq, self.recipes.get(seq)?)));
         let Some((seq, recipe)) = before.filter(|(_, recipe)| recipe.ask == fact.recipe.ask) else { return false };
         let list = self.completed.get(recipe).map(Vec::as_slice).unwrap_or_default();
-        let value = |artifact: &Option<Artifact>| artifact.as_ref().map(|artifact| artifact.value.clone());
-        list.iter().any(|last| last.seq == *seq && last.accepted && value(&last.artifact) == value(&fact.artifact))
+        let value = fact.artifact.as_ref().map(|artifact| &artifact.value);
+        let holds = |last: &Completed| last.artifact.as_ref().map(|artifact| &artifact.value) == value;
+        list.iter().any(|last| last.seq == *seq && last.accepted && holds(last))
     }
 
     fn accepted(&mut self, completed: u64, artifact: &Artifact) {
