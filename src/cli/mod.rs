@@ -135,7 +135,7 @@ pub fn main() -> ExitCode {
     }
     #[cfg(feature = "failpoints")]
     let _chosen = crate::crash::chosen();
-    if let Some(folder) = Environment::of_process().ok().and_then(|own| own.configuration().map(PathBuf::from)) {
+    if let Some(folder) = crate::session::configuration() {
         crate::store::keep_key_in(folder);
     }
     crate::store::before_copies(interrupt::end_without_copies);

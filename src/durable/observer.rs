@@ -15,7 +15,7 @@ pub enum Signal {
     Reasoning(CallKey, usize),
     /// A command wrote a line, or a program used a tool.
     Output(CallKey, String),
-    /// The person in front of the terminal is asked: until they answered, nobody else may write there.
+    /// The person in front of the terminal is asked: until the answer, nothing else may write there.
     Asking(StepKey),
     /// The call waits this many milliseconds before its step is tried again.
     Backoff(StepKey, u64),

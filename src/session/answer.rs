@@ -118,7 +118,7 @@ fn several(found: &[(RunRow, Vec<ApprovalAsked>)]) -> SessionError {
     SessionError::usage(text).with_details(lines).hint("name the run")
 }
 
-/// The questions of a run that nobody has answered.
+/// The questions of a run that have no answer yet.
 pub(crate) fn open_questions(
     journal: &Journal,
     run: RunId,
@@ -180,12 +180,12 @@ fn question(
         [one] => **one,
         [] if asked.is_empty() && request.step.is_some() => {
             let step = request.step.as_deref().unwrap_or_default();
-            return Err(SessionError::usage(format!("step `{step}` of run {run} asks nothing")));
+            return Err(SessionError::usage(format!("step `{step}` of run {run} has no pending approval")));
         }
-        [] if asked.is_empty() => return Err(SessionError::usage(format!("run {run} waits for nobody"))),
+        [] if asked.is_empty() => return Err(SessionError::usage(format!("run {run} has no pending approval"))),
         [] => {
             return Err(SessionError::usage(format!("what run {run} asked was answered"))
-                .hint(format!("`orch pipeline resume {run}` goes on with it")));
+                .hint(format!("`orch pipeline resume {run}` continues it")));
         }
         several => {
             let names: Vec<String> = several.iter().map(|asked| asked.step.to_string()).collect();
@@ -198,7 +198,7 @@ fn question(
     }
     if open.until.is_some_and(|until| Timestamp::now() > until) {
         return Err(SessionError::usage(format!("the time to answer step `{}` is over", open.step))
-            .hint(format!("`orch pipeline resume {run}` goes on as its file says for a step that failed")));
+            .hint(format!("`orch pipeline resume {run}` continues as its file says for a step that failed")));
     }
     Ok(open.clone())
 }

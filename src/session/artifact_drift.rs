@@ -57,7 +57,7 @@ pub(crate) struct Edits<'a> {
     pub(crate) events: &'a [Event],
     /// When the process of the last session was last alive, if it died.
     pub(crate) died: Option<Timestamp>,
-    /// What will be run: files of other steps are nobody's concern.
+    /// What will be run: files of other steps are not looked at.
     pub(crate) plan: &'a Plan,
     /// The step that is to run again, whatever stands.
     pub(crate) from: Option<&'a StepKey>,
@@ -70,7 +70,7 @@ pub(crate) struct Found {
     record: Record,
 }
 
-/// What goes into the record of a run that goes on with its files as they are.
+/// What is recorded of a run that accepts its files as they are.
 #[derive(Default)]
 pub(crate) struct Accepted {
     /// Artifacts as a person wrote them.
@@ -147,7 +147,7 @@ impl Found {
         }
     }
 
-    /// What goes on record when a person says that the files are right as they are.
+    /// What is recorded when the user says that the files are right as they are.
     pub(crate) fn accept(&self, view: &View, project: &Project) -> Result<Accepted, SessionError> {
         let accept = |(shown, _): &(Shown, Edited)| {
             let artifact = accept(view, &shown.artifact, project)?;

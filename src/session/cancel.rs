@@ -19,7 +19,7 @@ impl CancelHandle {
     }
 
     /// Asks the run to stop. The first time, no new call starts and the calls in flight get their grace time; from the
-    /// second time on, calls in flight are given up at once. Returns whether this was the first time.
+    /// second time on, calls in flight are dropped at once. Returns whether this was the first time.
     pub fn cancel(&self) -> bool {
         self.switch.press()
     }

@@ -104,7 +104,8 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-fn configuration() -> Option<PathBuf> {
+/// The folder of the user's configuration, by the environment of this process.
+pub(crate) fn configuration() -> Option<PathBuf> {
     // A relative one would be wherever the program is started, as in a project.
     let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = folder("XDG_CONFIG_HOME")

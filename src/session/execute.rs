@@ -47,7 +47,7 @@ pub(crate) struct RunContext<'a> {
     pub(crate) plan: &'a Plan,
     /// The models.
     pub(crate) models: Arc<Models>,
-    /// How much may go on at once.
+    /// How many calls may be made at once.
     pub(crate) gates: Arc<Gates>,
     /// Who answers approvals; the user whom the session can ask when it is `None`.
     pub(crate) asker: Option<Arc<dyn Asker>>,
@@ -70,7 +70,7 @@ impl RunContext<'_> {
         })
     }
 
-    /// The files that the run goes on without from now on.
+    /// The files that the run does without from now on.
     fn without(&self) -> impl Iterator<Item = &LostFile> {
         self.first.iter().flat_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.without.as_slice(),
@@ -246,13 +246,13 @@ fn broke_off(stop: Stop, run: LocalRun, context: &RunContext<'_>, runner: &Runne
     drop(run);
     let events = context.journal.events(context.run);
     let is_unrecorded = events.as_ref().is_ok_and(Vec::is_empty);
-    let mend = failure.hint.take().unwrap_or_else(|| "look after the disk and its folder".to_owned());
+    let remedy = failure.hint.take().unwrap_or_else(|| "look after the disk and its folder".to_owned());
     failure.hint = Some(if is_unrecorded {
-        format!("{mend}, then start the run again; nothing of it could be recorded")
+        format!("{remedy}, then start the run again; nothing of it could be recorded")
     } else {
         let commands = printed_commands(context.journal.state(), runner.current_dir(), &PrintedCommands::default());
         let resume = commands.resume(context.run);
-        format!("{mend}, then `{resume}` goes on from here; nothing that was recorded is asked again")
+        format!("{remedy}, then `{resume}` goes on from here; nothing that was recorded is asked again")
     });
     let recorded = events.ok().filter(|events| !events.is_empty());
     let mut state = recorded.map_or(unrecorded, |events| RunState::fold(context.run, &events));

@@ -70,7 +70,7 @@ pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> R
         return Ok(path);
     }
     let why = format!("the record of run {} came from elsewhere, and its pipeline `{}`", run.run, run.file);
-    Err(SessionError::usage(format!("{why} is not in this project")).hint("run the pipeline that you mean anew"))
+    Err(SessionError::usage(format!("{why} is not in this project")).hint("run the pipeline that you mean again"))
 }
 
 /// The project of a run from elsewhere is this one, whatever it says.

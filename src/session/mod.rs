@@ -61,6 +61,7 @@ pub use artifact_drift::ChangedFiles;
 pub use cancel::CancelHandle;
 pub use dry_run::{Action, PlannedAction};
 pub use environment::Environment;
+pub(crate) use environment::configuration;
 pub use error::{ExitStatus, SessionError};
 pub use execute::run_ended;
 pub use follow::Follow;
@@ -86,7 +87,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A runner that shows nothing and asks nobody.
+    /// A runner that shows nothing and asks no questions.
     pub fn new(environment: Environment) -> Self {
         if let Some(folder) = environment.configuration() {
             keep_key_in(folder.to_owned());
@@ -173,9 +174,12 @@ impl RunResult {
         Self { state, state_folder: state_folder.to_owned(), recording }
     }
 
-    /// The exit code of the program for this run.
+    /// The exit code of the program for this run: recordings that were asked for and are not complete are a failure too.
     pub fn exit_status(&self) -> ExitStatus {
-        execute::exit_status(&self.state)
+        match (execute::exit_status(&self.state), &self.recording) {
+            (ExitStatus::Success, Some(_)) => ExitStatus::Failed,
+            (status, _) => status,
+        }
     }
 }
 

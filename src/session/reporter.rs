@@ -69,7 +69,7 @@ pub enum DownloadProgress {
     Source {
         /// Its name.
         name: String,
-        /// Why an earlier source was given up.
+        /// Why an earlier source failed.
         instead: Option<String>,
     },
     /// The digest of the file is computed.

@@ -166,7 +166,8 @@ impl Runner {
         Ok(RunResult::new(state, journal.state(), &exchange))
     }
 
-    /// Says what [`resume`](Self::resume) would do with each step. Nothing is written, and nothing is sent.
+    /// Says what [`resume`](Self::resume) would do with each step. The run, its workspace and its journal stay as they are,
+    /// and no model is asked; an embedded model that is missing is downloaded as for a resume.
     ///
     /// # Errors
     /// The run could not be resumed as the files are.
@@ -293,7 +294,7 @@ fn not_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Resu
         return Ok(());
     }
     let error = SessionError::usage(format!("run {run} was answered from recordings, and they are not asked again"));
-    Err(error.hint("run it anew with `--replay DIR`, or name a model with --model"))
+    Err(error.hint("start it again with `orch pipeline run … --replay DIR`, or name a model with --model"))
 }
 
 /// Where the run continues, if that is elsewhere than on record.
