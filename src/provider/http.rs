@@ -246,6 +246,18 @@ async fn receive<A: Assembler>(
     }
 }
 
+/// The JSON value of a body, and its own bytes. White space and more may follow an object or a list: whether that is
+/// waited for depends on the pieces in which the body comes, so it must not count.
+fn first_value(bytes: &[u8]) -> Option<(Value, &[u8])> {
+    let body = json_bytes(bytes);
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    let (own, rest) = body.split_at_checked(values.byte_offset())?;
+    let ends_itself = value.is_object() || value.is_array();
+    let ended = rest.trim_ascii().is_empty() || (ends_itself && rest.first().is_some_and(u8::is_ascii_whitespace));
+    ended.then_some((value, own))
+}
+
 /// Reads a reply that came as one JSON value.
 fn read_json<A: Assembler>(
     bytes: &[u8],
@@ -254,7 +266,7 @@ fn read_json<A: Assembler>(
     (progress, sink): (&mut Progress, Sink<'_>),
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
-    let value: Value = serde_json::from_slice(json_bytes(bytes)).map_err(|_| {
+    let (value, bytes) = first_value(bytes).ok_or_else(|| {
         let what = errors::excerpt(bytes, endpoint, 200);
         errors::unavailable(endpoint, &format!("sent broken JSON: {what}"))
     })?;
@@ -324,7 +336,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
         }
         let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };
         let bytes = body.json(Bytes::new()).await?;
-        serde_json::from_slice(json_bytes(&bytes)).map_err(|_| {
+        first_value(&bytes).map(|(value, _)| value).ok_or_else(|| {
             let what = errors::excerpt(&bytes, endpoint, 200);
             errors::unavailable(endpoint, &format!("answered with something that is not JSON: {what}"))
         })

@@ -52,3 +52,46 @@ pub async fn read_answer(
         Dialect::Gemini => read_received(answer, gemini::Parts::default(), sink).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::failure::Class;
+
+    const REPLY: &str = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+
+    /// What is read of a JSON body that comes in pieces of so many bytes.
+    async fn read(body: &str, size: usize) -> Result<String, Class> {
+        let pieces = body.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
+        let answer = ServerAnswer { status: 200, content_type: "application/json".to_owned(), pieces };
+        let endpoint = Endpoint {
+            name: "lab".to_owned(),
+            dialect: Dialect::OpenAi,
+            base_url: "http://127.0.0.1:1/v1".to_owned(),
+            api_key: None,
+            key_variable: None,
+            headers: Vec::new(),
+            structured: false,
+            key_header: None,
+            query: Vec::new(),
+            network: std::sync::Arc::default(),
+        };
+        let reply = read_answer(&endpoint, answer, &Limits::default(), &|_| {}).await;
+        reply.map(|reply| reply.text).map_err(|failure| failure.class)
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_json_body_counts_alike_however_it_is_split() {
+        let sizes = [1, 2, 3, REPLY.len(), REPLY.len() + 1, 1000];
+        for rest in ["", "\n", "\n\ndata: {}\n\n", " {}"] {
+            for size in sizes {
+                assert_eq!(read(&format!("{REPLY}{rest}"), size).await.as_deref(), Ok("hi"), "{rest:?} {size}");
+            }
+        }
+        // In pieces of which one ends the value, nothing after it is waited for.
+        for size in [1, 2, 3, 1000].into_iter().filter(|size| REPLY.len() % size != 0) {
+            let read = read(&format!("{REPLY}x"), size).await;
+            assert_eq!(read, Err(Class::ProviderUnavailable), "{size}");
+        }
+    }
+}
