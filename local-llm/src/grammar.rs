@@ -119,6 +119,23 @@ impl Grammar {
         Ok(())
     }
 
+    /// Takes tokens that the document may go on with; whether it may.
+    pub(crate) fn takes(&mut self, tokens: &[TokenId], vocab: &Vocab) -> bool {
+        if self.matcher.validate_tokens(tokens).is_ok_and(|valid| valid == tokens.len())
+            && self.matcher.consume_tokens(tokens).is_ok()
+        {
+            tokens.iter().for_each(|token| self.place.read(vocab.bytes(*token)));
+            return true;
+        }
+        false
+    }
+
+    /// Whether the open string may end here.
+    pub(crate) fn string_may_end(&mut self) -> bool {
+        let quote = self.closers.quote;
+        quote.is_some_and(|quote| self.matcher.validate_tokens(&[quote]).is_ok_and(|valid| valid == 1))
+    }
+
     /// Takes the tokens that are the only ones possible, and says which.
     pub(crate) fn forced(&mut self, vocab: &Vocab) -> Vec<TokenId> {
         if self.finished() {

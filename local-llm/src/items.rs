@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// A place in a reply: so many whole tokens, then so many bytes of the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) tokens: usize,
     pub(crate) bytes: usize,
@@ -21,9 +21,23 @@ pub(crate) struct Items {
     tokens: usize,
     open: Vec<Frame>,
     string: Option<Vec<u8>>,
+    /// Where the opening quote of the string stands.
+    quote: Mark,
     escaped: bool,
     line_end: Option<Mark>,
 }
+
+/// The string that is the text of a file: the `content` beside a `path`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OpenFile {
+    /// Where its opening quote stands.
+    pub(crate) quote: Mark,
+    /// What its language is called, in lower case: by the entry's `language`, or by the end of its path.
+    pub(crate) language: String,
+}
+
+/// Files in which a line of three backquotes is text.
+const PROSE: [&str; 7] = ["md", "mdx", "markdown", "rst", "adoc", "txt", "qmd"];
 
 #[derive(Debug, Clone)]
 enum Frame {
@@ -37,6 +51,7 @@ struct Object {
     key: Vec<u8>,
     after_colon: bool,
     path: Option<Vec<u8>>,
+    language: Option<Vec<u8>>,
     has_content: bool,
 }
 
@@ -58,6 +73,9 @@ impl Items {
                 1 => Mark { tokens: self.tokens + 1, bytes: 0 },
                 _ => Mark { tokens: self.tokens, bytes: place + 1 },
             };
+            if self.string.is_none() {
+                self.quote = Mark { tokens: self.tokens, bytes: place };
+            }
             found = found.or(self.byte(*byte, here));
         }
         self.tokens += 1;
@@ -69,15 +87,19 @@ impl Items {
         self.string.as_ref().and(self.line_end)
     }
 
-    /// Whether the text of a file is open that can't end here: in the middle of a quoted text, or right after a bracket or
-    /// a comma. Small models forget to escape a quote there.
-    pub(crate) fn is_amid_code(&self) -> bool {
-        let is_content =
-            matches!(self.open.last(), Some(Frame::Object(object)) if object.after_colon && object.key == b"content");
-        let Some(text) = self.string.as_ref().filter(|_| is_content && !self.escaped) else { return false };
-        let line = text.windows(2).rposition(|pair| pair == b"\\n").map_or(0, |at| at + 2);
-        let quotes = text[line..].windows(2).filter(|pair| *pair == b"\\\"").count();
-        quotes % 2 == 1 || text.last().is_some_and(|last| b"([{,".contains(last))
+    /// The open string, if it is the text of a file of which the path is known. Text in which fences may stand is left out.
+    pub(crate) fn open_file(&self) -> Option<OpenFile> {
+        let Some(Frame::Object(object)) = self.open.last() else { return None };
+        let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
+        self.string.as_ref()?;
+        let path = std::str::from_utf8(path).ok()?;
+        let end = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map_or("", |(_, end)| end);
+        let named = object.language.as_ref().and_then(|language| std::str::from_utf8(language).ok());
+        let language = named.unwrap_or(end).to_ascii_lowercase();
+        let is_word = !language.is_empty() && language.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let language = if is_word { language } else { String::new() };
+        let is_prose = [end, &language].iter().any(|word| PROSE.contains(word));
+        (!is_prose).then_some(OpenFile { quote: self.quote, language })
     }
 
     fn byte(&mut self, byte: u8, here: Mark) -> Option<Mark> {
@@ -124,6 +146,10 @@ impl Items {
         if !object.after_colon {
             object.has_content |= string == b"content";
             object.key = string;
+            return None;
+        }
+        if object.key == b"language" {
+            object.language = Some(string);
             return None;
         }
         if object.key != b"path" {
@@ -185,20 +211,39 @@ mod tests {
     }
 
     #[test]
-    fn the_text_of_a_file_does_not_end_amid_code() {
-        let amid = |text: &str| {
+    fn the_text_of_a_file_is_told_by_its_path_and_language() {
+        let open = |text: &str, size: usize| {
             let mut items = Items::default();
-            let _ = items.read(text.as_bytes());
-            items.is_amid_code()
+            for token in text.as_bytes().chunks(size) {
+                let _ = items.read(token);
+            }
+            items.open_file().map(|file| (file.quote.tokens * size + file.quote.bytes, file.language))
         };
-        for code in [r"print(", r"a = [1,", r#"print(\"{}"#, r#"x = \"\"\"Doc"#, r#"f(\"a\", \"b"#] {
-            assert!(amid(&format!(r#"{{"files":[{{"content":"{code}"#)), "{code}");
-        }
-        for code in [r"x = 1", r"print()\n", r#"print(\"{}\")"#, r#"\"\"\"Doc\n"#, r"a\", ""] {
-            assert!(!amid(&format!(r#"{{"files":[{{"content":"{code}"#)), "{code}");
-        }
-        for text in [r#"{"summary":"say ("#, r#"{"content":"f(","notes":["#, r#"{"content"#, r#"["content","f("#] {
-            assert!(!amid(text), "{text}");
+        for size in 1..9 {
+            for (before, language) in [
+                (r#"{"files":[{"path":"src/a.PY","#, "py"),
+                (r#"{"files":[{"path":"a.rs"},{"path":"b/c","language":"Rust","#, "rust"),
+                (r#"{"path":"Makefile","#, ""),
+                (r#"{"language":"C++ 20","path":"a.cc","#, ""),
+            ] {
+                for begun in ["", "x", r#"x\" y"#] {
+                    let text = format!(r#"{before}"content":"{begun}"#);
+                    let quote = text.len() - begun.len() - 1;
+                    assert_eq!(open(&text, size), Some((quote, language.to_owned())), "{text} {size}");
+                }
+            }
+            for text in [
+                r#"{"path":"README.md","content":""#,
+                r#"{"path":"a","language":"Markdown","content":""#,
+                r#"{"path":"a.py","content":"x""#,
+                r#"{"path":"a.py","content""#,
+                r#"{"path":"a.py","notes":""#,
+                r#"{"path":"a.py","content":[""#,
+                r#"{"content":""#,
+                r#"["path","content",""#,
+            ] {
+                assert_eq!(open(text, size), None, "{text} {size}");
+            }
         }
     }
 

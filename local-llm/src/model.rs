@@ -84,8 +84,8 @@ pub enum Event<'a> {
         /// Tokens in all.
         total: usize,
     },
-    /// More text of the reply. When items of a list repeat, the reply goes back to where they began, and what was told
-    /// of them is not part of it.
+    /// More text of the reply; that of a file comes line by line. When items of a list repeat, the reply goes back to where
+    /// they began, and what was told of them is not part of it.
     Token(&'a str),
 }
 
@@ -159,38 +159,37 @@ fn check_processor() -> Result<(), Error> {
     Ok(())
 }
 
-/// Text out of bytes that may end in the middle of a character.
+/// The text of a reply, and how much of it was told.
 #[derive(Default)]
 struct Text {
-    whole: String,
-    open: Vec<u8>,
+    told: Vec<u8>,
+    whole: usize,
 }
 
 impl Text {
-    /// Adds bytes and gives the text they complete.
-    fn add(&mut self, bytes: &[u8]) -> &str {
-        let from = self.whole.len();
-        self.open.extend_from_slice(bytes);
-        loop {
-            match std::str::from_utf8(&self.open) {
-                Ok(text) => {
-                    self.whole.push_str(text);
-                    self.open.clear();
-                }
-                Err(error) => {
-                    let (valid, rest) = self.open.split_at(error.valid_up_to());
-                    self.whole.push_str(&String::from_utf8_lossy(valid));
-                    let skip = error.error_len();
-                    self.open = rest.get(skip.unwrap_or(0)..).unwrap_or_default().to_vec();
-                    if skip.is_some() {
-                        self.whole.push(char::REPLACEMENT_CHARACTER);
-                        continue;
-                    }
-                }
+    /// The characters that a reply holds beyond those that were told, but for one at the end that is not whole yet. Where
+    /// the reply went back, they begin there.
+    fn news(&mut self, reply: Vec<u8>) -> String {
+        let same = self.told.iter().zip(&reply).take_while(|(a, b)| a == b).count();
+        let from = self.whole.min(same);
+        let from = (0..=from).rev().find(|at| reply.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80)).unwrap_or(0);
+        let mut news = String::new();
+        for chunk in reply.get(from..).unwrap_or_default().utf8_chunks() {
+            news.push_str(chunk.valid());
+            let open = chunk.invalid();
+            let begins = std::str::from_utf8(open).is_err_and(|error| error.error_len().is_none());
+            if begins {
+                self.whole = reply.len() - open.len();
+                self.told = reply;
+                return news;
             }
-            break;
+            if !open.is_empty() {
+                news.push(char::REPLACEMENT_CHARACTER);
+            }
         }
-        self.whole.get(from..).unwrap_or_default()
+        self.whole = reply.len();
+        self.told = reply;
+        news
     }
 }
 
@@ -283,7 +282,6 @@ impl Model {
         let grammar = request.schema.as_ref().map(|schema| self.grammars.of(schema)).transpose()?;
         let sampler = Sampler::new(request.temperature, request.top_p, request.seed);
         let mut writer = Writer::new(&self.vocab, grammar, sampler, limit);
-        let mut text = Text::default();
         let opening = writer.opening();
         prompt.extend_from_slice(&opening);
 
@@ -318,32 +316,29 @@ impl Model {
         }
         reply.prompt_time = begun.elapsed();
 
-        let bytes_of =
-            |tokens: &[u32]| -> Vec<u8> { tokens.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect() };
-        let mut tell = |text: &mut Text, tokens: &[u32]| {
-            let more = text.add(&bytes_of(tokens));
-            if more.is_empty() { ControlFlow::Continue(()) } else { event(Event::Token(more)) }
+        let mut text = Text::default();
+        let mut tell = |writer: &Writer<'_>| match text.news(writer.document()) {
+            more if more.is_empty() => ControlFlow::Continue(()),
+            more => event(Event::Token(&more)),
         };
-        let mut flow = tell(&mut text, &opening);
+        let mut flow = tell(&writer);
         while flow.is_continue() {
             match writer.step(&scores)? {
                 Step::Go(tokens) => {
-                    flow = tell(&mut text, &tokens);
-                    if flow.is_continue() && writer.written().len() < limit {
+                    flow = tell(&writer);
+                    if flow.is_continue() && writer.has_room() {
                         scores = self.read(&tokens, &mut kept, true)?;
                     }
                 }
                 Step::Back(to, tokens) => {
-                    text = Text::default();
-                    text.add(&bytes_of(writer.written().get(..to).unwrap_or_default()));
-                    flow = tell(&mut text, &tokens);
                     kept.cut(prompt_tokens + to);
-                    if flow.is_continue() && writer.written().len() < limit {
+                    flow = tell(&writer);
+                    if flow.is_continue() && writer.has_room() {
                         scores = self.read(&tokens, &mut kept, true)?;
                     }
                 }
-                Step::Last(tokens) => {
-                    let _ = tell(&mut text, &tokens);
+                Step::Last(_) => {
+                    let _ = tell(&writer);
                     reply.stop = Stop::End;
                     break;
                 }
@@ -353,7 +348,7 @@ impl Model {
                 }
             }
         }
-        reply.text = text.whole;
+        reply.text = String::from_utf8_lossy(&writer.document()).into_owned();
         reply.output_tokens = writer.produced();
         reply.output_time = begun.elapsed().saturating_sub(reply.prompt_time);
         Ok(reply)
@@ -367,9 +362,11 @@ mod tests {
     #[test]
     fn characters_are_told_whole() {
         let mut text = Text::default();
-        assert_eq!(text.add(b"a\xc3"), "a");
-        assert_eq!(text.add(b"\xa4b"), "äb");
-        assert_eq!(text.add(b"\xff!"), "\u{fffd}!");
-        assert_eq!(text.whole, "aäb\u{fffd}!");
+        assert_eq!(text.news(b"a\xc3".into()), "a");
+        assert_eq!(text.news(b"a\xc3\xa4b".into()), "äb");
+        assert_eq!(text.news("aäb".into()), "");
+        assert_eq!(text.news(b"a\xc3\xa4b\xff!".into()), "\u{fffd}!");
+        assert_eq!(text.news("aäc".into()), "c");
+        assert_eq!(text.news("aöc".into()), "öc");
     }
 }

@@ -334,6 +334,14 @@ impl Vocab {
         self.trie().token_id(bytes)
     }
 
+    /// Tokens of bytes that the model did not choose, each as long as can be; none of them is a sign. `None` when the
+    /// vocabulary lacks a byte.
+    pub(crate) fn split(&self, bytes: &[u8]) -> Option<Vec<TokenId>> {
+        let tokens = self.trie().greedy_tokenize(bytes);
+        let covered: usize = tokens.iter().map(|token| self.bytes(*token).len()).sum();
+        (covered == bytes.len()).then_some(tokens)
+    }
+
     /// Tokens of a prompt, whose signs are read as such; it begins with the token of a beginning where the model
     /// wants that, and never with two of them.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TokenId>, Error> {

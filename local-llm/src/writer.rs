@@ -1,6 +1,8 @@
 //! The order of tokens in one reply: what the schema allows, what keeps the
 //! reply from going in circles, and what brings it to an end in time.
 
+mod fenced;
+
 use toktrie::TokenId;
 
 use crate::Error;
@@ -8,6 +10,8 @@ use crate::grammar::Grammar;
 use crate::items::{Items, Mark};
 use crate::sampler::{Sampler, repeats};
 use crate::vocab::Vocab;
+
+use fenced::{Fenced, Stretch};
 
 /// Tokens a string may still have once the reply nears its limit.
 const LATE_STRING: usize = 24;
@@ -22,8 +26,8 @@ pub(crate) enum Step {
     Go(Vec<TokenId>),
     /// These tokens, and the reply is complete.
     Last(Vec<TokenId>),
-    /// All but the first so many tokens are taken back, and these follow; the model must read them before the next
-    /// step.
+    /// All but the first so many tokens of what the model read of the reply are taken back, and these follow; the model
+    /// must read them before the next step.
     Back(usize, Vec<TokenId>),
     /// The limit was reached or the model goes in circles.
     Cut,
@@ -36,7 +40,16 @@ pub(crate) struct Writer<'a> {
     sampler: Sampler,
     banned: Vec<bool>,
     limit: usize,
+    /// The reply.
     written: Vec<TokenId>,
+    /// The same as the model reads it: texts of files stand between fences.
+    read: Vec<TokenId>,
+    /// So many of them the model has read.
+    known: usize,
+    stretches: Vec<Stretch>,
+    file: Option<Fenced>,
+    /// Whether texts of files are written as JSON strings, because the schema asks more of them.
+    as_json: bool,
     string_from: Option<usize>,
     way: Option<Vec<TokenId>>,
     items: Items,
@@ -52,7 +65,6 @@ impl<'a> Writer<'a> {
                 *entry = !vocab.ends().contains(token);
             }
         }
-        let written = Vec::new();
         let way = grammar.as_ref().and_then(|grammar| grammar.way_out(vocab, limit));
         Self {
             vocab,
@@ -60,7 +72,12 @@ impl<'a> Writer<'a> {
             sampler,
             banned,
             limit,
-            written,
+            written: Vec::new(),
+            read: Vec::new(),
+            known: 0,
+            stretches: Vec::new(),
+            file: None,
+            as_json: false,
             string_from: None,
             way,
             items: Items::default(),
@@ -68,9 +85,9 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The tokens written so far.
-    pub(crate) fn written(&self) -> &[TokenId] {
-        &self.written
+    /// The reply so far.
+    pub(crate) fn document(&self) -> Vec<u8> {
+        self.written.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect()
     }
 
     /// Tokens every reply begins with, known before the model has read anything.
@@ -86,11 +103,21 @@ impl<'a> Writer<'a> {
 
     /// How many tokens were written, with those that were taken back.
     pub(crate) fn produced(&self) -> usize {
-        self.written.len() + self.taken_back
+        self.read.len() + self.taken_back
+    }
+
+    /// Whether more can follow.
+    pub(crate) fn has_room(&self) -> bool {
+        self.read.len() < self.limit
     }
 
     /// Adds tokens to the reply; gives the place to go back to when they show that items of a list repeat.
     fn keep(&mut self, tokens: &[TokenId]) -> Option<Mark> {
+        self.read.extend_from_slice(tokens);
+        self.add_to_document(tokens)
+    }
+
+    fn add_to_document(&mut self, tokens: &[TokenId]) -> Option<Mark> {
         self.written.extend_from_slice(tokens);
         let mut mark = None;
         if self.grammar.is_some() {
@@ -109,31 +136,33 @@ impl<'a> Writer<'a> {
 
     /// Takes back what comes after a place and ends the list or string that is open there, if the schema lets it end.
     fn back(&mut self, mark: Mark, end: u8) -> Option<Step> {
-        let (kept, dropped) = self.written.split_at_checked(mark.tokens)?;
-        let begun = dropped.first().map_or(&[][..], |token| self.vocab.bytes(*token)).get(..mark.bytes)?;
-        let bytes = [begun, &[end]].concat();
-        let (grammar, tokens) = self.grammar.as_ref()?.back(kept, dropped.len(), &bytes, self.vocab)?;
-        let room = self.limit.checked_sub(kept.len() + tokens.len())?;
+        let (grammar, tokens) = self.up_to(mark, &[end])?;
+        let to = self.place_read(mark.tokens)?;
+        let room = self.limit.checked_sub(to + tokens.len())?;
         let way = grammar.way_out(self.vocab, room)?;
-        self.taken_back += dropped.len();
-        self.written.truncate(mark.tokens);
-        self.items = Items::default();
-        for token in &self.written {
-            let _ = self.items.read(self.vocab.bytes(*token));
-        }
-        (self.grammar, self.way) = (Some(grammar), Some(way));
-        self.keep(&tokens);
-        Some(Step::Back(mark.tokens, tokens))
+        self.replace_document(mark.tokens, &tokens, grammar);
+        self.way = Some(way);
+        Some(self.replace_read(to, &tokens))
+    }
+
+    /// Whether the reply is so near to its limit that the way out of the document counts.
+    fn is_narrow(&self, left: usize) -> bool {
+        self.way.as_ref().is_none_or(|way| left <= way.len() * 2 + MARGIN)
     }
 
     /// Chooses what follows from the scores the model gives to every token.
     pub(crate) fn step(&mut self, scores: &[f32]) -> Result<Step, Error> {
-        let Some(left) = self.limit.checked_sub(self.written.len()).filter(|left| *left > 0) else {
+        let Some(left) = self.limit.checked_sub(self.read.len()).filter(|left| *left > 0) else {
             let complete = self.grammar.as_ref().is_some_and(Grammar::finished);
             return Ok(if complete { Step::Last(Vec::new()) } else { Step::Cut });
         };
+        self.known = self.read.len();
+        if let Some(file) = self.file.take() {
+            return self.file_step(file, scores, left);
+        }
+        let narrow = self.is_narrow(left);
         let vocab = self.vocab;
-        let circling = repeats(&self.written);
+        let circling = repeats(&self.read);
         let Some(grammar) = &mut self.grammar else {
             if circling {
                 return Ok(Step::Cut);
@@ -142,7 +171,7 @@ impl<'a> Writer<'a> {
             return Ok(match token {
                 Some(token) if vocab.ends().contains(&token) => Step::Last(Vec::new()),
                 Some(token) => {
-                    self.written.push(token);
+                    self.keep(&[token]);
                     Step::Go(vec![token])
                 }
                 None => Step::Cut,
@@ -152,7 +181,7 @@ impl<'a> Writer<'a> {
             return Ok(Step::Last(Vec::new()));
         }
 
-        let late = self.written.len() * 4 >= self.limit * 3;
+        let late = self.read.len() * 4 >= self.limit * 3;
         let closing = match self.string_from {
             Some(from) => circling || (late && self.written.len() - from >= LATE_STRING),
             None => circling || late,
@@ -167,21 +196,14 @@ impl<'a> Writer<'a> {
             return Ok(step);
         }
         let Some(grammar) = &mut self.grammar else { return Ok(Step::Cut) };
-        let amid_code = self.items.is_amid_code();
-        let ends_amid = |token: TokenId| amid_code && vocab.bytes(token).first() == Some(&b'"');
         let token = closer
-            .or_else(|| {
-                let banned = among(&self.banned);
-                let best = self.sampler.pick(scores, Some(&mask), |token| banned(token) || ends_amid(token));
-                best.or_else(|| self.sampler.pick(scores, Some(&mask), banned))
-            })
+            .or_else(|| self.sampler.pick(scores, Some(&mask), among(&self.banned)))
             .ok_or_else(|| Error::Schema("no token can follow".to_owned()))?;
         if vocab.ends().contains(&token) {
             return Ok(Step::Last(Vec::new()));
         }
 
-        let narrow = self.way.as_ref().is_none_or(|way| left <= way.len() * 2 + MARGIN);
-        let watch = narrow || (self.string_from.is_none() && self.written.len() * 2 >= self.limit);
+        let watch = narrow || (self.string_from.is_none() && self.read.len() * 2 >= self.limit);
         let before = if watch { grammar.way_out(vocab, left) } else { None };
         grammar.take(token, vocab)?;
         let mut tokens = vec![token];
@@ -193,7 +215,7 @@ impl<'a> Writer<'a> {
                 (Some(after), _) => self.way = Some(after),
                 // The token would lead too far: end the document instead of it.
                 (None, Some(before)) => {
-                    self.written.extend_from_slice(&before);
+                    self.keep(&before);
                     return Ok(Step::Last(before));
                 }
                 (None, None) => {}
@@ -201,7 +223,8 @@ impl<'a> Writer<'a> {
         }
         tokens.truncate(left);
         let again = self.keep(&tokens);
-        Ok(again.and_then(|mark| self.back(mark, b']')).unwrap_or(Step::Go(tokens)))
+        let step = again.and_then(|mark| self.back(mark, b']')).or_else(|| self.open_file());
+        Ok(step.unwrap_or(Step::Go(tokens)))
     }
 }
 
@@ -221,56 +244,155 @@ mod tests {
     use crate::grammar::Grammars;
     use crate::support::{Gguf, Kind, SMALL};
 
-    /// What is written with a schema when the model wants these texts in turn, the last one for ever.
-    fn written(schema: &Value, limit: usize, wanted: &[&str]) -> String {
+    /// What is written with a schema, and what the model reads of it, when it wants these texts in turn, the last one for
+    /// ever.
+    fn written(schema: &Value, limit: usize, wanted: &[&str]) -> (String, String) {
         let file = Gguf::model("qwen2", SMALL, Kind::Q8, 1).bytes();
         let vocab = Vocab::read(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
         let grammar = Grammars::new(&vocab).unwrap().of(schema).unwrap();
         let mut writer = Writer::new(&vocab, Some(grammar), Sampler::new(0.0, 1.0, 0), limit);
         let (last, first) = wanted.split_last().unwrap();
         let mut wishes = first.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
-        writer.opening();
+        let mut read = writer.opening();
         loop {
-            let wish = vocab.token(&[wishes.next().unwrap()]).unwrap();
+            let wish = match wishes.next().unwrap() {
+                b'$' => vocab.ends()[0],
+                b'%' => vocab.token(b"```\n").unwrap(),
+                byte => vocab.token(&[byte]).unwrap(),
+            };
             let mut scores = vec![0.0; vocab.len()];
-            // Where a quote may not stand, the model escapes it.
-            scores[vocab.token(b"\\").unwrap() as usize] = 0.5;
+            // What is written where a wish is not allowed.
+            scores[vocab.token(b"~").unwrap() as usize] = 0.5;
             scores[wish as usize] = 1.0;
             match writer.step(&scores).unwrap() {
-                Step::Go(_) | Step::Back(..) => {}
-                Step::Last(_) | Step::Cut => break,
+                Step::Go(tokens) => read.extend(tokens),
+                Step::Back(to, tokens) => {
+                    read.truncate(to);
+                    read.extend(tokens);
+                }
+                Step::Last(tokens) => {
+                    read.extend(tokens);
+                    break;
+                }
+                Step::Cut => break,
             }
+            assert_eq!(read, writer.read);
+            assert!(read.len() <= limit);
         }
-        String::from_utf8(writer.written().iter().flat_map(|token| vocab.bytes(*token)).copied().collect()).unwrap()
+        assert!(writer.produced() >= read.len());
+        let read: Vec<u8> = read.iter().flat_map(|token| vocab.bytes(*token)).copied().collect();
+        (String::from_utf8(writer.document()).unwrap(), String::from_utf8(read).unwrap())
     }
 
-    fn content() -> Value {
-        json!({ "type": "object", "properties": { "content": { "type": "string" } }, "required": ["content"],
-            "additionalProperties": false })
+    fn object(properties: &Value) -> Value {
+        let names: Vec<&String> = properties.as_object().unwrap().keys().collect();
+        json!({ "type": "object", "properties": properties, "required": names, "additionalProperties": false })
+    }
+
+    fn words() -> Value {
+        object(&json!({ "words": { "type": "string" } }))
+    }
+
+    /// Files, of which each has a path and a content that is like this.
+    fn files(content: &Value) -> Value {
+        let file = object(&json!({ "path": { "type": "string" }, "content": content }));
+        object(&json!({ "files": { "type": "array", "items": file } }))
     }
 
     #[test]
     fn a_string_in_circles_ends_with_a_whole_line() {
-        let text = written(&content(), 500, &[r"x = 1\n", r"y(1, 1);\n", "z(("]);
-        assert_eq!(text, r#"{"content":"x = 1\ny(1, 1);\n"}"#);
+        let (text, _) = written(&words(), 500, &[r"x = 1\n", r"y(1, 1);\n", "z(("]);
+        assert_eq!(text, r#"{"words":"x = 1\ny(1, 1);\n"}"#);
     }
 
     #[test]
     fn a_string_near_the_limit_ends_with_a_whole_line() {
-        let text = written(&content(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
-        assert_eq!(text, r#"{"content":"one\ntwo\n"}"#);
-    }
-
-    #[test]
-    fn code_does_not_end_in_the_middle_of_a_quoted_text() {
-        // The model forgets to escape both quotes.
-        let text = written(&content(), 500, &[r#"print(""#, r#""a""#, r#"")\n""#, "}"]);
-        assert_eq!(text, r#"{"content":"print(\"a\")\n"}"#);
+        let (text, _) = written(&words(), 60, &[r"one\ntwo\n", "abcdefghijklmnopqrstuvwxyz0123456789"]);
+        assert_eq!(text, r#"{"words":"one\ntwo\n"}"#);
     }
 
     #[test]
     fn a_string_of_one_line_ends_where_it_stands() {
-        let text = written(&content(), 500, &["go ", "on "]);
-        assert!(text.starts_with(r#"{"content":"go on on"#) && text.ends_with(r#""}"#), "{text}");
+        let (text, _) = written(&words(), 500, &["go ", "on "]);
+        assert!(text.starts_with(r#"{"words":"go on on"#) && text.ends_with(r#""}"#), "{text}");
+    }
+
+    #[test]
+    fn text_of_files_is_written_between_fences() {
+        let any = json!({ "type": "string", "minLength": 3 });
+        let (text, read) = written(
+            &files(&any),
+            900,
+            &[
+                r#"{a.py""#,
+                "print(\"ä\\n\")\n\tpass\n",
+                "``",
+                "`",
+                r#",src/Makefile""#,
+                "```all:",
+                "$",
+                r#",a.md"```""#,
+                "]",
+            ],
+        );
+        assert_eq!(
+            text,
+            concat!(
+                r#"{"files":[{"path":"a.py","content":"print(\"ä\\n\")\n\tpass\n"},"#,
+                r#"{"path":"src/Makefile","content":"``~all:"},{"path":"a.md","content":"```"}]}"#
+            )
+        );
+        assert_eq!(
+            read,
+            concat!(
+                "{\"files\":[{\"path\":\"a.py\",\"content\":\n```py\nprint(\"ä\\n\")\n\tpass\n```\n},",
+                "{\"path\":\"src/Makefile\",\"content\":\n```\n``~all:\n```\n},{\"path\":\"a.md\",\"content\":\"```\"}]}"
+            )
+        );
+    }
+
+    #[test]
+    fn a_file_in_circles_ends_with_a_whole_line() {
+        let any = files(&json!({ "type": "string" }));
+        let (text, _) = written(&any, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
+        assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
+        // It stays as it is when it has no whole line and the schema asks for more than nothing.
+        let some = files(&json!({ "type": "string", "minLength": 1 }));
+        let (text, _) = written(&some, 900, &[r#"{a""#, "x = [", "1, "]);
+        assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");
+    }
+
+    #[test]
+    fn files_that_are_written_again_end_the_list_before_them() {
+        let again = [r#"{a""#, "x\n```", r#",b""#, "y\n%", r#",./A""#, "]"];
+        let (text, read) = written(&files(&json!({ "type": "string" })), 900, &again);
+        assert_eq!(text, r#"{"files":[{"path":"a","content":"x\n"},{"path":"b","content":"y\n"}]}"#);
+        assert!(read.ends_with("\ny\n```\n}]}"), "{read}");
+    }
+
+    #[test]
+    fn a_content_of_another_form_is_written_as_json() {
+        let number = json!({ "type": "string", "pattern": "^[0-9]{2,4}$" });
+        let (text, read) = written(&files(&number), 900, &[r#"{a""#, "x = 1\n", "123\"]", "]"]);
+        assert!(text.starts_with(r#"{"files":[{"path":"a","content":"1"#), "{text}");
+        assert_eq!(text, read);
+        let (text, _) = written(
+            &files(&json!({ "type": "string", "maxLength": 12 })),
+            900,
+            &[r#"{a""#, "one\ntwo\nthree\nfour\n", "]"],
+        );
+        assert!(text.starts_with(r#"{"files":[{"path":"a","content":"one\ntwo\n"}"#), "{text}");
+        let chosen = json!({ "type": "string", "enum": ["a\n", "b\n"] });
+        let (text, _) = written(&files(&chosen), 900, &[r#"{a""#, "b\n", "]"]);
+        assert_eq!(text, r#"{"files":[{"path":"a","content":"b\n"}]}"#);
+    }
+
+    #[test]
+    fn a_long_file_leaves_room_for_the_end_of_the_document() {
+        for limit in (60..400).step_by(11) {
+            let lines = "abcdefgh\nijklmnopqrst\nuvwxyz0123456789\n";
+            let (text, _) = written(&files(&json!({ "type": "string" })), limit, &[r#"{a""#, lines]);
+            assert!(serde_json::from_str::<Value>(&text).is_ok(), "{limit} {text}");
+        }
     }
 }

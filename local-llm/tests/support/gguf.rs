@@ -65,7 +65,7 @@ fn letter(byte: u8) -> char {
 }
 
 /// Merges of common words, in the letters of a byte-level vocabulary; each makes a token.
-const MERGES: [&str; 40] = [
+const MERGES: [&str; 43] = [
     "Ġ t",
     "Ġt h",
     "Ġth e",
@@ -106,6 +106,9 @@ const MERGES: [&str; 40] = [
     "or l",
     "Ã ¤",
     "l o",
+    "` `",
+    "`` `",
+    "``` Ċ",
 ];
 
 fn half(value: f32) -> u16 {
