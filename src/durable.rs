@@ -20,13 +20,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::observer::{Observer, Signal};
+pub use self::observer::{CallProgress, Observer};
 use crate::model::call::reported_usage;
-pub use crate::model::event::Reply;
-use crate::model::event::{Part, ReplyRead, StepCompleted, StepFailed, StepSkipped, StepStarted, Verdict};
+pub use crate::model::event::CallReply;
+use crate::model::event::{
+    ApprovalDecision, FingerprintPart, ReplyParsed, StepCompleted, StepFailed, StepSkipped, StepStarted,
+};
 use crate::model::{
-    Artifact, CallKey, ChatRequest, Digest, EstimatedUsage, Failure, ModelRef, Recipe, ReportedUsage, StepKey, Turn,
-    Usage, UsageTotal, Work,
+    AgentActivity, AgentTurn, Artifact, CallKey, ChatRequest, Digest, EstimatedUsage, Failure, Fingerprint, ModelRef,
+    ReportedUsage, StepKey, Usage, UsageTotal,
 };
 
 /// One external effect of an attempt: a leaf of the run.
@@ -35,7 +37,7 @@ pub struct Call {
     /// Which call it is; unique in a run.
     pub key: CallKey,
     /// The digest of what is asked: a recorded outcome serves only the same request.
-    pub ask: Digest,
+    pub request_digest: Digest,
     /// What is done.
     pub effect: Effect,
 }
@@ -47,9 +49,9 @@ pub enum Effect {
     /// Asks a model.
     Ask(Ask),
     /// Has an agent program take a turn.
-    Turn(Box<Turn>),
+    Turn(Box<AgentTurn>),
     /// Runs a command in the workspace.
-    Command(Command),
+    Command(CommandSpec),
     /// Looks at the files that are about to be written.
     Look(Files),
     /// Writes the files, given how they were when they were looked at.
@@ -69,7 +71,7 @@ impl Effect {
 
 /// A command to run in the workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Command {
+pub struct CommandSpec {
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// Variables of its environment that hold values.
@@ -99,7 +101,7 @@ pub struct Ask {
     /// The request.
     pub request: ChatRequest,
     /// What it may use at most, reckoned from the request.
-    pub most: Usage,
+    pub max_usage: Usage,
     /// How long it may take in all, in milliseconds; the provider's default when absent.
     pub timeout_ms: Option<u64>,
     /// When the step's deadline is over; the request ends then at the latest.
@@ -108,15 +110,15 @@ pub struct Ask {
 
 /// How a call ended, as recorded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct CallOutcome {
     /// When it began.
     pub started: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
     /// What it gave, or the failure.
-    pub result: Result<Reply, Failure>,
+    pub result: Result<CallReply, Failure>,
     /// What an agent program did in a turn that gave no reply.
-    pub work: Option<Box<Work>>,
+    pub agent_activity: Option<Box<AgentActivity>>,
     /// What it cost in US dollars, when a price applies and what it used is known.
     pub cost: Option<f64>,
     /// What it may have used beyond what was reported, at most.
@@ -124,25 +126,25 @@ pub struct Outcome {
     /// What it cost at most, when its cost is not known and its use is estimated.
     pub estimated_cost: Option<f64>,
     /// Files that steps before made, and that a command or a turn removed or put back.
-    pub undone: Vec<String>,
+    pub reverted_files: Vec<String>,
 }
 
-impl Outcome {
+impl CallOutcome {
     /// What the provider reported, whether there is a reply or not.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
         let (reply, failure) = match &self.result {
-            Ok(Reply::Chat(reply)) => (Some(reply), None),
-            Ok(Reply::Done(_)) => (None, None),
+            Ok(CallReply::Chat(reply)) => (Some(reply), None),
+            Ok(CallReply::Output(_)) => (None, None),
             Err(failure) => (None, Some(failure)),
         };
-        reported_usage(reply, failure, self.work.as_deref())
+        reported_usage(reply, failure, self.agent_activity.as_deref())
     }
 
     /// Whether a model may have been at work: it answered, or was cut off.
     pub fn at_work(&self) -> bool {
         match &self.result {
-            Ok(reply) => matches!(reply, Reply::Chat(_)),
-            Err(failure) => failure.broke_off,
+            Ok(reply) => matches!(reply, CallReply::Chat(_)),
+            Err(failure) => failure.interrupted,
         }
     }
 
@@ -154,14 +156,14 @@ impl Outcome {
 
 /// A step about to be run: what it is, and what would make a recorded result stand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Open {
+pub struct StepSpec {
     /// The step.
     pub step: StepKey,
     /// What determines its result.
-    pub recipe: Recipe,
+    pub fingerprint: Fingerprint,
     /// Other recipes whose result is as good: with fewer of the last models to fall back on, since a
     /// model that answered is asked the same whatever comes after it.
-    pub also: Vec<Recipe>,
+    pub also: Vec<Fingerprint>,
     /// The artifacts that it may read, those included that are not there.
     pub reads: Vec<String>,
     /// The artifact that it produces, if any.
@@ -169,26 +171,26 @@ pub struct Open {
     /// The file that shows the artifact, relative to the workspace.
     pub path: Option<String>,
     /// What the recipe is made of, in words with a digest each: tells why a result does not stand.
-    pub parts: Vec<Part>,
+    pub parts: Vec<FingerprintPart>,
     /// Whether the same recipe gives a result that stands for other runs too.
     pub reusable: bool,
     /// Whether it sees or changes the workspace: a result that a later one took the place of is no longer true there.
-    pub touches: bool,
+    pub depends_on_workspace: bool,
 }
 
 /// Tells one execution of a step from every other: what followed from one does not follow from another.
-pub type Mark = u64;
+pub type ExecutionId = u64;
 
 /// What the implementation answers to [`Durable::begin`].
 #[derive(Clone, Debug)]
-pub enum Begin {
+pub enum BeginOutcome {
     /// A recorded result has this recipe and stands; the mark is that of its execution.
-    Stands(Option<Box<Artifact>>, Mark),
+    Reusable(Option<Box<Artifact>>, ExecutionId),
     /// The step was asked exactly this before, but its reply was read in another way:
     /// these recorded replies, latest first, may fit now. If none does, go on with `attempt`.
     Reread {
         /// The recorded replies.
-        replies: Vec<Reply>,
+        replies: Vec<CallReply>,
         /// The attempt to go on with.
         attempt: u32,
         /// Why no result stands, if one stood before.
@@ -221,16 +223,16 @@ pub struct Approval {
 /// What a wait gave.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum WaitOutcome {
     /// The time is over.
     Elapsed,
     /// A person answered.
-    Said(Verdict),
+    Answered(ApprovalDecision),
 }
 
 /// Why the interpreter must stop without an outcome. Never recorded as one.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Stop {
+pub enum Interrupt {
     /// A person or the system asked the run to stop.
     #[error("the run was interrupted")]
     Cancelled,
@@ -250,11 +252,11 @@ pub enum Stop {
 
 /// A fact that the interpreter decided; what it did is in [`Call`]s.
 #[derive(Clone, Debug)]
-pub enum Decided {
+pub enum StepFact {
     /// An attempt begins.
     Started(StepStarted),
     /// A reply was read.
-    Read(ReplyRead),
+    Parsed(ReplyParsed),
     /// The step completed. It follows from what is durable, and is so itself before anything that
     /// follows from it; its file is written after that.
     Completed(StepCompleted),
@@ -264,15 +266,15 @@ pub enum Decided {
     Skipped(StepSkipped),
     /// Only these steps, those of `finally`, are left to do: they run in each session, after a stop they still get
     /// its grace time, and a budget of time does not hold them.
-    Closing(Vec<StepKey>),
+    Finally(Vec<StepKey>),
 }
 
 /// One of several things that may run side by side.
-pub type Branch<'a> = BoxFuture<'a, Result<BranchEnd, Stop>>;
+pub type Branch<'a> = BoxFuture<'a, Result<BranchOutcome, Interrupt>>;
 
 /// Whether what comes after may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
+pub enum RunFlow {
     /// It may.
     Go,
     /// A step failed that stops the run.
@@ -281,9 +283,9 @@ pub enum Flow {
 
 /// How a branch ended.
 #[derive(Clone, Debug)]
-pub enum BranchEnd {
+pub enum BranchOutcome {
     /// It came to its end.
-    Ended(Box<Gained>, Flow),
+    Ended(Box<ScopeDelta>, RunFlow),
     /// A branch beside it failed, and it was given up before its end.
     Dropped,
     /// A branch beside it failed before it began.
@@ -292,24 +294,24 @@ pub enum BranchEnd {
 
 /// What some steps left for those that come after them.
 #[derive(Clone, Debug, Default)]
-pub struct Gained {
+pub struct ScopeDelta {
     /// The artifacts, by name.
     pub artifacts: IndexMap<String, Arc<Value>>,
     /// How steps ended, by id.
-    pub steps: IndexMap<String, StepEnd>,
+    pub steps: IndexMap<String, StepOutcome>,
     /// The first failure of any step, at any depth.
     pub failed: Option<Failure>,
     /// The step that ended the list, and why it failed.
     pub stopped: Option<(String, Failure)>,
     /// What stands for the state of the workspace.
-    pub tree: Option<Digest>,
+    pub workspace_version: Option<Digest>,
     /// What an item gave: its value, if it has one, or why it failed.
     pub value: Option<Result<Option<Arc<Value>>, Failure>>,
 }
 
 /// How a step ended.
 #[derive(Clone, Debug)]
-pub struct StepEnd {
+pub struct StepOutcome {
     /// `completed`, `failed` or `skipped`.
     pub status: crate::model::StepStatus,
     /// Why it failed or was skipped.
@@ -324,13 +326,13 @@ pub type Computation = Box<dyn FnOnce() + Send>;
 /// Durable execution, as the interpreter sees it.
 pub trait Durable: Send + Sync {
     /// Opens a step: tells whether a recorded result stands, else which attempt to run.
-    fn begin<'a>(&'a self, open: &'a Open) -> BoxFuture<'a, Result<Begin, Stop>>;
+    fn begin<'a>(&'a self, open: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>>;
 
     /// Performs a call, or returns its recorded outcome.
-    fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>>;
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>>;
 
     /// Records what was decided. Facts that are recorded already are not recorded twice.
-    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>>;
+    fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>>;
 
     /// Runs the branches of a group, at most `limit` at once: the next begins as soon as one ends.
     /// The ends come in the order of the list. After [`Flow::Halt`] nothing new begins in the
@@ -340,17 +342,17 @@ pub trait Durable: Send + Sync {
         group: StepKey,
         list: Vec<Branch<'a>>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>>;
+    ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>>;
 
     /// Does work that follows from what it was given alone, and may take long, where it keeps neither other steps nor a
     /// stop waiting. Nothing of it is recorded: it is done again when the run is taken up again.
-    fn compute(&self, _step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Stop>> {
+    fn compute(&self, _step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
         work();
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Waits durably.
-    fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>>;
+    fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>>;
 }
 
 /// A place under the limits of a run; given back when dropped.
@@ -361,17 +363,17 @@ pub trait Perform: Send + Sync + 'static {
     /// Waits until a call may be made: until there is room under the limits of the run and of
     /// the provider. What it gives is held while the call goes on. `closing` is whether it is of a step of
     /// `finally`.
-    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>>;
+    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Interrupt>>;
 
     /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call of a
     /// program ends it, and tells what it did by then, as [`Class::Cancelled`](crate::model::Class::Cancelled); others
     /// take no notice, and are stopped by dropping them.
-    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome>;
+    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome>;
 
     /// Is told that the outcome of a call is durable.
     fn recorded(&self, _call: &Call) {}
 
     /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
     /// but it took something.
-    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, Outcome>;
+    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use orch::model::RunState;
 use orch::report::PrintedCommands;
-use orch::report::Style;
+use orch::report::TerminalStyle;
 use orch::report::summary::summary;
 use orch::store::{ExportedRun, Journal};
 use tempfile::TempDir;
@@ -37,7 +37,7 @@ pub fn import(input: &[u8]) {
 fn record(folder: &Path, journal: &Journal, run: &ExportedRun) {
     let imported = journal.import(run.run, &run.events);
     let state = RunState::fold(run.run, &run.events);
-    summary(&state, Style::default(), None, Path::new("/"), &PrintedCommands::default());
+    summary(&state, TerminalStyle::default(), None, Path::new("/"), &PrintedCommands::default());
     if let Err(error) = imported {
         assert!(!error.to_string().is_empty());
         assert!(journal.events(run.run).expect("the journal is read").is_empty(), "a refused run left events");

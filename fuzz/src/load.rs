@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use orch::config::{Sources, load_case_from, load_from, parse};
-use orch::diagnostic::{Diagnostic, SourceFile, Style, github, json_report, render_all, sarif};
+use orch::diagnostic::{Diagnostic, RenderStyle, SourceFile, github, json_report, render_all, sarif};
 use orch::{check, graph};
 
 use super::{assert_place, parts};
@@ -40,7 +40,7 @@ fn findings(sources: &Sources) -> Vec<Diagnostic> {
         }
     };
     found.iter().for_each(assert_finding);
-    render_all(&found, Style::default());
+    render_all(&found, RenderStyle::default());
     github(&found);
     sarif(&found);
     json_report(&["pipelines/p.yaml".to_owned()], &found);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use orch::clock::Clock;
 use orch::model::{ChatReply, Failure};
-use orch::provider::{Dialect, Endpoint, Limits, ServerAnswer, Signal, read_answer};
+use orch::provider::{Dialect, Endpoint, RequestLimits, ServerAnswer, StreamEvent, read_answer};
 
 const DIALECTS: [Dialect; 3] = [Dialect::Anthropic, Dialect::OpenAi, Dialect::Gemini];
 const KINDS: [&str; 4] = ["text/event-stream", "application/json", "", "text/html"];
@@ -56,10 +56,10 @@ fn read(dialect: Dialect, answer: ServerAnswer) -> (Result<ChatReply, Failure>, 
         query: Vec::new(),
         network: Arc::default(),
     };
-    let limits = Limits { clock: Arc::new(StillClock), ..Limits::default() };
+    let limits = RequestLimits { clock: Arc::new(StillClock), ..RequestLimits::default() };
     let heard = Mutex::new(String::new());
-    let sink = |signal: Signal| {
-        if let Signal::Text(text) = signal {
+    let sink = |signal: StreamEvent| {
+        if let StreamEvent::Text(text) = signal {
             heard.lock().expect("not poisoned").push_str(&text);
         }
     };

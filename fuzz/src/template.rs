@@ -1,6 +1,6 @@
 //! Templates and expressions over data: what a hostile reply may be, in a prompt of anyone.
 
-use orch::template::{Context, TemplateError, Templates, eval, eval_bool, variables};
+use orch::template::{TemplateContext, TemplateError, Templates, eval, eval_bool, variables};
 use serde_json::Value;
 
 use super::{assert_place, parts};
@@ -12,7 +12,7 @@ const MAX_OUTPUT: usize = 16 << 20;
 /// and what an expression gives is JSON that can be used again.
 pub fn template(input: &[u8]) {
     let [text, included, data]: [String; 3] = parts(input);
-    let mut context = Context::new();
+    let mut context = TemplateContext::new();
     let data: Value = serde_json::from_str(&data).unwrap_or_default();
     context.insert("data", &data);
     if let Value::Object(members) = &data {
@@ -22,7 +22,7 @@ pub fn template(input: &[u8]) {
     evaluate(&text, &context);
 }
 
-fn render(text: &str, included: &str, context: &Context) {
+fn render(text: &str, included: &str, context: &TemplateContext) {
     let templates = match Templates::new([("a.md", included)]) {
         Ok(templates) => templates,
         Err(errors) => {
@@ -44,14 +44,14 @@ fn render(text: &str, included: &str, context: &Context) {
     }
 }
 
-fn evaluate(text: &str, context: &Context) {
+fn evaluate(text: &str, context: &TemplateContext) {
     variables(text);
     let result = eval(text, context);
     assert_eq!(result, eval(text, context));
     match result {
         Ok(value) => {
             assert_eq!(eval_bool(text, context).is_ok(), value.is_boolean());
-            let mut again = Context::new();
+            let mut again = TemplateContext::new();
             again.insert("value", &value);
             assert_eq!(eval("value", &again).as_ref(), Ok(&value), "a value is not the same after it was used");
         }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use local_llm::{Event, LoadOptions, Message, Model, Request};
+use local_llm::{GenerateEvent, LoadOptions, Model, PromptMessage, Request};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -31,7 +31,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         },
         "required": ["title", "steps"],
     });
-    let ask = |text: String| vec![Message::new("system", "You are a helpful assistant."), Message::new("user", text)];
+    let ask = |text: String| {
+        vec![PromptMessage::new("system", "You are a helpful assistant."), PromptMessage::new("user", text)]
+    };
     let runs = [
         ("free", ask("Write a Rust function that reverses a string, with a short explanation.".into()), None),
         ("schema", ask("Plan a small website for a bakery. Answer in JSON.".into()), Some(schema.clone())),
@@ -45,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, messages, schema) in runs {
         let request = Request { messages, schema, max_tokens: 192, ..Request::default() };
         let reply = model.generate(&request, &mut |event| {
-            if let Event::Prompt { .. } = event {}
+            if let GenerateEvent::Prompt { .. } = event {}
             ControlFlow::Continue(())
         })?;
         println!("--- {name}\n{}", reply.text);

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use local_llm::{LoadOptions, Message, Model};
+use local_llm::{LoadOptions, Model, PromptMessage};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let file = args.next().ok_or("usage: likeliest FILE TEXT…")?;
     let model = Model::load(Path::new(&file), &LoadOptions::default())?;
     for text in args {
-        for (token, text, log) in model.likeliest(&[Message::new("user", text)], 8)? {
+        for (token, text, log) in model.likeliest(&[PromptMessage::new("user", text)], 8)? {
             println!("{token:>6} {log:>8.3} {text:?}");
         }
         println!();

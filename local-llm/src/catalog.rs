@@ -31,7 +31,7 @@ impl Packages {
 
 /// One model: what it is and where its weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spec {
+pub struct ModelSpec {
     /// Short name used to choose the model.
     pub name: &'static str,
     /// Name to show.
@@ -56,8 +56,8 @@ pub struct Spec {
     pub tried: bool,
 }
 
-static MODELS: [Spec; 6] = [
-    Spec {
+static MODELS: [ModelSpec; 6] = [
+    ModelSpec {
         name: "qwen2.5-coder-1.5b",
         title: "Qwen2.5-Coder 1.5B Instruct (Q4_K_M)",
         parameters: "1.5B",
@@ -75,7 +75,7 @@ static MODELS: [Spec; 6] = [
         memory: 1_900_000_000,
         tried: true,
     },
-    Spec {
+    ModelSpec {
         name: "smollm2-135m",
         title: "SmolLM2 135M Instruct (Q4_1)",
         parameters: "135M",
@@ -93,7 +93,7 @@ static MODELS: [Spec; 6] = [
         memory: 300_000_000,
         tried: true,
     },
-    Spec {
+    ModelSpec {
         name: "qwen3-4b",
         title: "Qwen3 4B (Q4_K_M)",
         parameters: "4B",
@@ -106,7 +106,7 @@ static MODELS: [Spec; 6] = [
         memory: 6_200_000_000,
         tried: false,
     },
-    Spec {
+    ModelSpec {
         name: "qwen2.5-coder-7b",
         title: "Qwen2.5-Coder 7B Instruct (Q4_K_M)",
         parameters: "7B",
@@ -119,7 +119,7 @@ static MODELS: [Spec; 6] = [
         memory: 8_500_000_000,
         tried: false,
     },
-    Spec {
+    ModelSpec {
         name: "qwen3-8b",
         title: "Qwen3 8B (Q4_K_M)",
         parameters: "8B",
@@ -132,7 +132,7 @@ static MODELS: [Spec; 6] = [
         memory: 10_500_000_000,
         tried: false,
     },
-    Spec {
+    ModelSpec {
         name: "qwen2.5-coder-14b",
         title: "Qwen2.5-Coder 14B Instruct (Q4_K_M)",
         parameters: "14B",
@@ -149,19 +149,19 @@ static MODELS: [Spec; 6] = [
 
 /// Every model, the default one first.
 #[must_use]
-pub fn all() -> &'static [Spec] {
+pub fn all() -> &'static [ModelSpec] {
     &MODELS
 }
 
 /// The model with this name.
 #[must_use]
-pub fn find(name: &str) -> Option<&'static Spec> {
+pub fn find(name: &str) -> Option<&'static ModelSpec> {
     MODELS.iter().find(|spec| spec.name == name)
 }
 
 /// The model to use when none was chosen.
 #[must_use]
-pub fn default_model() -> &'static Spec {
+pub fn default_model() -> &'static ModelSpec {
     let [first, ..] = &MODELS;
     first
 }

@@ -121,12 +121,12 @@ fn kind_name(kind: u32) -> String {
 }
 
 /// Reads numbers and texts one after the other; an end of the file is a file that was cut.
-struct Source<R> {
+struct GgufReader<R> {
     file: R,
     left: u64,
 }
 
-impl<R: Read + Seek> Source<R> {
+impl<R: Read + Seek> GgufReader<R> {
     fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let mut bytes = [0; N];
         self.take(N as u64)?;
@@ -246,7 +246,7 @@ pub fn read(path: &Path) -> Result<Header, Error> {
     if found.is_dir() {
         return Err(unreadable(io::Error::from(io::ErrorKind::IsADirectory)));
     }
-    let mut source = Source { file: BufReader::with_capacity(1 << 16, file), left: found.len() };
+    let mut source = GgufReader { file: BufReader::with_capacity(1 << 16, file), left: found.len() };
     let header = header(&mut source, found.len())?;
     if header.bytes < header.whole {
         let (has, of) = (header.bytes, header.whole);
@@ -255,7 +255,7 @@ pub fn read(path: &Path) -> Result<Header, Error> {
     Ok(header)
 }
 
-fn header<R: Read + Seek>(source: &mut Source<R>, bytes: u64) -> Result<Header, Error> {
+fn header<R: Read + Seek>(source: &mut GgufReader<R>, bytes: u64) -> Result<Header, Error> {
     if bytes < 4 || source.bytes::<4>()? != *b"GGUF" {
         return Err(fail("it is not a GGUF file: it does not begin with the letters GGUF"));
     }

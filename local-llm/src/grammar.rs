@@ -12,12 +12,12 @@ use crate::{Error, schema};
 /// Makes grammars; costly to build, so built once for a model.
 pub(crate) struct Grammars {
     factory: ParserFactory,
-    closers: Closers,
+    closers: ClosingTokens,
 }
 
 /// Tokens that bring a document nearer to its end.
 #[derive(Debug, Clone)]
-struct Closers {
+struct ClosingTokens {
     end: TokenId,
     quote: Option<TokenId>,
     outside: Vec<TokenId>,
@@ -25,12 +25,12 @@ struct Closers {
 
 /// Where the end of the text stands, read as JSON.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct JsonPlace {
     in_string: bool,
     escaped: bool,
 }
 
-impl Place {
+impl JsonPlace {
     fn read(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if self.escaped {
@@ -48,8 +48,8 @@ impl Place {
 #[derive(Clone)]
 pub(crate) struct Grammar {
     matcher: Matcher,
-    closers: Closers,
-    place: Place,
+    closers: ClosingTokens,
+    place: JsonPlace,
 }
 
 fn fail(error: impl std::fmt::Display) -> Error {
@@ -65,7 +65,7 @@ impl Grammars {
         limits.verbose_errors = false;
         limits.step_max_items = 500_000;
         limits.step_lexer_fuel = 2_000_000;
-        let closers = Closers {
+        let closers = ClosingTokens {
             end: vocab.env().tok_trie().eos_token(),
             quote: vocab.token(b"\""),
             outside: [&b"}"[..], b"]", b"\"", b",", b":", b"0", b"null", b"{", b"["]
@@ -87,7 +87,7 @@ impl Grammars {
             match usable {
                 Ok(_) => {
                     let closers = self.closers.clone();
-                    return Ok(Grammar { matcher, closers, place: Place::default() });
+                    return Ok(Grammar { matcher, closers, place: JsonPlace::default() });
                 }
                 Err(error) => first = first.or(Some(error)),
             }
@@ -159,7 +159,7 @@ impl Grammar {
         // A clone shares the state of the parser; a deep one does not.
         back.matcher = self.matcher.deep_clone();
         back.matcher.rollback(dropped).ok()?;
-        back.place = Place::default();
+        back.place = JsonPlace::default();
         kept.iter().for_each(|token| back.place.read(vocab.bytes(*token)));
         let mut tokens = Vec::new();
         for byte in bytes {

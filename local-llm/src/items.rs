@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// A place in a reply: so many whole tokens, then so many bytes of the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct ReplyPosition {
     pub(crate) tokens: usize,
     pub(crate) bytes: usize,
 }
@@ -19,19 +19,19 @@ pub(crate) struct Mark {
 pub(crate) struct Items {
     text: Vec<u8>,
     tokens: usize,
-    open: Vec<Frame>,
+    open: Vec<ItemsFrame>,
     string: Option<Vec<u8>>,
     /// Where the opening quote of the string stands.
-    quote: Mark,
+    quote: ReplyPosition,
     escaped: bool,
-    line_end: Option<Mark>,
+    line_end: Option<ReplyPosition>,
 }
 
 /// The string that is the text of a file: the `content` beside a `path`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OpenFile {
     /// Where its opening quote stands.
-    pub(crate) quote: Mark,
+    pub(crate) quote: ReplyPosition,
     /// What its language is called, in lower case: by the entry's `language`, or by the end of its path.
     pub(crate) language: String,
 }
@@ -40,7 +40,7 @@ pub(crate) struct OpenFile {
 const PROSE: [&str; 7] = ["md", "mdx", "markdown", "rst", "adoc", "txt", "qmd"];
 
 #[derive(Debug, Clone)]
-enum Frame {
+enum ItemsFrame {
     Object(Object),
     List(List),
 }
@@ -58,23 +58,23 @@ struct Object {
 #[derive(Debug, Clone, Default)]
 struct List {
     /// The objects so far: what they are, and where they end.
-    ends: Vec<(u64, Mark)>,
+    ends: Vec<(u64, ReplyPosition)>,
     /// The paths of those with content.
     paths: HashSet<Vec<u8>>,
 }
 
 impl Items {
     /// Reads one token more. When it shows that items repeat: the end of the last item before they do.
-    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<Mark> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<ReplyPosition> {
         let mut found = None;
         for (place, byte) in bytes.iter().enumerate() {
             self.text.push(*byte);
             let here = match bytes.len() - place {
-                1 => Mark { tokens: self.tokens + 1, bytes: 0 },
-                _ => Mark { tokens: self.tokens, bytes: place + 1 },
+                1 => ReplyPosition { tokens: self.tokens + 1, bytes: 0 },
+                _ => ReplyPosition { tokens: self.tokens, bytes: place + 1 },
             };
             if self.string.is_none() {
-                self.quote = Mark { tokens: self.tokens, bytes: place };
+                self.quote = ReplyPosition { tokens: self.tokens, bytes: place };
             }
             found = found.or(self.byte(*byte, here));
         }
@@ -83,13 +83,13 @@ impl Items {
     }
 
     /// Where the last whole line of the open string ends. `None` outside of strings, and when the string has one line.
-    pub(crate) fn line_end(&self) -> Option<Mark> {
+    pub(crate) fn line_end(&self) -> Option<ReplyPosition> {
         self.string.as_ref().and(self.line_end)
     }
 
     /// The open string, if it is the text of a file of which the path is known. Text in which fences may stand is left out.
     pub(crate) fn open_file(&self) -> Option<OpenFile> {
-        let Some(Frame::Object(object)) = self.open.last() else { return None };
+        let Some(ItemsFrame::Object(object)) = self.open.last() else { return None };
         let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
         self.string.as_ref()?;
         let path = std::str::from_utf8(path).ok()?;
@@ -102,7 +102,7 @@ impl Items {
         (!is_prose).then_some(OpenFile { quote: self.quote, language })
     }
 
-    fn byte(&mut self, byte: u8, here: Mark) -> Option<Mark> {
+    fn byte(&mut self, byte: u8, here: ReplyPosition) -> Option<ReplyPosition> {
         if let Some(string) = &mut self.string {
             match byte {
                 _ if self.escaped => {
@@ -123,15 +123,15 @@ impl Items {
         }
         match byte {
             b'"' => (self.string, self.line_end) = (Some(Vec::new()), None),
-            b'{' => self.open.push(Frame::Object(Object { start: self.text.len() - 1, ..Object::default() })),
-            b'[' => self.open.push(Frame::List(List::default())),
+            b'{' => self.open.push(ItemsFrame::Object(Object { start: self.text.len() - 1, ..Object::default() })),
+            b'[' => self.open.push(ItemsFrame::List(List::default())),
             b'}' | b']' => {
-                if let Some(Frame::Object(object)) = self.open.pop() {
+                if let Some(ItemsFrame::Object(object)) = self.open.pop() {
                     return self.ended_object(object, here);
                 }
             }
             b':' | b',' => {
-                if let Some(Frame::Object(object)) = self.open.last_mut() {
+                if let Some(ItemsFrame::Object(object)) = self.open.last_mut() {
                     object.after_colon = byte == b':';
                 }
             }
@@ -140,9 +140,9 @@ impl Items {
         None
     }
 
-    fn ended_string(&mut self, string: Vec<u8>) -> Option<Mark> {
+    fn ended_string(&mut self, string: Vec<u8>) -> Option<ReplyPosition> {
         let (last, rest) = self.open.split_last_mut()?;
-        let Frame::Object(object) = last else { return None };
+        let ItemsFrame::Object(object) = last else { return None };
         if !object.after_colon {
             object.has_content |= string == b"content";
             object.key = string;
@@ -157,15 +157,15 @@ impl Items {
         }
         let path = string.strip_prefix(b"./").unwrap_or(&string).to_ascii_lowercase();
         let mark = match rest.last() {
-            Some(Frame::List(list)) if list.paths.contains(&path) => list.ends.last().map(|(_, mark)| *mark),
+            Some(ItemsFrame::List(list)) if list.paths.contains(&path) => list.ends.last().map(|(_, mark)| *mark),
             _ => None,
         };
         object.path = Some(path);
         mark
     }
 
-    fn ended_object(&mut self, object: Object, here: Mark) -> Option<Mark> {
-        let Some(Frame::List(list)) = self.open.last_mut() else { return None };
+    fn ended_object(&mut self, object: Object, here: ReplyPosition) -> Option<ReplyPosition> {
+        let Some(ItemsFrame::List(list)) = self.open.last_mut() else { return None };
         let mut hasher = DefaultHasher::new();
         self.text.get(object.start..).hash(&mut hasher);
         let digest = hasher.finish();

@@ -13,11 +13,11 @@ mod error;
 pub mod gguf;
 mod grammar;
 mod items;
-mod lent;
 pub mod memory;
 mod model;
 mod network;
 mod reader;
+mod repack;
 mod sampler;
 mod schema;
 mod spm;
@@ -33,4 +33,4 @@ mod words;
 mod writer;
 
 pub use error::Error;
-pub use model::{Event, LoadOptions, Message, Model, Reply, Request, Stop};
+pub use model::{GenerateEvent, GeneratedReply, LoadOptions, Model, PromptMessage, ReplyEnd, Request};

@@ -16,12 +16,12 @@ use crate::Error;
 use crate::gguf;
 use crate::grammar::Grammars;
 use crate::memory;
-use crate::network::{Cache, Network};
-use crate::sampler::Sampler;
+use crate::network::{Cache, Transformer};
+use crate::sampler::TokenSampler;
 use crate::template::Template;
 use crate::threads::{self, Load};
 use crate::vocab::Vocab;
-use crate::writer::{Step, Writer};
+use crate::writer::{ReplyWriter, WriterStep};
 
 /// Tokens of the prompt read in one go.
 const CHUNK: usize = 256;
@@ -36,14 +36,14 @@ pub struct LoadOptions {
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
+pub struct PromptMessage {
     /// `system`, `user` or `assistant`.
     pub role: String,
     /// The text.
     pub content: String,
 }
 
-impl Message {
+impl PromptMessage {
     /// A message of that role.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
@@ -55,7 +55,7 @@ impl Message {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The conversation so far.
-    pub messages: Vec<Message>,
+    pub messages: Vec<PromptMessage>,
     /// The JSON Schema the reply must satisfy; free text without one.
     pub schema: Option<Value>,
     /// Tokens the reply may have at most.
@@ -76,7 +76,7 @@ impl Default for Request {
 
 /// What happens while a reply is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum GenerateEvent<'a> {
     /// So many tokens of the prompt are read, of so many.
     Prompt {
         /// Tokens read, or known from earlier.
@@ -91,7 +91,7 @@ pub enum Event<'a> {
 
 /// Why a reply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub enum ReplyEnd {
     /// It is complete.
     End,
     /// It was cut: the limit was reached, or free text went in circles.
@@ -102,11 +102,11 @@ pub enum Stop {
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct GeneratedReply {
     /// The text.
     pub text: String,
     /// Why it ended.
-    pub stop: Stop,
+    pub stop: ReplyEnd,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
     /// Of those, how many were known from the request before.
@@ -120,13 +120,13 @@ pub struct Reply {
 }
 
 /// What is kept from one request to the next.
-struct Kept {
+struct KeptTokens {
     cache: Cache,
     tokens: Vec<u32>,
     load: Load,
 }
 
-impl Kept {
+impl KeptTokens {
     /// Forgets all but the first so many tokens.
     fn cut(&mut self, tokens: usize) {
         self.tokens.truncate(tokens);
@@ -136,12 +136,12 @@ impl Kept {
 
 /// A loaded model. Requests wait for one another.
 pub struct Model {
-    network: Network,
+    network: Transformer,
     vocab: Vocab,
     template: Template,
     grammars: Grammars,
     threads: Option<usize>,
-    kept: Mutex<Kept>,
+    kept: Mutex<KeptTokens>,
 }
 
 impl std::fmt::Debug for Model {
@@ -161,12 +161,12 @@ fn check_processor() -> Result<(), Error> {
 
 /// The text of a reply, and how much of it was told.
 #[derive(Default)]
-struct Text {
+struct ToldText {
     told: Vec<u8>,
     whole: usize,
 }
 
-impl Text {
+impl ToldText {
     /// The characters that a reply holds beyond those that were told, but for one at the end that is not whole yet. Where
     /// the reply went back, they begin there.
     fn news(&mut self, reply: Vec<u8>) -> String {
@@ -216,9 +216,9 @@ impl Model {
         let chat = content.metadata.get("tokenizer.chat_template");
         let chat = chat.map(|text| text.to_string()).transpose()?;
         let template = Template::new(chat.map(String::as_str), vocab.bos(), vocab.eos(), vocab.chatml())?;
-        let network = Network::read(&content, &mut source)?;
+        let network = Transformer::read(&content, &mut source)?;
         let grammars = Grammars::new(&vocab)?;
-        let kept = Kept { cache: network.cache()?, tokens: Vec::new(), load: Load::default() };
+        let kept = KeptTokens { cache: network.cache()?, tokens: Vec::new(), load: Load::default() };
         let (threads, kept) = (options.threads, Mutex::new(kept));
         Ok(Self { network, vocab, template, grammars, threads, kept })
     }
@@ -240,18 +240,20 @@ impl Model {
     /// # Errors
     ///
     /// When the chat template of the model refuses the messages.
-    pub fn count(&self, messages: &[Message]) -> Result<usize, Error> {
+    pub fn count(&self, messages: &[PromptMessage]) -> Result<usize, Error> {
         Ok(self.prompt(messages)?.len())
     }
 
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
-        let disarmed: Vec<Message> =
-            messages.iter().map(|message| Message::new(&*message.role, self.vocab.disarm(&message.content))).collect();
+    fn prompt(&self, messages: &[PromptMessage]) -> Result<Vec<u32>, Error> {
+        let disarmed: Vec<PromptMessage> = messages
+            .iter()
+            .map(|message| PromptMessage::new(&*message.role, self.vocab.disarm(&message.content)))
+            .collect();
         self.vocab.encode(&self.template.render(&disarmed)?)
     }
 
     /// Reads `tokens` on as many threads as are worth it.
-    fn read(&self, tokens: &[u32], kept: &mut Kept, scores: bool) -> Result<Vec<f32>, Error> {
+    fn read(&self, tokens: &[u32], kept: &mut KeptTokens, scores: bool) -> Result<Vec<f32>, Error> {
         let all = kept.load.all_threads(self.threads);
         let cache = &mut kept.cache;
         let read = threads::run(all, || self.network.forward(tokens, cache, scores));
@@ -269,8 +271,8 @@ impl Model {
     pub fn generate(
         &self,
         request: &Request,
-        event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Reply, Error> {
+        event: &mut dyn FnMut(GenerateEvent<'_>) -> ControlFlow<()>,
+    ) -> Result<GeneratedReply, Error> {
         let begun = Instant::now();
         let mut prompt = self.prompt(&request.messages)?;
         let prompt_tokens = prompt.len();
@@ -280,8 +282,8 @@ impl Model {
         };
         let limit = room.min(usize::try_from(request.max_tokens).unwrap_or(room));
         let grammar = request.schema.as_ref().map(|schema| self.grammars.of(schema)).transpose()?;
-        let sampler = Sampler::new(request.temperature, request.top_p, request.seed);
-        let mut writer = Writer::new(&self.vocab, grammar, sampler, limit);
+        let sampler = TokenSampler::new(request.temperature, request.top_p, request.seed);
+        let mut writer = ReplyWriter::new(&self.vocab, grammar, sampler, limit);
         let opening = writer.opening();
         prompt.extend_from_slice(&opening);
 
@@ -289,9 +291,9 @@ impl Model {
         let same = kept.tokens.iter().zip(&prompt).take_while(|(a, b)| a == b).count();
         let cached = same.min(prompt.len() - 1).min(kept.cache.len());
         kept.cut(cached);
-        let mut reply = Reply {
+        let mut reply = GeneratedReply {
             text: String::new(),
-            stop: Stop::Cancelled,
+            stop: ReplyEnd::Cancelled,
             prompt_tokens,
             cached_tokens: cached.min(prompt_tokens),
             output_tokens: 0,
@@ -300,7 +302,7 @@ impl Model {
         };
 
         let total = prompt_tokens;
-        if event(Event::Prompt { done: reply.cached_tokens, total }).is_break() {
+        if event(GenerateEvent::Prompt { done: reply.cached_tokens, total }).is_break() {
             return Ok(reply);
         }
         let mut scores = Vec::new();
@@ -309,41 +311,41 @@ impl Model {
             let end = prompt.len().min(done + CHUNK);
             scores = self.read(&prompt[done..end], &mut kept, end == prompt.len())?;
             done = end;
-            if event(Event::Prompt { done: done.min(total), total }).is_break() {
+            if event(GenerateEvent::Prompt { done: done.min(total), total }).is_break() {
                 reply.prompt_time = begun.elapsed();
                 return Ok(reply);
             }
         }
         reply.prompt_time = begun.elapsed();
 
-        let mut text = Text::default();
-        let mut tell = |writer: &Writer<'_>| match text.news(writer.document()) {
+        let mut text = ToldText::default();
+        let mut tell = |writer: &ReplyWriter<'_>| match text.news(writer.document()) {
             more if more.is_empty() => ControlFlow::Continue(()),
-            more => event(Event::Token(&more)),
+            more => event(GenerateEvent::Token(&more)),
         };
         let mut flow = tell(&writer);
         while flow.is_continue() {
             match writer.step(&scores)? {
-                Step::Go(tokens) => {
+                WriterStep::Go(tokens) => {
                     flow = tell(&writer);
                     if flow.is_continue() && writer.has_room() {
                         scores = self.read(&tokens, &mut kept, true)?;
                     }
                 }
-                Step::Back(to, tokens) => {
+                WriterStep::Back(to, tokens) => {
                     kept.cut(prompt_tokens + to);
                     flow = tell(&writer);
                     if flow.is_continue() && writer.has_room() {
                         scores = self.read(&tokens, &mut kept, true)?;
                     }
                 }
-                Step::Last(_) => {
+                WriterStep::Last(_) => {
                     let _ = tell(&writer);
-                    reply.stop = Stop::End;
+                    reply.stop = ReplyEnd::End;
                     break;
                 }
-                Step::Cut => {
-                    reply.stop = Stop::Length;
+                WriterStep::Cut => {
+                    reply.stop = ReplyEnd::Length;
                     break;
                 }
             }
@@ -361,7 +363,7 @@ mod tests {
 
     #[test]
     fn characters_are_told_whole() {
-        let mut text = Text::default();
+        let mut text = ToldText::default();
         assert_eq!(text.news(b"a\xc3".into()), "a");
         assert_eq!(text.news(b"a\xc3\xa4b".into()), "äb");
         assert_eq!(text.news("aäb".into()), "");

@@ -9,12 +9,12 @@ use candle_core::quantized::gguf_file::Content;
 use candle_core::{D, DType, Device, IndexOp, Tensor};
 
 use crate::Error;
-use crate::reader::{Layer, Linear, Reader};
+use crate::reader::{Layer, Linear, TensorReader};
 
 /// Positions kept at most, whatever the model claims to support.
 pub(crate) const MAX_POSITIONS: usize = 8192;
 
-type Computed<T> = Result<T, candle_core::Error>;
+type NetworkResult<T> = Result<T, candle_core::Error>;
 
 /// How the two halves of a rotated pair are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Cache {
 }
 
 /// A loaded network.
-pub(crate) struct Network {
+pub(crate) struct Transformer {
     embedding: QMatMul,
     layers: Vec<Layer>,
     norm: Tensor,
@@ -53,20 +53,20 @@ pub(crate) struct Network {
     sin: Tensor,
     rotation: Rotation,
     epsilon: f32,
-    shape: Shape,
+    shape: NetworkShape,
     bytes: usize,
 }
 
 /// Sizes of a network.
-struct Shape {
+struct NetworkShape {
     heads: usize,
     groups: usize,
     head_size: usize,
     positions: usize,
 }
 
-impl Shape {
-    fn read<R: Read + Seek>(reader: &Reader<'_, R>) -> Result<Self, Error> {
+impl NetworkShape {
+    fn read<R: Read + Seek>(reader: &TensorReader<'_, R>) -> Result<Self, Error> {
         let heads = reader.count("attention.head_count")?;
         let groups = reader.count_if("attention.head_count_kv")?.unwrap_or(heads);
         let width = reader.count("embedding_length")?;
@@ -92,7 +92,10 @@ impl Shape {
 }
 
 /// Sines and cosines of every position.
-fn rotations<R: Read + Seek>(reader: &mut Reader<'_, R>, shape: &Shape) -> Result<(Tensor, Tensor), Error> {
+fn rotations<R: Read + Seek>(
+    reader: &mut TensorReader<'_, R>,
+    shape: &NetworkShape,
+) -> Result<(Tensor, Tensor), Error> {
     let stretched = match reader.text_if("rope.scaling.type")? {
         None | Some("none") => 1.0,
         Some("linear") => reader.number_if("rope.scaling.factor")?.filter(|factor| *factor > 0.0).unwrap_or(1.0),
@@ -116,12 +119,12 @@ fn rotations<R: Read + Seek>(reader: &mut Reader<'_, R>, shape: &Shape) -> Resul
     Ok((angles.cos()?, angles.sin()?))
 }
 
-impl Network {
+impl Transformer {
     /// Reads the weights.
     pub(crate) fn read<R: Read + Seek>(content: &Content, source: &mut R) -> Result<Self, Error> {
-        let mut reader = Reader::new(content, source)?;
+        let mut reader = TensorReader::new(content, source)?;
         let rotation = if reader.family() == "llama" { Rotation::Interleaved } else { Rotation::Halves };
-        let shape = Shape::read(&reader)?;
+        let shape = NetworkShape::read(&reader)?;
         let absent = || Error::Format("it has no `attention.layer_norm_rms_epsilon`".to_owned());
         let epsilon = reader.number_if("attention.layer_norm_rms_epsilon")?.ok_or_else(absent)?;
         let (cos, sin) = rotations(&mut reader, &shape)?;
@@ -153,7 +156,7 @@ impl Network {
     pub(crate) fn cache(&self) -> Result<Cache, Error> {
         let shape = (self.shape.groups, self.shape.positions, self.shape.head_size);
         let empty = || Tensor::zeros(shape, DType::F32, &Device::Cpu);
-        let layers = self.layers.iter().map(|_| Ok((empty()?, empty()?))).collect::<Computed<_>>()?;
+        let layers = self.layers.iter().map(|_| Ok((empty()?, empty()?))).collect::<NetworkResult<_>>()?;
         Ok(Cache { layers, len: 0 })
     }
 
@@ -191,7 +194,7 @@ impl Network {
         x: &Tensor,
         past: usize,
         mask: Option<&Tensor>,
-    ) -> Computed<Tensor> {
+    ) -> NetworkResult<Tensor> {
         let (count, _) = x.dims2()?;
         let total = past + count;
         let split =
@@ -231,7 +234,7 @@ impl Network {
         layer.output.forward(&mixed)
     }
 
-    fn rotate(&self, x: &Tensor, past: usize) -> Computed<Tensor> {
+    fn rotate(&self, x: &Tensor, past: usize) -> NetworkResult<Tensor> {
         let count = x.dim(2)?;
         let cos = self.cos.narrow(0, past, count)?;
         let sin = self.sin.narrow(0, past, count)?;
@@ -243,7 +246,7 @@ impl Network {
 }
 
 /// Lets position `i` of the new ones see all earlier ones and itself.
-fn causal(count: usize, past: usize) -> Computed<Tensor> {
+fn causal(count: usize, past: usize) -> NetworkResult<Tensor> {
     let total = past + count;
     let mask: Vec<f32> = (0..count)
         .flat_map(|row| (0..total).map(move |column| if column > past + row { f32::NEG_INFINITY } else { 0.0 }))

@@ -7,9 +7,9 @@ use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
 use candle_core::{Device, Module, Tensor};
 
 use crate::Error;
-use crate::lent::Lender;
+use crate::repack::Repacker;
 
-type Computed<T> = Result<T, candle_core::Error>;
+type ReaderResult<T> = Result<T, candle_core::Error>;
 
 /// A matrix that is applied to the state, with its bias.
 pub(crate) struct Linear {
@@ -18,7 +18,7 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    pub(crate) fn forward(&self, x: &Tensor) -> Computed<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> ReaderResult<Tensor> {
         let y = self.weight.forward(x)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
@@ -43,18 +43,18 @@ pub(crate) struct Layer {
 }
 
 /// Reads named values and tensors from a file, counting the memory they take.
-pub(crate) struct Reader<'a, R> {
+pub(crate) struct TensorReader<'a, R> {
     content: &'a Content,
     source: &'a mut R,
     pub(crate) bytes: usize,
-    lender: Lender,
+    lender: Repacker,
     /// The architecture: the first part of the names of the model's own values.
     family: String,
 }
 
-impl<'a, R: Read + Seek> Reader<'a, R> {
+impl<'a, R: Read + Seek> TensorReader<'a, R> {
     pub(crate) fn new(content: &'a Content, source: &'a mut R) -> Result<Self, Error> {
-        let mut reader = Self { content, source, bytes: 0, lender: Lender::default(), family: String::new() };
+        let mut reader = Self { content, source, bytes: 0, lender: Repacker::default(), family: String::new() };
         reader.family = reader.meta("general.architecture")?.to_string()?.clone();
         Ok(reader)
     }

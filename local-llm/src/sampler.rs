@@ -4,13 +4,13 @@ use toktrie::{SimpleVob, TokenId};
 
 /// Draws tokens; the same seed draws the same ones.
 #[derive(Debug)]
-pub(crate) struct Sampler {
+pub(crate) struct TokenSampler {
     temperature: f32,
     top_p: f32,
     state: u64,
 }
 
-impl Sampler {
+impl TokenSampler {
     /// A temperature of zero always takes the best token.
     pub(crate) fn new(temperature: f32, top_p: f32, seed: u64) -> Self {
         Self { temperature, top_p, state: seed }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_best_allowed_token_wins() {
-        let mut sampler = Sampler::new(0.0, 1.0, 0);
+        let mut sampler = TokenSampler::new(0.0, 1.0, 0);
         let scores = [0.0, 3.0, 2.0, f32::NAN];
         assert_eq!(sampler.pick(&scores, None, |_| false), Some(1));
         assert_eq!(sampler.pick(&scores, None, |token| token == 1), Some(2));
@@ -106,10 +106,10 @@ mod tests {
     fn a_narrow_top_p_takes_the_best_and_seeds_repeat() {
         let scores = [1.0, 1.5, 1.2];
         for seed in 0..20 {
-            assert_eq!(Sampler::new(1.0, 0.01, seed).pick(&scores, None, |_| false), Some(1));
+            assert_eq!(TokenSampler::new(1.0, 0.01, seed).pick(&scores, None, |_| false), Some(1));
         }
         let many = |seed| {
-            let mut sampler = Sampler::new(1.0, 1.0, seed);
+            let mut sampler = TokenSampler::new(1.0, 1.0, seed);
             (0..20).map(|_| sampler.pick(&scores, None, |_| false)).collect::<Vec<_>>()
         };
         assert_eq!(many(7), many(7));

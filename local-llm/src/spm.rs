@@ -9,7 +9,7 @@ use toktrie::TokenId;
 pub(crate) const SPACE: char = '\u{2581}';
 
 /// A vocabulary of scored pieces.
-pub(crate) struct Pieces {
+pub(crate) struct PieceVocab {
     /// Token and score of each piece that text may be made of.
     pieces: HashMap<String, (TokenId, f32)>,
     /// The token of each byte, for text that no piece has.
@@ -22,7 +22,7 @@ pub(crate) struct Pieces {
 }
 
 /// A part of the text while its parts are joined; a length of zero is a part that went into its left neighbour.
-struct Part {
+struct TextPart {
     start: usize,
     length: usize,
     before: Option<usize>,
@@ -30,41 +30,41 @@ struct Part {
 }
 
 /// Two neighbours that could be one piece.
-struct Pair {
+struct MergePair {
     score: f32,
     left: usize,
     right: usize,
     length: usize,
 }
 
-impl Pair {
+impl MergePair {
     /// The best score first, and of equal ones what stands first.
     fn rank(&self, other: &Self) -> Ordering {
         self.score.total_cmp(&other.score).then_with(|| Reverse(self.left).cmp(&Reverse(other.left)))
     }
 }
 
-impl PartialEq for Pair {
+impl PartialEq for MergePair {
     fn eq(&self, other: &Self) -> bool {
         self.rank(other) == Ordering::Equal
     }
 }
 
-impl Eq for Pair {}
+impl Eq for MergePair {}
 
-impl PartialOrd for Pair {
+impl PartialOrd for MergePair {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Pair {
+impl Ord for MergePair {
     fn cmp(&self, other: &Self) -> Ordering {
         self.rank(other)
     }
 }
 
-impl Pieces {
+impl PieceVocab {
     pub(crate) fn new(
         pieces: HashMap<String, (TokenId, f32)>,
         bytes: Vec<Option<TokenId>>,
@@ -107,11 +107,11 @@ impl Pieces {
 
     fn join(&self, text: &str, tokens: &mut Vec<TokenId>) {
         let text = text.replace(' ', SPACE.encode_utf8(&mut [0; 4]));
-        let mut parts: Vec<Part> = Vec::with_capacity(text.len());
+        let mut parts: Vec<TextPart> = Vec::with_capacity(text.len());
         for (start, letter) in text.char_indices() {
             let (index, length) = (parts.len(), letter.len_utf8());
             let after = (start + length < text.len()).then_some(index + 1);
-            parts.push(Part { start, length, before: index.checked_sub(1), after });
+            parts.push(TextPart { start, length, before: index.checked_sub(1), after });
         }
         let mut queue = BinaryHeap::new();
         for right in 1..parts.len() {
@@ -146,17 +146,17 @@ impl Pieces {
     fn offer(
         &self,
         text: &str,
-        parts: &[Part],
+        parts: &[TextPart],
         left: Option<usize>,
         right: Option<usize>,
-        queue: &mut BinaryHeap<Pair>,
+        queue: &mut BinaryHeap<MergePair>,
     ) {
         let (Some(left), Some(right)) = (left, right) else { return };
         let (Some(first), Some(second)) = (parts.get(left), parts.get(right)) else { return };
         let length = first.length + second.length;
         let piece = text.get(first.start..first.start + length).and_then(|text| self.pieces.get(text));
         if let Some((_, score)) = piece {
-            queue.push(Pair { score: *score, left, right, length });
+            queue.push(MergePair { score: *score, left, right, length });
         }
     }
 
@@ -191,11 +191,11 @@ fn split<'a>((text, token): (&'a str, Option<TokenId>), sign: &str, its: TokenId
 mod tests {
     use super::*;
 
-    fn pieces() -> Pieces {
+    fn pieces() -> PieceVocab {
         let list = [("▁", -9.0), ("a", -5.0), ("b", -5.0), ("ab", -2.0), ("▁a", -1.0), ("ba", -3.0)];
         let pieces = (10..).zip(list).map(|(token, (text, score))| (text.to_owned(), (token, score))).collect();
         let bytes = (0..=255).map(|byte| Some(100 + byte)).collect();
-        Pieces::new(pieces, bytes, None, vec![("</s>".to_owned(), 2)], true)
+        PieceVocab::new(pieces, bytes, None, vec![("</s>".to_owned(), 2)], true)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, State, context};
 
-use crate::{Error, Message};
+use crate::{Error, PromptMessage};
 
 /// Used when the model file brings no template of its own.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
@@ -95,20 +95,20 @@ impl Template {
     /// The prompt for these messages, ending where the reply begins.
     ///
     /// A template that knows no system prompt gets it at the head of the first message.
-    pub(crate) fn render(&self, messages: &[Message]) -> Result<String, Error> {
+    pub(crate) fn render(&self, messages: &[PromptMessage]) -> Result<String, Error> {
         let rendered = self.fill(messages);
         match (&rendered, messages) {
             (Err(_), [system, first, rest @ ..]) if system.role == "system" && first.role == "user" => {
                 let both = format!("{}\n\n{}", system.content, first.content);
-                let folded: Vec<Message> =
-                    std::iter::once(Message::new("user", both)).chain(rest.iter().cloned()).collect();
+                let folded: Vec<PromptMessage> =
+                    std::iter::once(PromptMessage::new("user", both)).chain(rest.iter().cloned()).collect();
                 self.fill(&folded).or(rendered)
             }
             _ => rendered,
         }
     }
 
-    fn fill(&self, messages: &[Message]) -> Result<String, Error> {
+    fn fill(&self, messages: &[PromptMessage]) -> Result<String, Error> {
         let messages: Vec<Value> =
             messages.iter().map(|message| context! { role => &message.role, content => &message.content }).collect();
         let template = self.environment.get_template(NAME).map_err(fail)?;
@@ -129,8 +129,8 @@ impl Template {
 mod tests {
     use super::*;
 
-    fn user(text: &str) -> [Message; 1] {
-        [Message::new("user", text)]
+    fn user(text: &str) -> [PromptMessage; 1] {
+        [PromptMessage::new("user", text)]
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
     fn a_system_prompt_that_the_template_refuses_goes_into_the_first_message() {
         let source = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for m in messages %}[{{ m.role }}: {{ m.content }}]{% endfor %}";
         let template = Template::new(Some(source), None, "", false).unwrap();
-        let messages = [Message::new("system", "Be short."), Message::new("user", "Hi")];
+        let messages = [PromptMessage::new("system", "Be short."), PromptMessage::new("user", "Hi")];
         assert_eq!(template.render(&messages).unwrap(), "[user: Be short.\n\nHi]");
         let error = template.render(&messages[..1]).unwrap_err().to_string();
         assert!(error.contains("no system"), "{error}");

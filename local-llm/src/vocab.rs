@@ -12,7 +12,7 @@ use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
 use crate::Error;
 use crate::gguf::Header;
-use crate::spm::{Pieces, SPACE};
+use crate::spm::{PieceVocab, SPACE};
 use crate::words::Words;
 
 /// Token types of the GGUF format.
@@ -30,7 +30,7 @@ enum Encoder {
     /// Merges over bytes (`gpt2` in GGUF files).
     Merges(Box<Tokenizer>),
     /// Scored pieces (`llama` in GGUF files).
-    Pieces(Arc<Pieces>),
+    Pieces(Arc<PieceVocab>),
 }
 
 /// Tokenizer and trie of a model.
@@ -46,13 +46,13 @@ pub(crate) struct Vocab {
     eos: String,
 }
 
-struct Env {
+struct VocabEnv {
     trie: TokTrie,
     /// Takes every text for text: no signs.
     encoder: Encoder,
 }
 
-impl TokenizerEnv for Env {
+impl TokenizerEnv for VocabEnv {
     fn tok_trie(&self) -> &TokTrie {
         &self.trie
     }
@@ -145,12 +145,12 @@ fn byte_of(text: &str) -> Option<u8> {
 }
 
 /// The tokens of a file, with their types.
-struct Listed {
+struct TokenTable {
     tokens: Vec<String>,
     types: Vec<i64>,
 }
 
-impl Listed {
+impl TokenTable {
     fn read(content: &Content) -> Result<Self, Error> {
         let tokens = strings(content, "tokenizer.ggml.tokens")?;
         let types: Vec<i64> = match content.metadata.get("tokenizer.ggml.token_type") {
@@ -222,7 +222,7 @@ impl Listed {
         let unknown = id(content, "tokenizer.ggml.unknown_token_id");
         let signs = self.signs().map(|(id, text, _)| (text.to_owned(), id)).collect();
         let leading = flag(content, "tokenizer.ggml.add_space_prefix").unwrap_or(true);
-        let pieces = Arc::new(Pieces::new(pieces, bytes, unknown, signs, leading));
+        let pieces = Arc::new(PieceVocab::new(pieces, bytes, unknown, signs, leading));
         Ok((Encoder::Pieces(Arc::clone(&pieces)), Encoder::Pieces(pieces)))
     }
 
@@ -241,7 +241,7 @@ impl Listed {
 impl Vocab {
     /// Reads the vocabulary out of the file's metadata.
     pub(crate) fn read(content: &Content) -> Result<Self, Error> {
-        let listed = Listed::read(content)?;
+        let listed = TokenTable::read(content)?;
         let text = |key: &str| content.metadata.get(key).and_then(|value| value.to_string().ok()).map(String::as_str);
         let scored = text("tokenizer.ggml.model") == Some("llama");
         let (encoder, plain, bytes, begins) = if scored {
@@ -272,7 +272,7 @@ impl Vocab {
         let count = u32::try_from(bytes.len()).map_err(fail)?;
         let trie = TokTrie::from(&TokRxInfo::new(count, eos), &bytes);
         Ok(Self {
-            env: Arc::new(Env { trie, encoder: plain }),
+            env: Arc::new(VocabEnv { trie, encoder: plain }),
             encoder,
             control,
             ends,

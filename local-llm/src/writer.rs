@@ -7,8 +7,8 @@ use toktrie::TokenId;
 
 use crate::Error;
 use crate::grammar::Grammar;
-use crate::items::{Items, Mark};
-use crate::sampler::{Sampler, repeats};
+use crate::items::{Items, ReplyPosition};
+use crate::sampler::{TokenSampler, repeats};
 use crate::vocab::Vocab;
 
 use fenced::{Fenced, Stretch};
@@ -21,7 +21,7 @@ const MARGIN: usize = 48;
 
 /// What follows.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum WriterStep {
     /// These tokens; the model must read them before the next step.
     Go(Vec<TokenId>),
     /// These tokens, and the reply is complete.
@@ -34,10 +34,10 @@ pub(crate) enum Step {
 }
 
 /// Writes one reply.
-pub(crate) struct Writer<'a> {
+pub(crate) struct ReplyWriter<'a> {
     vocab: &'a Vocab,
     grammar: Option<Grammar>,
-    sampler: Sampler,
+    sampler: TokenSampler,
     banned: Vec<bool>,
     limit: usize,
     /// The reply.
@@ -56,9 +56,9 @@ pub(crate) struct Writer<'a> {
     taken_back: usize,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ReplyWriter<'a> {
     /// Begins a reply of at most `limit` tokens.
-    pub(crate) fn new(vocab: &'a Vocab, grammar: Option<Grammar>, sampler: Sampler, limit: usize) -> Self {
+    pub(crate) fn new(vocab: &'a Vocab, grammar: Option<Grammar>, sampler: TokenSampler, limit: usize) -> Self {
         let mut banned = vec![false; vocab.len()];
         for token in vocab.reserved() {
             if let Some(entry) = banned.get_mut(*token as usize) {
@@ -112,12 +112,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Adds tokens to the reply; gives the place to go back to when they show that items of a list repeat.
-    fn keep(&mut self, tokens: &[TokenId]) -> Option<Mark> {
+    fn keep(&mut self, tokens: &[TokenId]) -> Option<ReplyPosition> {
         self.read.extend_from_slice(tokens);
         self.add_to_document(tokens)
     }
 
-    fn add_to_document(&mut self, tokens: &[TokenId]) -> Option<Mark> {
+    fn add_to_document(&mut self, tokens: &[TokenId]) -> Option<ReplyPosition> {
         self.written.extend_from_slice(tokens);
         let mut mark = None;
         if self.grammar.is_some() {
@@ -135,7 +135,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes back what comes after a place and ends the list or string that is open there, if the schema lets it end.
-    fn back(&mut self, mark: Mark, end: u8) -> Option<Step> {
+    fn back(&mut self, mark: ReplyPosition, end: u8) -> Option<WriterStep> {
         let (grammar, tokens) = self.up_to(mark, &[end])?;
         let to = self.place_read(mark.tokens)?;
         let room = self.limit.checked_sub(to + tokens.len())?;
@@ -151,10 +151,10 @@ impl<'a> Writer<'a> {
     }
 
     /// Chooses what follows from the scores the model gives to every token.
-    pub(crate) fn step(&mut self, scores: &[f32]) -> Result<Step, Error> {
+    pub(crate) fn step(&mut self, scores: &[f32]) -> Result<WriterStep, Error> {
         let Some(left) = self.limit.checked_sub(self.read.len()).filter(|left| *left > 0) else {
             let complete = self.grammar.as_ref().is_some_and(Grammar::finished);
-            return Ok(if complete { Step::Last(Vec::new()) } else { Step::Cut });
+            return Ok(if complete { WriterStep::Last(Vec::new()) } else { WriterStep::Cut });
         };
         self.known = self.read.len();
         if let Some(file) = self.file.take() {
@@ -165,20 +165,20 @@ impl<'a> Writer<'a> {
         let circling = repeats(&self.read);
         let Some(grammar) = &mut self.grammar else {
             if circling {
-                return Ok(Step::Cut);
+                return Ok(WriterStep::Cut);
             }
             let token = self.sampler.pick(scores, None, among(&self.banned));
             return Ok(match token {
-                Some(token) if vocab.ends().contains(&token) => Step::Last(Vec::new()),
+                Some(token) if vocab.ends().contains(&token) => WriterStep::Last(Vec::new()),
                 Some(token) => {
                     self.keep(&[token]);
-                    Step::Go(vec![token])
+                    WriterStep::Go(vec![token])
                 }
-                None => Step::Cut,
+                None => WriterStep::Cut,
             });
         };
         if grammar.finished() {
-            return Ok(Step::Last(Vec::new()));
+            return Ok(WriterStep::Last(Vec::new()));
         }
 
         let late = self.read.len() * 4 >= self.limit * 3;
@@ -195,12 +195,12 @@ impl<'a> Writer<'a> {
         {
             return Ok(step);
         }
-        let Some(grammar) = &mut self.grammar else { return Ok(Step::Cut) };
+        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Cut) };
         let token = closer
             .or_else(|| self.sampler.pick(scores, Some(&mask), among(&self.banned)))
             .ok_or_else(|| Error::Schema("no token can follow".to_owned()))?;
         if vocab.ends().contains(&token) {
-            return Ok(Step::Last(Vec::new()));
+            return Ok(WriterStep::Last(Vec::new()));
         }
 
         let watch = narrow || (self.string_from.is_none() && self.read.len() * 2 >= self.limit);
@@ -216,7 +216,7 @@ impl<'a> Writer<'a> {
                 // The token would lead too far: end the document instead of it.
                 (None, Some(before)) => {
                     self.keep(&before);
-                    return Ok(Step::Last(before));
+                    return Ok(WriterStep::Last(before));
                 }
                 (None, None) => {}
             }
@@ -224,7 +224,7 @@ impl<'a> Writer<'a> {
         tokens.truncate(left);
         let again = self.keep(&tokens);
         let step = again.and_then(|mark| self.back(mark, b']')).or_else(|| self.open_file());
-        Ok(step.unwrap_or(Step::Go(tokens)))
+        Ok(step.unwrap_or(WriterStep::Go(tokens)))
     }
 }
 
@@ -250,7 +250,7 @@ mod tests {
         let file = Gguf::model("qwen2", SMALL, Kind::Q8, 1).bytes();
         let vocab = Vocab::read(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
         let grammar = Grammars::new(&vocab).unwrap().of(schema).unwrap();
-        let mut writer = Writer::new(&vocab, Some(grammar), Sampler::new(0.0, 1.0, 0), limit);
+        let mut writer = ReplyWriter::new(&vocab, Some(grammar), TokenSampler::new(0.0, 1.0, 0), limit);
         let (last, first) = wanted.split_last().unwrap();
         let mut wishes = first.iter().flat_map(|text| text.bytes()).chain(last.bytes().cycle());
         let mut read = writer.opening();
@@ -265,16 +265,16 @@ mod tests {
             scores[vocab.token(b"~").unwrap() as usize] = 0.5;
             scores[wish as usize] = 1.0;
             match writer.step(&scores).unwrap() {
-                Step::Go(tokens) => read.extend(tokens),
-                Step::Back(to, tokens) => {
+                WriterStep::Go(tokens) => read.extend(tokens),
+                WriterStep::Back(to, tokens) => {
                     read.truncate(to);
                     read.extend(tokens);
                 }
-                Step::Last(tokens) => {
+                WriterStep::Last(tokens) => {
                     read.extend(tokens);
                     break;
                 }
-                Step::Cut => break,
+                WriterStep::Cut => break,
             }
             assert_eq!(read, writer.read);
             assert!(read.len() <= limit);

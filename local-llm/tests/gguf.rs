@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use local_llm::{LoadOptions, Message, Model, Request, Stop, gguf};
+use local_llm::{LoadOptions, Model, PromptMessage, ReplyEnd, Request, gguf};
 use serde_json::json;
 
 #[path = "support/gguf.rs"]
@@ -48,13 +48,13 @@ fn a_file_of_each_architecture_writes_what_a_schema_asks_for() {
         let schema = json!({ "type": "object", "properties": { "sure": { "type": "boolean" } }, "required": ["sure"],
             "additionalProperties": false });
         let request = Request {
-            messages: vec![Message::new("system", "Be brief."), Message::new("user", "Is it?")],
+            messages: vec![PromptMessage::new("system", "Be brief."), PromptMessage::new("user", "Is it?")],
             schema: Some(schema),
             ..Request::default()
         };
         let reply = model.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
         let value: serde_json::Value = serde_json::from_str(&reply.text).unwrap();
-        assert!(value["sure"].is_boolean() && reply.stop == Stop::End, "{architecture}: {}", reply.text);
+        assert!(value["sure"].is_boolean() && reply.stop == ReplyEnd::End, "{architecture}: {}", reply.text);
     }
 }
 
@@ -65,7 +65,7 @@ fn a_vocabulary_of_pieces_writes_what_a_schema_asks_for() {
     let model = Model::load(&file.path, &LoadOptions::default()).unwrap();
     let schema = json!({ "type": "object", "properties": { "words": { "type": "string", "maxLength": 8 } },
         "required": ["words"], "additionalProperties": false });
-    let messages = vec![Message::new("user", "Say it.")];
+    let messages = vec![PromptMessage::new("user", "Say it.")];
     let request = Request { messages, schema: Some(schema), ..Request::default() };
     let reply = model.generate(&request, &mut |_| ControlFlow::Continue(())).unwrap();
     let value: serde_json::Value = serde_json::from_str(&reply.text).unwrap();
@@ -143,6 +143,6 @@ fn without_a_template_the_usual_form_is_taken_if_the_model_knows_its_signs() {
     let bare = Model::load(&file.path, &LoadOptions::default()).unwrap();
     let file = written(&qwen3().bytes());
     let full = Model::load(&file.path, &LoadOptions::default()).unwrap();
-    let messages = [Message::new("user", "Hello")];
+    let messages = [PromptMessage::new("user", "Hello")];
     assert_eq!(bare.tokens(&messages).unwrap(), full.tokens(&messages).unwrap());
 }

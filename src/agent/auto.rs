@@ -15,7 +15,7 @@ pub struct AutoChoice {
 
 /// A hosted provider that `auto` may choose when its key is set.
 #[derive(Clone, Copy, Debug)]
-pub struct Candidate {
+pub struct AutoCandidate {
     /// The environment variable of the key.
     pub variable: &'static str,
     /// The provider.
@@ -25,10 +25,10 @@ pub struct Candidate {
 }
 
 /// The hosted providers, in order of preference.
-pub const CANDIDATES: [Candidate; 3] = [
-    Candidate { variable: "ANTHROPIC_API_KEY", provider: "anthropic", model: "claude-sonnet-5-5" },
-    Candidate { variable: "OPENAI_API_KEY", provider: "openai", model: "gpt-6.1-sol" },
-    Candidate { variable: "GEMINI_API_KEY", provider: "gemini", model: "gemini-3.8-flash" },
+pub const CANDIDATES: [AutoCandidate; 3] = [
+    AutoCandidate { variable: "ANTHROPIC_API_KEY", provider: "anthropic", model: "claude-sonnet-5-5" },
+    AutoCandidate { variable: "OPENAI_API_KEY", provider: "openai", model: "gpt-6.1-sol" },
+    AutoCandidate { variable: "GEMINI_API_KEY", provider: "gemini", model: "gemini-3.8-flash" },
 ];
 
 /// Why `auto` could not choose.

@@ -12,20 +12,20 @@ use tokio::io::{AsyncRead, ReadBuf};
 const LONGEST: usize = 32 << 20;
 
 /// A reader that fails at a line that is too long, and says so in a flag.
-pub(super) struct Capped<R> {
+pub(super) struct CappedReader<R> {
     inner: R,
     line: usize,
     flooded: Arc<AtomicBool>,
 }
 
-impl<R> Capped<R> {
+impl<R> CappedReader<R> {
     /// Bounds the lines of a reader.
     pub(super) fn new(inner: R, flooded: Arc<AtomicBool>) -> Self {
         Self { inner, line: 0, flooded }
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for Capped<R> {
+impl<R: AsyncRead + Unpin> AsyncRead for CappedReader<R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;

@@ -11,9 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{Change, Content, FileState, Kind, Look};
+use crate::files::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 use crate::folder::open_file;
-use crate::model::Work;
+use crate::model::AgentActivity;
 
 /// Files that are looked at, at most.
 const MOST_FILES: usize = 50_000;
@@ -30,7 +30,7 @@ const OURS: &str = ".orch";
 
 /// The files of a folder as they are.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Listing {
+pub(super) struct FileSnapshot {
     files: BTreeMap<String, File>,
     folders: BTreeSet<String>,
     bytes: u64,
@@ -44,7 +44,7 @@ struct File {
     state: Option<FileState>,
 }
 
-impl Listing {
+impl FileSnapshot {
     /// Lists a folder without some files; what can't be read is left out and makes the listing partial.
     pub(super) fn of(folder: &Path, without: &[String]) -> Self {
         let mut listing = Self::default();
@@ -96,15 +96,15 @@ impl Listing {
     }
 
     /// Files that are new, gone or different in `after`.
-    pub(super) fn difference(&self, after: &Self) -> Work {
+    pub(super) fn difference(&self, after: &Self) -> AgentActivity {
         self.difference_without(after, &|_| false)
     }
 
     /// The same; files that another process may have changed are named without their contents.
-    pub(super) fn difference_without(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> Work {
+    pub(super) fn difference_without(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
-        let mut work = Work { partial: self.partial || after.partial, ..Work::default() };
-        let mut look = Look::default();
+        let mut work = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
+        let mut look = ChangeSet::default();
         for path in paths {
             let (was, is) = (self.files.get(path), after.files.get(path));
             if was == is {
@@ -113,9 +113,9 @@ impl Listing {
             // What a partial list does not have may have been there all the same: it must not be taken back.
             let known = |file: Option<&File>, list: &Self| file.map_or(!list.partial, |file| file.state.is_some());
             let state = |file: Option<&File>| file.and_then(|file| file.state.clone());
-            let change = Change { path: path.clone(), before: state(was), after: state(is) };
+            let change = FileChange { path: path.clone(), before: state(was), after: state(is) };
             let whole = known(was, self) && known(is, after);
-            if whole && change.kind() == Kind::Unchanged {
+            if whole && change.kind() == ChangeKind::Unchanged {
                 continue;
             }
             if work.changed.len() >= MOST_TOLD {
@@ -169,16 +169,16 @@ mod tests {
         for name in ["same", "sub/changed", "gone", ".git/index"] {
             write(name, "1");
         }
-        let before = Listing::of(folder.path(), &["plan.json".to_owned()]);
+        let before = FileSnapshot::of(folder.path(), &["plan.json".to_owned()]);
         write("sub/changed", "22");
         write("new", "1");
         write("plan.json", "{}");
         write(".git/index", "22");
         std::fs::remove_file(folder.path().join("gone")).unwrap();
-        let work = before.difference(&Listing::of(folder.path(), &["plan.json".to_owned()]));
+        let work = before.difference(&FileSnapshot::of(folder.path(), &["plan.json".to_owned()]));
         assert_eq!(work.changed, ["gone", "new", "sub/changed"]);
         assert!(!work.partial);
-        let look: Look = serde_json::from_value(work.files.unwrap()).unwrap();
+        let look: ChangeSet = serde_json::from_value(work.files.unwrap()).unwrap();
         let diff = crate::files::diff(&look);
         for part in ["--- a/gone\n+++ /dev/null", "--- /dev/null\n+++ b/new", "-1\n", "+22\n"] {
             assert!(diff.contains(part), "{part}: {diff}");
@@ -189,8 +189,8 @@ mod tests {
     fn what_a_partial_list_lacks_is_named_and_never_taken_back() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("theirs"), "1").unwrap();
-        let before = Listing { partial: true, ..Listing::default() };
-        let work = before.difference(&Listing::of(folder.path(), &[]));
+        let before = FileSnapshot { partial: true, ..FileSnapshot::default() };
+        let work = before.difference(&FileSnapshot::of(folder.path(), &[]));
         assert_eq!((work.left_out, work.files, work.partial), (vec!["theirs".to_owned()], None, true));
     }
 }

@@ -11,13 +11,13 @@ use serde_json::Value;
 use crate::model::cost::dollar_amount;
 use crate::model::step::Access;
 use crate::model::usage::token_count;
-use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
+use crate::model::{AgentActivity, ChatReply, Class, Failure, ReportedUsage, StopReason};
 use crate::process;
 
-use super::ends::{ended_badly, login, no_credit, of_status, too_large, unknown_stop};
-use super::lines::{Lines, Reader};
+use super::exit::{ended_badly, login, no_credit, of_status, too_large, unknown_stop};
+use super::lines::{LineReader, LineSplitter};
 use super::models::moved_address;
-use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
+use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, file, streams};
 
 /// Variables with which it reaches its models.
 const VARIABLES: &[&str] =
@@ -44,14 +44,14 @@ const NO_TOOL: &str = "No such tool available: ";
 const ERROR_MARKS: [&str; 2] = ["<tool_use_error>", "Error: "];
 
 /// Claude Code.
-pub(super) struct Claude;
+pub(super) struct ClaudeAgent;
 
-impl AgentProgram for Claude {
+impl AgentProgram for ClaudeAgent {
     fn turn<'a>(
         &'a self,
-        job: &'a Job<'a>,
-        sink: &'a (dyn Fn(Sign) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        job: &'a TurnJob<'a>,
+        sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
+    ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
             // It would report an address that is none as a server that can't be reached.
             moved_address("anthropic", KEYS, job.place)?;
@@ -68,7 +68,7 @@ impl AgentProgram for Claude {
             own.extend(QUIET.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
             let mut spec = job.spec(argv, job.environment(VARIABLES, own), Some(job.next_words()));
             streams(&mut spec);
-            let lines = Lines::new(Heard { sink, result: None, error: None, missing: Vec::new() });
+            let lines = LineSplitter::new(ClaudeTranscript { sink, result: None, error: None, missing: Vec::new() });
             let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
             let (heard, too_long) = lines.end();
             let ended = ended.map_err(|error| job.failed(&error))?;
@@ -82,7 +82,7 @@ impl AgentProgram for Claude {
     }
 }
 
-fn arguments(job: &Job<'_>) -> Vec<String> {
+fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     let program = &job.turn.program;
     let flags = ["-p", "--output-format", "stream-json", "--verbose", "--setting-sources", "", "--strict-mcp-config"];
     let mut argv: Vec<String> = flags.map(str::to_owned).to_vec();
@@ -137,8 +137,8 @@ fn without_dialect(schema: &Value) -> Value {
 }
 
 /// What its events say.
-struct Heard<'a> {
-    sink: &'a (dyn Fn(Sign) + Send + Sync),
+struct ClaudeTranscript<'a> {
+    sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     result: Option<Value>,
     /// Why a request to its model failed, in a word.
     error: Option<String>,
@@ -146,7 +146,7 @@ struct Heard<'a> {
     missing: Vec<String>,
 }
 
-impl Reader for Heard<'_> {
+impl LineReader for ClaudeTranscript<'_> {
     fn is_over(&self) -> bool {
         self.result.is_some()
     }
@@ -159,19 +159,21 @@ impl Reader for Heard<'_> {
         match value["type"].as_str() {
             Some("system") if value["subtype"] == "init" => {
                 if let Some(session) = value["session_id"].as_str() {
-                    (self.sink)(Sign::Session(session.to_owned()));
+                    (self.sink)(AgentEvent::Session(session.to_owned()));
                 }
             }
             Some("result") => {
                 self.result = Some(value.clone());
-                (self.sink)(Sign::Over);
+                (self.sink)(AgentEvent::Over);
             }
             Some("assistant") => {
                 self.error = value["error"].as_str().map(str::to_owned);
                 for block in value["message"]["content"].as_array().into_iter().flatten() {
                     match block["type"].as_str() {
-                        Some("text") => (self.sink)(Sign::Text(block["text"].as_str().unwrap_or_default().to_owned())),
-                        Some("tool_use") => (self.sink)(Sign::Tool(tool(block))),
+                        Some("text") => {
+                            (self.sink)(AgentEvent::Text(block["text"].as_str().unwrap_or_default().to_owned()));
+                        }
+                        Some("tool_use") => (self.sink)(AgentEvent::Tool(tool(block))),
                         _ => {}
                     }
                 }
@@ -210,16 +212,16 @@ fn tool(block: &Value) -> String {
 }
 
 /// What a result says; its cost counts whatever came of it.
-fn answer(job: &Job<'_>, result: &Value, error: Option<&str>, missing: Vec<String>) -> Answer {
+fn answer(job: &TurnJob<'_>, result: &Value, error: Option<&str>, missing: Vec<String>) -> TurnResult {
     let mut reply = reply(job, result, error);
-    if let Some(work) = reply.as_mut().ok().and_then(|reply| reply.work.as_mut()) {
+    if let Some(work) = reply.as_mut().ok().and_then(|reply| reply.agent_activity.as_mut()) {
         work.denied.extend(missing);
     }
-    let work = Work { usage: reply.is_err().then(|| usage(&result["usage"])), ..Work::default() };
-    Answer { reply, cost: dollar_amount(&result["total_cost_usd"]), work }
+    let work = AgentActivity { usage: reply.is_err().then(|| usage(&result["usage"])), ..AgentActivity::default() };
+    TurnResult { reply, cost: dollar_amount(&result["total_cost_usd"]), work }
 }
 
-fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
+fn reply(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
     let said = result["result"].as_str().unwrap_or_default();
     // A failed request is a `success` that says `is_error`.
     if result["is_error"] == true || result["subtype"] != "success" {
@@ -234,7 +236,7 @@ fn reply(job: &Job<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply
         model: result["modelUsage"].as_object().and_then(|models| models.keys().next().cloned()),
         id: result["session_id"].as_str().map(str::to_owned),
         constrained: value.is_some(),
-        work: Some(Box::new(Work { denied, ..Work::default() })),
+        agent_activity: Some(Box::new(AgentActivity { denied, ..AgentActivity::default() })),
         remarks: Box::default(),
     })
 }
@@ -265,13 +267,13 @@ fn usage(counted: &Value) -> ReportedUsage {
     ReportedUsage { input, cache_read, cache_write, output: count("output_tokens"), reasoning: 0 }
 }
 
-fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
+fn failed(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Failure {
     let subtype = result["subtype"].as_str().unwrap_or("no result");
     let first = result["errors"][0].as_str();
     let words = result["result"].as_str().filter(|text| !text.is_empty()).or(first).unwrap_or(subtype);
     if subtype == "error_max_turns" {
         let turns = job.turn.program.max_turns.map(|turns| format!(" of {turns}")).unwrap_or_default();
-        return Failure::new(Class::Exhausted, format!("`claude` used up its turns{turns}"))
+        return Failure::new(Class::MaxTurnsReached, format!("`claude` used up its turns{turns}"))
             .with_hint("raise `max_turns` of the agent, or give it less to do");
     }
     if subtype == "error_max_budget_usd" {
@@ -280,7 +282,7 @@ fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
         return Failure::new(Class::BudgetExceeded, why).with_hint("raise `usd` of the budget and resume the run");
     }
     if let Some(status) = result["api_error_status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
-        return of_status(job, "claude", (status, words), KEYS);
+        return of_status(job, "claude", status, words, KEYS);
     }
     let message = format!("`claude` failed: {words}");
     // Its word for this is beside its text, or is missing.
@@ -292,7 +294,7 @@ fn failed(job: &Job<'_>, result: &Value, error: Option<&str>) -> Failure {
         Some("rate_limit") => Class::RateLimited,
         Some("server_error" | "overloaded") => Class::ProviderUnavailable,
         Some("invalid_request" | "model_not_found") => Class::BadRequest,
-        Some("max_output_tokens") => Class::LengthStop,
+        Some("max_output_tokens") => Class::MaxTokensReached,
         // A connection that fails has no status.
         _ if words.contains("Unable to connect") || words.contains("Connection error") => Class::ProviderUnavailable,
         _ => Class::AgentError,

@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 use crate::model::program::SANDBOX_REFUSAL;
 use crate::model::step::Access;
 use crate::model::usage::token_count;
-use crate::model::{ChatReply, Class, Failure, ReportedUsage, StopReason, Work};
+use crate::model::{AgentActivity, ChatReply, Class, Failure, ReportedUsage, StopReason};
 use crate::process::{self, Captured, ProcessError};
 use crate::provider::strict_schema;
 
-use super::ends::{ended_badly, it_said, no_credit, of_status, too_large, with_code};
-use super::lines::{Lines, Reader};
+use super::exit::{ended_badly, it_said, no_credit, of_status, too_large, with_code};
+use super::lines::{LineReader, LineSplitter};
 use super::models::moved_address;
-use super::program::{AgentProgram, Answer, Job, Sign, file, streams};
+use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, file, streams};
 use super::refusals;
 
 /// Where its models are, unless `OPENAI_BASE_URL` says otherwise.
@@ -51,14 +51,14 @@ const TURN_FAILED: &str = "its turn failed (`turn.failed`), and it does not say 
 const REFUSED: &str = "approval policy is Never; reject command";
 
 /// Codex.
-pub(super) struct Codex;
+pub(super) struct CodexAgent;
 
-impl AgentProgram for Codex {
+impl AgentProgram for CodexAgent {
     fn turn<'a>(
         &'a self,
-        job: &'a Job<'a>,
-        sink: &'a (dyn Fn(Sign) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        job: &'a TurnJob<'a>,
+        sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
+    ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
             let home = job.home()?;
             let schema = job.turn.request.schema.as_deref().and_then(strict_schema);
@@ -75,7 +75,7 @@ impl AgentProgram for Codex {
             let mut spec = job.spec(arguments, env, Some(job.words()));
             streams(&mut spec);
             let constrained = schema.is_some();
-            let lines = Lines::new(Heard::new(sink, empty(job, constrained)));
+            let lines = LineSplitter::new(CodexTranscript::new(sink, empty(job, constrained)));
             let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
             let (mut heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
@@ -87,8 +87,8 @@ impl AgentProgram for Codex {
             let reply = match (heard.failure.take(), ended.code) {
                 (None, _) if heard.answered && heard.completed => {
                     let denied = denied(job, home.path(), &heard, &ended.stderr).await;
-                    let work = Some(Box::new(Work { session_usage, denied, ..Work::default() }));
-                    Ok(ChatReply { work, usage: used, ..heard.reply })
+                    let work = Some(Box::new(AgentActivity { session_usage, denied, ..AgentActivity::default() }));
+                    Ok(ChatReply { agent_activity: work, usage: used, ..heard.reply })
                 }
                 (Some(words), _) => Err(failed(job, &words)),
                 (None, _) if too_long => Err(too_large("codex")),
@@ -96,7 +96,7 @@ impl AgentProgram for Codex {
                 (None, code) => Err(ended_badly("codex", code, &[&ended.stderr, &ended.stdout])),
             };
             let usage = (!used.is_nothing()).then_some(used);
-            Ok(Answer { reply, cost: None, work: Work { usage, ..Work::default() } })
+            Ok(TurnResult { reply, cost: None, work: AgentActivity { usage, ..AgentActivity::default() } })
         }
         .boxed()
     }
@@ -104,11 +104,11 @@ impl AgentProgram for Codex {
 
 /// A folder for temporary files of its commands: it is not its home, where its own
 /// programs are.
-fn temporary(job: &Job<'_>) -> Result<std::path::PathBuf, Failure> {
+fn temporary(job: &TurnJob<'_>) -> Result<std::path::PathBuf, Failure> {
     job.folder("codex-tmp").map(|folder| folder.path().to_owned())
 }
 
-fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {
+fn arguments(job: &TurnJob<'_>, base: &str, schema: Option<String>) -> Vec<String> {
     let program = &job.turn.program;
     let sandbox = if program.access == Access::Write { "workspace-write" } else { "read-only" };
     let workspace = job.place.workspace.display().to_string();
@@ -147,7 +147,7 @@ fn arguments(job: &Job<'_>, base: &str, schema: Option<String>) -> Vec<String> {
     argv
 }
 
-fn empty(job: &Job<'_>, constrained: bool) -> ChatReply {
+fn empty(job: &TurnJob<'_>, constrained: bool) -> ChatReply {
     let model = job.turn.program.model.clone();
     let usage = ReportedUsage::default();
     ChatReply {
@@ -157,14 +157,14 @@ fn empty(job: &Job<'_>, constrained: bool) -> ChatReply {
         model,
         id: None,
         constrained,
-        work: None,
+        agent_activity: None,
         remarks: Box::default(),
     }
 }
 
 /// What its events say.
-struct Heard<'a> {
-    sink: &'a (dyn Fn(Sign) + Send + Sync),
+struct CodexTranscript<'a> {
+    sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     reply: ChatReply,
     answered: bool,
     /// Whether its turn came to its end: an answer before that may not be its last.
@@ -177,7 +177,7 @@ struct Heard<'a> {
     refused: Vec<String>,
 }
 
-impl Reader for Heard<'_> {
+impl LineReader for CodexTranscript<'_> {
     fn is_over(&self) -> bool {
         self.completed || self.failed
     }
@@ -190,17 +190,17 @@ impl Reader for Heard<'_> {
         match value["type"].as_str() {
             Some("thread.started") => {
                 self.reply.id = value["thread_id"].as_str().map(str::to_owned);
-                self.reply.id.iter().for_each(|session| (self.sink)(Sign::Session(session.clone())));
+                self.reply.id.iter().for_each(|session| (self.sink)(AgentEvent::Session(session.clone())));
             }
             Some("item.completed") => self.item(&value["item"]),
             Some("item.started") if value["item"]["type"] == "command_execution" => {
                 let command = value["item"]["command"].as_str().unwrap_or_default();
-                (self.sink)(Sign::Tool(command.lines().next().unwrap_or_default().to_owned()));
+                (self.sink)(AgentEvent::Tool(command.lines().next().unwrap_or_default().to_owned()));
             }
             Some("turn.completed") => {
                 self.failure = None;
                 self.completed = true;
-                (self.sink)(Sign::Over);
+                (self.sink)(AgentEvent::Over);
                 let count = |name: &str| token_count(&value["usage"][name]);
                 self.reply.usage = ReportedUsage {
                     input: count("input_tokens"),
@@ -222,8 +222,8 @@ impl Reader for Heard<'_> {
     }
 }
 
-impl<'a> Heard<'a> {
-    fn new(sink: &'a (dyn Fn(Sign) + Send + Sync), reply: ChatReply) -> Self {
+impl<'a> CodexTranscript<'a> {
+    fn new(sink: &'a (dyn Fn(AgentEvent) + Send + Sync), reply: ChatReply) -> Self {
         Self { sink, reply, answered: false, completed: false, failed: false, failure: None, refused: Vec::new() }
     }
 
@@ -233,7 +233,7 @@ impl<'a> Heard<'a> {
             Some("agent_message") => {
                 item["text"].as_str().unwrap_or_default().clone_into(&mut self.reply.text);
                 self.answered = true;
-                (self.sink)(Sign::Text(self.reply.text.clone()));
+                (self.sink)(AgentEvent::Text(self.reply.text.clone()));
             }
             Some("command_execution") => {
                 let declined = (item["status"] == "declined").then(|| item["command"].as_str()).flatten();
@@ -246,14 +246,14 @@ impl<'a> Heard<'a> {
             Some("file_change") => {
                 let paths = item["changes"].as_array().into_iter().flatten();
                 let paths: Vec<&str> = paths.filter_map(|change| change["path"].as_str()).collect();
-                (self.sink)(Sign::Tool(format!("edit {}", paths.join(", "))));
+                (self.sink)(AgentEvent::Tool(format!("edit {}", paths.join(", "))));
             }
             Some("web_search") => {
-                (self.sink)(Sign::Tool(format!("web_search {}", item["query"].as_str().unwrap_or_default())));
+                (self.sink)(AgentEvent::Tool(format!("web_search {}", item["query"].as_str().unwrap_or_default())));
             }
             Some("mcp_tool_call") => {
                 let name = |key: &str| item[key].as_str().unwrap_or_default();
-                (self.sink)(Sign::Tool(format!("{} {}", name("server"), name("tool"))));
+                (self.sink)(AgentEvent::Tool(format!("{} {}", name("server"), name("tool"))));
             }
             _ => {}
         }
@@ -268,14 +268,14 @@ fn broke_off(code: Option<i32>, said: &str) -> Failure {
 }
 
 /// A failure in its own words, which name the HTTP status.
-fn failed(job: &Job<'_>, words: &str) -> Failure {
+fn failed(job: &TurnJob<'_>, words: &str) -> Failure {
     let status = words.split_once("unexpected status ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
     if let Some(status) = status {
-        return of_status(job, "codex", (status, words), &[KEY]);
+        return of_status(job, "codex", status, words, &[KEY]);
     }
     let json: Value = serde_json::from_str(words).unwrap_or(json!({}));
     if let Some(status) = json["status"].as_u64().and_then(|status| u16::try_from(status).ok()) {
-        return of_status(job, "codex", (status, json["error"]["message"].as_str().unwrap_or(words)), &[KEY]);
+        return of_status(job, "codex", status, json["error"]["message"].as_str().unwrap_or(words), &[KEY]);
     }
     let away = ["Reconnecting", "stream disconnected", "Connection failed", "error sending request"];
     let class =
@@ -286,7 +286,7 @@ fn failed(job: &Job<'_>, words: &str) -> Failure {
 
 /// What it asked leave for and was refused, for which it has no event, only words beside them; and what its sandbox
 /// refused.
-async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured) -> Vec<String> {
+async fn denied(job: &TurnJob<'_>, home: &Path, heard: &CodexTranscript<'_>, stderr: &Captured) -> Vec<String> {
     let text = stderr.text();
     let asked = text.lines().filter(|line| line.contains(REFUSED));
     let mut denied: Vec<String> = asked.map(|_| "to run a command outside of its sandbox".to_owned()).collect();
@@ -306,7 +306,7 @@ async fn denied(job: &Job<'_>, home: &Path, heard: &Heard<'_>, stderr: &Captured
 }
 
 /// An unreachable provider is waited for as long as the turn may take.
-fn timed_out(job: &Job<'_>, error: &ProcessError, last: Option<&str>) -> Failure {
+fn timed_out(job: &TurnJob<'_>, error: &ProcessError, last: Option<&str>) -> Failure {
     match (error, last) {
         (ProcessError::Timeout { limit, .. }, Some(last)) => {
             Failure::new(Class::Timeout, format!("`codex` took longer than {limit:?}; its last error: {last}"))

@@ -9,18 +9,18 @@ use futures_util::future::BoxFuture;
 use crate::model::Failure;
 use crate::process;
 
-use super::ends::ended_badly;
-use super::program::{AgentProgram, Answer, Job, Sign};
+use super::exit::ended_badly;
+use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult};
 
 /// Any program.
-pub(super) struct AnyProgram;
+pub(super) struct CommandAgent;
 
-impl AgentProgram for AnyProgram {
+impl AgentProgram for CommandAgent {
     fn turn<'a>(
         &'a self,
-        job: &'a Job<'a>,
-        sink: &'a (dyn Fn(Sign) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Failure>> {
+        job: &'a TurnJob<'a>,
+        sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
+    ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
             let program = &job.turn.program;
             let set = |name: &str, value: String| (name.to_owned(), value);
@@ -30,14 +30,14 @@ impl AgentProgram for AnyProgram {
             let env = job.environment(&["HOME"], more);
             let spec = job.spec(program.argv.clone(), env, Some(job.whole_talk()));
             let heard = |_: process::Stream, bytes: &[u8]| {
-                sink(Sign::Text(String::from_utf8_lossy(bytes).into_owned()));
+                sink(AgentEvent::Text(String::from_utf8_lossy(bytes).into_owned()));
             };
             let ended = process::run(&spec, &heard).await.map_err(|error| job.failed(&error))?;
             if ended.code != Some(0) {
                 let name = program.argv.first().map_or("", String::as_str);
                 return Err(ended_badly(name, ended.code, &[&ended.stderr, &ended.stdout]));
             }
-            Ok(Answer::plain(ended.stdout.text(), job.turn))
+            Ok(TurnResult::plain(ended.stdout.text(), job.turn))
         }
         .boxed()
     }

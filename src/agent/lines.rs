@@ -16,22 +16,22 @@ const SILENCE: Duration = Duration::from_millis(100);
 
 /// Takes bytes as they come and gives whole lines to a reader; lines that are no JSON are left out, and so is all that comes
 /// after the end of the turn.
-pub(super) struct Lines<R> {
-    inner: Mutex<Inner<R>>,
+pub(super) struct LineSplitter<R> {
+    inner: Mutex<LinesState<R>>,
     /// Told when the reader has heard the end of the turn.
     said: Notify,
     /// Told when bytes came of a line whose end has not come.
     unfinished: Notify,
 }
 
-struct Inner<R> {
+struct LinesState<R> {
     rest: Vec<u8>,
     too_long: bool,
     reader: R,
 }
 
 /// Reads the values of a stream.
-pub(super) trait Reader: Send {
+pub(super) trait LineReader: Send {
     /// Takes in one value. None comes after the one that ends the turn.
     fn value(&mut self, value: &Value);
 
@@ -42,14 +42,14 @@ pub(super) trait Reader: Send {
     fn is_over(&self) -> bool;
 }
 
-impl<R: Reader> Lines<R> {
+impl<R: LineReader> LineSplitter<R> {
     /// Lines for a reader.
     pub(super) fn new(reader: R) -> Self {
-        let inner = Mutex::new(Inner { rest: Vec::new(), too_long: false, reader });
+        let inner = Mutex::new(LinesState { rest: Vec::new(), too_long: false, reader });
         Self { inner, said: Notify::new(), unfinished: Notify::new() }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner<R>> {
+    fn inner(&self) -> MutexGuard<'_, LinesState<R>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -103,7 +103,7 @@ impl<R: Reader> Lines<R> {
     }
 }
 
-impl<R: Reader> Inner<R> {
+impl<R: LineReader> LinesState<R> {
     fn line(&mut self) {
         if !self.reader.is_over()
             && let Ok(value) = serde_json::from_slice(json_bytes(&self.rest))
@@ -132,7 +132,7 @@ mod tests {
 
     struct All(Vec<Value>);
 
-    impl Reader for All {
+    impl LineReader for All {
         fn value(&mut self, value: &Value) {
             self.0.push(value.clone());
         }
@@ -150,7 +150,7 @@ mod tests {
     fn lines_come_whole_however_they_are_cut_and_noise_is_left_out() {
         let text = b"noise\n\xef\xbb\xbf{\"a\": 1}\n\n{\"b\": \"x\"}";
         for size in 1..text.len() {
-            let lines = Lines::new(All(Vec::new()));
+            let lines = LineSplitter::new(All(Vec::new()));
             text.chunks(size).for_each(|part| lines.push(Stream::Out, part));
             lines.push(Stream::Err, b"{\"c\": 1}\n");
             let (all, too_long) = lines.end();
@@ -162,7 +162,7 @@ mod tests {
     fn what_comes_after_the_end_of_the_turn_is_not_read() {
         let text = b"{\"a\": 1}\n{\"end\": true}\n{\"end\": true, \"b\": 2}\n{\"c\": 3}";
         for size in 1..text.len() {
-            let lines = Lines::new(All(Vec::new()));
+            let lines = LineSplitter::new(All(Vec::new()));
             text.chunks(size).for_each(|part| lines.push(Stream::Out, part));
             assert_eq!(lines.end().0.0, [json!({ "a": 1 }), json!({ "end": true })], "{size}");
         }
@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_turn_counts_on_a_line_that_is_left_open_and_no_other_value_does() {
-        let is_over = async |lines: &Lines<All>| tokio::time::timeout(SILENCE * 5, lines.said()).await.is_ok();
+        let is_over = async |lines: &LineSplitter<All>| tokio::time::timeout(SILENCE * 5, lines.said()).await.is_ok();
         for (text, over) in [
             ("{\"a\": 1}\n{\"end\": true}", true),
             ("{\"a\": 1}\n{\"end\": true}  ", true),
@@ -179,12 +179,12 @@ mod tests {
             ("{\"a\": 1}\n{\"end\": true} x", false),
             ("{\"a\": 1}", false),
         ] {
-            let lines = Lines::new(All(Vec::new()));
+            let lines = LineSplitter::new(All(Vec::new()));
             lines.push(Stream::Out, text.as_bytes());
             assert_eq!(is_over(&lines).await, over, "{text}");
         }
         // It may come in parts, and may be followed by blanks.
-        let lines = Lines::new(All(Vec::new()));
+        let lines = LineSplitter::new(All(Vec::new()));
         lines.push(Stream::Out, b"{\"end\":");
         assert!(!is_over(&lines).await);
         lines.push(Stream::Out, b" true}");

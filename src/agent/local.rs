@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use local_llm::{Event, LoadOptions, Model, Reply, Request, Stop, catalog, weights};
+use local_llm::{GenerateEvent, GeneratedReply, LoadOptions, Model, ReplyEnd, Request, catalog, weights};
 use tokio::sync::mpsc;
 
 use super::shelf::Shelf;
 use crate::model::name::longest_reply;
 use crate::model::{ChatReply, ChatRequest, Class, Failure, Role, StopReason, Usage};
-use crate::provider::{Limits, Provider, Signal};
+use crate::provider::{Provider, RequestLimits, StreamEvent};
 
 /// The sampling temperature of agents that give none: small models need a low one.
 const TEMPERATURE: f32 = 0.2;
@@ -44,20 +44,20 @@ impl Provider for Local {
         true
     }
 
-    fn limits(&self) -> Limits {
-        Limits { total: PATIENCE, ..Limits::default() }
+    fn limits(&self) -> RequestLimits {
+        RequestLimits { total: PATIENCE, ..RequestLimits::default() }
     }
 
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
-        limits: &'a Limits,
-        sink: &'a (dyn Fn(Signal) + Send + Sync),
+        limits: &'a RequestLimits,
+        sink: &'a (dyn Fn(StreamEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         async move {
             let (signals, mut heard) = mpsc::unbounded_channel();
             let abandoned = Abandon::default();
-            let job = Job {
+            let job = ModelJob {
                 shelf: self.shelf.clone(),
                 loaded: self.loaded.clone(),
                 name: request.model.model.clone(),
@@ -87,18 +87,18 @@ impl Drop for Abandon {
     }
 }
 
-struct Job {
+struct ModelJob {
     shelf: Shelf,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
     name: String,
     request: Request,
     abandoned: Arc<AtomicBool>,
     until: Instant,
-    signals: mpsc::UnboundedSender<Signal>,
+    signals: mpsc::UnboundedSender<StreamEvent>,
 }
 
-impl Job {
-    fn run(self) -> Result<Reply, Failure> {
+impl ModelJob {
+    fn run(self) -> Result<GeneratedReply, Failure> {
         // A panic while a reply was made leaves a model whose cache is not to be trusted: load it anew.
         let mut loaded = self.loaded.lock().unwrap_or_else(|poisoned| {
             let mut guard = PoisonError::into_inner(poisoned);
@@ -112,24 +112,26 @@ impl Job {
         let Some((_, model)) = loaded.as_mut() else {
             return Err(failure("the embedded model is not loaded"));
         };
-        let mut listen = |event: Event<'_>| {
+        let mut listen = |event: GenerateEvent<'_>| {
             if self.abandoned.load(Ordering::Relaxed) || Instant::now() > self.until {
                 return ControlFlow::Break(());
             }
             let signal = match event {
-                Event::Prompt { done, total } => Signal::Reading { done: tokens(done), total: tokens(total) },
-                Event::Token(text) => Signal::Text(text.to_owned()),
+                GenerateEvent::Prompt { done, total } => {
+                    StreamEvent::Reading { done: tokens(done), total: tokens(total) }
+                }
+                GenerateEvent::Token(text) => StreamEvent::Text(text.to_owned()),
             };
             // Nobody listening is told by `abandoned`.
             drop(self.signals.send(signal));
             ControlFlow::Continue(())
         };
         let reply = model.generate(&self.request, &mut listen).map_err(|error| failure(error.to_string()))?;
-        if reply.stop == Stop::Cancelled {
+        if reply.stop == ReplyEnd::Cancelled {
             let words = "the embedded model took longer than the request may take";
             let failure = Failure::new(Class::Timeout, words);
             let failure = failure.with_hint("raise `timeout:` of the step, or use a faster model");
-            return Err(Failure { broke_off: true, ..failure });
+            return Err(Failure { interrupted: true, ..failure });
         }
         Ok(reply)
     }
@@ -163,8 +165,8 @@ fn failure(message: impl Into<String>) -> Failure {
 }
 
 fn asked(request: &ChatRequest, draw: u32) -> Request {
-    let system = local_llm::Message { role: "system".to_owned(), content: request.system.clone() };
-    let messages = request.messages.iter().map(|message| local_llm::Message {
+    let system = local_llm::PromptMessage { role: "system".to_owned(), content: request.system.clone() };
+    let messages = request.messages.iter().map(|message| local_llm::PromptMessage {
         role: match message.role {
             Role::User => "user".to_owned(),
             Role::Assistant => "assistant".to_owned(),
@@ -183,12 +185,12 @@ fn asked(request: &ChatRequest, draw: u32) -> Request {
     }
 }
 
-fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
+fn answer(reply: &GeneratedReply, request: &ChatRequest) -> ChatReply {
     ChatReply {
         text: reply.text.clone(),
         stop: match reply.stop {
-            Stop::End => StopReason::End,
-            Stop::Length | Stop::Cancelled => StopReason::Length,
+            ReplyEnd::End => StopReason::End,
+            ReplyEnd::Length | ReplyEnd::Cancelled => StopReason::Length,
         },
         usage: Usage {
             input: reply.prompt_tokens as u64,
@@ -201,7 +203,7 @@ fn answer(reply: &Reply, request: &ChatRequest) -> ChatReply {
         model: Some(request.model.model.clone()),
         id: None,
         constrained: request.schema.is_some(),
-        work: None,
+        agent_activity: None,
         remarks: Box::default(),
     }
 }

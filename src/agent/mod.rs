@@ -5,13 +5,12 @@
 
 mod acp;
 mod auto;
-mod bookmark;
 mod capped;
 mod changes;
 mod claude;
 mod codex;
 mod command;
-mod ends;
+mod exit;
 mod identity;
 mod lines;
 #[cfg(feature = "local")]
@@ -20,14 +19,15 @@ mod models;
 mod program;
 mod recording;
 mod refusals;
+mod session_file;
 mod shelf;
 mod turn;
 mod turn_start;
 
-pub use auto::{AutoChoice, AutoError, CANDIDATES, Candidate, choose};
-pub use ends::missing;
-pub use models::{Models, Variables};
-pub use program::{Answer, Bounds, Place, Sign};
+pub use auto::{AutoCandidate, AutoChoice, AutoError, CANDIDATES, choose};
+pub use exit::missing;
+pub use models::{ModelRegistry, Variables};
+pub use program::{AgentEnv, AgentEvent, TurnLimits, TurnResult};
 pub use recording::{REPLAY, Recorder, Replay};
 pub use shelf::{Shelf, is_own};
 pub use turn::{PATIENCE, take_turn};

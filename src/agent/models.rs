@@ -15,14 +15,14 @@ use crate::network::Network;
 use crate::provider::{self, BUILTIN, Dialect, Endpoint, Provider};
 use crate::secret::{Redactor, SHORTEST};
 
-use super::program::Place;
+use super::program::AgentEnv;
 use super::shelf::Shelf;
 
 /// Looks an environment variable up; empty values count as unset.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Every model that can be asked, by provider.
-pub struct Models {
+pub struct ModelRegistry {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
     settings: Settings,
@@ -35,7 +35,7 @@ pub struct Models {
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
-impl Models {
+impl ModelRegistry {
     /// The models of some settings; `cache` is the folder of embedded models.
     pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
         let named = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
@@ -257,7 +257,7 @@ fn bad_address(variable: &str, why: &str) -> Failure {
 ///
 /// # Errors
 /// It is not an address, or a key could be read on its way there, which the settings do not allow.
-pub(super) fn moved_address(name: &str, keys: &[&str], place: &Place) -> Result<Option<String>, Failure> {
+pub(super) fn moved_address(name: &str, keys: &[&str], place: &AgentEnv) -> Result<Option<String>, Failure> {
     let Some(url) = moved(name, &place.variables) else { return Ok(None) };
     let variable = BUILTIN.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
     let variable = variable.unwrap_or(name);
@@ -305,11 +305,11 @@ fn moved(name: &str, variables: &Variables) -> Option<String> {
     Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
 }
 
-fn dialect(name: config::Dialect) -> Dialect {
+fn dialect(name: config::DialectSetting) -> Dialect {
     match name {
-        config::Dialect::Anthropic => Dialect::Anthropic,
-        config::Dialect::Openai => Dialect::OpenAi,
-        config::Dialect::Gemini => Dialect::Gemini,
+        config::DialectSetting::Anthropic => Dialect::Anthropic,
+        config::DialectSetting::Openai => Dialect::OpenAi,
+        config::DialectSetting::Gemini => Dialect::Gemini,
     }
 }
 
@@ -362,11 +362,11 @@ mod tests {
         let yaml = r#"{"providers": {"openai": {"dialect": "openai", "base_url": "http://file/v1"}}}"#;
         let settings: Settings = serde_json::from_str(yaml).unwrap();
         let variables: Variables = Arc::new(|name| (name == "OPENAI_BASE_URL").then(|| "http://env/v1".to_owned()));
-        let models = Models::new(&settings, &variables, PathBuf::new());
+        let models = ModelRegistry::new(&settings, &variables, PathBuf::new());
         assert_eq!(models.endpoint("openai").unwrap().base_url, "http://env/v1");
         let none: Variables = Arc::new(|_| None);
         assert_eq!(
-            Models::new(&settings, &none, PathBuf::new()).endpoint("openai").unwrap().base_url,
+            ModelRegistry::new(&settings, &none, PathBuf::new()).endpoint("openai").unwrap().base_url,
             "http://file/v1"
         );
     }

@@ -11,8 +11,10 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::folder::{OwnFile, OwnFolder};
-use crate::model::{CallKey, ChatReply, Class, Digest, Failure, Message, ReportedUsage, Role, StopReason, Turn, Work};
-use crate::process::{Endings, GuardProgram, Spec};
+use crate::model::{
+    AgentActivity, AgentTurn, CallKey, ChatReply, Class, Digest, Failure, Message, ReportedUsage, Role, StopReason,
+};
+use crate::process::{EndingGroups, GuardProgram, ProgramSpec};
 
 use super::Variables;
 
@@ -50,7 +52,7 @@ const CUT_OFF: &str = "You were cut off before you had answered. See how far you
 
 /// Where programs run.
 #[derive(Clone)]
-pub struct Place {
+pub struct AgentEnv {
     /// The workspace, absolute.
     pub workspace: PathBuf,
     /// The folder of this run's programs: their homes and settings.
@@ -64,12 +66,12 @@ pub struct Place {
     /// The guard of programs: orch itself.
     pub guard: GuardProgram,
     /// Where what is left of a program goes when its turn is cut off.
-    pub endings: Endings,
+    pub endings: EndingGroups,
 }
 
 /// What bounds a turn, and what tells it from others.
 #[derive(Clone, Debug)]
-pub struct Bounds {
+pub struct TurnLimits {
     /// When the program is asked.
     pub now: Timestamp,
     /// What it may spend in US dollars, if anything limits that.
@@ -82,7 +84,7 @@ pub struct Bounds {
 
 /// A sign of life of a turn.
 #[derive(Clone, Debug)]
-pub enum Sign {
+pub enum AgentEvent {
     /// The program said something.
     Text(String),
     /// The program used a tool: its name and what it is about, in a line.
@@ -95,25 +97,25 @@ pub enum Sign {
 
 /// What a turn gave.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct TurnResult {
     /// The reply, or why there is none.
     pub reply: Result<ChatReply, Failure>,
     /// What it cost in US dollars, as the program says.
     pub cost: Option<f64>,
     /// What it did when there is no reply to say it.
-    pub work: Work,
+    pub work: AgentActivity,
 }
 
-impl From<Failure> for Answer {
+impl From<Failure> for TurnResult {
     fn from(failure: Failure) -> Self {
-        Self { reply: Err(failure), cost: None, work: Work::default() }
+        Self { reply: Err(failure), cost: None, work: AgentActivity::default() }
     }
 }
 
-impl Answer {
+impl TurnResult {
     /// The answer of a program that says nothing about itself.
-    pub(super) fn plain(text: String, turn: &Turn) -> Self {
-        Self { reply: Ok(plain(text, turn)), cost: None, work: Work::default() }
+    pub(super) fn plain(text: String, turn: &AgentTurn) -> Self {
+        Self { reply: Ok(plain(text, turn)), cost: None, work: AgentActivity::default() }
     }
 }
 
@@ -122,26 +124,26 @@ pub(super) trait AgentProgram: Send + Sync {
     /// Takes one turn; an error that comes beside the answer cost nothing.
     fn turn<'a>(
         &'a self,
-        job: &'a Job<'a>,
-        sink: &'a (dyn Fn(Sign) + Send + Sync),
-    ) -> BoxFuture<'a, Result<Answer, Failure>>;
+        job: &'a TurnJob<'a>,
+        sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
+    ) -> BoxFuture<'a, Result<TurnResult, Failure>>;
 }
 
 /// A turn about to be taken.
-pub(super) struct Job<'a> {
+pub(super) struct TurnJob<'a> {
     /// The turn.
-    pub(super) turn: &'a Turn,
+    pub(super) turn: &'a AgentTurn,
     /// Where it runs.
-    pub(super) place: &'a Place,
+    pub(super) place: &'a AgentEnv,
     /// How long it may take.
     pub(super) limit: Duration,
     /// What else bounds it.
-    pub(super) bounds: &'a Bounds,
+    pub(super) bounds: &'a TurnLimits,
     /// Whether it goes on in a session in which it never answered.
     pub(super) interrupted: bool,
 }
 
-impl Job<'_> {
+impl TurnJob<'_> {
     /// The environment: the basic variables, those that the agent lists, and `more` where neither sets them.
     pub(super) fn environment(&self, taken: &[&str], more: Vec<(String, String)>) -> Vec<(String, String)> {
         let listed = self.turn.program.env.iter().map(String::as_str);
@@ -160,9 +162,9 @@ impl Job<'_> {
     }
 
     /// The program to run with this environment and standard input.
-    pub(super) fn spec(&self, argv: Vec<String>, env: Vec<(String, String)>, stdin: Option<String>) -> Spec {
+    pub(super) fn spec(&self, argv: Vec<String>, env: Vec<(String, String)>, stdin: Option<String>) -> ProgramSpec {
         let most = MOST;
-        Spec {
+        ProgramSpec {
             argv,
             cwd: self.place.workspace.clone(),
             env,
@@ -223,7 +225,7 @@ impl Job<'_> {
 }
 
 /// Makes room for a program that tells all it does: only what its lines say is kept.
-pub(super) fn streams(spec: &mut Spec) {
+pub(super) fn streams(spec: &mut ProgramSpec) {
     spec.cap = SHOWN_BYTES;
     spec.most = Some(MOST_EVENTS);
 }
@@ -262,7 +264,7 @@ fn told(message: &Message) -> String {
 }
 
 /// A reply of a program that says nothing about itself.
-pub(super) fn plain(text: String, turn: &Turn) -> ChatReply {
+pub(super) fn plain(text: String, turn: &AgentTurn) -> ChatReply {
     ChatReply {
         text,
         stop: StopReason::End,
@@ -270,7 +272,7 @@ pub(super) fn plain(text: String, turn: &Turn) -> ChatReply {
         model: turn.program.model.clone(),
         id: None,
         constrained: false,
-        work: None,
+        agent_activity: None,
         remarks: Box::default(),
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use similar::TextDiff;
 
 use crate::files::read_all;
-use crate::folder::{Access, OwnFolder, open_file};
+use crate::folder::{FolderAccess, OwnFolder, open_file};
 use crate::model::text::text_of;
 use crate::model::{
     ChatReply, ChatRequest, Class, Digest, Failure, ReplyRemarks, ReportedUsage, StepKey, StopReason, canonical,
@@ -100,7 +100,7 @@ impl Recorder {
     /// # Errors
     /// The folder can't be made.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
-        OwnFolder::create(folder, Access::Private).map(Self::into)
+        OwnFolder::create(folder, FolderAccess::Private).map(Self::into)
     }
 
     /// A recorder into this folder.
@@ -210,7 +210,16 @@ impl Replay {
             let model = Some(found.model.clone());
             let (text, stop, usage) = (found.reply.join("\n"), found.stop, found.usage);
             let remarks = found.remarks.clone();
-            return Ok(ChatReply { text, stop, usage, model, id: None, constrained: false, work: None, remarks });
+            return Ok(ChatReply {
+                text,
+                stop,
+                usage,
+                model,
+                id: None,
+                constrained: false,
+                agent_activity: None,
+                remarks,
+            });
         }
         let why = format!("no recording in `{}` fits this request", self.folder.display());
         let anew = format!("run the pipeline with `--record {}` to record it anew", self.folder.display());

@@ -10,16 +10,16 @@ use tokio::sync::Notify;
 
 use crate::model::failure::RAISE_DEADLINE;
 use crate::model::step::Access;
-use crate::model::{Class, Failure, ProgramKind, Turn, Work};
+use crate::model::{AgentActivity, AgentTurn, Class, Failure, ProgramKind};
 
-use super::acp::Acp;
-use super::bookmark::Bookmark;
-use super::changes::Listing;
-use super::claude::Claude;
-use super::codex::Codex;
-use super::command::AnyProgram;
-use super::ends::it_said;
-use super::program::{AgentProgram, Answer, Bounds, Job, Place, Sign};
+use super::acp::AcpAgent;
+use super::changes::FileSnapshot;
+use super::claude::ClaudeAgent;
+use super::codex::CodexAgent;
+use super::command::CommandAgent;
+use super::exit::it_said;
+use super::program::{AgentEnv, AgentEvent, AgentProgram, TurnJob, TurnLimits, TurnResult};
+use super::session_file::Bookmark;
 use super::turn_start;
 
 /// How long a turn may take when nothing else is said: some programs wait for ever on a dead network.
@@ -32,10 +32,10 @@ const MOST_SAID: usize = 8 << 10;
 
 fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
     match kind {
-        ProgramKind::Claude => &Claude,
-        ProgramKind::Codex => &Codex,
-        ProgramKind::Acp => &Acp,
-        ProgramKind::Command => &AnyProgram,
+        ProgramKind::Claude => &ClaudeAgent,
+        ProgramKind::Codex => &CodexAgent,
+        ProgramKind::Acp => &AcpAgent,
+        ProgramKind::Command => &CommandAgent,
     }
 }
 
@@ -47,17 +47,17 @@ fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
 /// When `cut` resolves the program is ended, and the answer has why, and what it did by then. After the end of its
 /// turn it is not cut off any more.
 pub async fn take_turn(
-    turn: &Turn,
-    place: &Place,
-    bounds: &Bounds,
-    sink: &(dyn Fn(Sign) + Send + Sync),
+    turn: &AgentTurn,
+    place: &AgentEnv,
+    bounds: &TurnLimits,
+    sink: &(dyn Fn(AgentEvent) + Send + Sync),
     cut: impl Future<Output = Failure>,
-) -> Answer {
+) -> TurnResult {
     let (limit, by_deadline) = match limit(turn, bounds.now) {
         Ok(limit) => limit,
         Err(failure) => return failure.into(),
     };
-    let job = Job { turn, place, limit, bounds, interrupted: false };
+    let job = TurnJob { turn, place, limit, bounds, interrupted: false };
     let bookmark = Bookmark::of(&place.homes, &format!("{} {}", bounds.call, bounds.ask));
     let watch = Watch { sink, bookmark: &bookmark, seen: Mutex::default(), another: Notify::new() };
     let before = match job.before().await {
@@ -87,7 +87,9 @@ pub async fn take_turn(
     let mut work = match (before, job.listing().await) {
         (Some(before), Some(after)) => before.difference(&after),
         // A list that broke off tells nothing, and that is told.
-        (None, _) | (_, None) => Work { partial: turn.program.access == Access::Write, ..Work::default() },
+        (None, _) | (_, None) => {
+            AgentActivity { partial: turn.program.access == Access::Write, ..AgentActivity::default() }
+        }
     };
     // Whatever came of it is about to be recorded. One that was cut off is to be taken again.
     if ended {
@@ -105,14 +107,14 @@ pub async fn take_turn(
     }
     match &mut answer.reply {
         Ok(reply) => {
-            let told = reply.work.take().map(|work| *work).unwrap_or_default();
+            let told = reply.agent_activity.take().map(|work| *work).unwrap_or_default();
             (work.denied, work.session_usage) = (told.denied, told.session_usage);
-            reply.work = Some(Box::new(work));
+            reply.agent_activity = Some(Box::new(work));
         }
         Err(failure) => {
             let reported = answer.work.usage.is_some_and(|usage| usage.whole().is_some());
-            failure.broke_off |= !reported && may_have_asked(failure.class, seen.heard);
-            answer.work = Work { usage: answer.work.usage, session: seen.session, ..work };
+            failure.interrupted |= !reported && may_have_asked(failure.class, seen.heard);
+            answer.work = AgentActivity { usage: answer.work.usage, session: seen.session, ..work };
         }
     }
     answer
@@ -131,15 +133,15 @@ fn may_have_asked(class: Class, heard: bool) -> bool {
 
 /// Listens to what a program does.
 struct Watch<'a> {
-    sink: &'a (dyn Fn(Sign) + Send + Sync),
+    sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     bookmark: &'a Bookmark,
-    seen: Mutex<Seen>,
+    seen: Mutex<WatchedTurn>,
     /// Told when another attempt begins.
     another: Notify,
 }
 
 #[derive(Default)]
-struct Seen {
+struct WatchedTurn {
     heard: bool,
     over: bool,
     /// The end of what it said since it last used a tool, or that use.
@@ -148,7 +150,7 @@ struct Seen {
     session: Option<String>,
 }
 
-impl Seen {
+impl WatchedTurn {
     fn says(&mut self, text: &str) {
         self.heard = true;
         if self.last.starts_with("(it used a tool") {
@@ -163,26 +165,26 @@ impl Seen {
 }
 
 impl Watch<'_> {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, WatchedTurn> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, sign: Sign) {
+    fn take(&self, sign: AgentEvent) {
         let mut seen = self.seen();
         match &sign {
-            Sign::Session(session) => {
+            AgentEvent::Session(session) => {
                 self.bookmark.put(session);
                 seen.session = Some(session.clone());
             }
-            Sign::Tool(line) => {
+            AgentEvent::Tool(line) => {
                 seen.heard = true;
                 seen.last = format!("(it used a tool: {line})");
                 if seen.tools.len() < MOST_TOOLS {
                     seen.tools.push(line.clone());
                 }
             }
-            Sign::Text(text) => seen.says(text),
-            Sign::Over => seen.over = true,
+            AgentEvent::Text(text) => seen.says(text),
+            AgentEvent::Over => seen.over = true,
         }
         drop(seen);
         (self.sink)(sign);
@@ -200,7 +202,7 @@ impl Watch<'_> {
 }
 
 /// How long a turn may take, and whether the step's deadline says so.
-fn limit(turn: &Turn, now: Timestamp) -> Result<(Duration, bool), Failure> {
+fn limit(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Failure> {
     let limit = turn.timeout_ms.map_or(PATIENCE, Duration::from_millis);
     let Some(until) = turn.until else { return Ok((limit, false)) };
     let left = Duration::try_from(until.duration_since(now)).unwrap_or_default();
@@ -210,12 +212,12 @@ fn limit(turn: &Turn, now: Timestamp) -> Result<(Duration, bool), Failure> {
     Ok((limit.min(left), left < limit))
 }
 
-impl Job<'_> {
+impl TurnJob<'_> {
     /// Takes the turn, in the session of one that was cut off if there is one.
-    async fn resumed_or_taken(&self, bookmark: &Bookmark, watch: &Watch<'_>) -> Answer {
+    async fn resumed_or_taken(&self, bookmark: &Bookmark, watch: &Watch<'_>) -> TurnResult {
         if let Some(session) = bookmark.session().filter(|_| self.turn.session.is_none()) {
-            let turn = Turn { session: Some(session), ..self.turn.clone() };
-            let again = Job { turn: &turn, interrupted: true, ..*self };
+            let turn = AgentTurn { session: Some(session), ..self.turn.clone() };
+            let again = TurnJob { turn: &turn, interrupted: true, ..*self };
             let answer = again.taken(watch).await;
             // A session that kept silent until the time was over has used it up.
             let over = answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
@@ -231,13 +233,13 @@ impl Job<'_> {
     }
 
     /// Takes the turn.
-    async fn taken(&self, watch: &Watch<'_>) -> Answer {
+    async fn taken(&self, watch: &Watch<'_>) -> TurnResult {
         let taken = of(self.turn.program.kind).turn(self, &|sign| watch.take(sign)).await;
-        taken.unwrap_or_else(Answer::from)
+        taken.unwrap_or_else(TurnResult::from)
     }
 
     /// The files of the workspace before the turn, noted on disk: a kill must not make them unknown.
-    async fn before(&self) -> Result<Option<Listing>, Failure> {
+    async fn before(&self) -> Result<Option<FileSnapshot>, Failure> {
         let Some(listing) = self.listing().await else { return Ok(None) };
         let (place, bounds, model) = (self.place.clone(), self.bounds.clone(), self.turn.request.model.clone());
         let noted =
@@ -250,11 +252,11 @@ impl Job<'_> {
     }
 
     /// The files of the workspace, when the program may change them.
-    async fn listing(&self) -> Option<Listing> {
+    async fn listing(&self) -> Option<FileSnapshot> {
         if self.turn.program.access != Access::Write {
             return None;
         }
         let (folder, artifacts) = (self.place.workspace.clone(), self.place.artifacts.clone());
-        tokio::task::spawn_blocking(move || Listing::of(&folder, &artifacts)).await.ok()
+        tokio::task::spawn_blocking(move || FileSnapshot::of(&folder, &artifacts)).await.ok()
     }
 }

@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::folder::{OwnFile, OwnFolder};
-use crate::model::{CallKey, Digest, ModelRef, Work};
+use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
 
-use super::changes::Listing;
-use super::program::{Bounds, Place};
+use super::changes::FileSnapshot;
+use super::program::{AgentEnv, TurnLimits};
 
 /// The folder of the files, in the folder of the run's programs.
 const FOLDER: &str = "turns";
@@ -29,7 +29,7 @@ struct TurnStart<'a> {
     model: &'a ModelRef,
     /// When it began.
     at: Timestamp,
-    before: &'a Listing,
+    before: &'a FileSnapshot,
 }
 
 /// The same as it is read.
@@ -39,7 +39,7 @@ struct RecordedStart {
     ask: Digest,
     model: ModelRef,
     at: Timestamp,
-    before: Listing,
+    before: FileSnapshot,
 }
 
 /// A turn whose process was killed before what it did was on record.
@@ -54,7 +54,7 @@ pub struct InterruptedTurn {
     /// When it began.
     pub at: Timestamp,
     /// What changed in the workspace since.
-    pub work: Work,
+    pub work: AgentActivity,
 }
 
 fn name(call: &CallKey) -> String {
@@ -63,7 +63,7 @@ fn name(call: &CallKey) -> String {
 
 /// Writes the state before a turn to disk. Without it a kill would make the files of the turn unknown, so that the turn
 /// must not start when this fails.
-pub(super) fn put(place: &Place, bounds: &Bounds, model: &ModelRef, before: &Listing) -> io::Result<()> {
+pub(super) fn put(place: &AgentEnv, bounds: &TurnLimits, model: &ModelRef, before: &FileSnapshot) -> io::Result<()> {
     let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
     let text = serde_json::to_vec(&start)?;
     // A kill leaves no part of it under its own name.
@@ -139,7 +139,7 @@ pub fn interrupted_turns(
         return (Vec::new(), unread);
     }
     starts.sort_by_key(|start| start.at);
-    let now = Listing::of(workspace.folder, workspace.artifacts);
+    let now = FileSnapshot::of(workspace.folder, workspace.artifacts);
     let turn = |start: RecordedStart| {
         let work = start.before.difference_without(&now, &|path| workspace.is_late(path));
         InterruptedTurn { call: start.call, ask: start.ask, model: start.model, at: start.at, work }
@@ -163,7 +163,7 @@ mod tests {
             is_foreign: &|_| false,
         };
         let (turns, unread) =
-            interrupted_turns(&OwnFolder::open(homes.path(), crate::folder::Access::Private).unwrap(), workspace);
+            interrupted_turns(&OwnFolder::open(homes.path(), crate::folder::FolderAccess::Private).unwrap(), workspace);
         assert!(turns.is_empty() && unread.len() == 1 && unread[0].contains("a.json"), "{unread:?}");
     }
 }

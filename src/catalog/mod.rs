@@ -18,10 +18,10 @@ const FREE: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
 /// Providers in the table; of others it need not be read.
 const LISTED: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
-type Table = HashMap<String, HashMap<String, Price>>;
+type CatalogTable = HashMap<String, HashMap<String, Price>>;
 
-fn table() -> &'static Table {
-    static TABLE: OnceLock<Table> = OnceLock::new();
+fn table() -> &'static CatalogTable {
+    static TABLE: OnceLock<CatalogTable> = OnceLock::new();
     // A unit test reads the file, so the default is never taken.
     TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
 }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_table_is_readable_and_sane() {
-        let table: Table = serde_json::from_str(include_str!("models.json")).unwrap();
+        let table: CatalogTable = serde_json::from_str(include_str!("models.json")).unwrap();
         let mut providers: Vec<&str> = table.keys().map(String::as_str).collect();
         providers.sort_unstable();
         assert_eq!(providers, LISTED);

@@ -3,7 +3,7 @@
 use super::texts::refusal;
 use crate::config::{Document, Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, sort};
-use crate::model::Kind;
+use crate::model::StepAction;
 use crate::model::case::Case;
 use crate::template::inspect_expression;
 
@@ -27,14 +27,14 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
         found.push(problem.help(format!("give it under `inputs:`, as `{name}: …`")));
     }
     let steps: Vec<_> = places(&project.pipeline).into_iter().map(|(_, step)| step).collect();
-    let approvals = || steps.iter().filter(|step| matches!(step.kind(), Some(Kind::Approve(_))));
+    let approvals = || steps.iter().filter(|step| matches!(step.kind(), Some(StepAction::Approve(_))));
     for name in case.answers.keys().filter(|name| approvals().all(|step| step.id != last(name))) {
         let message = format!("no step `{name}` asks for approval");
         let problem = at(document, Code::WrongValue, message, &child("/answers", name));
         found.push(known(problem, name, approvals().map(|step| step.id.as_str())));
     }
     // Steps of called pipelines are below the step that calls.
-    let calls = steps.iter().any(|step| matches!(step.kind(), Some(Kind::Pipeline(_))));
+    let calls = steps.iter().any(|step| matches!(step.kind(), Some(StepAction::Pipeline(_))));
     for key in case.expect.steps.keys().filter(|key| steps.iter().all(|step| step.id != last(key))) {
         if calls && key.contains('/') {
             continue;

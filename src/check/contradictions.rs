@@ -29,17 +29,17 @@ const BOUNDS: &[(&str, &str, &[&str])] = &[
 
 /// What a schema file that can be used contradicts.
 pub(super) fn check(document: &Document) -> Vec<Diagnostic> {
-    let mut look = Look { document, found: Vec::new() };
+    let mut look = ContradictionFinder { document, found: Vec::new() };
     look.schema(&document.value, "", 0);
     look.found
 }
 
-struct Look<'a> {
+struct ContradictionFinder<'a> {
     document: &'a Document,
     found: Vec<Diagnostic>,
 }
 
-impl Look<'_> {
+impl ContradictionFinder<'_> {
     fn schema(&mut self, schema: &Value, at: &str, depth: usize) {
         let Some(map) = schema.as_object().filter(|_| depth < DEPTH) else { return };
         self.bounds(map, at);

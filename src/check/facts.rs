@@ -2,8 +2,8 @@
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
-use super::scope::Fact;
-use super::types::Kind;
+use super::scope::PathFact;
+use super::types::TypeKind;
 
 /// The path that an expression is, such as `plan.steps[0].title`; `None` for anything else.
 pub(super) fn path(expr: &Expr<'_>) -> Option<String> {
@@ -32,13 +32,13 @@ pub(super) fn index(expr: &Expr<'_>) -> Option<i64> {
 }
 
 /// The facts that hold when the expression is true, or when it is false.
-pub(super) fn facts(expr: &Expr<'_>, when: bool) -> Vec<(String, Fact)> {
+pub(super) fn facts(expr: &Expr<'_>, when: bool) -> Vec<(String, PathFact)> {
     let mut found = Vec::new();
     collect(expr, when, &mut found);
     found
 }
 
-fn collect(expr: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
+fn collect(expr: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
     match expr {
         Expr::UnaryOp(inner) if matches!(inner.op, UnaryOpKind::Not) => collect(&inner.expr, !when, found),
         Expr::BinOp(inner) => match (inner.op, when) {
@@ -58,10 +58,10 @@ fn collect(expr: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
         // The length of a list is true when the list is.
         Expr::Filter(_) => {
             if let (Some(path), true) = (measured(expr), when) {
-                found.push((path, Fact::True));
+                found.push((path, PathFact::True));
             }
         }
-        other if when => found.extend(path(other).map(|path| (path, Fact::True))),
+        other if when => found.extend(path(other).map(|path| (path, PathFact::True))),
         _ => {}
     }
 }
@@ -89,21 +89,21 @@ fn number(expr: &Expr<'_>) -> Option<u64> {
 }
 
 /// What `name in value` and `value in [...]` show.
-fn contained(item: &Expr<'_>, whole: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
+fn contained(item: &Expr<'_>, whole: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
     if let (Some(name), Some(path), true) = (text(item), path(whole), when) {
-        found.push((format!("{path}.{name}"), Fact::Defined));
+        found.push((format!("{path}.{name}"), PathFact::Defined));
     }
     if let (Some(path), Expr::List(list)) = (path(item), whole) {
         let texts: Option<Vec<String>> = list.items.iter().map(text).collect();
-        found.extend(texts.map(|texts| (path, Fact::Among(texts, when))));
+        found.extend(texts.map(|texts| (path, PathFact::Among(texts, when))));
     }
 }
 
-fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found: &mut Vec<(String, Fact)>) {
+fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
     // A comparison with a value that is not there fails, so that it was there.
     if when && matches!(op, Eq | Gt | Gte | Lt | Lte) {
-        found.extend(path(left).map(|path| (path, Fact::Defined)));
+        found.extend(path(left).map(|path| (path, PathFact::Defined)));
     }
     let equal = match (op, when) {
         (Eq, true) | (Ne, false) => Some(true),
@@ -112,13 +112,13 @@ fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found:
     };
     for (value, constant) in [(left, right), (right, left)] {
         if let (Some(path), Some(text), Some(equal)) = (path(value), text(constant), equal) {
-            found.push((path, Fact::Among(vec![text], equal)));
+            found.push((path, PathFact::Among(vec![text], equal)));
         }
     }
     for (value, constant) in [(left, right), (right, left)] {
         let none = matches!(constant, Expr::Const(constant) if constant.value.is_none());
         if let (Some(path), true, Some(false)) = (path(value), none, equal) {
-            found.push((path, Fact::NotNull));
+            found.push((path, PathFact::NotNull));
         }
     }
     let (list, op, than) = match (measured(left), measured(right)) {
@@ -133,7 +133,7 @@ fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found:
         (Ne, true) | (Eq, false) if than == 0 => 1,
         _ => return,
     };
-    found.push((list, Fact::AtLeast(least)));
+    found.push((list, PathFact::AtLeast(least)));
 }
 
 /// The operator when its sides are exchanged.
@@ -148,27 +148,27 @@ fn mirrored(op: BinOpKind) -> BinOpKind {
 }
 
 /// What a test such as `is string` shows.
-fn tested(path: String, name: &str, when: bool, found: &mut Vec<(String, Fact)>) {
+fn tested(path: String, name: &str, when: bool, found: &mut Vec<(String, PathFact)>) {
     let kinds = match name {
-        "string" => vec![Kind::Text],
-        "mapping" => vec![Kind::Object],
-        "sequence" => vec![Kind::List],
-        "boolean" => vec![Kind::Bool],
-        "number" => vec![Kind::Number, Kind::Bool],
-        "none" => vec![Kind::Null],
+        "string" => vec![TypeKind::Text],
+        "mapping" => vec![TypeKind::Object],
+        "sequence" => vec![TypeKind::List],
+        "boolean" => vec![TypeKind::Bool],
+        "number" => vec![TypeKind::Number, TypeKind::Bool],
+        "none" => vec![TypeKind::Null],
         _ => Vec::new(),
     };
     if !kinds.is_empty() {
-        found.push((path.clone(), Fact::Kinds(kinds, when)));
+        found.push((path.clone(), PathFact::Kinds(kinds, when)));
     }
     match (name, when) {
-        ("defined", true) | ("undefined", false) => found.push((path, Fact::Defined)),
-        ("none", false) => found.push((path, Fact::NotNull)),
+        ("defined", true) | ("undefined", false) => found.push((path, PathFact::Defined)),
+        ("none", false) => found.push((path, PathFact::NotNull)),
         // An undefined value is a sequence, and it is unequal to everything.
         ("none" | "undefined" | "defined" | "false" | "sequence" | "iterable" | "ne" | "!=", _) => {}
         (_, true) => {
-            found.push((path.clone(), Fact::Defined));
-            found.push((path, Fact::NotNull));
+            found.push((path.clone(), PathFact::Defined));
+            found.push((path, PathFact::NotNull));
         }
         _ => {}
     }

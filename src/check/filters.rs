@@ -6,59 +6,61 @@ use minijinja::machinery::ast::{CallArg, Expr, Filter};
 
 use super::facts::path;
 use super::infer::Checker;
-use super::scope::{Fact, Known, Scope};
-use super::types::{Kind, Type, union};
+use super::scope::{KnownValue, PathFact, TypeScope};
+use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::extent;
 use crate::template::walk::arg;
 
 impl<'a> Checker<'a> {
     /// The value of a filter.
-    pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         for argument in &inner.args {
             self.value(arg(argument), scope);
         }
         let Some(operand) = &inner.expr else {
-            return Known::is(Type::Text(None)); // a filter block
+            return KnownValue::is(Type::Text(None)); // a filter block
         };
         if matches!(inner.name, "default" | "d") {
             return self.default_filter(operand, inner, scope);
         }
         let base = self.value(operand, scope).ty;
         self.takes(inner.name, operand, &base);
-        let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), &Fact::True);
+        let sure = base.least_length() > 0 || scope.knows(path(operand).as_ref(), &PathFact::True);
         let attribute = self.attribute(inner, &base);
         if inner.name == "sum" {
             self.summed(operand, &base);
         }
         match inner.name {
-            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => Known::is(Type::Number),
-            "bool" => Known::is(Type::Bool),
+            "length" | "count" | "int" | "float" | "abs" | "round" | "sum" => KnownValue::is(Type::Number),
+            "bool" => KnownValue::is(Type::Bool),
             "tojson" | "join" | "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "indent"
-            | "string" => Known::is(Type::Text(None)),
-            "lines" | "split" => Known::is(Type::List(Type::Text(None).into(), 0)),
-            "first" | "last" | "min" | "max" if base.kinds().is_some() => Known::maybe(self.elements(&base), !sure),
-            "batch" | "slice" => Known::is(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0)),
+            | "string" => KnownValue::is(Type::Text(None)),
+            "lines" | "split" => KnownValue::is(Type::List(Type::Text(None).into(), 0)),
+            "first" | "last" | "min" | "max" if base.kinds().is_some() => {
+                KnownValue::maybe(self.elements(&base), !sure)
+            }
+            "batch" | "slice" => KnownValue::is(Type::List(Type::List(self.elements(&base).into(), 0).into(), 0)),
             "groupby" => {
                 self.lacks(inner, operand, attribute);
-                Known::is(Type::List(Type::Unknown.into(), 0))
+                KnownValue::is(Type::List(Type::Unknown.into(), 0))
             }
-            "items" | "dictsort" | "zip" => Known::is(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0)),
+            "items" | "dictsort" | "zip" => KnownValue::is(Type::List(Type::List(Type::Unknown.into(), 2).into(), 0)),
             "map" => self.map(inner, operand, attribute),
-            "select" | "selectattr" | "reject" | "rejectattr" => Known::is(self.list_of(&base, 0)),
-            "reverse" if base.kind() == Some(Kind::Text) => Known::is(Type::Text(None)),
-            "sort" | "reverse" | "list" => Known::is(self.list_of(&base, base.least_length())),
-            "unique" => Known::is(self.list_of(&base, base.least_length().min(1))),
-            _ => Known::unknown(),
+            "select" | "selectattr" | "reject" | "rejectattr" => KnownValue::is(self.list_of(&base, 0)),
+            "reverse" if base.kind() == Some(TypeKind::Text) => KnownValue::is(Type::Text(None)),
+            "sort" | "reverse" | "list" => KnownValue::is(self.list_of(&base, base.least_length())),
+            "unique" => KnownValue::is(self.list_of(&base, base.least_length().min(1))),
+            _ => KnownValue::unknown(),
         }
     }
 
     /// Reports a sum over what is no number.
     fn summed(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
         let Some(kinds) = self.elements(base).kinds() else { return };
-        if let Some(wrong) = kinds.iter().find(|kind| **kind != Kind::Number) {
+        if let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
             let written = self.source(operand);
-            let word = if kinds.contains(&Kind::Number) { "may be" } else { "is" };
+            let word = if kinds.contains(&TypeKind::Number) { "may be" } else { "is" };
             let message = format!("an item of `{written}` {word} {}; `sum` adds numbers", wrong.words());
             let problem = self.warning(Code::WrongOperand, extent(operand), message);
             self.report(problem);
@@ -68,8 +70,10 @@ impl<'a> Checker<'a> {
     /// What one meets in a loop over a value: items, characters, names of properties.
     pub(super) fn elements(&self, ty: &Type<'a>) -> Type<'a> {
         union(ty.branches().iter().map(|branch| match branch.kind() {
-            Some(Kind::Object | Kind::Text) => Type::Text(None),
-            Some(Kind::List | Kind::Null | Kind::Bool | Kind::Number) | None => self.schemas.items(branch),
+            Some(TypeKind::Object | TypeKind::Text) => Type::Text(None),
+            Some(TypeKind::List | TypeKind::Null | TypeKind::Bool | TypeKind::Number) | None => {
+                self.schemas.items(branch)
+            }
         }))
     }
 
@@ -77,14 +81,14 @@ impl<'a> Checker<'a> {
         Type::List(self.elements(base).into(), least)
     }
 
-    fn default_filter(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &Scope<'a>) -> Known<'a> {
+    fn default_filter(&mut self, operand: &Expr<'a>, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         self.asking = true;
         let base = self.infer(operand, scope).ty;
         let other = match inner.args.first() {
             Some(argument) => self.infer(arg(argument), scope).ty,
             None => Type::Text(None),
         };
-        Known::is(union([base, other]))
+        KnownValue::is(union([base, other]))
     }
 
     /// Reports an operand that the filter cannot take.
@@ -99,27 +103,27 @@ impl<'a> Checker<'a> {
         } else {
             self.warning(Code::WrongOperand, extent(operand), message)
         };
-        let hint = kind == Kind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
+        let hint = kind == TypeKind::List && matches!(name, "lower" | "upper" | "title" | "capitalize" | "trim");
         self.report(if hint { problem.help(format!("for each item: `map(\"{name}\")`")) } else { problem });
     }
 
     /// The property that a filter names, such as in `map(attribute="path")`: what the
     /// items have there.
-    fn attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<Known<'a>> {
+    fn attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<KnownValue<'a>> {
         let positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
         let expr = inner.args.iter().find_map(|argument| match argument {
             CallArg::Kwarg("attribute", expr) => Some(expr),
             CallArg::Pos(expr) if positional => Some(expr),
             _ => None,
         })?;
-        let Expr::Const(constant) = expr else { return Some(Known::unknown()) };
+        let Expr::Const(constant) = expr else { return Some(KnownValue::unknown()) };
         let names = constant.value.as_str()?.to_owned();
-        if base.kind() != Some(Kind::List) {
+        if base.kind() != Some(TypeKind::List) {
             if let Some(operand) = &inner.expr {
                 let is = format!("and its parts have no `{names}`");
-                self.operand(operand, base, |kind| kind == Kind::List, &is, &is);
+                self.operand(operand, base, |kind| kind == TypeKind::List, &is, &is);
             }
-            return Some(Known::unknown());
+            return Some(KnownValue::unknown());
         }
         let items = self.schemas.items(base);
         let operand = inner.expr.as_ref().map_or("", |expr| self.source(expr));
@@ -128,14 +132,14 @@ impl<'a> Checker<'a> {
     }
 
     /// Follows a dotted path that stands in quotes at `range`.
-    fn follow(&mut self, base: &str, ty: Type<'a>, names: &str, range: Range<usize>) -> Known<'a> {
-        let (mut known, mut at, mut written) = (Known::is(ty), range.start + 1, base.to_owned());
+    fn follow(&mut self, base: &str, ty: Type<'a>, names: &str, range: Range<usize>) -> KnownValue<'a> {
+        let (mut known, mut at, mut written) = (KnownValue::is(ty), range.start + 1, base.to_owned());
         for name in names.split('.') {
             let exact = at..at + name.len();
             let place = if self.text.get(exact.clone()) == Some(name) { exact } else { range.clone() };
             let maybe = known.maybe;
             known = match name.parse::<usize>() {
-                Ok(_) => Known::is(self.schemas.items(&known.ty)),
+                Ok(_) => KnownValue::is(self.schemas.items(&known.ty)),
                 Err(_) => self.property_of(&written, &known.ty, name, place),
             };
             known.maybe |= maybe;
@@ -146,7 +150,7 @@ impl<'a> Checker<'a> {
     }
 
     /// `map(attribute=…)` gives these; `map("filter")` gives what the filter gives.
-    fn map(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<Known<'a>>) -> Known<'a> {
+    fn map(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<KnownValue<'a>>) -> KnownValue<'a> {
         let Some(found) = attribute else {
             let each = match inner.args.first().map(arg) {
                 Some(Expr::Const(name)) => match name.value.as_str() {
@@ -158,14 +162,14 @@ impl<'a> Checker<'a> {
                 },
                 Some(_) | None => Type::Unknown,
             };
-            return Known::is(Type::List(each.into(), 0));
+            return KnownValue::is(Type::List(each.into(), 0));
         };
         let ty = if self.lacks(inner, operand, Some(found.clone())) { Type::Unknown } else { found.ty };
-        Known::is(Type::List(ty.into(), 0))
+        KnownValue::is(Type::List(ty.into(), 0))
     }
 
     /// Reports that some items may lack what a filter looks at in each; whether there is a default for them.
-    fn lacks(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<Known<'a>>) -> bool {
+    fn lacks(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<KnownValue<'a>>) -> bool {
         let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
         if attribute.is_some_and(|found| found.maybe) && !has_default {
             let name =
@@ -181,17 +185,17 @@ impl<'a> Checker<'a> {
 }
 
 /// Whether a filter can be used on values of a kind.
-fn fits(name: &str, kind: Kind) -> bool {
-    let listed = matches!(kind, Kind::List | Kind::Text | Kind::Object);
+fn fits(name: &str, kind: TypeKind) -> bool {
+    let listed = matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Object);
     match name {
         "batch" | "count" | "first" | "join" | "slice" | "last" | "length" | "list" | "map" | "max" | "min"
         | "reject" | "rejectattr" | "reverse" | "select" | "selectattr" | "sort" | "unique" => listed,
-        "sum" | "groupby" => kind == Kind::List,
-        "indent" => kind == Kind::Text,
-        "items" | "dictsort" => kind == Kind::Object,
-        "abs" | "round" => kind == Kind::Number,
+        "sum" | "groupby" => kind == TypeKind::List,
+        "indent" => kind == TypeKind::Text,
+        "items" | "dictsort" => kind == TypeKind::Object,
+        "abs" | "round" => kind == TypeKind::Number,
         "lower" | "upper" | "title" | "capitalize" | "trim" | "replace" | "lines" | "split" => {
-            !matches!(kind, Kind::List | Kind::Object)
+            !matches!(kind, TypeKind::List | TypeKind::Object)
         }
         _ => true,
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::sites::{Site, Sites};
 use crate::config::{Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
-use crate::model::{Kind, Step};
+use crate::model::{Step, StepAction};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
@@ -22,7 +22,7 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
                 let message = format!("`{name}` is listed twice");
                 found.push(Diagnostic::error(Code::NameTaken, message).at(&project.document.file, span));
             } else {
-                found.extend(missing(project, site, (name, optional), &pointer, &writers));
+                found.extend(missing(project, site, name, optional, &pointer, &writers));
             }
             seen.push(name);
         }
@@ -40,20 +40,20 @@ pub(super) fn artifact(written: &str) -> (&str, bool) {
 }
 
 /// Who produces what: the name, the step's pointer, and where the name stands.
-struct Writer<'a> {
+struct Producer<'a> {
     name: &'a str,
     pointer: String,
     place: String,
 }
 
-fn writers(project: &Project) -> Vec<Writer<'_>> {
+fn writers(project: &Project) -> Vec<Producer<'_>> {
     let mut found = Vec::new();
     for (pointer, step) in places(&project.pipeline) {
         if let Some(name) = &step.output {
-            found.push(Writer { name, place: child(&pointer, "output"), pointer });
-        } else if let Some(Kind::Pipeline(file)) = step.kind() {
+            found.push(Producer { name, place: child(&pointer, "output"), pointer });
+        } else if let Some(StepAction::Pipeline(file)) = step.kind() {
             for name in project.called.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys()) {
-                found.push(Writer { name, place: child(&pointer, "pipeline"), pointer: pointer.clone() });
+                found.push(Producer { name, place: child(&pointer, "pipeline"), pointer: pointer.clone() });
             }
         }
     }
@@ -69,9 +69,10 @@ pub(super) fn producer(project: &Project, name: &str) -> Option<String> {
 fn missing(
     project: &Project,
     site: &Site<'_>,
-    (name, optional): (&str, bool),
+    name: &str,
+    optional: bool,
     pointer: &str,
-    writers: &[Writer<'_>],
+    writers: &[Producer<'_>],
 ) -> Option<Diagnostic> {
     let span = project.document.spans.value(pointer);
     let at = |code: Code, message: String| Diagnostic::error(code, message).at(&project.document.file, span.clone());
@@ -119,7 +120,7 @@ fn unknown(project: &Project, site: &Site<'_>, name: &str, at: impl Fn(Code, Str
 
 /// The inputs that a called pipeline is given, and those that it needs.
 fn call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
-    let Some(Kind::Pipeline(file)) = site.step.kind() else { return Vec::new() };
+    let Some(StepAction::Pipeline(file)) = site.step.kind() else { return Vec::new() };
     let Some(called) = project.called.get(file) else { return Vec::new() };
     let (document, inputs) = (&project.document, &called.pipeline.inputs);
     let mut found = Vec::new();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::facts::{facts, index, path};
-use super::scope::{Known, Scope};
+use super::scope::{KnownValue, TypeScope};
 use super::sites::Site;
-use super::types::{Kind, Members, Schemas, Type, union};
+use super::types::{ObjectMembers, Schemas, Type, TypeKind, union};
 use crate::config::Project;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::template::walk::arg;
@@ -16,7 +16,7 @@ use crate::template::{braces_as_text, extent, follows_dollar, name_at_end};
 
 /// Where a text stands.
 #[derive(Clone, Debug)]
-pub(super) enum Place {
+pub(super) enum ExpressionPlace {
     /// A file of its own.
     File(Arc<SourceFile>),
     /// A value of the pipeline file.
@@ -32,15 +32,15 @@ pub(super) struct Checker<'a> {
     pub(super) used: Vec<String>,
     /// Who uses the text, and what would make a name known: see `Checker::unknown_variable`.
     pub(super) site: Option<&'a Site<'a>>,
-    pub(super) place: Place,
+    pub(super) place: ExpressionPlace,
     pub(super) text: &'a str,
     pub(super) includes: Vec<String>,
     /// How many includes may still be followed: they can multiply.
     pub(super) budget: usize,
     /// Whether the next value is only asked about, as in `x is defined`.
     pub(super) asking: bool,
-    /// What could be seen where the name [`MARK`](super::look::MARK) stands.
-    pub(super) seen: Vec<Scope<'a>>,
+    /// What could be seen where the name [`MARK`](super::probe::MARK) stands.
+    pub(super) seen: Vec<TypeScope<'a>>,
 }
 
 /// Tests that fail on what is not there, unlike `is string`, which then is false.
@@ -48,7 +48,7 @@ const NEED_A_VALUE: &[&str] = &["divisibleby", "endingwith", "even", "lower", "o
 
 impl<'a> Checker<'a> {
     pub(super) fn new(project: &'a Project, site: Option<&'a Site<'a>>) -> Self {
-        let (schemas, place) = (Schemas(&project.schema_documents), Place::Yaml(String::new()));
+        let (schemas, place) = (Schemas(&project.schema_documents), ExpressionPlace::Yaml(String::new()));
         Self {
             project,
             schemas,
@@ -84,8 +84,8 @@ impl<'a> Checker<'a> {
     /// The text that is checked; an expression has no tags.
     pub(super) fn template_text(&self) -> &str {
         match &self.place {
-            Place::File(file) => &file.text,
-            Place::Yaml(_) => self.text,
+            ExpressionPlace::File(file) => &file.text,
+            ExpressionPlace::Yaml(_) => self.text,
         }
     }
 
@@ -97,8 +97,8 @@ impl<'a> Checker<'a> {
     fn located(&self, problem: Diagnostic, range: Range<usize>) -> Diagnostic {
         let advice = self.follows_dollar(&range).then(|| self.braces_as_text(&range)).flatten();
         let problem = match &self.place {
-            Place::File(file) => problem.at(file, range),
-            Place::Yaml(pointer) => {
+            ExpressionPlace::File(file) => problem.at(file, range),
+            ExpressionPlace::Yaml(pointer) => {
                 let document = &self.project.document;
                 problem.at(&document.file, document.within(pointer, range))
             }
@@ -112,7 +112,7 @@ impl<'a> Checker<'a> {
     }
 
     /// What an expression is; reports it when it can be undefined.
-    pub(super) fn value(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let known = self.infer(expr, scope);
         if known.maybe {
             let written = self.source(expr).to_owned();
@@ -122,20 +122,20 @@ impl<'a> Checker<'a> {
                 None => format!("{written} is defined"),
             };
             let guard = match &self.place {
-                Place::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
+                ExpressionPlace::Yaml(pointer) if !pointer.ends_with("/message") => format!("`{test} and …`"),
                 _ => format!("`{{% if {test} %}}…{{% endif %}}`"),
             };
             self.report(problem.help(format!("guard it: {guard}, or give it a value: `{written} | default(…)`")));
         }
-        Known::is(known.ty)
+        KnownValue::is(known.ty)
     }
 
     /// What an expression is; it may be undefined, as in a test.
-    pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let asking = std::mem::take(&mut self.asking);
         let known = match expr {
             Expr::Var(var) => self.variable(var.id, extent(expr), scope),
-            Expr::Const(constant) => Known::is(constant_type(&constant.value)),
+            Expr::Const(constant) => KnownValue::is(constant_type(&constant.value)),
             Expr::GetAttr(inner) => {
                 let base = self.value(&inner.expr, scope);
                 let known = self.property(&inner.expr, &base.ty, inner.name, name_at_end(inner.span(), inner.name));
@@ -151,20 +151,20 @@ impl<'a> Checker<'a> {
                 for part in [&inner.start, &inner.stop, &inner.step].into_iter().flatten() {
                     self.value(part, scope);
                 }
-                Known::is(match base.ty.kind() {
-                    Some(Kind::List) => Type::List(self.schemas.items(&base.ty).into(), 0),
-                    Some(Kind::Text) => Type::Text(None),
+                KnownValue::is(match base.ty.kind() {
+                    Some(TypeKind::List) => Type::List(self.schemas.items(&base.ty).into(), 0),
+                    Some(TypeKind::Text) => Type::Text(None),
                     _ => Type::Unknown,
                 })
             }
             Expr::UnaryOp(inner) => match inner.op {
                 UnaryOpKind::Not => {
                     self.infer(&inner.expr, scope);
-                    Known::is(Type::Bool)
+                    KnownValue::is(Type::Bool)
                 }
                 UnaryOpKind::Neg => {
                     self.value(&inner.expr, scope);
-                    Known::is(Type::Number)
+                    KnownValue::is(Type::Number)
                 }
             },
             Expr::BinOp(inner) => match inner.op {
@@ -181,7 +181,7 @@ impl<'a> Checker<'a> {
                 let first = self.infer(&inner.true_expr, &yes);
                 match &inner.false_expr {
                     Some(other) => either(first, self.infer(other, &no)),
-                    None => Known { ty: Type::Unknown, ..first },
+                    None => KnownValue { ty: Type::Unknown, ..first },
                 }
             }
             Expr::Filter(inner) => self.filter(inner, scope),
@@ -195,19 +195,19 @@ impl<'a> Checker<'a> {
                 for argument in &inner.args {
                     self.value(arg(argument), scope);
                 }
-                Known::is(Type::Bool)
+                KnownValue::is(Type::Bool)
             }
             Expr::Call(inner) => {
                 for argument in &inner.args {
                     self.value(arg(argument), scope);
                 }
                 let is_range = matches!(&inner.expr, Expr::Var(var) if var.id == "range");
-                Known::is(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
+                KnownValue::is(if is_range { Type::List(Type::Number.into(), 0) } else { Type::Unknown })
             }
             Expr::List(inner) => self.list(&inner.items, scope),
             Expr::Tuple(inner) => self.list(&inner.items, scope),
             Expr::Map(inner) => {
-                let mut members = Some(Members::new());
+                let mut members = Some(ObjectMembers::new());
                 for (key, value) in inner.keys.iter().zip(&inner.values) {
                     self.value(key, scope);
                     let ty = self.value(value, scope).ty;
@@ -218,26 +218,26 @@ impl<'a> Checker<'a> {
                         members.insert(name, ty);
                     }
                 }
-                members.map_or_else(Known::unknown, |members| Known::is(Type::Fixed(members.into())))
+                members.map_or_else(KnownValue::unknown, |members| KnownValue::is(Type::Fixed(members.into())))
             }
         };
         self.narrowed(known, path(expr).as_ref(), scope)
     }
 
-    fn list(&mut self, items: &[Expr<'a>], scope: &Scope<'a>) -> Known<'a> {
+    fn list(&mut self, items: &[Expr<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
         let types: Vec<Type<'a>> = items.iter().map(|item| self.value(item, scope).ty).collect();
         let length = types.len() as u64;
-        Known::is(Type::List(union(types).into(), length))
+        KnownValue::is(Type::List(union(types).into(), length))
     }
 
     /// `and` and `or`: the right side runs only if the left one is true, or false.
-    fn both(&mut self, left: &Expr<'a>, right: &Expr<'a>, and: bool, scope: &Scope<'a>) -> Known<'a> {
+    fn both(&mut self, left: &Expr<'a>, right: &Expr<'a>, and: bool, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let first = self.infer(left, scope);
         let mut inside = scope.clone();
         inside.learn(facts(left, and));
         let second = self.infer(right, &inside);
         // A value that decides an `or` is there.
-        let first = if and { first } else { Known::is(first.ty) };
+        let first = if and { first } else { KnownValue::is(first.ty) };
         either(first, second)
     }
 }
@@ -255,8 +255,8 @@ fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
 }
 
 /// Either of two values.
-fn either<'a>(first: Known<'a>, second: Known<'a>) -> Known<'a> {
-    Known::maybe(union([first.ty, second.ty]), first.maybe || second.maybe)
+fn either<'a>(first: KnownValue<'a>, second: KnownValue<'a>) -> KnownValue<'a> {
+    KnownValue::maybe(union([first.ty, second.ty]), first.maybe || second.maybe)
 }
 
 fn constant_type<'a>(value: &minijinja::Value) -> Type<'a> {

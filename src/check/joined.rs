@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use super::types::{Node, Property, Schemas, Type, union};
+use super::types::{Property, SchemaNode, Schemas, Type, union};
 
 /// The words that say something about objects and nothing about other values.
 const OF_OBJECTS: &[&str] =
@@ -36,19 +36,19 @@ struct Joined<'a> {
     /// The type, when one of them says of what type the value is.
     ty: Option<Type<'a>>,
     /// The schemas that describe it if it is an object.
-    objects: Vec<Node<'a>>,
+    objects: Vec<SchemaNode<'a>>,
 }
 
 impl<'a> Schemas<'a> {
     /// The type of a schema with `allOf`, or with other words beside `$ref`.
-    pub(super) fn joined(self, node: Node<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
+    pub(super) fn joined(self, node: SchemaNode<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
         let mut joined = Joined::default();
         self.collect(node, map, budget, &mut joined);
         let Some(ty) = joined.ty.take() else { return Type::Unknown };
         union(ty.branches().into_iter().map(|branch| described(branch, &joined.objects)))
     }
 
-    fn collect(self, node: Node<'a>, map: &'a Map<String, Value>, budget: &mut usize, joined: &mut Joined<'a>) {
+    fn collect(self, node: SchemaNode<'a>, map: &'a Map<String, Value>, budget: &mut usize, joined: &mut Joined<'a>) {
         let Some(left) = budget.checked_sub(1) else { return joined.add(Type::Unknown) };
         *budget = left;
         if let Some(target) = map.get("$ref").and_then(Value::as_str) {
@@ -58,7 +58,7 @@ impl<'a> Schemas<'a> {
             }
         }
         for schema in map.get("allOf").and_then(Value::as_array).into_iter().flatten() {
-            self.part(Node { schema, ..node }, budget, joined);
+            self.part(SchemaNode { schema, ..node }, budget, joined);
         }
         if OF_TYPES.iter().any(|word| map.contains_key(*word)) {
             joined.add(self.alone(node, map, budget));
@@ -67,7 +67,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    fn part(self, node: Node<'a>, budget: &mut usize, joined: &mut Joined<'a>) {
+    fn part(self, node: SchemaNode<'a>, budget: &mut usize, joined: &mut Joined<'a>) {
         match node.schema {
             Value::Object(map) if ignores_siblings(node.root) && map.contains_key("$ref") => {
                 joined.add(self.read(node, budget));
@@ -78,18 +78,19 @@ impl<'a> Schemas<'a> {
     }
 
     /// What an object has under a name when all these schemas describe it.
-    pub(super) fn member(self, nodes: &[Node<'a>], name: &str) -> Property<'a> {
+    pub(super) fn member(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
         let mut joined: Joined<'a> = Joined::default();
         let (mut declared, mut required, mut names) = (false, false, Vec::new());
         let mut closed = false;
-        let declares = |node: &Node<'a>| node.schema.pointer("/properties").is_some_and(|all| all.get(name).is_some());
+        let declares =
+            |node: &SchemaNode<'a>| node.schema.pointer("/properties").is_some_and(|all| all.get(name).is_some());
         let anywhere = nodes.iter().any(declares);
         for node in nodes {
             let properties = node.schema.get("properties").and_then(Value::as_object);
             names.extend(properties.into_iter().flat_map(Map::keys).map(String::as_str));
             if let Some(schema) = properties.and_then(|all| all.get(name)) {
                 declared = true;
-                joined.add(self.of(Node { schema, ..*node }));
+                joined.add(self.of(SchemaNode { schema, ..*node }));
             }
             let all = node.schema.get("required").and_then(Value::as_array);
             required |= all.is_some_and(|all| all.iter().any(|one| one == name));
@@ -106,7 +107,7 @@ impl<'a> Schemas<'a> {
             return Property::Absent(names);
         }
         // A schema that names some properties means those, though it forbids no others.
-        let says_more = |node: &Node<'a>| SAYS_MORE.iter().any(|word| node.schema.get(word).is_some());
+        let says_more = |node: &SchemaNode<'a>| SAYS_MORE.iter().any(|word| node.schema.get(word).is_some());
         if !declared && !required && !names.is_empty() && !nodes.iter().any(says_more) {
             return Property::Open(names);
         }
@@ -125,7 +126,7 @@ impl<'a> Joined<'a> {
 }
 
 /// An object described by more schemas; anything else as it is.
-fn described<'a>(ty: Type<'a>, more: &[Node<'a>]) -> Type<'a> {
+fn described<'a>(ty: Type<'a>, more: &[SchemaNode<'a>]) -> Type<'a> {
     let mut nodes = match ty {
         ty if more.is_empty() => return ty,
         Type::Object(node) => vec![node],

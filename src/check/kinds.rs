@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::config::{Project, child, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::step::{Access, KINDS};
-use crate::model::{Kind, Step};
+use crate::model::{Step, StepAction};
 
 /// How deep steps may be nested.
 const MAX_DEPTH: usize = 32;
@@ -44,7 +44,7 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
         found.push(problem.help("let pipelines call fewer others"));
     }
     for (pointer, step) in places(&project.pipeline) {
-        let one = One { project, pointer: &pointer, step };
+        let one = KindCheck { project, pointer: &pointer, step };
         one.kind(&mut found);
         one.writes(&mut found);
     }
@@ -60,7 +60,7 @@ fn expanded<'a>(project: &'a Project, known: &mut HashMap<&'a str, usize>) -> us
     let mut count = 0_usize;
     for step in project.pipeline.all_steps() {
         count = count.saturating_add(1);
-        if let Some(Kind::Pipeline(name)) = step.kind()
+        if let Some(StepAction::Pipeline(name)) = step.kind()
             && let Some(called) = project.called.get(name)
         {
             count = count.saturating_add(expanded(called, known));
@@ -70,13 +70,13 @@ fn expanded<'a>(project: &'a Project, known: &mut HashMap<&'a str, usize>) -> us
     count
 }
 
-struct One<'a> {
+struct KindCheck<'a> {
     project: &'a Project,
     pointer: &'a str,
     step: &'a Step,
 }
 
-impl One<'_> {
+impl KindCheck<'_> {
     fn has(&self, key: &str) -> bool {
         self.project.document.spans.has(&child(self.pointer, key))
     }
@@ -173,7 +173,7 @@ impl One<'_> {
                 "let them run one after another: `max_parallel: 1`, or say `access: read` if nothing is written",
             ));
         }
-        let Some(Kind::Parallel(steps)) = self.step.kind() else { return };
+        let Some(StepAction::Parallel(steps)) = self.step.kind() else { return };
         let writers: Vec<(usize, &Step)> =
             steps.iter().enumerate().filter_map(|(index, step)| Some((index, self.writer(step)?))).collect();
         if let [(_, first), (second, other), ..] = writers.as_slice() {
@@ -191,7 +191,7 @@ impl One<'_> {
         let mut found = None;
         step.walk(&mut |inner| {
             let called = match inner.kind() {
-                Some(Kind::Pipeline(file)) => self.project.called.get(file).is_some_and(|called| writes(called)),
+                Some(StepAction::Pipeline(file)) => self.project.called.get(file).is_some_and(|called| writes(called)),
                 _ => inner.effective_access(&self.project.pipeline.agents) == Access::Write,
             };
             if called && found.is_none() {

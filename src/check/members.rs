@@ -2,23 +2,23 @@
 
 use serde_json::{Map, Value};
 
-use super::types::{Node, Property, Schemas, Type};
+use super::types::{Property, SchemaNode, Schemas, Type};
 
 /// A property of a value.
-pub(super) struct Member<'a> {
+pub(super) struct TypeMember<'a> {
     pub(super) name: &'a str,
     pub(super) ty: Type<'a>,
     /// Whether it may be absent.
     pub(super) maybe: bool,
     /// Its schema, when one describes it.
-    pub(super) schema: Option<Node<'a>>,
+    pub(super) schema: Option<SchemaNode<'a>>,
 }
 
 impl<'a> Schemas<'a> {
     /// The properties of a value: of every branch of a union.
-    pub(super) fn members(self, ty: &Type<'a>) -> Vec<Member<'a>> {
+    pub(super) fn members(self, ty: &Type<'a>) -> Vec<TypeMember<'a>> {
         let branches = ty.branches();
-        let mut found: Vec<Member<'a>> = Vec::new();
+        let mut found: Vec<TypeMember<'a>> = Vec::new();
         for branch in &branches {
             for (name, schema) in names(branch) {
                 if found.iter().any(|known| known.name == name) {
@@ -30,14 +30,14 @@ impl<'a> Schemas<'a> {
                     Some(Property::Present(ty) | Property::Optional(ty)) => Some(ty),
                     Some(Property::Absent(_) | Property::Open(_)) | None => None,
                 });
-                found.push(Member { name, ty: super::types::union(types), maybe: !present, schema });
+                found.push(TypeMember { name, ty: super::types::union(types), maybe: !present, schema });
             }
         }
         found
     }
 
     /// What a schema, or what it refers to, says of itself.
-    pub(super) fn about(self, node: Node<'a>) -> Option<&'a str> {
+    pub(super) fn about(self, node: SchemaNode<'a>) -> Option<&'a str> {
         let mut node = node;
         for _ in 0..8 {
             let text = ["description", "title"].iter().find_map(|key| node.schema.get(*key).and_then(Value::as_str));
@@ -51,14 +51,14 @@ impl<'a> Schemas<'a> {
 }
 
 /// The names of a value's properties, with their schemas.
-fn names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<Node<'a>>)> {
-    let of = |nodes: &[Node<'a>]| {
+fn names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
+    let of = |nodes: &[SchemaNode<'a>]| {
         let each = nodes.iter().flat_map(|node| {
             let all = node.schema.get("properties").and_then(Value::as_object);
             let node = *node;
             all.into_iter()
                 .flat_map(Map::iter)
-                .map(move |(name, schema)| (name.as_str(), Some(Node { schema, ..node })))
+                .map(move |(name, schema)| (name.as_str(), Some(SchemaNode { schema, ..node })))
         });
         each.collect()
     };

@@ -9,7 +9,7 @@ use minijinja::machinery::parse;
 
 use super::program_usage;
 use crate::catalog;
-use crate::config::{Dialect, Project, child, item, places};
+use crate::config::{DialectSetting, Project, child, item, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::MAX_OUTPUT_TOKENS;
 use crate::model::budget::{Budget, Unpriced};
@@ -27,7 +27,8 @@ const DEPTH: usize = 16;
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let steps = places(&project.pipeline);
-    let strict = Strict::of(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
+    let strict =
+        StrictLimits::of(project, &steps, |budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
     found.extend(program_usage::check(project, &steps));
     for (at, step) in &steps {
         for (pointer, name) in asked(project, at, step) {
@@ -97,7 +98,7 @@ fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<
     let reply = longest_reply(model, reply);
     let text = project.prompts.get(prompt)?;
     let mut includes = INCLUDES;
-    let mut size = |text: &str| always(project, text, (&mut includes, 0));
+    let mut size = |text: &str| always(project, text, &mut includes, 0);
     let message = step.message.as_deref().map_or(0, &mut size);
     let tokens = u64::try_from((size(&text.text) + message) / BYTES_PER_TOKEN).unwrap_or(u64::MAX);
     if tokens.saturating_add(u64::from(reply)) <= window {
@@ -112,7 +113,7 @@ fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<
 }
 
 /// How many bytes a template gives whatever its values are.
-fn always(project: &Project, text: &str, (left, depth): (&mut usize, usize)) -> usize {
+fn always(project: &Project, text: &str, left: &mut usize, depth: usize) -> usize {
     let Ok(Stmt::Template(template)) = parse(text, "", syntax()) else { return 0 };
     let raw = template.children.iter().map(|statement| match statement {
         Stmt::EmitRaw(raw) => raw.raw.len(),
@@ -124,7 +125,7 @@ fn always(project: &Project, text: &str, (left, depth): (&mut usize, usize)) -> 
                 _ => None,
             };
             let file = name.and_then(|name| project.prompts.get(name));
-            file.map_or(0, |file| always(project, &file.text, (&mut *left, depth + 1)))
+            file.map_or(0, |file| always(project, &file.text, &mut *left, depth + 1))
         }
         _ => 0,
     });
@@ -143,14 +144,14 @@ fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnosti
 }
 
 /// Where limits hold that something does not suit.
-pub(super) struct Strict<'a> {
+pub(super) struct StrictLimits<'a> {
     /// Everywhere.
     run: bool,
     /// The places of the steps that have one.
     steps: Vec<&'a str>,
 }
 
-impl<'a> Strict<'a> {
+impl<'a> StrictLimits<'a> {
     pub(super) fn of(project: &Project, steps: &'a [(String, &Step)], refuses: fn(&Budget) -> bool) -> Self {
         let own = steps.iter().filter(|(_, step)| step.budget.as_ref().is_some_and(refuses));
         let run = project.pipeline.budget.as_ref().or(project.settings.budget.as_ref());
@@ -170,11 +171,11 @@ fn temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRe
     let declared = project.settings.providers.get(&model.provider);
     let own_server = declared.is_some_and(|provider| provider.base_url.is_some());
     let speaks = |name: &str, dialect| declared.map_or(model.provider == name, |provider| provider.dialect == dialect);
-    let is_anthropic = speaks("anthropic", Dialect::Anthropic);
+    let is_anthropic = speaks("anthropic", DialectSetting::Anthropic);
     let own = match model.provider.as_str() {
         "openai" => !own_server && catalog::reasons(&model.model),
         _ if is_anthropic => catalog::claude_has_own_temperature(&model.model),
-        _ => speaks("gemini", Dialect::Gemini) && catalog::gemini_has_own_temperature(&model.model),
+        _ => speaks("gemini", DialectSetting::Gemini) && catalog::gemini_has_own_temperature(&model.model),
     };
     let pointer = child(&child("/agents", agent), "temperature");
     let problem = if own {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use crate::config::{Project, child, places};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::model::Kind;
+use crate::model::StepAction;
 
 /// Words that mean something in templates.
 const RESERVED: &[&str] = &["item", "index", "loop", "project", "steps"];
 
 /// What a name was given to, and where.
 #[derive(Clone)]
-struct Holder {
+struct NameOwner {
     what: &'static str,
     pointer: String,
     /// The step that it belongs to: a step may be called like its own output.
@@ -19,32 +19,35 @@ struct Holder {
 }
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
-    let mut names = Names { project, held: HashMap::new(), found: Vec::new() };
+    let mut names = NameTable { project, held: HashMap::new(), found: Vec::new() };
     for name in project.pipeline.inputs.keys() {
-        names.take(name, &Holder { what: "an input", pointer: child("/inputs", name), step: None });
+        names.take(name, &NameOwner { what: "an input", pointer: child("/inputs", name), step: None });
     }
     for (index, (at, step)) in places(&project.pipeline).into_iter().enumerate() {
-        names.take(&step.id, &Holder { what: "a step", pointer: child(&at, "id"), step: Some(index) });
+        names.take(&step.id, &NameOwner { what: "a step", pointer: child(&at, "id"), step: Some(index) });
         if let Some(output) = &step.output {
-            names.take(output, &Holder { what: "an artifact", pointer: child(&at, "output"), step: Some(index) });
-        } else if let Some(Kind::Pipeline(file)) = step.kind().filter(|_| step.for_each.is_none()) {
+            names.take(output, &NameOwner { what: "an artifact", pointer: child(&at, "output"), step: Some(index) });
+        } else if let Some(StepAction::Pipeline(file)) = step.kind().filter(|_| step.for_each.is_none()) {
             let outputs = project.called.get(file).into_iter().flat_map(|called| called.pipeline.outputs.keys());
             for output in outputs {
-                names.take(output, &Holder { what: "an artifact", pointer: child(&at, "pipeline"), step: Some(index) });
+                names.take(
+                    output,
+                    &NameOwner { what: "an artifact", pointer: child(&at, "pipeline"), step: Some(index) },
+                );
             }
         }
     }
     names.found
 }
 
-struct Names<'a> {
+struct NameTable<'a> {
     project: &'a Project,
-    held: HashMap<String, Vec<Holder>>,
+    held: HashMap<String, Vec<NameOwner>>,
     found: Vec<Diagnostic>,
 }
 
-impl Names<'_> {
-    fn take(&mut self, name: &str, holder: &Holder) {
+impl NameTable<'_> {
+    fn take(&mut self, name: &str, holder: &NameOwner) {
         if RESERVED.contains(&name) {
             let message = format!("the name `{name}` is reserved");
             let problem = self.at(Code::BadName, message, holder);
@@ -60,7 +63,7 @@ impl Names<'_> {
         }
     }
 
-    fn clash(&self, name: &str, holder: &Holder, first: &Holder) -> Diagnostic {
+    fn clash(&self, name: &str, holder: &NameOwner, first: &NameOwner) -> Diagnostic {
         let both = (holder.what, first.what);
         let (code, message) = match both {
             ("an artifact", "an artifact") => {
@@ -75,7 +78,7 @@ impl Names<'_> {
         if code == Code::TwoWriters { problem.help("give one of the outputs another name") } else { problem }
     }
 
-    fn at(&self, code: Code, message: String, holder: &Holder) -> Diagnostic {
+    fn at(&self, code: Code, message: String, holder: &NameOwner) -> Diagnostic {
         let document = &self.project.document;
         let is_key = holder.what == "an input";
         let span = if is_key { document.spans.key(&holder.pointer) } else { document.spans.value(&holder.pointer) };

@@ -1,39 +1,44 @@
 //! Types under conditions: what is left of a value after what was shown of it.
 
 use super::infer::Checker;
-use super::scope::{Fact, Known, Scope};
+use super::scope::{KnownValue, PathFact, TypeScope};
 use super::types::{Property, Type, union};
 
 impl<'a> Checker<'a> {
     /// A value with what conditions have shown of its path.
-    pub(super) fn narrowed(&self, known: Known<'a>, path: Option<&String>, scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn narrowed(
+        &self,
+        known: KnownValue<'a>,
+        path: Option<&String>,
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
         let Some(path) = path else { return known };
-        let maybe = known.maybe && !scope.knows(Some(path), &Fact::Defined);
-        let mut ty = if scope.knows(Some(path), &Fact::NotNull) { known.ty.without_null() } else { known.ty };
+        let maybe = known.maybe && !scope.knows(Some(path), &PathFact::Defined);
+        let mut ty = if scope.knows(Some(path), &PathFact::NotNull) { known.ty.without_null() } else { known.ty };
         for (name, fact) in scope.shown(path) {
             ty = self.only(&ty, name, fact);
         }
-        Known { ty, maybe, unnamed: known.unnamed }
+        KnownValue { ty, maybe, unnamed: known.unnamed }
     }
 
     /// The branches of a union that a fact leaves; all of them if it leaves none, since then it is the
     /// condition that is strange.
-    fn only(&self, ty: &Type<'a>, name: &str, fact: &Fact) -> Type<'a> {
+    fn only(&self, ty: &Type<'a>, name: &str, fact: &PathFact) -> Type<'a> {
         let Type::Union(all) = ty else { return ty.clone() };
         let kept: Vec<Type<'a>> = all.iter().filter(|branch| self.fits(branch, name, fact)).cloned().collect();
         if kept.is_empty() { ty.clone() } else { union(kept) }
     }
 
-    fn fits(&self, branch: &Type<'a>, name: &str, fact: &Fact) -> bool {
+    fn fits(&self, branch: &Type<'a>, name: &str, fact: &PathFact) -> bool {
         match fact {
-            Fact::Kinds(kinds, holds) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *holds),
-            Fact::Among(texts, true) => {
+            PathFact::Kinds(kinds, holds) => branch.kind().is_none_or(|kind| kinds.contains(&kind) == *holds),
+            PathFact::Among(texts, true) => {
                 self.texts(branch, name).is_none_or(|all| all.iter().any(|text| held(texts, text)))
             }
-            Fact::Among(texts, false) => {
+            PathFact::Among(texts, false) => {
                 self.texts(branch, name).is_none_or(|all| all.is_empty() || !all.iter().all(|text| held(texts, text)))
             }
-            Fact::Defined | Fact::NotNull | Fact::True | Fact::AtLeast(_) => true,
+            PathFact::Defined | PathFact::NotNull | PathFact::True | PathFact::AtLeast(_) => true,
         }
     }
 

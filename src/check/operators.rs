@@ -3,14 +3,14 @@
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
 use super::infer::Checker;
-use super::scope::{Known, Scope};
-use super::types::{Kind, Type, union};
+use super::scope::{KnownValue, TypeScope};
+use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::extent;
 
 /// What a comparison asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asks {
+enum Comparison {
     Equal,
     Order,
     Contains,
@@ -23,58 +23,58 @@ impl<'a> Checker<'a> {
         op: BinOpKind,
         left: &Expr<'a>,
         right: &Expr<'a>,
-        scope: &Scope<'a>,
-    ) -> Known<'a> {
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
         let (a, b) = (self.value(left, scope).ty, self.value(right, scope).ty);
         let asks = match op {
-            BinOpKind::Eq | BinOpKind::Ne => Asks::Equal,
-            BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Asks::Order,
-            BinOpKind::In => Asks::Contains,
-            BinOpKind::Concat => return Known::is(Type::Text(None)),
+            BinOpKind::Eq | BinOpKind::Ne => Comparison::Equal,
+            BinOpKind::Lt | BinOpKind::Lte | BinOpKind::Gt | BinOpKind::Gte => Comparison::Order,
+            BinOpKind::In => Comparison::Contains,
+            BinOpKind::Concat => return KnownValue::is(Type::Text(None)),
             BinOpKind::Add => return self.sum(left, &a, right, &b),
-            BinOpKind::Mul => return Known::is(product(&a, &b)),
+            BinOpKind::Mul => return KnownValue::is(product(&a, &b)),
             BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => {
                 self.number(left, &a);
                 self.number(right, &b);
-                return Known::is(Type::Number);
+                return KnownValue::is(Type::Number);
             }
-            BinOpKind::ScAnd | BinOpKind::ScOr => return Known::unknown(),
+            BinOpKind::ScAnd | BinOpKind::ScOr => return KnownValue::unknown(),
         };
         self.compare(asks, left, &a, right, &b);
-        Known::is(Type::Bool)
+        KnownValue::is(Type::Bool)
     }
 
     /// A chain such as `1 < x < 3`.
-    pub(super) fn chain(&mut self, first: &Expr<'a>, ops: &[CompareOp<'a>], scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn chain(&mut self, first: &Expr<'a>, ops: &[CompareOp<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
         let mut left = first;
         let mut a = self.value(left, scope).ty;
         for op in ops {
             let b = self.value(&op.expr, scope).ty;
             let asks = match op.op {
-                CompareOpKind::Eq | CompareOpKind::Ne => Asks::Equal,
-                CompareOpKind::Lt | CompareOpKind::Lte | CompareOpKind::Gt | CompareOpKind::Gte => Asks::Order,
-                CompareOpKind::In | CompareOpKind::NotIn => Asks::Contains,
+                CompareOpKind::Eq | CompareOpKind::Ne => Comparison::Equal,
+                CompareOpKind::Lt | CompareOpKind::Lte | CompareOpKind::Gt | CompareOpKind::Gte => Comparison::Order,
+                CompareOpKind::In | CompareOpKind::NotIn => Comparison::Contains,
             };
             self.compare(asks, left, &a, &op.expr, &b);
             (left, a) = (&op.expr, b);
         }
-        Known::is(Type::Bool)
+        KnownValue::is(Type::Bool)
     }
 
-    fn compare(&mut self, asks: Asks, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
+    fn compare(&mut self, asks: Comparison, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
         match asks {
-            Asks::Contains => self.contains(left, a, right, b),
-            Asks::Equal => {
+            Comparison::Contains => self.contains(left, a, right, b),
+            Comparison::Equal => {
                 self.among(left, a, right);
                 self.among(right, b, left);
                 self.comparable(asks, left, a, right, b);
             }
-            Asks::Order => self.comparable(asks, left, a, right, b),
+            Comparison::Order => self.comparable(asks, left, a, right, b),
         }
     }
 
     /// Reports two values that have no kind in common.
-    fn comparable(&mut self, asks: Asks, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
+    fn comparable(&mut self, asks: Comparison, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
         let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return };
         if first.iter().any(|kind| second.contains(kind)) {
             return;
@@ -85,11 +85,11 @@ impl<'a> Checker<'a> {
             let words = ty.words();
             if text.starts_with(['"', '\'']) || text == "none" { words } else { format!("`{text}`, {words},") }
         };
-        let null = first == [Kind::Null] || second == [Kind::Null];
-        let problem = if asks == Asks::Equal && null {
-            let other = if first == [Kind::Null] { y } else { x };
+        let null = first == [TypeKind::Null] || second == [TypeKind::Null];
+        let problem = if asks == Comparison::Equal && null {
+            let other = if first == [TypeKind::Null] { y } else { x };
             self.warning(Code::NeverEqual, range, format!("`{other}` is never null"))
-        } else if asks == Asks::Equal {
+        } else if asks == Comparison::Equal {
             let message = format!("{} can never equal {}", is(x, a), is(y, b).trim_end_matches(','));
             self.error(Code::NeverEqual, range, message)
         } else {
@@ -119,14 +119,14 @@ impl<'a> Checker<'a> {
         }
         let element = self.schemas.items(of);
         self.among(whole, &element, item);
-        let holds = |kind: Kind| matches!(kind, Kind::Text | Kind::List | Kind::Object);
+        let holds = |kind: TypeKind| matches!(kind, TypeKind::Text | TypeKind::List | TypeKind::Object);
         self.operand(whole, of, holds, "and contains nothing", "and then contains nothing");
     }
 
-    fn sum(&mut self, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) -> Known<'a> {
-        let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return Known::unknown() };
-        let fits = |x: Kind, y: Kind| x == y && matches!(x, Kind::Number | Kind::Text | Kind::List);
-        let pairs: Vec<(Kind, Kind)> = first.iter().flat_map(|x| second.iter().map(|y| (*x, *y))).collect();
+    fn sum(&mut self, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) -> KnownValue<'a> {
+        let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return KnownValue::unknown() };
+        let fits = |x: TypeKind, y: TypeKind| x == y && matches!(x, TypeKind::Number | TypeKind::Text | TypeKind::List);
+        let pairs: Vec<(TypeKind, TypeKind)> = first.iter().flat_map(|x| second.iter().map(|y| (*x, *y))).collect();
         if let Some((x, y)) = pairs.iter().find(|(x, y)| !fits(*x, *y)) {
             let range = extent(left).start..extent(right).end;
             let message = format!("`+` cannot join {} and {}", x.words(), y.words());
@@ -135,13 +135,13 @@ impl<'a> Checker<'a> {
             } else {
                 self.error(Code::WrongOperand, range, message)
             };
-            let texts = *x == Kind::Text || *y == Kind::Text;
+            let texts = *x == TypeKind::Text || *y == TypeKind::Text;
             self.report(if texts { problem.help("`~` joins anything as text") } else { problem });
         }
-        Known::is(match (a.kind(), b.kind()) {
-            (Some(Kind::Number), Some(Kind::Number)) => Type::Number,
-            (Some(Kind::Text), Some(Kind::Text)) => Type::Text(None),
-            (Some(Kind::List), Some(Kind::List)) => Type::List(
+        KnownValue::is(match (a.kind(), b.kind()) {
+            (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
+            (Some(TypeKind::Text), Some(TypeKind::Text)) => Type::Text(None),
+            (Some(TypeKind::List), Some(TypeKind::List)) => Type::List(
                 union([self.schemas.items(a), self.schemas.items(b)]).into(),
                 a.least_length() + b.least_length(),
             ),
@@ -150,11 +150,24 @@ impl<'a> Checker<'a> {
     }
 
     fn number(&mut self, expr: &Expr<'a>, ty: &Type<'a>) {
-        self.operand(expr, ty, |kind| matches!(kind, Kind::Number | Kind::Bool), "not a number", "not a number");
+        self.operand(
+            expr,
+            ty,
+            |kind| matches!(kind, TypeKind::Number | TypeKind::Bool),
+            "not a number",
+            "not a number",
+        );
     }
 
     /// Reports an operand that is of no kind that will do, or that may be.
-    pub(super) fn operand(&mut self, expr: &Expr<'a>, ty: &Type<'a>, fits: impl Fn(Kind) -> bool, is: &str, may: &str) {
+    pub(super) fn operand(
+        &mut self,
+        expr: &Expr<'a>,
+        ty: &Type<'a>,
+        fits: impl Fn(TypeKind) -> bool,
+        is: &str,
+        may: &str,
+    ) {
         let Some(kinds) = ty.kinds() else { return };
         let Some(wrong) = kinds.iter().find(|kind| !fits(**kind)) else { return };
         let written = self.source(expr);
@@ -170,8 +183,8 @@ impl<'a> Checker<'a> {
 
 fn product<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
     match (a.kind(), b.kind()) {
-        (Some(Kind::Number), Some(Kind::Number)) => Type::Number,
-        (Some(Kind::Text), _) | (_, Some(Kind::Text)) => Type::Text(None),
+        (Some(TypeKind::Number), Some(TypeKind::Number)) => Type::Number,
+        (Some(TypeKind::Text), _) | (_, Some(TypeKind::Text)) => Type::Text(None),
         _ => Type::Unknown,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::infer::{Checker, Place};
-use super::scope::Scope;
+use super::infer::{Checker, ExpressionPlace};
+use super::scope::TypeScope;
 use crate::diagnostic::Code;
 
 /// Names that are seen in texts and are ordinary words too.
@@ -11,9 +11,10 @@ const COMMON: &[&str] = &["index", "item", "loop", "steps"];
 
 impl<'a> Checker<'a> {
     /// Looks through text outside of tags for names that can be used there.
-    pub(super) fn plain_text(&mut self, range: Range<usize>, scope: &Scope<'a>) {
+    pub(super) fn plain_text(&mut self, range: Range<usize>, scope: &TypeScope<'a>) {
         // A command line has variables of the shell's own.
-        let is_command = matches!(&self.place, Place::Yaml(pointer) if pointer.split('/').any(|key| key == "run"));
+        let is_command =
+            matches!(&self.place, ExpressionPlace::Yaml(pointer) if pointer.split('/').any(|key| key == "run"));
         let text = self.text.get(range.clone()).unwrap_or_default();
         if is_command || !text.contains(['{', '$']) || self.is_raw(range.start) {
             return;

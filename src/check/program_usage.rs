@@ -7,12 +7,12 @@ use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::step::Access;
 use crate::model::{Agent, ProgramKind, Step, Usage};
 
-use super::models::{Strict, span};
+use super::models::{StrictLimits, span};
 
 const NO_ESTIMATES: &str = ", and a budget says `unreported: refuse`";
 
 /// What a budget over a step asks of the programs in it.
-struct Limits {
+struct BudgetNeeds {
     tokens: bool,
     usd: bool,
     unpriced: bool,
@@ -21,7 +21,7 @@ struct Limits {
 
 /// Checks each step with a program against the budgets that hold for it.
 pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnostic> {
-    let held = |accepts: fn(&Budget) -> bool| Strict::of(project, steps, accepts);
+    let held = |accepts: fn(&Budget) -> bool| StrictLimits::of(project, steps, accepts);
     let tokens = held(|budget| budget.tokens.is_some());
     let usd = held(|budget| budget.usd.is_some());
     let unpriced = held(|budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow));
@@ -34,7 +34,7 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
         };
         let Some(kind) = agent.kind() else { continue };
         let own = |accepts: fn(&Budget) -> bool| agent.budget.as_ref().is_some_and(accepts);
-        let limits = Limits {
+        let limits = BudgetNeeds {
             tokens: tokens.holds(at) || own(|budget| budget.tokens.is_some()),
             usd: usd.holds(at) || own(|budget| budget.usd.is_some()),
             unpriced: unpriced.holds(at)
@@ -49,7 +49,7 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
 }
 
 /// Of a program that reports nothing, or may not, under a limit of tokens, or under one that takes no estimates.
-fn unreported(name: &str, agent: &Agent, kind: ProgramKind, limits: &Limits) -> Option<Diagnostic> {
+fn unreported(name: &str, agent: &Agent, kind: ProgramKind, limits: &BudgetNeeds) -> Option<Diagnostic> {
     let says = match kind {
         ProgramKind::Command => "does not report",
         ProgramKind::Acp => "may not report",
@@ -70,7 +70,7 @@ fn unreported(name: &str, agent: &Agent, kind: ProgramKind, limits: &Limits) -> 
 }
 
 /// Of a program whose turns have no price, under a limit of money.
-fn unpriced_program(project: &Project, name: &str, agent: &Agent, limits: &Limits) -> Option<Diagnostic> {
+fn unpriced_program(project: &Project, name: &str, agent: &Agent, limits: &BudgetNeeds) -> Option<Diagnostic> {
     let program = agent.program(Access::None)?;
     if !limits.unpriced || program.tells_cost() || agent.estimate.is_some_and(|estimate| estimate.usd.is_some()) {
         return None;

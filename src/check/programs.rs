@@ -13,18 +13,18 @@ const OF_PROGRAMS: &[&str] = &["tools", "max_turns", "estimate", "env"];
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (name, agent) in &project.pipeline.agents {
-        One { project, name, agent }.check(&mut found);
+        ProgramCheck { project, name, agent }.check(&mut found);
     }
     found
 }
 
-struct One<'a> {
+struct ProgramCheck<'a> {
     project: &'a Project,
     name: &'a str,
     agent: &'a Agent,
 }
 
-impl One<'_> {
+impl ProgramCheck<'_> {
     fn pointer(&self, key: &str) -> String {
         child(&child("/agents", self.name), key)
     }

@@ -6,10 +6,10 @@ use minijinja::machinery::ast::Expr;
 
 use super::facts::{index, path};
 use super::infer::Checker;
-use super::look::MARK;
-use super::scope::{Known, Scope};
+use super::probe::MARK;
+use super::scope::{KnownValue, TypeScope};
 use super::sites::PROJECT;
-use super::types::{Kind, Property, Type, union};
+use super::types::{Property, Type, TypeKind, union};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
 use crate::template::{bytes, extent};
 
@@ -21,7 +21,7 @@ fn path_after(text: &str, end: usize) -> &str {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn variable(&mut self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn variable(&mut self, name: &str, range: Range<usize>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         if let Some(known) = scope.get(name) {
             if self.project.pipeline.inputs.contains_key(name) {
                 self.used.push(name.to_owned());
@@ -33,10 +33,10 @@ impl<'a> Checker<'a> {
         }
         let problem = self.unknown_variable(name, range, scope);
         self.report(problem);
-        Known::unknown()
+        KnownValue::unknown()
     }
 
-    fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &Scope<'a>) -> Diagnostic {
+    fn unknown_variable(&self, name: &str, range: Range<usize>, scope: &TypeScope<'a>) -> Diagnostic {
         if let Some(problem) = self.hyphenated(&range, scope) {
             return problem;
         }
@@ -95,7 +95,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A name with hyphens, which an expression takes for a subtraction, when it is a known one with `_`.
-    fn hyphenated(&self, range: &Range<usize>, scope: &Scope<'a>) -> Option<Diagnostic> {
+    fn hyphenated(&self, range: &Range<usize>, scope: &TypeScope<'a>) -> Option<Diagnostic> {
         let text = self.template_text();
         let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let (before, after) = (text.get(..range.start)?, text.get(range.end..)?);
@@ -114,16 +114,22 @@ impl<'a> Checker<'a> {
     }
 
     /// What a value has under a name.
-    pub(super) fn property(&mut self, base: &Expr<'a>, ty: &Type<'a>, name: &str, range: Range<usize>) -> Known<'a> {
+    pub(super) fn property(
+        &mut self,
+        base: &Expr<'a>,
+        ty: &Type<'a>,
+        name: &str,
+        range: Range<usize>,
+    ) -> KnownValue<'a> {
         let written = self.source(base).to_owned();
         self.property_of(&written, ty, name, range)
     }
 
-    pub(super) fn property_of(&mut self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>) -> Known<'a> {
+    pub(super) fn property_of(&mut self, base: &str, ty: &Type<'a>, name: &str, range: Range<usize>) -> KnownValue<'a> {
         let (mut types, mut names, mut missing, mut open) = (Vec::new(), Vec::new(), false, false);
         for branch in ty.branches() {
             match (self.schemas.property(&branch, name), &branch) {
-                (_, Type::Unknown) => return Known::unknown(),
+                (_, Type::Unknown) => return KnownValue::unknown(),
                 (Some(Property::Present(ty)), _) => types.push(ty),
                 (Some(Property::Optional(ty)), _) => {
                     types.push(ty);
@@ -142,7 +148,7 @@ impl<'a> Checker<'a> {
             }
         }
         if types.is_empty() && open {
-            return Known { unnamed: names, ..Known::maybe(Type::Unknown, true) };
+            return KnownValue { unnamed: names, ..KnownValue::maybe(Type::Unknown, true) };
         }
         if open {
             types.push(Type::Unknown);
@@ -150,15 +156,21 @@ impl<'a> Checker<'a> {
         if types.is_empty() {
             let problem = self.no_property(base, ty, name, range, &names);
             self.report(problem);
-            return Known::unknown();
+            return KnownValue::unknown();
         }
-        Known::maybe(union(types), missing)
+        KnownValue::maybe(union(types), missing)
     }
 
     /// A property that the schema does not name is reported, unless something shows that it is there, or
     /// that is just what is asked.
-    pub(super) fn named(&mut self, expr: &Expr<'a>, known: Known<'a>, asking: bool, scope: &Scope<'a>) -> Known<'a> {
-        let narrowed = self.narrowed(Known { unnamed: Vec::new(), ..known.clone() }, path(expr).as_ref(), scope);
+    pub(super) fn named(
+        &mut self,
+        expr: &Expr<'a>,
+        known: KnownValue<'a>,
+        asking: bool,
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
+        let narrowed = self.narrowed(KnownValue { unnamed: Vec::new(), ..known.clone() }, path(expr).as_ref(), scope);
         if known.unnamed.is_empty() || asking || !narrowed.maybe {
             return narrowed;
         }
@@ -168,7 +180,7 @@ impl<'a> Checker<'a> {
         let problem = self.warning(Code::UnknownProperty, range, format!("the schema of `{base}` names no `{name}`"));
         let problem = problem.suggest(name, known.unnamed.iter().copied());
         self.report(problem.help(format!("if it may be there all the same, ask: `{written} is defined`")));
-        Known::unknown()
+        KnownValue::unknown()
     }
 
     /// The way to what a property of another language or tool is.
@@ -177,7 +189,7 @@ impl<'a> Checker<'a> {
             let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
             return equivalents::of_step(name, step.and_then(|step| step.output.as_deref()));
         }
-        let plain = ty.kind().is_some_and(|kind| matches!(kind, Kind::List | Kind::Text)) || names.is_empty();
+        let plain = ty.kind().is_some_and(|kind| matches!(kind, TypeKind::List | TypeKind::Text)) || names.is_empty();
         if plain { equivalents::property(base, name) } else { None }
     }
 
@@ -185,13 +197,13 @@ impl<'a> Checker<'a> {
         let new = |message: String| self.error(Code::UnknownProperty, range.clone(), message);
         let known_elsewhere = self.known_elsewhere(base, ty, name, names);
         match ty.kind() {
-            Some(kind) if kind != Kind::Object && known_elsewhere.is_some() => {
+            Some(kind) if kind != TypeKind::Object && known_elsewhere.is_some() => {
                 let problem = new(format!("`{base}` is {} and has no `{name}`", kind.words()));
                 known_elsewhere.into_iter().fold(problem, Diagnostic::help)
             }
-            Some(Kind::List) => new(format!("`{base}` is a list and has no `{name}`"))
+            Some(TypeKind::List) => new(format!("`{base}` is a list and has no `{name}`"))
                 .help(format!("loop over it: `{{% for item in {base} %}}`, or take one: `{base}[0].{name}`")),
-            Some(kind) if kind != Kind::Object => new(format!("`{base}` is {} and has no `{name}`", kind.words())),
+            Some(kind) if kind != TypeKind::Object => new(format!("`{base}` is {} and has no `{name}`", kind.words())),
             _ => {
                 let problem = new(format!("`{base}` has no `{name}`"));
                 if let Some(advice) = known_elsewhere {
@@ -208,17 +220,23 @@ impl<'a> Checker<'a> {
         }
     }
 
-    pub(super) fn item(&mut self, base: &Expr<'a>, ty: &Type<'a>, key: &Expr<'a>, scope: &Scope<'a>) -> Known<'a> {
+    pub(super) fn item(
+        &mut self,
+        base: &Expr<'a>,
+        ty: &Type<'a>,
+        key: &Expr<'a>,
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
         if let Some(index) = index(key) {
             return self.numbered(base, ty, index, bytes(key.span()), scope);
         }
         let Expr::Const(constant) = key else {
             self.value(key, scope);
-            return Known::is(self.schemas.items(ty));
+            return KnownValue::is(self.schemas.items(ty));
         };
         match constant.value.as_str() {
             Some(name) => self.property(base, ty, name, extent(key)),
-            None => Known::unknown(),
+            None => KnownValue::unknown(),
         }
     }
 
@@ -229,32 +247,32 @@ impl<'a> Checker<'a> {
         ty: &Type<'a>,
         index: i64,
         at: Range<usize>,
-        scope: &Scope<'a>,
-    ) -> Known<'a> {
+        scope: &TypeScope<'a>,
+    ) -> KnownValue<'a> {
         let needed = index.unsigned_abs() + u64::from(index >= 0);
         let shown = scope.least(path(base).as_ref());
         let (mut types, mut maybe) = (Vec::new(), false);
         for branch in ty.branches() {
             match branch.kind() {
-                None => return Known::unknown(),
-                Some(Kind::List) => {
+                None => return KnownValue::unknown(),
+                Some(TypeKind::List) => {
                     maybe |= needed > branch.least_length().max(shown);
                     types.push(self.schemas.items(&branch));
                 }
-                Some(Kind::Text) => {
+                Some(TypeKind::Text) => {
                     maybe = true;
                     types.push(Type::Text(None));
                 }
-                Some(Kind::Null | Kind::Bool | Kind::Number | Kind::Object) => maybe = true,
+                Some(TypeKind::Null | TypeKind::Bool | TypeKind::Number | TypeKind::Object) => maybe = true,
             }
         }
         if types.is_empty() {
-            let has = if ty.kind() == Some(Kind::Object) { "has no items by number" } else { "has no items" };
+            let has = if ty.kind() == Some(TypeKind::Object) { "has no items by number" } else { "has no items" };
             let message = format!("`{}` is {} and {has}", self.source(base), ty.words());
             let problem = self.error(Code::UnknownProperty, at, message);
             self.report(problem);
-            return Known::unknown();
+            return KnownValue::unknown();
         }
-        Known::maybe(union(types), maybe)
+        KnownValue::maybe(union(types), maybe)
     }
 }

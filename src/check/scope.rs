@@ -2,11 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::types::{Kind, Type};
+use super::types::{Type, TypeKind};
 
 /// What is known of an expression's value.
 #[derive(Clone, Debug)]
-pub(super) struct Known<'a> {
+pub(super) struct KnownValue<'a> {
     /// Its type, when it is there.
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
@@ -15,7 +15,7 @@ pub(super) struct Known<'a> {
     pub(super) unnamed: Vec<&'a str>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> KnownValue<'a> {
     /// A value that is always there.
     pub(super) fn is(ty: Type<'a>) -> Self {
         Self { ty, maybe: false, unnamed: Vec::new() }
@@ -34,7 +34,7 @@ impl<'a> Known<'a> {
 
 /// What a condition has shown of a path such as `plan.notes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Fact {
+pub(super) enum PathFact {
     /// It is defined.
     Defined,
     /// It is not null.
@@ -44,27 +44,27 @@ pub(super) enum Fact {
     /// It has at least so many items.
     AtLeast(u64),
     /// It is of one of these kinds, or of none of them.
-    Kinds(Vec<Kind>, bool),
+    Kinds(Vec<TypeKind>, bool),
     /// It is one of these texts, or none of them.
     Among(Vec<String>, bool),
 }
 
 /// The variables in sight and the facts about them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scope<'a> {
-    vars: HashMap<String, Known<'a>>,
-    facts: HashSet<(String, Fact)>,
+pub(super) struct TypeScope<'a> {
+    vars: HashMap<String, KnownValue<'a>>,
+    facts: HashSet<(String, PathFact)>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> TypeScope<'a> {
     /// Gives a name a value; what was known of an older one is forgotten.
-    pub(super) fn bind(&mut self, name: &str, value: Known<'a>) {
+    pub(super) fn bind(&mut self, name: &str, value: KnownValue<'a>) {
         self.facts.retain(|(path, _)| !begins_with(path, name));
         self.vars.insert(name.to_owned(), value);
     }
 
     /// The value of a name.
-    pub(super) fn get(&self, name: &str) -> Option<&Known<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<&KnownValue<'a>> {
         self.vars.get(name)
     }
 
@@ -74,21 +74,21 @@ impl<'a> Scope<'a> {
     }
 
     /// Notes what a condition has shown.
-    pub(super) fn learn(&mut self, facts: impl IntoIterator<Item = (String, Fact)>) {
+    pub(super) fn learn(&mut self, facts: impl IntoIterator<Item = (String, PathFact)>) {
         for (path, fact) in facts {
-            if matches!(fact, Fact::AtLeast(1..)) {
-                self.facts.insert((path.clone(), Fact::True));
+            if matches!(fact, PathFact::AtLeast(1..)) {
+                self.facts.insert((path.clone(), PathFact::True));
             }
-            if matches!(fact, Fact::True | Fact::AtLeast(1..)) {
-                self.facts.insert((path.clone(), Fact::NotNull));
-                self.facts.insert((path.clone(), Fact::Defined));
+            if matches!(fact, PathFact::True | PathFact::AtLeast(1..)) {
+                self.facts.insert((path.clone(), PathFact::NotNull));
+                self.facts.insert((path.clone(), PathFact::Defined));
             }
             self.facts.insert((path, fact));
         }
     }
 
     /// Whether something was shown of a path.
-    pub(super) fn knows(&self, path: Option<&String>, fact: &Fact) -> bool {
+    pub(super) fn knows(&self, path: Option<&String>, fact: &PathFact) -> bool {
         path.is_some_and(|path| self.facts.contains(&(path.clone(), fact.clone())))
     }
 
@@ -96,20 +96,20 @@ impl<'a> Scope<'a> {
     pub(super) fn least(&self, path: Option<&String>) -> u64 {
         let shown = self.facts.iter().filter(|(of, _)| Some(of) == path);
         let least = shown.map(|(_, fact)| match fact {
-            Fact::AtLeast(least) => *least,
-            Fact::True => 1,
-            Fact::Defined | Fact::NotNull | Fact::Kinds(..) | Fact::Among(..) => 0,
+            PathFact::AtLeast(least) => *least,
+            PathFact::True => 1,
+            PathFact::Defined | PathFact::NotNull | PathFact::Kinds(..) | PathFact::Among(..) => 0,
         });
         least.max().unwrap_or(0)
     }
 
     /// What was shown of the kind of a path, and of the texts below it: names with the fact.
-    pub(super) fn shown<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b Fact)> {
+    pub(super) fn shown<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b PathFact)> {
         self.facts.iter().filter_map(move |(of, fact)| {
             let rest = of.strip_prefix(path)?;
             match fact {
-                Fact::Kinds(..) if rest.is_empty() => Some(("", fact)),
-                Fact::Among(..) => rest.strip_prefix('.').map(|name| (name, fact)),
+                PathFact::Kinds(..) if rest.is_empty() => Some(("", fact)),
+                PathFact::Among(..) => rest.strip_prefix('.').map(|name| (name, fact)),
                 _ => None,
             }
         })
@@ -117,10 +117,10 @@ impl<'a> Scope<'a> {
 
     /// Takes over the names that a branch has set, as unknown: the other branch may have
     /// set them otherwise, or not at all.
-    pub(super) fn merge(&mut self, branch: &Scope<'a>) {
+    pub(super) fn merge(&mut self, branch: &TypeScope<'a>) {
         for name in branch.vars.keys() {
             if !self.vars.contains_key(name) {
-                self.vars.insert(name.clone(), Known::unknown());
+                self.vars.insert(name.clone(), KnownValue::unknown());
             }
         }
     }

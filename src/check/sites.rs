@@ -9,11 +9,11 @@ use rpds::RedBlackTreeMap;
 use serde_json::Value;
 
 use super::flow::artifact;
-use super::infer::{Checker, Place};
-use super::scope::{Known, Scope};
-use super::types::{Ends, Members, Schemas, Type};
+use super::infer::{Checker, ExpressionPlace};
+use super::scope::{KnownValue, TypeScope};
+use super::types::{Ends, ObjectMembers, Schemas, Type};
 use crate::config::{OutputType, Project, child, output_type};
-use crate::model::{Kind, Step};
+use crate::model::{Step, StepAction};
 use crate::template::inspect_expression;
 
 /// The variable through which commands know the project.
@@ -35,7 +35,7 @@ pub(super) type Artifacts<'a> = RedBlackTreeMap<&'a str, Visible<'a>>;
 
 /// What can be seen at a place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct View<'a> {
+pub(super) struct VisibleScope<'a> {
     pub(super) artifacts: Artifacts<'a>,
     steps: Ends<'a>,
     /// Whether it is seen how steps beside this one ended in the round before.
@@ -52,7 +52,7 @@ pub(super) struct Site<'a> {
     /// The step.
     pub(super) step: &'a Step,
     /// What it can see.
-    pub(super) view: View<'a>,
+    pub(super) view: VisibleScope<'a>,
     /// What its own steps leave, for the condition that ends a loop.
     pub(super) gained: Artifacts<'a>,
 }
@@ -61,7 +61,7 @@ pub(super) struct Site<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Sites<'a> {
     pub(super) list: Vec<Site<'a>>,
-    pub(super) end: View<'a>,
+    pub(super) end: VisibleScope<'a>,
 }
 
 impl<'a> Sites<'a> {
@@ -72,8 +72,8 @@ impl<'a> Sites<'a> {
 
     /// The same, with what called pipelines are known to give.
     fn with(project: &'a Project, outputs: &Outputs<'a>) -> Self {
-        let mut walker = Walker { project, list: Vec::new(), outputs: outputs.clone(), scouting: false };
-        let mut view = View::default();
+        let mut walker = SiteWalker { project, list: Vec::new(), outputs: outputs.clone(), scouting: false };
+        let mut view = VisibleScope::default();
         walker.steps(&project.pipeline.steps, "/steps", &mut view);
         let end = view.clone();
         walker.steps(&project.pipeline.finally, "/finally", &mut view);
@@ -81,7 +81,7 @@ impl<'a> Sites<'a> {
     }
 }
 
-impl<'a> View<'a> {
+impl<'a> VisibleScope<'a> {
     fn add(&mut self, name: &'a str, visible: Visible<'a>) {
         self.artifacts.insert_mut(name, visible);
     }
@@ -101,43 +101,43 @@ impl<'a> View<'a> {
     }
 
     /// The variables that are there without being listed: inputs, `steps`, the item or round.
-    pub(super) fn base(&self, project: &'a Project) -> Scope<'a> {
-        let mut scope = Scope::default();
+    pub(super) fn base(&self, project: &'a Project) -> TypeScope<'a> {
+        let mut scope = TypeScope::default();
         let schemas = Schemas(&project.schema_documents);
         for name in project.pipeline.inputs.keys() {
             let schema = project.document.value.pointer(&child("/inputs", name));
             let ty = schema.map_or(Type::Unknown, |schema: &'a Value| schemas.root(schema));
-            scope.bind(name, Known::is(ty));
+            scope.bind(name, KnownValue::is(ty));
         }
-        scope.bind("steps", Known::is(Type::Ends(self.steps.clone())));
+        scope.bind("steps", KnownValue::is(Type::Ends(self.steps.clone())));
         for (name, ty) in &self.locals {
-            scope.bind(name, Known::is(ty.clone()));
+            scope.bind(name, KnownValue::is(ty.clone()));
         }
         scope
     }
 
     /// What the texts of a step can see: the base, and the artifacts that it lists.
-    pub(super) fn of_step(&self, project: &'a Project, step: &Step) -> Scope<'a> {
+    pub(super) fn of_step(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.base(project);
         for written in &step.inputs {
             let (name, optional) = artifact(written);
             // An unknown artifact was reported where it is listed.
             let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
-            scope.bind(name, Known::maybe(ty, optional));
+            scope.bind(name, KnownValue::maybe(ty, optional));
         }
         scope
     }
 
     /// What the texts of a command can see: where the project lies, too.
-    pub(super) fn of_command(&self, project: &'a Project, step: &Step) -> Scope<'a> {
+    pub(super) fn of_command(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.of_step(project, step);
-        let root = Members::from_iter([("root", Type::Text(None))]);
-        scope.bind(PROJECT, Known::is(Type::Fixed(root.into())));
+        let root = ObjectMembers::from_iter([("root", Type::Text(None))]);
+        scope.bind(PROJECT, KnownValue::is(Type::Fixed(root.into())));
         scope
     }
 
     /// What an expression over the whole pipeline can see.
-    pub(super) fn everything(&self, project: &'a Project) -> Scope<'a> {
+    pub(super) fn everything(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.base(project);
         bind_all(&self.artifacts, &mut scope);
         scope
@@ -146,16 +146,16 @@ impl<'a> View<'a> {
 
 impl<'a> Site<'a> {
     /// What a condition on the reply can see: what the step sees, and the reply under the name of its output.
-    pub(super) fn with_reply(&self, project: &'a Project) -> Scope<'a> {
+    pub(super) fn with_reply(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.view.of_step(project, self.step);
         if let Some(name) = &self.step.output {
-            scope.bind(name, Known::is(own_output(project, self.step)));
+            scope.bind(name, KnownValue::is(own_output(project, self.step)));
         }
         scope
     }
 
     /// What the condition that ends a loop can see: what the round gave, and how its steps ended.
-    pub(super) fn after_round(&self, project: &'a Project) -> Scope<'a> {
+    pub(super) fn after_round(&self, project: &'a Project) -> TypeScope<'a> {
         let mut view = self.view.clone();
         self.step.children().1.iter().for_each(|step| view.ended(step));
         let mut scope = view.of_step(project, self.step);
@@ -165,16 +165,16 @@ impl<'a> Site<'a> {
 }
 
 /// Shows artifacts; one of a step with a condition may not be there.
-fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut Scope<'a>) {
+fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut TypeScope<'a>) {
     for (name, visible) in artifacts {
-        scope.bind(name, Known::maybe(visible.ty.clone(), visible.conditional));
+        scope.bind(name, KnownValue::maybe(visible.ty.clone(), visible.conditional));
     }
 }
 
 /// What each called pipeline gives, by its file: found out once, however many ways lead to it.
 type Outputs<'a> = Rc<RefCell<BTreeMap<&'a str, Artifacts<'a>>>>;
 
-struct Walker<'a> {
+struct SiteWalker<'a> {
     project: &'a Project,
     list: Vec<Site<'a>>,
     outputs: Outputs<'a>,
@@ -182,8 +182,8 @@ struct Walker<'a> {
     scouting: bool,
 }
 
-impl<'a> Walker<'a> {
-    fn steps(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) {
+impl<'a> SiteWalker<'a> {
+    fn steps(&mut self, steps: &'a [Step], base: &str, view: &mut VisibleScope<'a>) {
         for (index, step) in steps.iter().enumerate() {
             let gained = self.step(step, &format!("{base}/{index}"), view);
             for (name, visible) in &gained {
@@ -194,7 +194,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Notes a step and gives what it leaves.
-    fn step(&mut self, step: &'a Step, pointer: &str, view: &View<'a>) -> Artifacts<'a> {
+    fn step(&mut self, step: &'a Step, pointer: &str, view: &VisibleScope<'a>) -> Artifacts<'a> {
         let place = self.list.len();
         let site = Site { pointer: pointer.to_owned(), step, view: view.clone(), gained: Artifacts::default() };
         self.list.push(site);
@@ -217,25 +217,25 @@ impl<'a> Walker<'a> {
     }
 
     /// What the steps inside leave.
-    fn children(&mut self, step: &'a Step, pointer: &str, mut inside: View<'a>) -> Artifacts<'a> {
+    fn children(&mut self, step: &'a Step, pointer: &str, mut inside: VisibleScope<'a>) -> Artifacts<'a> {
         let mut gained = Artifacts::default();
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");
-        let is_loop = matches!(step.kind(), Some(Kind::Repeat(_)));
+        let is_loop = matches!(step.kind(), Some(StepAction::Repeat(_)));
         // An item keeps to itself how its steps ended.
         inside.recalls = is_loop || (inside.recalls && step.for_each.is_none());
         if inside.recalls {
             inside.recall(children);
         }
         match step.kind() {
-            Some(Kind::Parallel(_)) => {
+            Some(StepAction::Parallel(_)) => {
                 for (index, child) in children.iter().enumerate() {
                     let left = self.step(child, &format!("{base}/{index}"), &inside);
                     left.iter().for_each(|(name, visible)| gained.insert_mut(*name, visible.clone()));
                 }
             }
-            Some(Kind::Sequence(_)) => gained = self.sequence(children, &base, &mut inside),
-            Some(Kind::Repeat(_)) => {
+            Some(StepAction::Sequence(_)) => gained = self.sequence(children, &base, &mut inside),
+            Some(StepAction::Repeat(_)) => {
                 inside.locals.retain(|(name, _)| *name != "loop");
                 inside.locals.push(("loop", round_type()));
                 // What a round leaves is known only after a walk; a first one finds it out.
@@ -251,18 +251,19 @@ impl<'a> Walker<'a> {
                 }
                 gained = self.sequence(children, &base, &mut inside);
             }
-            Some(Kind::Pipeline(file)) => {
+            Some(StepAction::Pipeline(file)) => {
                 if let Some(called) = self.project.called.get(file) {
                     gained = self.called(called);
                 }
             }
-            Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {}
+            Some(StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_))
+            | None => {}
         }
         gained
     }
 
     /// Walks steps one after another and gives only what they leave.
-    fn sequence(&mut self, steps: &'a [Step], base: &str, view: &mut View<'a>) -> Artifacts<'a> {
+    fn sequence(&mut self, steps: &'a [Step], base: &str, view: &mut VisibleScope<'a>) -> Artifacts<'a> {
         let mut gained = Artifacts::default();
         for (index, step) in steps.iter().enumerate() {
             let left = self.step(step, &format!("{base}/{index}"), view);
@@ -276,7 +277,7 @@ impl<'a> Walker<'a> {
     }
 
     /// What a step leaves for those after it.
-    fn left(&self, step: &'a Step, inner: Artifacts<'a>, view: &View<'a>) -> Artifacts<'a> {
+    fn left(&self, step: &'a Step, inner: Artifacts<'a>, view: &VisibleScope<'a>) -> Artifacts<'a> {
         // A step that needs what may not be there may be skipped itself.
         let needs = step.inputs.iter().map(|written| artifact(written)).filter(|(_, optional)| !optional);
         let unsure = |name: &str| view.artifacts.get(name).is_some_and(|visible| visible.conditional);
@@ -284,10 +285,13 @@ impl<'a> Walker<'a> {
         let new = |ty: Type<'a>| Visible { ty, conditional, last_round: false };
         if let Some(output) = &step.output {
             let one = match step.kind() {
-                Some(Kind::Parallel(_) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_)) => object(&inner),
-                Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_)) | None => {
-                    own_output(self.project, step)
-                }
+                Some(
+                    StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_),
+                ) => object(&inner),
+                Some(
+                    StepAction::Agent { .. } | StepAction::Command(_) | StepAction::Write(_) | StepAction::Approve(_),
+                )
+                | None => own_output(self.project, step),
             };
             let ty = match (&step.for_each, step.on_error) {
                 // The entries tell failed items apart, which the types do not follow.
@@ -314,7 +318,7 @@ impl<'a> Walker<'a> {
         }
         let sites = Sites::with(called, &self.outputs);
         let scope = sites.end.everything(called);
-        let walker = Walker { project: called, list: Vec::new(), outputs: self.outputs.clone(), scouting: false };
+        let walker = SiteWalker { project: called, list: Vec::new(), outputs: self.outputs.clone(), scouting: false };
         let visible =
             |expression| Visible { ty: walker.type_of(expression, &scope), conditional: false, last_round: false };
         let outputs = called.pipeline.outputs.iter();
@@ -324,13 +328,13 @@ impl<'a> Walker<'a> {
     }
 
     /// What an expression is; whatever is wrong with it is reported elsewhere.
-    fn type_of(&self, text: &'a str, scope: &Scope<'a>) -> Type<'a> {
+    fn type_of(&self, text: &'a str, scope: &TypeScope<'a>) -> Type<'a> {
         if inspect_expression(text).is_err() {
             return Type::Unknown;
         }
         let Ok(parsed) = parse_expr(text) else { return Type::Unknown };
         let mut checker = Checker::new(self.project, None);
-        (checker.place, checker.text) = (Place::Yaml(String::new()), text);
+        (checker.place, checker.text) = (ExpressionPlace::Yaml(String::new()), text);
         checker.infer(&parsed, scope).ty
     }
 }
@@ -353,13 +357,14 @@ fn object<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
     if artifacts.values().any(|visible| visible.conditional) {
         return Type::Unknown;
     }
-    let members: Members<'a> = artifacts.iter().map(|(name, visible)| (*name, visible.ty.clone())).collect();
+    let members: ObjectMembers<'a> = artifacts.iter().map(|(name, visible)| (*name, visible.ty.clone())).collect();
     Type::Fixed(members.into())
 }
 
 /// The variable `loop` of a round.
 fn round_type<'a>() -> Type<'a> {
-    let mut members: Members<'a> = ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
+    let mut members: ObjectMembers<'a> =
+        ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     Type::Fixed(members.into())
 }

@@ -6,9 +6,9 @@ use minijinja::machinery::ast::{Expr, ForLoop, IfCond, Stmt};
 use minijinja::machinery::parse;
 
 use super::facts::facts;
-use super::infer::{Checker, Place};
-use super::scope::{Known, Scope};
-use super::types::{Kind, Members, Type};
+use super::infer::{Checker, ExpressionPlace};
+use super::scope::{KnownValue, TypeScope};
+use super::types::{ObjectMembers, Type, TypeKind};
 use crate::diagnostic::Code;
 use crate::template::{bytes, extent, inspect_template, syntax};
 
@@ -17,7 +17,7 @@ const MAX_INCLUDES: usize = 16;
 
 impl<'a> Checker<'a> {
     /// Checks a prompt or message, given that it can be parsed.
-    pub(super) fn template(&mut self, place: Place, text: &'a str, scope: &mut Scope<'a>) {
+    pub(super) fn template(&mut self, place: ExpressionPlace, text: &'a str, scope: &mut TypeScope<'a>) {
         let (old_place, old_text) =
             (std::mem::replace(&mut self.place, place), std::mem::replace(&mut self.text, text));
         if let Ok(Stmt::Template(parsed)) = parse(text, "template", syntax()) {
@@ -26,13 +26,13 @@ impl<'a> Checker<'a> {
         (self.place, self.text) = (old_place, old_text);
     }
 
-    fn stmts(&mut self, list: &[Stmt<'a>], scope: &mut Scope<'a>) {
+    fn stmts(&mut self, list: &[Stmt<'a>], scope: &mut TypeScope<'a>) {
         for stmt in list {
             self.stmt(stmt, scope);
         }
     }
 
-    fn stmt(&mut self, stmt: &Stmt<'a>, scope: &mut Scope<'a>) {
+    fn stmt(&mut self, stmt: &Stmt<'a>, scope: &mut TypeScope<'a>) {
         match stmt {
             Stmt::Template(inner) => self.stmts(&inner.children, scope),
             Stmt::EmitExpr(inner) => self.emit(&inner.expr, scope),
@@ -54,7 +54,7 @@ impl<'a> Checker<'a> {
                 self.stmts(&inner.body, &mut scope.clone());
                 let known = match &inner.filter {
                     Some(filter) => self.infer(filter, scope),
-                    None => Known::is(Type::Text(None)),
+                    None => KnownValue::is(Type::Text(None)),
                 };
                 bind(&inner.target, known, scope);
             }
@@ -78,9 +78,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn emit(&mut self, expr: &Expr<'a>, scope: &Scope<'a>) {
+    fn emit(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) {
         let known = self.value(expr, scope);
-        let structure = |kind: &Kind| matches!(kind, Kind::List | Kind::Object);
+        let structure = |kind: &TypeKind| matches!(kind, TypeKind::List | TypeKind::Object);
         let Some(kinds) = known.ty.kinds() else { return };
         if let Some(kind) = kinds.into_iter().find(structure) {
             let written = self.source(expr).to_owned();
@@ -90,28 +90,28 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut Scope<'a>) {
+    fn for_loop(&mut self, inner: &ForLoop<'a>, scope: &mut TypeScope<'a>) {
         let known = self.value(&inner.iter, scope);
         let mut inside = scope.clone();
         self.looped(&inner.iter, &known.ty);
-        bind(&inner.target, Known::is(self.elements(&known.ty)), &mut inside);
+        bind(&inner.target, KnownValue::is(self.elements(&known.ty)), &mut inside);
         if let Some(filter) = &inner.filter_expr {
             self.infer(filter, &inside);
             inside.learn(facts(filter, true));
         }
-        inside.bind("loop", Known::is(loop_type()));
+        inside.bind("loop", KnownValue::is(loop_type()));
         self.stmts(&inner.body, &mut inside);
         self.stmts(&inner.else_body, &mut scope.clone());
     }
 
     /// Reports what cannot be looped over, or only sometimes.
     fn looped(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
-        let plain = |kind: &Kind| matches!(kind, Kind::Null | Kind::Bool | Kind::Number);
+        let plain = |kind: &TypeKind| matches!(kind, TypeKind::Null | TypeKind::Bool | TypeKind::Number);
         let Some(kinds) = ty.kinds() else { return };
         let written = self.source(iter);
         let Some(kind) = kinds.iter().copied().find(plain) else {
-            if kinds.contains(&Kind::Text) {
-                let word = if kinds == [Kind::Text] { "is" } else { "may be" };
+            if kinds.contains(&TypeKind::Text) {
+                let word = if kinds == [TypeKind::Text] { "is" } else { "may be" };
                 let message = format!("`{written}` {word} a string: the loop goes over its characters");
                 let problem = self.warning(Code::WrongOperand, extent(iter), message);
                 self.report(problem.help(format!("for its lines: `{written} | lines`")));
@@ -128,7 +128,7 @@ impl<'a> Checker<'a> {
         self.report(problem);
     }
 
-    fn condition(&mut self, inner: &IfCond<'a>, scope: &mut Scope<'a>) {
+    fn condition(&mut self, inner: &IfCond<'a>, scope: &mut TypeScope<'a>) {
         self.infer(&inner.expr, scope);
         let (mut yes, mut no) = (scope.clone(), scope.clone());
         yes.learn(facts(&inner.expr, true));
@@ -146,7 +146,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut Scope<'a>) {
+    fn include(&mut self, name: &Expr<'a>, ignore_missing: bool, scope: &mut TypeScope<'a>) {
         let Expr::Const(constant) = name else { return };
         let Some(file) = constant.value.as_str().map(str::to_owned) else { return };
         let range = extent(name);
@@ -166,7 +166,7 @@ impl<'a> Checker<'a> {
         if self.budget > 0 && inspect_template(&source.text).is_ok() {
             self.budget -= 1;
             self.includes.push(file);
-            self.template(Place::File(Arc::clone(source)), &source.text, &mut scope.clone());
+            self.template(ExpressionPlace::File(Arc::clone(source)), &source.text, &mut scope.clone());
             self.includes.pop();
         }
     }
@@ -177,11 +177,11 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn bind<'a>(target: &Expr<'a>, value: Known<'a>, scope: &mut Scope<'a>) {
+fn bind<'a>(target: &Expr<'a>, value: KnownValue<'a>, scope: &mut TypeScope<'a>) {
     match target {
         Expr::Var(var) => scope.bind(var.id, value),
-        Expr::List(inner) => inner.items.iter().for_each(|item| bind(item, Known::unknown(), scope)),
-        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind(item, Known::unknown(), scope)),
+        Expr::List(inner) => inner.items.iter().for_each(|item| bind(item, KnownValue::unknown(), scope)),
+        Expr::Tuple(inner) => inner.items.iter().for_each(|item| bind(item, KnownValue::unknown(), scope)),
         _ => {}
     }
 }
@@ -189,7 +189,7 @@ fn bind<'a>(target: &Expr<'a>, value: Known<'a>, scope: &mut Scope<'a>) {
 /// The variable `loop` of a loop.
 fn loop_type<'a>() -> Type<'a> {
     let numbers = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
-    let mut members: Members<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();
+    let mut members: ObjectMembers<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();
     members.extend(["first", "last"].map(|name| (name, Type::Bool)));
     members.extend(["previtem", "nextitem"].map(|name| (name, Type::Unknown)));
     Type::Fixed(members.into())

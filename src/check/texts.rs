@@ -6,22 +6,22 @@ use std::sync::Arc;
 
 use minijinja::machinery::parse_expr;
 
-use super::infer::{Checker, Place};
+use super::infer::{Checker, ExpressionPlace};
 use super::programs::has_tags;
-use super::scope::{Known, Scope};
+use super::scope::{KnownValue, TypeScope};
 use super::sites::{Site, Sites};
-use super::types::{Kind, Property, Schemas, Type};
+use super::types::{Property, Schemas, Type, TypeKind};
 use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::step::{CommandLine, Expression};
-use crate::model::{Kind as Written, Step};
+use crate::model::{Step, StepAction as Written};
 use crate::template::{TemplateError, TemplateErrorKind, extent, inspect_expression, inspect_template};
 
 pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     let mut texts = Texts::new(project);
     for file in project.prompts.values() {
         if let Err(errors) = inspect_template(&file.text) {
-            texts.refused(&Place::File(Arc::clone(file)), errors);
+            texts.refused(&ExpressionPlace::File(Arc::clone(file)), errors);
         }
     }
     for site in &sites.list {
@@ -39,7 +39,7 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
 }
 
 /// What can be seen where the mark stands, in whatever text of the pipeline and its prompts that is.
-pub(super) fn marked<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<Scope<'a>> {
+pub(super) fn marked<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
     let mut texts = Texts::new(project);
     for site in &sites.list {
         texts.step(site);
@@ -57,7 +57,7 @@ struct Texts<'a> {
     project: &'a Project,
     found: Vec<Diagnostic>,
     used: BTreeSet<String>,
-    seen: Vec<Scope<'a>>,
+    seen: Vec<TypeScope<'a>>,
 }
 
 impl<'a> Texts<'a> {
@@ -74,7 +74,7 @@ impl<'a> Texts<'a> {
         {
             let mut checker = Checker::new(self.project, Some(site));
             checker.enter(name);
-            checker.template(Place::File(Arc::clone(file)), &file.text, &mut scope.clone());
+            checker.template(ExpressionPlace::File(Arc::clone(file)), &file.text, &mut scope.clone());
             self.take(checker);
         }
         self.kind(site, &scope);
@@ -85,10 +85,10 @@ impl<'a> Texts<'a> {
             let pointer = child(at, "for_each");
             if let Some((known, range)) = self.expression(Some(site), &pointer, list, &scope)
                 && let Some(kinds) = known.ty.kinds()
-                && let Some(wrong) = kinds.iter().find(|kind| **kind != Kind::List)
+                && let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::List)
             {
                 let list = list.trim();
-                let problem = if kinds.contains(&Kind::List) {
+                let problem = if kinds.contains(&TypeKind::List) {
                     let message = format!("`{list}` may be {}, not a list", wrong.words());
                     self.unsure(Code::NotList, &pointer, range, message)
                 } else {
@@ -108,7 +108,7 @@ impl<'a> Texts<'a> {
     }
 
     /// The texts that belong to the kind of a step.
-    fn kind(&mut self, site: &'a Site<'a>, scope: &Scope<'a>) {
+    fn kind(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
         let (step, at) = (site.step, &site.pointer);
         match step.kind() {
             Some(Written::Agent { .. }) => self.agent(site, scope),
@@ -144,7 +144,7 @@ impl<'a> Texts<'a> {
                     let pointer = child(&child(at, "with"), name);
                     let known = self.expression(Some(site), &pointer, expression, scope);
                     if let (Some(called), Some((known, range))) = (called, known) {
-                        self.given(called, name, (&pointer, expression), (known, range));
+                        self.given(called, name, &pointer, expression, known, range);
                     }
                 }
             }
@@ -153,7 +153,7 @@ impl<'a> Texts<'a> {
     }
 
     /// The message of an agent, and the conditions on its reply.
-    fn agent(&mut self, site: &'a Site<'a>, scope: &Scope<'a>) {
+    fn agent(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
         let (step, at) = (site.step, &site.pointer);
         match &step.message {
             Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
@@ -179,8 +179,8 @@ impl<'a> Texts<'a> {
         }
     }
 
-    fn template(&mut self, site: &'a Site<'a>, pointer: &str, text: &'a str, scope: &Scope<'a>) {
-        let place = Place::Yaml(pointer.to_owned());
+    fn template(&mut self, site: &'a Site<'a>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
+        let place = ExpressionPlace::Yaml(pointer.to_owned());
         if let Err(errors) = inspect_template(text) {
             self.refused(&place, errors);
             return;
@@ -196,9 +196,9 @@ impl<'a> Texts<'a> {
         site: Option<&'a Site<'a>>,
         pointer: &str,
         text: &'a str,
-        scope: &Scope<'a>,
-    ) -> Option<(Known<'a>, Range<usize>)> {
-        let place = Place::Yaml(pointer.to_owned());
+        scope: &TypeScope<'a>,
+    ) -> Option<(KnownValue<'a>, Range<usize>)> {
+        let place = ExpressionPlace::Yaml(pointer.to_owned());
         if let Err(errors) = inspect_expression(text) {
             self.refused(&place, errors);
             return None;
@@ -222,7 +222,7 @@ impl<'a> Texts<'a> {
     }
 
     /// What a step writes must be a list of files, or have one under `files`.
-    fn files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &Scope<'a>) {
+    fn files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &TypeScope<'a>) {
         let pointer = child(&site.pointer, "write");
         let Some((known, range)) = self.expression(Some(site), &pointer, files, scope) else { return };
         let schemas = Schemas(&self.project.schema_documents);
@@ -234,14 +234,14 @@ impl<'a> Texts<'a> {
         let entry = schemas.items(&list);
         let fits = |entry: &Type<'a>, name: &str| match schemas.property(entry, name) {
             Some(Property::Present(ty) | Property::Optional(ty)) => {
-                ty.kinds().is_none_or(|kinds| kinds.contains(&Kind::Text))
+                ty.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::Text))
             }
             Some(Property::Open(_)) => true,
             Some(Property::Absent(_)) => false,
             None => matches!(entry, Type::Unknown),
         };
         let is_text = |name: &str| entry.branches().iter().any(|branch| fits(branch, name));
-        let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&Kind::List));
+        let is_list = list.kinds().is_none_or(|kinds| kinds.contains(&TypeKind::List));
         if !is_list || !is_text("path") || !is_text("content") {
             let message = format!("`{}` is not a list of files", files.trim());
             let problem = self.at(Code::NotFiles, &pointer, range, message);
@@ -256,8 +256,10 @@ impl<'a> Texts<'a> {
         &mut self,
         called: &'a Project,
         name: &str,
-        (pointer, text): (&str, &str),
-        (known, range): (Known<'a>, Range<usize>),
+        pointer: &str,
+        text: &str,
+        known: KnownValue<'a>,
+        range: Range<usize>,
     ) {
         let place = child("/inputs", name);
         let Some(schema) = called.document.value.pointer(&place) else { return };
@@ -278,11 +280,11 @@ impl<'a> Texts<'a> {
     }
 
     /// An expression that must give a boolean.
-    fn condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &Scope<'a>) {
+    fn condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
         let Some((known, range)) = self.expression(site, pointer, text, scope) else { return };
         let Some(kinds) = known.ty.kinds() else { return };
-        let Some(wrong) = kinds.iter().find(|kind| **kind != Kind::Bool) else { return };
-        if kinds.contains(&Kind::Bool) {
+        let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::Bool) else { return };
+        if kinds.contains(&TypeKind::Bool) {
             let message = format!("`{}` may be {}, not `true` or `false`", text.trim(), wrong.words());
             let problem = self.unsure(Code::NotBoolean, pointer, range, message);
             let joined = text.contains(" and ") || text.contains(" or ");
@@ -296,20 +298,20 @@ impl<'a> Texts<'a> {
         let message = format!("`{}` is {}, not `true` or `false`", text.trim(), known.ty.words());
         let problem = self.at(Code::NotBoolean, pointer, range, message);
         let help = match known.ty.kind() {
-            Some(Kind::Number) => format!("compare it: `{} > 0`", text.trim()),
-            Some(Kind::List | Kind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
+            Some(TypeKind::Number) => format!("compare it: `{} > 0`", text.trim()),
+            Some(TypeKind::List | TypeKind::Text) => format!("compare its length: `{} | length > 0`", text.trim()),
             _ => format!("test it: `{} is defined`", text.trim()),
         };
         self.found.push(problem.help(help));
     }
 
     /// Reports what a text may not do.
-    fn refused(&mut self, place: &Place, errors: Vec<TemplateError>) {
+    fn refused(&mut self, place: &ExpressionPlace, errors: Vec<TemplateError>) {
         let project = self.project;
         self.found.extend(errors.into_iter().map(|error| {
             refusal(error, |problem, range| match place {
-                Place::File(file) => problem.at(file, range),
-                Place::Yaml(pointer) => {
+                ExpressionPlace::File(file) => problem.at(file, range),
+                ExpressionPlace::Yaml(pointer) => {
                     let document = &project.document;
                     problem.at(&document.file, document.within(pointer, range))
                 }

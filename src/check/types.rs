@@ -13,7 +13,7 @@ use crate::config::Document;
 
 /// A place in a schema.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node<'a> {
+pub(super) struct SchemaNode<'a> {
     /// The schema there.
     pub(super) schema: &'a Value,
     /// The document that it is in, for `#/…` references.
@@ -36,13 +36,13 @@ pub(super) enum Type<'a> {
     /// A list of a schema, with its least length.
     List(Rc<Type<'a>>, u64),
     /// A list whose items a schema describes.
-    Items(Node<'a>, u64),
+    Items(SchemaNode<'a>, u64),
     /// An object that a schema describes.
-    Object(Node<'a>),
+    Object(SchemaNode<'a>),
     /// An object that several schemas describe at once.
-    Every(Rc<Vec<Node<'a>>>),
+    Every(Rc<Vec<SchemaNode<'a>>>),
     /// An object that has these members and no others.
-    Fixed(Rc<Members<'a>>),
+    Fixed(Rc<ObjectMembers<'a>>),
     /// How steps ended, by their ids.
     Ends(Ends<'a>),
     /// One of several.
@@ -50,7 +50,7 @@ pub(super) enum Type<'a> {
 }
 
 /// The members of an object that is not described by a schema.
-pub(super) type Members<'a> = BTreeMap<&'a str, Type<'a>>;
+pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
 /// The steps that are known to have ended at a place: whether only in the round before, so that the first
 /// round does not have them.
@@ -80,16 +80,16 @@ const MAX_READS: usize = 200;
 impl<'a> Schemas<'a> {
     /// The type that a whole schema describes.
     pub(super) fn root(self, schema: &'a Value) -> Type<'a> {
-        self.of(Node { schema, root: schema })
+        self.of(SchemaNode { schema, root: schema })
     }
 
     /// The type that a schema describes.
-    pub(super) fn of(self, node: Node<'a>) -> Type<'a> {
+    pub(super) fn of(self, node: SchemaNode<'a>) -> Type<'a> {
         let mut budget = MAX_READS;
         self.read(node, &mut budget)
     }
 
-    pub(super) fn read(self, node: Node<'a>, budget: &mut usize) -> Type<'a> {
+    pub(super) fn read(self, node: SchemaNode<'a>, budget: &mut usize) -> Type<'a> {
         let Value::Object(map) = node.schema else { return Type::Unknown };
         let Some(left) = budget.checked_sub(1) else { return Type::Unknown };
         *budget = left;
@@ -105,7 +105,7 @@ impl<'a> Schemas<'a> {
     }
 
     /// What the words of a schema say without those that bring in others.
-    pub(super) fn alone(self, node: Node<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
+    pub(super) fn alone(self, node: SchemaNode<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
         if map.contains_key("not") || map.contains_key("if") {
             return Type::Unknown;
         }
@@ -117,7 +117,7 @@ impl<'a> Schemas<'a> {
             if whole {
                 return Type::Unknown;
             }
-            return union(branches.iter().map(|schema| self.read(Node { schema, ..node }, budget)));
+            return union(branches.iter().map(|schema| self.read(SchemaNode { schema, ..node }, budget)));
         }
         if let Some(value) = map.get("const") {
             return constants(std::slice::from_ref(value));
@@ -134,11 +134,11 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    pub(super) fn follow(self, node: Node<'a>, target: &str) -> Option<Node<'a>> {
+    pub(super) fn follow(self, node: SchemaNode<'a>, target: &str) -> Option<SchemaNode<'a>> {
         let (file, fragment) = target.split_once('#').unwrap_or((target, ""));
         let file = file.strip_prefix("./").unwrap_or(file);
         let root = if file.is_empty() { node.root } else { self.file(file)? };
-        Some(Node { schema: root.pointer(fragment)?, root })
+        Some(SchemaNode { schema: root.pointer(fragment)?, root })
     }
 
     /// The schema of a file, by its name or by its `$id`.
@@ -154,7 +154,7 @@ impl<'a> Schemas<'a> {
         match ty {
             Type::List(inner, _) => (**inner).clone(),
             Type::Items(node, _) => match node.schema.get("items") {
-                Some(schema) if node.schema.get("prefixItems").is_none() => self.of(Node { schema, ..*node }),
+                Some(schema) if node.schema.get("prefixItems").is_none() => self.of(SchemaNode { schema, ..*node }),
                 Some(_) | None => Type::Unknown,
             },
             Type::Union(all) => union(all.iter().map(|ty| self.items(ty))),
@@ -199,7 +199,7 @@ impl<'a> Schemas<'a> {
 /// How a step ended. Whether there is an error follows from the status, which no type says.
 fn end<'a>() -> Type<'a> {
     let status = Type::Text(Some(vec!["completed", "failed", "skipped", "cancelled"]));
-    let members: Members<'a> = [("status", status), ("error", Type::Unknown)].into_iter().collect();
+    let members: ObjectMembers<'a> = [("status", status), ("error", Type::Unknown)].into_iter().collect();
     Type::Fixed(members.into())
 }
 
@@ -211,7 +211,7 @@ fn only_requires(branch: &Value) -> bool {
         .is_some_and(|map| map.contains_key("required") && map.keys().all(|key| words.contains(&key.as_str())))
 }
 
-fn named<'a>(node: Node<'a>, map: &'a Map<String, Value>, name: &str) -> Type<'a> {
+fn named<'a>(node: SchemaNode<'a>, map: &'a Map<String, Value>, name: &str) -> Type<'a> {
     match name {
         "null" => Type::Null,
         "boolean" => Type::Bool,
@@ -263,7 +263,7 @@ pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
 
 /// The kind of a type that is no union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum TypeKind {
     Null,
     Bool,
     Number,
@@ -272,7 +272,7 @@ pub(super) enum Kind {
     Object,
 }
 
-impl Kind {
+impl TypeKind {
     /// The kind in a message.
     pub(super) fn words(self) -> &'static str {
         match self {
@@ -288,20 +288,20 @@ impl Kind {
 
 impl<'a> Type<'a> {
     /// The kind; `None` when there may be several.
-    pub(super) fn kind(&self) -> Option<Kind> {
+    pub(super) fn kind(&self) -> Option<TypeKind> {
         match self {
             Type::Unknown | Type::Union(_) => None,
-            Type::Null => Some(Kind::Null),
-            Type::Bool => Some(Kind::Bool),
-            Type::Number => Some(Kind::Number),
-            Type::Text(_) => Some(Kind::Text),
-            Type::List(..) | Type::Items(..) => Some(Kind::List),
-            Type::Object(_) | Type::Every(_) | Type::Fixed(_) | Type::Ends(_) => Some(Kind::Object),
+            Type::Null => Some(TypeKind::Null),
+            Type::Bool => Some(TypeKind::Bool),
+            Type::Number => Some(TypeKind::Number),
+            Type::Text(_) => Some(TypeKind::Text),
+            Type::List(..) | Type::Items(..) => Some(TypeKind::List),
+            Type::Object(_) | Type::Every(_) | Type::Fixed(_) | Type::Ends(_) => Some(TypeKind::Object),
         }
     }
 
     /// Every kind that the value can have; `None` when that is unknown.
-    pub(super) fn kinds(&self) -> Option<Vec<Kind>> {
+    pub(super) fn kinds(&self) -> Option<Vec<TypeKind>> {
         match self {
             Type::Union(all) => all.iter().map(Type::kind).collect(),
             other => other.kind().map(|kind| vec![kind]),

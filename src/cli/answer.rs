@@ -13,7 +13,7 @@ use super::{State, runner};
 /// The answer is recorded and holds for exactly what was shown. The run itself goes on with
 /// `orch pipeline resume`, or at once with --resume.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct AnswerArgs {
     /// The run, by its id or the start of it; the one that waits when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, approved: bool, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &AnswerArgs, approved: bool, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
     let answered = runner.answer(&AnswerRequest {
         run: args.run.clone(),

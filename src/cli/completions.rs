@@ -35,13 +35,13 @@ const RUNS: usize = 50;
 ///
 /// For example: `orch completions bash > ~/.local/share/bash-completion/completions/orch`
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     shell: Shell,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &CompletionsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let shells = Shells::builtins();
     let shell = shells.completer(&args.shell.to_string());
     let shell = shell.ok_or_else(|| SessionError::usage(format!("there is no script for {}", args.shell)))?;

@@ -22,7 +22,7 @@ use crate::session::{ExitStatus, Runner, SessionError};
 /// embedded model and the journal, and says what `model: auto` would be. Sends nothing outside this
 /// machine unless --probe is given. Exit code 2 when something is set up that can't work.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct DoctorArgs {
     /// Ask every model and agent program that seems usable one small question, which may cost a little
     #[arg(long)]
     probe: bool,
@@ -35,12 +35,12 @@ pub(super) struct Args {
 }
 
 /// What is told, a line each.
-struct Report<'a> {
+struct DoctorReport<'a> {
     ui: &'a Ui,
     bad: usize,
 }
 
-impl Report<'_> {
+impl DoctorReport<'_> {
     /// Tells of one thing: good, bad, or neither.
     fn line(&mut self, ok: Option<bool>, name: &str, words: String) -> Result<(), SessionError> {
         let style = &self.ui.out_style;
@@ -54,11 +54,11 @@ impl Report<'_> {
     }
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &DoctorArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
     let here = runner.current_dir();
     let root = super::runs::root(here);
-    let mut report = Report { ui, bad: 0 };
+    let mut report = DoctorReport { ui, bad: 0 };
     let system = format!("{} ({} {})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     report.line(Some(true), "orch", system)?;
     let (pipelines, unread) = super::runs::pipelines(&root, here);
@@ -80,14 +80,14 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let trusted = args.probe.then(|| runner.ensure_trusted(&root, &settings, digest.as_deref())).transpose()?;
     let models = runner.models(&root, &settings, trusted.as_ref());
     let known = providers::tell(&models, &settings, &mut report)?;
-    providers::default_model((&models, &runner), &settings, &known, &mut report)?;
+    providers::default_model(&models, &runner, &settings, &known, &mut report)?;
     disclosures(&root, &settings, &runner, &mut report)?;
     let usable = programs::tell(&pipelines, &runner, &mut report)?;
     #[cfg(feature = "local")]
     embedded(models.shelf(), &mut report)?;
     journal(&args.state.folder(&root), &mut report)?;
     if args.probe {
-        probe::all((&models, &runner), &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
+        probe::all(&models, &runner, &providers::to_probe(&models, &settings, &known), &usable, &mut report)?;
     }
     Ok(if report.bad == 0 { ExitStatus::Success } else { ExitStatus::Usage })
 }
@@ -97,7 +97,7 @@ fn disclosures(
     root: &Path,
     settings: &config::Settings,
     runner: &Runner,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
     let disclosures = Disclosures::of(settings);
     let trusted = runner.is_trusted(root, &disclosures)?;
@@ -114,7 +114,7 @@ fn disclosures(
 }
 
 #[cfg(feature = "local")]
-fn embedded(shelf: &crate::agent::Shelf, report: &mut Report<'_>) -> Result<(), SessionError> {
+fn embedded(shelf: &crate::agent::Shelf, report: &mut DoctorReport<'_>) -> Result<(), SessionError> {
     for spec in local_llm::catalog::all() {
         let there = local_llm::weights::installed(&shelf.cache, spec).is_some();
         let state = if there { "here" } else { "not downloaded" };
@@ -130,7 +130,7 @@ fn embedded(shelf: &crate::agent::Shelf, report: &mut Report<'_>) -> Result<(), 
     Ok(())
 }
 
-fn journal(state: &Path, report: &mut Report<'_>) -> Result<(), SessionError> {
+fn journal(state: &Path, report: &mut DoctorReport<'_>) -> Result<(), SessionError> {
     match Journal::open_to_read(state) {
         Ok(None) => report.line(None, "journal", "no runs yet".to_owned()),
         Ok(Some(journal)) => match journal.integrity() {

@@ -19,11 +19,11 @@ pub(super) struct Download<'a> {
     ui: &'a Ui,
     title: String,
     bar: Option<ProgressBar>,
-    lines: Mutex<Told>,
+    lines: Mutex<ShownProgress>,
 }
 
 /// What the last line said, and when.
-struct Told {
+struct ShownProgress {
     tenth: u64,
     wait: Duration,
     at: Instant,
@@ -32,7 +32,7 @@ struct Told {
 impl<'a> Download<'a> {
     /// Begins to show the download of something.
     pub(super) fn new(title: &str, ui: &'a Ui) -> Self {
-        let lines = Mutex::new(Told { tenth: 0, wait: FIRST, at: Instant::now() });
+        let lines = Mutex::new(ShownProgress { tenth: 0, wait: FIRST, at: Instant::now() });
         Self { ui, title: title.to_owned(), bar: Self::bar(title, ui), lines }
     }
 
@@ -82,7 +82,7 @@ impl<'a> Download<'a> {
         if done == 0 || (tenth == told.tenth && told.at.elapsed() < told.wait) {
             return;
         }
-        *told = Told { tenth, wait: QUIET, at: Instant::now() };
+        *told = ShownProgress { tenth, wait: QUIET, at: Instant::now() };
         let whole = if total == 0 {
             String::new()
         } else {

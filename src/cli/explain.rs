@@ -9,7 +9,7 @@ use crate::session::{ExitStatus, SessionError};
 ///
 /// Without a code, every code is listed with a few words.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ExplainArgs {
     /// The code; `305` is enough
     #[arg(value_name = "CODE", conflicts_with = "all")]
     code: Option<String>,
@@ -19,7 +19,7 @@ pub(super) struct Args {
     all: bool,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let text = match &args.code {
         _ if args.all => explain_all(),
         Some(name) => explain(find(name)?),

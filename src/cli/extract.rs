@@ -19,7 +19,7 @@ use crate::session::{ExitStatus, SessionError};
 /// Reads a reply as it came, with prose, fences and all, and prints the one JSON value in it that
 /// fits the schema. Exit code 0 with the value, 1 with a typed reason on standard error.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ExtractArgs {
     /// The schema: a file, or the name of one in `schemas/`
     #[arg(long, value_name = "FILE|NAME")]
     schema: String,
@@ -30,7 +30,7 @@ pub(super) struct Args {
 
     /// Why the model stopped, where that is known
     #[arg(long, value_enum, value_name = "REASON")]
-    stop_reason: Option<StopReason>,
+    stop_reason: Option<StopReasonArg>,
 
     /// Say on standard error how the value was found
     #[arg(long)]
@@ -43,7 +43,7 @@ pub(super) struct Args {
 
 /// Why a model stopped.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum StopReason {
+enum StopReasonArg {
     /// It had said everything
     End,
     /// A token limit cut it off
@@ -52,21 +52,20 @@ enum StopReason {
     Refusal,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ExtractArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let schema = schema(&args.schema, &here()?)?;
     let reply = read(args.file.as_deref())?;
     let stop = match args.stop_reason {
-        Some(StopReason::End) => StopHint::Complete,
-        Some(StopReason::Length) => StopHint::Length,
-        Some(StopReason::Refusal) => StopHint::Refusal,
+        Some(StopReasonArg::End) => StopHint::Complete,
+        Some(StopReasonArg::Length) => StopHint::Length,
+        Some(StopReasonArg::Refusal) => StopHint::Refusal,
         None => StopHint::Unknown,
     };
     match extract(&reply, &schema, &Options { strict: args.strict, stop }) {
         Ok(found) => {
             if args.report {
                 let repairs: Vec<&str> = found.repairs.iter().map(|repair| repair.as_str()).collect();
-                let mut how =
-                    serde_json::json!({ "source": found.source.as_str(), "repairs": repairs, "others": found.others });
+                let mut how = serde_json::json!({ "source": found.source.as_str(), "repairs": repairs, "other_matches": found.others });
                 if !found.left_out.is_empty() {
                     how["left_out"] = found.left_out.into();
                 }

@@ -10,7 +10,7 @@ use crate::session::{ExitStatus, SessionError};
 
 /// What goes to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum FindingsFormat {
     /// Nothing; findings go to standard error, with their source and a caret.
     #[default]
     Human,
@@ -36,7 +36,7 @@ pub(super) enum Deny {
 pub(super) struct Flags {
     /// How findings are told; all but `human` go to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub(super) format: Format,
+    pub(super) format: FindingsFormat,
 
     /// What counts as an error: `warnings`
     #[arg(long, value_enum, value_name = "WHAT")]
@@ -53,14 +53,16 @@ impl Flags {
     fn base(&self) -> Result<Option<Base>, SessionError> {
         let here = super::here()?;
         match (&self.relative_to, self.format) {
-            (Some(_), Format::Human) => {
+            (Some(_), FindingsFormat::Human) => {
                 let error = SessionError::usage("`--relative-to` is for the formats that machines read");
                 Err(error.hint("add `--format github`, or another of `json`, `sarif` and `junit`"))
             }
             (Some(folder), _) => Base::named(folder, &here).map(Some),
-            (None, Format::Sarif | Format::Github | Format::Junit) => Ok(Base::repository(&here)),
+            (None, FindingsFormat::Sarif | FindingsFormat::Github | FindingsFormat::Junit) => {
+                Ok(Base::repository(&here))
+            }
             // Scripts that read these open the files from where they are.
-            (None, Format::Human | Format::Json) => Ok(None),
+            (None, FindingsFormat::Human | FindingsFormat::Json) => Ok(None),
         }
     }
 }
@@ -87,18 +89,18 @@ pub(super) fn tell(
         }
     }
     match flags.format {
-        Format::Human => {
+        FindingsFormat::Human => {
             ui.findings(&found);
             if !bad {
                 let (count, plural) = (checked.len(), if checked.len() == 1 { "" } else { "s" });
                 ui.always(&format!("{} {count} {what}{plural} checked", ui.style.good("ok:")));
             }
         }
-        Format::Json => ui.data(&format!("{:#}", diagnostic::json_report(&checked, &found)))?,
-        Format::Sarif => ui.data(&format!("{:#}", diagnostic::sarif(&found)))?,
-        Format::Github if found.is_empty() => {}
-        Format::Github => ui.data(&diagnostic::github(&found))?,
-        Format::Junit => {
+        FindingsFormat::Json => ui.data(&format!("{:#}", diagnostic::json_report(&checked, &found)))?,
+        FindingsFormat::Sarif => ui.data(&format!("{:#}", diagnostic::sarif(&found)))?,
+        FindingsFormat::Github if found.is_empty() => {}
+        FindingsFormat::Github => ui.data(&diagnostic::github(&found))?,
+        FindingsFormat::Junit => {
             let text = diagnostic::junit(&checked, &found)
                 .map_err(|error| SessionError::internal(format!("the JUnit report can't be written: {error}")))?;
             ui.data(&text)?;

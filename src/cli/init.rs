@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::here;
 use super::ui::Ui;
-use crate::folder::{Access, OwnFolder};
+use crate::folder::{FolderAccess, OwnFolder};
 use crate::session::{ExitStatus, SessionError};
 
 /// Make a new project: pipelines, prompts, schemas, orch.yaml
@@ -13,7 +13,7 @@ use crate::session::{ExitStatus, SessionError};
 /// prompts and schemas.
 /// Files that are there already are left as they are.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct InitArgs {
     /// The folder of the project
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
@@ -58,9 +58,9 @@ const FILES: &[(&str, &str)] = &shipped![
 /// The settings of a new project.
 const SETTINGS: (&str, &str) = ("orch.yaml", include_str!("orch.yaml"));
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &InitArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let folder = crate::session::project_state::without_link(here()?.join(&args.folder));
-    let made = OwnFolder::create(&folder, Access::Ordinary);
+    let made = OwnFolder::create(&folder, FolderAccess::Ordinary);
     let made = made.map_err(|error| SessionError::usage(format!("`{}` can't be made: {error}", folder.display())))?;
     let mut kept = 0;
     for (name, text) in FILES.iter().chain([&SETTINGS]) {

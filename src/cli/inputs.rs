@@ -3,4 +3,4 @@
 mod given;
 mod text;
 
-pub(super) use given::Given;
+pub(super) use given::CliInputs;

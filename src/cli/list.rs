@@ -6,19 +6,19 @@ use crate::session::execute::short_path;
 use crate::{check, config};
 
 use super::here;
-use super::report::Output;
+use super::report::OutputFormat;
 use super::ui::Ui;
 use crate::session::{ExitStatus, SessionError};
 
 /// List the pipelines of a project
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ListArgs {
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let root = super::runs::root(&here);
     let mut rows = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     }
     ui.findings(&unread);
     let code = if unread.iter().any(Diagnostic::is_error) { ExitStatus::Usage } else { ExitStatus::Success };
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         let list: Vec<_> = rows
             .iter()
             .map(|(path, name, description, steps)| serde_json::json!({ "path": path, "name": name, "description": description, "steps": steps }))

@@ -15,13 +15,13 @@ use crate::session::{ExitStatus, SessionError};
 /// It runs nothing, writes no file and opens no connection. It ends with exit code 0 when the
 /// editor asks for it (`shutdown`, then `exit`), and 1 when the editor is gone without a word.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct LspArgs {
     /// Speak on standard input and output; it always does, and some editors say so
     #[arg(long, hide = true)]
     stdio: bool,
 }
 
-pub(super) fn run(_args: &Args) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(_args: &LspArgs) -> Result<ExitStatus, SessionError> {
     match lsp::serve(std::io::stdin(), std::io::stdout())? {
         End::Asked => Ok(ExitStatus::Success),
         End::Abrupt => Ok(ExitStatus::Failed),

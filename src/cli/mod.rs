@@ -60,51 +60,51 @@ struct Cli {
     color: ui::Colour,
 
     #[command(subcommand)]
-    command: Command,
+    command: TopCommand,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 completed · 1 the pipeline failed · 2 it could not run as written · \
 3 waiting for approval · 4 budget or limit · 5 internal error · 130 interrupted";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TopCommand {
     /// Run, resume, check and list pipelines
     #[command(subcommand)]
-    Pipeline(Pipeline),
+    Pipeline(PipelineCommand),
     /// List past runs and show what they did
     #[command(subcommand)]
     Runs(runs::Runs),
     #[command(about = "Run a pipeline; short for `orch pipeline run`")]
-    Run(run::Args),
+    Run(run::RunArgs),
     #[command(about = "Go on with a run; short for `orch pipeline resume`")]
-    Resume(resume::Args),
+    Resume(resume::ResumeArgs),
     #[command(about = "Check pipelines; short for `orch pipeline validate`")]
-    Validate(validate::Args),
+    Validate(validate::ValidateArgs),
     #[command(about = "Tell what a run would do; short for `orch pipeline plan`")]
-    Plan(plan::Args),
-    Extract(extract::Args),
+    Plan(plan::PlanArgs),
+    Extract(extract::ExtractArgs),
     /// Check the project's schemas, or print those of orch's own files
     #[command(subcommand)]
-    Schema(schema::Schema),
-    Explain(explain::Args),
-    Init(init::Args),
-    Doctor(doctor::Args),
-    Trust(trust::Args),
-    Models(models::Models),
-    Lsp(lsp::Args),
-    Completions(completions::Args),
+    Schema(schema::SchemaCommand),
+    Explain(explain::ExplainArgs),
+    Init(init::InitArgs),
+    Doctor(doctor::DoctorArgs),
+    Trust(trust::TrustCommandArgs),
+    Models(models::ModelsArgs),
+    Lsp(lsp::LspArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Debug, Subcommand)]
-enum Pipeline {
-    Run(run::Args),
-    Resume(resume::Args),
-    Validate(validate::Args),
-    Plan(plan::Args),
-    Test(test::Args),
-    List(list::Args),
-    Show(show::Args),
-    Graph(graph::Args),
+enum PipelineCommand {
+    Run(run::RunArgs),
+    Resume(resume::ResumeArgs),
+    Validate(validate::ValidateArgs),
+    Plan(plan::PlanArgs),
+    Test(test::TestArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Graph(graph::GraphArgs),
 }
 
 /// Where orch keeps its journal.
@@ -186,26 +186,26 @@ fn printed_commands(found: &ArgMatches) -> PrintedCommands {
     PrintedCommands::new(state.map(PathBuf::as_path), trust.map(String::as_str))
 }
 
-fn dispatch(command: Command, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+fn dispatch(command: TopCommand, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     match command {
-        Command::Pipeline(Pipeline::Run(args)) | Command::Run(args) => run::run(args, ui),
-        Command::Pipeline(Pipeline::Resume(args)) | Command::Resume(args) => resume::run(&args, ui),
-        Command::Pipeline(Pipeline::Validate(args)) | Command::Validate(args) => validate::run(&args, ui),
-        Command::Pipeline(Pipeline::Plan(args)) | Command::Plan(args) => plan::run(&args, ui),
-        Command::Pipeline(Pipeline::Test(args)) => test::run(&args, ui),
-        Command::Pipeline(Pipeline::List(args)) => list::run(&args, ui),
-        Command::Pipeline(Pipeline::Show(args)) => show::run(&args, ui),
-        Command::Pipeline(Pipeline::Graph(args)) => graph::run(&args, ui),
-        Command::Runs(command) => runs::run(&command, ui),
-        Command::Extract(args) => extract::run(&args, ui),
-        Command::Schema(command) => schema::run(&command, ui),
-        Command::Explain(args) => explain::run(&args, ui),
-        Command::Init(args) => init::run(&args, ui),
-        Command::Doctor(args) => doctor::run(&args, ui),
-        Command::Trust(args) => trust::run(&args, ui),
-        Command::Models(command) => models::run(&command, ui),
-        Command::Lsp(args) => lsp::run(&args),
-        Command::Completions(args) => completions::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::Run(args)) | TopCommand::Run(args) => run::run(args, ui),
+        TopCommand::Pipeline(PipelineCommand::Resume(args)) | TopCommand::Resume(args) => resume::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::Validate(args)) | TopCommand::Validate(args) => validate::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::Plan(args)) | TopCommand::Plan(args) => plan::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::Test(args)) => test::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::List(args)) => list::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::Show(args)) => show::run(&args, ui),
+        TopCommand::Pipeline(PipelineCommand::Graph(args)) => graph::run(&args, ui),
+        TopCommand::Runs(command) => runs::run(&command, ui),
+        TopCommand::Extract(args) => extract::run(&args, ui),
+        TopCommand::Schema(command) => schema::run(&command, ui),
+        TopCommand::Explain(args) => explain::run(&args, ui),
+        TopCommand::Init(args) => init::run(&args, ui),
+        TopCommand::Doctor(args) => doctor::run(&args, ui),
+        TopCommand::Trust(args) => trust::run(&args, ui),
+        TopCommand::Models(command) => models::run(&command, ui),
+        TopCommand::Lsp(args) => lsp::run(&args),
+        TopCommand::Completions(args) => completions::run(&args, ui),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::session::{ExitStatus, SessionError};
 /// fetched once into the user's cache folder and checked against a pinned digest. A GGUF file of
 /// yours is a model too: `local:PATH`, or `local/NAME` once it is added.
 #[derive(Debug, Args)]
-pub(super) struct Models {
+pub(super) struct ModelsArgs {
     #[command(subcommand)]
     command: Option<ModelsCommand>,
 }
@@ -54,20 +54,20 @@ pub(super) struct Add {
 }
 
 #[cfg(feature = "local")]
-pub(super) fn run(models: &Models, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(models: &ModelsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     use super::own_models;
     let runner = super::runner(ui)?;
     let shelf = crate::agent::Shelf::new(runner.environment.model_cache().to_owned());
     match models.command.as_ref().unwrap_or(&ModelsCommand::List) {
         ModelsCommand::List => own_models::list(&shelf, ui)?,
-        ModelsCommand::Pull(asked) => super::runtime()?.block_on(own_models::pull(&shelf, asked, (&runner, ui)))?,
+        ModelsCommand::Pull(asked) => super::runtime()?.block_on(own_models::pull(&shelf, asked, &runner, ui))?,
         ModelsCommand::Add(asked) => super::runtime()?.block_on(own_models::add(&shelf, asked, ui))?,
     }
     Ok(ExitStatus::Success)
 }
 
 #[cfg(not(feature = "local"))]
-pub(super) fn run(_: &Models, _: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(_: &ModelsArgs, _: &Ui) -> Result<ExitStatus, SessionError> {
     Err(SessionError::usage("this orch was built without the embedded models")
         .hint("build it with the feature `local`"))
 }

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use local_llm::catalog::{self, Spec};
+use local_llm::catalog::{self, ModelSpec};
 use local_llm::gguf;
-use local_llm::weights::{self, Wanted};
+use local_llm::weights::{self, WantedFile};
 
 use super::download::Download;
 use super::models::{Add, Pull};
@@ -51,7 +51,7 @@ pub(super) fn list(shelf: &Shelf, ui: &Ui) -> Result<(), SessionError> {
 }
 
 /// Fetches a model: one of the list, or from where the user says.
-pub(super) async fn pull(shelf: &Shelf, asked: &Pull, (runner, ui): (&Runner, &Ui)) -> Result<(), SessionError> {
+pub(super) async fn pull(shelf: &Shelf, asked: &Pull, runner: &Runner, ui: &Ui) -> Result<(), SessionError> {
     let name = asked.name.strip_prefix("local/").unwrap_or(&asked.name);
     let spec = if name == "local" { Some(catalog::default_model()) } else { catalog::find(name) };
     let Some(from) = &asked.from else {
@@ -69,17 +69,23 @@ pub(super) async fn pull(shelf: &Shelf, asked: &Pull, (runner, ui): (&Runner, &U
         };
     };
     let wanted = if let Some(spec) = spec {
-        Wanted::from(spec)
+        WantedFile::from(spec)
     } else {
         named(name)?;
         let sha256 = asked.sha256.as_deref().map(digest).transpose()?;
-        Wanted { name: name.to_owned(), file: format!("{name}.gguf"), bytes: None, sha256 }
+        WantedFile { name: name.to_owned(), file: format!("{name}.gguf"), bytes: None, sha256 }
     };
     take(shelf, spec, &wanted, from, ui).await
 }
 
 /// Takes the weights of a model from an address or a file.
-async fn take(shelf: &Shelf, spec: Option<&Spec>, wanted: &Wanted, from: &str, ui: &Ui) -> Result<(), SessionError> {
+async fn take(
+    shelf: &Shelf,
+    spec: Option<&ModelSpec>,
+    wanted: &WantedFile,
+    from: &str,
+    ui: &Ui,
+) -> Result<(), SessionError> {
     let title = spec.map_or_else(|| format!("local/{}", wanted.name), |spec| spec.title.to_owned());
     let place = shelf.cache.join(&wanted.file);
     if place.symlink_metadata().is_ok() && spec.is_none_or(|spec| weights::installed(&shelf.cache, spec).is_some()) {
@@ -124,7 +130,7 @@ pub(super) async fn add(shelf: &Shelf, asked: &Add, ui: &Ui) -> Result<(), Sessi
             ui.say(format!("{} is here already: {}", spec.title, path.display()));
             return Ok(());
         }
-        return take(shelf, Some(spec), &Wanted::from(spec), &whole.to_string_lossy(), ui).await;
+        return take(shelf, Some(spec), &WantedFile::from(spec), &whole.to_string_lossy(), ui).await;
     }
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = asked.name.as_deref().unwrap_or(stem);

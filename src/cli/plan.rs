@@ -6,14 +6,14 @@ mod tell;
 use std::path::PathBuf;
 
 use crate::engine::Plan;
-use crate::engine::forecast::{Allowance, Foreseen, forecast};
-use crate::model::Recipe;
+use crate::engine::forecast::{Foreseen, LimitForecast, forecast};
+use crate::model::Fingerprint;
 use crate::model::budget::Budget;
-use crate::store::{Earlier, Journal};
+use crate::store::{Journal, ResultCache};
 use crate::trust::Disclosures;
 
-use super::inputs::Given;
-use super::report::Output;
+use super::inputs::CliInputs;
+use super::report::OutputFormat;
 use super::ui::Ui;
 use super::{State, budget, named, runner, runtime};
 use crate::session::prepare::{self, PlanOptions};
@@ -32,13 +32,13 @@ use crate::session::{ExitStatus, SessionError, execute, models, project_files, s
 ///   orch pipeline plan pipelines/default.yaml --model anthropic/claude-sonnet-5-5 --budget usd=1
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Args {
+pub(super) struct PlanArgs {
     /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
     #[command(flatten)]
-    given: Given,
+    given: CliInputs,
 
     /// The model of every agent: `provider/model`, an alias, `local` or `auto`
     #[arg(long, short, value_name = "MODEL")]
@@ -62,20 +62,20 @@ pub(super) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
 /// What was found out, ready to be told.
-struct Told<'a> {
+struct PlanReport<'a> {
     plan: &'a Plan,
     description: Option<&'a str>,
     /// Inputs that are not given.
     open: Vec<&'a str>,
     steps: Vec<Foreseen>,
-    allowances: Vec<Allowance>,
+    allowances: Vec<LimitForecast>,
     /// Keys that are not set, with a model that needs each.
     missing: models::Missing,
     /// What orch.yaml sends away, and whether the user agreed to it.
@@ -83,7 +83,7 @@ struct Told<'a> {
     trusted: bool,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
     let here = runner.current_dir();
     let project = prepare::load(&named::pipeline(&args.pipeline, here)?, args.model.as_deref(), &runner)?;
@@ -96,9 +96,9 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
 
     let (root, _) = execute::places(&project, here);
     let state = args.state.folder(&root);
-    let earlier = if args.reuse { Journal::open_to_read(&state)?.map(Earlier::of) } else { None };
+    let earlier = if args.reuse { Journal::open_to_read(&state)?.map(ResultCache::of) } else { None };
     let mut broken = None;
-    let mut reuse = |recipe: &Recipe| {
+    let mut reuse = |recipe: &Fingerprint| {
         let found = earlier.as_ref()?.find(recipe);
         found.unwrap_or_else(|error| {
             broken = Some(error);
@@ -110,8 +110,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
         return Err(error.into());
     }
     let disclosures = Disclosures::of(&project.settings);
-    let told = Told {
-        allowances: Allowance::of(&plan, &steps),
+    let told = PlanReport {
+        allowances: LimitForecast::of(&plan, &steps),
         description: project.pipeline.description.as_deref(),
         open: open.iter().map(|(name, _)| name.as_str()).collect(),
         plan: &plan,
@@ -122,8 +122,8 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     };
     let only = args.step.as_deref().map(|name| step_named(&plan, name)).transpose()?;
     match args.output {
-        Output::Json => ui.data(&format!("{:#}", json::of(&told, only.as_ref())))?,
-        Output::Text => ui.text(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
+        OutputFormat::Json => ui.data(&format!("{:#}", json::of(&told, only.as_ref())))?,
+        OutputFormat::Text => ui.text(&tell::text(&told, args.prompts, only.as_ref(), ui.out_style))?,
     }
     Ok(ExitStatus::Success)
 }

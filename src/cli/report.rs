@@ -13,7 +13,7 @@ use super::ui::Ui;
 
 /// The form of what goes to standard output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
+pub(super) enum OutputFormat {
     /// Words on standard error, nothing on standard output.
     #[default]
     Text,
@@ -22,8 +22,13 @@ pub(super) enum Output {
 }
 
 /// Prints how a run ended, and gives the exit code of the command that ran it.
-pub(super) fn finish(result: &RunResult, output: Output, here: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
-    print(&result.state, output, &printed_commands(&result.state_folder, here, &ui.commands), (here, ui))?;
+pub(super) fn finish(
+    result: &RunResult,
+    output: OutputFormat,
+    here: &Path,
+    ui: &Ui,
+) -> Result<ExitStatus, SessionError> {
+    print(&result.state, output, &printed_commands(&result.state_folder, here, &ui.commands), here, ui)?;
     match &result.recording {
         Some(failure) => {
             Err(SessionError::from(failure.clone()).with_status(ExitStatus::Failed).hint("the run itself is on record"))
@@ -35,11 +40,12 @@ pub(super) fn finish(result: &RunResult, output: Output, here: &Path, ui: &Ui) -
 /// Prints how a run ended; `commands` prints those that find the run from the current folder.
 fn print(
     state: &RunState,
-    output: Output,
+    output: OutputFormat,
     commands: &PrintedCommands,
-    (here, ui): (&Path, &Ui),
+    here: &Path,
+    ui: &Ui,
 ) -> Result<(), SessionError> {
-    let given = if output == Output::Json {
+    let given = if output == OutputFormat::Json {
         let report = serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
         ui.data(&format!("{report:#}"))
     } else {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::visible::one_line;
-use crate::session::{Action, ChangedFiles, DryRun, ExitStatus, ResumeRequest, Runner, SessionError};
+use crate::session::{ChangedFiles, DryRun, DryRunAction, ExitStatus, ResumeRequest, Runner, SessionError};
 
-use super::report::{Output, finish};
+use super::report::{OutputFormat, finish};
 use super::trust::TrustArgs;
 use super::ui::Ui;
 use super::{State, budget, runner, runtime};
@@ -18,7 +18,7 @@ use super::{State, budget, runner, runtime};
 /// recorded result stands while what it was asked and how its answer is read are the same; nothing
 /// that was answered is asked again.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ResumeArgs {
     /// The run, by its id or the start of it; the latest run that did not complete when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     /// Go on after a failed step with every step that does not need it
     #[arg(long)]
@@ -80,7 +80,7 @@ pub(super) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ResumeArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     ui.quiet = args.quiet;
     let runner = runner(ui)?;
     let request = ResumeRequest {
@@ -115,33 +115,33 @@ pub(super) fn answered(run: RunId, state: State, trust: &TrustArgs, ui: &Ui) -> 
         trust: trust.digest(),
         ..ResumeRequest::default()
     };
-    resume(&runner(ui)?, &request, Output::Text, ui)
+    resume(&runner(ui)?, &request, OutputFormat::Text, ui)
 }
 
-fn resume(runner: &Runner, request: &ResumeRequest, output: Output, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn resume(runner: &Runner, request: &ResumeRequest, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let result = runtime()?.block_on(runner.resume(request))?;
     finish(&result, output, runner.current_dir(), ui)
 }
 
 /// Prints what a resume would do.
-fn show(dry_run: &DryRun, output: Output, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn show(dry_run: &DryRun, output: OutputFormat, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let name = |action| match action {
-        Action::Reuse => "keep",
-        Action::Run => "run",
-        Action::MaybeRun => "maybe",
-        Action::Skip => "skip",
-        Action::Removed => "gone",
+        DryRunAction::Reuse => "reuse",
+        DryRunAction::Run => "run",
+        DryRunAction::MaybeRun => "maybe_run",
+        DryRunAction::Skip => "skip",
+        DryRunAction::Removed => "removed",
     };
-    if output == Output::Json {
+    if output == OutputFormat::Json {
         let steps = dry_run.steps.iter();
         let list: Vec<serde_json::Value> = steps
-            .map(|step| serde_json::json!({ "step": step.step, "fate": name(step.action), "why": step.why }))
+            .map(|step| serde_json::json!({ "step": step.step, "action": name(step.action), "why": step.why }))
             .collect();
         ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
         return Ok(ExitStatus::Success);
     }
     for step in &dry_run.steps {
-        let line = format!("{:<5} {:<14} {}", name(step.action), step.step, step.why);
+        let line = format!("{:<9} {:<14} {}", name(step.action), step.step, step.why);
         ui.text(&one_line(line.trim_end()))?;
     }
     Ok(ExitStatus::Success)

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::model::budget::Budget;
 use crate::session::{ExitStatus, RunRequest, SessionError};
 
-use super::inputs::Given;
-use super::report::{Output, finish};
+use super::inputs::CliInputs;
+use super::report::{OutputFormat, finish};
 use super::trust::TrustArgs;
 use super::ui::Ui;
 use super::{State, budget, named, runner, runtime};
@@ -23,13 +23,13 @@ use super::{State, budget, named, runner, runtime};
 ///   orch pipeline run pipelines/default.yaml --task-file task.md --output json > report.json
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Args {
+pub(super) struct RunArgs {
     /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 
     #[command(flatten)]
-    given: Given,
+    given: CliInputs,
 
     /// Where the artifacts go [default: workspace]
     #[arg(long, short, value_name = "DIR")]
@@ -41,7 +41,7 @@ pub(super) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     /// The workflow of `tracker.convex` that the run belongs to, by its id; a new one when left out
     #[arg(long, value_name = "ID")]
@@ -88,7 +88,7 @@ pub(super) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: RunArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     ui.quiet = args.quiet;
     let runner = runner(ui)?;
     let request = RunRequest {

@@ -11,9 +11,9 @@ use crate::session::{ExitStatus, SessionError};
 
 /// Check the project's schemas, or print those of orch's own files
 #[derive(Debug, Subcommand)]
-pub(super) enum Schema {
+pub(super) enum SchemaCommand {
     /// Check every schema of the project, or an artifact against one
-    Check(check::Args),
+    Check(check::SchemaCheckArgs),
     /// Print the JSON Schema of pipeline files
     Pipeline,
     /// Print the JSON Schema of orch.yaml
@@ -22,12 +22,12 @@ pub(super) enum Schema {
     Case,
 }
 
-pub(super) fn run(command: &Schema, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(command: &SchemaCommand, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let schema = match command {
-        Schema::Check(args) => return check::run(args, ui),
-        Schema::Pipeline => config::pipeline_schema(),
-        Schema::Orch => config::settings_schema(),
-        Schema::Case => config::case_schema(),
+        SchemaCommand::Check(args) => return check::run(args, ui),
+        SchemaCommand::Pipeline => config::pipeline_schema(),
+        SchemaCommand::Orch => config::settings_schema(),
+        SchemaCommand::Case => config::case_schema(),
     };
     ui.data(&format!("{schema:#}"))?;
     Ok(ExitStatus::Success)

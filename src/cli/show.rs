@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::{self, Project};
 use crate::model::step::CommandLine;
-use crate::model::{Kind, Step};
+use crate::model::{Step, StepAction};
 
 use crate::model::visible::one_line;
 use crate::trust::Disclosures;
@@ -17,13 +17,13 @@ use crate::session::{ExitStatus, SessionError};
 
 /// Show a pipeline: its inputs, agents, steps and files
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ShowArgs {
     /// The pipeline: its file, or its name in `pipelines/`
     #[arg(value_name = "PIPELINE")]
     pipeline: PathBuf,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let path = super::named::pipeline(&args.pipeline, &here)?;
     let project = config::load(&short_path(&path, &here))?;
@@ -81,18 +81,18 @@ fn inside(step: &Step, depth: usize, ui: &Ui, line: &mut impl FnMut(String)) {
 /// A step in a line.
 fn words(step: &Step, ui: &Ui) -> String {
     let what = match step.kind() {
-        Some(Kind::Agent { agent, prompt }) => format!("{agent} with prompts/{prompt}"),
-        Some(Kind::Command(CommandLine::Shell(text))) => format!("runs `{}`", text.trim()),
-        Some(Kind::Command(CommandLine::Argv(parts))) => format!("runs `{}`", parts.join(" ")),
-        Some(Kind::Write(files)) => format!("writes the files of `{files}`"),
-        Some(Kind::Approve(_)) => "asks a person".to_owned(),
-        Some(Kind::Parallel(_)) => "side by side".to_owned(),
-        Some(Kind::Sequence(_)) => "one after another".to_owned(),
-        Some(Kind::Repeat(repeat)) => {
+        Some(StepAction::Agent { agent, prompt }) => format!("{agent} with prompts/{prompt}"),
+        Some(StepAction::Command(CommandLine::Shell(text))) => format!("runs `{}`", text.trim()),
+        Some(StepAction::Command(CommandLine::Argv(parts))) => format!("runs `{}`", parts.join(" ")),
+        Some(StepAction::Write(files)) => format!("writes the files of `{files}`"),
+        Some(StepAction::Approve(_)) => "asks a person".to_owned(),
+        Some(StepAction::Parallel(_)) => "side by side".to_owned(),
+        Some(StepAction::Sequence(_)) => "one after another".to_owned(),
+        Some(StepAction::Repeat(repeat)) => {
             let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
             format!("at most {} times{until}", repeat.max)
         }
-        Some(Kind::Pipeline(file)) => format!("calls {file}"),
+        Some(StepAction::Pipeline(file)) => format!("calls {file}"),
         None => String::new(),
     };
     let mut out = format!("{}  {what}", ui.out_style.strong(&step.id));

@@ -14,15 +14,15 @@ use futures_util::future::BoxFuture;
 use crate::agent::Recorder;
 use crate::config::{self, Document, Project, places};
 use crate::engine::perform::Exchange;
-use crate::folder::{Access, OwnFolder, TemporaryFolder};
+use crate::folder::{FolderAccess, OwnFolder, TemporaryFolder};
 use crate::model::case::{CannedAnswer, Case};
-use crate::model::event::Verdict;
+use crate::model::event::ApprovalDecision;
 use crate::model::visible::{one_line, shown_path};
 use crate::model::{RunState, RunStatus, StepKey, StepState};
 use crate::report::human;
 use crate::report::junit::{CaseResult, junit};
-use crate::store::{Asker, Journal, View};
-use crate::template::{Context, eval_bool};
+use crate::store::{ApprovalPrompter, Journal, WorkspaceView};
+use crate::template::{TemplateContext, eval_bool};
 
 use fresh::Fresh;
 
@@ -40,7 +40,7 @@ use crate::session::{ExitStatus, IsolatedRun, SessionError, inputs, models, prep
 /// a workspace and with a journal of its own, which are thrown away. Cases are the YAML files in
 /// pipelines/tests/; `orch schema case` prints their format.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct TestArgs {
     /// Test cases by their files or names, or folders of them; those of pipelines/tests/ when left out
     #[arg(value_name = "CASE")]
     cases: Vec<PathBuf>,
@@ -59,7 +59,7 @@ pub(super) struct Args {
 
     /// The form of the results
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    format: Format,
+    format: TestFormat,
 
     #[command(flatten)]
     trust: TrustArgs,
@@ -67,7 +67,7 @@ pub(super) struct Args {
 
 /// The form of the results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum TestFormat {
     /// A line for each case.
     #[default]
     Human,
@@ -75,7 +75,7 @@ enum Format {
     Junit,
 }
 
-pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &TestArgs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let files = cases(args, &here)?;
     let quiet = std::mem::replace(&mut ui.quiet, true);
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> 
             }
         };
         let result = CaseResult { name: shown, wrong, took: began.elapsed() };
-        if args.format == Format::Human && !quiet {
+        if args.format == TestFormat::Human && !quiet {
             tell(&result, ui)?;
         }
         results.push(result);
@@ -106,8 +106,8 @@ pub(super) fn run(args: &Args, ui: &mut Ui) -> Result<ExitStatus, SessionError> 
     ui.quiet = quiet;
     let failed = results.iter().filter(|result| !result.wrong.is_empty()).count();
     match args.format {
-        Format::Human => ui.text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
-        Format::Junit => {
+        TestFormat::Human => ui.text(&format!("\n{} passed, {failed} failed", results.len() - failed))?,
+        TestFormat::Junit => {
             let report = junit(&results).map_err(|error| SessionError::internal(error.to_string()))?;
             ui.data(&report)?;
         }
@@ -128,7 +128,7 @@ fn tell(result: &CaseResult, ui: &Ui) -> Result<(), SessionError> {
 }
 
 /// The case files that are meant.
-fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, SessionError> {
+fn cases(args: &TestArgs, here: &Path) -> Result<Vec<PathBuf>, SessionError> {
     let given = if args.cases.is_empty() {
         let root = super::runs::root(here);
         vec![root.join("pipelines").join("tests")]
@@ -172,7 +172,7 @@ fn cases(args: &Args, here: &Path) -> Result<Vec<PathBuf>, SessionError> {
 }
 
 /// Runs one case; what was not as expected.
-fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, SessionError> {
+fn one(args: &TestArgs, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, SessionError> {
     let (document, case) = config::load_case(&short_path(file, here))?;
     let folder = file.parent().unwrap_or(here);
     let runner = runner(ui)?;
@@ -187,7 +187,7 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Se
     };
     let available = runner.models(&project.root, &project.settings, Some(&trusted));
     let recordings = recordings(&document, &case);
-    let cases = OwnFolder::open(&without_link(folder.to_owned()), Access::Private);
+    let cases = OwnFolder::open(&without_link(folder.to_owned()), FolderAccess::Private);
     let cases = cases.map_err(|error| failed(folder, &error))?;
     let swept = fresh::sweep(&cases, &recordings);
     let fresh = if args.update { Some(swept.and_then(|()| Fresh::beside(&cases, &recordings))?) } else { None };
@@ -203,8 +203,8 @@ fn one(args: &Args, file: &Path, here: &Path, ui: &Ui) -> Result<Vec<String>, Se
     let place =
         TemporaryFolder::make().map_err(|error| SessionError::usage(format!("no temporary folder: {error}")))?;
     let journal = Journal::open(&place.path().join("state"))?;
-    let view = View::open(&place.path().join("workspace"))?;
-    runtime.block_on(stage::set(&case, (&root, folder), &runner, view.folder()))?;
+    let view = WorkspaceView::open(&place.path().join("workspace"))?;
+    runtime.block_on(stage::set(&case, &root, folder, &runner, view.folder()))?;
     let state = runtime.block_on(runner.run_isolated(IsolatedRun {
         project: &project,
         inputs,
@@ -257,7 +257,7 @@ fn failed(path: &Path, error: &std::io::Error) -> SessionError {
 }
 
 /// What was not as the case expects.
-fn compare(case: &Case, state: &RunState, view: &View) -> Vec<String> {
+fn compare(case: &Case, state: &RunState, view: &WorkspaceView) -> Vec<String> {
     let mut wrong = Vec::new();
     let expected = case.expect.status.unwrap_or(RunStatus::Completed);
     if state.status != expected {
@@ -276,7 +276,7 @@ fn compare(case: &Case, state: &RunState, view: &View) -> Vec<String> {
             None => wrong.push(format!("there is no step {key}")),
         }
     }
-    let mut context = Context::new();
+    let mut context = TemplateContext::new();
     for (name, value) in &state.inputs {
         context.insert(name, value);
     }
@@ -305,10 +305,10 @@ fn compare(case: &Case, state: &RunState, view: &View) -> Vec<String> {
 /// Answers approvals as the case says.
 struct Canned(std::collections::HashMap<String, CannedAnswer>);
 
-impl Asker for Canned {
-    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<Verdict>> {
+impl ApprovalPrompter for Canned {
+    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let answer = self.0.get(step.last()).or_else(|| self.0.get(step.as_str()));
-        let verdict = answer.map(|answer| Verdict {
+        let verdict = answer.map(|answer| ApprovalDecision {
             approved: answer.approved,
             note: answer.note.clone(),
             by: "test".to_owned(),

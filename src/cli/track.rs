@@ -4,7 +4,7 @@ use crate::config;
 use crate::model::RunId;
 use crate::session::execute::short_path;
 use crate::store::{Journal, Outbox};
-use crate::track::{Begin, Report, Target, deliver};
+use crate::track::{DeliveryReport, DeliveryStart, TrackerTarget, deliver};
 
 use super::trust::TrustArgs;
 use super::ui::Ui;
@@ -17,7 +17,7 @@ use crate::session::{ExitStatus, SessionError};
 /// Brings what a tracker has not got yet, because it was away or refused it, in order. What it
 /// has already is not sent again. Exit code 1 when something is left over.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct TrackArgs {
     /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN", conflicts_with = "all")]
     run: Option<String>,
@@ -37,7 +37,7 @@ pub(super) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &TrackArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
     let here = runner.current_dir();
     let root = runs::root(here);
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let list = which(args, &journal)?;
     crate::network::prepare_tls();
     let runtime = runtime()?;
-    let begin = if args.again { Begin::Anew } else { Begin::Refused };
+    let begin = if args.again { DeliveryStart::Anew } else { DeliveryStart::Refused };
     let not = |run, name, why: &str| ui.text(&format!("{run}  {name:<8} {}: {why}", ui.out_style.bad("not delivered")));
     let (mut complete, mut away) = (true, Vec::new());
     for run in list {
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     Ok(if complete { ExitStatus::Success } else { ExitStatus::Failed })
 }
 
-fn which(args: &Args, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
+fn which(args: &TrackArgs, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
     if args.all {
         return Ok(Outbox::open(journal.state())?.runs()?);
     }
@@ -87,7 +87,7 @@ fn which(args: &Args, journal: &Journal) -> Result<Vec<RunId>, SessionError> {
 }
 
 /// Says what was done; whether nothing is left over.
-fn tell(run: RunId, target: &Target, report: &Report, ui: &Ui) -> Result<bool, SessionError> {
+fn tell(run: RunId, target: &TrackerTarget, report: &DeliveryReport, ui: &Ui) -> Result<bool, SessionError> {
     let words = match (report.is_complete(), report.delivered) {
         (true, 0) => "nothing to deliver".to_owned(),
         (true, count) => format!("{} delivered", events(count)),

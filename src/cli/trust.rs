@@ -11,7 +11,7 @@ use crate::model::visible::shown_path;
 use crate::trust::{Disclosure, Disclosures, TrustLedger};
 
 use super::here;
-use super::report::Output;
+use super::report::OutputFormat;
 use super::ui::Ui;
 use crate::session::execute::short_path;
 use crate::session::trust::{check_encryption, unusable};
@@ -26,7 +26,7 @@ use crate::session::{ExitStatus, SessionError};
 ///
 /// In CI, give the digest that `orch trust --print` prints as `--trust DIGEST` or in ORCH_TRUST.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct TrustCommandArgs {
     /// The project's folder; the project of the current folder when left out
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -41,7 +41,7 @@ pub(super) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM", conflicts_with = "revoke")]
-    output: Output,
+    output: OutputFormat,
 }
 
 /// The name of the argument that holds a digest.
@@ -62,7 +62,7 @@ impl TrustArgs {
     }
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &TrustCommandArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let root = match &args.folder {
         Some(folder) => here.join(folder),
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
         let ledger = ledger.ok_or_else(no_configuration)?;
         ledger.record(&root, digest).map_err(|error| unusable(&ledger, &error))?;
     }
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         let trusted = runner.is_trusted(&root, &disclosures)?;
         ui.data(&format!("{:#}", as_json(&root, &disclosures, trusted, &programs)))?;
         return Ok(ExitStatus::Success);

@@ -9,15 +9,15 @@ use futures_util::future::BoxFuture;
 use terminal_size::{Height, Width, terminal_size_of};
 
 use crate::diagnostic::{self, Diagnostic};
-use crate::durable::{Observer, Signal};
-use crate::model::event::Verdict;
+use crate::durable::{CallProgress, Observer};
+use crate::model::event::ApprovalDecision;
 use crate::model::visible::{one_line, visible};
 use crate::model::{Event, RunId, StepKey};
 use crate::report::lines::stopping;
-use crate::report::screen::{Size, Terminal as Screen};
+use crate::report::screen::{ScreenTerminal as Screen, Size};
 use crate::report::width::wrapped;
-use crate::report::{Lines, Live, PrintedCommands, Style, printable};
-use crate::store::Asker;
+use crate::report::{LineReport, Live, PrintedCommands, TerminalStyle, printable};
+use crate::store::ApprovalPrompter;
 
 #[cfg(feature = "local")]
 use crate::session::DownloadReporter;
@@ -42,9 +42,9 @@ pub(super) enum Colour {
 #[derive(Clone)]
 pub(super) struct Ui {
     /// Colours for standard error.
-    pub(super) style: Style,
+    pub(super) style: TerminalStyle,
     /// Colours for standard output.
-    pub(super) out_style: Style,
+    pub(super) out_style: TerminalStyle,
     /// Whether standard error is a terminal that can draw.
     pub(super) live: bool,
     /// Whether standard error is a terminal.
@@ -69,8 +69,8 @@ impl Ui {
         };
         let err_terminal = std::io::stderr().is_terminal();
         Self {
-            style: Style { colour: on(err_terminal) },
-            out_style: Style { colour: on(std::io::stdout().is_terminal()) },
+            style: TerminalStyle { colour: on(err_terminal) },
+            out_style: TerminalStyle { colour: on(std::io::stdout().is_terminal()) },
             live: err_terminal && !dumb,
             err_terminal,
             out_terminal: std::io::stdout().is_terminal(),
@@ -145,7 +145,7 @@ impl Ui {
         if findings.is_empty() {
             return;
         }
-        let mut style = diagnostic::Style { colour: self.style.colour, ..diagnostic::Style::default() };
+        let mut style = diagnostic::RenderStyle { colour: self.style.colour, ..diagnostic::RenderStyle::default() };
         style.width = self.err_width().unwrap_or(style.width);
         // Its colours are ours; what it shows of files and messages is made visible by the renderer.
         let text = diagnostic::render_all(findings, style);
@@ -186,7 +186,7 @@ impl Reporter for Ui {
             let terminal = Screen { out: Box::new(std::io::stderr()), size: Box::new(stderr_size) };
             return Arc::new(Live::new(run, events, self.style, terminal));
         }
-        Arc::new(Lines::new(run, events, Box::new(std::io::stderr())))
+        Arc::new(LineReport::new(run, events, Box::new(std::io::stderr())))
     }
 
     fn run_started(&self, _: RunId, cancel: &CancelHandle) {
@@ -215,9 +215,9 @@ impl Prompter for Ui {
     }
 
     /// The person in front of the terminal.
-    fn approver(&self) -> Option<Arc<dyn Asker>> {
+    fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
         (self.live && !self.quiet && std::io::stdin().is_terminal())
-            .then(|| Arc::new(Terminal::default()) as Arc<dyn Asker>)
+            .then(|| Arc::new(TerminalPrompter::default()) as Arc<dyn ApprovalPrompter>)
     }
 }
 
@@ -234,13 +234,13 @@ fn write_out(text: &[u8]) -> Result<(), SessionError> {
 
 /// Asks on the terminal: yes, no with a note, or later.
 #[derive(Default)]
-struct Terminal {
+struct TerminalPrompter {
     /// One question at a time.
     turn: Arc<Mutex<()>>,
 }
 
-impl Asker for Terminal {
-    fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<Verdict>> {
+impl ApprovalPrompter for TerminalPrompter {
+    fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let (send, asked) = tokio::sync::oneshot::channel();
         // A thread of its own: the runtime would wait at its end for one that waits for a person.
         let turn = self.turn.clone();
@@ -279,7 +279,7 @@ fn size(told: Option<(Width, Height)>) -> Size {
 }
 
 /// Asks and waits for a line; `None` for later.
-fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<Verdict> {
+fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<ApprovalDecision> {
     let shown = visible(shown);
     let question = format!("\n{step} asks:\n\n{shown}\n\napprove? [y]es, [n]o, anything else for later: ");
     // Nobody to tell that nobody listens.
@@ -291,7 +291,7 @@ fn ask_on_terminal(step: &StepKey, shown: &str) -> Option<Verdict> {
     };
     drop(std::io::stderr().lock().write_all(b"note (may be empty): "));
     let (note, by) = (line()?, user());
-    Some(Verdict { approved, note, by, at: jiff::Timestamp::now() })
+    Some(ApprovalDecision { approved, note, by, at: jiff::Timestamp::now() })
 }
 
 /// A line of what the person types; `None` at the end of input.
@@ -316,8 +316,8 @@ struct Quiet;
 impl Observer for Quiet {
     fn event(&self, _: &Event) {}
 
-    fn signal(&self, signal: &Signal) {
-        if let Signal::Stopping { at_once } = signal {
+    fn signal(&self, signal: &CallProgress) {
+        if let CallProgress::Stopping { at_once } = signal {
             // Nobody to tell that nobody listens.
             drop(writeln!(std::io::stderr(), "\n{}", stopping(*at_once)));
         }

@@ -7,14 +7,14 @@ use crate::session::execute::short_path;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::check;
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 use crate::model::visible::one_line;
 use crate::trust::Disclosures;
 
-use super::findings::{Flags, Format, tell};
+use super::findings::{FindingsFormat, Flags, tell};
 use super::runner;
 use super::ui::Ui;
 use crate::session::models::{self, Missing};
@@ -26,7 +26,7 @@ use crate::session::{ExitStatus, Runner, SessionError};
 /// to do. Without a path, every pipeline and test case of the project is checked. Exit code 0, or 2
 /// with errors.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ValidateArgs {
     /// Pipelines by their files or names, test cases, or folders of them; all of `pipelines/` when left out
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -47,7 +47,7 @@ pub(super) struct Args {
     watch: bool,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ValidateArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let runner = runner(ui)?;
     if args.watch {
         return watch::run(args, &runner, ui);
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     once(args, &runner, ui)
 }
 
-fn once(args: &Args, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn once(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = runner.current_dir();
     let (paths, unread) = pipelines(&args.paths, here)?;
     let (mut found, missing) = match (args.fix, args.dry_run) {
@@ -72,7 +72,7 @@ fn once(args: &Args, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionErro
     let checked: Vec<String> = paths.iter().map(|path| shown(path)).collect();
     let what = if paths.iter().any(|path| config::is_case(path)) { "file" } else { "pipeline" };
     let code = tell(&args.flags, &checked, found, what, ui)?;
-    if args.flags.format == Format::Human {
+    if args.flags.format == FindingsFormat::Human {
         for note in disclosed(&paths, runner)? {
             ui.always(&one_line(&format!("{} {note}", ui.style.warn("note:"))));
         }
@@ -173,7 +173,7 @@ fn missing_keys(project: &config::Project, runner: &Runner) -> Missing {
     if named.is_empty() {
         return Missing::new();
     }
-    let available = Models::new(&project.settings, &runner.environment.variables(), PathBuf::new());
+    let available = ModelRegistry::new(&project.settings, &runner.environment.variables(), PathBuf::new());
     models::missing_keys(&named, &available)
 }
 

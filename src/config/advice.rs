@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::form::Form;
+use super::form::SchemaForm;
 use super::generate;
 use super::shape::is_a;
-use crate::diagnostic::equivalents::{self, Shape};
+use crate::diagnostic::equivalents::{self, YamlShape};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::Span;
 
@@ -13,7 +13,8 @@ use crate::model::Span;
 /// near, where else it belongs, or else the keys that there are.
 pub(super) fn unknown_key(
     mut problem: Diagnostic,
-    (key, value): (&str, &Value),
+    key: &str,
+    value: &Value,
     place: &str,
     known: &[&str],
 ) -> Diagnostic {
@@ -59,8 +60,9 @@ fn elsewhere(place: &str, key: &str) -> Option<&'static str> {
 pub(super) fn wrong_type(
     problem: Diagnostic,
     value: &Value,
-    (place, key): (&str, &str),
-    form: &Form<'_>,
+    place: &str,
+    key: &str,
+    form: &SchemaForm<'_>,
     allowed: &[&str],
 ) -> Diagnostic {
     let shape = match value {
@@ -68,11 +70,11 @@ pub(super) fn wrong_type(
         Value::String(text) if allowed.iter().any(|name| could_be(text, name)) => {
             return problem.help("remove the quotes");
         }
-        Value::String(_) => Shape::Text,
-        Value::Number(_) => Shape::Number,
-        Value::Bool(_) => Shape::Bool,
-        Value::Array(_) => Shape::List,
-        Value::Object(_) => Shape::Mapping,
+        Value::String(_) => YamlShape::Text,
+        Value::Number(_) => YamlShape::Number,
+        Value::Bool(_) => YamlShape::Bool,
+        Value::Array(_) => YamlShape::List,
+        Value::Object(_) => YamlShape::Mapping,
     };
     // One step whose dash is missing, not steps by their names.
     let one_step = value.get("id").is_some() && allowed == ["array"];

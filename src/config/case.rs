@@ -26,12 +26,12 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
     }
     let file = sources.read(path, &shown).map_err(|problem| vec![*problem])?;
     let (document, case) = load::parse(&file, generate::case_form(), "Case")?;
-    let found = outside(sources, path, (&document, &case));
+    let found = outside(sources, path, &document, &case);
     if found.is_empty() { Ok((document, case)) } else { Err(found) }
 }
 
 /// Every path of a test case at `path` that leads out of its project, of its folder or of the workspace.
-fn outside(sources: &Sources, path: &Path, (document, case): (&Document, &Case)) -> Vec<Diagnostic> {
+fn outside(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
     let refuse = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
         Diagnostic::error(code, message).at(&document.file, span).help(help)

@@ -128,14 +128,14 @@ pub(super) fn exists(path: &Path) -> bool {
 
 /// The files below a folder, and what of it was not looked at.
 #[derive(Debug, Default)]
-pub struct Listing {
+pub struct FolderListing {
     /// Names relative to the folder, with `/`, sorted.
     pub names: Vec<String>,
     /// Folders that can't be read, are too deep or are links, each with the name of its place.
     pub problems: Vec<(String, Diagnostic)>,
 }
 
-impl Listing {
+impl FolderListing {
     /// What was not looked at, without the places.
     pub fn into_problems(self) -> Vec<Diagnostic> {
         self.problems.into_iter().map(|(_, problem)| problem).collect()
@@ -152,8 +152,8 @@ pub(super) fn list(folder: &Path) -> Vec<String> {
 /// The files below a folder, shown to people as `shown`, whose names are wanted; with what was not looked at.
 ///
 /// A folder that is not there has no files.
-pub(super) fn look(folder: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) -> Listing {
-    let mut walk = Walk { shown, wanted, found: Listing::default() };
+pub(super) fn look(folder: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) -> FolderListing {
+    let mut walk = FolderWalk { shown, wanted, found: FolderListing::default() };
     if exists(folder) {
         walk.folder(folder, "", 0);
     }
@@ -163,13 +163,13 @@ pub(super) fn look(folder: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) ->
     found
 }
 
-struct Walk<'a> {
+struct FolderWalk<'a> {
     shown: &'a str,
     wanted: &'a dyn Fn(&str) -> bool,
-    found: Listing,
+    found: FolderListing,
 }
 
-impl Walk<'_> {
+impl FolderWalk<'_> {
     /// Goes through a folder; `prefix` is its name with `/`, or nothing for the first.
     fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) {
         let name = prefix.trim_end_matches('/');

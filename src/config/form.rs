@@ -14,43 +14,43 @@ use serde_json::Number;
 /// What a schema says of one value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Form<'a> {
+pub(super) struct SchemaForm<'a> {
     /// Another form that says it instead; anything beside it describes, and never restricts.
     #[serde(rename = "$ref", borrow, default)]
-    reference: Option<Text<'a>>,
+    reference: Option<FormText<'a>>,
     /// Forms that others refer to, at the root.
     #[serde(rename = "$defs", borrow, default)]
-    named: Members<'a>,
+    named: FormMembers<'a>,
     /// The types that the value may have; nothing when it may have any.
     #[serde(rename = "type", borrow, default)]
     pub(super) types: Option<Types<'a>>,
     /// What the key is for.
     #[serde(borrow, default)]
-    pub(super) description: Option<Text<'a>>,
+    pub(super) description: Option<FormText<'a>>,
     /// The members of a mapping, in the order in which they are told.
     #[serde(borrow, default)]
-    pub(super) properties: Members<'a>,
+    pub(super) properties: FormMembers<'a>,
     /// The members that must be there.
     #[serde(borrow, default)]
-    pub(super) required: Vec<Text<'a>>,
+    pub(super) required: Vec<FormText<'a>>,
     /// What other members may be.
     #[serde(borrow, default)]
     pub(super) additional_properties: Option<Rest<'a>>,
     /// What the names of members are.
     #[serde(borrow, default)]
-    pub(super) property_names: Option<Box<Form<'a>>>,
+    pub(super) property_names: Option<Box<SchemaForm<'a>>>,
     /// What the items of a list are.
     #[serde(borrow, default)]
-    pub(super) items: Option<Box<Form<'a>>>,
+    pub(super) items: Option<Box<SchemaForm<'a>>>,
     /// How many items there are at least.
     #[serde(default)]
     pub(super) min_items: u64,
     /// The texts that there may be.
     #[serde(rename = "enum", borrow, default)]
-    pub(super) names: Option<Vec<Text<'a>>>,
+    pub(super) names: Option<Vec<FormText<'a>>>,
     /// The pattern of a text, one of the known ones.
     #[serde(borrow, default)]
-    pub(super) pattern: Option<Text<'a>>,
+    pub(super) pattern: Option<FormText<'a>>,
     /// How many characters a text has at least.
     #[serde(default)]
     pub(super) min_length: u64,
@@ -68,9 +68,9 @@ pub(super) struct Form<'a> {
     pub(super) secret: bool,
 }
 
-impl<'a> Form<'a> {
+impl<'a> SchemaForm<'a> {
     /// The form itself, or the one of `root` that it refers to.
-    pub(super) fn resolve<'f>(&'f self, root: &'f Form<'a>) -> Option<&'f Form<'a>> {
+    pub(super) fn resolve<'f>(&'f self, root: &'f SchemaForm<'a>) -> Option<&'f SchemaForm<'a>> {
         match &self.reference {
             Some(target) => root.named.get(target.strip_prefix("#/$defs/")?),
             None => Some(self),
@@ -84,22 +84,22 @@ impl<'a> Form<'a> {
 
     /// The named forms that have a member of a name, by their names.
     pub(super) fn owners<'f>(&'f self, member: &'f str) -> impl Iterator<Item = &'f str> {
-        let owns = move |(_, form): &&(Text<'a>, Form<'a>)| form.properties.get(member).is_some();
+        let owns = move |(_, form): &&(FormText<'a>, SchemaForm<'a>)| form.properties.get(member).is_some();
         self.named.0.iter().filter(owns).map(|(name, _)| &**name)
     }
 
     /// Whether there is a named form of this name.
     #[cfg(test)]
-    pub(super) fn named(&self, name: &str) -> Option<&Form<'a>> {
+    pub(super) fn named(&self, name: &str) -> Option<&SchemaForm<'a>> {
         self.named.get(name)
     }
 }
 
 /// A text, borrowed where it is written without escapes.
 #[derive(Debug)]
-pub(super) struct Text<'a>(Cow<'a, str>);
+pub(super) struct FormText<'a>(Cow<'a, str>);
 
-impl Deref for Text<'_> {
+impl Deref for FormText<'_> {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -109,15 +109,15 @@ impl Deref for Text<'_> {
 
 /// Names of JSON types; one, or a list of them.
 #[derive(Debug)]
-pub(super) struct Types<'a>(pub(super) Vec<Text<'a>>);
+pub(super) struct Types<'a>(pub(super) Vec<FormText<'a>>);
 
 /// Members in their order.
 #[derive(Debug, Default)]
-pub(super) struct Members<'a>(Vec<(Text<'a>, Form<'a>)>);
+pub(super) struct FormMembers<'a>(Vec<(FormText<'a>, SchemaForm<'a>)>);
 
-impl<'a> Members<'a> {
+impl<'a> FormMembers<'a> {
     /// The member of a name.
-    pub(super) fn get(&self, name: &str) -> Option<&Form<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<&SchemaForm<'a>> {
         self.0.iter().find_map(|(known, form)| (**known == *name).then_some(form))
     }
 
@@ -135,25 +135,25 @@ pub(super) enum Rest<'a> {
     /// There are no others.
     Nothing,
     /// Each of this form.
-    Each(Box<Form<'a>>),
+    Each(Box<SchemaForm<'a>>),
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for FormText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Read;
         impl<'de> Visitor<'de> for Read {
-            type Value = Text<'de>;
+            type Value = FormText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text")
             }
 
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
+                Ok(FormText(Cow::Borrowed(text)))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+                Ok(FormText(Cow::Owned(text.to_owned())))
             }
         }
         deserializer.deserialize_str(Read)
@@ -171,7 +171,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Types<'a> {
             }
 
             fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Types(vec![Text(Cow::Borrowed(name))]))
+                Ok(Types(vec![FormText(Cow::Borrowed(name))]))
             }
 
             fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
@@ -186,11 +186,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for Types<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for FormMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Read;
         impl<'de> Visitor<'de> for Read {
-            type Value = Members<'de>;
+            type Value = FormMembers<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("members by their names")
@@ -201,7 +201,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(FormMembers(members))
             }
         }
         deserializer.deserialize_map(Read)
@@ -223,7 +223,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Rest<'a> {
             }
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Self::Value, M::Error> {
-                Form::deserialize(MapAccessDeserializer::new(map)).map(|form| Rest::Each(Box::new(form)))
+                SchemaForm::deserialize(MapAccessDeserializer::new(map)).map(|form| Rest::Each(Box::new(form)))
             }
         }
         deserializer.deserialize_any(Read)

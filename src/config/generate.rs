@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use super::form::Form;
+use super::form::SchemaForm;
 use super::settings::Settings;
 use crate::model::{Case, Pipeline};
 
@@ -26,24 +26,24 @@ const SHIPPED_PIPELINE: &str = include_str!("../../schemas/pipeline.schema.json"
 const SHIPPED_SETTINGS: &str = include_str!("../../schemas/orch.schema.json");
 
 /// The form of pipeline files: to read the schema that ships takes less time than to generate it.
-pub(super) fn pipeline_form() -> &'static Form<'static> {
-    static FORM: OnceLock<Form<'static>> = OnceLock::new();
+pub(super) fn pipeline_form() -> &'static SchemaForm<'static> {
+    static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
     FORM.get_or_init(|| form(serde_json::from_str(SHIPPED_PIPELINE)))
 }
 
 /// The same of `orch.yaml`.
-pub(super) fn settings_form() -> &'static Form<'static> {
-    static FORM: OnceLock<Form<'static>> = OnceLock::new();
+pub(super) fn settings_form() -> &'static SchemaForm<'static> {
+    static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
     FORM.get_or_init(|| form(serde_json::from_str(SHIPPED_SETTINGS)))
 }
 
 /// The same of a test case, whose schema does not ship as a file.
-pub(super) fn case_form() -> &'static Form<'static> {
-    static FORM: OnceLock<Form<'static>> = OnceLock::new();
-    FORM.get_or_init(|| form(Form::deserialize(case_schema())))
+pub(super) fn case_form() -> &'static SchemaForm<'static> {
+    static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
+    FORM.get_or_init(|| form(SchemaForm::deserialize(case_schema())))
 }
 
-fn form(read: serde_json::Result<Form<'static>>) -> Form<'static> {
+fn form(read: serde_json::Result<SchemaForm<'static>>) -> SchemaForm<'static> {
     match read {
         Ok(form) => form,
         // Tests read all three, and nothing in them depends on the machine.
@@ -161,7 +161,7 @@ mod tests {
             if let Some(shipped) = shipped {
                 assert_eq!(*schema, shipped, "run `orch schema` again: CONTRIBUTING.md");
             }
-            Form::deserialize(schema).unwrap();
+            SchemaForm::deserialize(schema).unwrap();
             each(schema, "", &mut |at, map| {
                 for key in map.keys() {
                     assert!(KNOWN.contains(&key.as_str()), "{at}: nobody checks `{key}`");

@@ -20,7 +20,7 @@ pub(super) enum Refused {
 
 /// The places of a text that is sound JSON, of any depth that its reader took.
 pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Refused> {
-    let mut pass = Pass {
+    let mut pass = JsonPass {
         file,
         bytes: file.text.as_bytes(),
         at: 0,
@@ -39,7 +39,7 @@ pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Refused> {
     if pass.twice.is_empty() { Ok(pass.spans) } else { Err(Refused::Twice(pass.twice)) }
 }
 
-struct Pass<'a> {
+struct JsonPass<'a> {
     file: &'a Arc<SourceFile>,
     bytes: &'a [u8],
     at: usize,
@@ -51,7 +51,7 @@ struct Pass<'a> {
     twice: Vec<Diagnostic>,
 }
 
-impl Pass<'_> {
+impl JsonPass<'_> {
     /// Passes over a value and notes its place; nothing when there are too many.
     fn value(&mut self, key: Option<Range<usize>>) -> Option<()> {
         self.nodes += 1;

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::absent::{not_found, unlike_a_pipeline};
-use super::form::Form;
+use super::form::SchemaForm;
 use super::json::{json_value, parse_json, references};
 use super::project::{Project, places};
 use super::root::{self, SETTINGS_FILE};
@@ -21,7 +21,7 @@ use super::sources::Sources;
 use super::spans::{Document, SpanIndex};
 use super::{files, generate, shape, yaml};
 use crate::diagnostic::{Code, Diagnostic, SourceFile, sort};
-use crate::model::{Kind, Pipeline};
+use crate::model::{Pipeline, StepAction};
 use crate::schema::SchemaSet;
 use crate::template;
 
@@ -176,7 +176,7 @@ pub fn parse_pipeline(file: &Arc<SourceFile>) -> Result<(Document, Pipeline), Ve
 
 pub(super) fn parse<T: DeserializeOwned>(
     file: &Arc<SourceFile>,
-    form: &Form<'_>,
+    form: &SchemaForm<'_>,
     place: &str,
 ) -> Result<(Document, T), Vec<Diagnostic>> {
     let document = yaml::parse(file)?;
@@ -310,7 +310,7 @@ impl Loader<'_> {
     ) -> BTreeMap<String, Arc<Project>> {
         let mut found = BTreeMap::new();
         for (pointer, step) in places(pipeline) {
-            let Some(Kind::Pipeline(name)) = step.kind() else { continue };
+            let Some(StepAction::Pipeline(name)) = step.kind() else { continue };
             if found.contains_key(name) {
                 continue;
             }

@@ -24,7 +24,7 @@ mod tracking;
 mod yaml;
 
 pub use case::{load_case, load_case_from};
-pub use files::{Listing, escapes};
+pub use files::{FolderListing, escapes};
 pub use generate::{case_schema, pipeline_schema, settings_schema};
 pub use json::{json_document, load_json};
 pub use load::{load, load_from, load_schemas, load_schemas_from, load_settings, load_settings_from, parse_pipeline};
@@ -34,7 +34,7 @@ pub use root::{
     SETTINGS_FILE, absolute, find_root, find_root_from, is_case, list_cases, list_pipelines, look_for_pipelines,
     marked_root, member_path, pipelines_below,
 };
-pub use settings::{Defaults, Dialect, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
+pub use settings::{Defaults, DialectSetting, ModelSettings, ProviderSettings, SecretRef, Settings, StructuredOutput};
 pub use sources::Sources;
 pub use spans::{Document, SpanIndex, child, item};
 pub use tracking::{Address, ConvexSettings, TrackerSettings, WebhookSettings};

@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::spans::Document;
 use crate::diagnostic::{Diagnostic, SourceFile};
 use crate::model::step::KINDS;
-use crate::model::{Kind, Pipeline, Step};
+use crate::model::{Pipeline, Step, StepAction};
 use crate::schema::SchemaSet;
 use crate::template;
 
@@ -63,11 +63,14 @@ pub fn output_type(step: &Step) -> Option<OutputType> {
     let output = step.output.as_ref()?;
     Some(match (step.schema.as_deref(), step.kind()) {
         (Some(name), _) => named_type(name),
-        (None, Some(Kind::Command(_))) => OutputType::Built(&COMMAND),
-        (None, Some(Kind::Write(_))) => OutputType::Built(&WRITTEN),
-        (None, Some(Kind::Approve(_))) => OutputType::Built(&APPROVAL),
-        (None, Some(Kind::Parallel(_) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_))) => OutputType::Any,
-        (None, Some(Kind::Agent { .. }) | None) => OutputType::File(schema_file(output)),
+        (None, Some(StepAction::Command(_))) => OutputType::Built(&COMMAND),
+        (None, Some(StepAction::Write(_))) => OutputType::Built(&WRITTEN),
+        (None, Some(StepAction::Approve(_))) => OutputType::Built(&APPROVAL),
+        (
+            None,
+            Some(StepAction::Parallel(_) | StepAction::Repeat(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)),
+        ) => OutputType::Any,
+        (None, Some(StepAction::Agent { .. }) | None) => OutputType::File(schema_file(output)),
     })
 }
 

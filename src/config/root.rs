@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::files::{self, Listing};
+use super::files::{self, FolderListing};
 use super::sources::Sources;
 use crate::diagnostic::{Diagnostic, Severity};
 
@@ -77,10 +77,10 @@ pub fn list_pipelines(root: &Path) -> Vec<String> {
 }
 
 /// The same, with what of `pipelines/` was not looked at. What test cases are given may be as it likes.
-pub fn look_for_pipelines(root: &Path) -> Listing {
+pub fn look_for_pipelines(root: &Path) -> FolderListing {
     let folder = shown(root, "pipelines");
     if let Some(problem) = files::link_outside(root, &root.join("pipelines"), &folder) {
-        return Listing { names: Vec::new(), problems: vec![("pipelines".to_owned(), *problem)] };
+        return FolderListing { names: Vec::new(), problems: vec![("pipelines".to_owned(), *problem)] };
     }
     let mut found = files::look(&root.join("pipelines"), &folder, &is_pipeline);
     let ours = |name: &String| !is_of_tests(Path::new(name));
@@ -121,7 +121,7 @@ fn is_pipeline(name: &str) -> bool {
 /// Where there are folders named `pipelines`, here, above or below, only what is in them counts: a
 /// project has other YAML files too, and other folders that are nobody's business.
 pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
-    let Listing { names, problems } = files::look(folder, &shown(folder, ""), &is_pipeline);
+    let FolderListing { names, problems } = files::look(folder, &shown(folder, ""), &is_pipeline);
     let ours = |path: &PathBuf| is_case(path) || !is_of_tests(path);
     let in_pipelines = |path: &Path| path.ancestors().any(|folder| folder.ends_with("pipelines"));
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).filter(ours).collect();

@@ -64,7 +64,7 @@ pub struct Limits {
 pub struct ProviderSettings {
     /// How requests and replies are written.
     #[schemars(example = &"openai")]
-    pub dialect: Dialect,
+    pub dialect: DialectSetting,
     /// Where the API is, up to and without the path of a method; `{model}` stands for the model's name.
     #[schemars(example = &"http://127.0.0.1:8000/v1", length(min = 1))]
     pub base_url: Option<String>,
@@ -103,7 +103,7 @@ pub struct ProviderSettings {
 /// How requests and replies are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Dialect {
+pub enum DialectSetting {
     /// The Messages API.
     Anthropic,
     /// The Chat Completions API, which many servers speak.

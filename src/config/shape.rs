@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::advice::{self, quoted};
-use super::form::{Form, Members, Rest};
+use super::form::{FormMembers, Rest, SchemaForm};
 use super::settings::{ENV_PATTERN, PROVIDER_PATTERN};
 use super::spans::{Document, child, item};
 use crate::diagnostic::{Code, Diagnostic};
@@ -43,8 +43,8 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
 ];
 
 /// Every way in which the document differs from the schema, whose type is called `place`.
-pub(super) fn check(document: &Document, form: &Form<'_>, place: &str) -> Vec<Diagnostic> {
-    let mut walker = Walker { document, root: form, found: Vec::new() };
+pub(super) fn check(document: &Document, form: &SchemaForm<'_>, place: &str) -> Vec<Diagnostic> {
+    let mut walker = ShapeWalker { document, root: form, found: Vec::new() };
     walker.value(&document.value, form, At { place, key: "" }, "");
     walker.found
 }
@@ -56,14 +56,14 @@ struct At<'a> {
     key: &'a str,
 }
 
-struct Walker<'a> {
+struct ShapeWalker<'a> {
     document: &'a Document,
-    root: &'a Form<'a>,
+    root: &'a SchemaForm<'a>,
     found: Vec<Diagnostic>,
 }
 
-impl<'a> Walker<'a> {
-    fn value(&mut self, value: &Value, form: &'a Form<'a>, at: At<'_>, pointer: &str) {
+impl<'a> ShapeWalker<'a> {
+    fn value(&mut self, value: &Value, form: &'a SchemaForm<'a>, at: At<'_>, pointer: &str) {
         let place = form.name().unwrap_or(at.place);
         let Some(form) = form.resolve(self.root) else { return };
         if let Some(problem) = self.wrong_type(value, form, at, pointer) {
@@ -79,7 +79,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn wrong_type(&self, value: &Value, form: &Form<'_>, at: At<'_>, pointer: &str) -> Option<Diagnostic> {
+    fn wrong_type(&self, value: &Value, form: &SchemaForm<'_>, at: At<'_>, pointer: &str) -> Option<Diagnostic> {
         let allowed: Vec<&str> = form.types.as_ref()?.0.iter().map(|name| &**name).collect();
         if allowed.iter().any(|name| is_a(value, name)) {
             return None;
@@ -93,7 +93,7 @@ impl<'a> Walker<'a> {
         if is_input(pointer) && !value.is_null() {
             return Some(advice::no_schema(problem, value));
         }
-        Some(advice::wrong_type(problem, value, (at.place, at.key), form, &allowed))
+        Some(advice::wrong_type(problem, value, at.place, at.key, form, &allowed))
     }
 
     /// A key that stands in the file: neither the message nor a source line may show it.
@@ -105,7 +105,7 @@ impl<'a> Walker<'a> {
             .help("name the environment variable that holds it: `{ env: NAME }`")
     }
 
-    fn object(&mut self, map: &Map<String, Value>, form: &'a Form<'a>, place: &str, pointer: &str) {
+    fn object(&mut self, map: &Map<String, Value>, form: &'a SchemaForm<'a>, place: &str, pointer: &str) {
         for (key, value) in map {
             let below = child(pointer, key);
             if let Some(pattern) = form.property_names.as_ref().and_then(|names| names.pattern.as_deref()) {
@@ -113,7 +113,7 @@ impl<'a> Walker<'a> {
             }
             match (form.properties.get(key), &form.additional_properties) {
                 (Some(property), _) => self.value(value, property, At { place, key }, &below),
-                (None, Some(Rest::Nothing)) => self.unknown_key((key, value), &form.properties, place, &below),
+                (None, Some(Rest::Nothing)) => self.unknown_key(key, value, &form.properties, place, &below),
                 (None, Some(Rest::Each(rest))) => self.value(value, rest, entry(rest), &below),
                 (None, Some(Rest::Any) | None) => {}
             }
@@ -123,13 +123,13 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn unknown_key(&mut self, (key, value): (&str, &Value), known: &Members<'_>, place: &str, pointer: &str) {
+    fn unknown_key(&mut self, key: &str, value: &Value, known: &FormMembers<'_>, place: &str, pointer: &str) {
         let span = self.document.spans.key(pointer);
         let problem = Diagnostic::error(Code::UnknownKey, format!("unknown key `{key}`")).at(&self.document.file, span);
-        self.found.push(advice::unknown_key(problem, (key, value), place, &known.names()));
+        self.found.push(advice::unknown_key(problem, key, value, place, &known.names()));
     }
 
-    fn missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &Members<'_>, pointer: &str) {
+    fn missing_key(&mut self, key: &str, map: &Map<String, Value>, properties: &FormMembers<'_>, pointer: &str) {
         let owner = match map.get("id").and_then(Value::as_str) {
             Some(id) => format!("step `{id}`"),
             None if pointer.is_empty() => "the file".to_owned(),
@@ -144,7 +144,7 @@ impl<'a> Walker<'a> {
         self.found.push(problem);
     }
 
-    fn list(&mut self, list: &[Value], form: &'a Form<'a>, pointer: &str) {
+    fn list(&mut self, list: &[Value], form: &'a SchemaForm<'a>, pointer: &str) {
         if list.is_empty() && form.min_items > 0 {
             let message = format!("{} must not be empty", subject(pointer));
             self.found.push(self.at_value(Code::WrongValue, message, pointer));
@@ -156,7 +156,7 @@ impl<'a> Walker<'a> {
         }
     }
 
-    fn text(&mut self, text: &str, form: &Form<'_>, pointer: &str) {
+    fn text(&mut self, text: &str, form: &SchemaForm<'_>, pointer: &str) {
         if let Some(names) = &form.names {
             let names: Vec<&str> = names.iter().map(|name| &**name).collect();
             if !names.contains(&text) {
@@ -213,7 +213,7 @@ impl<'a> Walker<'a> {
         });
     }
 
-    fn number(&mut self, value: &Value, form: &Form<'_>, pointer: &str) {
+    fn number(&mut self, value: &Value, form: &SchemaForm<'_>, pointer: &str) {
         let Some(number) = value.as_f64() else { return };
         let below = form.minimum.as_ref().filter(|least| least.as_f64().is_some_and(|least| number < least));
         let above = form.maximum.as_ref().filter(|most| most.as_f64().is_some_and(|most| number > most));
@@ -236,7 +236,7 @@ fn is_input(pointer: &str) -> bool {
 }
 
 /// Where an entry of a list or of a mapping with free keys stands: it is what its form is called.
-fn entry<'f>(form: &'f Form<'_>) -> At<'f> {
+fn entry<'f>(form: &'f SchemaForm<'_>) -> At<'f> {
     At { place: form.name().unwrap_or_default(), key: "" }
 }
 

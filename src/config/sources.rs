@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{self, Listing};
+use super::files::{self, FolderListing};
 use crate::diagnostic::{Diagnostic, SourceFile};
 
 /// The files of the disk, with texts that stand for some of them.
@@ -59,7 +59,7 @@ impl Sources {
     }
 
     /// The same, with what was not looked at in the folder, which is shown to people as `shown`.
-    pub fn look(&self, folder: &Path, shown: &str) -> Listing {
+    pub fn look(&self, folder: &Path, shown: &str) -> FolderListing {
         let mut found = files::look(folder, shown, &|_| true);
         let names = &mut found.names;
         let open = self.open.keys().filter_map(|path| path.strip_prefix(folder).ok());

@@ -23,11 +23,11 @@ pub struct Document {
 /// The byte range of every key and value of a file, by JSON pointer.
 #[derive(Clone, Debug, Default)]
 pub struct SpanIndex {
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, SpanEntry>,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct SpanEntry {
     key: Option<Range<usize>>,
     value: Range<usize>,
 }
@@ -35,7 +35,7 @@ struct Entry {
 impl SpanIndex {
     /// Records where a value is, and its key if it has one.
     pub(super) fn insert(&mut self, pointer: String, key: Option<Range<usize>>, value: Range<usize>) {
-        self.entries.insert(pointer, Entry { key, value });
+        self.entries.insert(pointer, SpanEntry { key, value });
     }
 
     /// The bytes of a value; of its nearest known ancestor when it is unknown itself.
@@ -58,7 +58,7 @@ impl SpanIndex {
         self.entries.keys().map(String::as_str)
     }
 
-    fn nearest(&self, pointer: &str) -> Option<&Entry> {
+    fn nearest(&self, pointer: &str) -> Option<&SpanEntry> {
         let mut pointer = pointer;
         loop {
             if let Some(entry) = self.entries.get(pointer) {

@@ -47,7 +47,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
 
 /// Runs the span pass.
 pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Vec<Diagnostic>> {
-    let mut pass = Pass::new(file);
+    let mut pass = YamlPass::new(file);
     let fatal = pass.run().err();
     pass.found.extend(fatal.map(|problem| *problem));
     if pass.found.is_empty() { Ok(pass.spans) } else { Err(pass.found) }
@@ -102,41 +102,41 @@ type Fatal = Box<Diagnostic>;
 
 /// What an anchored value costs each time it is referred to.
 #[derive(Clone, Copy, Default)]
-struct Cost {
+struct AnchorCost {
     nodes: usize,
     bytes: usize,
     height: usize,
 }
 
 /// A list or mapping that is being read.
-struct Frame {
+struct YamlFrame {
     pointer: String,
     key: Option<Range<usize>>,
     start: usize,
     anchor: usize,
-    before: Cost,
+    before: AnchorCost,
     height: usize,
-    kind: Kind,
+    kind: FrameKind,
 }
 
-enum Kind {
+enum FrameKind {
     List { next: usize },
     Map { seen: HashMap<String, Range<usize>>, key: Option<(String, Range<usize>)> },
 }
 
-struct Pass<'a> {
+struct YamlPass<'a> {
     file: &'a Arc<SourceFile>,
     spans: SpanIndex,
     found: Vec<Diagnostic>,
-    stack: Vec<Frame>,
-    anchors: HashMap<usize, Cost>,
-    total: Cost,
+    stack: Vec<YamlFrame>,
+    anchors: HashMap<usize, AnchorCost>,
+    total: AnchorCost,
     documents: usize,
 }
 
-impl<'a> Pass<'a> {
+impl<'a> YamlPass<'a> {
     fn new(file: &'a Arc<SourceFile>) -> Self {
-        let (spans, total) = (SpanIndex::default(), Cost::default());
+        let (spans, total) = (SpanIndex::default(), AnchorCost::default());
         Self { file, spans, found: Vec::new(), stack: Vec::new(), anchors: HashMap::new(), total, documents: 0 }
     }
 
@@ -182,9 +182,9 @@ impl<'a> Pass<'a> {
             }
             Event::Scalar(text, style, anchor, _) => self.scalar(text, *style, *anchor, range),
             Event::Alias(id) => self.alias(*id, range),
-            Event::SequenceStart(_, anchor, _) => self.open(Kind::List { next: 0 }, *anchor, range),
+            Event::SequenceStart(_, anchor, _) => self.open(FrameKind::List { next: 0 }, *anchor, range),
             Event::MappingStart(_, anchor, _) => {
-                self.open(Kind::Map { seen: HashMap::new(), key: None }, *anchor, range)
+                self.open(FrameKind::Map { seen: HashMap::new(), key: None }, *anchor, range)
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 self.close(range.end);
@@ -209,7 +209,7 @@ impl<'a> Pass<'a> {
             let message = format!("`{text}` is not a number that JSON can hold exactly");
             self.refuse(range.clone(), message, "put quotes around it to make it a string");
         }
-        let cost = Cost { nodes: 1, bytes: text.len(), height: 0 };
+        let cost = AnchorCost { nodes: 1, bytes: text.len(), height: 0 };
         self.spend(cost, &range)?;
         if anchor > 0 {
             self.anchors.insert(anchor, cost);
@@ -237,7 +237,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn open(&mut self, kind: Kind, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
+    fn open(&mut self, kind: FrameKind, anchor: usize, range: Range<usize>) -> Result<(), Fatal> {
         if self.awaits_key() {
             let message = "a list or mapping cannot be a key";
             let problem = Diagnostic::error(Code::YamlRefused, message).at(self.file, range.clone());
@@ -248,9 +248,9 @@ impl<'a> Pass<'a> {
             return Err(Box::new(if is_template { problem.help(help) } else { problem }));
         }
         let before = self.total;
-        self.spend(Cost { nodes: 1, bytes: 0, height: 0 }, &range)?;
+        self.spend(AnchorCost { nodes: 1, bytes: 0, height: 0 }, &range)?;
         let (pointer, key) = self.place();
-        self.stack.push(Frame { pointer, key, start: range.start, anchor, before, height: 0, kind });
+        self.stack.push(YamlFrame { pointer, key, start: range.start, anchor, before, height: 0, kind });
         self.check_depth(0, &range)
     }
 
@@ -261,7 +261,7 @@ impl<'a> Pass<'a> {
         if frame.anchor > 0 {
             let nodes = self.total.nodes - frame.before.nodes;
             let bytes = self.total.bytes - frame.before.bytes;
-            self.anchors.insert(frame.anchor, Cost { nodes, bytes, height });
+            self.anchors.insert(frame.anchor, AnchorCost { nodes, bytes, height });
         }
         self.spans.insert(frame.pointer, frame.key, trimmed(&self.file.text, frame.start..end.max(frame.start)));
     }
@@ -273,7 +273,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn spend(&mut self, cost: Cost, range: &Range<usize>) -> Result<(), Fatal> {
+    fn spend(&mut self, cost: AnchorCost, range: &Range<usize>) -> Result<(), Fatal> {
         self.total.nodes = self.total.nodes.saturating_add(cost.nodes);
         self.total.bytes = self.total.bytes.saturating_add(cost.bytes);
         if self.total.nodes > MAX_NODES || self.total.bytes > MAX_BYTES {
@@ -293,7 +293,7 @@ impl<'a> Pass<'a> {
     }
 
     fn awaits_key(&self) -> bool {
-        matches!(self.stack.last(), Some(Frame { kind: Kind::Map { key: None, .. }, .. }))
+        matches!(self.stack.last(), Some(YamlFrame { kind: FrameKind::Map { key: None, .. }, .. }))
     }
 
     fn key(&mut self, text: &str, plain: bool, range: Range<usize>) {
@@ -307,7 +307,7 @@ impl<'a> Pass<'a> {
     }
 
     fn set_key(&mut self, name: String, range: Range<usize>) {
-        let Some(Frame { kind: Kind::Map { seen, key }, .. }) = self.stack.last_mut() else { return };
+        let Some(YamlFrame { kind: FrameKind::Map { seen, key }, .. }) = self.stack.last_mut() else { return };
         if let Some(first) = seen.get(&name) {
             let message = format!("the key `{name}` is written twice");
             let problem = Diagnostic::error(Code::DuplicateKey, message).at(self.file, range.clone());
@@ -322,11 +322,11 @@ impl<'a> Pass<'a> {
     fn place(&mut self) -> (String, Option<Range<usize>>) {
         match self.stack.last_mut() {
             None => (String::new(), None),
-            Some(Frame { pointer, kind: Kind::List { next }, .. }) => {
+            Some(YamlFrame { pointer, kind: FrameKind::List { next }, .. }) => {
                 *next += 1;
                 (item(pointer, *next - 1), None)
             }
-            Some(Frame { pointer, kind: Kind::Map { key, .. }, .. }) => {
+            Some(YamlFrame { pointer, kind: FrameKind::Map { key, .. }, .. }) => {
                 let (name, range) = key.take().unwrap_or_default();
                 (child(pointer, &name), Some(range))
             }

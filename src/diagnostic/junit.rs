@@ -7,7 +7,7 @@ use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStat
 use crate::model::visible::{one_line, visible};
 
 use super::render::to_line;
-use super::{Diagnostic, Style, render};
+use super::{Diagnostic, RenderStyle, render};
 
 /// The report of a check: a failed case for each error, a passed one with its text for each
 /// warning, and one passed case for each checked file without a finding.
@@ -49,7 +49,7 @@ fn finding(path: &str, d: &Diagnostic) -> TestCase {
     status
         .set_message(visible(&one_line(&d.message)))
         .set_type(d.code.as_str())
-        .set_description(render(d, Style::default()));
+        .set_description(render(d, RenderStyle::default()));
     case(path, name, status)
 }
 

@@ -23,7 +23,7 @@ pub use explain::{ExampleFile, Explanation, example_base, explain, explain_all, 
 pub use github::github;
 pub use json::{json_report, to_json};
 pub use junit::junit;
-pub use render::{Style, render, render_all, summary, to_line};
+pub use render::{RenderStyle, render, render_all, summary, to_line};
 pub use sarif::sarif;
 pub use suggest::did_you_mean;
 

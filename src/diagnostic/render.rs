@@ -14,7 +14,7 @@ use super::{Diagnostic, Label, Severity, SourceFile, floor_boundary};
 
 /// How a rendering for people looks.
 #[derive(Clone, Copy, Debug)]
-pub struct Style {
+pub struct RenderStyle {
     /// ANSI colours.
     pub colour: bool,
     /// Lines drawn with Unicode characters instead of ASCII.
@@ -23,7 +23,7 @@ pub struct Style {
     pub width: usize,
 }
 
-impl Default for Style {
+impl Default for RenderStyle {
     /// No colour, ASCII, 80 columns: what a snapshot or a log wants.
     fn default() -> Self {
         Self { colour: false, unicode: false, width: 80 }
@@ -31,7 +31,7 @@ impl Default for Style {
 }
 
 /// One diagnostic with its source, a caret and its advice, ending in a line break.
-pub fn render(d: &Diagnostic, style: Style) -> String {
+pub fn render(d: &Diagnostic, style: RenderStyle) -> String {
     let mut group = level(d.severity).primary_title(clean_line(&d.message)).id(d.code.as_str()).elements(snippets(d));
     for help in &d.help {
         group = group.element(Level::HELP.message(clean_line(help)));
@@ -45,7 +45,7 @@ pub fn render(d: &Diagnostic, style: Style) -> String {
 }
 
 /// Every diagnostic for people, an empty line between two.
-pub fn render_all(list: &[Diagnostic], style: Style) -> String {
+pub fn render_all(list: &[Diagnostic], style: RenderStyle) -> String {
     let parts: Vec<_> = list.iter().map(|d| render(d, style)).collect();
     parts.join("\n")
 }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn people_see_the_line_and_a_caret() {
-        let text = render(&example(), Style::default());
+        let text = render(&example(), RenderStyle::default());
         assert_eq!(
             text,
             "error[ORCH0304]: unknown agent `codr`\n --> p.yaml:3:12\n  |\n3 |     agent: codr\n  |            ^^^^\n  |\n  \
@@ -192,7 +192,7 @@ mod tests {
                 let d =
                     Diagnostic::error(Code::WrongType, "x\u{1b}").at(&file, start..end).also(&file, end..start, "y");
                 for unicode in [false, true] {
-                    render(&d, Style { unicode, colour: unicode, width: 10 });
+                    render(&d, RenderStyle { unicode, colour: unicode, width: 10 });
                 }
                 to_line(&d);
                 to_json(&d);

@@ -4,7 +4,7 @@ use crate::model::{CallKey, Event, StepKey};
 
 /// A lossy sign of life of a call in flight.
 #[derive(Clone, Debug)]
-pub enum Signal {
+pub enum CallProgress {
     /// The call was sent.
     Sent(CallKey),
     /// The model is reading the prompt: tokens done and in all.
@@ -31,5 +31,5 @@ pub trait Observer: Send + Sync {
     /// A fact was recorded.
     fn event(&self, event: &Event);
     /// Something happened that is not recorded.
-    fn signal(&self, signal: &Signal);
+    fn signal(&self, signal: &CallProgress);
 }

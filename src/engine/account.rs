@@ -8,8 +8,8 @@ use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::cost::{dollars, rounded};
 use crate::model::{Class, Failure, StepKey};
 
-use super::budget::Holder;
-use super::spent::{Certainty, Counted};
+use super::budget::BudgetScope;
+use super::spent::{Certainty, CountedUsage};
 
 /// An amount of dollars that makes no difference.
 const SMALLEST: f64 = 1e-9;
@@ -27,13 +27,13 @@ pub(super) enum Unit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reserve {
     pub(super) amount: Amount,
-    pub(super) tokens: Takes,
-    pub(super) usd: Takes,
+    pub(super) tokens: AmountEstimate,
+    pub(super) usd: AmountEstimate,
 }
 
 /// A limit with what counts against it.
-pub(super) struct Account {
-    pub(super) holder: Holder,
+pub(super) struct BudgetLedger {
+    pub(super) holder: BudgetScope,
     pub(super) limit: Budget,
     pub(super) spent: Amount,
     pub(super) reserved: Amount,
@@ -44,14 +44,14 @@ pub(super) struct Account {
 
 /// How far the amount of a call is known before it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Takes {
+pub(super) enum AmountEstimate {
     /// It is an upper bound.
     Known,
     /// It is the least: nothing fits a limit that is used up.
     More,
 }
 
-impl Takes {
+impl AmountEstimate {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Known => "the next request may take",
@@ -81,7 +81,7 @@ impl Amount {
     }
 }
 
-impl Account {
+impl BudgetLedger {
     pub(super) fn holds(&self, step: &StepKey) -> bool {
         self.holder.holds(step)
     }
@@ -89,8 +89,8 @@ impl Account {
     /// What counts against a limit of time: of the run what processes owned it, of a step its calls.
     pub(super) fn time(&self, owned: Duration) -> Duration {
         match self.holder {
-            Holder::Run => owned,
-            Holder::Step(_) | Holder::Agent(..) => {
+            BudgetScope::Run => owned,
+            BudgetScope::Step(_) | BudgetScope::Agent(..) => {
                 self.running.iter().fold(self.spent.time, |sum, since| sum.saturating_add(since.elapsed()))
             }
         }
@@ -100,8 +100,10 @@ impl Account {
     pub(super) fn left(&self, most: Duration, owned: Duration) -> Duration {
         let left = most.saturating_sub(self.time(owned));
         match self.holder {
-            Holder::Run => left,
-            Holder::Step(_) | Holder::Agent(..) => left / u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1),
+            BudgetScope::Run => left,
+            BudgetScope::Step(_) | BudgetScope::Agent(..) => {
+                left / u32::try_from(self.running.len()).unwrap_or(u32::MAX).max(1)
+            }
         }
     }
 
@@ -110,8 +112,8 @@ impl Account {
         let whose = &self.holder;
         // Only the run's own budget can be given on the command line, and then as a whole.
         let raised = match self.holder {
-            Holder::Run => format!(", as with `--budget {}`", self.raised(unit)),
-            Holder::Step(_) | Holder::Agent(..) => String::new(),
+            BudgetScope::Run => format!(", as with `--budget {}`", self.raised(unit)),
+            BudgetScope::Step(_) | BudgetScope::Agent(..) => String::new(),
         };
         let hint = format!(
             "raise `{unit}` of the budget and resume the run{raised}; nothing that was answered is asked again"
@@ -140,7 +142,7 @@ impl Account {
     }
 
     /// The unit of this limit in which it is not known what a call took, if there is one.
-    pub(super) fn unknown(&self, counted: &Counted, replied: bool) -> Option<Unit> {
+    pub(super) fn unknown(&self, counted: &CountedUsage, replied: bool) -> Option<Unit> {
         let refuses = replied && self.limit.unreported == Some(Unreported::Refuse);
         let stops = |certainty| match certainty {
             Certainty::Reported => false,
@@ -160,7 +162,7 @@ impl Account {
         let Reserve { amount: more, tokens, usd } = more;
         if let Some(most) = self.limit.tokens {
             let then = spent.tokens.saturating_add(held.tokens).saturating_add(more.tokens);
-            if then > most || (tokens == Takes::More && then == most) {
+            if then > most || (tokens == AmountEstimate::More && then == most) {
                 let what = format!("{most} tokens; {} are used, and {} {}", spent.tokens, tokens.words(), more.tokens);
                 return Some(self.failure(&what, "tokens"));
             }
@@ -168,7 +170,7 @@ impl Account {
         if let Some(most) = self.limit.usd {
             let then = spent.usd + held.usd + more.usd;
             // Sums of cents have no exact binary form.
-            if then > most + SMALLEST || (usd == Takes::More && then >= most) {
+            if then > most + SMALLEST || (usd == AmountEstimate::More && then >= most) {
                 let (most, used, more) = (dollars(most), rounded(spent.usd), rounded(more.usd));
                 let what = format!("{most}; {used} are spent, and {} {more}", usd.words());
                 return Some(self.failure(&what, "usd"));

@@ -4,51 +4,51 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::durable::{Reply, Stop};
-use crate::model::event::Part;
+use crate::durable::{CallReply, Interrupt};
+use crate::model::event::FingerprintPart;
 use crate::model::name::LOCAL;
-use crate::model::{ChatRequest, Digest, Failure, ModelRef, Recipe, StepKey};
+use crate::model::{ChatRequest, Digest, Failure, Fingerprint, ModelRef, StepKey};
 use crate::template::Templates;
 
 use super::compute::takes_long;
-use super::converse::Conversation;
-use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, common_parts, digest, part, recipe, tree_of};
-use super::message::Asked;
-use super::node::{AgentNode, Node, PlannedModel};
-use super::reading::{Reader, Rules};
-use super::scope::Scope;
+use super::conversation::Conversation;
+use super::interpret::{Run, StepResult};
+use super::leaf::{Leaf, OpenedStep, common_parts, digest, part, recipe, tree_of};
+use super::message::RenderedPrompt;
+use super::node::{AgentNode, PlanNode, PlannedModel};
+use super::reading::{ReplyReader, Rules};
+use super::scope::ValueScope;
 
 pub(super) async fn run(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     agent: &AgentNode,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
-    let Prepared { asked, recipe, also, parts } = match prepared(run, key, node, agent, scope).await? {
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
+    let PreparedStep { asked, recipe, also, parts } = match prepared(run, key, node, agent, scope).await? {
         Ok(prepared) => prepared,
         Err(failure) => {
             run.fail(key, node, scope, 0, &failure).await?;
             return Ok(Err(failure));
         }
     };
-    let reader = Reader::new(run, key, node, agent, scope);
+    let reader = ReplyReader::new(run, key, node, agent, scope);
     let mut leaf = Leaf::new(run, key, node, recipe, parts).or(also);
     let (replies, attempt) = match leaf.begin(scope).await? {
-        Opened::Stands(value) => return Ok(Ok(value)),
-        Opened::Run(replies, attempt) => (replies, attempt),
+        OpenedStep::Stands(value) => return Ok(Ok(value)),
+        OpenedStep::Run(replies, attempt) => (replies, attempt),
     };
     let recorded = replies.iter().filter_map(|reply| match reply {
-        Reply::Chat(reply) => Some(reply),
-        Reply::Done(_) => None,
+        CallReply::Chat(reply) => Some(reply),
+        CallReply::Output(_) => None,
     });
     for reply in recorded {
         if let Ok(found) = reader.read(reply).await? {
             return leaf.end(scope, attempt, Ok(Some(found.value))).await;
         }
     }
-    let mut conversation = Conversation::new(&leaf, agent, (&asked, &reader), attempt);
+    let mut conversation = Conversation::new(&leaf, agent, &asked, &reader, attempt);
     let result = conversation.run().await?;
     let (attempt, place) = (conversation.attempt(), conversation.place());
     leaf.answered(place);
@@ -56,16 +56,16 @@ pub(super) async fn run(
 }
 
 /// A step about to be opened: what is asked, and what determines its result.
-struct Prepared {
-    asked: Asked,
-    recipe: Recipe,
-    also: Vec<Recipe>,
-    parts: Vec<Part>,
+struct PreparedStep {
+    asked: RenderedPrompt,
+    recipe: Fingerprint,
+    also: Vec<Fingerprint>,
+    parts: Vec<FingerprintPart>,
 }
 
-impl Prepared {
+impl PreparedStep {
     fn new(templates: &Templates, rules: &Rules<'_>) -> Result<Self, Failure> {
-        let asked = Asked::render(templates, rules.node, rules.agent, rules.scope)?;
+        let asked = RenderedPrompt::render(templates, rules.node, rules.agent, rules.scope)?;
         let (recipe, also) = recipes_of(rules, &asked);
         Ok(Self { asked, recipe, also, parts: parts(templates, rules) })
     }
@@ -74,25 +74,25 @@ impl Prepared {
 async fn prepared(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     agent: &AgentNode,
-    scope: &Scope,
-) -> Result<Result<Prepared, Failure>, Stop> {
+    scope: &ValueScope,
+) -> Result<Result<PreparedStep, Failure>, Interrupt> {
     let templates = &run.plan.templates;
     let prompt = templates.text(&agent.prompt);
     let texts = std::iter::once(prompt.as_str()).chain(agent.message.as_deref());
     let kept = run.plan.kept();
     if !takes_long(scope, texts) {
-        return Ok(Prepared::new(templates, &Rules { node, agent, scope, kept }));
+        return Ok(PreparedStep::new(templates, &Rules { node, agent, scope, kept }));
     }
     let (templates, node, agent, scope) = (templates.clone(), node.clone(), agent.clone(), scope.clone());
     let kept = Arc::clone(kept);
-    let work = move || Prepared::new(&templates, &Rules { node: &node, agent: &agent, scope: &scope, kept: &kept });
+    let work = move || PreparedStep::new(&templates, &Rules { node: &node, agent: &agent, scope: &scope, kept: &kept });
     run.compute(key, work).await
 }
 
 /// What the recipe is made of, in words.
-fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<Part> {
+fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<FingerprintPart> {
     let Rules { node, agent, scope, .. } = *rules;
     let shown = |model: &PlannedModel| match &model.weights {
         Some(weights) => format!("{} ({weights})", model.reference),
@@ -112,7 +112,7 @@ fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<Part> {
 }
 
 /// The step's recipe, and those with fewer models: up to the first, the second and so on.
-pub(super) fn recipes_of(rules: &Rules<'_>, asked: &Asked) -> (Recipe, Vec<Recipe>) {
+pub(super) fn recipes_of(rules: &Rules<'_>, asked: &RenderedPrompt) -> (Fingerprint, Vec<Fingerprint>) {
     let Rules { node, agent, scope, .. } = *rules;
     // What a reply must fit is taken, not asked: under another schema recorded replies are read again.
     let request = |model| {

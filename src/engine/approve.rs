@@ -2,25 +2,25 @@
 
 use serde_json::json;
 
-use crate::durable::{Answer, Approval, Stop, Wait};
+use crate::durable::{Approval, Interrupt, Wait, WaitOutcome};
 use crate::model::step::Outcome;
-use crate::model::{Class, Failure, Recipe, StepKey};
+use crate::model::{Class, Failure, Fingerprint, StepKey};
 use crate::template::TemplateError;
 
 use super::compute::takes_long;
-use super::converse::millis;
-use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, part, recipe};
-use super::node::{ApproveNode, Node};
-use super::scope::Scope;
+use super::conversation::millis;
+use super::interpret::{Run, StepResult};
+use super::leaf::{Leaf, OpenedStep, part, recipe};
+use super::node::{ApproveNode, PlanNode};
+use super::scope::ValueScope;
 
 pub(super) async fn run(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &ApproveNode,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let rendered = rendered(run, key, node, kind, scope).await?;
     let shown = match rendered {
         Ok(shown) => shown.trim().to_owned(),
@@ -34,18 +34,18 @@ pub(super) async fn run(
     let parts = vec![part("question", &json!(shown))];
     let mut leaf = Leaf::new(run, key, node, recipe_of(&shown, kind, scope), parts);
     let attempt = match leaf.begin(scope).await? {
-        Opened::Stands(value) => return Ok(Ok(value)),
-        Opened::Run(_, attempt) => attempt,
+        OpenedStep::Stands(value) => return Ok(Ok(value)),
+        OpenedStep::Run(_, attempt) => attempt,
     };
     leaf.start(attempt).await?;
     let wait = Wait::Approval(Approval { shown, timeout_ms: kind.timeout.map(millis) });
     let result = match run.durable.wait(leaf.call(attempt, 1), wait).await? {
-        Answer::Elapsed => Err(Failure::new(Class::ApprovalTimeout, "nobody answered in time")
+        WaitOutcome::Elapsed => Err(Failure::new(Class::ApprovalTimeout, "nobody answered in time")
             .with_hint("raise `timeout:` of the step, and resume the run to ask again")),
-        Answer::Said(said) if said.approved || kind.on_reject == Outcome::Continue => {
+        WaitOutcome::Answered(said) if said.approved || kind.on_reject == Outcome::Continue => {
             Ok(Some(json!({ "approved": said.approved, "note": said.note, "by": said.by })))
         }
-        Answer::Said(said) => {
+        WaitOutcome::Answered(said) => {
             let who =
                 if said.by.is_empty() { "it was rejected".to_owned() } else { format!("{} rejected it", said.by) };
             let note = said.note.trim();
@@ -59,10 +59,10 @@ pub(super) async fn run(
 async fn rendered(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &ApproveNode,
-    scope: &Scope,
-) -> Result<Result<String, TemplateError>, Stop> {
+    scope: &ValueScope,
+) -> Result<Result<String, TemplateError>, Interrupt> {
     let templates = &run.plan.templates;
     if !takes_long(scope, [kind.message.as_str()]) {
         return Ok(templates.render_inline(&kind.message, &scope.context(node)));
@@ -73,7 +73,7 @@ async fn rendered(
 }
 
 /// A yes is a yes to what was shown, of one item; what a no means is taken of it.
-fn recipe_of(shown: &str, kind: &ApproveNode, scope: &Scope) -> Recipe {
+fn recipe_of(shown: &str, kind: &ApproveNode, scope: &ValueScope) -> Fingerprint {
     let mut ask = json!({ "shown": shown });
     if let (Some(ask), Some(item)) = (ask.as_object_mut(), scope.item()) {
         ask.insert("item".to_owned(), item.clone());

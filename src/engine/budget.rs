@@ -11,21 +11,21 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::agent::Models;
-use crate::durable::{Ask, Call, Effect, Outcome};
+use crate::agent::ModelRegistry;
+use crate::durable::{Ask, Call, CallOutcome, Effect};
 use crate::model::budget::{Budget, Unpriced, Unreported};
 use crate::model::event::Event;
-use crate::model::{Class, Failure, ModelRef, StepKey, Turn, TurnEstimate, Usage, UsageTotal};
+use crate::model::{AgentTurn, Class, Failure, ModelRef, StepKey, TurnEstimate, Usage, UsageTotal};
 
-use super::account::{Account, Amount, Reserve, Takes};
+use super::account::{Amount, AmountEstimate, BudgetLedger, Reserve};
 use super::node::PlannedModel;
-use super::past::Past;
 use super::plan::Plan;
-use super::spent::{Askers, Spent};
+use super::spend_history::Past;
+use super::spent::{Spent, StepModels};
 
 /// Whose limit it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holder {
+pub enum BudgetScope {
     /// The run's.
     Run,
     /// That of a step and what is inside it.
@@ -34,7 +34,7 @@ pub enum Holder {
     Agent(String, Vec<StepKey>),
 }
 
-impl std::fmt::Display for Holder {
+impl std::fmt::Display for BudgetScope {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Run => f.write_str("the run"),
@@ -45,15 +45,15 @@ impl std::fmt::Display for Holder {
 }
 
 /// A limit with its holder.
-pub type Limit = (Holder, Budget);
+pub type Limit = (BudgetScope, Budget);
 
 /// The budgets of a run.
 pub struct Budgets {
-    accounts: Mutex<Vec<Account>>,
+    accounts: Mutex<Vec<BudgetLedger>>,
     /// Why the run is over, once a call did not fit.
     over: OnceLock<Failure>,
-    models: Arc<Models>,
-    askers: Askers,
+    models: Arc<ModelRegistry>,
+    askers: StepModels,
     /// Told when something was given back, a call began, or the run is over: what fits may be another now.
     changed: Arc<Notify>,
     /// How long earlier sessions owned the run.
@@ -61,7 +61,7 @@ pub struct Budgets {
     since: Instant,
 }
 
-impl Holder {
+impl BudgetScope {
     /// Whether what a step spends counts against it.
     pub(super) fn holds(&self, step: &StepKey) -> bool {
         let step = step.place();
@@ -95,13 +95,13 @@ impl Drop for Reservation {
 }
 
 /// A call under way, whose time counts as it goes by; until dropped.
-pub struct Running {
+pub struct InFlight {
     budgets: Arc<Budgets>,
     step: StepKey,
     since: Instant,
 }
 
-impl Drop for Running {
+impl Drop for InFlight {
     fn drop(&mut self) {
         for account in self.budgets.lock().iter_mut().filter(|account| account.holds(&self.step)) {
             if let Some(at) = account.running.iter().position(|since| *since == self.since) {
@@ -114,8 +114,8 @@ impl Drop for Running {
 impl Budgets {
     /// The budgets of a plan, with what the events of its run say was spent.
     /// `died` is when the process of the last session was last alive, unless it ended in order.
-    pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<Models>) -> Arc<Self> {
-        let account = |(holder, limit)| Account {
+    pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<ModelRegistry>) -> Arc<Self> {
+        let account = |(holder, limit)| BudgetLedger {
             holder,
             limit,
             spent: Amount::default(),
@@ -128,7 +128,7 @@ impl Budgets {
             accounts: Mutex::new(plan.budgets().into_iter().map(account).collect()),
             over: OnceLock::new(),
             models,
-            askers: Askers::of(plan),
+            askers: StepModels::of(plan),
             changed: Arc::default(),
             before: past.owned,
             since: Instant::now(),
@@ -137,13 +137,13 @@ impl Budgets {
         Arc::new(budgets)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Account>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<BudgetLedger>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts what a call took: what was reported, and what is estimated of the rest. Where a limit holds of which
     /// it is not known how much the call took, the run is over.
-    pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &Outcome) {
+    pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &CallOutcome) {
         self.count(&Spent {
             step: step.clone(),
             model: model.cloned(),
@@ -178,7 +178,7 @@ impl Budgets {
     /// # Errors
     /// `budget_exceeded` when it does not fit and nothing else could give room.
     pub async fn reserve(self: &Arc<Self>, call: &Call, closing: bool) -> Result<Reservation, Failure> {
-        let known = |amount| Reserve { amount, tokens: Takes::Known, usd: Takes::Known };
+        let known = |amount| Reserve { amount, tokens: AmountEstimate::Known, usd: AmountEstimate::Known };
         let reserve = match &call.effect {
             Effect::Ask(ask) => known(self.estimate(ask)),
             Effect::Turn(turn) => self.reserve_of_turn(turn),
@@ -216,12 +216,12 @@ impl Budgets {
     }
 
     /// Says that a call of a step is under way.
-    pub fn run(self: &Arc<Self>, step: &StepKey) -> Running {
+    pub fn run(self: &Arc<Self>, step: &StepKey) -> InFlight {
         let since = Instant::now();
         self.lock().iter_mut().filter(|account| account.holds(step)).for_each(|account| account.running.push(since));
         // Those beside it have less time from now on.
         self.changed.notify_waiters();
-        Running { budgets: self.clone(), step: step.clone(), since }
+        InFlight { budgets: self.clone(), step: step.clone(), since }
     }
 
     /// Resolves when the time of a call under way is over, with what is to be said then.
@@ -231,7 +231,7 @@ impl Budgets {
             let Some((left, failure)) = self.time_left(step) else { return std::future::pending().await };
             if left.is_zero() {
                 self.end(&failure);
-                return Failure { broke_off: true, ..failure };
+                return Failure { interrupted: true, ..failure };
             }
             tokio::select! {
                 () = tokio::time::sleep(left) => {}
@@ -290,15 +290,19 @@ impl Budgets {
     }
 
     fn estimate(&self, ask: &Ask) -> Amount {
-        Amount { tokens: ask.most.total(), usd: self.usd(&ask.request.model, &ask.most), time: Duration::ZERO }
+        Amount {
+            tokens: ask.max_usage.total(),
+            usd: self.usd(&ask.request.model, &ask.max_usage),
+            time: Duration::ZERO,
+        }
     }
 
     /// What a turn takes: at most what its agent says, else at least its words. What a program asks of its model is
     /// its own affair.
-    fn reserve_of_turn(&self, turn: &Turn) -> Reserve {
+    fn reserve_of_turn(&self, turn: &AgentTurn) -> Reserve {
         let usage = Usage { output: 0, ..super::gate::most(&turn.request) };
         let usd = turn.program.priced_as().map_or(0.0, |model| self.usd(&model, &usage));
-        let takes = |estimated: bool| if estimated { Takes::Known } else { Takes::More };
+        let takes = |estimated: bool| if estimated { AmountEstimate::Known } else { AmountEstimate::More };
         let most = turn.estimate;
         let (tokens, usd) = (most.tokens.unwrap_or(usage.input), most.usd.unwrap_or(usd));
         let amount = Amount { tokens, usd, time: Duration::ZERO };
@@ -337,7 +341,7 @@ pub fn uncounted<'a>(
 pub fn unpriced<'a>(
     limits: &[Limit],
     asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
-    models: &Models,
+    models: &ModelRegistry,
 ) -> Option<&'a PlannedModel> {
     let strict = |step: &StepKey| {
         let refuses = |budget: &Budget| budget.usd.is_some() && budget.unpriced != Some(Unpriced::Allow);

@@ -4,20 +4,20 @@ use std::borrow::Cow;
 
 use serde_json::{Value, json};
 
-use crate::durable::{Call, Command, Effect, Reply, Stop};
-use crate::model::event::{CommandDone, Done};
+use crate::durable::{Call, CallReply, CommandSpec, Effect, Interrupt};
+use crate::model::event::{CallOutput, CommandOutput};
 use crate::model::step::CommandLine;
 use crate::model::{Class, Failure, StepKey};
 use crate::offload::LARGE_TEXT;
 use crate::process::{beginning_and_end, last_lines};
-use crate::template::{Context, Templates, eval};
+use crate::template::{TemplateContext, Templates, eval};
 
 use super::compute::takes_long;
-use super::converse::millis;
-use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
-use super::node::{CommandNode, Contract, Node};
-use super::scope::Scope;
+use super::conversation::millis;
+use super::interpret::{Run, StepResult};
+use super::leaf::{Leaf, OpenedStep, common_parts, digest, mixed_up, part, recipe, tree_of};
+use super::node::{CommandNode, Contract, PlanNode};
+use super::scope::ValueScope;
 
 /// How much of each output of a command its artifact holds, in bytes: half of it of the beginning and half of the end
 /// when there is more.
@@ -26,10 +26,10 @@ const SHOWN: usize = 4 << 20;
 pub(super) async fn run(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &CommandNode,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let (command, what) = match rendered(run, key, node, kind, scope).await? {
         Ok(both) => both,
         Err(failure) => {
@@ -38,7 +38,7 @@ pub(super) async fn run(
         }
     };
     // How long it may take changes nothing about what it is.
-    let what = json!(Command { timeout_ms: None, ..what });
+    let what = json!(CommandSpec { timeout_ms: None, ..what });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let recipe = recipe(
         &json!({ "command": what, "tree": tree_of(node, scope) }),
@@ -48,11 +48,11 @@ pub(super) async fn run(
     parts.push(part("command", &json!(kind.line)));
     let mut leaf = Leaf::new(run, key, node, recipe, parts);
     let (replies, mut attempt) = match leaf.begin(scope).await? {
-        Opened::Stands(value) => return Ok(Ok(value)),
-        Opened::Run(replies, attempt) => (replies, attempt),
+        OpenedStep::Stands(value) => return Ok(Ok(value)),
+        OpenedStep::Run(replies, attempt) => (replies, attempt),
     };
     for reply in &replies {
-        if let Reply::Done(Done::Command(done)) = reply
+        if let CallReply::Output(CallOutput::Command(done)) = reply
             && let Ok(value) = read_output(run, key, node, kind, done).await?
         {
             return leaf.end(scope, attempt, Ok(Some(value))).await;
@@ -62,9 +62,10 @@ pub(super) async fn run(
     loop {
         leaf.start(attempt).await?;
         let effect = Effect::Command(command.clone());
-        let outcome = run.durable.call(Call { key: leaf.call(attempt, 1), ask: digest(&what), effect }).await?;
+        let outcome =
+            run.durable.call(Call { key: leaf.call(attempt, 1), request_digest: digest(&what), effect }).await?;
         let result = match outcome.result {
-            Ok(Reply::Done(Done::Command(done))) => read_output(run, key, node, kind, &done).await?,
+            Ok(CallReply::Output(CallOutput::Command(done))) => read_output(run, key, node, kind, &done).await?,
             Ok(_) => Err(mixed_up()),
             Err(failure) if kind.limits.deadline_is_less() => Err(failure.of_deadline()),
             Err(failure) => Err(failure),
@@ -86,10 +87,10 @@ pub(super) async fn run(
 async fn rendered(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &CommandNode,
-    scope: &Scope,
-) -> Result<Result<(Command, Command), Failure>, Stop> {
+    scope: &ValueScope,
+) -> Result<Result<(CommandSpec, CommandSpec), Failure>, Interrupt> {
     let templates = &run.plan.templates;
     if !takes_long(scope, texts(kind)) {
         return Ok(twice(templates, node, kind, scope));
@@ -111,7 +112,12 @@ fn texts(kind: &CommandNode) -> impl Iterator<Item = &str> {
 const ANY_FOLDER: &str = "‹project›";
 
 /// A command with the project where it is, and with it anywhere.
-fn twice(templates: &Templates, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<(Command, Command), Failure> {
+fn twice(
+    templates: &Templates,
+    node: &PlanNode,
+    kind: &CommandNode,
+    scope: &ValueScope,
+) -> Result<(CommandSpec, CommandSpec), Failure> {
     let command = render(templates, node, kind, scope)?;
     if !texts(kind).any(|text| text.contains(PROJECT)) {
         return Ok((command.clone(), command));
@@ -129,10 +135,10 @@ const PROJECT: &str = "project";
 async fn read_output(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &CommandNode,
-    done: &CommandDone,
-) -> Result<Result<Value, Failure>, Stop> {
+    done: &CommandOutput,
+) -> Result<Result<Value, Failure>, Interrupt> {
     let contract = node.output.as_ref().map(|output| &output.contract);
     let takes_long = kind.takes_stdout && contract.is_some_and(Contract::takes_long);
     if done.stdout.len().max(done.stderr.len()) < LARGE_TEXT && !takes_long {
@@ -145,10 +151,10 @@ async fn read_output(
 /// The command with its values, as it will be run.
 pub(super) fn render(
     templates: &Templates,
-    node: &Node,
+    node: &PlanNode,
     kind: &CommandNode,
-    scope: &Scope,
-) -> Result<Command, Failure> {
+    scope: &ValueScope,
+) -> Result<CommandSpec, Failure> {
     let mut context = scope.context(node);
     context.insert(PROJECT, &json!({ "root": &*kind.project }));
     let (argv, values) = match &kind.line {
@@ -177,7 +183,7 @@ pub(super) fn render(
         return Err(Failure::new(Class::TemplateError, why).with_hint("give such data on `stdin:`"));
     }
     let limit = [kind.limits.timeout, kind.limits.deadline].into_iter().flatten().min();
-    Ok(Command {
+    Ok(CommandSpec {
         argv,
         values,
         env: kind.env.clone(),
@@ -190,13 +196,13 @@ pub(super) fn render(
     })
 }
 
-fn text(templates: &Templates, template: &str, context: &Context) -> Result<String, Failure> {
+fn text(templates: &Templates, template: &str, context: &TemplateContext) -> Result<String, Failure> {
     let rendered = templates.render_inline(template, context);
     rendered.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
 }
 
 /// The artifact of a command that ended.
-fn read(node: &Node, kind: &CommandNode, done: &CommandDone) -> Result<Value, Failure> {
+fn read(node: &PlanNode, kind: &CommandNode, done: &CommandOutput) -> Result<Value, Failure> {
     let ended_well = kind.success.is_empty() || kind.success.iter().any(|code| i32::from(*code) == done.exit_code);
     if !ended_well {
         let words = tail(if done.stderr.trim().is_empty() { &done.stdout } else { &done.stderr });
@@ -246,7 +252,7 @@ const NOT_THERE: &[&str] = &[
 ];
 
 /// The folder in which a command ran, when it may have looked for a file in another one.
-fn ran_in(done: &CommandDone) -> String {
+fn ran_in(done: &CommandOutput) -> String {
     let said = last_lines(&done.stderr).to_lowercase();
     let missed = done.exit_code == 127 || NOT_THERE.iter().any(|words| said.contains(words));
     if !missed || done.folder.is_empty() {
@@ -259,7 +265,7 @@ fn ran_in(done: &CommandDone) -> String {
 pub(super) const OF_PROJECT: &str = "in the workspace; a file of the project is `{{ project.root }}/NAME` in `run:`";
 
 /// Standard output as the artifact: text, or exactly one JSON value that fits the schema.
-fn take(contract: &Contract, done: &CommandDone) -> Result<Value, Failure> {
+fn take(contract: &Contract, done: &CommandOutput) -> Result<Value, Failure> {
     if done.stdout.len() > SHOWN {
         let why =
             format!("the command wrote more to standard output than the {} MiB that an artifact may have", SHOWN >> 20);

@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::durable::{Gained, Stop};
+use crate::durable::{Interrupt, ScopeDelta};
 use crate::model::{Class, Failure, StepKey};
 use crate::template::{TemplateError, eval, may_take_long};
 
 use super::interpret::Run;
 use super::message::holds_in;
-use super::node::Node;
-use super::scope::Scope;
+use super::node::PlanNode;
+use super::scope::ValueScope;
 
 /// Whether what these texts make of the values in reach may take long.
-pub(super) fn takes_long<'t>(scope: &Scope, texts: impl IntoIterator<Item = &'t str>) -> bool {
+pub(super) fn takes_long<'t>(scope: &ValueScope, texts: impl IntoIterator<Item = &'t str>) -> bool {
     texts.into_iter().any(may_take_long) || scope.is_large()
 }
 
@@ -26,7 +26,7 @@ impl Run<'_> {
         self,
         key: &StepKey,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Stop> {
+    ) -> Result<T, Interrupt> {
         let slot = Arc::new(Mutex::new(None));
         let result = slot.clone();
         let work = move || *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(work());
@@ -34,7 +34,7 @@ impl Run<'_> {
         let result = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         result.ok_or_else(|| {
             let failure = Failure::new(Class::Storage, format!("a computation of step `{key}` gave no result"));
-            Stop::Storage(failure.with_hint("this is a defect of orch"))
+            Interrupt::Storage(failure.with_hint("this is a defect of orch"))
         })
     }
 
@@ -42,10 +42,10 @@ impl Run<'_> {
     pub(super) async fn eval(
         self,
         key: &StepKey,
-        node: &Node,
+        node: &PlanNode,
         expression: &str,
-        scope: &Scope,
-    ) -> Result<Result<Value, TemplateError>, Stop> {
+        scope: &ValueScope,
+    ) -> Result<Result<Value, TemplateError>, Interrupt> {
         if !takes_long(scope, [expression]) {
             return Ok(eval(expression, &scope.context(node)));
         }
@@ -57,10 +57,11 @@ impl Run<'_> {
     pub(super) async fn holds(
         self,
         key: &StepKey,
-        node: &Node,
+        node: &PlanNode,
         condition: &str,
-        (scope, gained): (&Scope, &Gained),
-    ) -> Result<Result<bool, Failure>, Stop> {
+        scope: &ValueScope,
+        gained: &ScopeDelta,
+    ) -> Result<Result<bool, Failure>, Interrupt> {
         if !takes_long(scope, [condition]) {
             return Ok(holds_in(condition, scope.context(node), gained));
         }

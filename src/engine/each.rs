@@ -5,25 +5,25 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
-use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
+use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
 use crate::model::{Class, Failure, StepKey};
 use crate::template::kind_of;
 
-use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, recipe};
-use super::node::{Each, Node};
-use super::scope::Scope;
+use super::interpret::{Run, StepResult};
+use super::leaf::{Leaf, OpenedStep, recipe};
+use super::node::{Each, PlanNode};
+use super::scope::ValueScope;
 
 /// How an item ended; `None` when it did not come to its end.
-type Item = Option<Result<Option<Arc<Value>>, Failure>>;
+type ItemEnd = Option<Result<Option<Arc<Value>>, Failure>>;
 
 pub(super) async fn run(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     each: &Each,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let items = match list(run, key, node, each, scope).await? {
         Ok(items) => items,
         Err(failure) => {
@@ -34,7 +34,7 @@ pub(super) async fn run(
     let ends = if each.limit == 1 {
         one_by_one(run, key, node, items, scope).await?
     } else {
-        side_by_side(run, key, node, each, (items, scope)).await?
+        side_by_side(run, key, node, each, items, scope).await?
     };
     match collect(each, ends, scope) {
         Ok(value) => {
@@ -43,8 +43,8 @@ pub(super) async fn run(
             // The items wrote, if any did; that they came to their end changes nothing.
             let tree = scope.tree().clone();
             let given = match leaf.begin(scope).await? {
-                Opened::Stands(value) => Ok(value),
-                Opened::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await?,
+                OpenedStep::Stands(value) => Ok(value),
+                OpenedStep::Run(_, attempt) => leaf.end(scope, attempt, Ok(Some(value))).await?,
             };
             scope.set_tree(tree);
             Ok(given)
@@ -59,10 +59,10 @@ pub(super) async fn run(
 async fn list(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     each: &Each,
-    scope: &Scope,
-) -> Result<Result<Vec<Value>, Failure>, Stop> {
+    scope: &ValueScope,
+) -> Result<Result<Vec<Value>, Failure>, Interrupt> {
     Ok(match run.eval(key, node, &each.list, scope).await? {
         Ok(Value::Array(items)) => Ok(items),
         Ok(other) => {
@@ -74,7 +74,7 @@ async fn list(
 }
 
 /// The scope of an item.
-fn within(scope: &Scope, index: usize, item: Value) -> Scope {
+fn within(scope: &ValueScope, index: usize, item: Value) -> ValueScope {
     scope.with([("item", item), ("index", Value::from(index))])
 }
 
@@ -82,11 +82,11 @@ fn within(scope: &Scope, index: usize, item: Value) -> Scope {
 async fn one_by_one(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     items: Vec<Value>,
-    scope: &mut Scope,
-) -> Result<Vec<Item>, Stop> {
-    let mut ends: Vec<Item> = Vec::with_capacity(items.len());
+    scope: &mut ValueScope,
+) -> Result<Vec<ItemEnd>, Interrupt> {
+    let mut ends: Vec<ItemEnd> = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
         if node.stops && matches!(ends.last(), Some(Some(Err(_)))) {
             break;
@@ -94,7 +94,7 @@ async fn one_by_one(
         let mut inner = within(scope, index, item);
         let given = run.once(&key.item(index), node, &mut inner).await?;
         let gained = inner.into_gained();
-        if let Some(tree) = &gained.tree {
+        if let Some(tree) = &gained.workspace_version {
             scope.set_tree(tree.clone());
         }
         scope.note_failure(gained.failed);
@@ -106,18 +106,19 @@ async fn one_by_one(
 async fn side_by_side(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     each: &Each,
-    (items, scope): (Vec<Value>, &mut Scope),
-) -> Result<Vec<Item>, Stop> {
+    items: Vec<Value>,
+    scope: &mut ValueScope,
+) -> Result<Vec<ItemEnd>, Interrupt> {
     let branch = |(index, item): (usize, Value)| -> Branch<'_> {
         let mut inner = within(scope, index, item);
         let key = key.item(index);
         async move {
             let given = run.once(&key, node, &mut inner).await?;
-            let flow = if given.is_err() && node.stops { Flow::Halt } else { Flow::Go };
-            let gained = Gained { value: Some(given), tree: None, ..inner.into_gained() };
-            Ok(BranchEnd::Ended(Box::new(gained), flow))
+            let flow = if given.is_err() && node.stops { RunFlow::Halt } else { RunFlow::Go };
+            let gained = ScopeDelta { value: Some(given), workspace_version: None, ..inner.into_gained() };
+            Ok(BranchOutcome::Ended(Box::new(gained), flow))
         }
         .boxed()
     };
@@ -126,18 +127,18 @@ async fn side_by_side(
     let mut items = Vec::with_capacity(ends.len());
     for end in ends {
         items.push(match end {
-            BranchEnd::Ended(gained, _) => {
+            BranchOutcome::Ended(gained, _) => {
                 scope.note_failure(gained.failed);
                 gained.value
             }
-            BranchEnd::Dropped | BranchEnd::NotBegun => None,
+            BranchOutcome::Dropped | BranchOutcome::NotBegun => None,
         });
     }
     Ok(items)
 }
 
 /// The values of all items, or why there are none.
-fn collect(each: &Each, ends: Vec<Item>, scope: &mut Scope) -> Result<Value, Failure> {
+fn collect(each: &Each, ends: Vec<ItemEnd>, scope: &mut ValueScope) -> Result<Value, Failure> {
     let failures: Vec<(usize, &Failure)> = ends
         .iter()
         .enumerate()
@@ -172,7 +173,7 @@ fn value(value: Option<Arc<Value>>) -> Value {
 }
 
 /// One entry of an output that tells failed items apart.
-fn record(index: usize, end: Item) -> Value {
+fn record(index: usize, end: ItemEnd) -> Value {
     match end {
         Some(Ok(given)) => json!({ "index": index, "status": "completed", "value": value(given) }),
         Some(Err(failure)) => json!({

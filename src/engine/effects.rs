@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::durable::{Command, Files, Signal};
-use crate::files::{self, Look, Reserved, Tree};
-use crate::model::event::{CommandDone, Done};
+use crate::durable::{CallProgress, CommandSpec, Files};
+use crate::files::{self, ChangeSet, Reserved, Tree};
+use crate::model::event::{CallOutput, CommandOutput};
 use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::{CallKey, Class, Failure};
 use crate::offload::off_thread;
-use crate::process::{self, Captured, ProcessError, Spec, Stream, joined};
+use crate::process::{self, Captured, ProcessError, ProgramSpec, Stream, joined};
 
-use crate::secret::{Pieces, Redactor};
+use crate::secret::{Redactor, StreamRedactor};
 
 use super::command::OF_PROJECT;
 use super::perform::Performer;
@@ -40,12 +40,12 @@ pub fn environment<'a>(
 pub(super) async fn command(
     own: &Performer,
     key: &CallKey,
-    command: &Command,
+    command: &CommandSpec,
     cut: impl Future<Output = Failure>,
-) -> Result<Done, Failure> {
+) -> Result<CallOutput, Failure> {
     let mut env = environment(&*own.variables, command.env.iter().map(String::as_str));
     env.extend(command.values.iter().cloned());
-    let spec = Spec {
+    let spec = ProgramSpec {
         argv: command.argv.clone(),
         cwd: folder(&own.workspace, &command.cwd)?,
         env,
@@ -57,9 +57,9 @@ pub(super) async fn command(
         endings: own.endings.of(key, &own.clock),
     };
     let folder = spec.cwd.display().to_string();
-    own.observer.signal(&Signal::Sent(key.clone()));
+    own.observer.signal(&CallProgress::Sent(key.clone()));
     // A secret may begin in one piece of an output and end in the next.
-    let pieces = || Mutex::new(Pieces::new(&own.redactor));
+    let pieces = || Mutex::new(StreamRedactor::new(&own.redactor));
     let (out, err) = (pieces(), pieces());
     let heard = |stream: Stream, bytes: &[u8]| {
         let pieces = match stream {
@@ -68,7 +68,7 @@ pub(super) async fn command(
         };
         let text = pieces.lock().unwrap_or_else(PoisonError::into_inner).push(&String::from_utf8_lossy(bytes));
         if let Some(line) = text.trim_end().lines().last() {
-            own.observer.signal(&Signal::Output(key.clone(), line.to_owned()));
+            own.observer.signal(&CallProgress::Output(key.clone(), line.to_owned()));
         }
     };
     let ended = tokio::select! {
@@ -81,14 +81,14 @@ pub(super) async fn command(
     let ended = ended?;
     let redactor = own.redactor.clone();
     // Up to 16 MiB of each.
-    let done = off_thread(own.clock.hold(), move || CommandDone {
+    let done = off_thread(own.clock.hold(), move || CommandOutput {
         exit_code: ended.code.unwrap_or(-1),
         cut: ended.stdout.left_out() + ended.stderr.left_out() > 0,
         stdout: recorded(&redactor, &ended.stdout),
         stderr: recorded(&redactor, &ended.stderr),
         folder: redactor.text(&folder),
     });
-    Ok(Done::Command(done.await))
+    Ok(CallOutput::Command(done.await))
 }
 
 /// An output as it is recorded: of a secret that a cut went through no part is left.
@@ -145,27 +145,27 @@ fn folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
 }
 
 /// Looks at the files that are about to be written.
-pub(super) async fn look(own: &Performer, files: Files) -> Result<Done, Failure> {
+pub(super) async fn look(own: &Performer, files: Files) -> Result<CallOutput, Failure> {
     let (workspace, project) = (own.workspace.clone(), own.project.clone());
     blocking(move || {
         let entries = files::entries(&files.files)?;
         let reserved = Reserved { artifacts: &files.reserved, project: &project };
         let look = Tree::open(&workspace)?.look(&entries, reserved)?;
-        serde_json::to_value(look).map(Done::Looked).map_err(unreadable)
+        serde_json::to_value(look).map(CallOutput::Snapshot).map_err(unreadable)
     })
     .await
 }
 
 /// Writes files, given how they were when they were looked at.
-pub(super) async fn write(own: &Performer, record: Value) -> Result<Done, Failure> {
+pub(super) async fn write(own: &Performer, record: Value) -> Result<CallOutput, Failure> {
     let (workspace, laid) = (own.workspace.clone(), own.laid.clone());
     blocking(move || {
-        let look: Look = serde_json::from_value(record).map_err(unreadable)?;
+        let look: ChangeSet = serde_json::from_value(record).map_err(unreadable)?;
         // Whoever looks at what is gone must not see files half-way through being swapped.
         let mut laid = laid.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = Tree::open(&workspace)?.apply(&look)?;
         laid.lay(&look);
-        serde_json::to_value(&applied).map(Done::Written).map_err(unreadable)
+        serde_json::to_value(&applied).map(CallOutput::Applied).map_err(unreadable)
     })
     .await
 }
@@ -202,7 +202,7 @@ fn unreadable(error: serde_json::Error) -> Failure {
     Failure::new(Class::Storage, format!("the record of the files can't be read: {error}"))
 }
 
-async fn blocking(work: impl FnOnce() -> Result<Done, Failure> + Send + 'static) -> Result<Done, Failure> {
+async fn blocking(work: impl FnOnce() -> Result<CallOutput, Failure> + Send + 'static) -> Result<CallOutput, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Failure::new(Class::Storage, format!("the files can't be written: {error}")))?

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What a provider allows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Allowance {
+pub struct ProviderAllowance {
     /// Requests at once.
     pub concurrency: Option<usize>,
     /// Requests a minute.
@@ -32,39 +32,39 @@ pub struct Allowance {
 }
 
 /// The gates of a run.
-pub struct Gates {
+pub struct RateLimiters {
     run: Arc<Semaphore>,
-    providers: HashMap<String, Arc<Gate>>,
+    providers: HashMap<String, Arc<RateLimiter>>,
     /// The providers that have answered in this run, be it with a failure.
     answered: Mutex<HashSet<String>>,
 }
 
 /// The gate of a provider.
-struct Gate {
-    allowance: Allowance,
+struct RateLimiter {
+    allowance: ProviderAllowance,
     places: Arc<Semaphore>,
-    pace: Mutex<Pace>,
+    pace: Mutex<RateWindow>,
 }
 
 /// What went through lately, and until when nothing may.
 #[derive(Default)]
-struct Pace {
+struct RateWindow {
     sent: Vec<(Instant, u64)>,
     closed_until: Option<Instant>,
 }
 
 /// Places in the run and at a provider.
-struct Places {
+struct CallPermit {
     _run: Option<OwnedSemaphorePermit>,
     _provider: Option<OwnedSemaphorePermit>,
 }
 
-impl Gates {
+impl RateLimiters {
     /// Gates for a run: `concurrency` calls at once, and what each provider allows.
-    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, Allowance)>) -> Self {
-        let gate = |(name, allowance): (String, Allowance)| {
+    pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderAllowance)>) -> Self {
+        let gate = |(name, allowance): (String, ProviderAllowance)| {
             let places = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
-            (name, Arc::new(Gate { allowance, places, pace: Mutex::default() }))
+            (name, Arc::new(RateLimiter { allowance, places, pace: Mutex::default() }))
         };
         Self {
             run: Arc::new(Semaphore::new(concurrency.max(1))),
@@ -105,11 +105,11 @@ impl Gates {
         let mut provider = None;
         if let (Some(gate), Some(ask)) = (gate, ask) {
             provider = gate.places.clone().acquire_owned().await.ok();
-            gate.pass(ask.most.total()).await;
+            gate.pass(ask.max_usage.total()).await;
         }
         // A closed semaphore does not occur: nobody closes it.
         let run = self.run.clone().acquire_owned().await.ok();
-        Box::new(Places { _run: run, _provider: provider })
+        Box::new(CallPermit { _run: run, _provider: provider })
     }
 
     /// Takes in what a provider answered: its `Retry-After` holds for every call to it.
@@ -129,10 +129,10 @@ impl Gates {
 
 /// Whether a failure is an answer of the provider.
 fn is_answer(failure: &Failure) -> bool {
-    failure.status.is_some() || failure.broke_off && failure.class == Class::ProviderUnavailable
+    failure.status.is_some() || failure.interrupted && failure.class == Class::ProviderUnavailable
 }
 
-impl Gate {
+impl RateLimiter {
     /// Waits until a request of so many tokens may be sent, and counts it.
     async fn pass(&self, tokens: u64) {
         loop {
@@ -148,9 +148,9 @@ impl Gate {
     }
 }
 
-impl Pace {
+impl RateWindow {
     /// When the next request may be sent; `None` and counted when now.
-    fn opens(&mut self, allowance: Allowance, tokens: u64) -> Option<Instant> {
+    fn opens(&mut self, allowance: ProviderAllowance, tokens: u64) -> Option<Instant> {
         let now = Instant::now();
         if let Some(until) = self.closed_until.filter(|until| *until > now) {
             return Some(until);
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_provider_counts_as_unreached_until_it_has_answered() {
-        let gates = Gates::new(1, []);
+        let gates = RateLimiters::new(1, []);
         let refused = || Failure { unreached: true, ..Failure::new(Class::ProviderUnavailable, "connection refused") };
         assert!(gates.judged("lab", refused()).unreached);
         // A refusal is an answer, of this provider alone.

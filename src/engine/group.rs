@@ -6,25 +6,25 @@ use futures_util::FutureExt as _;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use crate::durable::{Branch, BranchEnd, Flow, Gained, Stop};
+use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow, ScopeDelta};
 use crate::model::step::Outcome;
 use crate::model::{Class, Failure, StepKey};
 use crate::template::eval;
 
 use super::compute::takes_long;
-use super::interpret::{Given, Run, Verdict};
-use super::leaf::{Leaf, Opened, recipe};
-use super::node::{Body, Kind, Node, PipelineNode, RepeatNode};
-use super::scope::Scope;
+use super::interpret::{PipelineEnd, Run, StepResult};
+use super::leaf::{Leaf, OpenedStep, recipe};
+use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
+use super::scope::ValueScope;
 
 /// Steps one after another, as one.
 pub(super) async fn sequence(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
-    nodes: &[Node],
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    node: &PlanNode,
+    nodes: &[PlanNode],
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let mut inner = scope.inner();
     let flow = run.sequence(nodes, Some(key), &mut inner).await?;
     close(run, key, node, inner.into_gained(), flow, scope).await
@@ -34,44 +34,45 @@ pub(super) async fn sequence(
 pub(super) async fn parallel(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
-    (nodes, limit): (&[Node], usize),
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    node: &PlanNode,
+    nodes: &[PlanNode],
+    limit: usize,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let mut branches: Vec<Branch<'_>> = Vec::with_capacity(nodes.len());
     for child in nodes {
         let (key, mut inner) = (key.child(&child.id), scope.inner());
         let branch = async move {
             let flow = run.step(&key, child, &mut inner).await?;
-            Ok(BranchEnd::Ended(Box::new(inner.into_gained()), flow))
+            Ok(BranchOutcome::Ended(Box::new(inner.into_gained()), flow))
         };
         branches.push(branch.boxed());
     }
     let ends = run.durable.branches(key.clone(), branches, limit).await?;
     let mut inner = scope.inner();
     let failed = ends.iter().zip(nodes).find_map(|(end, child)| match end {
-        BranchEnd::Ended(_, Flow::Halt) => Some(child.id.clone()),
-        BranchEnd::Ended(_, Flow::Go) | BranchEnd::Dropped | BranchEnd::NotBegun => None,
+        BranchOutcome::Ended(_, RunFlow::Halt) => Some(child.id.clone()),
+        BranchOutcome::Ended(_, RunFlow::Go) | BranchOutcome::Dropped | BranchOutcome::NotBegun => None,
     });
     // Of steps side by side one may write: what it made of the workspace is what those after the group see.
     let before = scope.tree().clone();
     let mut tree = before.clone();
     for (end, child) in ends.into_iter().zip(nodes) {
         match end {
-            BranchEnd::Ended(gained, _) => {
+            BranchOutcome::Ended(gained, _) => {
                 inner.merge(&gained);
                 inner.stopped(gained.stopped);
-                tree = gained.tree.filter(|own| *own != before).unwrap_or(tree);
+                tree = gained.workspace_version.filter(|own| *own != before).unwrap_or(tree);
             }
-            BranchEnd::Dropped => inner.cancelled(child),
-            BranchEnd::NotBegun => {
+            BranchOutcome::Dropped => inner.cancelled(child),
+            BranchOutcome::NotBegun => {
                 let reason = format!("step {} failed", failed.as_deref().unwrap_or("beside it"));
                 run.skip(&key.child(&child.id), child, &mut inner, reason).await?;
             }
         }
     }
     inner.set_tree(tree);
-    let flow = if failed.is_some() { Flow::Halt } else { Flow::Go };
+    let flow = if failed.is_some() { RunFlow::Halt } else { RunFlow::Go };
     close(run, key, node, inner.into_gained(), flow, scope).await
 }
 
@@ -79,17 +80,17 @@ pub(super) async fn parallel(
 pub(super) async fn repeat(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &RepeatNode,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
-    let mut last = Gained::default();
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
+    let mut last = ScopeDelta::default();
     let mut failed = None;
     for round in 0..kind.max {
         let place = json!({ "index": round + 1, "index0": round, "first": round == 0, "last": round + 1 == kind.max, "max": kind.max });
         let mut inner = scope.with([("loop", place)]);
         inner.recall(&last);
-        if let Some(tree) = &last.tree {
+        if let Some(tree) = &last.workspace_version {
             inner.set_tree(tree.clone());
         }
         let index = usize::try_from(round).unwrap_or(usize::MAX);
@@ -98,30 +99,30 @@ pub(super) async fn repeat(
         last = inner.into_gained();
         failed = failed.or_else(|| last.failed.clone());
         last.failed.clone_from(&failed);
-        if flow == Flow::Halt {
+        if flow == RunFlow::Halt {
             return close(run, key, node, last, flow, scope).await;
         }
         let held = match &kind.until {
-            Some(until) => Some(run.holds(key, node, until, (&seen, &last)).await?),
+            Some(until) => Some(run.holds(key, node, until, &seen, &last).await?),
             None => None,
         };
         match held {
-            Some(Ok(true)) => return close(run, key, node, last, Flow::Go, scope).await,
+            Some(Ok(true)) => return close(run, key, node, last, RunFlow::Go, scope).await,
             Some(Ok(false)) | None => {}
-            Some(Err(failure)) => return fail(run, key, node, (last, failure), scope).await,
+            Some(Err(failure)) => return fail(run, key, node, last, failure, scope).await,
         }
     }
-    match (&kind.until, kind.on_exhausted) {
+    match (&kind.until, kind.on_max_iterations) {
         (Some(until), Outcome::Fail) => {
             let rounds = if kind.max == 1 { "round" } else { "rounds" };
             let why = format!("`{until}` was not true after {} {rounds}", kind.max);
-            let failure = Failure::new(Class::Exhausted, why)
+            let failure = Failure::new(Class::MaxIterationsReached, why)
                 .with_hint(format!(
-                    "raise `max:`, or say `on_exhausted: continue` to go on with the last round, then `orch pipeline resume`; `orch pipeline resume --from {key}` starts the rounds again"
+                    "raise `max:`, or say `on_max_iterations: continue` to go on with the last round, then `orch pipeline resume`; `orch pipeline resume --from {key}` starts the rounds again"
                 ));
-            fail(run, key, node, (last, failure), scope).await
+            fail(run, key, node, last, failure, scope).await
         }
-        (Some(_), Outcome::Continue) | (None, _) => close(run, key, node, last, Flow::Go, scope).await,
+        (Some(_), Outcome::Continue) | (None, _) => close(run, key, node, last, RunFlow::Go, scope).await,
     }
 }
 
@@ -129,31 +130,35 @@ pub(super) async fn repeat(
 pub(super) async fn pipeline(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     call: &PipelineNode,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let inputs = match inputs(run, key, node, call, scope).await? {
         Ok(inputs) => inputs,
-        Err(failure) => return fail(run, key, node, (Gained::default(), failure), scope).await,
+        Err(failure) => return fail(run, key, node, ScopeDelta::default(), failure, scope).await,
     };
-    let mut inner = Scope::new(inputs, scope.tree().clone());
+    let mut inner = ValueScope::new(inputs, scope.tree().clone());
     let verdict = run.body(&call.body, Some(key), &mut inner).await?;
-    let mut gained = Gained { failed: inner.failure().cloned(), tree: Some(inner.tree().clone()), ..Gained::default() };
+    let mut gained = ScopeDelta {
+        failed: inner.failure().cloned(),
+        workspace_version: Some(inner.tree().clone()),
+        ..ScopeDelta::default()
+    };
     match verdict {
-        Verdict::Completed(outputs) => {
+        PipelineEnd::Completed(outputs) => {
             // What failed inside is the called pipeline's own affair once it says that it succeeded.
             gained.failed = None;
             gained.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
-            close(run, key, node, gained, Flow::Go, scope).await
+            close(run, key, node, gained, RunFlow::Go, scope).await
         }
-        Verdict::Failed(failure) => {
+        PipelineEnd::Failed(failure) => {
             let inside = failure.or_else(|| inner.stop().cloned()).or_else(|| gained.failed.clone());
             let failure = inside.map_or_else(
-                || Failure::new(Class::AgentError, format!("pipeline {} failed", call.body.name)),
+                || Failure::new(Class::Internal, format!("pipeline {} failed", call.body.name)),
                 |inside| Failure { message: format!("pipeline {}: {}", call.body.name, inside.message), ..inside },
             );
-            fail(run, key, node, (gained, failure), scope).await
+            fail(run, key, node, gained, failure, scope).await
         }
     }
 }
@@ -161,23 +166,23 @@ pub(super) async fn pipeline(
 async fn inputs(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     call: &PipelineNode,
-    scope: &Scope,
-) -> Result<Result<Map<String, Value>, Failure>, Stop> {
+    scope: &ValueScope,
+) -> Result<Result<Map<String, Value>, Failure>, Interrupt> {
     let slow = call.inputs.values().any(|input| input.schema.takes_long());
     if !slow && !takes_long(scope, call.with.values().map(String::as_str)) {
         return Ok(call_inputs(node, call, scope));
     }
     // The steps of the pipeline are not needed for its inputs.
-    let body = Body { nodes: Vec::new(), finally: Vec::new(), outputs: IndexMap::new(), ..call.body.clone() };
+    let body = PlanBody { nodes: Vec::new(), finally: Vec::new(), outputs: IndexMap::new(), ..call.body.clone() };
     let call = PipelineNode { body, with: call.with.clone(), inputs: call.inputs.clone() };
-    let node = Node { kind: Kind::Sequence(Vec::new()), ..node.clone() };
+    let node = PlanNode { kind: NodeKind::Sequence(Vec::new()), ..node.clone() };
     let scope = scope.clone();
     run.compute(key, move || call_inputs(&node, &call, &scope)).await
 }
 
-fn call_inputs(node: &Node, call: &PipelineNode, scope: &Scope) -> Result<Map<String, Value>, Failure> {
+fn call_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> Result<Map<String, Value>, Failure> {
     let context = scope.context(node);
     let mut inputs = Map::new();
     for (name, contract) in &call.inputs {
@@ -203,14 +208,14 @@ fn call_inputs(node: &Node, call: &PipelineNode, scope: &Scope) -> Result<Map<St
 async fn close(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
-    gained: Gained,
-    flow: Flow,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
-    if flow == Flow::Halt {
+    node: &PlanNode,
+    gained: ScopeDelta,
+    flow: RunFlow,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
+    if flow == RunFlow::Halt {
         let failure = stopped(&gained);
-        return fail(run, key, node, (gained, failure), scope).await;
+        return fail(run, key, node, gained, failure, scope).await;
     }
     let object: Map<String, Value> =
         gained.artifacts.iter().map(|(name, value)| (name.clone(), (**value).clone())).collect();
@@ -218,8 +223,8 @@ async fn close(
     merge(key, node, &gained, scope);
     let mut leaf = Leaf::new(run, key, node, recipe(&json!({ "group": value }), &json!("group")), Vec::new());
     match leaf.begin(scope).await? {
-        Opened::Stands(_) => {}
-        Opened::Run(_, attempt) => {
+        OpenedStep::Stands(_) => {}
+        OpenedStep::Run(_, attempt) => {
             drop(leaf.end(scope, attempt, Ok(Some(value.clone()))).await?);
         }
     }
@@ -229,20 +234,21 @@ async fn close(
 async fn fail(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
-    (gained, failure): (Gained, Failure),
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    node: &PlanNode,
+    gained: ScopeDelta,
+    failure: Failure,
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     merge(key, node, &gained, scope);
     run.fail(key, node, scope, 0, &failure).await?;
     Ok(Err(failure))
 }
 
-fn merge(key: &StepKey, node: &Node, gained: &Gained, scope: &mut Scope) {
+fn merge(key: &StepKey, node: &PlanNode, gained: &ScopeDelta, scope: &mut ValueScope) {
     let is_item = key.is_item();
     if is_item || node.output.is_some() {
         scope.note_failure(gained.failed.clone());
-        if let Some(tree) = &gained.tree {
+        if let Some(tree) = &gained.workspace_version {
             scope.set_tree(tree.clone());
         }
     } else {
@@ -251,7 +257,7 @@ fn merge(key: &StepKey, node: &Node, gained: &Gained, scope: &mut Scope) {
 }
 
 /// Why a group stopped: the step that ended it.
-fn stopped(gained: &Gained) -> Failure {
+fn stopped(gained: &ScopeDelta) -> Failure {
     match (&gained.stopped, &gained.failed) {
         (Some((id, failure)), _) => {
             Failure { message: format!("step {id} failed: {}", failure.message), ..failure.clone() }

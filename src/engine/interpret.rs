@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
-use crate::durable::{Decided, Durable, Flow, Gained, Stop};
+use crate::durable::{Durable, Interrupt, RunFlow, ScopeDelta, StepFact};
 use crate::model::event::{RunEnded, StepFailed, StepSkipped};
 use crate::model::step::Access;
 use crate::model::{Class, Failure, RunStatus, StepKey};
@@ -18,30 +18,30 @@ use crate::template::eval;
 
 use super::compute::takes_long;
 use super::message::holds;
-use super::node::{Body, Kind, Node};
+use super::node::{NodeKind, PlanBody, PlanNode};
 use super::plan::Plan;
-use super::scope::Scope;
+use super::scope::ValueScope;
 use super::{agent, approve, command, each, group, ways, write};
 
 /// What a step gave: its value, if it has one, or why it failed.
-pub(super) type Given = Result<Option<Arc<Value>>, Failure>;
+pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
 /// Runs every step of a plan and says how the run ended.
-pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Stop> {
+pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Interrupt> {
     let run = Run { durable, plan };
-    let mut scope = Scope::new(plan.inputs.clone(), Scope::untouched());
+    let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::untouched());
     let verdict = run.body(&plan.body, None, &mut scope).await?;
     Ok(match verdict {
-        Verdict::Completed(outputs) => {
+        PipelineEnd::Completed(outputs) => {
             let result = (!plan.body.outputs.is_empty()).then(|| Value::Object(outputs));
             RunEnded { status: RunStatus::Completed, failure: None, result }
         }
-        Verdict::Failed(failure) => RunEnded { status: RunStatus::Failed, failure, result: None },
+        PipelineEnd::Failed(failure) => RunEnded { status: RunStatus::Failed, failure, result: None },
     })
 }
 
 /// How a pipeline ended.
-pub(super) enum Verdict {
+pub(super) enum PipelineEnd {
     /// It succeeded; what it gives.
     Completed(Map<String, Value>),
     /// It failed; why, when no step tells.
@@ -61,12 +61,14 @@ impl<'a> Run<'a> {
     /// Runs a pipeline's steps, then `finally`, and decides.
     pub(super) async fn body(
         self,
-        body: &'a Body,
+        body: &'a PlanBody,
         parent: Option<&StepKey>,
-        scope: &mut Scope,
-    ) -> Result<Verdict, Stop> {
+        scope: &mut ValueScope,
+    ) -> Result<PipelineEnd, Interrupt> {
         let flow = match self.sequence(&body.nodes, parent, scope).await {
-            Err(stop @ (Stop::Cancelled | Stop::OverBudget(_) | Stop::Dropped)) if !body.finally.is_empty() => {
+            Err(stop @ (Interrupt::Cancelled | Interrupt::OverBudget(_) | Interrupt::Dropped))
+                if !body.finally.is_empty() =>
+            {
                 self.closing(body, parent).await?;
                 self.sequence(&body.finally, parent, scope).await?;
                 return Err(stop);
@@ -80,8 +82,8 @@ impl<'a> Run<'a> {
         let closed = scope.take_failure();
         let untidy = closed.is_some();
         scope.note_failure(before.or(closed));
-        if flow == Flow::Halt || untidy {
-            return Ok(Verdict::Failed(None));
+        if flow == RunFlow::Halt || untidy {
+            return Ok(PipelineEnd::Failed(None));
         }
         let texts = body.success.iter().chain(body.outputs.values()).map(String::as_str);
         if !takes_long(scope, texts) {
@@ -94,30 +96,30 @@ impl<'a> Run<'a> {
     }
 
     /// A verdict that tells what leads on from a failure.
-    fn told(self, body: &Body, verdict: Verdict) -> Verdict {
-        let Verdict::Failed(Some(failure)) = verdict else { return verdict };
+    fn told(self, body: &PlanBody, verdict: PipelineEnd) -> PipelineEnd {
+        let PipelineEnd::Failed(Some(failure)) = verdict else { return verdict };
         let class = failure.class;
-        let outputs = body.outputs.values().filter(|_| class != Class::Unsuccessful);
+        let outputs = body.outputs.values().filter(|_| class != Class::SuccessConditionFalse);
         let texts = body.success.iter().chain(outputs).map(String::as_str);
-        Verdict::Failed(Some(ways::out_of_run(self.plan, failure, texts)))
+        PipelineEnd::Failed(Some(ways::out_of_run(self.plan, failure, texts)))
     }
 
     /// Says that only the steps of `finally` are left to do.
-    async fn closing(self, body: &Body, parent: Option<&StepKey>) -> Result<(), Stop> {
+    async fn closing(self, body: &PlanBody, parent: Option<&StepKey>) -> Result<(), Interrupt> {
         if body.finally.is_empty() {
             return Ok(());
         }
         let keys = body.finally.iter().map(|node| StepKey::below(parent, &node.id)).collect();
-        self.durable.record(Decided::Closing(keys)).await.map(drop)
+        self.durable.record(StepFact::Finally(keys)).await.map(drop)
     }
 
     /// Runs steps one after another.
     pub(super) fn sequence<'b>(
         self,
-        nodes: &'a [Node],
+        nodes: &'a [PlanNode],
         parent: Option<&'b StepKey>,
-        scope: &'b mut Scope,
-    ) -> BoxFuture<'b, Result<Flow, Stop>>
+        scope: &'b mut ValueScope,
+    ) -> BoxFuture<'b, Result<RunFlow, Interrupt>>
     where
         'a: 'b,
     {
@@ -127,22 +129,27 @@ impl<'a> Run<'a> {
                 let key = StepKey::below(parent, &node.id);
                 if let Some(failed) = halted {
                     self.skip(&key, node, scope, format!("step {failed} failed")).await?;
-                } else if self.step(&key, node, scope).await? == Flow::Halt {
+                } else if self.step(&key, node, scope).await? == RunFlow::Halt {
                     halted = Some(&node.id);
                 }
             }
-            Ok(if halted.is_some() { Flow::Halt } else { Flow::Go })
+            Ok(if halted.is_some() { RunFlow::Halt } else { RunFlow::Go })
         }
         .boxed()
     }
 
     /// Runs a step if it can and should run.
-    pub(super) async fn step(self, key: &StepKey, node: &'a Node, scope: &mut Scope) -> Result<Flow, Stop> {
+    pub(super) async fn step(
+        self,
+        key: &StepKey,
+        node: &'a PlanNode,
+        scope: &mut ValueScope,
+    ) -> Result<RunFlow, Interrupt> {
         if let Some(reason) = scope.missing(node) {
             return self.skip(key, node, scope, reason).await;
         }
         if let Some(expression) = &node.when {
-            match self.holds(key, node, expression, (scope, &Gained::default())).await? {
+            match self.holds(key, node, expression, scope, &ScopeDelta::default()).await? {
                 Ok(true) => {}
                 Ok(false) => return self.skip(key, node, scope, format!("when: {expression} is false")).await,
                 Err(failure) => {
@@ -162,48 +169,48 @@ impl<'a> Run<'a> {
     pub(super) fn once<'b>(
         self,
         key: &'b StepKey,
-        node: &'a Node,
-        scope: &'b mut Scope,
-    ) -> BoxFuture<'b, Result<Given, Stop>>
+        node: &'a PlanNode,
+        scope: &'b mut ValueScope,
+    ) -> BoxFuture<'b, Result<StepResult, Interrupt>>
     where
         'a: 'b,
     {
         match &node.kind {
-            Kind::Agent(kind) => agent::run(self, key, node, kind, scope).boxed(),
-            Kind::Command(kind) => command::run(self, key, node, kind, scope).boxed(),
-            Kind::Write(kind) => write::run(self, key, node, kind, scope).boxed(),
-            Kind::Approve(kind) => approve::run(self, key, node, kind, scope).boxed(),
-            Kind::Parallel(nodes, limit) => group::parallel(self, key, node, (nodes, *limit), scope).boxed(),
-            Kind::Repeat(kind) => group::repeat(self, key, node, kind, scope).boxed(),
-            Kind::Sequence(nodes) => group::sequence(self, key, node, nodes, scope).boxed(),
-            Kind::Pipeline(kind) => group::pipeline(self, key, node, kind, scope).boxed(),
+            NodeKind::Agent(kind) => agent::run(self, key, node, kind, scope).boxed(),
+            NodeKind::Command(kind) => command::run(self, key, node, kind, scope).boxed(),
+            NodeKind::Write(kind) => write::run(self, key, node, kind, scope).boxed(),
+            NodeKind::Approve(kind) => approve::run(self, key, node, kind, scope).boxed(),
+            NodeKind::Parallel(nodes, limit) => group::parallel(self, key, node, nodes, *limit, scope).boxed(),
+            NodeKind::Repeat(kind) => group::repeat(self, key, node, kind, scope).boxed(),
+            NodeKind::Sequence(nodes) => group::sequence(self, key, node, nodes, scope).boxed(),
+            NodeKind::Pipeline(kind) => group::pipeline(self, key, node, kind, scope).boxed(),
         }
     }
 
     pub(super) async fn skip(
         self,
         key: &StepKey,
-        node: &Node,
-        scope: &mut Scope,
+        node: &PlanNode,
+        scope: &mut ValueScope,
         reason: String,
-    ) -> Result<Flow, Stop> {
+    ) -> Result<RunFlow, Interrupt> {
         scope.skipped(node, &reason);
-        self.durable.record(Decided::Skipped(StepSkipped { step: key.clone(), reason })).await?;
-        Ok(Flow::Go)
+        self.durable.record(StepFact::Skipped(StepSkipped { step: key.clone(), reason })).await?;
+        Ok(RunFlow::Go)
     }
 
     /// Records that a step failed for good.
     pub(super) async fn fail(
         self,
         key: &StepKey,
-        node: &Node,
-        scope: &mut Scope,
+        node: &PlanNode,
+        scope: &mut ValueScope,
         attempt: u32,
         failure: &Failure,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Interrupt> {
         let failure = ways::out_of_step(self.plan, node, failure);
         let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops };
-        let mark = self.durable.record(Decided::Failed(fact)).await?;
+        let mark = self.durable.record(StepFact::Failed(fact)).await?;
         // Nobody knows how far it came, once an attempt began.
         if attempt > 0 && node.access == Access::Write && !node.kind.name().is_group() {
             scope.touched(mark);
@@ -213,21 +220,21 @@ impl<'a> Run<'a> {
 }
 
 /// Whether a pipeline that came to its end succeeded, and what it gives; `failed` is whether a step failed.
-fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &Scope, failed: bool) -> Verdict {
+fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &ValueScope, failed: bool) -> PipelineEnd {
     let context = scope.everything();
     let succeeded = match success {
         Some(expression) => match holds(expression, &context) {
             Ok(true) => true,
             Ok(false) => {
                 let why = format!("`success: {expression}` is false");
-                return Verdict::Failed(Some(Failure::new(Class::Unsuccessful, why)));
+                return PipelineEnd::Failed(Some(Failure::new(Class::SuccessConditionFalse, why)));
             }
-            Err(failure) => return Verdict::Failed(Some(failure)),
+            Err(failure) => return PipelineEnd::Failed(Some(failure)),
         },
         None => !failed,
     };
     if !succeeded {
-        return Verdict::Failed(None);
+        return PipelineEnd::Failed(None);
     }
     let mut outputs = Map::new();
     for (name, expression) in given {
@@ -235,24 +242,24 @@ fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &Scop
             Ok(value) => outputs.insert(name.clone(), value),
             Err(error) => {
                 let why = format!("output `{name}`: {error}");
-                return Verdict::Failed(Some(Failure::new(Class::ExpressionError, why)));
+                return PipelineEnd::Failed(Some(Failure::new(Class::ExpressionError, why)));
             }
         };
     }
-    Verdict::Completed(outputs)
+    PipelineEnd::Completed(outputs)
 }
 
 /// Notes how a step ended; its failure is recorded by then.
-fn ended(node: &Node, scope: &mut Scope, given: Given) -> Flow {
+fn ended(node: &PlanNode, scope: &mut ValueScope, given: StepResult) -> RunFlow {
     match given {
         Ok(value) => scope.completed(node, value),
         Err(failure) => {
             scope.failed(node, &failure);
             if node.stops {
                 scope.stopped(Some((node.id.clone(), failure)));
-                return Flow::Halt;
+                return RunFlow::Halt;
             }
         }
     }
-    Flow::Go
+    RunFlow::Go
 }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::durable::{Begin, Decided, Open, Reply, Stop};
-use crate::model::event::{Part, StepCompleted, StepStarted};
+use crate::durable::{BeginOutcome, CallReply, Interrupt, StepFact, StepSpec};
+use crate::model::event::{FingerprintPart, StepCompleted, StepStarted};
 use crate::model::step::Access;
-use crate::model::{Artifact, CallKey, Class, Digest, Failure, ModelRef, Recipe, StepKey, Usage, canonical};
+use crate::model::{Artifact, CallKey, Class, Digest, Failure, Fingerprint, ModelRef, StepKey, Usage, canonical};
 
-use super::interpret::{Given, Run};
-use super::node::{Kind, Limits, Node};
+use super::interpret::{Run, StepResult};
+use super::node::{NodeKind, PlanNode, StepLimits};
 use super::retry::{most_tries, pause};
-use super::scope::Scope;
+use super::scope::ValueScope;
 
 /// The version of the recipe digests; a new one makes every recorded result stale.
 const RECIPE_VERSION: u32 = 1;
@@ -20,42 +20,48 @@ const RECIPE_VERSION: u32 = 1;
 /// A step that was opened.
 pub(super) struct Leaf<'a> {
     pub(super) run: Run<'a>,
-    pub(super) node: &'a Node,
-    pub(super) open: Open,
+    pub(super) node: &'a PlanNode,
+    pub(super) open: StepSpec,
     /// Why the step runs although it ran before, and the attempt that tells it.
     why: Option<(u32, String)>,
-    answered: Option<Recipe>,
+    answered: Option<Fingerprint>,
 }
 
 /// What opening a step told.
-pub(super) enum Opened {
+pub(super) enum OpenedStep {
     /// The recorded result stands.
     Stands(Option<Arc<Value>>),
     /// These recorded replies may fit now; else go on with the attempt.
-    Run(Vec<Reply>, u32),
+    Run(Vec<CallReply>, u32),
 }
 
 impl<'a> Leaf<'a> {
     /// A step about to be opened: `ask` and `take` are what determines its result.
-    pub(super) fn new(run: Run<'a>, key: &StepKey, node: &'a Node, recipe: Recipe, parts: Vec<Part>) -> Self {
+    pub(super) fn new(
+        run: Run<'a>,
+        key: &StepKey,
+        node: &'a PlanNode,
+        recipe: Fingerprint,
+        parts: Vec<FingerprintPart>,
+    ) -> Self {
         // What an item gives is local to it.
         let shown = !key.is_item();
-        let open = Open {
+        let open = StepSpec {
             step: key.clone(),
-            recipe,
+            fingerprint: recipe,
             also: Vec::new(),
             reads: node.inputs.iter().map(|input| input.name.clone()).collect(),
             output: node.output.as_ref().map(|output| output.name.clone()),
             path: node.path().filter(|_| shown),
             parts,
-            reusable: node.access == Access::None && matches!(node.kind, Kind::Agent(_)),
-            touches: node.access != Access::None,
+            reusable: node.access == Access::None && matches!(node.kind, NodeKind::Agent(_)),
+            depends_on_workspace: node.access != Access::None,
         };
         Self { run, node, open, why: None, answered: None }
     }
 
     /// The same with recipes whose result is as good.
-    pub(super) fn or(mut self, also: Vec<Recipe>) -> Self {
+    pub(super) fn or(mut self, also: Vec<Fingerprint>) -> Self {
         self.open.also = also;
         self
     }
@@ -66,25 +72,25 @@ impl<'a> Leaf<'a> {
     }
 
     /// Asks whether a recorded result stands.
-    pub(super) async fn begin(&mut self, scope: &mut Scope) -> Result<Opened, Stop> {
+    pub(super) async fn begin(&mut self, scope: &mut ValueScope) -> Result<OpenedStep, Interrupt> {
         Ok(match self.run.durable.begin(&self.open).await? {
-            Begin::Stands(artifact, mark) => {
+            BeginOutcome::Reusable(artifact, mark) => {
                 self.touched(scope, mark);
-                Opened::Stands(artifact.map(|artifact| Arc::new(artifact.value)))
+                OpenedStep::Stands(artifact.map(|artifact| Arc::new(artifact.value)))
             }
-            Begin::Reread { replies, attempt, why } => {
+            BeginOutcome::Reread { replies, attempt, why } => {
                 self.why = why.map(|why| (attempt, why));
-                Opened::Run(replies, attempt)
+                OpenedStep::Run(replies, attempt)
             }
-            Begin::Attempt(attempt, why) => {
+            BeginOutcome::Attempt(attempt, why) => {
                 self.why = why.map(|why| (attempt, why));
-                Opened::Run(Vec::new(), attempt)
+                OpenedStep::Run(Vec::new(), attempt)
             }
         })
     }
 
     /// Says that an attempt begins.
-    pub(super) async fn start(&self, attempt: u32) -> Result<(), Stop> {
+    pub(super) async fn start(&self, attempt: u32) -> Result<(), Interrupt> {
         self.start_with(attempt, "", None, None).await
     }
 
@@ -95,18 +101,18 @@ impl<'a> Leaf<'a> {
         agent: &str,
         model: Option<ModelRef>,
         most: Option<Usage>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), Interrupt> {
         let fact = StepStarted {
             step: self.open.step.clone(),
             attempt,
             agent: agent.to_owned(),
             model,
-            recipe: self.open.recipe.clone(),
+            fingerprint: self.open.fingerprint.clone(),
             parts: self.open.parts.clone(),
             why: self.why.as_ref().filter(|(first, _)| *first == attempt).map(|(_, why)| why.clone()),
-            most,
+            max_usage: most,
         };
-        self.run.durable.record(Decided::Started(fact)).await.map(drop)
+        self.run.durable.record(StepFact::Started(fact)).await.map(drop)
     }
 
     /// The key of a call of an attempt.
@@ -117,10 +123,10 @@ impl<'a> Leaf<'a> {
     /// Records the result.
     pub(super) async fn end(
         &self,
-        scope: &mut Scope,
+        scope: &mut ValueScope,
         attempt: u32,
         result: Result<Option<Value>, Failure>,
-    ) -> Result<Given, Stop> {
+    ) -> Result<StepResult, Interrupt> {
         match result {
             Ok(value) => self.complete(scope, attempt, value).await.map(Ok),
             Err(failure) => {
@@ -132,10 +138,10 @@ impl<'a> Leaf<'a> {
 
     async fn complete(
         &self,
-        scope: &mut Scope,
+        scope: &mut ValueScope,
         attempt: u32,
         value: Option<Value>,
-    ) -> Result<Option<Arc<Value>>, Stop> {
+    ) -> Result<Option<Arc<Value>>, Interrupt> {
         let artifact = match (&self.open.output, value) {
             (Some(name), Some(value)) => Some(Artifact::new(name, value, self.open.path.clone())),
             (Some(_) | None, _) => None,
@@ -144,16 +150,16 @@ impl<'a> Leaf<'a> {
         let fact = StepCompleted {
             step: self.open.step.clone(),
             attempt,
-            recipe: self.answered.as_ref().unwrap_or(&self.open.recipe).clone(),
-            reused: None,
+            fingerprint: self.answered.as_ref().unwrap_or(&self.open.fingerprint).clone(),
+            reused_from: None,
             artifact,
         };
-        let mark = self.run.durable.record(Decided::Completed(fact)).await?;
+        let mark = self.run.durable.record(StepFact::Completed(fact)).await?;
         self.touched(scope, mark);
         Ok(value)
     }
 
-    fn touched(&self, scope: &mut Scope, mark: u64) {
+    fn touched(&self, scope: &mut ValueScope, mark: u64) {
         if self.node.access == Access::Write && !self.node.kind.name().is_group() {
             scope.touched(mark);
         }
@@ -162,11 +168,11 @@ impl<'a> Leaf<'a> {
     /// Waits and returns true when a failure is worth another try.
     pub(super) async fn try_again(
         &self,
-        limits: &Limits,
+        limits: &StepLimits,
         failure: &Failure,
         tries: u32,
         attempt: u32,
-    ) -> Result<bool, Stop> {
+    ) -> Result<bool, Interrupt> {
         if tries >= most_tries(limits, failure) || !limits.retry_on.contains(&failure.class) {
             return Ok(false);
         }
@@ -178,17 +184,20 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// A call's record that is of another kind than the call: somebody else's journal.
+/// The journal entry of a call has another type than the call.
 pub(super) fn mixed_up() -> Failure {
-    Failure::new(Class::AgentError, "the record of this call is of another kind")
+    Failure::new(
+        Class::Storage,
+        "the journal entry of this call has an unexpected type; the journal belongs to another pipeline or is corrupt",
+    )
 }
 
 /// What determines a step's result: what is asked, and what is taken of the answer.
-pub(super) fn recipe(ask: &Value, take: &Value) -> Recipe {
+pub(super) fn recipe(ask: &Value, take: &Value) -> Fingerprint {
     // Canonical JSON of `{ "of": value, "version": … }`; the value itself is large, and not copied for it.
     let version =
         |value: &Value| Digest::of(format!(r#"{{"of":{},"version":{RECIPE_VERSION}}}"#, canonical(value)).as_bytes());
-    Recipe { ask: version(ask), take: version(take) }
+    Fingerprint { request: version(ask), decode: version(take) }
 }
 
 /// The digest of a value.
@@ -197,31 +206,30 @@ pub(super) fn digest(value: &Value) -> Digest {
 }
 
 /// A part of a recipe, named in words.
-pub(super) fn part(name: impl Into<String>, content: &Value) -> Part {
-    Part { name: name.into(), digest: digest(content) }
+pub(super) fn part(name: impl Into<String>, content: &Value) -> FingerprintPart {
+    FingerprintPart { name: name.into(), digest: digest(content) }
 }
 
 /// The parts that steps of every kind have: what they read, and the workspace if they see it.
-pub(super) fn common_parts(node: &Node, scope: &Scope) -> Vec<Part> {
+pub(super) fn common_parts(node: &PlanNode, scope: &ValueScope) -> Vec<FingerprintPart> {
     let inputs = node.inputs.iter().filter_map(|input| {
         let value = scope.artifact(&input.name)?;
         Some(part(format!("input {}", input.name), value))
     });
-    let mut parts: Vec<Part> = inputs.collect();
+    let mut parts: Vec<FingerprintPart> = inputs.collect();
     parts.extend(scope.item().map(|item| part("item", item)));
-    parts.extend(
-        node.output
-            .as_ref()
-            .map(|output| Part { name: format!("schema of {}", output.name), digest: output.contract.digest() }),
-    );
+    parts.extend(node.output.as_ref().map(|output| FingerprintPart {
+        name: format!("schema of {}", output.name),
+        digest: output.contract.digest(),
+    }));
     if node.access != Access::None {
-        parts.push(Part { name: "workspace".to_owned(), digest: scope.tree().clone() });
+        parts.push(FingerprintPart { name: "workspace".to_owned(), digest: scope.tree().clone() });
     }
     parts
 }
 
 /// The state of the workspace, for the recipe of a step that can see it.
-pub(super) fn tree_of(node: &Node, scope: &Scope) -> Value {
+pub(super) fn tree_of(node: &PlanNode, scope: &ValueScope) -> Value {
     match node.access {
         Access::None => Value::Null,
         Access::Read | Access::Write => Value::from(scope.tree().as_str()),

@@ -2,26 +2,26 @@
 
 use serde_json::Value;
 
-use crate::durable::Gained;
+use crate::durable::ScopeDelta;
 use crate::model::{ChatRequest, Class, Failure, Message};
-use crate::template::{Context, Templates, eval_bool, fence};
+use crate::template::{TemplateContext, Templates, eval_bool, fence};
 
-use super::node::{AgentNode, Contract, Node, PlannedModel};
-use super::scope::Scope;
+use super::node::{AgentNode, Contract, PlanNode, PlannedModel};
+use super::scope::ValueScope;
 
 /// The rendered texts of a step: what is asked, before any reply.
-pub(super) struct Asked {
+pub(super) struct RenderedPrompt {
     system: String,
     message: String,
 }
 
-impl Asked {
+impl RenderedPrompt {
     /// Renders a step's prompt and message in a scope.
     pub(super) fn render(
         templates: &Templates,
-        node: &Node,
+        node: &PlanNode,
         agent: &AgentNode,
-        scope: &Scope,
+        scope: &ValueScope,
     ) -> Result<Self, Failure> {
         let context = scope.context(node);
         let system = rendered(templates.render(&agent.prompt, &context))?;
@@ -52,7 +52,7 @@ impl Asked {
     }
 
     /// The first request of a conversation with a model.
-    pub(super) fn request(&self, node: &Node, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
+    pub(super) fn request(&self, node: &PlanNode, agent: &AgentNode, model: &PlannedModel) -> ChatRequest {
         let schema = match node.output.as_ref().map(|output| &output.contract) {
             Some(Contract::Text) | None => None,
             Some(Contract::Json(schema)) => (!schema.is_any()).then(|| schema.closure()),
@@ -74,7 +74,7 @@ fn rendered(result: Result<String, crate::template::TemplateError>) -> Result<St
 }
 
 /// The run's inputs as text, the item, then each artifact as fenced JSON.
-fn default_message(node: &Node, scope: &Scope) -> String {
+fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
     let part = |name: &str, value: &Value| match value {
         Value::String(text) => format!("# {name}\n\n{}", text.trim()),
         value => format!("# {name}\n\n{}", fence(value)),
@@ -107,7 +107,7 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
             format!("Your answer can't be used as it is:\n\n{mismatches}\n\nAnswer again with {whole} and nothing else.")
         }
         Class::AmbiguousReply => "Your answer held several JSON values, or one that is not exact JSON. Answer again with exactly one JSON value and nothing else.".to_owned(),
-        Class::LengthStop => format!(
+        Class::MaxTokensReached => format!(
             "Your answer was cut off: it may be at most {} tokens long. Answer again, complete and shorter.",
             request.max_output_tokens
         ),
@@ -115,7 +115,7 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
     };
     let mut next = request.clone();
     // A cut or empty reply teaches nothing and may fill the context: only the words go back.
-    if matches!(failure.class, Class::LengthStop | Class::EmptyReply) || reply.trim().is_empty() {
+    if matches!(failure.class, Class::MaxTokensReached | Class::EmptyReply) || reply.trim().is_empty() {
         if let Some(last) = next.messages.last_mut() {
             last.content = format!("{}\n\n{words}", last.content);
         }
@@ -127,12 +127,12 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
 }
 
 /// Evaluates a condition.
-pub(super) fn holds(expression: &str, context: &Context) -> Result<bool, Failure> {
+pub(super) fn holds(expression: &str, context: &TemplateContext) -> Result<bool, Failure> {
     eval_bool(expression, context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
 }
 
 /// Evaluates a condition over a step's values and what its own steps gained.
-pub(super) fn holds_in(expression: &str, mut context: Context, gained: &Gained) -> Result<bool, Failure> {
+pub(super) fn holds_in(expression: &str, mut context: TemplateContext, gained: &ScopeDelta) -> Result<bool, Failure> {
     for (name, value) in &gained.artifacts {
         context.insert(name, value);
     }

@@ -14,13 +14,13 @@ use crate::schema::Schema;
 
 /// Steps with what is done after them: a pipeline file, ready to run.
 #[derive(Clone)]
-pub struct Body {
+pub struct PlanBody {
     /// The pipeline's name.
     pub name: String,
     /// The steps, in order.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<PlanNode>,
     /// What is done at the end, whatever happened.
-    pub finally: Vec<Node>,
+    pub finally: Vec<PlanNode>,
     /// What it may spend.
     pub budget: Option<Budget>,
     /// The expression that decides about success.
@@ -31,7 +31,7 @@ pub struct Body {
 
 /// One step ready to run.
 #[derive(Clone)]
-pub struct Node {
+pub struct PlanNode {
     /// The step's id.
     pub id: String,
     /// The condition under which the step runs.
@@ -41,7 +41,7 @@ pub struct Node {
     /// The artifacts that it reads.
     pub inputs: Vec<InputRef>,
     /// What it produces.
-    pub output: Option<Output>,
+    pub output: Option<ArtifactOutput>,
     /// Whether its artifact is shown as a file: not inside an item or a called pipeline.
     pub shown: bool,
     /// What it does to the workspace.
@@ -51,7 +51,7 @@ pub struct Node {
     /// Whether a failure stops what comes after.
     pub stops: bool,
     /// What it is.
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
 /// The list that a step runs over.
@@ -67,7 +67,7 @@ pub struct Each {
 
 /// What a step produces.
 #[derive(Clone)]
-pub struct Output {
+pub struct ArtifactOutput {
     /// The artifact's name.
     pub name: String,
     /// What the artifact must be; with `for_each`, what each item must be.
@@ -76,7 +76,7 @@ pub struct Output {
 
 /// What a step is.
 #[derive(Clone)]
-pub enum Kind {
+pub enum NodeKind {
     /// A model is asked.
     Agent(Box<AgentNode>),
     /// A command is run.
@@ -86,11 +86,11 @@ pub enum Kind {
     /// A person is asked.
     Approve(ApproveNode),
     /// Steps side by side.
-    Parallel(Vec<Node>, usize),
+    Parallel(Vec<PlanNode>, usize),
     /// Steps again and again.
     Repeat(RepeatNode),
     /// Steps one after another.
-    Sequence(Vec<Node>),
+    Sequence(Vec<PlanNode>),
     /// Another pipeline.
     Pipeline(Box<PipelineNode>),
 }
@@ -113,7 +113,7 @@ pub struct AgentNode {
     /// The inline template of the user message.
     pub message: Option<String>,
     /// When and how often it is tried again.
-    pub limits: Limits,
+    pub limits: StepLimits,
     /// How often a reply that does not validate is sent back.
     pub re_asks: u32,
     /// Whether replies must be exact.
@@ -135,7 +135,7 @@ pub struct WrittenBy {
 
 /// How long a step may take, and how often it is tried.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct StepLimits {
     /// How long one request or command may take.
     pub timeout: Option<Duration>,
     /// How long the whole step may take.
@@ -151,7 +151,7 @@ pub struct Limits {
     pub patient: bool,
 }
 
-impl Limits {
+impl StepLimits {
     /// Whether it is the deadline that ends a first try.
     pub(super) fn deadline_is_less(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.timeout.is_none_or(|timeout| deadline < timeout))
@@ -176,7 +176,7 @@ pub struct CommandNode {
     /// Whether its standard output is the artifact.
     pub takes_stdout: bool,
     /// When and how often it is tried again.
-    pub limits: Limits,
+    pub limits: StepLimits,
 }
 
 /// The part of a step that writes files.
@@ -207,16 +207,16 @@ pub struct RepeatNode {
     /// Rounds at most.
     pub max: u32,
     /// What it means that the condition never held.
-    pub on_exhausted: Outcome,
+    pub on_max_iterations: Outcome,
     /// What is done in a round.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<PlanNode>,
 }
 
 /// A pipeline that is called.
 #[derive(Clone)]
 pub struct PipelineNode {
     /// What is run.
-    pub body: Body,
+    pub body: PlanBody,
     /// Its inputs: names with expressions over the caller's values.
     pub with: IndexMap<String, String>,
     /// What its inputs must be.
@@ -313,7 +313,7 @@ impl Contract {
     }
 }
 
-impl Kind {
+impl NodeKind {
     /// The kind as journals name it.
     pub fn name(&self) -> StepKind {
         match self {
@@ -323,30 +323,34 @@ impl Kind {
             Self::Approve(_) => StepKind::Approve,
             Self::Parallel(..) => StepKind::Parallel,
             Self::Repeat(_) => StepKind::Repeat,
-            Self::Sequence(_) => StepKind::Steps,
+            Self::Sequence(_) => StepKind::Sequence,
             Self::Pipeline(_) => StepKind::Pipeline,
         }
     }
 }
 
-impl Node {
+impl PlanNode {
     /// The steps inside it.
-    pub fn children(&self) -> Box<dyn Iterator<Item = &Node> + '_> {
+    pub fn children(&self) -> Box<dyn Iterator<Item = &PlanNode> + '_> {
         match &self.kind {
-            Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => Box::new(nodes.iter()),
-            Kind::Repeat(repeat) => Box::new(repeat.nodes.iter()),
-            Kind::Pipeline(call) => Box::new(call.body.nodes.iter().chain(&call.body.finally)),
-            Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Box::new(std::iter::empty()),
+            NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => Box::new(nodes.iter()),
+            NodeKind::Repeat(repeat) => Box::new(repeat.nodes.iter()),
+            NodeKind::Pipeline(call) => Box::new(call.body.nodes.iter().chain(&call.body.finally)),
+            NodeKind::Agent(_) | NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
+                Box::new(std::iter::empty())
+            }
         }
     }
 
     /// The same, to be changed.
-    pub(super) fn children_mut(&mut self) -> Box<dyn Iterator<Item = &mut Node> + '_> {
+    pub(super) fn children_mut(&mut self) -> Box<dyn Iterator<Item = &mut PlanNode> + '_> {
         match &mut self.kind {
-            Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => Box::new(nodes.iter_mut()),
-            Kind::Repeat(repeat) => Box::new(repeat.nodes.iter_mut()),
-            Kind::Pipeline(call) => Box::new(call.body.nodes.iter_mut().chain(&mut call.body.finally)),
-            Kind::Agent(_) | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => Box::new(std::iter::empty()),
+            NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => Box::new(nodes.iter_mut()),
+            NodeKind::Repeat(repeat) => Box::new(repeat.nodes.iter_mut()),
+            NodeKind::Pipeline(call) => Box::new(call.body.nodes.iter_mut().chain(&mut call.body.finally)),
+            NodeKind::Agent(_) | NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
+                Box::new(std::iter::empty())
+            }
         }
     }
 
@@ -360,14 +364,14 @@ impl Node {
             return Vec::new();
         }
         match &self.kind {
-            Kind::Pipeline(call) => call.body.outputs.keys().cloned().collect(),
-            Kind::Parallel(..)
-            | Kind::Sequence(_)
-            | Kind::Repeat(_)
-            | Kind::Agent(_)
-            | Kind::Command(_)
-            | Kind::Write(_)
-            | Kind::Approve(_) => self.children().flat_map(Node::names).collect(),
+            NodeKind::Pipeline(call) => call.body.outputs.keys().cloned().collect(),
+            NodeKind::Parallel(..)
+            | NodeKind::Sequence(_)
+            | NodeKind::Repeat(_)
+            | NodeKind::Agent(_)
+            | NodeKind::Command(_)
+            | NodeKind::Write(_)
+            | NodeKind::Approve(_) => self.children().flat_map(PlanNode::names).collect(),
         }
     }
 

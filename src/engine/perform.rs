@@ -10,29 +10,29 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Answer, Bounds, Models, Recorder, Replay, Variables, turn_recorded};
+use crate::agent::{ModelRegistry, Recorder, Replay, TurnLimits, TurnResult, Variables, turn_recorded};
 use crate::clock::Clock;
-use crate::durable::{Ask, Call, Effect, Observer, Outcome, Perform, Permit, Reply, Stop};
-use crate::files::Laid;
+use crate::durable::{Ask, Call, CallOutcome, CallReply, Effect, Interrupt, Observer, Perform, Permit};
+use crate::files::FileLedger;
 use crate::folder::OwnFolder;
-use crate::model::event::Done;
-use crate::model::{CallKey, ChatReply, Class, Failure, ModelRef, StepKey, Turn, Work};
+use crate::model::event::CallOutput;
+use crate::model::{AgentActivity, AgentTurn, CallKey, ChatReply, Class, Failure, ModelRef, StepKey};
 use crate::offload::{LARGE_TEXT, off_thread};
-use crate::process::{Endings, GuardProgram};
+use crate::process::{EndingGroups, GuardProgram};
 use crate::secret::Redactor;
 
-use super::asking::{answer, program};
 use super::bound::{Bound, believable, believable_failure};
 use super::budget::Budgets;
 use super::effects;
-use super::gate::Gates;
+use super::gate::RateLimiters;
 use super::message::with_contract;
+use super::model_call::{answer, program};
 
 /// Performs the calls of a run.
 #[derive(Clone)]
 pub struct Performer {
     /// The models that can be asked.
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     /// Who is told of signals.
     pub observer: Arc<dyn Observer>,
     /// Keeps secrets out of what is recorded.
@@ -48,13 +48,13 @@ pub struct Performer {
     /// The environment of this process.
     pub variables: Variables,
     /// How much may go on at once.
-    pub gates: Arc<Gates>,
+    pub gates: Arc<RateLimiters>,
     /// How much may be spent.
     pub budgets: Arc<Budgets>,
     /// Where exchanges are written, and where they come from instead of a model.
     pub exchange: Exchange,
     /// The files that steps made in the workspace.
-    pub laid: Arc<Mutex<Laid>>,
+    pub laid: Arc<Mutex<FileLedger>>,
     /// The time that calls begin and end at.
     pub clock: Arc<dyn Clock>,
     /// The guard of programs: orch itself.
@@ -65,12 +65,12 @@ pub struct Performer {
 
 /// What is left of the programs of calls that were dropped, by call.
 #[derive(Debug, Default)]
-pub struct CallEndings(Mutex<HashMap<CallKey, Endings>>);
+pub struct CallEndings(Mutex<HashMap<CallKey, EndingGroups>>);
 
 impl CallEndings {
-    pub(super) fn of(&self, key: &CallKey, clock: &Arc<dyn Clock>) -> Endings {
+    pub(super) fn of(&self, key: &CallKey, clock: &Arc<dyn Clock>) -> EndingGroups {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(key.clone()).or_insert_with(|| Endings::new(clock.clone())).clone()
+        all.entry(key.clone()).or_insert_with(|| EndingGroups::new(clock.clone())).clone()
     }
 
     fn forget(&self, key: &CallKey) {
@@ -88,22 +88,22 @@ pub struct Exchange {
 }
 
 impl Perform for Performer {
-    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
+    fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async move {
-            let reserved = self.budgets.reserve(call, closing).await.map_err(Stop::OverBudget)?;
+            let reserved = self.budgets.reserve(call, closing).await.map_err(Interrupt::OverBudget)?;
             let place = tokio::select! {
                 biased;
                 // Time goes by here too: what has none left is not begun.
-                failure = self.time_over(&call.key.step, closing) => return Err(Stop::OverBudget(failure.of_step())),
+                failure = self.time_over(&call.key.step, closing) => return Err(Interrupt::OverBudget(failure.of_step())),
                 place = self.gates.admit(call) => place,
             };
-            self.budgets.goes_on(closing).map_err(Stop::OverBudget)?;
+            self.budgets.goes_on(closing).map_err(Interrupt::OverBudget)?;
             Ok(Box::new((reserved, place)) as Permit)
         }
         .boxed()
     }
 
-    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
         let own = self.clone();
         async move {
             let started = own.clock.now();
@@ -111,15 +111,23 @@ impl Perform for Performer {
             let (model, bound) = (call.effect.model().cloned(), Bound::of(&call.effect));
             let is_program = matches!(call.effect, Effect::Command(_) | Effect::Turn(_));
             let running = own.budgets.run(&step);
-            let Performed { result, cost, work } = own.effect(call, started, (closing, stop)).await;
+            let Performed { result, cost, work } = own.effect(call, started, closing, stop).await;
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let undone = if is_program { own.undone(&result, work.as_deref()).await } else { Vec::new() };
             // Not before: a call that is dropped while it looks has told nobody.
             effects::forget(&own, &undone);
             let result = own.redacted(result).await;
             let (estimated, estimated_cost) = (None, None);
-            let outcome =
-                Outcome { started, ended: own.clock.now(), result, work, cost, estimated, estimated_cost, undone };
+            let outcome = CallOutcome {
+                started,
+                ended: own.clock.now(),
+                result,
+                agent_activity: work,
+                cost,
+                estimated,
+                estimated_cost,
+                reverted_files: undone,
+            };
             let outcome = own.priced(outcome, model.as_ref(), bound);
             drop(running);
             own.endings.forget(&key);
@@ -137,7 +145,7 @@ impl Perform for Performer {
         }
     }
 
-    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, Outcome> {
+    fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
         async move {
             let failure = given_up();
             // What it still does while it is being ended counts too.
@@ -150,7 +158,16 @@ impl Perform for Performer {
             effects::forget(self, &undone);
             let ended = self.clock.now();
             let (result, estimated, estimated_cost) = (Err(failure), None, None);
-            let outcome = Outcome { started, ended, result, work: None, cost: None, estimated, estimated_cost, undone };
+            let outcome = CallOutcome {
+                started,
+                ended,
+                result,
+                agent_activity: None,
+                cost: None,
+                estimated,
+                estimated_cost,
+                reverted_files: undone,
+            };
             let outcome = self.priced(outcome, call.effect.model(), Bound::of(&call.effect));
             self.budgets.settle(&call.key.step, call.effect.model(), &outcome);
             outcome
@@ -195,19 +212,19 @@ async fn cut(over: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) 
 
 /// Why a call ended that a stop cut off.
 fn given_up() -> Failure {
-    Failure { broke_off: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
+    Failure { interrupted: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
 }
 
 /// What a call gave.
 struct Performed {
-    result: Result<Reply, Failure>,
+    result: Result<CallReply, Failure>,
     cost: Option<f64>,
-    work: Work,
+    work: AgentActivity,
 }
 
-impl From<Result<Reply, Failure>> for Performed {
-    fn from(result: Result<Reply, Failure>) -> Self {
-        Self { result, cost: None, work: Work::default() }
+impl From<Result<CallReply, Failure>> for Performed {
+    fn from(result: Result<CallReply, Failure>) -> Self {
+        Self { result, cost: None, work: AgentActivity::default() }
     }
 }
 
@@ -218,10 +235,10 @@ impl Performer {
     }
 
     /// Which files that steps made a command or a turn removed or put back. Many files may have to be read for it.
-    async fn undone(&self, result: &Result<Reply, Failure>, work: Option<&Work>) -> Vec<String> {
+    async fn undone(&self, result: &Result<CallReply, Failure>, work: Option<&AgentActivity>) -> Vec<String> {
         let answered = match result {
-            Ok(Reply::Chat(reply)) => reply.work.as_deref(),
-            Ok(Reply::Done(_)) | Err(_) => None,
+            Ok(CallReply::Chat(reply)) => reply.agent_activity.as_deref(),
+            Ok(CallReply::Output(_)) | Err(_) => None,
         };
         let (own, files) = (self.clone(), answered.or(work).and_then(|work| work.files.clone()));
         match tokio::task::spawn_blocking(move || effects::undone(&own, files)).await {
@@ -233,11 +250,11 @@ impl Performer {
     }
 
     /// What a call gave, without secrets.
-    async fn redacted(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+    async fn redacted(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         let size = match &result {
-            Ok(Reply::Chat(reply)) => reply.text.len(),
-            Ok(Reply::Done(Done::Command(done))) => done.stdout.len().saturating_add(done.stderr.len()),
-            Ok(Reply::Done(Done::Looked(_) | Done::Written(_))) | Err(_) => 0,
+            Ok(CallReply::Chat(reply)) => reply.text.len(),
+            Ok(CallReply::Output(CallOutput::Command(done))) => done.stdout.len().saturating_add(done.stderr.len()),
+            Ok(CallReply::Output(CallOutput::Snapshot(_) | CallOutput::Applied(_))) | Err(_) => 0,
         };
         if size < LARGE_TEXT {
             return self.redactor.result(result);
@@ -248,12 +265,7 @@ impl Performer {
 
     /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it
     /// gave, and what it cost.
-    async fn effect(
-        &self,
-        call: Call,
-        started: Timestamp,
-        (closing, stop): (bool, BoxFuture<'static, ()>),
-    ) -> Performed {
+    async fn effect(&self, call: Call, started: Timestamp, closing: bool, stop: BoxFuture<'static, ()>) -> Performed {
         let key = &call.key;
         let over = self.time_over(&key.step, closing);
         match call.effect {
@@ -262,22 +274,22 @@ impl Performer {
                 cut_off(cut(over, stop), &token, self.ask(key, &ask, started, &token)).await
             }
             Effect::Turn(turn) => {
-                let bounds = Bounds {
+                let bounds = TurnLimits {
                     now: started,
                     usd: self.budgets.usd_left(&key.step),
                     call: key.clone(),
-                    ask: call.ask.clone(),
+                    ask: call.request_digest.clone(),
                 };
                 let answer = self.turn(key, &turn, &bounds, cut(over, stop)).await;
-                let result = answer.reply.map(believable).map_err(believable_failure).map(Reply::Chat);
+                let result = answer.reply.map(believable).map_err(believable_failure).map(CallReply::Chat);
                 Performed { result, cost: answer.cost, work: answer.work }
             }
             Effect::Command(command) => {
-                effects::command(self, key, &command, cut(over, stop)).await.map(Reply::Done).into()
+                effects::command(self, key, &command, cut(over, stop)).await.map(CallReply::Output).into()
             }
             // Files take no time to speak of, and must not stop half-way.
-            Effect::Look(files) => effects::look(self, files).await.map(Reply::Done).into(),
-            Effect::Write(record) => effects::write(self, record).await.map(Reply::Done).into(),
+            Effect::Look(files) => effects::look(self, files).await.map(CallReply::Output).into(),
+            Effect::Write(record) => effects::write(self, record).await.map(CallReply::Output).into(),
         }
     }
 
@@ -287,13 +299,13 @@ impl Performer {
         let answer = self.exchange(key, ask, started, cut).await;
         let answer = answer.map_err(|failure| believable_failure(self.gates.judged(provider, failure)));
         self.gates.heard(&ask.request.model.provider, &answer);
-        answer.map(believable).map(Reply::Chat).into()
+        answer.map(believable).map(CallReply::Chat).into()
     }
 
     /// An outcome with what is estimated of its use, and what it cost: at most, where that is not known.
-    fn priced(&self, outcome: Outcome, model: Option<&ModelRef>, bound: Bound) -> Outcome {
+    fn priced(&self, outcome: CallOutcome, model: Option<&ModelRef>, bound: Bound) -> CallOutcome {
         let estimated = bound.estimated(&outcome);
-        let outcome = Outcome { estimated, ..outcome };
+        let outcome = CallOutcome { estimated, ..outcome };
         let usage = outcome.usage();
         let (priced_as, most) = match &bound {
             Bound::Request(_) => (model, None),
@@ -306,7 +318,7 @@ impl Performer {
         // What costs nothing at most costs nothing.
         let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_reported() || *usd == 0.0));
         let estimated_cost = if cost.is_some() { None } else { price.or(most) };
-        Outcome { cost, estimated_cost, ..outcome }
+        CallOutcome { cost, estimated_cost, ..outcome }
     }
 
     /// The model's answer, or the recorded one; written down if that is wanted.
@@ -320,7 +332,7 @@ impl Performer {
         if let Some(replay) = &self.exchange.replay {
             return replay.answer(&key.step, &ask.request);
         }
-        let reply = answer(self, key, ask, (now, cut)).await?;
+        let reply = answer(self, key, ask, now, cut).await?;
         if let Some(recorder) = &self.exchange.recorder {
             recorder.keep(&key.step, &ask.request, &reply, &self.redactor);
         }
@@ -330,15 +342,21 @@ impl Performer {
 
 impl Performer {
     /// The program's answer, or the recorded one; what it did to the workspace is not replayed.
-    async fn turn(&self, key: &CallKey, turn: &Turn, bounds: &Bounds, cut: impl Future<Output = Failure>) -> Answer {
+    async fn turn(
+        &self,
+        key: &CallKey,
+        turn: &AgentTurn,
+        bounds: &TurnLimits,
+        cut: impl Future<Output = Failure>,
+    ) -> TurnResult {
         if let Some(replay) = &self.exchange.replay {
             return match replay.answer(&key.step, &turn.request) {
                 // What is replayed costs nothing.
-                Ok(reply) => Answer { reply: Ok(reply), cost: Some(0.0), work: Work::default() },
+                Ok(reply) => TurnResult { reply: Ok(reply), cost: Some(0.0), work: AgentActivity::default() },
                 Err(failure) => failure.into(),
             };
         }
-        let words = Turn { request: with_contract(turn.request.clone()), ..turn.clone() };
+        let words = AgentTurn { request: with_contract(turn.request.clone()), ..turn.clone() };
         let answer = program(self, key, &words, bounds, cut).await;
         if let (Some(recorder), Ok(reply)) = (&self.exchange.recorder, &answer.reply) {
             recorder.keep(&key.step, &turn.request, reply, &self.redactor);

@@ -16,15 +16,15 @@ use crate::model::{Pipeline, StepKey};
 use crate::schema::Schema;
 use crate::template::Templates;
 
-use super::budget::{Holder, Limit};
-use super::node::{AgentNode, Body, Contract, Kind, Node, PlannedModel};
+use super::budget::{BudgetScope, Limit};
+use super::node::{AgentNode, Contract, NodeKind, PlanBody, PlanNode, PlannedModel};
 use super::planner::Planner;
 use super::written;
 
 /// A pipeline ready to run.
 pub struct Plan {
     /// What is run.
-    pub body: Body,
+    pub body: PlanBody,
     /// What the run may spend.
     pub budget: Option<Budget>,
     /// Every prompt that its steps use.
@@ -32,12 +32,12 @@ pub struct Plan {
     /// The values given to the run.
     pub inputs: Map<String, Value>,
     /// The files of the workspace that no step may write.
-    kept: Arc<Kept>,
+    kept: Arc<ReservedNames>,
 }
 
 /// What the command line and `orch.yaml` add to a step that says nothing itself.
 #[derive(Clone, Debug, Default)]
-pub struct Defaults {
+pub struct StepDefaults {
     /// `--continue-on-error`.
     pub continue_on_error: bool,
     /// `defaults.timeout`.
@@ -74,14 +74,14 @@ impl Plan {
         pipeline: &Pipeline,
         inputs: Map<String, Value>,
         templates: Templates,
-        defaults: &Defaults,
+        defaults: &StepDefaults,
         resolve: &dyn Resolve<E>,
     ) -> Result<Self, E> {
         let mut body = Planner::new(pipeline, defaults, resolve).body()?;
         written::note(&mut body);
         let budget = defaults.given.clone().or_else(|| body.budget.clone()).or_else(|| defaults.budget.clone());
         let mut plan = Self { body, budget, templates: Arc::new(templates), inputs, kept: Arc::default() };
-        plan.kept = Arc::new(Kept { artifacts: plan.paths(), project: Vec::new() });
+        plan.kept = Arc::new(ReservedNames { artifacts: plan.paths(), project: Vec::new() });
         Ok(plan)
     }
 
@@ -89,26 +89,26 @@ impl Plan {
     #[must_use]
     pub fn beside(self, own: Vec<String>) -> Self {
         let artifacts = self.kept.artifacts.clone();
-        Self { kept: Arc::new(Kept { artifacts, project: own }), ..self }
+        Self { kept: Arc::new(ReservedNames { artifacts, project: own }), ..self }
     }
 
     /// The files of the workspace that no step may write: those that show artifacts, and those of the project.
-    pub(super) fn kept(&self) -> &Arc<Kept> {
+    pub(super) fn kept(&self) -> &Arc<ReservedNames> {
         &self.kept
     }
 
     /// Visits every step with its key, in the order of the file; `many` where it is inside of what runs
     /// any number of times.
-    fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a Node, bool)) {
+    fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool)) {
         fn go<'a>(
-            node: &'a Node,
+            node: &'a PlanNode,
             parent: Option<&StepKey>,
             many: bool,
-            visit: &mut dyn FnMut(StepKey, &'a Node, bool),
+            visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool),
         ) {
             let step = StepKey::below(parent, &node.id);
             visit(step.clone(), node, many);
-            let many = many || node.each.is_some() || matches!(node.kind, Kind::Repeat(_));
+            let many = many || node.each.is_some() || matches!(node.kind, NodeKind::Repeat(_));
             node.children().for_each(|child| go(child, Some(&step), many, visit));
         }
         self.body.nodes.iter().chain(&self.body.finally).for_each(|node| go(node, None, false, visit));
@@ -119,14 +119,16 @@ impl Plan {
         let mut found = Vec::new();
         self.visit(&mut |step, node, many| {
             let (agent, model) = match &node.kind {
-                Kind::Agent(agent) => (agent.agent.clone(), agent.models.first().map(|model| model.reference.clone())),
-                Kind::Command(_)
-                | Kind::Write(_)
-                | Kind::Approve(_)
-                | Kind::Parallel(..)
-                | Kind::Repeat(_)
-                | Kind::Sequence(_)
-                | Kind::Pipeline(_) => (String::new(), None),
+                NodeKind::Agent(agent) => {
+                    (agent.agent.clone(), agent.models.first().map(|model| model.reference.clone()))
+                }
+                NodeKind::Command(_)
+                | NodeKind::Write(_)
+                | NodeKind::Approve(_)
+                | NodeKind::Parallel(..)
+                | NodeKind::Repeat(_)
+                | NodeKind::Sequence(_)
+                | NodeKind::Pipeline(_) => (String::new(), None),
             };
             let output = node.output.as_ref().map(|output| output.name.clone());
             found.push(PlannedStep { step, kind: node.kind.name(), agent, model, output, many });
@@ -173,7 +175,7 @@ impl Plan {
 
     /// Every budget of the plan: of the run, of steps, of agents, and of pipelines that steps call.
     pub fn budgets(&self) -> Vec<Limit> {
-        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (Holder::Run, budget)).into_iter().collect();
+        let mut found: Vec<Limit> = self.budget.clone().map(|budget| (BudgetScope::Run, budget)).into_iter().collect();
         budgets(&self.body, None, &mut found);
         found
     }
@@ -182,7 +184,7 @@ impl Plan {
     pub(super) fn agents(&self) -> Vec<(StepKey, &AgentNode)> {
         let mut found = Vec::new();
         self.visit(&mut |step, node, _| {
-            if let Kind::Agent(agent) = &node.kind {
+            if let NodeKind::Agent(agent) = &node.kind {
                 found.push((step, &**agent));
             }
         });
@@ -199,17 +201,17 @@ impl Plan {
     pub fn variables(&self) -> Vec<&str> {
         let mut found: Vec<&str> = Vec::new();
         self.visit(&mut |_, node, _| match &node.kind {
-            Kind::Agent(agent) => {
+            NodeKind::Agent(agent) => {
                 let programs = agent.models.iter().filter_map(|model| model.program.as_ref());
                 found.extend(programs.flat_map(|program| &program.env).map(String::as_str));
             }
-            Kind::Command(command) => found.extend(command.env.iter().map(String::as_str)),
-            Kind::Write(_)
-            | Kind::Approve(_)
-            | Kind::Parallel(..)
-            | Kind::Repeat(_)
-            | Kind::Sequence(_)
-            | Kind::Pipeline(_) => {}
+            NodeKind::Command(command) => found.extend(command.env.iter().map(String::as_str)),
+            NodeKind::Write(_)
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_) => {}
         });
         found.sort_unstable();
         found.dedup();
@@ -226,7 +228,7 @@ impl Plan {
 
 /// Files of the workspace that are kept from `write`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct ReservedNames {
     /// Those that show artifacts of the run.
     pub(super) artifacts: Vec<String>,
     /// Those that the run's own project is made of.
@@ -234,33 +236,33 @@ pub(super) struct Kept {
 }
 
 /// The budgets of a pipeline's steps and agents; an agent's counts in all steps of its own file.
-fn budgets(body: &Body, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
-    fn add<'a>(node: &'a Node, parent: Option<&StepKey>, agents: &mut Agents<'a>, found: &mut Vec<Limit>) {
+fn budgets(body: &PlanBody, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
+    fn add<'a>(node: &'a PlanNode, parent: Option<&StepKey>, agents: &mut PlanAgents<'a>, found: &mut Vec<Limit>) {
         let step = StepKey::below(parent, &node.id);
-        found.extend(node.budget.clone().map(|budget| (Holder::Step(step.clone()), budget)));
+        found.extend(node.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
         match &node.kind {
-            Kind::Agent(agent) => {
+            NodeKind::Agent(agent) => {
                 if let Some(budget) = &agent.budget {
                     agents.entry(agent.agent.as_str()).or_insert((budget, Vec::new())).1.push(step);
                 }
             }
-            Kind::Pipeline(call) => {
-                found.extend(call.body.budget.clone().map(|budget| (Holder::Step(step.clone()), budget)));
+            NodeKind::Pipeline(call) => {
+                found.extend(call.body.budget.clone().map(|budget| (BudgetScope::Step(step.clone()), budget)));
                 budgets(&call.body, Some(&step), found);
             }
-            Kind::Command(_)
-            | Kind::Write(_)
-            | Kind::Approve(_)
-            | Kind::Parallel(..)
-            | Kind::Repeat(_)
-            | Kind::Sequence(_) => node.children().for_each(|child| add(child, Some(&step), agents, found)),
+            NodeKind::Command(_)
+            | NodeKind::Write(_)
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_) => node.children().for_each(|child| add(child, Some(&step), agents, found)),
         }
     }
-    let mut agents = Agents::new();
+    let mut agents = PlanAgents::new();
     body.nodes.iter().chain(&body.finally).for_each(|node| add(node, parent, &mut agents, found));
     found.extend(
-        agents.into_iter().map(|(name, (budget, steps))| (Holder::Agent(name.to_owned(), steps), budget.clone())),
+        agents.into_iter().map(|(name, (budget, steps))| (BudgetScope::Agent(name.to_owned(), steps), budget.clone())),
     );
 }
 
-type Agents<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;
+type PlanAgents<'a> = IndexMap<&'a str, (&'a Budget, Vec<StepKey>)>;

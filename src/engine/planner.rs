@@ -3,14 +3,14 @@
 use indexmap::IndexMap;
 
 use crate::model::agent::MAX_OUTPUT_TOKENS;
-use crate::model::step::{Access, Extract, Kind as Written, OnError, Outcome, Step};
+use crate::model::step::{Access, Extract, OnError, Outcome, Step, StepAction as Written};
 use crate::model::{Class, Pipeline};
 
 use super::node::{
-    AgentNode, ApproveNode, Body, CommandNode, Each, InputContract, InputRef, Kind, Limits, Node, Output, PipelineNode,
-    PlannedModel, RepeatNode, WriteNode,
+    AgentNode, ApproveNode, ArtifactOutput, CommandNode, Each, InputContract, InputRef, NodeKind, PipelineNode,
+    PlanBody, PlanNode, PlannedModel, RepeatNode, StepLimits, WriteNode,
 };
-use super::plan::{Defaults, Resolve};
+use super::plan::{Resolve, StepDefaults};
 
 /// Tries of a request in all, when a step gives no `retry.max`.
 pub(super) const TRIES: u32 = 3;
@@ -22,7 +22,7 @@ pub(super) const MAX_PARALLEL: usize = 4;
 /// Plans one pipeline file.
 pub(super) struct Planner<'a, E> {
     pipeline: &'a Pipeline,
-    defaults: &'a Defaults,
+    defaults: &'a StepDefaults,
     resolve: &'a dyn Resolve<E>,
     /// Whether artifacts are shown as files here.
     shown: bool,
@@ -34,13 +34,13 @@ const MAX_CALLS: usize = 32;
 
 impl<'a, E> Planner<'a, E> {
     /// A planner for the pipeline of a run.
-    pub(super) fn new(pipeline: &'a Pipeline, defaults: &'a Defaults, resolve: &'a dyn Resolve<E>) -> Self {
+    pub(super) fn new(pipeline: &'a Pipeline, defaults: &'a StepDefaults, resolve: &'a dyn Resolve<E>) -> Self {
         Self { pipeline, defaults, resolve, shown: true, depth: 0 }
     }
 
     /// Everything that the file says to do.
-    pub(super) fn body(&self) -> Result<Body, E> {
-        Ok(Body {
+    pub(super) fn body(&self) -> Result<PlanBody, E> {
+        Ok(PlanBody {
             name: self.pipeline.name.clone(),
             nodes: self.nodes(&self.pipeline.steps, self.shown)?,
             finally: self.nodes(&self.pipeline.finally, self.shown)?,
@@ -50,13 +50,13 @@ impl<'a, E> Planner<'a, E> {
         })
     }
 
-    fn nodes(&self, steps: &[Step], shown: bool) -> Result<Vec<Node>, E> {
+    fn nodes(&self, steps: &[Step], shown: bool) -> Result<Vec<PlanNode>, E> {
         steps.iter().map(|step| self.node(step, shown)).collect()
     }
 
-    fn node(&self, step: &Step, shown: bool) -> Result<Node, E> {
+    fn node(&self, step: &Step, shown: bool) -> Result<PlanNode, E> {
         let output = match &step.output {
-            Some(name) => Some(Output { name: name.clone(), contract: self.resolve.contract(step)? }),
+            Some(name) => Some(ArtifactOutput { name: name.clone(), contract: self.resolve.contract(step)? }),
             None => None,
         };
         let each = step.for_each.as_ref().map(|list| Each {
@@ -66,7 +66,7 @@ impl<'a, E> Planner<'a, E> {
             records: step.on_error == Some(OnError::Continue),
         });
         let inside = shown && each.is_none();
-        let mut node = Node {
+        let mut node = PlanNode {
             id: step.id.clone(),
             when: step.when.clone(),
             each,
@@ -86,13 +86,13 @@ impl<'a, E> Planner<'a, E> {
         Ok(node)
     }
 
-    fn kind(&self, step: &Step, shown: bool) -> Result<Kind, E> {
+    fn kind(&self, step: &Step, shown: bool) -> Result<NodeKind, E> {
         let Some(kind) = step.kind() else {
             return Err(self.resolve.refuse(format!("step `{}` has no kind", step.id)));
         };
         Ok(match kind {
-            Written::Agent { agent, prompt } => Kind::Agent(Box::new(self.agent(step, agent, prompt)?)),
-            Written::Command(line) => Kind::Command(Box::new(CommandNode {
+            Written::Agent { agent, prompt } => NodeKind::Agent(Box::new(self.agent(step, agent, prompt)?)),
+            Written::Command(line) => NodeKind::Command(Box::new(CommandNode {
                 line: line.clone(),
                 env: step.env.clone(),
                 cwd: step.cwd.clone(),
@@ -102,23 +102,23 @@ impl<'a, E> Planner<'a, E> {
                 takes_stdout: step.schema.is_some(),
                 limits: self.limits(step, 1, &[Class::CommandFailed, Class::Timeout]),
             })),
-            Written::Write(files) => Kind::Write(WriteNode { files: files.to_owned(), from: Vec::new() }),
-            Written::Approve(message) => Kind::Approve(ApproveNode {
+            Written::Write(files) => NodeKind::Write(WriteNode { files: files.to_owned(), from: Vec::new() }),
+            Written::Approve(message) => NodeKind::Approve(ApproveNode {
                 message: message.to_owned(),
                 on_reject: step.on_reject.unwrap_or(Outcome::Fail),
                 timeout: step.timeout.map(|span| span.0),
             }),
             Written::Parallel(steps) => {
-                Kind::Parallel(self.nodes(steps, shown)?, step.max_parallel.map_or(steps.len(), count))
+                NodeKind::Parallel(self.nodes(steps, shown)?, step.max_parallel.map_or(steps.len(), count))
             }
-            Written::Sequence(steps) => Kind::Sequence(self.nodes(steps, shown)?),
-            Written::Repeat(repeat) => Kind::Repeat(RepeatNode {
+            Written::Sequence(steps) => NodeKind::Sequence(self.nodes(steps, shown)?),
+            Written::Repeat(repeat) => NodeKind::Repeat(RepeatNode {
                 until: repeat.until.clone(),
                 max: repeat.max,
-                on_exhausted: repeat.on_exhausted.unwrap_or(Outcome::Fail),
+                on_max_iterations: repeat.on_max_iterations.unwrap_or(Outcome::Fail),
                 nodes: self.nodes(&repeat.steps, shown)?,
             }),
-            Written::Pipeline(file) => Kind::Pipeline(Box::new(self.call(step, file)?)),
+            Written::Pipeline(file) => NodeKind::Pipeline(Box::new(self.call(step, file)?)),
         })
     }
 
@@ -155,16 +155,16 @@ impl<'a, E> Planner<'a, E> {
         })
     }
 
-    fn agent_limits(&self, step: &Step, tries: u32, is_model: bool) -> Limits {
+    fn agent_limits(&self, step: &Step, tries: u32, is_model: bool) -> StepLimits {
         let on = [Class::RateLimited, Class::ProviderUnavailable, Class::Timeout, Class::UnknownStop];
         let retry = step.retry.as_ref();
         let says = retry.is_some_and(|retry| retry.max.is_some() || retry.backoff.is_some());
-        Limits { patient: is_model && !says, ..self.limits(step, tries, &on) }
+        StepLimits { patient: is_model && !says, ..self.limits(step, tries, &on) }
     }
 
-    fn limits(&self, step: &Step, tries: u32, on: &[Class]) -> Limits {
+    fn limits(&self, step: &Step, tries: u32, on: &[Class]) -> StepLimits {
         let retry = step.retry.clone().unwrap_or_default();
-        Limits {
+        StepLimits {
             timeout: step.timeout.map(|span| span.0).or(self.defaults.timeout),
             deadline: step.deadline.map(|span| span.0),
             tries: retry.max.unwrap_or(tries).max(1),

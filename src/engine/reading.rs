@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::durable::Stop;
-use crate::extract::{self, Extraction, Options, Reason, StopHint};
+use crate::durable::Interrupt;
+use crate::extract::{self, Extraction, Options, RejectionReason, StopHint};
 use crate::files::{self, Reserved};
-use crate::model::event::{Part, ReplyRead};
+use crate::model::event::{FingerprintPart, ReplyParsed};
 use crate::model::program::SANDBOX_REFUSAL;
 use crate::model::{CallKey, ChatReply, Class, Failure, ProgramKind, StepKey, StopReason};
 use crate::offload::LARGE_TEXT;
@@ -17,9 +17,9 @@ use crate::template::{eval_bool, variables};
 use super::compute::takes_long;
 use super::interpret::Run;
 use super::leaf::{digest, part};
-use super::node::{AgentNode, Contract, Node, WrittenBy};
-use super::plan::Kept;
-use super::scope::Scope;
+use super::node::{AgentNode, Contract, PlanNode, WrittenBy};
+use super::plan::ReservedNames;
+use super::scope::ValueScope;
 
 /// What helps a program that was denied a tool.
 const GRANT: &str = "grant it under `tools:` of the agent, or tell it in the prompt to do without";
@@ -28,7 +28,7 @@ const IN_SANDBOX: &str = "tell the agent in its prompt to write only in the work
                           if the line was only quoted, in a log that a command printed, tell it not to print that log";
 
 /// A value taken from a reply.
-pub(super) struct Found {
+pub(super) struct ExtractedValue {
     /// The value.
     pub(super) value: Value,
     read: Option<Extraction>,
@@ -36,9 +36,9 @@ pub(super) struct Found {
     left_out: Vec<String>,
 }
 
-impl Found {
+impl ExtractedValue {
     /// How it was taken, for the record.
-    pub(super) fn fact(&self, call: CallKey) -> ReplyRead {
+    pub(super) fn fact(&self, call: CallKey) -> ReplyParsed {
         let (source, repairs, others, left_out) = match &self.read {
             Some(read) => (
                 read.source.as_str(),
@@ -48,14 +48,14 @@ impl Found {
             ),
             None => ("whole", Vec::new(), 0, self.left_out.clone()),
         };
-        ReplyRead {
+        ReplyParsed {
             call,
             source: Some(source.to_owned()),
             repairs,
-            others,
+            other_matches: others,
             left_out,
             failure: None,
-            most: None,
+            max_usage: None,
             asks_again: false,
         }
     }
@@ -76,23 +76,29 @@ impl From<Failure> for Box<Unread> {
 }
 
 /// Reads the replies of one step.
-pub(super) struct Reader<'a> {
+pub(super) struct ReplyReader<'a> {
     run: Run<'a>,
     key: &'a StepKey,
-    node: &'a Node,
+    node: &'a PlanNode,
     agent: &'a AgentNode,
     /// What the step sees.
-    scope: Scope,
+    scope: ValueScope,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ReplyReader<'a> {
     /// A reader of the replies of a step that sees this scope.
-    pub(super) fn new(run: Run<'a>, key: &'a StepKey, node: &'a Node, agent: &'a AgentNode, scope: &Scope) -> Self {
+    pub(super) fn new(
+        run: Run<'a>,
+        key: &'a StepKey,
+        node: &'a PlanNode,
+        agent: &'a AgentNode,
+        scope: &ValueScope,
+    ) -> Self {
         Self { run, key, node, agent, scope: scope.clone() }
     }
 
     /// Reads a reply, elsewhere when that may take long.
-    pub(super) async fn read(&self, reply: &ChatReply) -> Result<Result<Found, Box<Unread>>, Stop> {
+    pub(super) async fn read(&self, reply: &ChatReply) -> Result<Result<ExtractedValue, Box<Unread>>, Interrupt> {
         let kept = self.run.plan.kept();
         let contract = self.node.output.as_ref().map(|output| &output.contract);
         let conditions = self.agent.accept.iter().map(|accept| accept.that.as_str());
@@ -109,11 +115,11 @@ impl<'a> Reader<'a> {
 
 /// What decides whether a reply of a step is taken, and as what.
 pub(super) struct Rules<'a> {
-    pub(super) node: &'a Node,
+    pub(super) node: &'a PlanNode,
     pub(super) agent: &'a AgentNode,
-    pub(super) scope: &'a Scope,
+    pub(super) scope: &'a ValueScope,
     /// The files that no step may write.
-    pub(super) kept: &'a Kept,
+    pub(super) kept: &'a ReservedNames,
 }
 
 impl Rules<'_> {
@@ -133,7 +139,7 @@ impl Rules<'_> {
     }
 
     /// The rules beyond the schema as parts of the recipe, named in words.
-    pub(super) fn parts(&self) -> Vec<Part> {
+    pub(super) fn parts(&self) -> Vec<FingerprintPart> {
         let mut parts = Vec::new();
         if !self.agent.accept.is_empty() {
             let mut conditions = self.conditions();
@@ -162,12 +168,12 @@ impl Rules<'_> {
     /// Which members of the reply become files, and which files may not be among them.
     fn written(&self) -> Value {
         let members: Vec<&[String]> = self.agent.written.iter().map(|by| by.members.as_slice()).collect();
-        let Kept { artifacts, project } = self.kept;
+        let ReservedNames { artifacts, project } = self.kept;
         json!({ "members": members, "rules": files::RULES, "kept": [artifacts, project] })
     }
 
     /// Reads a reply: the value, or why there is none.
-    fn read(&self, reply: &ChatReply) -> Result<Found, Box<Unread>> {
+    fn read(&self, reply: &ChatReply) -> Result<ExtractedValue, Box<Unread>> {
         let found = read_reply(self.node, self.agent, reply)?;
         let breaches: Vec<Breach> = self.refused(&found.value).chain(self.unmet(&found.value)).collect();
         if breaches.is_empty() {
@@ -227,8 +233,8 @@ struct Breach {
 }
 
 /// Reads a reply by its schema: the value, or why there is none together with the list of mismatches.
-fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<Unread>> {
-    if let Some(denied) = reply.work.as_ref().and_then(|work| work.denied.first()) {
+fn read_reply(node: &PlanNode, agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<Unread>> {
+    if let Some(denied) = reply.agent_activity.as_ref().and_then(|work| work.denied.first()) {
         let why = format!("the agent was denied what it asked for: {denied}");
         let hint = if denied.starts_with(SANDBOX_REFUSAL) { IN_SANDBOX } else { GRANT };
         return Err(Failure::new(Class::PermissionDenied, why).with_hint(hint).into());
@@ -249,15 +255,15 @@ fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found
         StopReason::ToolUse | StopReason::Unknown => StopHint::Unknown,
     };
     match extract::extract(reply.text.as_bytes(), schema, &Options { strict: agent.strict, stop }) {
-        Ok(read) => Ok(Found { value: read.value.clone(), read: Some(read), left_out: Vec::new() }),
+        Ok(read) => Ok(ExtractedValue { value: read.value.clone(), read: Some(read), left_out: Vec::new() }),
         Err(rejection) => {
             let class = match rejection.reason {
-                Reason::NoJson => Class::NoJson,
-                Reason::SchemaMismatch => Class::SchemaMismatch,
-                Reason::AmbiguousReply => Class::AmbiguousReply,
-                Reason::LengthStop => Class::LengthStop,
-                Reason::Refusal => Class::Refusal,
-                Reason::EmptyReply => Class::EmptyReply,
+                RejectionReason::NoJson => Class::NoJson,
+                RejectionReason::SchemaMismatch => Class::SchemaMismatch,
+                RejectionReason::AmbiguousReply => Class::AmbiguousReply,
+                RejectionReason::MaxTokensReached => Class::MaxTokensReached,
+                RejectionReason::Refusal => Class::Refusal,
+                RejectionReason::EmptyReply => Class::EmptyReply,
             };
             let failure = match class {
                 Class::EmptyReply if reply.text.trim().is_empty() => empty_reply(reply),
@@ -269,10 +275,10 @@ fn read_reply(node: &Node, agent: &AgentNode, reply: &ChatReply) -> Result<Found
     }
 }
 
-fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<Unread>> {
+fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<Unread>> {
     let failure = match reply.stop {
         StopReason::Refusal => Failure::new(Class::Refusal, "the model refused to answer"),
-        StopReason::Length => Failure::new(Class::LengthStop, "the reply was cut off at the token limit"),
+        StopReason::Length => Failure::new(Class::MaxTokensReached, "the reply was cut off at the token limit"),
         _ if reply.text.trim().is_empty() => empty_reply(reply),
         // What stands before the call of a tool is no answer.
         StopReason::ToolUse => {
@@ -281,7 +287,11 @@ fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<Found, Box<Unread>>
         StopReason::End | StopReason::Unknown => {
             let answer = extract::answer_text(&reply.text);
             if let Some(text) = answer.text {
-                return Ok(Found { value: Value::String(text.to_owned()), read: None, left_out: answer.left_out });
+                return Ok(ExtractedValue {
+                    value: Value::String(text.to_owned()),
+                    read: None,
+                    left_out: answer.left_out,
+                });
             }
             let only = answer.left_out.join(", ");
             Failure::new(Class::EmptyReply, format!("the reply has no answer, only {only}")).with_hint(ANSWER_OUTSIDE)
@@ -322,7 +332,7 @@ fn is_program(agent: &AgentNode) -> bool {
 
 fn with_hint(failure: Failure, agent: &AgentNode) -> Failure {
     let hint = match failure.class {
-        Class::LengthStop => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
+        Class::MaxTokensReached => format!("raise `max_output_tokens` of agent `{}` (now {})", agent.agent, agent.max_output_tokens),
         Class::SchemaMismatch | Class::NoJson | Class::OutputRejected if is_program(agent) => {
             "see the reply with `orch runs show --replies`; correct the program, or what it is held against, then `orch pipeline resume`".to_owned()
         }

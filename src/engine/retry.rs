@@ -3,7 +3,7 @@
 use crate::durable::Wait;
 use crate::model::{Class, Failure};
 
-use super::node::Limits;
+use super::node::StepLimits;
 
 /// The first pause, in milliseconds; it doubles with every try.
 const BASE: u64 = 500;
@@ -21,12 +21,12 @@ const PATIENCE: u64 = 300_000;
 
 /// Whether a provider is waited for until it is available again. A reply that broke off may have been
 /// paid for, and where nobody ever answered the address may be wrong: both get the short pauses.
-fn is_waited_for(limits: &Limits, failure: &Failure) -> bool {
-    limits.patient && failure.class == Class::ProviderUnavailable && !failure.broke_off && !failure.unreached
+fn is_waited_for(limits: &StepLimits, failure: &Failure) -> bool {
+    limits.patient && failure.class == Class::ProviderUnavailable && !failure.interrupted && !failure.unreached
 }
 
 /// How often a request may be tried in all that failed so.
-pub(super) fn most_tries(limits: &Limits, failure: &Failure) -> u32 {
+pub(super) fn most_tries(limits: &StepLimits, failure: &Failure) -> u32 {
     match failure.class {
         Class::UnknownStop => limits.tries.min(UNKNOWN_STOP_TRIES),
         _ if is_waited_for(limits, failure) => PATIENT_TRIES,
@@ -38,7 +38,7 @@ pub(super) fn most_tries(limits: &Limits, failure: &Failure) -> u32 {
 ///
 /// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least. A provider that
 /// is waited for gets all of it and up to a quarter more, also when it asks for less.
-pub(super) fn pause(limits: &Limits, failure: &Failure, tries: u32) -> Option<Wait> {
+pub(super) fn pause(limits: &StepLimits, failure: &Failure, tries: u32) -> Option<Wait> {
     let waited_for = is_waited_for(limits, failure);
     let own = if waited_for { PATIENT_BASE } else { BASE };
     let base = limits.backoff.map_or(own, |backoff| u64::try_from(backoff.as_millis()).unwrap_or(CAP));
@@ -68,8 +68,8 @@ pub(super) fn impatient(failure: Failure) -> Failure {
 mod tests {
     use super::*;
 
-    fn limits() -> Limits {
-        Limits { timeout: None, deadline: None, tries: 3, backoff: None, retry_on: Vec::new(), patient: true }
+    fn limits() -> StepLimits {
+        StepLimits { timeout: None, deadline: None, tries: 3, backoff: None, retry_on: Vec::new(), patient: true }
     }
 
     #[test]
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_provider_that_is_unavailable_is_waited_for_half_a_minute() {
         let failure = Failure::new(Class::ProviderUnavailable, "loading model");
-        let least = |limits: &Limits, failure: &Failure| -> u64 {
+        let least = |limits: &StepLimits, failure: &Failure| -> u64 {
             (1..most_tries(limits, failure))
                 .map(|tries| match pause(limits, failure, tries) {
                     Some(Wait::Between(least, _)) => least,
@@ -105,12 +105,12 @@ mod tests {
         }
         for short in [
             Failure { unreached: true, ..failure.clone() },
-            Failure { broke_off: true, ..failure.clone() },
+            Failure { interrupted: true, ..failure.clone() },
             Failure::new(Class::RateLimited, "slow down"),
         ] {
             assert_eq!((most_tries(&limits(), &short), least(&limits(), &short)), (3, 750), "{short:?}");
         }
-        let told = Limits { patient: false, ..limits() };
+        let told = StepLimits { patient: false, ..limits() };
         assert_eq!((most_tries(&told, &failure), least(&told, &failure)), (3, 750));
     }
 
@@ -118,6 +118,6 @@ mod tests {
     fn a_reply_that_ended_for_an_unknown_reason_is_asked_for_once_more() {
         let failure = Failure::new(Class::UnknownStop, "sleepy");
         assert_eq!(most_tries(&limits(), &failure), 2);
-        assert_eq!(most_tries(&Limits { tries: 1, ..limits() }, &failure), 1);
+        assert_eq!(most_tries(&StepLimits { tries: 1, ..limits() }, &failure), 1);
     }
 }

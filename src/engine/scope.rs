@@ -5,29 +5,29 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use crate::durable::{Gained, Mark, StepEnd};
+use crate::durable::{ExecutionId, ScopeDelta, StepOutcome};
 use crate::model::{Digest, Failure, StepStatus};
 use crate::offload::LARGE_TEXT;
-use crate::template::Context;
+use crate::template::TemplateContext;
 
-use super::node::{InputRef, Node};
+use super::node::{InputRef, PlanNode};
 
 /// The values in reach at one place of a run; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Scope {
+pub(super) struct ValueScope {
     inputs: Arc<Map<String, Value>>,
     locals: Arc<Vec<(&'static str, Value)>>,
     artifacts: Arc<IndexMap<String, Arc<Value>>>,
-    steps: Arc<IndexMap<String, StepEnd>>,
+    steps: Arc<IndexMap<String, StepOutcome>>,
     /// Artifacts of the round before that this round has not made anew: seen as optional inputs alone.
     recalled: Arc<Vec<String>>,
     /// What stands for the state of the workspace: another after each step that wrote.
     tree: Digest,
     /// What was gained since this scope was opened.
-    gained: Gained,
+    gained: ScopeDelta,
 }
 
-impl Scope {
+impl ValueScope {
     /// The scope at the start of a pipeline.
     pub(super) fn new(inputs: Map<String, Value>, tree: Digest) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Scope {
             steps: Arc::default(),
             recalled: Arc::default(),
             tree,
-            gained: Gained::default(),
+            gained: ScopeDelta::default(),
         }
     }
 
@@ -48,7 +48,7 @@ impl Scope {
 
     /// A scope inside this one: sees everything, and keeps what it gains to itself.
     pub(super) fn inner(&self) -> Self {
-        Self { gained: Gained::default(), ..self.clone() }
+        Self { gained: ScopeDelta::default(), ..self.clone() }
     }
 
     /// A scope inside this one, with an item or a round.
@@ -64,12 +64,12 @@ impl Scope {
     }
 
     /// What was gained here.
-    pub(super) fn into_gained(self) -> Gained {
-        Gained { tree: Some(self.tree), ..self.gained }
+    pub(super) fn into_gained(self) -> ScopeDelta {
+        ScopeDelta { workspace_version: Some(self.tree), ..self.gained }
     }
 
     /// Takes in what an inner scope gained: after a group, or from the round before.
-    pub(super) fn merge(&mut self, gained: &Gained) {
+    pub(super) fn merge(&mut self, gained: &ScopeDelta) {
         for (name, value) in &gained.artifacts {
             self.add(name, value.clone());
         }
@@ -77,13 +77,13 @@ impl Scope {
             self.note(id, end.clone());
         }
         self.note_failure(gained.failed.clone());
-        if let Some(tree) = &gained.tree {
+        if let Some(tree) = &gained.workspace_version {
             self.tree = tree.clone();
         }
     }
 
     /// Shows what the round before gained, without making it this round's own.
-    pub(super) fn recall(&mut self, gained: &Gained) {
+    pub(super) fn recall(&mut self, gained: &ScopeDelta) {
         let old = Arc::make_mut(&mut self.recalled);
         old.extend(gained.artifacts.keys().cloned());
         let artifacts = Arc::make_mut(&mut self.artifacts);
@@ -110,7 +110,7 @@ impl Scope {
     }
 
     /// A step that may have written ran, or stands as it ran then.
-    pub(super) fn touched(&mut self, mark: Mark) {
+    pub(super) fn touched(&mut self, mark: ExecutionId) {
         self.tree = Digest::of(format!("{} {mark}", self.tree).as_bytes());
     }
 
@@ -127,14 +127,14 @@ impl Scope {
         self.gained.artifacts.insert(name.to_owned(), value);
     }
 
-    pub(super) fn completed(&mut self, node: &Node, value: Option<Arc<Value>>) {
+    pub(super) fn completed(&mut self, node: &PlanNode, value: Option<Arc<Value>>) {
         if let (Some(output), Some(value)) = (&node.output, value) {
             self.add(&output.name, value);
         }
         self.end(node, StepStatus::Completed, None);
     }
 
-    pub(super) fn failed(&mut self, node: &Node, failure: &Failure) {
+    pub(super) fn failed(&mut self, node: &PlanNode, failure: &Failure) {
         self.note_failure(Some(failure.clone()));
         self.end(node, StepStatus::Failed, Some(failure.to_string()));
     }
@@ -146,21 +146,21 @@ impl Scope {
         }
     }
 
-    pub(super) fn skipped(&mut self, node: &Node, reason: &str) {
+    pub(super) fn skipped(&mut self, node: &PlanNode, reason: &str) {
         self.end(node, StepStatus::Skipped, Some(reason.to_owned()));
     }
 
-    fn end(&mut self, node: &Node, status: StepStatus, error: Option<String>) {
-        self.note(&node.id, StepEnd { status, error, outputs: node.names().into() });
+    fn end(&mut self, node: &PlanNode, status: StepStatus, error: Option<String>) {
+        self.note(&node.id, StepOutcome { status, error, outputs: node.names().into() });
     }
 
-    fn note(&mut self, id: &str, end: StepEnd) {
+    fn note(&mut self, id: &str, end: StepOutcome) {
         Arc::make_mut(&mut self.steps).insert(id.to_owned(), end.clone());
         self.gained.steps.insert(id.to_owned(), end);
     }
 
     /// A step that was given up because another one failed.
-    pub(super) fn cancelled(&mut self, node: &Node) {
+    pub(super) fn cancelled(&mut self, node: &PlanNode) {
         self.end(node, StepStatus::Cancelled, None);
     }
 
@@ -187,10 +187,10 @@ impl Scope {
     }
 
     /// Why a required input of a step is not there, in words; `None` when all are.
-    pub(super) fn missing(&self, node: &Node) -> Option<String> {
+    pub(super) fn missing(&self, node: &PlanNode) -> Option<String> {
         let there = |name: &String| self.artifacts.contains_key(name) && !self.recalled.contains(name);
         let input = node.inputs.iter().find(|input| !input.optional && !there(&input.name))?;
-        let ends = |end: &StepEnd| end.status != StepStatus::Completed && end.outputs.contains(&input.name);
+        let ends = |end: &StepOutcome| end.status != StepStatus::Completed && end.outputs.contains(&input.name);
         let writer = self.steps.iter().rev().find(|(_, end)| ends(end));
         Some(match writer {
             Some((id, end)) => format!("input {} missing: step {id} {}", input.name, end.status.as_str()),
@@ -206,12 +206,12 @@ impl Scope {
     }
 
     /// The variables of a step's templates: its inputs and no other artifact.
-    pub(super) fn context(&self, node: &Node) -> Context {
+    pub(super) fn context(&self, node: &PlanNode) -> TemplateContext {
         self.context_of(&node.inputs)
     }
 
     /// The same of a step with these inputs.
-    pub(super) fn context_of(&self, inputs: &[InputRef]) -> Context {
+    pub(super) fn context_of(&self, inputs: &[InputRef]) -> TemplateContext {
         let mut context = self.base();
         for input in inputs {
             if let Some(value) = self.artifacts.get(&input.name) {
@@ -232,7 +232,7 @@ impl Scope {
     }
 
     /// The variables of an expression over everything in reach.
-    pub(super) fn everything(&self) -> Context {
+    pub(super) fn everything(&self) -> TemplateContext {
         let mut context = self.base();
         for (name, value) in self.artifacts.iter() {
             context.insert(name, value);
@@ -240,8 +240,8 @@ impl Scope {
         context
     }
 
-    fn base(&self) -> Context {
-        let mut context = Context::default();
+    fn base(&self) -> TemplateContext {
+        let mut context = TemplateContext::default();
         for (name, value) in self.inputs.iter() {
             context.insert(name, value);
         }
@@ -270,7 +270,7 @@ fn exceeds(value: &Value, left: &mut usize) -> bool {
     }
 }
 
-fn value_of(end: &StepEnd) -> Value {
+fn value_of(end: &StepOutcome) -> Value {
     match &end.error {
         Some(error) => json!({ "status": end.status.as_str(), "error": error }),
         None => json!({ "status": end.status.as_str() }),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::agent::{Models, REPLAY};
+use crate::agent::{ModelRegistry, REPLAY};
 use crate::model::budget::Unreported;
 use crate::model::{Class, Failure, ModelRef, Program, ProgramKind, StepKey, TurnEstimate, UsageTotal};
 
@@ -39,7 +39,7 @@ pub(super) enum Certainty {
 }
 
 /// What a call counts against budgets.
-pub(super) struct Counted {
+pub(super) struct CountedUsage {
     pub(super) amount: Amount,
     pub(super) tokens: Certainty,
     pub(super) usd: Certainty,
@@ -47,11 +47,11 @@ pub(super) struct Counted {
 
 /// What the plan says of those that are asked, by step and model.
 #[derive(Default)]
-pub(super) struct Askers(HashMap<(StepKey, ModelRef), Asker>);
+pub(super) struct StepModels(HashMap<(StepKey, ModelRef), StepModel>);
 
 /// One model or program that a step asks.
 #[derive(Clone)]
-pub(super) struct Asker {
+pub(super) struct StepModel {
     /// The agent's name.
     pub(super) agent: String,
     pub(super) program: Option<ProgramKind>,
@@ -60,13 +60,13 @@ pub(super) struct Asker {
     estimate: TurnEstimate,
 }
 
-impl Askers {
+impl StepModels {
     pub(super) fn of(plan: &Plan) -> Self {
         let mut found = HashMap::new();
         for (step, agent) in plan.agents() {
             for model in &agent.models {
                 let program = model.program.as_ref();
-                let asker = Asker {
+                let asker = StepModel {
                     agent: agent.agent.clone(),
                     program: program.map(|program| program.kind),
                     tells_cost: program.is_some_and(Program::tells_cost),
@@ -80,23 +80,23 @@ impl Askers {
     }
 
     /// Who was asked; `None` when the plan has it no more.
-    pub(super) fn of_call(&self, spent: &Spent) -> Option<&Asker> {
+    pub(super) fn of_call(&self, spent: &Spent) -> Option<&StepModel> {
         self.0.get(&(spent.step.place(), spent.model.clone()?))
     }
 
     /// What a call counts, with the estimates and the prices that hold now.
-    pub(super) fn count(&self, spent: &Spent, models: &Models) -> Counted {
+    pub(super) fn count(&self, spent: &Spent, models: &ModelRegistry) -> CountedUsage {
         let asker = self.of_call(spent);
         let estimate = asker.map(|asker| asker.estimate).unwrap_or_default();
         let (tokens, usd) = (tokens(spent, estimate.tokens), dollars(spent, asker, models));
         let amount = Amount { tokens: tokens.0, usd: usd.0, time: spent.time };
-        Counted { amount, tokens: tokens.1, usd: usd.1 }
+        CountedUsage { amount, tokens: tokens.1, usd: usd.1 }
     }
 }
 
-impl Askers {
+impl StepModels {
     /// The failure of a run that can't go on, since it is not known how much a call took of what a budget limits.
-    pub(super) fn unknown(&self, spent: &Spent, limit: &Limit, unit: Unit, counted: &Counted) -> Failure {
+    pub(super) fn unknown(&self, spent: &Spent, limit: &Limit, unit: Unit, counted: &CountedUsage) -> Failure {
         let (holder, budget) = limit;
         let (key, certainty, what) = match unit {
             Unit::Tokens => ("tokens", counted.tokens, "how many tokens it took"),
@@ -147,7 +147,7 @@ fn tokens(spent: &Spent, estimate: Option<u64>) -> (u64, Certainty) {
     }
 }
 
-fn dollars(spent: &Spent, asker: Option<&Asker>, models: &Models) -> (f64, Certainty) {
+fn dollars(spent: &Spent, asker: Option<&StepModel>, models: &ModelRegistry) -> (f64, Certainty) {
     if let Some(usd) = spent.cost {
         return (usd, Certainty::Reported);
     }

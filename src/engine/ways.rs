@@ -6,20 +6,20 @@ use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::{Class, Failure, StepKey};
 use crate::template::variables;
 
-use super::node::{Kind, Node};
+use super::node::{NodeKind, PlanNode};
 use super::plan::Plan;
 
 /// The command that goes on where a run ended.
 const RESUME: &str = "`orch pipeline resume`";
 
 /// The failure of a step with what leads on from it.
-pub(super) fn out_of_step(plan: &Plan, node: &Node, failure: &Failure) -> Failure {
+pub(super) fn out_of_step(plan: &Plan, node: &PlanNode, failure: &Failure) -> Failure {
     let hint = failure.hint.clone().or_else(|| words(failure.class, node).map(str::to_owned));
     let others = if is_of_data(failure.class, node) { other_data(plan, node) } else { Vec::new() };
     if others.is_empty() {
         return Failure { hint, ..failure.clone() };
     }
-    let resumes = |hint: &str| matches!(node.kind, Kind::Write(_)) || hint.contains(RESUME);
+    let resumes = |hint: &str| matches!(node.kind, NodeKind::Write(_)) || hint.contains(RESUME);
     let hint = hint.map(|hint| if resumes(&hint) { hint } else { format!("{hint}, then {RESUME}") });
     let or = if hint.as_ref().is_some_and(|hint| hint.contains(RESUME)) { "; or " } else { "; " };
     let ways: Vec<String> = hint.into_iter().chain([others.join(", or ")]).collect();
@@ -35,23 +35,25 @@ pub(super) fn out_of_run<'t>(plan: &Plan, failure: Failure, texts: impl Iterator
 }
 
 /// Whether other data may help: what steps before gave stands, and would fail in the same way.
-fn is_of_data(class: Class, node: &Node) -> bool {
+fn is_of_data(class: Class, node: &PlanNode) -> bool {
     match class {
         Class::OutputRejected | Class::Rejected | Class::TemplateError | Class::ExpressionError => true,
-        Class::PathRefused | Class::OutputTooLarge | Class::SchemaMismatch => matches!(node.kind, Kind::Write(_)),
+        Class::PathRefused | Class::OutputTooLarge | Class::SchemaMismatch => matches!(node.kind, NodeKind::Write(_)),
         _ => false,
     }
 }
 
 /// How a person changes what the step was given.
-fn other_data(plan: &Plan, node: &Node) -> Vec<String> {
+fn other_data(plan: &Plan, node: &PlanNode) -> Vec<String> {
     let names = || node.inputs.iter().map(|input| input.name.as_str());
     let edits = names()
         .filter_map(|name| plan.shown(name))
         .map(|path| format!("edit `{path}` in the workspace and go on with `orch pipeline resume --accept-changed`"));
     let given = names().filter_map(|name| plan.giver(name));
     let from: BTreeSet<StepKey> = match &node.kind {
-        Kind::Write(write) if !write.from.is_empty() => write.from.iter().map(|step| plan.runs_once(step)).collect(),
+        NodeKind::Write(write) if !write.from.is_empty() => {
+            write.from.iter().map(|step| plan.runs_once(step)).collect()
+        }
         _ => given.collect(),
     };
     edits.chain(from.iter().map(again)).collect()
@@ -62,8 +64,8 @@ fn again(step: &StepKey) -> String {
 }
 
 /// What helps against a failure whose maker knows nothing better.
-fn words(class: Class, node: &Node) -> Option<&'static str> {
-    let asks = matches!(node.kind, Kind::Agent(_));
+fn words(class: Class, node: &PlanNode) -> Option<&'static str> {
+    let asks = matches!(node.kind, NodeKind::Agent(_));
     Some(match class {
         Class::RateLimited => "wait until the provider takes requests again, or name another model with --model",
         Class::ProviderUnavailable => "wait until the provider answers again, or name another model with --model",

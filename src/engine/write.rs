@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::durable::{Call, Effect, Files, Reply, Stop};
-use crate::model::event::Done;
+use crate::durable::{Call, CallReply, Effect, Files, Interrupt};
+use crate::model::event::CallOutput;
 use crate::model::{Class, Failure, StepKey};
 
-use super::interpret::{Given, Run};
-use super::leaf::{Leaf, Opened, common_parts, digest, mixed_up, part, recipe, tree_of};
-use super::node::{Node, WriteNode};
-use super::scope::Scope;
+use super::interpret::{Run, StepResult};
+use super::leaf::{Leaf, OpenedStep, common_parts, digest, mixed_up, part, recipe, tree_of};
+use super::node::{PlanNode, WriteNode};
+use super::scope::ValueScope;
 
 pub(super) async fn run(
     run: Run<'_>,
     key: &StepKey,
-    node: &Node,
+    node: &PlanNode,
     kind: &WriteNode,
-    scope: &mut Scope,
-) -> Result<Given, Stop> {
+    scope: &mut ValueScope,
+) -> Result<StepResult, Interrupt> {
     let files = match run.eval(key, node, &kind.files, scope).await? {
         Ok(files) => files,
         Err(error) => {
@@ -31,8 +31,8 @@ pub(super) async fn run(
     parts.push(part("files", &files));
     let mut leaf = Leaf::new(run, key, node, recipe(&ask, &json!("write")), parts);
     let attempt = match leaf.begin(scope).await? {
-        Opened::Stands(value) => return Ok(Ok(value)),
-        Opened::Run(_, attempt) => attempt,
+        OpenedStep::Stands(value) => return Ok(Ok(value)),
+        OpenedStep::Run(_, attempt) => attempt,
     };
     leaf.start(attempt).await?;
     let result = write(&leaf, attempt, files).await?;
@@ -41,20 +41,20 @@ pub(super) async fn run(
 
 /// Looks, then writes; each is on record before the next, so that a crash in between is mended
 /// by doing the same again, and what was there before can be put back.
-async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Value, Failure>, Stop> {
+async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Value, Failure>, Interrupt> {
     let effect = Effect::Look(Files { files: files.clone(), reserved: leaf.run.plan.kept().artifacts.clone() });
     let ask = digest(&json!({ "look": files }));
-    let looked = leaf.run.durable.call(Call { key: leaf.call(attempt, 1), ask, effect }).await?;
+    let looked = leaf.run.durable.call(Call { key: leaf.call(attempt, 1), request_digest: ask, effect }).await?;
     let record = match looked.result {
-        Ok(Reply::Done(Done::Looked(record))) => record,
+        Ok(CallReply::Output(CallOutput::Snapshot(record))) => record,
         Ok(_) => return Ok(Err(mixed_up())),
         Err(failure) => return Ok(Err(failure)),
     };
     let ask = digest(&json!({ "write": record }));
-    let call = Call { key: leaf.call(attempt, 2), ask, effect: Effect::Write(record) };
+    let call = Call { key: leaf.call(attempt, 2), request_digest: ask, effect: Effect::Write(record) };
     Ok(match leaf.run.durable.call(call).await?.result {
         // How many files this very application touched differs after a crash; what became of them does not.
-        Ok(Reply::Done(Done::Written(record))) => Ok(json!({ "files": record.get("files") })),
+        Ok(CallReply::Output(CallOutput::Applied(record))) => Ok(json!({ "files": record.get("files") })),
         Ok(_) => Err(mixed_up()),
         Err(failure) => Err(failure),
     })

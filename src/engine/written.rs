@@ -11,12 +11,12 @@ use rpds::RedBlackTreeMap;
 use crate::model::StepKey;
 use crate::template::lookup;
 
-use super::node::{Body, Kind, Node, PipelineNode, WrittenBy};
+use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, WrittenBy};
 
 /// Notes at each agent which steps write its files, and at each of those whose files it writes.
-pub(super) fn note(body: &mut Body) {
-    let mut flow = Flow::default();
-    flow.body(body, None, &mut Env::default());
+pub(super) fn note(body: &mut PlanBody) {
+    let mut flow = ArtifactFlow::default();
+    flow.body(body, None, &mut ArtifactSources::default());
     for node in body.nodes.iter_mut().chain(&mut body.finally) {
         flow.put(node, None);
     }
@@ -24,7 +24,7 @@ pub(super) fn note(body: &mut Body) {
 
 /// A part of an agent's artifact, as it stands in a value.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Part {
+struct ArtifactPart {
     /// The members of the value that lead to it.
     at: Vec<String>,
     /// The agent's step.
@@ -34,10 +34,10 @@ struct Part {
 }
 
 /// What each name may hold of artifacts; cheap to clone.
-type Env = RedBlackTreeMap<String, BTreeSet<Part>>;
+type ArtifactSources = RedBlackTreeMap<String, BTreeSet<ArtifactPart>>;
 
 #[derive(Default)]
-struct Flow {
+struct ArtifactFlow {
     /// By agent's step: who writes its files.
     by: BTreeMap<StepKey, BTreeSet<WrittenBy>>,
     /// By step that writes: whose files.
@@ -46,20 +46,20 @@ struct Flow {
     scouting: bool,
 }
 
-impl Flow {
-    fn body(&mut self, body: &Body, parent: Option<&StepKey>, env: &mut Env) {
+impl ArtifactFlow {
+    fn body(&mut self, body: &PlanBody, parent: Option<&StepKey>, env: &mut ArtifactSources) {
         self.list(&body.nodes, parent, env);
         self.list(&body.finally, parent, &mut env.clone());
     }
 
-    fn list(&mut self, nodes: &[Node], parent: Option<&StepKey>, env: &mut Env) {
+    fn list(&mut self, nodes: &[PlanNode], parent: Option<&StepKey>, env: &mut ArtifactSources) {
         for node in nodes {
             self.node(node, parent, env);
         }
     }
 
     /// Follows one step; afterwards `env` is what those after it see.
-    fn node(&mut self, node: &Node, parent: Option<&StepKey>, env: &mut Env) {
+    fn node(&mut self, node: &PlanNode, parent: Option<&StepKey>, env: &mut ArtifactSources) {
         let key = StepKey::below(parent, &node.id);
         let mut after = env.clone();
         let own = self.kind(node, &key, &mut after);
@@ -78,18 +78,20 @@ impl Flow {
     }
 
     /// Follows what a step does, in the scope of the steps inside it; gives what its own artifact holds.
-    fn kind(&mut self, node: &Node, key: &StepKey, env: &mut Env) -> BTreeSet<Part> {
+    fn kind(&mut self, node: &PlanNode, key: &StepKey, env: &mut ArtifactSources) -> BTreeSet<ArtifactPart> {
         match &node.kind {
-            Kind::Agent(_) => return [Part { at: Vec::new(), step: key.clone(), members: Vec::new() }].into(),
-            Kind::Write(write) => {
+            NodeKind::Agent(_) => {
+                return [ArtifactPart { at: Vec::new(), step: key.clone(), members: Vec::new() }].into();
+            }
+            NodeKind::Write(write) => {
                 for part in looked_up(&write.files, env).into_iter().filter(|part| part.at.is_empty()) {
                     self.from.entry(key.clone()).or_default().insert(part.step.clone());
                     let by = WrittenBy { step: key.clone(), members: part.members };
                     self.by.entry(part.step).or_default().insert(by);
                 }
             }
-            Kind::Sequence(nodes) => self.list(nodes, Some(key), env),
-            Kind::Parallel(nodes, _) => {
+            NodeKind::Sequence(nodes) => self.list(nodes, Some(key), env),
+            NodeKind::Parallel(nodes, _) => {
                 let before = env.clone();
                 for child in nodes {
                     let mut inner = before.clone();
@@ -100,14 +102,14 @@ impl Flow {
                     }
                 }
             }
-            Kind::Repeat(repeat) => {
+            NodeKind::Repeat(repeat) => {
                 // A second walk sees what the round before left.
                 if !self.scouting {
                     let mut first = env.clone();
                     self.scouting = true;
                     self.list(&repeat.nodes, Some(key), &mut first);
                     self.scouting = false;
-                    for name in repeat.nodes.iter().flat_map(Node::names) {
+                    for name in repeat.nodes.iter().flat_map(PlanNode::names) {
                         let mut parts = parts_of(env, &name);
                         parts.extend(parts_of(&first, &name));
                         env.insert_mut(name, parts);
@@ -115,10 +117,10 @@ impl Flow {
                 }
                 self.list(&repeat.nodes, Some(key), env);
             }
-            Kind::Pipeline(call) => {
+            NodeKind::Pipeline(call) => {
                 let given = self.called(call, key, env);
                 let named = given.iter().flat_map(|(name, parts)| parts.iter().map(move |part| (name, part)));
-                let inside = |(name, part): (&String, &Part)| Part {
+                let inside = |(name, part): (&String, &ArtifactPart)| ArtifactPart {
                     at: std::iter::once(name).chain(&part.at).cloned().collect(),
                     ..part.clone()
                 };
@@ -128,56 +130,56 @@ impl Flow {
                 }
                 return whole;
             }
-            Kind::Command(_) | Kind::Approve(_) => {}
+            NodeKind::Command(_) | NodeKind::Approve(_) => {}
         }
         BTreeSet::new()
     }
 
     /// What a called pipeline gives, by the names of its outputs.
-    fn called(&mut self, call: &PipelineNode, key: &StepKey, env: &Env) -> Env {
+    fn called(&mut self, call: &PipelineNode, key: &StepKey, env: &ArtifactSources) -> ArtifactSources {
         let given = |(name, text): (&String, &String)| (name.clone(), looked_up(text, env));
-        let mut inner: Env = call.with.iter().map(given).collect();
+        let mut inner: ArtifactSources = call.with.iter().map(given).collect();
         self.body(&call.body, Some(key), &mut inner);
         call.body.outputs.iter().map(|(name, text)| (name.clone(), looked_up(text, &inner))).collect()
     }
 
     /// Puts what was found into the nodes.
-    fn put(&self, node: &mut Node, parent: Option<&StepKey>) {
+    fn put(&self, node: &mut PlanNode, parent: Option<&StepKey>) {
         let key = StepKey::below(parent, &node.id);
         match &mut node.kind {
-            Kind::Agent(agent) if node.each.is_none() => {
+            NodeKind::Agent(agent) if node.each.is_none() => {
                 agent.written = self.by.get(&key).map(|by| by.iter().cloned().collect()).unwrap_or_default();
             }
-            Kind::Write(write) => {
+            NodeKind::Write(write) => {
                 write.from = self.from.get(&key).map(|from| from.iter().cloned().collect()).unwrap_or_default();
             }
-            Kind::Agent(_)
-            | Kind::Command(_)
-            | Kind::Approve(_)
-            | Kind::Parallel(..)
-            | Kind::Repeat(_)
-            | Kind::Sequence(_)
-            | Kind::Pipeline(_) => {}
+            NodeKind::Agent(_)
+            | NodeKind::Command(_)
+            | NodeKind::Approve(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_) => {}
         }
         node.children_mut().for_each(|child| self.put(child, Some(&key)));
     }
 }
 
-fn parts_of(env: &Env, name: &str) -> BTreeSet<Part> {
+fn parts_of(env: &ArtifactSources, name: &str) -> BTreeSet<ArtifactPart> {
     env.get(name).cloned().unwrap_or_default()
 }
 
 /// What an expression gives of artifacts, when it only looks something up.
-fn looked_up(expression: &str, env: &Env) -> BTreeSet<Part> {
+fn looked_up(expression: &str, env: &ArtifactSources) -> BTreeSet<ArtifactPart> {
     let Some((name, members)) = lookup(expression) else { return BTreeSet::new() };
     let parts = env.get(&name).into_iter().flatten();
-    let part = |part: &Part| {
+    let part = |part: &ArtifactPart| {
         if let Some(rest) = members.strip_prefix(part.at.as_slice()) {
             let members = part.members.iter().chain(rest).cloned().collect();
-            return Some(Part { at: Vec::new(), step: part.step.clone(), members });
+            return Some(ArtifactPart { at: Vec::new(), step: part.step.clone(), members });
         }
         let at = part.at.strip_prefix(members.as_slice())?.to_vec();
-        Some(Part { at, ..part.clone() })
+        Some(ArtifactPart { at, ..part.clone() })
     };
     parts.filter_map(part).collect()
 }

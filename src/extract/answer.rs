@@ -6,8 +6,8 @@
 //! in the middle of a sentence keeps it.
 
 use super::fences;
-use super::marks::{self, Kind};
-use super::markup::{self, Token, TokenKind};
+use super::marks::{self, MarkKind};
+use super::markup::{self, MarkupToken, TokenKind};
 use crate::model::text::without_mark;
 
 /// The words of a reply.
@@ -98,7 +98,7 @@ pub(super) fn leading(text: &str, markup: Markup) -> Lead {
 }
 
 fn is_reasoning(name: &str, markup: Markup) -> bool {
-    marks::kind(name) == Kind::Reasoning && (markup == Markup::Any || marks::is_native(name))
+    marks::kind(name) == MarkKind::Reasoning && (markup == Markup::Any || marks::is_native(name))
 }
 
 /// The end of reasoning whose opening tag was part of the prompt, on a line where nothing is
@@ -139,7 +139,7 @@ fn turn_end(text: &str) -> Option<(usize, &str)> {
 }
 
 /// Whether a token is in force, and not a mention of it.
-fn ends_turn(text: &str, at: usize, token: &Token<'_>) -> bool {
+fn ends_turn(text: &str, at: usize, token: &MarkupToken<'_>) -> bool {
     if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn) {
         return false;
     }

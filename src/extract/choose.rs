@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::Value;
 
-use super::report::{Extraction, Reason, Rejection, Repair, Source, no};
-use super::scan::{Candidate, Sink};
+use super::report::{Extraction, Rejection, RejectionReason, Repair, ValueSource, no};
+use super::scan::{ScanSink, ScannedValue};
 use super::{Options, coerce, guard};
 use crate::schema::Schema;
 
@@ -16,7 +16,7 @@ const MOST_MISFITS: usize = 32;
 /// A value that fits, and where it started.
 struct Pick {
     value: Value,
-    source: Source,
+    source: ValueSource,
     repairs: Vec<Repair>,
     start: usize,
     /// Whether it can't be a part of a string that began before it.
@@ -43,10 +43,10 @@ pub(super) struct Chooser<'a> {
     marked: bool,
 }
 
-impl Sink for Chooser<'_> {
-    fn offer(&mut self, candidate: Candidate) {
-        let Candidate { parsed, source, start, apart } = candidate;
-        if source == Source::Prose && self.schema.is_any() && guard::is_vague(&parsed.value) {
+impl ScanSink for Chooser<'_> {
+    fn offer(&mut self, candidate: ScannedValue) {
+        let ScannedValue { parsed, source, start, apart } = candidate;
+        if source == ValueSource::Prose && self.schema.is_any() && guard::is_vague(&parsed.value) {
             return;
         }
         let pick = Pick { value: parsed.value, source, repairs: parsed.repairs, start, apart };
@@ -60,8 +60,8 @@ impl Sink for Chooser<'_> {
         }
     }
 
-    fn offer_last(&mut self, candidate: Candidate) {
-        let Candidate { parsed, source, start, apart } = candidate;
+    fn offer_last(&mut self, candidate: ScannedValue) {
+        let ScannedValue { parsed, source, start, apart } = candidate;
         if self.schema.is_valid(&parsed.value) {
             self.last_distinct.insert(digest(&parsed.value));
             self.last = Some(Pick { value: parsed.value, source, repairs: parsed.repairs, start, apart });
@@ -142,7 +142,7 @@ impl<'a> Chooser<'a> {
     /// The answer, or why there is none. `before`: what was repaired in the text as a whole.
     pub(super) fn finish(mut self, options: Options, before: &[Repair]) -> Result<Extraction, Box<Rejection>> {
         if self.cut {
-            return no(Reason::LengthStop, "the reply ends inside a JSON value");
+            return no(RejectionReason::MaxTokensReached, "the reply ends inside a JSON value");
         }
         if self.exact.is_none() && self.repaired.is_none() {
             let alone = self.misfits.is_empty()
@@ -158,22 +158,28 @@ impl<'a> Chooser<'a> {
         if is_quoted || self.ambiguous.is_some_and(|start| last.is_none_or(|last| last.start < start || !last.apart)) {
             let why =
                 "the JSON of the reply can be read in more than one way: a quote inside a string has no backslash";
-            return no(Reason::AmbiguousReply, why);
+            return no(RejectionReason::AmbiguousReply, why);
         }
         let Some(pick) = self.exact.take().or_else(|| self.repaired.take()) else { return self.nothing() };
         if let Some((why, _)) = self.broken.filter(|(_, start)| *start > pick.start) {
-            return no(Reason::NoJson, format!("the last JSON of the reply can't be read: {why}"));
+            return no(RejectionReason::NoJson, format!("the last JSON of the reply can't be read: {why}"));
         }
         let others = self.distinct.len().saturating_sub(1);
         if options.strict && others > 0 {
-            return no(Reason::AmbiguousReply, format!("{} different values of the reply fit the schema", others + 1));
+            return no(
+                RejectionReason::AmbiguousReply,
+                format!("{} different values of the reply fit the schema", others + 1),
+            );
         }
         // A byte that was replaced outside the value does not concern it.
         let touched = |repair: &Repair| *repair != Repair::InvalidUtf8 || pick.value.to_string().contains('\u{fffd}');
         let repairs: Vec<Repair> = before.iter().copied().filter(touched).chain(pick.repairs.iter().copied()).collect();
         if options.strict && !repairs.is_empty() {
             let list: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
-            return no(Reason::SchemaMismatch, format!("the reply fits only when repaired ({})", list.join(", ")));
+            return no(
+                RejectionReason::SchemaMismatch,
+                format!("the reply fits only when repaired ({})", list.join(", ")),
+            );
         }
         Ok(Extraction { value: pick.value, source: pick.source, repairs, others, left_out: Vec::new() })
     }
@@ -200,7 +206,7 @@ impl<'a> Chooser<'a> {
             let more =
                 if mismatches.len() > 1 { format!(" (and {} more)", mismatches.len() - 1) } else { String::new() };
             let message = format!("the reply does not fit the schema{first}{more}");
-            return Err(Box::new(Rejection { reason: Reason::SchemaMismatch, message, mismatches }));
+            return Err(Box::new(Rejection { reason: RejectionReason::SchemaMismatch, message, mismatches }));
         }
         let message = match (self.broken, self.marked) {
             (Some((why, _)), _) => format!("the JSON of the reply can't be read: {why}"),
@@ -209,7 +215,7 @@ impl<'a> Chooser<'a> {
             }
             (None, false) => "the reply holds no JSON".to_owned(),
         };
-        no(Reason::NoJson, message)
+        no(RejectionReason::NoJson, message)
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) enum Mode {
 }
 
 /// A place in a text.
-pub(super) struct Cursor<'a> {
+pub(super) struct TextCursor<'a> {
     pub(super) text: &'a str,
     pub(super) pos: usize,
     pub(super) mode: Mode,
@@ -36,7 +36,7 @@ pub(super) struct Cursor<'a> {
     pub(super) doubts: Doubts,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TextCursor<'a> {
     pub(super) fn new(text: &'a str, pos: usize, mode: Mode) -> Self {
         Self { text, pos, mode, repairs: Vec::new(), doubts: Doubts::default() }
     }

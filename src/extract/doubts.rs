@@ -6,7 +6,7 @@
 //! reading is a fork; [`super::rivals`] follows the forks.
 
 use super::cursor::is_space;
-use super::strings::Role;
+use super::strings::StringRole;
 
 /// What a quote does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,10 +56,11 @@ impl Doubts {
     /// A string ends at the quote at `close`.
     ///
     /// `bare_keys`: keys of this value have no quotes, so that a text may hold them as well.
-    pub(super) fn string_ends(&mut self, pairs: &Pairs, close: usize, role: Role, bare_keys: bool) {
+    pub(super) fn string_ends(&mut self, pairs: &Pairs, close: usize, role: StringRole, bare_keys: bool) {
         let unpaired = pairs.unpaired();
         // A quote too many, or the one that closes is missing: `"say "yes"`.
-        let laid_out = pairs.at_line_end || pairs.after_key && bare_keys || pairs.after_comma && role == Role::Item;
+        let laid_out =
+            pairs.at_line_end || pairs.after_key && bare_keys || pairs.after_comma && role == StringRole::Item;
         self.lost |= pairs.is_open() || laid_out;
         if unpaired > 0 {
             self.unpaired += unpaired;
@@ -72,7 +73,7 @@ impl Doubts {
                 self.fork(*quote, QuoteRole::Closes);
             }
         }
-        if role != Role::Key {
+        if role != StringRole::Key {
             self.last_close = Some(close);
             self.last_holds = (pairs.count > 0, unpaired > 0);
         }

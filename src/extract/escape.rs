@@ -1,10 +1,10 @@
 //! Backslashes in strings.
 
-use super::cursor::{Cursor, Fault};
+use super::cursor::{Fault, TextCursor};
 use super::report::Repair;
 
 /// Reads the escape here into `out`; a backslash that escapes nothing stays.
-pub(super) fn read(cursor: &mut Cursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
+pub(super) fn read(cursor: &mut TextCursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
     let next = cursor.rest().chars().nth(1).ok_or(Fault::Cut)?;
     let plain = match next {
         '"' | '\\' | '/' => Some(next),
@@ -33,7 +33,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, out: &mut String, quotes: &[char]) -
     }
 }
 
-fn literally(cursor: &mut Cursor<'_>, out: &mut String) -> Result<(), Fault> {
+fn literally(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
     cursor.note(Repair::InvalidEscape)?;
     out.push('\\');
     cursor.pos += 1;
@@ -41,7 +41,7 @@ fn literally(cursor: &mut Cursor<'_>, out: &mut String) -> Result<(), Fault> {
 }
 
 /// Whether this backslash is in a path such as `C:\Work\new`, in a reading that repairs anyway.
-fn in_path(cursor: &Cursor<'_>) -> bool {
+fn in_path(cursor: &TextCursor<'_>) -> bool {
     if cursor.mode == super::cursor::Mode::Exact {
         return false;
     }
@@ -53,7 +53,7 @@ fn in_path(cursor: &Cursor<'_>) -> bool {
         && cursor.text.get(from + word + 2..).is_some_and(|path| path.starts_with('\\'))
 }
 
-fn unicode(cursor: &mut Cursor<'_>, out: &mut String) -> Result<(), Fault> {
+fn unicode(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
     let Some(first) = unit(cursor.rest())? else { return literally(cursor, out) };
     let c = match first {
         0xd800..=0xdbff => {

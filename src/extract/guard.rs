@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::parser::Parsed;
-use super::report::{Repair, Source};
+use super::report::{Repair, ValueSource};
 
 /// Where a bracket stands.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
-    pub(super) source: Source,
+pub(super) struct BracketPlace {
+    pub(super) source: ValueSource,
     /// Whether it is the first thing of its line, block or tag, or follows a colon.
     pub(super) leads: bool,
     pub(super) start: usize,
@@ -36,7 +36,7 @@ pub(super) fn is_plausible(text: &str, start: usize) -> bool {
 
 /// What a value that was read is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum GuardVerdict {
     /// A value.
     Value,
     /// Punctuation: a footnote, an index, a check box, a call.
@@ -52,16 +52,16 @@ pub(super) fn leads_line(text: &str, at: usize) -> bool {
 }
 
 /// Judges a value by what surrounds it.
-pub(super) fn check(text: &str, parsed: &Parsed, place: &Place) -> Verdict {
+pub(super) fn check(text: &str, parsed: &Parsed, place: &BracketPlace) -> GuardVerdict {
     let after = text.get(parsed.end..).unwrap_or_default();
     if fragment(after) {
-        return Verdict::Fragment;
+        return GuardVerdict::Fragment;
     }
     if is_note(parsed) {
-        return Verdict::Prose;
+        return GuardVerdict::Prose;
     }
-    if place.source != Source::Prose {
-        return Verdict::Value;
+    if place.source != ValueSource::Prose {
+        return GuardVerdict::Value;
     }
     let before = text.get(..place.start).unwrap_or_default();
     let attached =
@@ -76,7 +76,7 @@ pub(super) fn check(text: &str, parsed: &Parsed, place: &Place) -> Verdict {
         Value::Object(members) => attached && (members.is_empty() || parsed.repairs.contains(&Repair::UnquotedKey)),
         _ => false,
     };
-    if prose { Verdict::Prose } else { Verdict::Value }
+    if prose { GuardVerdict::Prose } else { GuardVerdict::Value }
 }
 
 /// Whether the quotes of a value were guessed at: in the middle of prose an apostrophe may have begun it.

@@ -2,7 +2,7 @@
 
 /// What a tag says about what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MarkKind {
     /// Thoughts on the way to the answer.
     Reasoning,
     /// Someone else's text.
@@ -88,14 +88,14 @@ const DOCUMENT: [&str; 47] = [
 ];
 
 /// What a tag of this name says.
-pub(super) fn kind(name: &str) -> Kind {
+pub(super) fn kind(name: &str) -> MarkKind {
     let lower = local(name);
     if NATIVE.contains(&lower.as_str()) || REASONING.contains(&lower.as_str()) {
-        Kind::Reasoning
+        MarkKind::Reasoning
     } else if DOCUMENT.contains(&lower.as_str()) {
-        Kind::Document
+        MarkKind::Document
     } else {
-        Kind::Other
+        MarkKind::Other
     }
 }
 
@@ -110,7 +110,7 @@ fn local(name: &str) -> String {
 }
 
 /// Whether the block at `at` that folds away, `<details>`, holds reasoning by its summary.
-pub(super) fn folds_reasoning(text: &str, tag: &Tag<'_>) -> bool {
+pub(super) fn folds_reasoning(text: &str, tag: &MarkupTag<'_>) -> bool {
     let Some(rest) = text.get(tag.end..).map(str::trim_start).filter(|_| tag.name.eq_ignore_ascii_case("details"))
     else {
         return false;
@@ -123,7 +123,7 @@ pub(super) fn folds_reasoning(text: &str, tag: &Tag<'_>) -> bool {
 
 /// A tag in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag<'a> {
+pub(super) struct MarkupTag<'a> {
     pub(super) name: &'a str,
     pub(super) closing: bool,
     /// `<file path="x"/>`
@@ -136,7 +136,7 @@ pub(super) struct Tag<'a> {
 const LONGEST_TAG: usize = 400;
 
 /// The tag at `at`, where a `<` is (or a `[`, for `[THINK]`).
-pub(super) fn tag(text: &str, at: usize) -> Option<Tag<'_>> {
+pub(super) fn tag(text: &str, at: usize) -> Option<MarkupTag<'_>> {
     let rest = text.get(at..)?;
     let close = match rest.as_bytes().first()? {
         b'<' => '>',
@@ -165,12 +165,12 @@ pub(super) fn tag(text: &str, at: usize) -> Option<Tag<'_>> {
         return None;
     }
     let end = at + 1 + usize::from(closing) + length + stop + 1;
-    Some(Tag { name, closing, empty: attributes.ends_with('/'), end })
+    Some(MarkupTag { name, closing, empty: attributes.ends_with('/'), end })
 }
 
 /// The byte after the tag that closes `open`, those of the same name in between counted; none
 /// when it is never closed.
-pub(super) fn close(text: &str, open: &Tag<'_>) -> Option<usize> {
+pub(super) fn close(text: &str, open: &MarkupTag<'_>) -> Option<usize> {
     let mut depth = 1_usize;
     let mut at = open.end;
     let bracket = if open.name.starts_with(|c: char| c.is_ascii_uppercase()) { ['<', '['] } else { ['<', '<'] };
@@ -245,8 +245,8 @@ mod tests {
         assert!(tag("a < b", 2).is_none() && tag("<a", 0).is_none() && tag("<1>", 0).is_none());
         let text = "<think>a<think>b</think>c</think>d";
         assert_eq!(close(text, &tag(text, 0).unwrap()), Some(text.len() - 1));
-        assert_eq!(kind("Think"), Kind::Reasoning);
-        assert_eq!(kind("file-contents"), Kind::Document);
+        assert_eq!(kind("Think"), MarkKind::Reasoning);
+        assert_eq!(kind("file-contents"), MarkKind::Document);
     }
 
     #[test]

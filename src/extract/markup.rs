@@ -25,7 +25,7 @@ pub(super) enum TokenKind {
 
 /// A token found in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token<'a> {
+pub(super) struct MarkupToken<'a> {
     pub(super) kind: TokenKind,
     /// The token as it is written.
     pub(super) text: &'a str,
@@ -167,7 +167,7 @@ const TURN: [(&str, bool); 22] = [
 const LONGEST_TOKEN: usize = 80;
 
 /// The token that starts at `at`; known ones first, then anything written as `<|name|>`.
-pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
+pub(super) fn token(text: &str, at: usize) -> Option<MarkupToken<'_>> {
     let rest = text.get(at..)?;
     // Most brackets begin no token; one byte tells.
     let next = rest.as_bytes().get(1).copied().unwrap_or_default();
@@ -180,7 +180,7 @@ pub(super) fn token(text: &str, at: usize) -> Option<Token<'_>> {
     if !may {
         return None;
     }
-    let found = |kind, length: usize, closes| Token { kind, text: &rest[..length], end: at + length, closes };
+    let found = |kind, length: usize, closes| MarkupToken { kind, text: &rest[..length], end: at + length, closes };
     for (open, closes) in REASONING {
         if rest.starts_with(open) {
             return Some(found(TokenKind::Reasoning, open.len() + channel_header(rest, open), closes));
@@ -260,14 +260,14 @@ fn unknown(rest: &str) -> Option<usize> {
 
 /// The end of the reasoning that a token opens: before a token that begins the next message,
 /// after one that only closes; none when nothing closes it.
-pub(super) fn reasoning_end(text: &str, open: &Token<'_>) -> Option<usize> {
+pub(super) fn reasoning_end(text: &str, open: &MarkupToken<'_>) -> Option<usize> {
     let (at, close) = find_any(text, open.end, open.closes)?;
     Some(if matches!(close, "<|start|>" | "<|channel|>") { at } else { at + close.len() })
 }
 
 /// The end of what an unknown token encloses, by the names that closing tokens have; none when
 /// no such token follows.
-pub(super) fn enclosed_end(text: &str, open: &Token<'_>) -> Option<usize> {
+pub(super) fn enclosed_end(text: &str, open: &MarkupToken<'_>) -> Option<usize> {
     let name = bare_name(open.text);
     let mut closes = vec![format!("/{name}"), format!("end_{name}"), format!("{name}_end")];
     let pairs = [("START", "END"), ("BEGIN", "END"), ("start", "end"), ("begin", "end"), ("prefix", "suffix")];
@@ -291,7 +291,7 @@ fn bare_name(token: &str) -> &str {
 }
 
 /// Whether an unknown token is written as one that closes.
-pub(super) fn closes(token: &Token<'_>) -> bool {
+pub(super) fn closes(token: &MarkupToken<'_>) -> bool {
     let name = bare_name(token.text).to_ascii_lowercase();
     name.starts_with('/') || name.starts_with("end") || name.contains("_end") || name.contains("suffix")
 }

@@ -25,7 +25,7 @@ mod strings;
 mod words;
 
 pub use answer::{AnswerText, answer_text};
-pub use report::{Extraction, Reason, Rejection, Repair, Source};
+pub use report::{Extraction, Rejection, RejectionReason, Repair, ValueSource};
 
 use crate::schema::Schema;
 
@@ -55,18 +55,23 @@ pub enum StopHint {
 /// Takes the value that a reply meant.
 pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extraction, Box<Rejection>> {
     match options.stop {
-        StopHint::Refusal => return report::no(Reason::Refusal, "the model refused to answer"),
-        StopHint::Length => return report::no(Reason::LengthStop, "the reply was cut off at the token limit"),
+        StopHint::Refusal => return report::no(RejectionReason::Refusal, "the model refused to answer"),
+        StopHint::Length => {
+            return report::no(RejectionReason::MaxTokensReached, "the reply was cut off at the token limit");
+        }
         StopHint::Complete | StopHint::Unknown => {}
     }
     let (text, before) = clean::clean(reply);
     let text = clean::trim(&text);
     if text.is_empty() {
-        return report::no(Reason::EmptyReply, "the reply is empty");
+        return report::no(RejectionReason::EmptyReply, "the reply is empty");
     }
     let lead = answer::leading(text, answer::Markup::Any);
     if !lead.answered {
-        return report::no(Reason::EmptyReply, format!("the reply has no answer, only {}", lead.left_out.join(", ")));
+        return report::no(
+            RejectionReason::EmptyReply,
+            format!("the reply has no answer, only {}", lead.left_out.join(", ")),
+        );
     }
     let mut chooser = choose::Chooser::new(schema);
     scan::scan(clean::trim(text.get(lead.start..).unwrap_or_default()), &mut chooser);
@@ -118,7 +123,10 @@ mod tests {
             r#"{"next": "x"} {"b" y", "b": "print({"next": "done"})"}"#.to_owned(),
         ] {
             let rejected = read(&reply).unwrap_err();
-            assert!(matches!(rejected.reason, Reason::AmbiguousReply | Reason::NoJson), "{reply}: {rejected:?}");
+            assert!(
+                matches!(rejected.reason, RejectionReason::AmbiguousReply | RejectionReason::NoJson),
+                "{reply}: {rejected:?}"
+            );
         }
         let after = "{\"next\": \"coder\", \"reason\": \"printed \"x\"} then\n\nRather:\n{\"next\": \"done\"}\n";
         assert_eq!(read(after).unwrap().value, json!({ "next": "done" }));
@@ -146,9 +154,9 @@ mod tests {
 
     #[test]
     fn a_cut_value_is_never_read_in_part() {
-        assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("length_stop"));
+        assert_eq!(read(r#"{"steps": [{"ok": true}, {"ok""#), Err("max_tokens_reached"));
         let cut = Options { stop: StopHint::Length, strict: false };
-        assert_eq!(extract(br#"{"ok": true}"#, &schema(), &cut).unwrap_err().reason, Reason::LengthStop);
+        assert_eq!(extract(br#"{"ok": true}"#, &schema(), &cut).unwrap_err().reason, RejectionReason::MaxTokensReached);
     }
 
     #[test]

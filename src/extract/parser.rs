@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::cursor::{Cursor, Fault, LEFT_OUT, Mode, is_space};
+use super::cursor::{Fault, LEFT_OUT, Mode, TextCursor, is_space};
 use super::doubts::{Decision, Doubts};
 use super::report::Repair;
-use super::strings::{self, Role};
+use super::strings::{self, StringRole};
 use super::words;
 
 /// The deepest nesting. Values are dropped and validated by recursion, so it can't be unbounded.
@@ -24,7 +24,7 @@ pub(super) struct Parsed {
 
 /// Why there is no value here.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failure {
+pub(super) struct ParseFailure {
     pub(super) fault: Fault,
     /// How far the reading got.
     pub(super) at: usize,
@@ -32,48 +32,48 @@ pub(super) struct Failure {
     pub(super) meant: bool,
 }
 
-enum Frame {
+enum ParserFrame {
     Array(Vec<Value>),
     Object(Map<String, Value>, String),
 }
 
 struct Parser<'a> {
-    cursor: Cursor<'a>,
-    stack: Vec<Frame>,
+    cursor: TextCursor<'a>,
+    stack: Vec<ParserFrame>,
     meant: bool,
 }
 
 /// Reads the value at `start`, exactly or else with repairs.
-pub(super) fn read(text: &str, start: usize, bare: bool) -> Result<Parsed, Failure> {
+pub(super) fn read(text: &str, start: usize, bare: bool) -> Result<Parsed, ParseFailure> {
     match read_as(text, start, Mode::Exact) {
         Ok(parsed) => Ok(parsed),
         // The start of strict JSON up to the very end: it was cut, there is nothing to repair.
         Err(exact) if exact.fault == Fault::Cut => Err(exact),
         Err(exact) => read_as(text, start, Mode::Tolerant { bare })
-            .map_err(|failure| Failure { meant: failure.meant || exact.meant, ..failure }),
+            .map_err(|failure| ParseFailure { meant: failure.meant || exact.meant, ..failure }),
     }
 }
 
 /// Reads the value at `start` in one mode.
-pub(super) fn read_as(text: &str, start: usize, mode: Mode) -> Result<Parsed, Failure> {
-    run(Cursor::new(text, start, mode))
+pub(super) fn read_as(text: &str, start: usize, mode: Mode) -> Result<Parsed, ParseFailure> {
+    run(TextCursor::new(text, start, mode))
 }
 
 /// Reads the value at `start` with repairs, what some quotes do being given.
-pub(super) fn read_given(text: &str, start: usize, bare: bool, given: Vec<Decision>) -> Result<Parsed, Failure> {
-    let mut cursor = Cursor::new(text, start, Mode::Tolerant { bare });
+pub(super) fn read_given(text: &str, start: usize, bare: bool, given: Vec<Decision>) -> Result<Parsed, ParseFailure> {
+    let mut cursor = TextCursor::new(text, start, Mode::Tolerant { bare });
     cursor.doubts.given = given;
     run(cursor)
 }
 
-fn run(cursor: Cursor<'_>) -> Result<Parsed, Failure> {
+fn run(cursor: TextCursor<'_>) -> Result<Parsed, ParseFailure> {
     let mut parser = Parser { cursor, stack: Vec::new(), meant: false };
     match parser.value() {
         Ok(value) => {
-            let Cursor { pos, repairs, doubts, .. } = parser.cursor;
+            let TextCursor { pos, repairs, doubts, .. } = parser.cursor;
             Ok(Parsed { value, end: pos, repairs, doubts })
         }
-        Err(fault) => Err(Failure { fault, at: parser.cursor.pos, meant: parser.meant }),
+        Err(fault) => Err(ParseFailure { fault, at: parser.cursor.pos, meant: parser.meant }),
     }
 }
 
@@ -97,9 +97,9 @@ impl Parser<'_> {
     fn open_or_scalar(&mut self) -> Result<Option<Value>, Fault> {
         self.cursor.space()?;
         let role = match self.stack.last() {
-            None => Role::Alone,
-            Some(Frame::Array(_)) => Role::Item,
-            Some(Frame::Object(..)) => Role::Member,
+            None => StringRole::Alone,
+            Some(ParserFrame::Array(_)) => StringRole::Item,
+            Some(ParserFrame::Object(..)) => StringRole::Member,
         };
         match self.cursor.byte() {
             None => Err(Fault::Cut),
@@ -108,7 +108,7 @@ impl Parser<'_> {
             Some(_) if self.cursor.char().is_some_and(strings::opens) => {
                 strings::read(&mut self.cursor, role).map(|text| Some(Value::String(text)))
             }
-            Some(_) => words::read(&mut self.cursor, role == Role::Member).map(Some),
+            Some(_) => words::read(&mut self.cursor, role == StringRole::Member).map(Some),
         }
     }
 
@@ -123,7 +123,7 @@ impl Parser<'_> {
             self.cursor.pos += 1;
             return Ok(Some(Value::Array(Vec::new())));
         }
-        self.stack.push(Frame::Array(Vec::new()));
+        self.stack.push(ParserFrame::Array(Vec::new()));
         Ok(None)
     }
 
@@ -135,14 +135,15 @@ impl Parser<'_> {
         }
         let key = self.key()?;
         self.meant = true;
-        self.stack.push(Frame::Object(Map::new(), key));
+        self.stack.push(ParserFrame::Object(Map::new(), key));
         Ok(None)
     }
 
     /// Reads a key and its colon.
     fn key(&mut self) -> Result<String, Fault> {
         let first = self.cursor.char().ok_or(Fault::Cut)?;
-        let key = if strings::opens(first) { strings::read(&mut self.cursor, Role::Key)? } else { self.bare_key()? };
+        let key =
+            if strings::opens(first) { strings::read(&mut self.cursor, StringRole::Key)? } else { self.bare_key()? };
         self.cursor.space()?;
         match self.cursor.char() {
             None => return Err(Fault::Cut),
@@ -177,24 +178,24 @@ impl Parser<'_> {
     }
 
     /// Puts a value into its container: what is left open (none), or the container when it ends.
-    fn attach(&mut self, frame: Frame, value: Value) -> Result<Option<Value>, Fault> {
+    fn attach(&mut self, frame: ParserFrame, value: Value) -> Result<Option<Value>, Fault> {
         match frame {
-            Frame::Array(mut items) => {
+            ParserFrame::Array(mut items) => {
                 items.push(value);
                 let ends = self.separator(b']')?;
                 self.meant |= items.len() > 1 || ends;
                 if ends {
                     return Ok(Some(Value::Array(items)));
                 }
-                self.stack.push(Frame::Array(items));
+                self.stack.push(ParserFrame::Array(items));
             }
-            Frame::Object(mut members, key) => {
+            ParserFrame::Object(mut members, key) => {
                 self.member(&mut members, key, value)?;
                 if self.separator(b'}')? {
                     return Ok(Some(Value::Object(members)));
                 }
                 let key = self.key()?;
-                self.stack.push(Frame::Object(members, key));
+                self.stack.push(ParserFrame::Object(members, key));
             }
         }
         Ok(None)

@@ -8,7 +8,7 @@ use crate::schema::Mismatch;
 /// Where the value was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum ValueSource {
     /// The reply is the value.
     Whole,
     /// In a fenced block.
@@ -19,7 +19,7 @@ pub enum Source {
     Prose,
 }
 
-impl Source {
+impl ValueSource {
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ pub struct Extraction {
     /// The value; it fits the schema.
     pub value: Value,
     /// Where it was.
-    pub source: Source,
+    pub source: ValueSource,
     /// What was repaired, in order.
     pub repairs: Vec<Repair>,
     /// How many other distinct values would have fitted.
@@ -126,7 +126,7 @@ repairs! {
 /// Why no value was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub enum RejectionReason {
     /// There is no JSON.
     NoJson,
     /// There is JSON, and none fits.
@@ -134,21 +134,21 @@ pub enum Reason {
     /// Several values fit, and the reading is strict.
     AmbiguousReply,
     /// The reply was cut off.
-    LengthStop,
+    MaxTokensReached,
     /// The model refused.
     Refusal,
     /// There is no text.
     EmptyReply,
 }
 
-impl Reason {
+impl RejectionReason {
     /// The stable name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoJson => "no_json",
             Self::SchemaMismatch => "schema_mismatch",
             Self::AmbiguousReply => "ambiguous_reply",
-            Self::LengthStop => "length_stop",
+            Self::MaxTokensReached => "max_tokens_reached",
             Self::Refusal => "refusal",
             Self::EmptyReply => "empty_reply",
         }
@@ -159,7 +159,7 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejection {
     /// The class.
-    pub reason: Reason,
+    pub reason: RejectionReason,
     /// One sentence, lower case, without a full stop.
     pub message: String,
     /// How the best candidate misses the schema.
@@ -167,6 +167,6 @@ pub struct Rejection {
 }
 
 /// A no without mismatches.
-pub(super) fn no<T>(reason: Reason, message: impl Into<String>) -> Result<T, Box<Rejection>> {
+pub(super) fn no<T>(reason: RejectionReason, message: impl Into<String>) -> Result<T, Box<Rejection>> {
     Err(Box::new(Rejection { reason, message: message.into(), mismatches: Vec::new() }))
 }

@@ -8,26 +8,26 @@ use serde_json::Value;
 use super::cursor::{Fault, LEFT_OUT, Mode, NO_NUMBER};
 use super::fences::{self, Fence};
 use super::marks;
-use super::parser::{self, Failure, Parsed};
-use super::report::{Repair, Source};
+use super::parser::{self, ParseFailure, Parsed};
+use super::report::{Repair, ValueSource};
 use super::rivals::{self, Settled};
 use super::{extent, guard};
 
 /// A value of a reply.
-pub(super) struct Candidate {
+pub(super) struct ScannedValue {
     pub(super) parsed: Parsed,
-    pub(super) source: Source,
+    pub(super) source: ValueSource,
     pub(super) start: usize,
     /// Whether it is apart from what is before it: on lines of its own, and nothing after it closes anything.
     pub(super) apart: bool,
 }
 
 /// What the scanner tells of.
-pub(super) trait Sink {
+pub(super) trait ScanSink {
     /// A value.
-    fn offer(&mut self, candidate: Candidate);
+    fn offer(&mut self, candidate: ScannedValue);
     /// The only thing in a block of another language: an answer when there is no other JSON.
-    fn offer_last(&mut self, candidate: Candidate);
+    fn offer_last(&mut self, candidate: ScannedValue);
     /// Something that was meant as JSON, and why it is none.
     fn broken(&mut self, why: &'static str, start: usize, text: &str);
     /// A value that can be read in more than one way.
@@ -70,7 +70,7 @@ struct Scanner<'a, S> {
 const MOST_QUOTES: usize = 64;
 
 /// Finds every value of a reply.
-pub(super) fn scan<S: Sink>(text: &str, sink: &mut S) {
+pub(super) fn scan<S: ScanSink>(text: &str, sink: &mut S) {
     let budget = text.len().saturating_mul(3) + 4096;
     Scanner {
         text,
@@ -89,11 +89,11 @@ pub(super) fn scan<S: Sink>(text: &str, sink: &mut S) {
     .run();
 }
 
-impl<S: Sink> Scanner<'_, S> {
+impl<S: ScanSink> Scanner<'_, S> {
     fn run(&mut self) {
-        self.scalar(self.text.len(), Source::Whole);
+        self.scalar(self.text.len(), ValueSource::Whole);
         if self.pos == 0 {
-            self.scalar(self.first_token(), Source::Whole);
+            self.scalar(self.first_token(), ValueSource::Whole);
         }
         self.line();
         while let Some(byte) = self.next_mark() {
@@ -159,8 +159,8 @@ impl<S: Sink> Scanner<'_, S> {
             return self.give_up(start);
         }
         let part = self.text.get(..limit).unwrap_or_default();
-        let bare =
-            place.leads && (place.source != Source::Prose || start == 0 || part.as_bytes().get(start) == Some(&b'{'));
+        let bare = place.leads
+            && (place.source != ValueSource::Prose || start == 0 || part.as_bytes().get(start) == Some(&b'{'));
         if !bare && !guard::is_plausible(part, start) {
             self.pos = start + 1;
             return;
@@ -173,24 +173,24 @@ impl<S: Sink> Scanner<'_, S> {
     }
 
     /// Where the bracket here stands.
-    fn place(&self) -> guard::Place {
+    fn place(&self) -> guard::BracketPlace {
         let before =
             |from: usize| from <= self.pos && self.text.get(from..self.pos).is_some_and(|gap| gap.trim().is_empty());
         let fenced = self.block.is_some() || before(self.block_start);
         let tagged = before(self.tag_end);
         let source = if fenced {
-            Source::Fence
+            ValueSource::Fence
         } else if tagged {
-            Source::Tag
+            ValueSource::Tag
         } else {
-            Source::Prose
+            ValueSource::Prose
         };
         let leads = tagged || before(self.block_start) || guard::leads_line(self.text, self.pos);
-        guard::Place { source, leads, start: self.pos }
+        guard::BracketPlace { source, leads, start: self.pos }
     }
 
     /// Takes a value when its bytes can be read in one way only.
-    fn settle(&mut self, parsed: Parsed, limit: usize, bare: bool, place: guard::Place) {
+    fn settle(&mut self, parsed: Parsed, limit: usize, bare: bool, place: guard::BracketPlace) {
         let part = self.text.get(..limit).unwrap_or_default();
         let sink = &*self.sink;
         let (settled, work) = rivals::settle(part, place.start, bare, parsed, &|value| sink.fits(value));
@@ -205,18 +205,18 @@ impl<S: Sink> Scanner<'_, S> {
         }
     }
 
-    fn take(&mut self, parsed: Parsed, place: guard::Place) {
+    fn take(&mut self, parsed: Parsed, place: guard::BracketPlace) {
         let start = place.start;
         self.pos = parsed.end;
         match guard::check(self.text, &parsed, &place) {
-            guard::Verdict::Value => {
+            guard::GuardVerdict::Value => {
                 let whole = start == 0 && parsed.end == self.text.len();
-                let source = if whole { Source::Whole } else { place.source };
+                let source = if whole { ValueSource::Whole } else { place.source };
                 let apart = place.leads && self.closes_nothing(parsed.end);
-                self.sink.offer(Candidate { parsed, source, start, apart });
+                self.sink.offer(ScannedValue { parsed, source, start, apart });
             }
-            guard::Verdict::Prose => {}
-            guard::Verdict::Fragment => self.sink.broken(
+            guard::GuardVerdict::Prose => {}
+            guard::GuardVerdict::Fragment => self.sink.broken(
                 "it is a part of something larger that is no JSON",
                 start,
                 self.text.get(start..parsed.end).unwrap_or_default(),
@@ -225,7 +225,7 @@ impl<S: Sink> Scanner<'_, S> {
     }
 
     /// A value that its block's end cuts: the fence may be a line of one of its strings.
-    fn beyond(&mut self, start: usize, limit: usize, place: guard::Place) {
+    fn beyond(&mut self, start: usize, limit: usize, place: guard::BracketPlace) {
         self.pay(self.text.len() - start);
         if self.budget > 0
             && let Ok(parsed) = parser::read(self.text, start, true)
@@ -247,7 +247,7 @@ impl<S: Sink> Scanner<'_, S> {
         self.line();
     }
 
-    fn fail(&mut self, start: usize, limit: usize, place: guard::Place, failure: Failure) {
+    fn fail(&mut self, start: usize, limit: usize, place: guard::BracketPlace, failure: ParseFailure) {
         let cost = failure.at.saturating_sub(start) + 1;
         self.pay(cost);
         if self.text.get(start + 1..).is_some_and(|inner| inner.trim_start().starts_with(['"', '\''])) {
@@ -256,7 +256,7 @@ impl<S: Sink> Scanner<'_, S> {
         if place.leads && self.escaped(start, limit, place.source) {
             return;
         }
-        let prose = !failure.meant && !place.leads && place.source == Source::Prose;
+        let prose = !failure.meant && !place.leads && place.source == ValueSource::Prose;
         let why = match failure.fault {
             Fault::Cut if prose && self.text.get(start..).is_some_and(|rest| rest.contains('\n')) => {
                 self.pos = start + 1;
@@ -286,7 +286,7 @@ impl<S: Sink> Scanner<'_, S> {
     }
 
     /// JSON that was escaped once too often, `{\"a\": 1}`, up to the end of its block.
-    fn escaped(&mut self, start: usize, limit: usize, source: Source) -> bool {
+    fn escaped(&mut self, start: usize, limit: usize, source: ValueSource) -> bool {
         let raw = self.text.get(start..limit).unwrap_or_default().trim_end();
         if !raw.get(1..).is_some_and(|inner| inner.trim_start().starts_with("\\\"")) {
             return false;
@@ -304,7 +304,7 @@ impl<S: Sink> Scanner<'_, S> {
         parsed.repairs.push(Repair::DoublyEncoded);
         self.pos = parsed.end;
         let apart = self.closes_nothing(parsed.end);
-        self.sink.offer(Candidate { parsed, source, start, apart });
+        self.sink.offer(ScannedValue { parsed, source, start, apart });
         true
     }
 

@@ -3,14 +3,14 @@
 //! In a tolerant reading a quote closes a string only where what follows continues the JSON;
 //! elsewhere it belongs to the text. What could be read both ways is refused.
 
-use super::cursor::{Cursor, Fault, Mode, is_space};
+use super::cursor::{Fault, Mode, TextCursor, is_space};
 use super::doubts::{Pairs, QuoteRole};
 use super::escape;
 use super::report::Repair;
 
 /// What a string is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum StringRole {
     Key,
     Member,
     Item,
@@ -42,7 +42,7 @@ pub(super) fn opens(c: char) -> bool {
 }
 
 /// Reads the string here; the cursor is at its opening quote.
-pub(super) fn read(cursor: &mut Cursor<'_>, role: Role) -> Result<String, Fault> {
+pub(super) fn read(cursor: &mut TextCursor<'_>, role: StringRole) -> Result<String, Fault> {
     let open = cursor.char().ok_or(Fault::Cut)?;
     if cursor.mode == Mode::Exact {
         return if open == '"' { exact(cursor) } else { Err(Fault::Bad("it is no strict JSON")) };
@@ -65,7 +65,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, role: Role) -> Result<String, Fault>
     tolerant(cursor, closers(open).unwrap_or_default(), role)
 }
 
-fn exact(cursor: &mut Cursor<'_>) -> Result<String, Fault> {
+fn exact(cursor: &mut TextCursor<'_>) -> Result<String, Fault> {
     cursor.pos += 1;
     let mut out = String::new();
     loop {
@@ -85,7 +85,7 @@ fn exact(cursor: &mut Cursor<'_>) -> Result<String, Fault> {
 }
 
 /// A string in triple quotes, taken as it is.
-fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
+fn tripled(cursor: &mut TextCursor<'_>, quote: &str) -> Result<String, Fault> {
     cursor.note(Repair::TripleQuotes)?;
     cursor.pos += quote.len();
     let rest = cursor.rest();
@@ -107,7 +107,7 @@ fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
         return Err(AMBIGUOUS);
     }
     cursor.pos += length + quote.len();
-    let mut inner = Cursor::new(body, 0, cursor.mode);
+    let mut inner = TextCursor::new(body, 0, cursor.mode);
     let mut out = String::new();
     while let Some(c) = inner.char() {
         if c == '\\' {
@@ -121,10 +121,10 @@ fn tripled(cursor: &mut Cursor<'_>, quote: &str) -> Result<String, Fault> {
     Ok(out)
 }
 
-fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Result<String, Fault> {
+fn tolerant(cursor: &mut TextCursor<'_>, closers: &'static [char], role: StringRole) -> Result<String, Fault> {
     let start = cursor.pos;
     let mut out = String::new();
-    let mut inner = Inner::default();
+    let mut inner = InnerQuotes::default();
     loop {
         let c = cursor.char().ok_or(Fault::Cut)?;
         if c == '\\' {
@@ -137,17 +137,17 @@ fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Re
         if closers.contains(&c) {
             let after = cursor.pos + c.len_utf8();
             match verdict(cursor, after, role, inner.count) {
-                Verdict::Closes if inner.is_torn() && cursor.doubts.given.is_empty() => return Err(AMBIGUOUS),
-                Verdict::Closes => {
+                QuoteVerdict::Closes if inner.is_torn() && cursor.doubts.given.is_empty() => return Err(AMBIGUOUS),
+                QuoteVerdict::Closes => {
                     let bare_keys = cursor.repairs.contains(&Repair::UnquotedKey);
                     cursor.doubts.string_ends(&inner.pairs, cursor.pos, role, bare_keys);
                     cursor.pos = after;
                     return Ok(out);
                 }
-                Verdict::Unclosed => return unclosed(cursor, start, out),
-                Verdict::KeyFollows => return Err(AMBIGUOUS),
-                Verdict::Text if role == Role::Key && c != '\'' && c != '’' => return Err(AMBIGUOUS),
-                Verdict::Text => {
+                QuoteVerdict::Unclosed => return unclosed(cursor, start, out),
+                QuoteVerdict::KeyFollows => return Err(AMBIGUOUS),
+                QuoteVerdict::Text if role == StringRole::Key && c != '\'' && c != '’' => return Err(AMBIGUOUS),
+                QuoteVerdict::Text => {
                     inner.see(cursor.text, cursor.pos, c, start);
                     if matches!(c, '"' | '\'' | '`') {
                         cursor.note(Repair::UnescapedQuote)?;
@@ -157,7 +157,7 @@ fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Re
         } else if c < ' ' {
             cursor.note(Repair::RawControl)?;
         }
-        if role == Role::Key && out.len() > LONGEST_KEY {
+        if role == StringRole::Key && out.len() > LONGEST_KEY {
             return Err(Fault::Bad("a key does not end"));
         }
         out.push(c);
@@ -167,14 +167,14 @@ fn tolerant(cursor: &mut Cursor<'_>, closers: &'static [char], role: Role) -> Re
 
 /// The quotes within a string.
 #[derive(Default)]
-struct Inner {
+struct InnerQuotes {
     count: usize,
     /// Whether the first looks like one that closes.
     closes: bool,
     pairs: Pairs,
 }
 
-impl Inner {
+impl InnerQuotes {
     fn see(&mut self, text: &str, quote: usize, c: char, start: usize) {
         self.pairs.see(text, quote, c, start);
         if self.count == 0 {
@@ -193,7 +193,7 @@ impl Inner {
     }
 }
 
-enum Verdict {
+enum QuoteVerdict {
     Closes,
     /// The quoted text is followed by a colon where no key can be.
     KeyFollows,
@@ -203,47 +203,49 @@ enum Verdict {
 }
 
 /// What the quote here is: as given, or by what follows. `count`: the inner quotes before it.
-fn verdict(cursor: &Cursor<'_>, after: usize, role: Role, count: usize) -> Verdict {
+fn verdict(cursor: &TextCursor<'_>, after: usize, role: StringRole, count: usize) -> QuoteVerdict {
     match cursor.doubts.given(cursor.pos) {
-        Some(QuoteRole::Closes) => return Verdict::Closes,
-        Some(QuoteRole::Text) => return Verdict::Text,
+        Some(QuoteRole::Closes) => return QuoteVerdict::Closes,
+        Some(QuoteRole::Text) => return QuoteVerdict::Text,
         None => {}
     }
     match judge(cursor.text, after, role) {
         // In a reading that follows a fork the text may hold keys.
-        Verdict::KeyFollows if !cursor.doubts.given.is_empty() => Verdict::Text,
-        Verdict::KeyFollows if count == 0 => Verdict::Unclosed,
+        QuoteVerdict::KeyFollows if !cursor.doubts.given.is_empty() => QuoteVerdict::Text,
+        QuoteVerdict::KeyFollows if count == 0 => QuoteVerdict::Unclosed,
         // A quote that opens what looks like the next key says that a quote is missing before it.
-        Verdict::Text if count == 0 && role == Role::Member && before_key(cursor.text, cursor.pos, after) => {
-            Verdict::Unclosed
+        QuoteVerdict::Text
+            if count == 0 && role == StringRole::Member && before_key(cursor.text, cursor.pos, after) =>
+        {
+            QuoteVerdict::Unclosed
         }
         verdict => verdict,
     }
 }
 
 /// What the quote before `after` is, from what comes next.
-fn judge(text: &str, after: usize, role: Role) -> Verdict {
+fn judge(text: &str, after: usize, role: StringRole) -> QuoteVerdict {
     let at = skip(text, after);
-    let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) else { return Verdict::Closes };
+    let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) else { return QuoteVerdict::Closes };
     let gap = at > after;
     match (role, next) {
-        (Role::Key, ':' | '：') | (Role::Member, '}') | (Role::Item, ']') => {
-            Verdict::from(role == Role::Key || closes_well(text, at))
+        (StringRole::Key, ':' | '：') | (StringRole::Member, '}') | (StringRole::Item, ']') => {
+            QuoteVerdict::from(role == StringRole::Key || closes_well(text, at))
         }
-        (Role::Key, _) => Verdict::Text,
-        (_, ':' | '：') => Verdict::KeyFollows,
-        (Role::Member, ',' | '，') => Verdict::from(member_follows(text, skip(text, at + next.len_utf8()))),
-        (Role::Item, ',' | '，') => Verdict::from(item_follows(text, skip(text, at + next.len_utf8()))),
-        (Role::Member | Role::Item, '/' | '#') => {
-            Verdict::from(gap || text.get(at..).is_some_and(|r| r.starts_with("//") || r.starts_with("/*")))
+        (StringRole::Key, _) => QuoteVerdict::Text,
+        (_, ':' | '：') => QuoteVerdict::KeyFollows,
+        (StringRole::Member, ',' | '，') => QuoteVerdict::from(member_follows(text, skip(text, at + next.len_utf8()))),
+        (StringRole::Item, ',' | '，') => QuoteVerdict::from(item_follows(text, skip(text, at + next.len_utf8()))),
+        (StringRole::Member | StringRole::Item, '/' | '#') => {
+            QuoteVerdict::from(gap || text.get(at..).is_some_and(|r| r.starts_with("//") || r.starts_with("/*")))
         }
-        (Role::Member, _) => Verdict::from(gap && opens(next) && key_at(text, at)),
-        (Role::Item, '"') => Verdict::from(gap),
-        (Role::Alone | Role::Item, _) => Verdict::Text,
+        (StringRole::Member, _) => QuoteVerdict::from(gap && opens(next) && key_at(text, at)),
+        (StringRole::Item, '"') => QuoteVerdict::from(gap),
+        (StringRole::Alone | StringRole::Item, _) => QuoteVerdict::Text,
     }
 }
 
-impl From<bool> for Verdict {
+impl From<bool> for QuoteVerdict {
     fn from(closes: bool) -> Self {
         if closes { Self::Closes } else { Self::Text }
     }
@@ -324,7 +326,7 @@ fn before_key(text: &str, quote: usize, after: usize) -> bool {
 }
 
 /// Ends a string whose closing quote is missing before `, "key":`.
-fn unclosed(cursor: &mut Cursor<'_>, start: usize, mut out: String) -> Result<String, Fault> {
+fn unclosed(cursor: &mut TextCursor<'_>, start: usize, mut out: String) -> Result<String, Fault> {
     let said = cursor.text.get(start..cursor.pos).unwrap_or_default();
     let kept = said.trim_end_matches(is_space).strip_suffix(',').ok_or(AMBIGUOUS)?;
     // A text with a comma of its own could end at either.

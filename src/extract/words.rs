@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::cursor::{Cursor, Fault, LEFT_OUT, Mode, NO_NUMBER, is_space};
+use super::cursor::{Fault, LEFT_OUT, Mode, NO_NUMBER, TextCursor, is_space};
 use super::report::Repair;
 
 /// Words that mean a value JSON doesn't have; nothing may be put in their place.
@@ -12,7 +12,7 @@ const NO_VALUE: [&str; 9] = ["nan", "infinity", "-infinity", "+infinity", "inf",
 const LONGEST_WORD: usize = 400;
 
 /// Reads the scalar here. `member`: it is the value of a key.
-pub(super) fn read(cursor: &mut Cursor<'_>, member: bool) -> Result<Value, Fault> {
+pub(super) fn read(cursor: &mut TextCursor<'_>, member: bool) -> Result<Value, Fault> {
     let rest = cursor.rest();
     let token = rest.get(..rest.bytes().position(ends_token).unwrap_or(rest.len())).unwrap_or_default();
     if token.is_empty() {
@@ -54,7 +54,7 @@ fn ends_token(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | b',' | b'}' | b']' | b'{' | b'[' | b':' | b'"' | b'\\' | 0x80..)
 }
 
-fn sloppy(cursor: &mut Cursor<'_>, member: bool) -> Result<Value, Fault> {
+fn sloppy(cursor: &mut TextCursor<'_>, member: bool) -> Result<Value, Fault> {
     let rest = cursor.rest();
     let token = word(rest);
     if matches!(token, "-" | "+" | "/" | "#") {
@@ -109,7 +109,7 @@ fn word(rest: &str) -> &str {
 }
 
 /// A word that lost its quotes.
-fn bare(cursor: &Cursor<'_>, token: &str, member: bool) -> Result<Value, Fault> {
+fn bare(cursor: &TextCursor<'_>, token: &str, member: bool) -> Result<Value, Fault> {
     if cursor.mode != (Mode::Tolerant { bare: true }) {
         return Err(Fault::Bad("a string has no quotes"));
     }

@@ -6,17 +6,17 @@ use super::commit::{Between, Move, commit, state, sweep};
 use super::diff::counts;
 use super::path::refused;
 use super::problem::Problems;
-use super::record::{Applied, AppliedFile, Change, FileState, Look, shown_difference, shows};
+use super::record::{Applied, AppliedFile, ChangeSet, FileChange, FileState, shown_difference, shows};
 use super::tree::Tree;
 
 impl Tree {
     /// Makes every file of the look as it shall be, or none. A file that shows that state already is not
     /// touched; one that shows neither state was edited since, and then nothing is written at all.
-    pub fn apply(&self, look: &Look) -> Result<Applied, Failure> {
+    pub fn apply(&self, look: &ChangeSet) -> Result<Applied, Failure> {
         self.apply_between(look, &mut |_| {})
     }
 
-    fn apply_between(&self, look: &Look, between: Between<'_>) -> Result<Applied, Failure> {
+    fn apply_between(&self, look: &ChangeSet, between: Between<'_>) -> Result<Applied, Failure> {
         acceptable(look)?;
         let moves = self.due(look)?;
         commit(self, &moves, between)?;
@@ -24,7 +24,7 @@ impl Tree {
     }
 
     /// The moves that the disk still needs.
-    fn due<'a>(&self, look: &'a Look) -> Result<Vec<Move<'a>>, Failure> {
+    fn due<'a>(&self, look: &'a ChangeSet) -> Result<Vec<Move<'a>>, Failure> {
         let mut problems = Problems::default();
         let mut moves = Vec::new();
         for change in &look.files {
@@ -48,7 +48,7 @@ impl Tree {
 }
 
 /// Checks the paths again: a record may have been through many hands.
-pub(super) fn acceptable(look: &Look) -> Result<(), Failure> {
+pub(super) fn acceptable(look: &ChangeSet) -> Result<(), Failure> {
     let mut problems = Problems::default();
     let files = look.files.iter().map(|change| change.path.as_str());
     for path in files.chain(look.new_folders.iter().map(String::as_str)) {
@@ -59,7 +59,7 @@ pub(super) fn acceptable(look: &Look) -> Result<(), Failure> {
     problems.end(Class::PathRefused, "the record of the files can't be used", "nothing was written; run the step anew")
 }
 
-fn summary(change: &Change) -> AppliedFile {
+fn summary(change: &FileChange) -> AppliedFile {
     let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
     let text = |state: &Option<FileState>| match state {
         Some(state) => state.content.text().map(str::to_owned),
@@ -84,14 +84,14 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::files::{Entry, Reserved};
+    use crate::files::{FileEntry, Reserved};
 
-    fn entry(path: &str, content: Option<&str>) -> Entry {
-        Entry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
+    fn entry(path: &str, content: Option<&str>) -> FileEntry {
+        FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None }
     }
 
     /// A changed, a created, a deleted and another changed file.
-    fn four(folder: &Path) -> (Tree, Look) {
+    fn four(folder: &Path) -> (Tree, ChangeSet) {
         for path in ["a", "c", "d"] {
             std::fs::write(folder.join(path), path).unwrap();
         }
@@ -205,11 +205,11 @@ mod tests {
     fn a_record_with_a_path_that_leaves_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
-        let look: Look =
+        let look: ChangeSet =
             serde_json::from_str(r#"{"files":[{"path":"../x","after":{"content":{"text":"x"}}}]}"#).unwrap();
         assert_eq!(tree.apply(&look).unwrap_err().class, Class::PathRefused);
         assert_eq!(tree.revert(&look, true).unwrap_err().class, Class::PathRefused);
-        let look: Look = serde_json::from_str(r#"{"new_folders":["a/../.."]}"#).unwrap();
+        let look: ChangeSet = serde_json::from_str(r#"{"new_folders":["a/../.."]}"#).unwrap();
         assert_eq!(tree.revert(&look, true).unwrap_err().class, Class::PathRefused);
     }
 }

@@ -14,7 +14,7 @@ use super::look::MAX_BYTES;
 use super::path::TEMPORARY;
 use super::problem::shown;
 use super::record::{FileState, shows};
-use super::tree::{Blocked, Found, Tree, folder_of, folders_of, name_of};
+use super::tree::{Blocked, DiskEntry, Tree, folder_of, folders_of, name_of};
 
 /// One file to move: the state that the disk was seen to show, and the state wanted.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Move<'a> {
 pub(super) type Between<'a> = &'a mut dyn FnMut(usize);
 
 /// What a failed move was about.
-type Broken = (String, Blocked);
+type FailedMove = (String, Blocked);
 
 /// Makes every move, or none.
 pub(super) fn commit(tree: &Tree, moves: &[Move<'_>], between: Between<'_>) -> Result<(), Failure> {
@@ -51,8 +51,8 @@ pub(super) fn sweep(tree: &Tree, path: &str) -> Result<(), Blocked> {
 /// A file as a state, or none.
 pub(super) fn state(tree: &Tree, path: &str) -> Result<Option<FileState>, Blocked> {
     match tree.find(path, MAX_BYTES)? {
-        Found::Nothing => Ok(None),
-        Found::File(state) => Ok(Some(state)),
+        DiskEntry::Nothing => Ok(None),
+        DiskEntry::File(state) => Ok(Some(state)),
     }
 }
 
@@ -85,7 +85,7 @@ struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    fn run(&mut self, between: Between<'_>) -> Result<(), Broken> {
+    fn run(&mut self, between: Between<'_>) -> Result<(), FailedMove> {
         crash_point!("files::apply");
         for step in self.moves {
             self.stage(step).map_err(|why| (step.path.to_owned(), why))?;
@@ -143,7 +143,7 @@ impl Commit<'_> {
     }
 
     /// Makes the names durable: of the files, and of the folders made.
-    fn sync(&self) -> Result<(), Broken> {
+    fn sync(&self) -> Result<(), FailedMove> {
         let made = self.made.iter().map(|folder| folder_of(folder));
         let folders: BTreeSet<&str> = self.moves.iter().map(|step| folder_of(step.path)).chain(made).collect();
         folders

@@ -2,7 +2,7 @@
 
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices, group_diff_ops};
 
-use super::record::{Change, FileState, Kind, Look};
+use super::record::{ChangeKind, ChangeSet, FileChange, FileState};
 use super::shown_mode;
 
 /// Lines of context around a change.
@@ -13,8 +13,8 @@ const COMPARED: usize = 400_000;
 
 /// The changes of a look as one unified diff, in git's form; empty when nothing changes. Bytes that are no
 /// text are told and not shown, and such a part can't be applied.
-pub fn diff(look: &Look) -> String {
-    look.files.iter().filter(|change| change.kind() != Kind::Unchanged).map(file).collect()
+pub fn diff(look: &ChangeSet) -> String {
+    look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged).map(file).collect()
 }
 
 /// How many lines are added and removed between two texts.
@@ -45,7 +45,7 @@ fn operations(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
     ops.into_iter().filter(|op| !(op.old_range().is_empty() && op.new_range().is_empty())).collect()
 }
 
-fn file(change: &Change) -> String {
+fn file(change: &FileChange) -> String {
     let (a, b) = (quoted("a/", &change.path), quoted("b/", &change.path));
     let mut out = format!("diff --git {a} {b}\n");
     // Git knows two modes, and applies a patch only to a file with the mode that it names.
@@ -137,10 +137,10 @@ fn write(out: &mut String, sign: char, lines: &[&str]) {
 mod tests {
     use super::*;
 
-    fn look(before: Option<&[u8]>, after: Option<&[u8]>) -> Look {
+    fn look(before: Option<&[u8]>, after: Option<&[u8]>) -> ChangeSet {
         let state = |bytes: Option<&[u8]>| bytes.map(|bytes| FileState { content: bytes.to_vec().into(), mode: None });
-        let change = Change { path: "a b".to_owned(), before: state(before), after: state(after) };
-        Look { files: vec![change], new_folders: Vec::new() }
+        let change = FileChange { path: "a b".to_owned(), before: state(before), after: state(after) };
+        ChangeSet { files: vec![change], new_folders: Vec::new() }
     }
 
     #[test]

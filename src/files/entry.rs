@@ -11,7 +11,7 @@ use super::problem::{Problems, shown};
 
 /// A file that an artifact lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct FileEntry {
     /// The path from the workspace, without parts that change nothing (`./`).
     pub path: String,
     /// The text of the file; `None` deletes it.
@@ -22,7 +22,7 @@ pub struct Entry {
 
 /// The entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list
 /// as `files`. Other fields are ignored, and entries that are equal count once; all that is wrong is in one failure.
-pub fn entries(value: &Value) -> Result<Vec<Entry>, Failure> {
+pub fn entries(value: &Value) -> Result<Vec<FileEntry>, Failure> {
     let list = match value {
         Value::Array(list) => Some(list),
         Value::Object(object) => object.get("files").and_then(Value::as_array),
@@ -49,8 +49,8 @@ pub fn entries(value: &Value) -> Result<Vec<Entry>, Failure> {
 }
 
 /// The entries without those that say the same as an earlier one.
-fn once(mut entries: Vec<Entry>) -> Vec<Entry> {
-    let mut first: HashMap<&str, &Entry> = HashMap::new();
+fn once(mut entries: Vec<FileEntry>) -> Vec<FileEntry> {
+    let mut first: HashMap<&str, &FileEntry> = HashMap::new();
     let repeated: Vec<bool> = entries
         .iter()
         .map(|entry| {
@@ -72,7 +72,7 @@ fn place(index: usize, item: &Value) -> String {
     }
 }
 
-fn entry(item: &Value) -> Result<Entry, String> {
+fn entry(item: &Value) -> Result<FileEntry, String> {
     if !item.is_object() {
         return Err("is no object".to_owned());
     }
@@ -96,9 +96,9 @@ fn entry(item: &Value) -> Result<Entry, String> {
     let mode = field("mode").map(mode).transpose()?;
     match (delete, content) {
         (true, Some(text)) if !text.is_empty() => Err("has both `content` and `delete: true`".to_owned()),
-        (true, _) => Ok(Entry { path, content: None, mode: None }),
+        (true, _) => Ok(FileEntry { path, content: None, mode: None }),
         (false, None) => Err("has no `content`".to_owned()),
-        (false, content) => Ok(Entry { path, content, mode }),
+        (false, content) => Ok(FileEntry { path, content, mode }),
     }
 }
 
@@ -129,8 +129,8 @@ mod tests {
             {"path": "b", "delete": true, "content": null, "mode": null}, {"path": "c", "content": ""}]);
         let read = entries(&list).unwrap();
         assert_eq!(read, entries(&json!({"summary": "s", "files": list})).unwrap());
-        assert_eq!(read[0], Entry { path: "a".to_owned(), content: Some("x".to_owned()), mode: Some(0o755) });
-        assert_eq!(read[1], Entry { path: "b".to_owned(), content: None, mode: None });
+        assert_eq!(read[0], FileEntry { path: "a".to_owned(), content: Some("x".to_owned()), mode: Some(0o755) });
+        assert_eq!(read[1], FileEntry { path: "b".to_owned(), content: None, mode: None });
         assert_eq!(read[2].content.as_deref(), Some(""));
     }
 

@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::model::{Class, Failure};
 
-use super::entry::{Entry, MOST_MODE, entries};
+use super::entry::{FileEntry, MOST_MODE, entries};
 use super::path::{fold, refused};
 use super::problem::{Problems, shown};
-use super::record::{Change, Content, FileState, Look};
-use super::tree::{Blocked, Found, Tree, folder_of, folders_of, io, name_of};
+use super::record::{ChangeSet, Content, FileChange, FileState};
+use super::tree::{Blocked, DiskEntry, Tree, folder_of, folders_of, io, name_of};
 
 /// The most files in one list.
 pub const MAX_FILES: usize = 10_000;
@@ -61,12 +61,12 @@ const IN_THE_WAY: &str =
 impl Tree {
     /// Checks every path and reads what is there. Everything that is wrong is in one failure; nothing is
     /// written.
-    pub fn look(&self, entries: &[Entry], reserved: Reserved<'_>) -> Result<Look, Failure> {
+    pub fn look(&self, entries: &[FileEntry], reserved: Reserved<'_>) -> Result<ChangeSet, Failure> {
         bounded(entries)?;
         let mut problems = Problems::default();
         let clean = readable(entries, reserved, &mut problems);
-        let mut survey = Survey { tree: self, names: HashMap::new(), left: MAX_BYTES };
-        let mut look = Look::default();
+        let mut survey = DiskSurvey { tree: self, names: HashMap::new(), left: MAX_BYTES };
+        let mut look = ChangeSet::default();
         let mut new_folders = BTreeSet::new();
         let mut in_the_way = false;
         for entry in clean {
@@ -90,7 +90,7 @@ impl Tree {
     }
 }
 
-fn bounded(entries: &[Entry]) -> Result<(), Failure> {
+fn bounded(entries: &[FileEntry]) -> Result<(), Failure> {
     let bytes: usize = entries.iter().filter_map(|entry| entry.content.as_ref()).map(String::len).sum();
     let what = if entries.len() > MAX_FILES {
         format!("{} files, and {MAX_FILES} are the most", entries.len())
@@ -104,7 +104,7 @@ fn bounded(entries: &[Entry]) -> Result<(), Failure> {
 }
 
 /// The change that an entry makes to the file before.
-fn change(entry: &Entry, before: Option<FileState>) -> Change {
+fn change(entry: &FileEntry, before: Option<FileState>) -> FileChange {
     let after = entry.content.as_ref().map(|text| {
         let content = Content::from(text.clone().into_bytes());
         let kept = before.as_ref().and_then(|before| before.mode);
@@ -117,13 +117,13 @@ fn change(entry: &Entry, before: Option<FileState>) -> Change {
         };
         FileState { content, mode }
     });
-    Change { path: entry.path.clone(), before, after }
+    FileChange { path: entry.path.clone(), before, after }
 }
 
 /// The entries whose paths are acceptable as text; what is wrong with the others goes to `problems`.
-fn readable<'a>(entries: &'a [Entry], reserved: Reserved<'_>, problems: &mut Problems) -> Vec<&'a Entry> {
+fn readable<'a>(entries: &'a [FileEntry], reserved: Reserved<'_>, problems: &mut Problems) -> Vec<&'a FileEntry> {
     let reserved = reserved.folded();
-    let mut taken: HashMap<String, &Entry> = HashMap::new();
+    let mut taken: HashMap<String, &FileEntry> = HashMap::new();
     let mut folders: HashMap<String, &str> = HashMap::new();
     let mut clean = Vec::new();
     for entry in entries {
@@ -164,7 +164,7 @@ fn respelled<'a>(path: &'a str, folders: &HashMap<String, &'a str>) -> Option<(&
     })
 }
 
-fn twin(entry: &Entry, other: &Entry) -> String {
+fn twin(entry: &FileEntry, other: &FileEntry) -> String {
     if entry.path != other.path {
         format!("and `{}` are one file where case or Unicode form do not count", shown(&other.path))
     } else if entry.content == other.content {
@@ -181,7 +181,7 @@ fn overlap(one: &str, other: &str) -> bool {
 }
 
 /// Reads the disk, each folder's names once.
-struct Survey<'a> {
+struct DiskSurvey<'a> {
     tree: &'a Tree,
     /// By folder: the names in it by their folded form; `None` when the folder is not there.
     names: HashMap<String, Option<HashMap<String, Vec<String>>>>,
@@ -189,7 +189,7 @@ struct Survey<'a> {
     left: u64,
 }
 
-impl Survey<'_> {
+impl DiskSurvey<'_> {
     /// The file at a path; checks that no name on the way has a twin on disk.
     fn find(&mut self, path: &str) -> Result<Option<FileState>, Blocked> {
         for place in folders_of(path).chain([path]) {
@@ -202,8 +202,8 @@ impl Survey<'_> {
             }
         }
         match self.tree.find(path, self.left)? {
-            Found::Nothing => Ok(None),
-            Found::File(state) => {
+            DiskEntry::Nothing => Ok(None),
+            DiskEntry::File(state) => {
                 self.left = self.left.saturating_sub(state.content.bytes().len() as u64);
                 Ok(Some(state))
             }
@@ -239,12 +239,12 @@ fn names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, Blocked> {
 mod tests {
     use super::*;
 
-    fn entry(path: &str) -> Entry {
-        Entry { path: path.to_owned(), content: Some("x".to_owned()), mode: None }
+    fn entry(path: &str) -> FileEntry {
+        FileEntry { path: path.to_owned(), content: Some("x".to_owned()), mode: None }
     }
 
     fn refusal(tree: &Tree, paths: &[&str], reserved: &[&str]) -> String {
-        let entries: Vec<Entry> = paths.iter().map(|path| entry(path)).collect();
+        let entries: Vec<FileEntry> = paths.iter().map(|path| entry(path)).collect();
         let reserved: Vec<String> = reserved.iter().map(|path| (*path).to_owned()).collect();
         let failure = tree.look(&entries, Reserved { artifacts: &reserved, ..Reserved::default() }).unwrap_err();
         assert_eq!(failure.class, Class::PathRefused);
@@ -297,10 +297,10 @@ mod tests {
     fn too_much_is_refused_before_anything_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let tree = Tree::open(folder.path()).unwrap();
-        let many: Vec<Entry> = (0..=MAX_FILES).map(|index| entry(&index.to_string())).collect();
+        let many: Vec<FileEntry> = (0..=MAX_FILES).map(|index| entry(&index.to_string())).collect();
         assert_eq!(tree.look(&many, Reserved::default()).unwrap_err().class, Class::OutputTooLarge);
         let half = "x".repeat(usize::try_from(MAX_BYTES / 2).unwrap() + 1);
-        let large = ["a", "b"].map(|path| Entry { content: Some(half.clone()), ..entry(path) });
+        let large = ["a", "b"].map(|path| FileEntry { content: Some(half.clone()), ..entry(path) });
         assert_eq!(tree.look(&large, Reserved::default()).unwrap_err().class, Class::OutputTooLarge);
     }
 

@@ -16,7 +16,7 @@ mod bounded;
 mod commit;
 mod diff;
 mod entry;
-mod laid;
+mod ledger;
 mod look;
 mod path;
 mod problem;
@@ -27,11 +27,12 @@ mod whole;
 
 pub use bounded::{read_all, read_bounded};
 pub use diff::diff;
-pub use entry::{Entry, entries};
-pub use laid::{Laid, Undone};
+pub use entry::{FileEntry, entries};
+pub use ledger::{FileLedger, UndoneFile};
 pub use look::{MAX_BYTES, MAX_FILES, RULES, Reserved, refusals};
 pub use record::{
-    Applied, AppliedFile, Change, Content, Ending, FileState, Kind, Look, Reverted, RevertedFile, together,
+    Applied, AppliedFile, ChangeKind, ChangeSet, Content, FileChange, FileState, RevertOutcome, Reverted, RevertedFile,
+    together,
 };
 pub use tree::Tree;
 pub use whole::write_whole;

@@ -14,13 +14,13 @@ use super::entry::MOST_MODE;
 
 /// The bytes of a file; text in JSON where they are text, Base64 elsewhere.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "Written", try_from = "Written")]
+#[serde(into = "ContentForm", try_from = "ContentForm")]
 pub struct Content(Vec<u8>);
 
 /// How [`Content`] is written in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Written {
+enum ContentForm {
     Text(String),
     Base64(String),
 }
@@ -48,7 +48,7 @@ impl From<Vec<u8>> for Content {
     }
 }
 
-impl From<Content> for Written {
+impl From<Content> for ContentForm {
     fn from(content: Content) -> Self {
         match String::from_utf8(content.0) {
             Ok(text) => Self::Text(text),
@@ -57,13 +57,13 @@ impl From<Content> for Written {
     }
 }
 
-impl TryFrom<Written> for Content {
+impl TryFrom<ContentForm> for Content {
     type Error = base64::DecodeError;
 
-    fn try_from(written: Written) -> Result<Self, Self::Error> {
+    fn try_from(written: ContentForm) -> Result<Self, Self::Error> {
         Ok(Self(match written {
-            Written::Text(text) => text.into_bytes(),
-            Written::Base64(text) => STANDARD.decode(text)?,
+            ContentForm::Text(text) => text.into_bytes(),
+            ContentForm::Base64(text) => STANDARD.decode(text)?,
         }))
     }
 }
@@ -125,7 +125,7 @@ pub(super) fn shown_difference(found: Option<&FileState>, wanted: Option<&FileSt
 
 /// One file: how it was and how it shall be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
+pub struct FileChange {
     /// The path from the workspace, with `/`.
     pub path: String,
     /// The file before; `None` when it is absent.
@@ -136,14 +136,14 @@ pub struct Change {
     pub after: Option<FileState>,
 }
 
-impl Change {
+impl FileChange {
     /// What the change does to the file.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ChangeKind {
         match (&self.before, &self.after) {
-            (before, after) if shows(before.as_ref(), after.as_ref()) => Kind::Unchanged,
-            (None, _) => Kind::Created,
-            (Some(_), None) => Kind::Deleted,
-            (Some(_), Some(_)) => Kind::Changed,
+            (before, after) if shows(before.as_ref(), after.as_ref()) => ChangeKind::Unchanged,
+            (None, _) => ChangeKind::Created,
+            (Some(_), None) => ChangeKind::Deleted,
+            (Some(_), Some(_)) => ChangeKind::Changed,
         }
     }
 }
@@ -151,7 +151,7 @@ impl Change {
 /// What a change does to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ChangeKind {
     /// The file is new.
     Created,
     /// The file has other bytes or another mode.
@@ -164,18 +164,18 @@ pub enum Kind {
 
 /// Files as they were when they were looked at, and as they shall be. Applying it again does nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
+pub struct ChangeSet {
     /// The files, in the order of the artifact.
     #[serde(default)]
-    pub files: Vec<Change>,
+    pub files: Vec<FileChange>,
     /// Folders that were not there before, parents first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_folders: Vec<String>,
 }
 
 /// Looks that were applied one after another as one: every file before the first and after the last.
-pub fn together(looks: &[Look]) -> Look {
-    let mut files: IndexMap<&str, Change> = IndexMap::new();
+pub fn together(looks: &[ChangeSet]) -> ChangeSet {
+    let mut files: IndexMap<&str, FileChange> = IndexMap::new();
     let mut new_folders: Vec<String> = Vec::new();
     for look in looks {
         for change in &look.files {
@@ -186,7 +186,7 @@ pub fn together(looks: &[Look]) -> Look {
         }
         new_folders.extend(look.new_folders.iter().cloned());
     }
-    Look { files: files.into_values().collect(), new_folders }
+    ChangeSet { files: files.into_values().collect(), new_folders }
 }
 
 /// What applying a [`Look`] did, without the contents.
@@ -206,7 +206,7 @@ pub struct AppliedFile {
     /// The path from the workspace.
     pub path: String,
     /// What the change did.
-    pub change: Kind,
+    pub change: ChangeKind,
     /// The digest of the bytes before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Digest>,
@@ -235,7 +235,7 @@ pub struct RevertedFile {
     /// The path from the workspace.
     pub path: String,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: RevertOutcome,
     /// Why it was left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -244,7 +244,7 @@ pub struct RevertedFile {
 /// How a file ended that was to be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
+pub enum RevertOutcome {
     /// It is as it was before.
     Restored,
     /// It was as before already.
@@ -288,8 +288,9 @@ mod tests {
 
     #[test]
     fn records_of_an_older_program_are_read() {
-        let look: Look = serde_json::from_str(r#"{"files":[{"path":"a","after":{"content":{"text":"x"}}}]}"#).unwrap();
-        assert_eq!(look.files[0].kind(), Kind::Created);
+        let look: ChangeSet =
+            serde_json::from_str(r#"{"files":[{"path":"a","after":{"content":{"text":"x"}}}]}"#).unwrap();
+        assert_eq!(look.files[0].kind(), ChangeKind::Created);
         assert_eq!(look.new_folders, Vec::<String>::new());
         let applied: AppliedFile = serde_json::from_str(r#"{"path":"a","change":"created"}"#).unwrap();
         assert_eq!((applied.added, applied.before), (0, None));

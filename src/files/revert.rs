@@ -7,30 +7,32 @@ use crate::model::{Class, Failure};
 use super::apply::acceptable;
 use super::commit::{Move, commit, state, sweep};
 use super::problem::Problems;
-use super::record::{Change, Ending, FileState, Kind, Look, Reverted, RevertedFile, shown_difference, shows};
+use super::record::{
+    ChangeKind, ChangeSet, FileChange, FileState, RevertOutcome, Reverted, RevertedFile, shown_difference, shows,
+};
 use super::together;
 use super::tree::{Blocked, Tree};
 
 /// What is to be done with one file.
-enum Verdict<'a> {
+enum RevertPlan<'a> {
     Move(Move<'a>),
-    End(Ending, Option<String>),
+    End(RevertOutcome, Option<String>),
 }
 
 impl Tree {
     /// Puts every file of the look back as it was, where the disk still shows what the look made of it.
     /// A file that was changed since is left and told, unless `force` is given; what is no file any more
     /// is always left. Folders that the look made are removed when they are empty.
-    pub fn revert(&self, look: &Look, force: bool) -> Result<Reverted, Failure> {
+    pub fn revert(&self, look: &ChangeSet, force: bool) -> Result<Reverted, Failure> {
         acceptable(look)?;
         let mut moves = Vec::new();
         let mut reverted = Reverted::default();
-        for change in look.files.iter().filter(|change| change.kind() != Kind::Unchanged) {
+        for change in look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged) {
             let (ending, reason) = match self.verdict(change, force) {
-                Verdict::End(ending, reason) => (ending, reason),
-                Verdict::Move(step) => {
+                RevertPlan::End(ending, reason) => (ending, reason),
+                RevertPlan::Move(step) => {
                     moves.push(step);
-                    (Ending::Restored, None)
+                    (RevertOutcome::Restored, None)
                 }
             };
             reverted.files.push(RevertedFile { path: change.path.clone(), ending, reason });
@@ -42,7 +44,7 @@ impl Tree {
 
     /// Takes back looks that were applied one after another, all or none, as [`Tree::revert`] does: a
     /// file becomes what it was before the first of them if it shows what any of them made of it.
-    pub fn revert_all(&self, looks: &[Look], force: bool) -> Result<Reverted, Failure> {
+    pub fn revert_all(&self, looks: &[ChangeSet], force: bool) -> Result<Reverted, Failure> {
         for look in looks {
             acceptable(look)?;
         }
@@ -50,16 +52,16 @@ impl Tree {
     }
 
     /// What [`Tree::revert_all`] would do to each file; nothing is written.
-    pub fn would_revert(&self, looks: &[Look], force: bool) -> Result<Reverted, Failure> {
+    pub fn would_revert(&self, looks: &[ChangeSet], force: bool) -> Result<Reverted, Failure> {
         for look in looks {
             acceptable(look)?;
         }
         let look = self.seen(looks);
-        let changed = look.files.iter().filter(|change| change.kind() != Kind::Unchanged);
+        let changed = look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged);
         let files = changed.map(|change| {
             let (ending, reason) = match state(self, &change.path) {
                 Ok(found) => judge(change, found.as_ref(), force),
-                Err(why) => (Ending::Left, Some(why.to_string())),
+                Err(why) => (RevertOutcome::Left, Some(why.to_string())),
             };
             RevertedFile { path: change.path.clone(), ending, reason }
         });
@@ -67,7 +69,7 @@ impl Tree {
     }
 
     /// Looks as one, whose `after` is the state of any of them that the disk shows, if it shows one.
-    fn seen(&self, looks: &[Look]) -> Look {
+    fn seen(&self, looks: &[ChangeSet]) -> ChangeSet {
         let mut all = together(looks);
         let mut states: HashMap<&str, Vec<&Option<FileState>>> = HashMap::new();
         for change in looks.iter().flat_map(|look| &look.files) {
@@ -85,7 +87,7 @@ impl Tree {
     }
 
     /// Removes the folders that the look made; one that is full, or that was replaced, is left.
-    fn remove_folders(&self, look: &Look) -> Result<(), Failure> {
+    fn remove_folders(&self, look: &ChangeSet) -> Result<(), Failure> {
         let mut problems = Problems::default();
         for folder in look.new_folders.iter().rev() {
             match self.remove_folder(folder) {
@@ -97,29 +99,29 @@ impl Tree {
         problems.end(Class::Storage, "the files are back, but not their empty folders", hint)
     }
 
-    fn verdict<'a>(&self, change: &'a Change, force: bool) -> Verdict<'a> {
+    fn verdict<'a>(&self, change: &'a FileChange, force: bool) -> RevertPlan<'a> {
         let found = match state(self, &change.path).and_then(|found| sweep(self, &change.path).map(|()| found)) {
             Ok(found) => found,
-            Err(why) => return Verdict::End(Ending::Left, Some(why.to_string())),
+            Err(why) => return RevertPlan::End(RevertOutcome::Left, Some(why.to_string())),
         };
         match judge(change, found.as_ref(), force) {
-            (Ending::Restored, _) => {
-                Verdict::Move(Move { path: &change.path, from: found, to: change.before.as_ref() })
+            (RevertOutcome::Restored, _) => {
+                RevertPlan::Move(Move { path: &change.path, from: found, to: change.before.as_ref() })
             }
-            (ending, reason) => Verdict::End(ending, reason),
+            (ending, reason) => RevertPlan::End(ending, reason),
         }
     }
 }
 
 /// How a file ends that is found so.
-fn judge(change: &Change, found: Option<&FileState>, force: bool) -> (Ending, Option<String>) {
+fn judge(change: &FileChange, found: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
     let restored = change.before.as_ref().filter(|before| before.lends_rights()).map(FileState::writable);
     if shows(found, change.before.as_ref()) || (restored.is_some() && shows(found, restored.as_ref())) {
-        return (Ending::Unchanged, None);
+        return (RevertOutcome::Unchanged, None);
     }
     if force || shows(found, change.after.as_ref()) {
-        return (Ending::Restored, None);
+        return (RevertOutcome::Restored, None);
     }
     let how = shown_difference(found, change.after.as_ref());
-    (Ending::Left, Some(format!("{how} since orch wrote it")))
+    (RevertOutcome::Left, Some(format!("{how} since orch wrote it")))
 }

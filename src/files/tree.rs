@@ -20,7 +20,7 @@ pub struct Tree {
 
 /// What stands at a path.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum DiskEntry {
     /// Nothing, or not even its folder.
     Nothing,
     /// A file.
@@ -80,10 +80,10 @@ impl Tree {
     }
 
     /// What stands at a path; a file of more than `limit` bytes is refused.
-    pub(super) fn find(&self, path: &str, limit: u64) -> Result<Found, Blocked> {
+    pub(super) fn find(&self, path: &str, limit: u64) -> Result<DiskEntry, Blocked> {
         match self.folder(path)? {
             Some(dir) => find_in(&dir, name_of(path), limit),
-            None => Ok(Found::Nothing),
+            None => Ok(DiskEntry::Nothing),
         }
     }
 
@@ -191,8 +191,8 @@ fn meta(dir: &Dir, name: &str) -> Result<Option<Metadata>, Blocked> {
 }
 
 /// What stands under a name in a folder.
-fn find_in(dir: &Dir, name: &str, limit: u64) -> Result<Found, Blocked> {
-    let Some(meta) = meta(dir, name)? else { return Ok(Found::Nothing) };
+fn find_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, Blocked> {
+    let Some(meta) = meta(dir, name)? else { return Ok(DiskEntry::Nothing) };
     refuse_kind(&meta)?;
     let mut options = OpenOptions::new();
     // A pipe put there since must not make the program wait for a writer.
@@ -205,7 +205,7 @@ fn find_in(dir: &Dir, name: &str, limit: u64) -> Result<Found, Blocked> {
     if bytes.len() as u64 > limit {
         return Err(Blocked::Kind("is too large to be kept for taking back".to_owned()));
     }
-    Ok(Found::File(FileState { content: bytes.into(), mode: mode_of(&meta) }))
+    Ok(DiskEntry::File(FileState { content: bytes.into(), mode: mode_of(&meta) }))
 }
 
 fn refuse_kind(meta: &Metadata) -> Result<(), Blocked> {

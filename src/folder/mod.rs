@@ -25,14 +25,14 @@ pub const TEMPORARY: &str = ".orch-tmp-";
 
 /// Who may read what orch makes in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum FolderAccess {
     /// The user alone, whatever the umask: folders are 0700, files 0600.
     Private,
     /// Whoever the umask allows.
     Ordinary,
 }
 
-impl Access {
+impl FolderAccess {
     /// The mode of a new file.
     #[cfg(unix)]
     pub(crate) fn file_mode(self) -> u32 {
@@ -53,7 +53,7 @@ pub struct OwnFolder {
     below: String,
     /// Both together.
     path: PathBuf,
-    access: Access,
+    access: FolderAccess,
 }
 
 impl OwnFolder {
@@ -61,7 +61,7 @@ impl OwnFolder {
     ///
     /// # Errors
     /// With [`LinkRefused`] for a link.
-    pub fn open(path: &Path, access: Access) -> io::Result<Self> {
+    pub fn open(path: &Path, access: FolderAccess) -> io::Result<Self> {
         nofollow::refuse_link(path)?;
         let path = path.canonicalize()?;
         let folder = Self { base: path.clone(), below: String::new(), path, access };
@@ -73,7 +73,7 @@ impl OwnFolder {
     ///
     /// # Errors
     /// With [`LinkRefused`] for a link.
-    pub fn create(path: &Path, access: Access) -> io::Result<Self> {
+    pub fn create(path: &Path, access: FolderAccess) -> io::Result<Self> {
         nofollow::refuse_link(path)?;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true);
@@ -192,7 +192,7 @@ impl OwnFolder {
         let (dir, name) = self.parent_of(name, true)?;
         let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7().simple());
         let written =
-            self.write_new((&dir, &temporary), bytes, durable).and_then(|()| dir.rename(&temporary, &dir, &name));
+            self.write_new(&dir, &temporary, bytes, durable).and_then(|()| dir.rename(&temporary, &dir, &name));
         if written.is_err() {
             // The failure is returned; a file that is left is swept by a later run.
             drop(dir.remove_file(&temporary));
@@ -201,7 +201,7 @@ impl OwnFolder {
         written
     }
 
-    fn write_new(&self, (dir, name): (&Dir, &str), bytes: &[u8], durable: bool) -> io::Result<()> {
+    fn write_new(&self, dir: &Dir, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let mut file = nofollow::create_new(dir, name, self.access)?;
         crash_point!("file::created");
         io::Write::write_all(&mut file, bytes)?;
@@ -248,7 +248,7 @@ impl OwnFolder {
         parts.try_fold(open_dir(&self.base)?, |dir, part| nofollow::step(&dir, part))
     }
 
-    pub(crate) fn access(&self) -> Access {
+    pub(crate) fn access(&self) -> FolderAccess {
         self.access
     }
 }
@@ -276,9 +276,9 @@ mod tests {
         fs::create_dir_all(at("victim/sub")).unwrap();
         fs::write(at("victim/file"), "kept").unwrap();
         symlink(at("victim"), at("linked")).unwrap();
-        assert!(is_link_refused(&OwnFolder::open(&at("linked"), Access::Private).unwrap_err()));
-        assert!(is_link_refused(&OwnFolder::create(&at("linked"), Access::Private).unwrap_err()));
-        let own = OwnFolder::create(&at("own"), Access::Private).unwrap();
+        assert!(is_link_refused(&OwnFolder::open(&at("linked"), FolderAccess::Private).unwrap_err()));
+        assert!(is_link_refused(&OwnFolder::create(&at("linked"), FolderAccess::Private).unwrap_err()));
+        let own = OwnFolder::create(&at("own"), FolderAccess::Private).unwrap();
         symlink(at("victim"), at("own/sub")).unwrap();
         symlink(at("victim/file"), at("own/file")).unwrap();
         for error in [
@@ -313,7 +313,7 @@ mod tests {
     fn a_folder_that_becomes_a_link_after_it_was_made_is_not_followed() {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir_all(place.path().join("victim/run/home")).unwrap();
-        let own = OwnFolder::create(&place.path().join("own"), Access::Private).unwrap();
+        let own = OwnFolder::create(&place.path().join("own"), FolderAccess::Private).unwrap();
         let home = own.folder("agents/run").make("home").unwrap();
         home.file("kept").note(b"x").unwrap();
         fs::rename(place.path().join("own/agents"), place.path().join("own/moved")).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_private_folder_and_what_is_in_it_are_for_the_user_alone() {
         let place = tempfile::tempdir().unwrap();
-        let own = OwnFolder::create(&place.path().join("own"), Access::Private).unwrap();
+        let own = OwnFolder::create(&place.path().join("own"), FolderAccess::Private).unwrap();
         own.file("a/b").replace(b"x").unwrap();
         own.file("lock").open_or_create().unwrap();
         let modes = ["", "a", "a/b", "lock"].map(|name| mode(&own.path().join(name)));

@@ -7,7 +7,7 @@ use cap_fs_ext::{DirExt as _, FollowSymlinks, OpenOptionsFollowExt as _, OpenOpt
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, File, OpenOptions};
 
-use super::Access;
+use super::FolderAccess;
 
 /// A symbolic link in the place of a file or folder of orch's own.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +50,7 @@ pub fn open_file(path: &Path) -> io::Result<std::fs::File> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let dir = Dir::open_ambient_dir(parent, ambient_authority())?;
-    open(&dir, name, OpenOptions::new().read(true), Access::Ordinary).map(File::into_std)
+    open(&dir, name, OpenOptions::new().read(true), FolderAccess::Ordinary).map(File::into_std)
 }
 
 /// The parts of a relative name.
@@ -80,14 +80,14 @@ pub(super) fn make_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
 }
 
 /// Opens a file that must not be there.
-pub(super) fn create_new(dir: &Dir, name: &str, access: Access) -> io::Result<File> {
+pub(super) fn create_new(dir: &Dir, name: &str, access: FolderAccess) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     open(dir, name, &mut options, access)
 }
 
 /// Opens a file, which must be a regular one.
-pub(super) fn open(dir: &Dir, name: &str, options: &mut OpenOptions, access: Access) -> io::Result<File> {
+pub(super) fn open(dir: &Dir, name: &str, options: &mut OpenOptions, access: FolderAccess) -> io::Result<File> {
     // A pipe must not make the program wait for whoever opens its other end.
     options.follow(FollowSymlinks::No).nonblock(true);
     #[cfg(unix)]

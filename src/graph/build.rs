@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::words::{lines, one_line, what};
-use super::{Edge, Flow, Given, Graph, Node, Read, Shape};
+use super::{ConsumedArtifact, Edge, EdgeKind, Graph, GraphNode, NodeShape, ProducedArtifact};
 use crate::config::{OutputType, Project, output_type};
-use crate::model::{Kind, Step};
+use crate::model::{Step, StepAction};
 
 impl Graph {
     /// The graph of a loaded project, with the pipelines that it calls.
@@ -16,7 +16,7 @@ impl Graph {
         let mut builder = Builder { next: 0 };
         let mut nodes = builder.body(project);
         let mut edges = Edges::default();
-        let mut scope = Scope::new();
+        let mut scope = ProducerScope::new();
         edges.sequence(&nodes, &mut scope);
         edges.list.sort_by(|a, b| (a.from, a.to, &a.flow).cmp(&(b.from, b.to, &b.flow)));
         edges.list.dedup();
@@ -55,16 +55,16 @@ impl Builder {
     }
 
     /// The steps of a pipeline, and what is done at the end as a group.
-    fn body(&mut self, project: &Project) -> Vec<Node> {
+    fn body(&mut self, project: &Project) -> Vec<GraphNode> {
         let mut nodes = self.nodes(&project.pipeline.steps, project);
         if !project.pipeline.finally.is_empty() {
             let at = self.number();
             let inside = self.nodes(&project.pipeline.finally, project);
-            nodes.push(Node {
+            nodes.push(GraphNode {
                 at,
                 last: self.next - 1,
                 id: "finally".to_owned(),
-                shape: Shape::Finally,
+                shape: NodeShape::Finally,
                 what: "at the end, whatever happened".to_owned(),
                 lines: Vec::new(),
                 reads: Vec::new(),
@@ -76,14 +76,14 @@ impl Builder {
         nodes
     }
 
-    fn nodes(&mut self, steps: &[Step], project: &Project) -> Vec<Node> {
+    fn nodes(&mut self, steps: &[Step], project: &Project) -> Vec<GraphNode> {
         steps.iter().map(|step| self.node(step, project)).collect()
     }
 
-    fn node(&mut self, step: &Step, project: &Project) -> Node {
+    fn node(&mut self, step: &Step, project: &Project) -> GraphNode {
         let at = self.number();
         let called = match step.kind() {
-            Some(Kind::Pipeline(file)) => project.called.get(file),
+            Some(StepAction::Pipeline(file)) => project.called.get(file),
             _ => None,
         };
         let inside = match called {
@@ -91,12 +91,12 @@ impl Builder {
             Some(_) => Vec::new(),
             None => self.nodes(step.children().1, project),
         };
-        let mut gives: Vec<Given> = step.output.iter().map(|name| given(name, step)).collect();
+        let mut gives: Vec<ProducedArtifact> = step.output.iter().map(|name| given(name, step)).collect();
         if let (true, Some(called), None) = (gives.is_empty(), called, &step.for_each) {
             let outputs = called.pipeline.outputs.keys();
-            gives.extend(outputs.map(|name| Given { name: name.clone(), contract: String::new() }));
+            gives.extend(outputs.map(|name| ProducedArtifact { name: name.clone(), contract: String::new() }));
         }
-        Node {
+        GraphNode {
             at,
             last: self.next - 1,
             id: step.id.clone(),
@@ -115,25 +115,25 @@ impl Builder {
     }
 }
 
-fn shape(step: &Step) -> Shape {
+fn shape(step: &Step) -> NodeShape {
     match step.kind() {
-        Some(Kind::Agent { .. }) => Shape::Agent,
-        Some(Kind::Command(_)) => Shape::Command,
-        Some(Kind::Write(_)) => Shape::Write,
-        Some(Kind::Approve(_)) => Shape::Approve,
-        Some(Kind::Parallel(_)) => Shape::Parallel,
-        Some(Kind::Repeat(_)) => Shape::Repeat,
-        Some(Kind::Pipeline(_)) => Shape::Pipeline,
-        Some(Kind::Sequence(_)) | None => Shape::Sequence,
+        Some(StepAction::Agent { .. }) => NodeShape::Agent,
+        Some(StepAction::Command(_)) => NodeShape::Command,
+        Some(StepAction::Write(_)) => NodeShape::Write,
+        Some(StepAction::Approve(_)) => NodeShape::Approve,
+        Some(StepAction::Parallel(_)) => NodeShape::Parallel,
+        Some(StepAction::Repeat(_)) => NodeShape::Repeat,
+        Some(StepAction::Pipeline(_)) => NodeShape::Pipeline,
+        Some(StepAction::Sequence(_)) | None => NodeShape::Sequence,
     }
 }
 
-fn read(written: &str) -> Read {
+fn read(written: &str) -> ConsumedArtifact {
     let name = written.strip_suffix('?');
-    Read { name: name.unwrap_or(written).to_owned(), optional: name.is_some() }
+    ConsumedArtifact { name: name.unwrap_or(written).to_owned(), optional: name.is_some() }
 }
 
-fn given(name: &str, step: &Step) -> Given {
+fn given(name: &str, step: &Step) -> ProducedArtifact {
     let one = match output_type(step) {
         Some(OutputType::Text) => "text".to_owned(),
         Some(OutputType::File(file)) => format!("schemas/{file}"),
@@ -144,11 +144,11 @@ fn given(name: &str, step: &Step) -> Given {
         (true, false) => format!("a list of {one}"),
         (false, _) => one,
     };
-    Given { name: name.to_owned(), contract }
+    ProducedArtifact { name: name.to_owned(), contract }
 }
 
 /// Who produces an artifact, and whether in the round before.
-type Scope = BTreeMap<String, (usize, bool)>;
+type ProducerScope = BTreeMap<String, (usize, bool)>;
 
 #[derive(Default)]
 struct Edges {
@@ -157,50 +157,50 @@ struct Edges {
 
 impl Edges {
     /// Steps one after another: each sees what those before it left.
-    fn sequence(&mut self, nodes: &[Node], scope: &mut Scope) {
+    fn sequence(&mut self, nodes: &[GraphNode], scope: &mut ProducerScope) {
         for (index, node) in nodes.iter().enumerate() {
             self.node(node, scope);
             let before = index.checked_sub(1).and_then(|before| nodes.get(before));
             if let Some(before) = before
                 && !self.list.iter().any(|edge| before.holds(edge.from) && node.holds(edge.to))
             {
-                self.list.push(Edge { from: before.at, to: node.at, flow: Flow::Order });
+                self.list.push(Edge { from: before.at, to: node.at, flow: EdgeKind::Order });
             }
             scope.extend(left(node).into_iter().map(|(name, at)| (name, (at, false))));
         }
     }
 
-    fn node(&mut self, node: &Node, scope: &Scope) {
+    fn node(&mut self, node: &GraphNode, scope: &ProducerScope) {
         for read in &node.reads {
             let Some((from, last_round)) = scope.get(&read.name) else { continue };
             let name = read.name.clone();
             let flow = match (last_round, read.optional) {
-                (true, _) => Flow::LastRound(name),
-                (false, true) => Flow::Optional(name),
-                (false, false) => Flow::Needed(name),
+                (true, _) => EdgeKind::LastRound(name),
+                (false, true) => EdgeKind::Optional(name),
+                (false, false) => EdgeKind::Needed(name),
             };
             self.list.push(Edge { from: *from, to: node.at, flow });
         }
         let mut inner = scope.clone();
         match node.shape {
-            Shape::Parallel => node.inside.iter().for_each(|child| self.node(child, &inner)),
-            Shape::Pipeline => self.sequence(&node.inside, &mut Scope::new()),
-            Shape::Repeat => {
+            NodeShape::Parallel => node.inside.iter().for_each(|child| self.node(child, &inner)),
+            NodeShape::Pipeline => self.sequence(&node.inside, &mut ProducerScope::new()),
+            NodeShape::Repeat => {
                 inner.extend(node.inside.iter().flat_map(left).map(|(name, at)| (name, (at, true))));
                 self.sequence(&node.inside, &mut inner);
             }
-            Shape::Sequence | Shape::Finally => self.sequence(&node.inside, &mut inner),
-            Shape::Agent | Shape::Command | Shape::Write | Shape::Approve => {}
+            NodeShape::Sequence | NodeShape::Finally => self.sequence(&node.inside, &mut inner),
+            NodeShape::Agent | NodeShape::Command | NodeShape::Write | NodeShape::Approve => {}
         }
     }
 }
 
 /// The artifacts that are there after a step, with the step that produces each.
-fn left(node: &Node) -> Vec<(String, usize)> {
+fn left(node: &GraphNode) -> Vec<(String, usize)> {
     if !node.gives.is_empty() {
         return node.gives.iter().map(|given| (given.name.clone(), node.at)).collect();
     }
-    if node.each || node.shape == Shape::Pipeline {
+    if node.each || node.shape == NodeShape::Pipeline {
         return Vec::new();
     }
     node.inside.iter().flat_map(left).collect()

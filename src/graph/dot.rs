@@ -1,7 +1,7 @@
 //! The graph in DOT, the language of Graphviz.
 
 use super::words::fit;
-use super::{Flow, Graph, Node, Shape};
+use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
 /// The longest line of a node in columns.
 const LINE: usize = 48;
@@ -22,9 +22,11 @@ pub fn dot(graph: &Graph) -> String {
     for edge in &graph.edges {
         let (Some(from), Some(to)) = (find(&graph.nodes, edge.from), find(&graph.nodes, edge.to)) else { continue };
         let style = match &edge.flow {
-            Flow::Needed(name) => format!("label={}", quoted(name)),
-            Flow::Optional(_) | Flow::LastRound(_) => format!("style=dashed, label={}", quoted(&edge.flow.label())),
-            Flow::Order => "style=dotted, arrowhead=none".to_owned(),
+            EdgeKind::Needed(name) => format!("label={}", quoted(name)),
+            EdgeKind::Optional(_) | EdgeKind::LastRound(_) => {
+                format!("style=dashed, label={}", quoted(&edge.flow.label()))
+            }
+            EdgeKind::Order => "style=dotted, arrowhead=none".to_owned(),
         };
         let (tail, head) = (format!("n{}", leaf(from)), format!("n{}", leaf(to)));
         out.push_str(&arrow(&tail, group(from), &head, group(to), &style));
@@ -41,7 +43,7 @@ fn arrow(from: &str, tail: Option<usize>, to: &str, head: Option<usize>, style: 
     if all.is_empty() { format!("  {from} -> {to};\n") } else { format!("  {from} -> {to} [{}];\n", all.join(", ")) }
 }
 
-fn add(node: &Node, depth: usize, out: &mut String) {
+fn add(node: &GraphNode, depth: usize, out: &mut String) {
     let indent = "  ".repeat(depth);
     let words = [node.id.as_str(), node.what.as_str()].into_iter().chain(node.lines.iter().map(String::as_str));
     let words: Vec<String> = words.map(|line| fit(line, LINE)).collect();
@@ -53,25 +55,25 @@ fn add(node: &Node, depth: usize, out: &mut String) {
         return;
     }
     let shape = match node.shape {
-        Shape::Approve => "hexagon",
-        Shape::Command => "component",
-        Shape::Write => "note",
-        Shape::Pipeline => "folder",
-        Shape::Agent | Shape::Parallel | Shape::Sequence | Shape::Repeat | Shape::Finally => "box",
+        NodeShape::Approve => "hexagon",
+        NodeShape::Command => "component",
+        NodeShape::Write => "note",
+        NodeShape::Pipeline => "folder",
+        NodeShape::Agent | NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Finally => "box",
     };
     out.push_str(&format!("{indent}n{} [shape={shape}, label={}];\n", node.at, quoted(&words.join("\n"))));
 }
 
 /// The first step inside a group that is not a group: an edge can't end at a frame alone.
-fn leaf(node: &Node) -> usize {
+fn leaf(node: &GraphNode) -> usize {
     node.inside.first().map_or(node.at, leaf)
 }
 
-fn group(node: &Node) -> Option<usize> {
+fn group(node: &GraphNode) -> Option<usize> {
     node.is_group().then_some(node.at)
 }
 
-fn find(nodes: &[Node], at: usize) -> Option<&Node> {
+fn find(nodes: &[GraphNode], at: usize) -> Option<&GraphNode> {
     let node = nodes.iter().find(|node| node.holds(at))?;
     if node.at == at { Some(node) } else { find(&node.inside, at) }
 }

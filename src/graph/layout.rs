@@ -2,7 +2,7 @@
 //! group, groups around their steps; what skips a step runs in lanes at the right.
 
 use super::words::{fit, flow, width, wrap};
-use super::{Edge, Node, Shape, between};
+use super::{Edge, GraphNode, NodeShape, between};
 
 /// How wide a column of the small text is, and how high a line.
 pub(super) const COLUMN: usize = 7;
@@ -23,19 +23,19 @@ const BACK: usize = 26;
 /// A node with its place.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
-    pub(super) node: &'a Node,
+    pub(super) node: &'a GraphNode,
     pub(super) title: String,
     pub(super) words: Vec<String>,
     pub(super) x: usize,
     pub(super) y: usize,
     pub(super) w: usize,
     pub(super) h: usize,
-    pub(super) inside: Block<'a>,
+    pub(super) inside: LayoutBlock<'a>,
 }
 
 /// Steps that belong together, and the arrows between them.
 #[derive(Debug, Default)]
-pub(super) struct Block<'a> {
+pub(super) struct LayoutBlock<'a> {
     pub(super) placed: Vec<Placed<'a>>,
     pub(super) arrows: Vec<Arrow>,
     pub(super) w: usize,
@@ -52,7 +52,7 @@ pub(super) struct Arrow {
     pub(super) at: (usize, usize),
 }
 
-impl Block<'_> {
+impl LayoutBlock<'_> {
     /// Moves everything.
     fn shift(&mut self, dx: usize, dy: usize) {
         for placed in &mut self.placed {
@@ -70,7 +70,7 @@ impl Block<'_> {
 }
 
 /// Steps below one another.
-pub(super) fn stack<'a>(nodes: &'a [Node], edges: &[Edge]) -> Block<'a> {
+pub(super) fn stack<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
     let mut placed: Vec<Placed<'a>> = nodes.iter().map(|node| place(node, edges)).collect();
     let wide = placed.iter().map(|one| one.w).max().unwrap_or(0);
     let mut y = 0;
@@ -80,7 +80,7 @@ pub(super) fn stack<'a>(nodes: &'a [Node], edges: &[Edge]) -> Block<'a> {
         one.inside.shift(dx, y);
         y += one.h + GAP;
     }
-    let mut block = Block { placed, arrows: Vec::new(), w: wide, h: y.saturating_sub(GAP) };
+    let mut block = LayoutBlock { placed, arrows: Vec::new(), w: wide, h: y.saturating_sub(GAP) };
     let mut lanes = Vec::new();
     for (from, to, labels) in between(nodes, edges) {
         match to.checked_sub(from) {
@@ -101,7 +101,7 @@ pub(super) fn stack<'a>(nodes: &'a [Node], edges: &[Edge]) -> Block<'a> {
 }
 
 /// An arrow from a box to the next one below it.
-fn down(block: &Block<'_>, from: usize, to: usize, label: String) -> Option<Arrow> {
+fn down(block: &LayoutBlock<'_>, from: usize, to: usize, label: String) -> Option<Arrow> {
     let (from, to) = (block.placed.get(from)?, block.placed.get(to)?);
     let x = block.placed.iter().map(|one| one.w).max().unwrap_or(0) / 2;
     let (start, end) = (from.y + from.h, to.y);
@@ -110,7 +110,7 @@ fn down(block: &Block<'_>, from: usize, to: usize, label: String) -> Option<Arro
 }
 
 /// An arrow that passes boxes, in a lane of its own.
-fn aside(block: &mut Block<'_>, from: usize, to: usize, label: String, index: usize) {
+fn aside(block: &mut LayoutBlock<'_>, from: usize, to: usize, label: String, index: usize) {
     let (Some(from), Some(to)) = (block.placed.get(from), block.placed.get(to)) else { return };
     let label = fit(&label, WORDS / 2);
     let lane = block.w + PAD;
@@ -124,8 +124,8 @@ fn aside(block: &mut Block<'_>, from: usize, to: usize, label: String, index: us
 }
 
 /// Steps side by side, in as many rows as they need.
-fn row<'a>(nodes: &'a [Node], edges: &[Edge]) -> Block<'a> {
-    let mut block = Block::default();
+fn row<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
+    let mut block = LayoutBlock::default();
     let (mut x, mut y, mut high) = (0, 0, 0);
     for node in nodes {
         let mut one = place(node, edges);
@@ -144,18 +144,18 @@ fn row<'a>(nodes: &'a [Node], edges: &[Edge]) -> Block<'a> {
 }
 
 /// A box around its words and its steps, at the origin.
-fn place<'a>(node: &'a Node, edges: &[Edge]) -> Placed<'a> {
+fn place<'a>(node: &'a GraphNode, edges: &[Edge]) -> Placed<'a> {
     let title = fit(&node.id, WORDS);
     let lines = std::iter::once(node.what.clone()).chain(node.lines.iter().cloned()).chain(flow(node, edges));
     let words: Vec<String> =
         lines.flat_map(|line| wrap(&line, WORDS).into_iter().take(3).collect::<Vec<_>>()).collect();
     let mut inside = match (node.is_group(), node.shape) {
-        (false, _) => Block::default(),
-        (true, Shape::Parallel) => row(&node.inside, edges),
+        (false, _) => LayoutBlock::default(),
+        (true, NodeShape::Parallel) => row(&node.inside, edges),
         (true, _) => stack(&node.inside, edges),
     };
     let head = PAD + TITLE + words.len() * LINE;
-    let back = if node.shape == Shape::Repeat { BACK } else { 0 };
+    let back = if node.shape == NodeShape::Repeat { BACK } else { 0 };
     let text = words.iter().map(|line| width(line) * COLUMN).chain([width(&title) * (COLUMN + 1)]).max().unwrap_or(0);
     let below = if node.is_group() { inside.h + PAD } else { PAD / 2 };
     let w = (text + 2 * PAD).max(inside.w + 2 * PAD + back).max(150);
@@ -168,7 +168,7 @@ fn place<'a>(node: &'a Node, edges: &[Edge]) -> Placed<'a> {
 }
 
 /// The arrow from the last step of a loop back to the first.
-fn again(block: &Block<'_>) -> Option<Arrow> {
+fn again(block: &LayoutBlock<'_>) -> Option<Arrow> {
     let (first, last) = (block.placed.first()?, block.placed.last()?);
     let (start, end) = (last.y + last.h * 3 / 4, first.y + first.h / 4);
     let points = vec![(last.x, start), (PAD, start), (PAD, end), (first.x, end)];

@@ -28,7 +28,7 @@ pub struct Graph {
     /// The values given to a run, as `task: string`.
     pub inputs: Vec<String>,
     /// The steps from top to bottom; what is done at the end is a last group.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<GraphNode>,
     /// What leads from one step to another.
     pub edges: Vec<Edge>,
     /// What the pipeline gives: names with expressions.
@@ -37,7 +37,7 @@ pub struct Graph {
 
 /// A step, or a group of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct GraphNode {
     /// Its number, from top to bottom.
     pub at: usize,
     /// The number of the last step inside it; its own for a step without any.
@@ -45,24 +45,24 @@ pub struct Node {
     /// The step's id.
     pub id: String,
     /// What kind of step it is.
-    pub shape: Shape,
+    pub shape: NodeShape,
     /// The kind in words: `agent coder · auto`.
     pub what: String,
     /// More about it, a line each: the prompt, the command, conditions.
     pub lines: Vec<String>,
     /// The artifacts that it reads.
-    pub reads: Vec<Read>,
+    pub reads: Vec<ConsumedArtifact>,
     /// What it leaves for others: its artifact, or the outputs of the pipeline that it calls.
-    pub gives: Vec<Given>,
+    pub gives: Vec<ProducedArtifact>,
     /// Whether it runs once for each item of a list, so that what is inside stays inside.
     pub each: bool,
     /// The steps inside.
-    pub inside: Vec<Node>,
+    pub inside: Vec<GraphNode>,
 }
 
 /// What kind of step a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum NodeShape {
     /// A model is asked.
     Agent,
     /// A command is run.
@@ -85,7 +85,7 @@ pub enum Shape {
 
 /// An artifact that a step reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
+pub struct ConsumedArtifact {
     /// Its name.
     pub name: String,
     /// Whether the step runs without it.
@@ -94,7 +94,7 @@ pub struct Read {
 
 /// An artifact that a step gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
+pub struct ProducedArtifact {
     /// Its name.
     pub name: String,
     /// What it must be, as `text` or `schemas/plan.schema.json`; empty when nothing says so.
@@ -109,12 +109,12 @@ pub struct Edge {
     /// The number of the step that comes after it.
     pub to: usize,
     /// What flows.
-    pub flow: Flow,
+    pub flow: EdgeKind,
 }
 
 /// What flows along an edge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Flow {
+pub enum EdgeKind {
     /// An artifact that the step needs.
     Needed(String),
     /// An artifact that the step can do without.
@@ -125,7 +125,7 @@ pub enum Flow {
     Order,
 }
 
-impl Node {
+impl GraphNode {
     /// Whether this is a group, drawn around its steps.
     pub fn is_group(&self) -> bool {
         !self.inside.is_empty()
@@ -137,7 +137,7 @@ impl Node {
     }
 }
 
-impl Flow {
+impl EdgeKind {
     /// The words on the edge; empty for mere order.
     pub fn label(&self) -> String {
         match self {
@@ -151,9 +151,9 @@ impl Flow {
 
 /// What flows from one of these nodes to another, with all that is inside them: pairs of places in
 /// the list with the words on the edge, each pair once.
-fn between(nodes: &[Node], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
+fn between(nodes: &[GraphNode], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
     let mut found: Vec<(usize, usize, Vec<String>)> = Vec::new();
-    for edge in edges.iter().filter(|edge| !matches!(edge.flow, Flow::LastRound(_))) {
+    for edge in edges.iter().filter(|edge| !matches!(edge.flow, EdgeKind::LastRound(_))) {
         let place = |at| nodes.iter().position(|node| node.holds(at));
         let (Some(from), Some(to)) = (place(edge.from), place(edge.to)) else { continue };
         if from == to {

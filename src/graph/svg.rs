@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::layout::{Arrow, Block, LINE, PAD, Placed, TITLE, stack};
+use super::layout::{Arrow, LINE, LayoutBlock, PAD, Placed, TITLE, stack};
 use super::words::{one_line, width, wrap};
-use super::{Graph, Shape};
+use super::{Graph, NodeShape};
 
 const STYLE: &str = "\
 text{font:11px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;fill:#57606a}\
@@ -27,7 +27,7 @@ pub fn svg(graph: &Graph) -> String {
     let mut body = String::new();
     let mut y = 24;
     for line in wrap(&one_line(&graph.name), WORDS / 2) {
-        text(&mut body, "name", (PAD, y), &line);
+        text(&mut body, "name", PAD, y, &line);
         y += 20;
     }
     let mut small = Vec::new();
@@ -38,7 +38,7 @@ pub fn svg(graph: &Graph) -> String {
     small.extend(graph.outputs.iter().map(|(name, from)| one_line(&format!("output  {name}: {from}"))));
     let small: Vec<String> = small.iter().flat_map(|line| wrap(line, WORDS)).collect();
     for line in &small {
-        text(&mut body, "", (PAD, y), line);
+        text(&mut body, "", PAD, y, line);
         y += LINE;
     }
     let block = stack(&graph.nodes, &graph.edges);
@@ -57,34 +57,36 @@ pub fn svg(graph: &Graph) -> String {
     )
 }
 
-fn draw(out: &mut String, block: &Block<'_>) {
+fn draw(out: &mut String, block: &LayoutBlock<'_>) {
     for placed in &block.placed {
         boxed(out, placed);
     }
     block.arrows.iter().for_each(|arrow| line(out, arrow));
     // Over the lines, which their edges cover.
     for arrow in block.arrows.iter().filter(|arrow| !arrow.label.is_empty()) {
-        text(out, "label", arrow.at, &arrow.label);
+        text(out, "label", arrow.at.0, arrow.at.1, &arrow.label);
     }
 }
 
 fn boxed(out: &mut String, placed: &Placed<'_>) {
     let class = match placed.node.shape {
         _ if placed.node.is_group() => "group",
-        Shape::Agent => "agent",
-        Shape::Command => "command",
-        Shape::Write => "write",
-        Shape::Approve => "approve",
-        Shape::Parallel | Shape::Sequence | Shape::Repeat | Shape::Pipeline | Shape::Finally => "step",
+        NodeShape::Agent => "agent",
+        NodeShape::Command => "command",
+        NodeShape::Write => "write",
+        NodeShape::Approve => "approve",
+        NodeShape::Parallel | NodeShape::Sequence | NodeShape::Repeat | NodeShape::Pipeline | NodeShape::Finally => {
+            "step"
+        }
     };
     let Placed { x, y, w, h, .. } = placed;
     // Writing to a string can't fail.
     let _ = writeln!(out, "<rect class=\"{class}\" x=\"{x}\" y=\"{y}\" width=\"{w}\" height=\"{h}\" rx=\"7\"/>");
     let mut below = y + TITLE;
-    text(out, "id", (x + PAD, below), &placed.title);
+    text(out, "id", x + PAD, below, &placed.title);
     for words in &placed.words {
         below += LINE;
-        text(out, "", (x + PAD, below), words);
+        text(out, "", x + PAD, below, words);
     }
     draw(out, &placed.inside);
 }
@@ -95,7 +97,7 @@ fn line(out: &mut String, arrow: &Arrow) {
     let _ = writeln!(out, "<path d=\"{path}\" stroke-linejoin=\"round\" marker-end=\"url(#tip)\"/>");
 }
 
-fn text(out: &mut String, class: &str, (x, y): (usize, usize), words: &str) {
+fn text(out: &mut String, class: &str, x: usize, y: usize, words: &str) {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
     let _ = writeln!(out, "<text{class} x=\"{x}\" y=\"{y}\">{}</text>", escape(words));
 }

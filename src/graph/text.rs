@@ -1,7 +1,7 @@
 //! The graph for a terminal: boxes in boxes, at most 80 columns wide.
 
 use super::words::{fit, flow, width, wrap};
-use super::{Edge, Graph, Node, Shape, between};
+use super::{Edge, Graph, GraphNode, NodeShape, between};
 
 /// The whole width in columns.
 const COLUMNS: usize = 80;
@@ -31,7 +31,7 @@ pub fn text(graph: &Graph) -> String {
 }
 
 /// Boxes below one another, with what flows from each to the next.
-fn sequence(nodes: &[Node], edges: &[Edge], columns: usize) -> Vec<String> {
+fn sequence(nodes: &[GraphNode], edges: &[Edge], columns: usize) -> Vec<String> {
     let between = between(nodes, edges);
     let mut out = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -47,7 +47,7 @@ fn sequence(nodes: &[Node], edges: &[Edge], columns: usize) -> Vec<String> {
 }
 
 /// A step as a box: its id and kind in the upper edge, what it is made of inside.
-fn boxed(node: &Node, edges: &[Edge], columns: usize) -> Vec<String> {
+fn boxed(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
     let inner = columns.saturating_sub(4);
     let lines = node.lines.iter().map(String::clone).chain(flow(node, edges));
     let mut content: Vec<String> = lines.flat_map(|line| wrap(&line, inner)).collect();
@@ -59,26 +59,26 @@ fn boxed(node: &Node, edges: &[Edge], columns: usize) -> Vec<String> {
         let pad = inner.saturating_sub(width(&line));
         format!("│ {line}{} │", " ".repeat(pad))
     }));
-    let corner = if node.shape == Shape::Repeat { '◀' } else { '╰' };
-    let again = if node.shape == Shape::Repeat { "─ again " } else { "" };
+    let corner = if node.shape == NodeShape::Repeat { '◀' } else { '╰' };
+    let again = if node.shape == NodeShape::Repeat { "─ again " } else { "" };
     let rest = columns.saturating_sub(2 + again.chars().count());
     out.push(format!("{corner}{again}{}╯", "─".repeat(rest)));
     out
 }
 
-fn group(node: &Node, edges: &[Edge], columns: usize) -> Vec<String> {
+fn group(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
     // Very deep groups would leave no room for words: they stand without a frame of their own.
     if columns < NARROWEST {
         return flat(&node.inside, 0, columns);
     }
     match node.shape {
-        Shape::Parallel => node.inside.iter().flat_map(|child| boxed(child, edges, columns)).collect(),
+        NodeShape::Parallel => node.inside.iter().flat_map(|child| boxed(child, edges, columns)).collect(),
         _ => sequence(&node.inside, edges, columns),
     }
 }
 
 /// Steps as an indented list.
-fn flat(nodes: &[Node], depth: usize, columns: usize) -> Vec<String> {
+fn flat(nodes: &[GraphNode], depth: usize, columns: usize) -> Vec<String> {
     let indent = "  ".repeat(depth.min(4));
     let mut out = Vec::new();
     for node in nodes {
@@ -90,7 +90,7 @@ fn flat(nodes: &[Node], depth: usize, columns: usize) -> Vec<String> {
 }
 
 /// The upper edge of a box; more lines when the id is too long for it.
-fn top(node: &Node, columns: usize) -> Vec<String> {
+fn top(node: &GraphNode, columns: usize) -> Vec<String> {
     let room = columns.saturating_sub(8);
     let id = fit(&node.id, room.saturating_sub(width(&node.what).min(room / 2) + 1));
     let what = fit(&node.what, room.saturating_sub(width(&id) + 1));

@@ -2,29 +2,29 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::{Edge, Flow, Given, Node, Read};
+use super::{ConsumedArtifact, Edge, EdgeKind, GraphNode, ProducedArtifact};
 use crate::model::step::CommandLine;
 use crate::model::visible::visible;
-use crate::model::{Kind, Pipeline, Step};
+use crate::model::{Pipeline, Step, StepAction};
 
 /// The kind of a step in words.
 pub(super) fn what(step: &Step, pipeline: &Pipeline) -> String {
     match step.kind() {
-        Some(Kind::Agent { agent, .. }) => {
+        Some(StepAction::Agent { agent, .. }) => {
             let model = pipeline.agents.get(agent).map_or("", |agent| agent.model.as_str());
             let dot = if model.is_empty() { "" } else { " · " };
             one_line(&format!("agent {agent}{dot}{model}"))
         }
-        Some(Kind::Command(_)) => "command".to_owned(),
-        Some(Kind::Write(_)) => "files".to_owned(),
-        Some(Kind::Approve(_)) => "approval".to_owned(),
-        Some(Kind::Parallel(_)) => match step.max_parallel {
+        Some(StepAction::Command(_)) => "command".to_owned(),
+        Some(StepAction::Write(_)) => "files".to_owned(),
+        Some(StepAction::Approve(_)) => "approval".to_owned(),
+        Some(StepAction::Parallel(_)) => match step.max_parallel {
             Some(limit) if step.for_each.is_none() => format!("side by side, {limit} at once"),
             _ => "side by side".to_owned(),
         },
-        Some(Kind::Sequence(_)) => "one after another".to_owned(),
-        Some(Kind::Repeat(repeat)) => format!("repeat, {} rounds at most", repeat.max),
-        Some(Kind::Pipeline(file)) => one_line(&format!("pipeline {file}")),
+        Some(StepAction::Sequence(_)) => "one after another".to_owned(),
+        Some(StepAction::Repeat(repeat)) => format!("repeat, {} rounds at most", repeat.max),
+        Some(StepAction::Pipeline(file)) => one_line(&format!("pipeline {file}")),
         None => String::new(),
     }
 }
@@ -38,31 +38,31 @@ pub(super) fn lines(step: &Step) -> Vec<String> {
     }
     out.extend(step.when.iter().map(|when| format!("when {when}")));
     match step.kind() {
-        Some(Kind::Agent { prompt, .. }) => out.push(format!("prompts/{prompt}")),
-        Some(Kind::Command(CommandLine::Shell(line))) => out.push(format!("$ {line}")),
-        Some(Kind::Command(CommandLine::Argv(parts))) => out.push(format!("$ {}", parts.join(" "))),
-        Some(Kind::Write(files)) => out.push(format!("writes the files of {files}")),
-        Some(Kind::Approve(message)) => out.push(format!("asks: {}", message.trim())),
-        Some(Kind::Repeat(repeat)) => out.extend(repeat.until.iter().map(|until| format!("until {until}"))),
-        Some(Kind::Parallel(_) | Kind::Sequence(_) | Kind::Pipeline(_)) | None => {}
+        Some(StepAction::Agent { prompt, .. }) => out.push(format!("prompts/{prompt}")),
+        Some(StepAction::Command(CommandLine::Shell(line))) => out.push(format!("$ {line}")),
+        Some(StepAction::Command(CommandLine::Argv(parts))) => out.push(format!("$ {}", parts.join(" "))),
+        Some(StepAction::Write(files)) => out.push(format!("writes the files of {files}")),
+        Some(StepAction::Approve(message)) => out.push(format!("asks: {}", message.trim())),
+        Some(StepAction::Repeat(repeat)) => out.extend(repeat.until.iter().map(|until| format!("until {until}"))),
+        Some(StepAction::Parallel(_) | StepAction::Sequence(_) | StepAction::Pipeline(_)) | None => {}
     }
     out.iter().map(|line| one_line(line)).collect()
 }
 
 /// What a step reads and gives: `plan, code? ─▶ review (schemas/review.schema.json)`.
-pub(super) fn flow(node: &Node, edges: &[Edge]) -> Option<String> {
+pub(super) fn flow(node: &GraphNode, edges: &[Edge]) -> Option<String> {
     if node.reads.is_empty() && node.gives.is_empty() {
         return None;
     }
-    let read = |read: &Read| {
+    let read = |read: &ConsumedArtifact| {
         let mark = if read.optional { "?" } else { "" };
         let last_round =
-            |edge: &&Edge| edge.to == node.at && matches!(&edge.flow, Flow::LastRound(name) if *name == read.name);
+            |edge: &&Edge| edge.to == node.at && matches!(&edge.flow, EdgeKind::LastRound(name) if *name == read.name);
         let round = if edges.iter().any(|edge| last_round(&edge)) { " (of the round before)" } else { "" };
         format!("{}{mark}{round}", read.name)
     };
     let reads = node.reads.iter().map(read).collect::<Vec<_>>().join(", ");
-    let given = |given: &Given| match given.contract.as_str() {
+    let given = |given: &ProducedArtifact| match given.contract.as_str() {
         "" => given.name.clone(),
         contract => format!("{} ({contract})", given.name),
     };

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Fix, SourceFile, apart};
 
 /// An edit that a person can choose.
 #[derive(Debug)]
-pub(super) struct Action {
+pub(super) struct CodeAction {
     /// What it does.
     pub(super) title: String,
     /// `quickfix`, or `source.fixAll` for everything at once.
@@ -21,7 +21,7 @@ pub(super) struct Action {
 }
 
 /// The edits for a range of a text, and the one for the whole of it.
-pub(super) fn of(found: &[Diagnostic], text: &str, range: &Range<usize>) -> Vec<Action> {
+pub(super) fn of(found: &[Diagnostic], text: &str, range: &Range<usize>) -> Vec<CodeAction> {
     // A finding of an older text has its edit in the wrong place.
     let now = |d: &&Diagnostic| d.file.as_ref().is_some_and(|file| file.text == text.trim_start_matches('\u{feff}'));
     let all = apart(found.iter().filter(now));
@@ -30,13 +30,19 @@ pub(super) fn of(found: &[Diagnostic], text: &str, range: &Range<usize>) -> Vec<
     for d in found.iter().filter(now).filter(|d| near(d)) {
         if let (Some(file), Some(fix)) = (&d.file, &d.fix) {
             let (title, file) = (title(file, fix), Arc::clone(file));
-            actions.push(Action { title, kind: "quickfix", file, edits: vec![fix.clone()], mends: vec![d.clone()] });
+            actions.push(CodeAction {
+                title,
+                kind: "quickfix",
+                file,
+                edits: vec![fix.clone()],
+                mends: vec![d.clone()],
+            });
         }
     }
     if let Some(file) = all.first().and_then(|(d, _)| d.file.clone()) {
         let title = format!("Mend everything that can be meant in one way only ({})", all.len());
         let (edits, mends) = all.into_iter().map(|(d, fix)| (fix.clone(), d.clone())).unzip();
-        actions.push(Action { title, kind: "source.fixAll", file, edits, mends });
+        actions.push(CodeAction { title, kind: "source.fixAll", file, edits, mends });
     }
     actions
 }

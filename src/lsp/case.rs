@@ -1,17 +1,17 @@
 //! The names that a test case takes from its pipeline.
 
-use super::cursor::{Cursor, Field};
+use super::cursor::{EditorCursor, Field};
 use super::documents::Documents;
 use super::facts;
 use super::outline::Seg;
 use crate::config::{Project, places};
-use crate::model::Kind;
+use crate::model::StepAction;
 
 /// A name, what it is, and what is said of it.
 pub(super) type Name = (String, &'static str, Option<String>);
 
 /// The keys of a mapping of a test case: inputs, approvals and steps of the pipeline.
-pub(super) fn keys(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Name> {
+pub(super) fn keys(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Name> {
     let words: Vec<&str> = parent
         .iter()
         .filter_map(|seg| match seg {
@@ -24,7 +24,7 @@ pub(super) fn keys(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &D
     match words.as_slice() {
         ["inputs"] => inputs(&project),
         ["answers"] => {
-            let asking = steps.iter().filter(|(_, step)| matches!(step.kind(), Some(Kind::Approve(_))));
+            let asking = steps.iter().filter(|(_, step)| matches!(step.kind(), Some(StepAction::Approve(_))));
             asking.map(|(_, step)| (step.id.clone(), "approval", None)).collect()
         }
         ["expect", "steps"] => steps.iter().map(|(_, step)| (step.id.clone(), "step", None)).collect(),
@@ -32,7 +32,7 @@ pub(super) fn keys(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &D
     }
 }
 
-fn pipeline(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Project> {
+fn pipeline(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Option<Project> {
     let entry = field.outline.find(&[Seg::Key("pipeline".to_owned())])?;
     facts::named_pipeline(cursor, cursor.text.get(entry.value.clone())?, documents)
 }
@@ -42,6 +42,6 @@ fn inputs(project: &Project) -> Vec<Name> {
 }
 
 /// The inputs of a pipeline that a step calls, by the file that the step names.
-pub(super) fn called(cursor: &Cursor, file: &str, documents: &Documents) -> Vec<Name> {
+pub(super) fn called(cursor: &EditorCursor, file: &str, documents: &Documents) -> Vec<Name> {
     facts::named_pipeline(cursor, file, documents).map(|project| inputs(&project)).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use super::documents::Documents;
-use super::projects::{self, Kind, member};
+use super::projects::{self, FileRole, member};
 use crate::check::{check, check_file, check_prompt};
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
@@ -18,7 +18,7 @@ const MAX_FOUND: usize = 500;
 
 /// One piece of work.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Piece {
+enum CheckUnit {
     /// A pipeline or test case.
     File(PathBuf),
     /// The settings and the schemas of a root, also those that no pipeline names.
@@ -29,7 +29,7 @@ enum Piece {
 
 /// What came of a piece.
 #[derive(Debug, Default)]
-struct Outcome {
+struct UnitResult {
     found: Vec<Diagnostic>,
     asked: BTreeSet<PathBuf>,
 }
@@ -38,13 +38,13 @@ struct Outcome {
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     roots: BTreeSet<PathBuf>,
-    outcomes: BTreeMap<Piece, Outcome>,
-    queue: VecDeque<Piece>,
+    outcomes: BTreeMap<CheckUnit, UnitResult>,
+    queue: VecDeque<CheckUnit>,
 }
 
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum FileEvent {
     /// Its text is another.
     Changed,
     /// It appeared or went away, so that names may mean something else.
@@ -59,17 +59,17 @@ impl Checks {
     }
 
     /// Notes that something happened to a file; gives the files whose findings are gone with it.
-    pub(super) fn touch(&mut self, path: &Path, event: Event, documents: &Documents) -> BTreeSet<PathBuf> {
+    pub(super) fn touch(&mut self, path: &Path, event: FileEvent, documents: &Documents) -> BTreeSet<PathBuf> {
         let sources = documents.sources();
         let Some(root) = self.root_of(path, &sources) else { return BTreeSet::new() };
-        let asks = |(_, outcome): &(&Piece, &Outcome)| outcome.asked.contains(path);
-        let mut asking: Vec<Piece> = self.outcomes.iter().filter(asks).map(|(piece, _)| piece.clone()).collect();
+        let asks = |(_, outcome): &(&CheckUnit, &UnitResult)| outcome.asked.contains(path);
+        let mut asking: Vec<CheckUnit> = self.outcomes.iter().filter(asks).map(|(piece, _)| piece.clone()).collect();
         // Nobody reads it, and it is not ours: what it says changes nothing.
-        if event == Event::Changed && asking.is_empty() && member(path, &sources).is_none() {
+        if event == FileEvent::Changed && asking.is_empty() && member(path, &sources).is_none() {
             return BTreeSet::new();
         }
         let new = self.roots.insert(root.clone());
-        if new || event == Event::Listed || asking.is_empty() {
+        if new || event == FileEvent::Listed || asking.is_empty() {
             return self.all(&root, path, documents, &sources);
         }
         own_first(&mut asking, path);
@@ -82,18 +82,18 @@ impl Checks {
     /// Queues everything of a root.
     fn all(&mut self, root: &Path, first: &Path, documents: &Documents, sources: &Sources) -> BTreeSet<PathBuf> {
         let files = projects::files(root, documents.paths(), sources);
-        let mut pieces: Vec<Piece> = files.into_iter().map(Piece::File).collect();
-        pieces.push(Piece::Root(root.to_owned()));
+        let mut pieces: Vec<CheckUnit> = files.into_iter().map(CheckUnit::File).collect();
+        pieces.push(CheckUnit::Root(root.to_owned()));
         let is_prompt = |path: &&Path| {
             let member = member(path, sources).filter(|member| member.root == root);
-            member.is_some_and(|member| matches!(member.kind, Kind::Prompt(_)))
+            member.is_some_and(|member| matches!(member.kind, FileRole::Prompt(_)))
         };
-        pieces.extend(documents.paths().filter(is_prompt).map(|path| Piece::Prompt(path.to_owned())));
+        pieces.extend(documents.paths().filter(is_prompt).map(|path| CheckUnit::Prompt(path.to_owned())));
         own_first(&mut pieces, first);
-        let within = |piece: &Piece| match piece {
-            Piece::File(path) | Piece::Root(path) | Piece::Prompt(path) => path.starts_with(root),
+        let within = |piece: &CheckUnit| match piece {
+            CheckUnit::File(path) | CheckUnit::Root(path) | CheckUnit::Prompt(path) => path.starts_with(root),
         };
-        let gone: Vec<Piece> =
+        let gone: Vec<CheckUnit> =
             self.outcomes.keys().filter(|piece| within(piece) && !pieces.contains(piece)).cloned().collect();
         self.queue.retain(|piece| !within(piece) || pieces.contains(piece));
         let mut files = BTreeSet::new();
@@ -106,7 +106,7 @@ impl Checks {
         files
     }
 
-    fn want(&mut self, piece: Piece) {
+    fn want(&mut self, piece: CheckUnit) {
         if !self.queue.contains(&piece) {
             self.queue.push_back(piece);
         }
@@ -115,8 +115,8 @@ impl Checks {
     /// Forgets every root below a folder; gives the files whose findings are gone with them.
     pub(super) fn forget(&mut self, folder: &Path) -> BTreeSet<PathBuf> {
         self.roots.retain(|root| !root.starts_with(folder));
-        let below = |piece: &Piece| match piece {
-            Piece::File(path) | Piece::Root(path) | Piece::Prompt(path) => path.starts_with(folder),
+        let below = |piece: &CheckUnit| match piece {
+            CheckUnit::File(path) | CheckUnit::Root(path) | CheckUnit::Prompt(path) => path.starts_with(folder),
         };
         self.queue.retain(|piece| !below(piece));
         let mut files = BTreeSet::new();
@@ -139,23 +139,23 @@ impl Checks {
         let Some(piece) = self.queue.pop_front() else { return BTreeSet::new() };
         let sources = documents.sources();
         let found = match &piece {
-            Piece::File(path) if config::is_case(path) => check_file(&sources, path),
-            Piece::File(path) => match config::load_from(&sources, path) {
+            CheckUnit::File(path) if config::is_case(path) => check_file(&sources, path),
+            CheckUnit::File(path) => match config::load_from(&sources, path) {
                 Ok(project) => {
                     documents.is_good(path);
                     check(&project)
                 }
                 Err(found) => found,
             },
-            Piece::Root(root) => {
+            CheckUnit::Root(root) => {
                 let mut found = config::load_settings_from(&sources, root).err().unwrap_or_default();
                 found.extend(config::load_schemas_from(&sources, root).map(|all| check(&all)).unwrap_or_default());
                 found
             }
-            Piece::Prompt(path) => self.prompt(path, &sources),
+            CheckUnit::Prompt(path) => self.prompt(path, &sources),
         };
         let mut files = files_of(&found);
-        let outcome = Outcome { found, asked: sources.asked() };
+        let outcome = UnitResult { found, asked: sources.asked() };
         files.extend(outcome.asked.iter().filter(|path| documents.version(path).is_some()).cloned());
         files.extend(self.outcomes.insert(piece, outcome).into_iter().flat_map(|before| files_of(&before.found)));
         files
@@ -166,7 +166,7 @@ impl Checks {
         let used = self
             .outcomes
             .iter()
-            .any(|(piece, outcome)| matches!(piece, Piece::File(_)) && outcome.asked.contains(path));
+            .any(|(piece, outcome)| matches!(piece, CheckUnit::File(_)) && outcome.asked.contains(path));
         let shown = path.to_string_lossy().replace('\\', "/");
         match sources.read(path, &shown) {
             Ok(file) if !used => check_prompt(&file),
@@ -188,16 +188,16 @@ impl Checks {
     /// The pipelines that asked for a file, the files themselves included.
     pub(super) fn users(&self, path: &Path) -> Vec<PathBuf> {
         let each = self.outcomes.iter().filter_map(|(piece, outcome)| match piece {
-            Piece::File(file) if !config::is_case(file) && outcome.asked.contains(path) => Some(file.clone()),
-            Piece::File(_) | Piece::Root(_) | Piece::Prompt(_) => None,
+            CheckUnit::File(file) if !config::is_case(file) && outcome.asked.contains(path) => Some(file.clone()),
+            CheckUnit::File(_) | CheckUnit::Root(_) | CheckUnit::Prompt(_) => None,
         });
         each.collect()
     }
 }
 
 /// What a person looks at comes first.
-fn own_first(pieces: &mut [Piece], path: &Path) {
-    pieces.sort_by_key(|piece| !matches!(piece, Piece::File(file) if file == path));
+fn own_first(pieces: &mut [CheckUnit], path: &Path) {
+    pieces.sort_by_key(|piece| !matches!(piece, CheckUnit::File(file) if file == path));
 }
 
 fn files_of(found: &[Diagnostic]) -> BTreeSet<PathBuf> {

@@ -5,14 +5,14 @@ use std::path::Path;
 
 use super::case;
 use super::checks::Checks;
-use super::cursor::{Cursor, Field, Focus, Role, step_of};
+use super::cursor::{EditorCursor, Field, Focus, YamlRole, step_of};
 use super::documents::Documents;
 use super::facts;
-use super::keys::{self, Node};
+use super::keys::{self, KeyNode};
 use super::outline::{Outline, Seg};
-use super::projects::Kind;
-use super::tags::{Spot, Wanted};
-use crate::check::{Found, Origin};
+use super::projects::FileRole;
+use super::template_cursor::{ExpectedSyntax, TemplateSpot};
+use crate::check::{NameOrigin, VisibleName};
 use crate::config::SETTINGS_FILE;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
@@ -21,7 +21,7 @@ const MAX_NAMES: usize = 1_000;
 
 /// What kind of thing a choice is, for its icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum CompletionKind {
     Key,
     Value,
     Variable,
@@ -36,7 +36,7 @@ pub(super) enum Sort {
 #[derive(Clone, Debug)]
 pub(super) struct Choice {
     pub(super) label: String,
-    pub(super) sort: Sort,
+    pub(super) sort: CompletionKind,
     /// A few words beside it.
     pub(super) detail: String,
     /// What it is, in sentences.
@@ -80,7 +80,7 @@ const OF_INPUTS: &[(&str, &str)] = &[
 
 /// Everything that can be written at a place.
 pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Choice> {
-    let Some(cursor) = Cursor::at(path, offset, documents) else { return Vec::new() };
+    let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
     match &cursor.focus {
         Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
         Focus::Field(field) => match &field.spot {
@@ -91,65 +91,65 @@ pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Che
     }
 }
 
-fn in_tag(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Vec<Choice> {
+fn in_tag(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, checks: &Checks) -> Vec<Choice> {
     let plain = |names: &[&str], sort, detail: &str| {
         let words = names.iter().filter(|name| name.starts_with(char::is_alphabetic));
         words.map(|name| choice(name, sort, detail, None, &spot.name_at)).collect::<Vec<_>>()
     };
     match spot.wanted {
-        Wanted::Variable | Wanted::Property => {
+        ExpectedSyntax::Variable | ExpectedSyntax::Property => {
             let found = facts::names(cursor, documents, checks);
             let mut list: Vec<Choice> = found.iter().map(|found| of_found(found, &spot.name_at)).collect();
-            if spot.wanted == Wanted::Variable {
-                list.extend(plain(FUNCTIONS, Sort::Function, "function"));
+            if spot.wanted == ExpectedSyntax::Variable {
+                list.extend(plain(FUNCTIONS, CompletionKind::Function, "function"));
             }
             list
         }
-        Wanted::Filter => plain(FILTERS, Sort::Function, "filter"),
-        Wanted::Test => plain(TESTS, Sort::Function, "test"),
-        Wanted::Statement => plain(STATEMENTS, Sort::Keyword, ""),
-        Wanted::Include => files(cursor, "prompts", documents)
+        ExpectedSyntax::Filter => plain(FILTERS, CompletionKind::Function, "filter"),
+        ExpectedSyntax::Test => plain(TESTS, CompletionKind::Function, "test"),
+        ExpectedSyntax::Statement => plain(STATEMENTS, CompletionKind::Keyword, ""),
+        ExpectedSyntax::Include => files(cursor, "prompts", documents)
             .iter()
-            .map(|name| choice(name, Sort::File, "prompt", None, &spot.name_at))
+            .map(|name| choice(name, CompletionKind::File, "prompt", None, &spot.name_at))
             .collect(),
-        Wanted::Nothing => Vec::new(),
+        ExpectedSyntax::Nothing => Vec::new(),
     }
 }
 
-fn choice(label: &str, sort: Sort, detail: &str, about: Option<&str>, replace: &Range<usize>) -> Choice {
+fn choice(label: &str, sort: CompletionKind, detail: &str, about: Option<&str>, replace: &Range<usize>) -> Choice {
     let (label, detail, about) = (label.to_owned(), detail.to_owned(), about.map(str::to_owned));
     Choice { insert: label.clone(), label, sort, detail, about, replace: replace.clone() }
 }
 
-fn of_found(found: &Found, replace: &Range<usize>) -> Choice {
+fn of_found(found: &VisibleName, replace: &Range<usize>) -> Choice {
     let origin = match found.origin {
-        Origin::Input => ", input",
-        Origin::Artifact => ", artifact",
-        Origin::Local | Origin::Property => "",
+        NameOrigin::Input => ", input",
+        NameOrigin::Artifact => ", artifact",
+        NameOrigin::Local | NameOrigin::Property => "",
     };
     let maybe = if found.maybe { ", may be missing" } else { "" };
-    let sort = if found.origin == Origin::Property { Sort::Property } else { Sort::Variable };
+    let sort = if found.origin == NameOrigin::Property { CompletionKind::Property } else { CompletionKind::Variable };
     choice(&found.name, sort, &format!("{}{origin}{maybe}", found.ty), found.about.as_deref(), replace)
 }
 
 /// The files of a folder of the project.
-pub(super) fn files(cursor: &Cursor, folder: &str, documents: &Documents) -> Vec<String> {
+pub(super) fn files(cursor: &EditorCursor, folder: &str, documents: &Documents) -> Vec<String> {
     documents.sources().list(&cursor.member.root.join(folder))
 }
 
-fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
     let (parent, at) = match field.path.split_last() {
         Some((Seg::Key(_), parent)) if field.is_key => (parent, None),
-        _ => (field.path.as_slice(), Node::at(root, &field.path)),
+        _ => (field.path.as_slice(), KeyNode::at(root, &field.path)),
     };
-    let node = if field.is_key { Node::at(root, parent) } else { at };
-    if field.is_key || (!field.inline && node.is_some_and(Node::is_mapping)) {
+    let node = if field.is_key { KeyNode::at(root, parent) } else { at };
+    if field.is_key || (!field.inline && node.is_some_and(KeyNode::is_mapping)) {
         return in_mapping(cursor, field, parent, documents);
     }
     let named = named(cursor, field, documents);
-    let values = node.map(Node::values).unwrap_or_default();
-    let values = values.iter().map(|(name, about)| choice(name, Sort::Value, "", *about, &field.word));
+    let values = node.map(KeyNode::values).unwrap_or_default();
+    let values = values.iter().map(|(name, about)| choice(name, CompletionKind::Value, "", *about, &field.word));
     let mut list: Vec<Choice> = named.into_iter().chain(values).collect();
     // `agent:` wants a space before its value.
     if cursor.text.get(..field.word.start).is_some_and(|before| before.ends_with(':')) {
@@ -161,7 +161,7 @@ fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice
 }
 
 /// The keys of a mapping that are not written yet.
-fn in_mapping(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Choice> {
+fn in_mapping(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Choice> {
     let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
     let here = |word: &Range<usize>| *word == field.word;
     let written: Vec<&str> = field
@@ -171,25 +171,26 @@ fn in_mapping(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Docume
         .map(|(name, _)| name)
         .collect();
     let free = |name: &str| !written.contains(&name);
-    let colon = |node: Option<Node>| if field.is_key { "" } else { node.map_or(": ", Node::after_colon) };
+    let colon = |node: Option<KeyNode>| if field.is_key { "" } else { node.map_or(": ", KeyNode::after_colon) };
     let mut list: Vec<Choice> = Vec::new();
-    for (name, node, needed) in Node::at(root, parent).map(|node| node.keys(root)).unwrap_or_default() {
+    for (name, node, needed) in KeyNode::at(root, parent).map(|node| node.keys(root)).unwrap_or_default() {
         if free(name) {
             let detail = format!("{}{}", node.words(), if needed { ", required" } else { "" });
-            let choice = choice(name, Sort::Key, &detail, node.about(), &field.word);
+            let choice = choice(name, CompletionKind::Key, &detail, node.about(), &field.word);
             list.push(Choice { insert: format!("{name}{}", colon(Some(node))), ..choice });
         }
     }
     list.sort_by_key(|choice| !choice.detail.ends_with("required"));
-    if matches!((&cursor.member.kind, parent), (Kind::Pipeline, [Seg::Key(first), Seg::Key(_)]) if first == "inputs") {
+    if matches!((&cursor.member.kind, parent), (FileRole::Pipeline, [Seg::Key(first), Seg::Key(_)]) if first == "inputs")
+    {
         for (name, about) in OF_INPUTS.iter().filter(|(name, _)| free(name)) {
-            let choice = choice(name, Sort::Key, "JSON Schema", Some(about), &field.word);
+            let choice = choice(name, CompletionKind::Key, "JSON Schema", Some(about), &field.word);
             list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
         }
     }
     for (name, detail, about) in of_pipeline(cursor, field, parent, documents) {
         if free(&name) {
-            let choice = choice(&name, Sort::Key, detail, about.as_deref(), &field.word);
+            let choice = choice(&name, CompletionKind::Key, detail, about.as_deref(), &field.word);
             list.push(Choice { insert: format!("{name}{}", colon(None)), ..choice });
         }
     }
@@ -197,8 +198,8 @@ fn in_mapping(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Docume
 }
 
 /// The keys that another pipeline gives: the inputs of one that a step calls, and what a test case speaks of.
-fn of_pipeline(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<case::Name> {
-    if cursor.member.kind == Kind::Case {
+fn of_pipeline(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<case::Name> {
+    if cursor.member.kind == FileRole::Case {
         return case::keys(cursor, field, parent, documents);
     }
     let Some(step) = step_of(parent) else { return Vec::new() };
@@ -211,39 +212,39 @@ fn of_pipeline(cursor: &Cursor, field: &Field, parent: &[Seg], documents: &Docum
 }
 
 /// The names of things of the project that a value can be.
-fn named(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+fn named(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let new = |name: &str, sort, detail: &str| choice(name, sort, detail, None, &field.word);
     match field.role {
-        Role::Agent => {
+        YamlRole::Agent => {
             let agents = [Seg::Key("agents".to_owned())];
             let names = field.outline.keys(&agents).take(MAX_NAMES).map(|(name, entry)| {
                 let model = field.outline.find(&[entry.path.as_slice(), &[Seg::Key("model".to_owned())]].concat());
                 let model = model.and_then(|entry| cursor.text.get(entry.value.clone())).unwrap_or_default();
-                new(name, Sort::Agent, model)
+                new(name, CompletionKind::Agent, model)
             });
             names.collect()
         }
-        Role::Artifact => artifacts(cursor, field, documents),
-        Role::Prompt => {
-            files(cursor, "prompts", documents).iter().map(|name| new(name, Sort::File, "prompt")).collect()
+        YamlRole::Artifact => artifacts(cursor, field, documents),
+        YamlRole::Prompt => {
+            files(cursor, "prompts", documents).iter().map(|name| new(name, CompletionKind::File, "prompt")).collect()
         }
-        Role::Schema | Role::Output => {
+        YamlRole::Schema | YamlRole::Output => {
             let names = files(cursor, "schemas", documents);
             let names = names.iter().filter_map(|name| name.strip_suffix(".schema.json"));
-            let mut list: Vec<Choice> = names.map(|name| new(name, Sort::File, "schema")).collect();
-            if field.role == Role::Schema {
-                list.push(new("text", Sort::Value, "a string as it is"));
-                list.push(new("any", Sort::Value, "any JSON"));
+            let mut list: Vec<Choice> = names.map(|name| new(name, CompletionKind::File, "schema")).collect();
+            if field.role == YamlRole::Schema {
+                list.push(new("text", CompletionKind::Value, "a string as it is"));
+                list.push(new("any", CompletionKind::Value, "any JSON"));
             }
             list
         }
-        Role::Pipeline => pipelines(cursor, field, documents),
-        Role::Model => models(cursor, field, documents),
-        Role::Expression(_) | Role::Template | Role::Plain => Vec::new(),
+        YamlRole::Pipeline => pipelines(cursor, field, documents),
+        YamlRole::Model => models(cursor, field, documents),
+        YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => Vec::new(),
     }
 }
 
-fn artifacts(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+fn artifacts(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let list = field.path.split_last().map(|(_, list)| list).unwrap_or_default();
     let listed = field.outline.entries.iter().filter(|entry| {
         entry.path.len() == list.len() + 1 && entry.path.starts_with(list) && entry.value != field.word
@@ -256,15 +257,15 @@ fn artifacts(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choic
     let free = found.iter().filter(|found| !listed.contains(&found.name.as_str()));
     let each = free.map(|found| {
         let name = if found.maybe { format!("{}?", found.name) } else { found.name.clone() };
-        choice(&name, Sort::Variable, &found.ty, found.about.as_deref(), &field.word)
+        choice(&name, CompletionKind::Variable, &found.ty, found.about.as_deref(), &field.word)
     });
     each.collect()
 }
 
 /// Other pipelines, as this file would name them.
-fn pipelines(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+fn pipelines(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let folder = cursor.path.parent().unwrap_or(Path::new(""));
-    let is_case = cursor.member.kind == Kind::Case;
+    let is_case = cursor.member.kind == FileRole::Case;
     let files = facts::pipelines(cursor, documents).into_iter().filter(|file| *file != cursor.path);
     let names = files.filter_map(|file| match file.strip_prefix(folder) {
         Ok(name) => Some(name.to_string_lossy().replace('\\', "/")),
@@ -274,11 +275,11 @@ fn pipelines(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choic
         }
         Err(_) => None,
     });
-    names.map(|name| choice(&name, Sort::File, "pipeline", None, &field.word)).collect()
+    names.map(|name| choice(&name, CompletionKind::File, "pipeline", None, &field.word)).collect()
 }
 
-fn models(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Choice> {
-    let new = |name: &str, detail: &str| choice(name, Sort::Value, detail, None, &field.word);
+fn models(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
+    let new = |name: &str, detail: &str| choice(name, CompletionKind::Value, detail, None, &field.word);
     let settings = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents);
     let text = settings.as_ref().map(|file| file.text.as_str()).unwrap_or_default();
     let outline = Outline::of(text, None);

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::documents::Documents;
-use super::outline::{Entry, Form, Outline, Seg};
-use super::projects::{Kind, Member, member};
-use super::tags::{self, Spot};
+use super::outline::{Outline, OutlineEntry, Seg, ValueStyle};
+use super::projects::{FileRole, ProjectFile, member};
+use super::template_cursor::{self, TemplateSpot};
 use crate::check::Sight;
 
 /// What a value of a YAML file means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum YamlRole {
     /// The name of an agent.
     Agent,
     /// An artifact that a step reads.
@@ -46,18 +46,18 @@ pub(super) struct Field {
     /// Whether the value stands on the line of its key, so that no key can follow.
     pub(super) inline: bool,
     /// What the value means.
-    pub(super) role: Role,
+    pub(super) role: YamlRole,
     /// The place in the template or expression that the value is.
-    pub(super) spot: Option<Spot>,
+    pub(super) spot: Option<TemplateSpot>,
     /// How far the value reaches.
     pub(super) reach: usize,
     pub(super) outline: Outline,
 }
 
 /// A place of a file of a project.
-pub(super) struct Cursor {
+pub(super) struct EditorCursor {
     pub(super) path: PathBuf,
-    pub(super) member: Member,
+    pub(super) member: ProjectFile,
     pub(super) text: Arc<str>,
     pub(super) offset: usize,
     pub(super) focus: Focus,
@@ -66,53 +66,67 @@ pub(super) struct Cursor {
 /// What the file makes of the place.
 pub(super) enum Focus {
     /// A place in a template of its own.
-    Prompt(Spot),
+    Prompt(TemplateSpot),
     /// A place in a YAML file.
     Field(Field),
     /// A place in a schema.
     Schema,
 }
 
-impl Cursor {
+impl EditorCursor {
     /// What a place is about; `None` where nothing is known of it.
     pub(super) fn at(path: &Path, offset: usize, documents: &Documents) -> Option<Self> {
         let text = Arc::clone(&documents.get(path)?.text);
         let member = member(path, &documents.sources())?;
         let focus = match &member.kind {
-            Kind::Prompt(_) => Focus::Prompt(tags::at(&text, 0..text.len(), offset, false)?),
-            Kind::Schema(_) => Focus::Schema,
-            Kind::Pipeline | Kind::Case | Kind::Settings => Focus::Field(field(&text, offset, &member.kind)?),
+            FileRole::Prompt(_) => Focus::Prompt(template_cursor::at(&text, 0..text.len(), offset, false)?),
+            FileRole::Schema(_) => Focus::Schema,
+            FileRole::Pipeline | FileRole::Case | FileRole::Settings => {
+                Focus::Field(field(&text, offset, &member.kind)?)
+            }
         };
         Some(Self { path: path.to_owned(), member, text, offset, focus })
     }
 }
 
-fn field(text: &str, offset: usize, kind: &Kind) -> Option<Field> {
+fn field(text: &str, offset: usize, kind: &FileRole) -> Option<Field> {
     let outline = Outline::of(text, Some(offset));
-    let on_key = |entry: &&Entry| entry.key.as_ref().is_some_and(|key| key.start <= offset && offset <= key.end);
+    let on_key = |entry: &&OutlineEntry| entry.key.as_ref().is_some_and(|key| key.start <= offset && offset <= key.end);
     if let Some(entry) = outline.entries.iter().find(on_key) {
         let (path, word, reach) = (entry.path.clone(), entry.key.clone()?, entry.reach);
-        return Some(Field { path, is_key: true, word, inline: false, role: Role::Plain, spot: None, reach, outline });
+        return Some(Field {
+            path,
+            is_key: true,
+            word,
+            inline: false,
+            role: YamlRole::Plain,
+            spot: None,
+            reach,
+            outline,
+        });
     }
-    let on_value = |entry: &&Entry| {
-        let block = entry.form == Form::Block && entry.value.is_empty();
-        entry.form != Form::Flow && !block && entry.value.start <= offset && offset <= entry.reach
+    let on_value = |entry: &&OutlineEntry| {
+        let block = entry.form == ValueStyle::Block && entry.value.is_empty();
+        entry.form != ValueStyle::Flow && !block && entry.value.start <= offset && offset <= entry.reach
     };
     // An empty place reaches up to the word behind it.
-    let found =
-        outline.entries.iter().filter(on_value).max_by_key(|entry| (entry.form != Form::Empty, entry.value.start))?;
+    let found = outline
+        .entries
+        .iter()
+        .filter(on_value)
+        .max_by_key(|entry| (entry.form != ValueStyle::Empty, entry.value.start))?;
     let role = role(kind, &found.path);
     let region = found.value.start..found.reach.max(found.value.end);
     let spot = match role {
-        Role::Expression(_) => tags::at(text, region, offset, true),
-        Role::Template => tags::at(text, region, offset, false),
+        YamlRole::Expression(_) => template_cursor::at(text, region, offset, true),
+        YamlRole::Template => template_cursor::at(text, region, offset, false),
         _ => None,
     };
     let word = match found.form {
-        Form::Empty => offset..offset,
+        ValueStyle::Empty => offset..offset,
         // An edit of a completion stays on one line.
         _ if text.get(found.value.clone()).is_some_and(|value| value.contains('\n')) => offset..offset,
-        Form::Scalar | Form::Block | Form::Flow => found.value.clone(),
+        ValueStyle::Scalar | ValueStyle::Block | ValueStyle::Flow => found.value.clone(),
     };
     let (path, inline, reach) = (found.path.clone(), found.key.is_some(), found.reach);
     Some(Field { path, is_key: false, word, inline, role, spot, reach, outline })
@@ -152,7 +166,7 @@ pub(super) fn pointer(path: &[Seg]) -> String {
 }
 
 /// What a value means, by its place.
-pub(super) fn role(kind: &Kind, path: &[Seg]) -> Role {
+pub(super) fn role(kind: &FileRole, path: &[Seg]) -> YamlRole {
     let inside = path.get(step_length(path)..).unwrap_or_default();
     let words: Vec<&str> = inside
         .iter()
@@ -162,21 +176,23 @@ pub(super) fn role(kind: &Kind, path: &[Seg]) -> Role {
         })
         .collect();
     match (kind, step_of(path).is_some(), words.as_slice()) {
-        (Kind::Pipeline, true, ["agent"]) => Role::Agent,
-        (Kind::Pipeline, true, ["inputs", "-"]) => Role::Artifact,
-        (Kind::Pipeline, true, ["output"]) => Role::Output,
-        (Kind::Pipeline, true, ["prompt"]) => Role::Prompt,
-        (Kind::Pipeline, true, ["schema"]) => Role::Schema,
-        (Kind::Pipeline, true, ["pipeline"]) | (Kind::Case, _, ["pipeline"]) => Role::Pipeline,
-        (Kind::Pipeline, true, ["fallback", "-"]) | (Kind::Pipeline, false, ["agents", _, "model"]) => Role::Model,
-        (Kind::Settings, _, ["defaults", "model"] | ["models", _] | ["models", _, "model"]) => Role::Model,
-        (Kind::Pipeline, true, ["when" | "for_each" | "write" | "stdin"] | ["with", _]) => {
-            Role::Expression(Sight::Step)
+        (FileRole::Pipeline, true, ["agent"]) => YamlRole::Agent,
+        (FileRole::Pipeline, true, ["inputs", "-"]) => YamlRole::Artifact,
+        (FileRole::Pipeline, true, ["output"]) => YamlRole::Output,
+        (FileRole::Pipeline, true, ["prompt"]) => YamlRole::Prompt,
+        (FileRole::Pipeline, true, ["schema"]) => YamlRole::Schema,
+        (FileRole::Pipeline, true, ["pipeline"]) | (FileRole::Case, _, ["pipeline"]) => YamlRole::Pipeline,
+        (FileRole::Pipeline, true, ["fallback", "-"]) | (FileRole::Pipeline, false, ["agents", _, "model"]) => {
+            YamlRole::Model
         }
-        (Kind::Pipeline, true, ["accept", "-", "that"]) => Role::Expression(Sight::Reply),
-        (Kind::Pipeline, false, ["success"] | ["outputs", _]) => Role::Expression(Sight::Step),
-        (Kind::Pipeline, true, ["repeat", "until"]) => Role::Expression(Sight::Round),
-        (Kind::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"]) => Role::Template,
-        _ => Role::Plain,
+        (FileRole::Settings, _, ["defaults", "model"] | ["models", _] | ["models", _, "model"]) => YamlRole::Model,
+        (FileRole::Pipeline, true, ["when" | "for_each" | "write" | "stdin"] | ["with", _]) => {
+            YamlRole::Expression(Sight::Step)
+        }
+        (FileRole::Pipeline, true, ["accept", "-", "that"]) => YamlRole::Expression(Sight::Reply),
+        (FileRole::Pipeline, false, ["success"] | ["outputs", _]) => YamlRole::Expression(Sight::Step),
+        (FileRole::Pipeline, true, ["repeat", "until"]) => YamlRole::Expression(Sight::Round),
+        (FileRole::Pipeline, true, ["message" | "approve" | "cwd" | "run"] | ["run", "-"]) => YamlRole::Template,
+        _ => YamlRole::Plain,
     }
 }

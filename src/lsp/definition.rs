@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{Cursor, Field, Focus, Role, step_of};
+use super::cursor::{EditorCursor, Field, Focus, YamlRole, step_of};
 use super::documents::Documents;
 use super::facts;
 use super::outline::{Outline, Seg};
-use super::projects::Kind;
+use super::projects::FileRole;
 use super::schemas;
-use super::tags::{Spot, Wanted};
+use super::template_cursor::{ExpectedSyntax, TemplateSpot};
 use crate::config::{self, OutputType, SETTINGS_FILE};
 use crate::diagnostic::SourceFile;
 
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct DefinitionTarget {
     pub(super) file: Arc<SourceFile>,
     pub(super) span: Range<usize>,
 }
 
 /// Where the name at a place is declared or produced.
-pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Target> {
-    let Some(cursor) = Cursor::at(path, offset, documents) else { return Vec::new() };
+pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<DefinitionTarget> {
+    let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
     let found = match &cursor.focus {
         Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
         Focus::Field(field) => match &field.spot {
@@ -36,36 +36,45 @@ pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Che
     found.into_iter().collect()
 }
 
-fn in_tag(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Option<Target> {
-    if spot.wanted == Wanted::Include {
+fn in_tag(
+    cursor: &EditorCursor,
+    spot: &TemplateSpot,
+    documents: &Documents,
+    checks: &Checks,
+) -> Option<DefinitionTarget> {
+    if spot.wanted == ExpectedSyntax::Include {
         return whole(&config::member_path(&cursor.member.root, "prompts", &spot.name)?, documents);
     }
     if let Some(span) = &spot.bound {
-        return Some(Target { file: facts::file(&cursor.path, documents)?, span: span.clone() });
+        return Some(DefinitionTarget { file: facts::file(&cursor.path, documents)?, span: span.clone() });
     }
     let found = facts::names(cursor, documents, checks);
     let (file, span) = found.into_iter().find(|found| found.name == spot.name)?.place?;
-    Some(Target { file, span })
+    Some(DefinitionTarget { file, span })
 }
 
-fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Target> {
+fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Option<DefinitionTarget> {
     let name = cursor.text.get(field.word.clone())?;
-    let here = |span: Range<usize>| Some(Target { file: facts::file(&cursor.path, documents)?, span });
+    let here = |span: Range<usize>| Some(DefinitionTarget { file: facts::file(&cursor.path, documents)?, span });
     match field.role {
-        Role::Agent => {
+        YamlRole::Agent => {
             let agent = [Seg::Key("agents".to_owned()), Seg::Key(name.to_owned())];
             here(field.outline.find(&agent)?.key.clone()?)
         }
-        Role::Artifact => {
+        YamlRole::Artifact => {
             let name = name.trim_end_matches('?');
             let found = facts::artifacts(cursor, field, documents).into_iter().find(|found| found.name == name)?;
             let (file, span) = found.place?;
-            Some(Target { file, span })
+            Some(DefinitionTarget { file, span })
         }
-        Role::Output => whole(&file_of(cursor, &output_type(&cursor.text, &field.outline, &field.path)?)?, documents),
-        Role::Prompt | Role::Schema | Role::Pipeline => whole(&named_file(cursor, field.role, name)?, documents),
-        Role::Model => alias(cursor, name, documents),
-        Role::Expression(_) | Role::Template | Role::Plain => None,
+        YamlRole::Output => {
+            whole(&file_of(cursor, &output_type(&cursor.text, &field.outline, &field.path)?)?, documents)
+        }
+        YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline => {
+            whole(&named_file(cursor, field.role, name)?, documents)
+        }
+        YamlRole::Model => alias(cursor, name, documents),
+        YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
     }
 }
 
@@ -78,7 +87,7 @@ pub(super) fn output_type(text: &str, outline: &Outline, path: &[Seg]) -> Option
 }
 
 /// The file of a schema that is one.
-pub(super) fn file_of(cursor: &Cursor, output: &OutputType) -> Option<PathBuf> {
+pub(super) fn file_of(cursor: &EditorCursor, output: &OutputType) -> Option<PathBuf> {
     match output {
         OutputType::File(name) => config::member_path(&cursor.member.root, "schemas", name),
         OutputType::Text | OutputType::Any | OutputType::Built(_) => None,
@@ -86,36 +95,36 @@ pub(super) fn file_of(cursor: &Cursor, output: &OutputType) -> Option<PathBuf> {
 }
 
 /// The file that a value names.
-pub(super) fn named_file(cursor: &Cursor, role: Role, name: &str) -> Option<PathBuf> {
+pub(super) fn named_file(cursor: &EditorCursor, role: YamlRole, name: &str) -> Option<PathBuf> {
     let root = &cursor.member.root;
     match role {
-        Role::Prompt => config::member_path(root, "prompts", name),
-        Role::Schema => file_of(cursor, &config::named_type(name)),
-        Role::Pipeline => {
+        YamlRole::Prompt => config::member_path(root, "prompts", name),
+        YamlRole::Schema => file_of(cursor, &config::named_type(name)),
+        YamlRole::Pipeline => {
             let folder = cursor.path.parent()?;
             match name.strip_prefix("../") {
-                Some(rest) if cursor.member.kind == Kind::Case => Some(folder.parent()?.join(rest)),
+                Some(rest) if cursor.member.kind == FileRole::Case => Some(folder.parent()?.join(rest)),
                 _ => Some(folder.join(name)),
             }
         }
-        Role::Agent
-        | Role::Artifact
-        | Role::Output
-        | Role::Model
-        | Role::Expression(_)
-        | Role::Template
-        | Role::Plain => None,
+        YamlRole::Agent
+        | YamlRole::Artifact
+        | YamlRole::Output
+        | YamlRole::Model
+        | YamlRole::Expression(_)
+        | YamlRole::Template
+        | YamlRole::Plain => None,
     }
 }
 
-fn whole(path: &Path, documents: &Documents) -> Option<Target> {
-    Some(Target { file: facts::file(path, documents)?, span: 0..0 })
+fn whole(path: &Path, documents: &Documents) -> Option<DefinitionTarget> {
+    Some(DefinitionTarget { file: facts::file(path, documents)?, span: 0..0 })
 }
 
 /// Where `orch.yaml` says what a name for a model stands for.
-pub(super) fn alias(cursor: &Cursor, name: &str, documents: &Documents) -> Option<Target> {
+pub(super) fn alias(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<DefinitionTarget> {
     let file = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents)?;
     let outline = Outline::of(&file.text, None);
     let span = outline.find(&[Seg::Key("models".to_owned()), Seg::Key(name.to_owned())])?.key.clone()?;
-    Some(Target { file, span })
+    Some(DefinitionTarget { file, span })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::positions::{Encoding, Lines, Position};
+use super::positions::{Encoding, LineIndex, Position};
 use crate::config::Sources;
 
 /// The largest text in which something is looked up; the largest file that is checked.
@@ -17,7 +17,7 @@ const MAX_ADDRESS: usize = 16 << 10;
 
 /// A text that is open.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(super) struct OpenDocument {
     /// Its address, as the client writes it.
     pub(super) uri: String,
     /// The client's number of the text.
@@ -30,7 +30,7 @@ pub(super) struct Open {
 
 /// One edit: what stands in a range, or everywhere, is replaced.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct DocumentChange {
     pub(super) range: Option<(Position, Position)>,
     pub(super) text: String,
 }
@@ -38,7 +38,7 @@ pub(super) struct Change {
 /// All texts that are open, by the paths of their files.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
-    open: BTreeMap<PathBuf, Open>,
+    open: BTreeMap<PathBuf, OpenDocument>,
 }
 
 /// The path of an address; `None` for what is no file, and for an address that no file has since it is too long.
@@ -52,18 +52,18 @@ pub(super) fn path_of(uri: &str) -> Option<PathBuf> {
 impl Documents {
     /// Takes over a text.
     pub(super) fn open(&mut self, path: PathBuf, uri: String, version: i32, text: String) {
-        self.open.insert(path, Open { uri, version, text: text.into(), good: None });
+        self.open.insert(path, OpenDocument { uri, version, text: text.into(), good: None });
     }
 
     /// Edits a text; later edits count from what earlier ones left.
-    pub(super) fn change(&mut self, path: &Path, version: i32, changes: Vec<Change>, encoding: Encoding) {
+    pub(super) fn change(&mut self, path: &Path, version: i32, changes: Vec<DocumentChange>, encoding: Encoding) {
         let Some(document) = self.open.get_mut(path) else { return };
         let mut text = document.text.to_string();
         for change in changes {
             match change.range {
                 None => text = change.text,
                 Some((start, end)) => {
-                    let lines = Lines::new(&text, encoding);
+                    let lines = LineIndex::new(&text, encoding);
                     let (start, end) = (lines.offset(start), lines.offset(end));
                     text.replace_range(start..end.max(start), &change.text);
                 }
@@ -79,7 +79,7 @@ impl Documents {
     }
 
     /// The text of a file that is open, if it is not too large to look things up in.
-    pub(super) fn get(&self, path: &Path) -> Option<&Open> {
+    pub(super) fn get(&self, path: &Path) -> Option<&OpenDocument> {
         self.open.get(path).filter(|open| open.text.len() <= MAX_TEXT)
     }
 
@@ -141,7 +141,7 @@ mod tests {
         let path = Path::new("a");
         documents.open(path.into(), "file:///a".into(), 1, "🦀x\nb".into());
         let at = |line, character| Position { line, character };
-        let edit = |start, end, text: &str| Change { range: Some((start, end)), text: text.into() };
+        let edit = |start, end, text: &str| DocumentChange { range: Some((start, end)), text: text.into() };
         let changes =
             vec![edit(at(0, 2), at(0, 3), "yy"), edit(at(0, 4), at(1, 0), "-"), edit(at(9, 9), at(9, 9), "!")];
         documents.change(path, 2, changes, Encoding::Utf16);

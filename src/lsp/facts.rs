@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{Cursor, Field, Focus, Role, pointer, step_of};
+use super::cursor::{EditorCursor, Field, Focus, YamlRole, pointer, step_of};
 use super::definition::named_file;
 use super::documents::Documents;
-use super::outline::{Entry, Form, Seg};
+use super::outline::{OutlineEntry, Seg, ValueStyle};
 use super::projects;
-use super::tags::Spot;
-use crate::check::{self, Found};
+use super::template_cursor::TemplateSpot;
+use crate::check::{self, VisibleName};
 use crate::config::{self, Project, Sources, places};
 
 /// How many pipelines that use a prompt are looked at.
 const MAX_USERS: usize = 16;
 
 /// Everything that can be written at the place of a template or expression.
-pub(super) fn names(cursor: &Cursor, documents: &Documents, checks: &Checks) -> Vec<Found> {
+pub(super) fn names(cursor: &EditorCursor, documents: &Documents, checks: &Checks) -> Vec<VisibleName> {
     match &cursor.focus {
         Focus::Prompt(spot) => in_prompt(cursor, spot, documents, checks),
         Focus::Field(field) => match &field.spot {
@@ -32,12 +32,12 @@ pub(super) fn names(cursor: &Cursor, documents: &Documents, checks: &Checks) -> 
 }
 
 /// A prompt has the facts of every step that uses it.
-fn in_prompt(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Vec<Found> {
+fn in_prompt(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, checks: &Checks) -> Vec<VisibleName> {
     let mut users = checks.users(&cursor.path);
     if users.is_empty() {
         users = pipelines(cursor, documents);
     }
-    let mut all: Vec<Found> = Vec::new();
+    let mut all: Vec<VisibleName> = Vec::new();
     for user in users.into_iter().take(MAX_USERS) {
         let mut sources = documents.sources();
         sources.put(&cursor.path, spot.skeleton.as_str());
@@ -47,7 +47,7 @@ fn in_prompt(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Check
             project = config::load_from(&sources, &user);
         }
         let Ok(project) = project else { continue };
-        for found in check::look(&project, check::Spot::Prompt, "", spot.base.as_deref()) {
+        for found in check::look(&project, check::ProbedText::Prompt, "", spot.base.as_deref()) {
             if !all.iter().any(|known| known.name == found.name) {
                 all.push(found);
             }
@@ -57,13 +57,13 @@ fn in_prompt(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Check
 }
 
 /// The pipelines of the project that a file belongs to.
-pub(super) fn pipelines(cursor: &Cursor, documents: &Documents) -> Vec<PathBuf> {
+pub(super) fn pipelines(cursor: &EditorCursor, documents: &Documents) -> Vec<PathBuf> {
     let sources = documents.sources();
     let files = projects::files(&cursor.member.root, documents.paths(), &sources);
     files.into_iter().filter(|file| !config::is_case(file)).collect()
 }
 
-fn in_field(cursor: &Cursor, field: &Field, spot: &Spot, documents: &Documents) -> Vec<Found> {
+fn in_field(cursor: &EditorCursor, field: &Field, spot: &TemplateSpot, documents: &Documents) -> Vec<VisibleName> {
     let step = step_of(&field.path);
     let found = project(cursor, field, documents, |project| {
         let at = match step {
@@ -72,10 +72,10 @@ fn in_field(cursor: &Cursor, field: &Field, spot: &Spot, documents: &Documents) 
         };
         let place = match step {
             Some(_) => {
-                let sight = if let Role::Expression(sight) = field.role { sight } else { check::Sight::Step };
-                check::Spot::Step { pointer: &at, sight }
+                let sight = if let YamlRole::Expression(sight) = field.role { sight } else { check::Sight::Step };
+                check::ProbedText::Step { pointer: &at, sight }
             }
-            None => check::Spot::End,
+            None => check::ProbedText::End,
         };
         Some(check::look(project, place, &spot.skeleton, spot.base.as_deref())).filter(|found| !found.is_empty())
     });
@@ -83,7 +83,7 @@ fn in_field(cursor: &Cursor, field: &Field, spot: &Spot, documents: &Documents) 
 }
 
 /// The artifacts that the step at the place can read.
-pub(super) fn artifacts(cursor: &Cursor, field: &Field, documents: &Documents) -> Vec<Found> {
+pub(super) fn artifacts(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<VisibleName> {
     let Some(step) = step_of(&field.path) else { return Vec::new() };
     let found = project(cursor, field, documents, |project| {
         let at = place_of(project, cursor, field, step)?;
@@ -94,7 +94,7 @@ pub(super) fn artifacts(cursor: &Cursor, field: &Field, documents: &Documents) -
 
 /// What `ask` makes of the pipeline at the place, in the first of its texts that can tell.
 pub(super) fn project<T>(
-    cursor: &Cursor,
+    cursor: &EditorCursor,
     field: &Field,
     documents: &Documents,
     ask: impl Fn(&Project) -> Option<T>,
@@ -121,7 +121,7 @@ fn earlier(sources: &mut Sources, path: &Path, documents: &Documents) {
 }
 
 /// The text with something harmless at the place.
-fn replaced(cursor: &Cursor, field: &Field) -> Option<String> {
+fn replaced(cursor: &EditorCursor, field: &Field) -> Option<String> {
     let before = cursor.text.get(..field.word.start)?;
     let after = cursor.text.get(field.reach.max(field.word.end)..)?;
     let written = match (field.inline, field.path.last()) {
@@ -133,9 +133,9 @@ fn replaced(cursor: &Cursor, field: &Field) -> Option<String> {
 }
 
 /// The text with nothing in the brackets that the place is in, which may lack the one that closes them.
-fn emptied(cursor: &Cursor, field: &Field) -> Option<String> {
-    let around = |entry: &&Entry| {
-        entry.form == Form::Flow && entry.value.start < cursor.offset && field.path.starts_with(&entry.path)
+fn emptied(cursor: &EditorCursor, field: &Field) -> Option<String> {
+    let around = |entry: &&OutlineEntry| {
+        entry.form == ValueStyle::Flow && entry.value.start < cursor.offset && field.path.starts_with(&entry.path)
     };
     let flow = field.outline.entries.iter().filter(around).max_by_key(|entry| entry.path.len())?;
     let before = cursor.text.get(..flow.value.start)?;
@@ -145,7 +145,7 @@ fn emptied(cursor: &Cursor, field: &Field) -> Option<String> {
 }
 
 /// Where a step of the text at hand is in a project that may be of another text: by its id, else by its place.
-fn place_of(project: &Project, cursor: &Cursor, field: &Field, step: &[Seg]) -> Option<String> {
+fn place_of(project: &Project, cursor: &EditorCursor, field: &Field, step: &[Seg]) -> Option<String> {
     let known = places(&project.pipeline);
     let id = field.outline.find(&[step, &[Seg::Key("id".to_owned())]].concat());
     let id = id.and_then(|entry| cursor.text.get(entry.value.clone()));
@@ -155,8 +155,8 @@ fn place_of(project: &Project, cursor: &Cursor, field: &Field, step: &[Seg]) -> 
 }
 
 /// The pipeline that a value names, if it can be read.
-pub(super) fn named_pipeline(cursor: &Cursor, name: &str, documents: &Documents) -> Option<Project> {
-    config::load_from(&documents.sources(), &named_file(cursor, Role::Pipeline, name)?).ok()
+pub(super) fn named_pipeline(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<Project> {
+    config::load_from(&documents.sources(), &named_file(cursor, YamlRole::Pipeline, name)?).ok()
 }
 
 /// The inputs of a pipeline, each with what is said of it.

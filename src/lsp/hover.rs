@@ -6,16 +6,16 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::checks::Checks;
-use super::cursor::{Cursor, Field, Focus, Role};
+use super::cursor::{EditorCursor, Field, Focus, YamlRole};
 use super::definition::{alias, named_file, output_type};
 use super::documents::Documents;
 use super::facts;
-use super::keys::{self, Node};
+use super::keys::{self, KeyNode};
 use super::outline::{Outline, Seg};
-use super::projects::Kind;
+use super::projects::FileRole;
 use super::schemas;
-use super::tags::{Spot, Wanted};
-use crate::check::{Found, Origin};
+use super::template_cursor::{ExpectedSyntax, TemplateSpot};
+use crate::check::{NameOrigin, VisibleName};
 use crate::config::{self, OutputType};
 
 /// A text about a word.
@@ -30,7 +30,7 @@ const MAX_SHOWN: usize = 2_000;
 
 /// What the word at a place is.
 pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
-    let cursor = Cursor::at(path, offset, documents)?;
+    let cursor = EditorCursor::at(path, offset, documents)?;
     match &cursor.focus {
         Focus::Prompt(spot) => in_tag(&cursor, spot, documents, checks),
         Focus::Field(field) => match &field.spot {
@@ -44,28 +44,30 @@ pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Che
     }
 }
 
-fn in_tag(cursor: &Cursor, spot: &Spot, documents: &Documents, checks: &Checks) -> Option<Hover> {
+fn in_tag(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, checks: &Checks) -> Option<Hover> {
     let text = match spot.wanted {
-        Wanted::Filter if !spot.name.is_empty() => format!("filter `{}`", spot.name),
-        Wanted::Test if !spot.name.is_empty() => format!("test `{}`", spot.name),
-        Wanted::Include => prompt(cursor, &spot.name, documents)?,
-        Wanted::Variable | Wanted::Property => {
+        ExpectedSyntax::Filter if !spot.name.is_empty() => format!("filter `{}`", spot.name),
+        ExpectedSyntax::Test if !spot.name.is_empty() => format!("test `{}`", spot.name),
+        ExpectedSyntax::Include => prompt(cursor, &spot.name, documents)?,
+        ExpectedSyntax::Variable | ExpectedSyntax::Property => {
             let all = facts::names(cursor, documents, checks);
             told(all.iter().find(|found| found.name == spot.name)?, spot.base.as_deref())
         }
-        Wanted::Filter | Wanted::Test | Wanted::Statement | Wanted::Nothing => return None,
+        ExpectedSyntax::Filter | ExpectedSyntax::Test | ExpectedSyntax::Statement | ExpectedSyntax::Nothing => {
+            return None;
+        }
     };
     Some(Hover { text, span: spot.name_at.clone() })
 }
 
 /// A name with its type, and what its schema says.
-fn told(found: &Found, base: Option<&str>) -> String {
+fn told(found: &VisibleName, base: Option<&str>) -> String {
     let whole = base.map_or_else(|| found.name.clone(), |base| format!("{base}.{}", found.name));
     let origin = match found.origin {
-        Origin::Input => "input of the run",
-        Origin::Artifact => "artifact",
-        Origin::Local => "variable",
-        Origin::Property => "property",
+        NameOrigin::Input => "input of the run",
+        NameOrigin::Artifact => "artifact",
+        NameOrigin::Local => "variable",
+        NameOrigin::Property => "property",
     };
     let maybe = if found.maybe { ", may be missing" } else { "" };
     with_text(format!("`{whole}`: {} ({origin}{maybe})", found.ty), found.about.as_deref())
@@ -78,44 +80,44 @@ fn with_text(head: String, text: Option<&str>) -> String {
     }
 }
 
-fn in_field(cursor: &Cursor, field: &Field, documents: &Documents) -> Option<Hover> {
+fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Option<Hover> {
     let root = keys::schema(&cursor.member.kind)?;
     let name = cursor.text.get(field.word.clone())?;
     let text = match field.role {
-        Role::Agent => agent(cursor, field, name),
-        Role::Artifact => {
+        YamlRole::Agent => agent(cursor, field, name),
+        YamlRole::Artifact => {
             let all = facts::artifacts(cursor, field, documents);
             let found = all.iter().find(|found| found.name == name.trim_end_matches('?'));
             found.map(|found| told(found, None))
         }
-        Role::Prompt => prompt(cursor, name, documents),
-        Role::Schema => schema(cursor, name, documents),
-        Role::Output => match output_type(&cursor.text, &field.outline, &field.path)? {
+        YamlRole::Prompt => prompt(cursor, name, documents),
+        YamlRole::Schema => schema(cursor, name, documents),
+        YamlRole::Output => match output_type(&cursor.text, &field.outline, &field.path)? {
             OutputType::Text => schema(cursor, "text", documents),
             OutputType::Any => schema(cursor, "any", documents),
             OutputType::File(file) => schema(cursor, &file, documents),
             OutputType::Built(_) => None,
         },
-        Role::Pipeline => pipeline(cursor, name, documents),
-        Role::Model => alias(cursor, name, documents).and_then(|target| {
+        YamlRole::Pipeline => pipeline(cursor, name, documents),
+        YamlRole::Model => alias(cursor, name, documents).and_then(|target| {
             let outline = Outline::of(&target.file.text, None);
             let entry = outline.find(&[Seg::Key("models".to_owned()), Seg::Key(name.to_owned())])?;
             Some(format!("model `{name}`, an alias: `{}`", target.file.text.get(entry.value.clone())?))
         }),
-        Role::Expression(_) | Role::Template | Role::Plain => None,
+        YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
     };
     let is_agent = matches!(field.path.as_slice(), [Seg::Key(first), Seg::Key(_)] if first == "agents");
     let own = || {
-        if field.is_key && is_agent && cursor.member.kind == Kind::Pipeline {
+        if field.is_key && is_agent && cursor.member.kind == FileRole::Pipeline {
             return agent(cursor, field, name);
         }
-        key(Node::at(root, &field.path)?, field, name)
+        key(KeyNode::at(root, &field.path)?, field, name)
     };
     Some(Hover { text: text.or_else(own)?, span: field.word.clone() })
 }
 
 /// What a key of the format is for, and the value that stands there.
-fn key(node: Node, field: &Field, value: &str) -> Option<String> {
+fn key(node: KeyNode, field: &Field, value: &str) -> Option<String> {
     let name = field.path.iter().rev().find_map(|seg| match seg {
         Seg::Key(name) => Some(name.as_str()),
         Seg::Item(_) => None,
@@ -131,7 +133,7 @@ fn key(node: Node, field: &Field, value: &str) -> Option<String> {
     })
 }
 
-fn agent(cursor: &Cursor, field: &Field, name: &str) -> Option<String> {
+fn agent(cursor: &EditorCursor, field: &Field, name: &str) -> Option<String> {
     let entry = field.outline.find(&[Seg::Key("agents".to_owned()), Seg::Key(name.to_owned())])?;
     let settings = field.outline.keys(&entry.path).map(|(key, entry)| {
         let value = cursor.text.get(entry.value.clone()).unwrap_or_default();
@@ -141,19 +143,19 @@ fn agent(cursor: &Cursor, field: &Field, name: &str) -> Option<String> {
     Some(with_text(format!("agent `{name}`"), Some(&settings.join("\n"))))
 }
 
-fn prompt(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+fn prompt(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
     let file = facts::file(&config::member_path(&cursor.member.root, "prompts", name)?, documents)?;
     let first = file.text.trim().lines().next().map(str::to_owned);
     Some(with_text(format!("prompt `prompts/{name}`"), first.as_deref()))
 }
 
-fn schema(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+fn schema(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
     match name {
         "text" => return Some("`text`: a string, taken as it is".to_owned()),
         "any" => return Some("`any`: any JSON".to_owned()),
         _ => {}
     }
-    let file = facts::file(&named_file(cursor, Role::Schema, name)?, documents)?;
+    let file = facts::file(&named_file(cursor, YamlRole::Schema, name)?, documents)?;
     let document = schemas::document(&file)?;
     Some(about_schema(&file.path, &document.value))
 }
@@ -171,7 +173,7 @@ fn about_schema(path: &str, schema: &Value) -> String {
     with_text(text, Some(&lines.collect::<Vec<_>>().join("\n")))
 }
 
-fn pipeline(cursor: &Cursor, name: &str, documents: &Documents) -> Option<String> {
+fn pipeline(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<String> {
     let project = facts::named_pipeline(cursor, name, documents)?;
     let head = with_text(format!("pipeline `{}`", project.pipeline.name), project.pipeline.description.as_deref());
     let inputs = facts::inputs(&project).map(|(name, about)| match about {

@@ -6,7 +6,7 @@ use lsp_types as lsp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::documents::{Change, path_of};
+use super::documents::{DocumentChange, path_of};
 use super::positions::{Encoding, Position};
 use super::wire::Refusal;
 
@@ -49,7 +49,7 @@ pub(super) fn client(params: Value) -> Result<Client, Refusal> {
 }
 
 /// A text that was opened.
-pub(super) struct Opened {
+pub(super) struct OpenedDocument {
     pub(super) path: PathBuf,
     pub(super) uri: String,
     pub(super) version: i32,
@@ -57,16 +57,16 @@ pub(super) struct Opened {
 }
 
 /// Reads `textDocument/didOpen`; `None` for what is no file.
-pub(super) fn opened(params: Value) -> Result<Option<Opened>, Refusal> {
+pub(super) fn opened(params: Value) -> Result<Option<OpenedDocument>, Refusal> {
     let document = parse::<lsp::DidOpenTextDocumentParams>(params)?.text_document;
     let uri = document.uri.as_str().to_owned();
-    Ok(path_of(&uri).map(|path| Opened { path, uri, version: document.version, text: document.text }))
+    Ok(path_of(&uri).map(|path| OpenedDocument { path, uri, version: document.version, text: document.text }))
 }
 
 /// Reads `textDocument/didChange`.
-pub(super) fn changed(params: Value) -> Result<(Option<PathBuf>, i32, Vec<Change>), Refusal> {
+pub(super) fn changed(params: Value) -> Result<(Option<PathBuf>, i32, Vec<DocumentChange>), Refusal> {
     let asked: lsp::DidChangeTextDocumentParams = parse(params)?;
-    let each = asked.content_changes.into_iter().map(|change| Change {
+    let each = asked.content_changes.into_iter().map(|change| DocumentChange {
         range: change.range.map(|range| (position(range.start), position(range.end))),
         text: change.text,
     });

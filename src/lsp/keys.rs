@@ -3,27 +3,27 @@
 use serde_json::{Map, Value};
 
 use super::outline::Seg;
-use super::projects::Kind;
+use super::projects::FileRole;
 use crate::config;
 
 /// The schema of a kind of file.
-pub(super) fn schema(kind: &Kind) -> Option<&'static Value> {
+pub(super) fn schema(kind: &FileRole) -> Option<&'static Value> {
     match kind {
-        Kind::Pipeline => Some(config::pipeline_schema()),
-        Kind::Case => Some(config::case_schema()),
-        Kind::Settings => Some(config::settings_schema()),
-        Kind::Prompt(_) | Kind::Schema(_) => None,
+        FileRole::Pipeline => Some(config::pipeline_schema()),
+        FileRole::Case => Some(config::case_schema()),
+        FileRole::Settings => Some(config::settings_schema()),
+        FileRole::Prompt(_) | FileRole::Schema(_) => None,
     }
 }
 
 /// A value of the format: what is said at its key, and what its type says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Node {
+pub(super) struct KeyNode {
     own: &'static Value,
     target: &'static Value,
 }
 
-impl Node {
+impl KeyNode {
     fn new(root: &'static Value, own: &'static Value) -> Self {
         let target = own.get("$ref").and_then(Value::as_str).and_then(|target| root.pointer(target.strip_prefix('#')?));
         Self { own, target: target.unwrap_or(own) }
@@ -90,11 +90,11 @@ impl Node {
     }
 
     /// The keys that can stand here, in the order of the format.
-    pub(super) fn keys(self, root: &'static Value) -> Vec<(&'static str, Node, bool)> {
+    pub(super) fn keys(self, root: &'static Value) -> Vec<(&'static str, KeyNode, bool)> {
         let required = self.target.get("required").and_then(Value::as_array);
         let needed = |name: &str| required.is_some_and(|all| all.iter().any(|one| one == name));
         let all = self.target.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::iter);
-        all.map(|(name, own)| (name.as_str(), Node::new(root, own), needed(name))).collect()
+        all.map(|(name, own)| (name.as_str(), KeyNode::new(root, own), needed(name))).collect()
     }
 
     /// The values that can stand here, with what each means, when they are few.

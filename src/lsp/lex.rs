@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// What a word is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(super) enum LexemeKind {
     /// A name or keyword.
     Name,
     /// A number.
@@ -17,14 +17,14 @@ pub(super) enum Sort {
 
 /// A word and its bytes; those of a text are without its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Token {
-    pub(super) sort: Sort,
+pub(super) struct Lexeme {
+    pub(super) sort: LexemeKind,
     pub(super) at: Range<usize>,
     /// Where the word ends with its quotes.
     pub(super) end: usize,
 }
 
-impl Token {
+impl Lexeme {
     /// The word as it is written.
     pub(super) fn text<'t>(&self, text: &'t str) -> &'t str {
         text.get(self.at.clone()).unwrap_or_default()
@@ -32,7 +32,7 @@ impl Token {
 
     /// Whether it is this mark or name.
     pub(super) fn is(&self, text: &str, word: &str) -> bool {
-        matches!(self.sort, Sort::Mark | Sort::Name) && self.text(text) == word
+        matches!(self.sort, LexemeKind::Mark | LexemeKind::Name) && self.text(text) == word
     }
 }
 
@@ -41,7 +41,7 @@ fn is_name(c: char) -> bool {
 }
 
 /// The words of a range of a text.
-pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Token> {
+pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Lexeme> {
     let mut found = Vec::new();
     let mut at = range.start;
     while let Some(c) = text.get(at..range.end).and_then(|rest| rest.chars().next()) {
@@ -55,19 +55,19 @@ pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Token> {
             '"' | '\'' => {
                 let inner = text_length(rest, c);
                 let closed = rest.get(1 + inner..).is_some_and(|rest| rest.starts_with(c));
-                (Sort::Text, at + 1..at + 1 + inner, 1 + inner + usize::from(closed))
+                (LexemeKind::Text, at + 1..at + 1 + inner, 1 + inner + usize::from(closed))
             }
             c if c.is_ascii_digit() => {
                 let length = while_(|c| c.is_ascii_alphanumeric() || c == '_');
-                (Sort::Number, at..at + length, length)
+                (LexemeKind::Number, at..at + length, length)
             }
             c if is_name(c) => {
                 let length = while_(is_name);
-                (Sort::Name, at..at + length, length)
+                (LexemeKind::Name, at..at + length, length)
             }
-            c => (Sort::Mark, at..at + c.len_utf8(), c.len_utf8()),
+            c => (LexemeKind::Mark, at..at + c.len_utf8(), c.len_utf8()),
         };
-        found.push(Token { sort, at: inner, end: at + length });
+        found.push(Lexeme { sort, at: inner, end: at + length });
         at += length;
     }
     found
@@ -91,26 +91,26 @@ pub(super) const KEYWORDS: &[&str] =
     &["and", "or", "not", "in", "is", "if", "else", "elif", "for", "set", "with", "include", "filter"];
 
 /// Where the value begins whose last word is the one before `end`: `plan.steps[0]`, `(a | first)`.
-pub(super) fn chain(text: &str, tokens: &[Token], end: usize) -> Option<usize> {
+pub(super) fn chain(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> {
     let mut at = end;
     loop {
         at = at.checked_sub(1)?;
         let token = tokens.get(at)?;
         match token.sort {
-            Sort::Name if !KEYWORDS.contains(&token.text(text)) => {}
-            Sort::Text | Sort::Number => {}
-            Sort::Mark if token.is(text, "]") => {
+            LexemeKind::Name if !KEYWORDS.contains(&token.text(text)) => {}
+            LexemeKind::Text | LexemeKind::Number => {}
+            LexemeKind::Mark if token.is(text, "]") => {
                 at = opening(text, tokens, at)?;
                 continue;
             }
-            Sort::Mark if token.is(text, ")") => {
+            LexemeKind::Mark if token.is(text, ")") => {
                 at = opening(text, tokens, at)?;
                 let call = at.checked_sub(1).and_then(|before| tokens.get(before));
-                if call.is_some_and(|call| call.sort == Sort::Name && !KEYWORDS.contains(&call.text(text))) {
+                if call.is_some_and(|call| call.sort == LexemeKind::Name && !KEYWORDS.contains(&call.text(text))) {
                     at -= 1;
                 }
             }
-            Sort::Name | Sort::Mark => return None,
+            LexemeKind::Name | LexemeKind::Mark => return None,
         }
         match at.checked_sub(1).and_then(|before| tokens.get(before)) {
             Some(before) if before.is(text, ".") => at -= 1,
@@ -120,10 +120,10 @@ pub(super) fn chain(text: &str, tokens: &[Token], end: usize) -> Option<usize> {
 }
 
 /// The bracket that the one at `close` closes.
-fn opening(text: &str, tokens: &[Token], close: usize) -> Option<usize> {
+fn opening(text: &str, tokens: &[Lexeme], close: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().take(close + 1).rev() {
-        if token.sort == Sort::Mark {
+        if token.sort == LexemeKind::Mark {
             match token.text(text) {
                 ")" | "]" | "}" => depth += 1,
                 "(" | "[" | "{" => depth = depth.checked_sub(1)?,

@@ -12,7 +12,6 @@ mod cursor;
 mod definition;
 mod documents;
 mod facts;
-mod flow;
 mod hover;
 mod incoming;
 mod keys;
@@ -26,15 +25,16 @@ mod schemas;
 mod server;
 mod skeleton;
 mod symbols;
-mod tags;
+mod template_cursor;
 mod wire;
+mod yaml_flow;
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use server::Server;
-use wire::{Asked, Incoming, Output};
+use wire::{Incoming, IncomingMessage, MessageOutput};
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -
     thread::Builder::new().spawn(move || {
         let mut input = BufReader::new(input);
         while let Ok(Some(message)) = wire::read(&mut input) {
-            let last = matches!(&message, Incoming::Asked(Asked { method, .. }) if method == "exit");
+            let last = matches!(&message, Incoming::Asked(IncomingMessage { method, .. }) if method == "exit");
             if sender.send(message).is_err() || last {
                 break;
             }
@@ -68,7 +68,7 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -
     })?;
     thread::scope(|scope| {
         let serving = thread::Builder::new().stack_size(STACK);
-        let serving = serving.spawn_scoped(scope, move || Server::new(Output(&mut output)).run(&messages))?;
+        let serving = serving.spawn_scoped(scope, move || Server::new(MessageOutput(&mut output)).run(&messages))?;
         serving.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
@@ -79,7 +79,7 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -
 /// # Errors
 /// The answers can't be written.
 pub fn serve_one_by_one(mut input: impl BufRead, output: &mut impl Write) -> io::Result<End> {
-    let mut server = Server::new(Output(output));
+    let mut server = Server::new(MessageOutput(output));
     while let Some(message) = wire::read(&mut input)? {
         if let Some(end) = server.take(message)? {
             return Ok(end);

@@ -8,13 +8,13 @@ use lsp_types as lsp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::actions::Action;
-use super::complete::{Choice, Sort};
-use super::definition::Target;
+use super::actions::CodeAction;
+use super::complete::{Choice, CompletionKind};
+use super::definition::DefinitionTarget;
 use super::documents::Documents;
 use super::hover::Hover;
 use super::incoming::Client;
-use super::positions::{Encoding, Lines, Position};
+use super::positions::{Encoding, LineIndex, Position};
 use super::symbols::Symbol;
 use crate::diagnostic::{Code, Diagnostic, Severity, is_certain};
 use crate::model::visible::{one_line, visible};
@@ -57,7 +57,7 @@ fn point(position: Position) -> lsp::Position {
     lsp::Position { line: position.line, character: position.character }
 }
 
-fn range(lines: &Lines<'_>, range: &Range<usize>) -> lsp::Range {
+fn range(lines: &LineIndex<'_>, range: &Range<usize>) -> lsp::Range {
     let (start, end) = lines.range(range);
     lsp::Range { start: point(start), end: point(end) }
 }
@@ -71,7 +71,7 @@ pub(super) fn findings(
     documents: &Documents,
 ) -> Value {
     let text = found.iter().find_map(|d| d.file.clone());
-    let lines = text.as_ref().map(|file| Lines::new(&file.text, client.encoding));
+    let lines = text.as_ref().map(|file| LineIndex::new(&file.text, client.encoding));
     let each: Vec<Value> = found.iter().map(|d| finding(d, lines.as_ref(), client, documents)).collect();
     let mut params = json!({ "uri": uri, "diagnostics": each });
     if let (Some(version), Some(map)) = (version, params.as_object_mut()) {
@@ -86,7 +86,7 @@ fn shown(line: &str) -> String {
 }
 
 /// One finding. Help stands in its message: editors show nothing else of it.
-fn finding(d: &Diagnostic, lines: Option<&Lines<'_>>, client: &Client, documents: &Documents) -> Value {
+fn finding(d: &Diagnostic, lines: Option<&LineIndex<'_>>, client: &Client, documents: &Documents) -> Value {
     let place = match (lines, &d.span) {
         (Some(lines), Some(span)) => range(lines, span),
         _ => lsp::Range::default(),
@@ -99,7 +99,7 @@ fn finding(d: &Diagnostic, lines: Option<&Lines<'_>>, client: &Client, documents
     let words = words.chain(d.help.iter().map(|help| format!("help: {help}")));
     let message = words.map(|line| shown(&line)).collect::<Vec<_>>().join("\n");
     let labels = d.labels.iter().filter(|_| client.related).filter_map(|label| {
-        let lines = Lines::new(&label.file.text, client.encoding);
+        let lines = LineIndex::new(&label.file.text, client.encoding);
         let location = location(Path::new(&label.file.path), range(&lines, &label.span), documents)?;
         Some(lsp::DiagnosticRelatedInformation { location, message: shown(&label.text) })
     });
@@ -123,17 +123,17 @@ fn location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<lsp
 }
 
 /// What can be written at a place.
-pub(super) fn choices(list: &[Choice], lines: &Lines<'_>, client: &Client) -> Value {
+pub(super) fn choices(list: &[Choice], lines: &LineIndex<'_>, client: &Client) -> Value {
     let items = list.iter().enumerate().map(|(index, choice)| {
         let kind = match choice.sort {
-            Sort::Key => lsp::CompletionItemKind::FIELD,
-            Sort::Value => lsp::CompletionItemKind::ENUM_MEMBER,
-            Sort::Variable => lsp::CompletionItemKind::VARIABLE,
-            Sort::Property => lsp::CompletionItemKind::PROPERTY,
-            Sort::Agent => lsp::CompletionItemKind::CLASS,
-            Sort::File => lsp::CompletionItemKind::FILE,
-            Sort::Function => lsp::CompletionItemKind::FUNCTION,
-            Sort::Keyword => lsp::CompletionItemKind::KEYWORD,
+            CompletionKind::Key => lsp::CompletionItemKind::FIELD,
+            CompletionKind::Value => lsp::CompletionItemKind::ENUM_MEMBER,
+            CompletionKind::Variable => lsp::CompletionItemKind::VARIABLE,
+            CompletionKind::Property => lsp::CompletionItemKind::PROPERTY,
+            CompletionKind::Agent => lsp::CompletionItemKind::CLASS,
+            CompletionKind::File => lsp::CompletionItemKind::FILE,
+            CompletionKind::Function => lsp::CompletionItemKind::FUNCTION,
+            CompletionKind::Keyword => lsp::CompletionItemKind::KEYWORD,
         };
         let edit = lsp::TextEdit { range: range(lines, &choice.replace), new_text: choice.insert.clone() };
         lsp::CompletionItem {
@@ -161,7 +161,7 @@ fn markup(value: String, client: &Client) -> lsp::MarkupContent {
 }
 
 /// What something is.
-pub(super) fn hover(found: Option<Hover>, lines: &Lines<'_>, client: &Client) -> Value {
+pub(super) fn hover(found: Option<Hover>, lines: &LineIndex<'_>, client: &Client) -> Value {
     let each = found.map(|hover| lsp::Hover {
         contents: lsp::HoverContents::Markup(markup(hover.text, client)),
         range: Some(range(lines, &hover.span)),
@@ -170,16 +170,16 @@ pub(super) fn hover(found: Option<Hover>, lines: &Lines<'_>, client: &Client) ->
 }
 
 /// Places in files.
-pub(super) fn places(list: &[Target], client: &Client, documents: &Documents) -> Value {
+pub(super) fn places(list: &[DefinitionTarget], client: &Client, documents: &Documents) -> Value {
     let each = list.iter().filter_map(|target| {
-        let lines = Lines::new(&target.file.text, client.encoding);
+        let lines = LineIndex::new(&target.file.text, client.encoding);
         location(Path::new(&target.file.path), range(&lines, &target.span), documents)
     });
     plain(each.collect::<Vec<_>>())
 }
 
 /// The outline of a file.
-pub(super) fn symbols(list: &[Symbol], lines: &Lines<'_>) -> Value {
+pub(super) fn symbols(list: &[Symbol], lines: &LineIndex<'_>) -> Value {
     let each = list.iter().map(|symbol| {
         json!({
             "name": shown(&symbol.name),
@@ -194,9 +194,9 @@ pub(super) fn symbols(list: &[Symbol], lines: &Lines<'_>) -> Value {
 }
 
 /// Edits that mend findings.
-pub(super) fn actions(list: &[Action], uri: &str, client: &Client, documents: &Documents) -> Value {
+pub(super) fn actions(list: &[CodeAction], uri: &str, client: &Client, documents: &Documents) -> Value {
     let each = list.iter().map(|action| {
-        let lines = Lines::new(&action.file.text, client.encoding);
+        let lines = LineIndex::new(&action.file.text, client.encoding);
         let edits: Vec<Value> = action
             .edits
             .iter()

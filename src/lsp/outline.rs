@@ -19,7 +19,7 @@ pub(super) enum Seg {
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum ValueStyle {
     /// Not at all yet, or as lines below.
     Empty,
     /// As a word or a line, with or without quotes.
@@ -32,7 +32,7 @@ pub(super) enum Form {
 
 /// A value, with its key if it has one.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct OutlineEntry {
     /// Where it is. A word without a colon, which may become a key, is at the value that it stands in.
     pub(super) path: Vec<Seg>,
     /// The bytes of the key.
@@ -42,10 +42,10 @@ pub(super) struct Entry {
     /// How far one can write on in it, such as after a space.
     pub(super) reach: usize,
     /// How it is written.
-    pub(super) form: Form,
+    pub(super) form: ValueStyle,
 }
 
-struct Level {
+struct OutlineLevel {
     indent: usize,
     seg: Seg,
     entry: usize,
@@ -54,7 +54,7 @@ struct Level {
 /// The values of a text, from top to bottom.
 #[derive(Default)]
 pub(super) struct Outline {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<OutlineEntry>,
 }
 
 impl Outline {
@@ -66,14 +66,14 @@ impl Outline {
     }
 
     /// The entry of a path.
-    pub(super) fn find(&self, path: &[Seg]) -> Option<&Entry> {
+    pub(super) fn find(&self, path: &[Seg]) -> Option<&OutlineEntry> {
         self.entries
             .iter()
             .find(|entry| entry.path == path && (entry.key.is_some() || matches!(path.last(), Some(Seg::Item(_)))))
     }
 
     /// The keys below a path, with their entries.
-    pub(super) fn keys<'o>(&'o self, path: &'o [Seg]) -> impl Iterator<Item = (&'o str, &'o Entry)> {
+    pub(super) fn keys<'o>(&'o self, path: &'o [Seg]) -> impl Iterator<Item = (&'o str, &'o OutlineEntry)> {
         self.entries.iter().filter_map(move |entry| match entry.path.split_last() {
             Some((Seg::Key(name), parent)) if parent == path && entry.key.is_some() => Some((name.as_str(), entry)),
             _ => None,
@@ -84,8 +84,8 @@ impl Outline {
 struct Scan<'t> {
     text: &'t str,
     cursor: Option<usize>,
-    stack: Vec<Level>,
-    entries: Vec<Entry>,
+    stack: Vec<OutlineLevel>,
+    entries: Vec<OutlineEntry>,
     /// The indentation of the key whose block of text goes on.
     block: Option<usize>,
 }
@@ -149,7 +149,13 @@ impl Scan<'_> {
         let column = cursor - at;
         let outer = self.stack.iter().take_while(|level| level.indent < column).map(|level| level.seg.clone());
         let path = outer.collect();
-        self.entries.push(Entry { path, key: None, value: cursor..cursor, reach: cursor, form: Form::Empty });
+        self.entries.push(OutlineEntry {
+            path,
+            key: None,
+            value: cursor..cursor,
+            reach: cursor,
+            form: ValueStyle::Empty,
+        });
     }
 
     fn path(&self) -> Vec<Seg> {
@@ -164,15 +170,15 @@ impl Scan<'_> {
                 self.stack.pop();
             }
             match self.stack.last_mut() {
-                Some(Level { indent: own, seg: Seg::Item(index), .. }) if *own == indent => *index += 1,
-                _ => self.stack.push(Level { indent, seg: Seg::Item(0), entry: usize::MAX }),
+                Some(OutlineLevel { indent: own, seg: Seg::Item(index), .. }) if *own == indent => *index += 1,
+                _ => self.stack.push(OutlineLevel { indent, seg: Seg::Item(0), entry: usize::MAX }),
             }
             let gap = self.slice(at + 1, end).len() - self.slice(at + 1, end).trim_start().len();
             at += 1 + gap;
             indent += 1 + gap;
             if at >= end || self.slice(at, end).starts_with('#') {
-                let (path, form) = (self.path(), Form::Empty);
-                self.entries.push(Entry { path, key: None, value: at.min(end)..at.min(end), reach: end, form });
+                let (path, form) = (self.path(), ValueStyle::Empty);
+                self.entries.push(OutlineEntry { path, key: None, value: at.min(end)..at.min(end), reach: end, form });
                 return end;
             }
         }
@@ -180,13 +186,13 @@ impl Scan<'_> {
             self.stack.pop();
         }
         if let Some((key, name, after)) = self.key(at, end).filter(|_| self.stack.len() < MAX_LEVELS) {
-            self.stack.push(Level { indent, seg: Seg::Key(name), entry: self.entries.len() });
+            self.stack.push(OutlineLevel { indent, seg: Seg::Key(name), entry: self.entries.len() });
             return self.value(Some(key), after, end, indent);
         }
         // A further line of what a key says.
         let above = self.stack.last().map(|level| level.entry);
         if let Some(entry) =
-            above.and_then(|index| self.entries.get_mut(index)).filter(|entry| entry.form == Form::Scalar)
+            above.and_then(|index| self.entries.get_mut(index)).filter(|entry| entry.form == ValueStyle::Scalar)
         {
             (entry.value.end, entry.reach) = (end, end);
             return end;
@@ -225,7 +231,7 @@ impl Scan<'_> {
         let rest = self.slice(after, end);
         let start = after + rest.len() - rest.trim_start().len();
         let (path, rest) = (self.path(), self.slice(start, end));
-        let mut entry = Entry { path, key, value: start..start, reach: end, form: Form::Empty };
+        let mut entry = OutlineEntry { path, key, value: start..start, reach: end, form: ValueStyle::Empty };
         match rest.chars().next() {
             None => {
                 entry.value = after..after;
@@ -239,7 +245,7 @@ impl Scan<'_> {
             }
             Some('|' | '>') => {
                 let below = (end + 1).min(self.text.len());
-                (entry.value, entry.reach, entry.form) = (below..below, below, Form::Block);
+                (entry.value, entry.reach, entry.form) = (below..below, below, ValueStyle::Block);
                 self.entries.push(entry);
                 self.block = Some(indent);
                 end
@@ -247,9 +253,9 @@ impl Scan<'_> {
             Some('{' | '[') => {
                 let index = self.entries.len();
                 let path = entry.path.clone();
-                entry.form = Form::Flow;
+                entry.form = ValueStyle::Flow;
                 self.entries.push(entry);
-                let close = super::flow::read(self.text, start, indent, &path, &mut self.entries);
+                let close = super::yaml_flow::read(self.text, start, indent, &path, &mut self.entries);
                 if let Some(entry) = self.entries.get_mut(index) {
                     (entry.value.end, entry.reach) = (close, close);
                 }
@@ -257,14 +263,14 @@ impl Scan<'_> {
             }
             Some(quote @ ('"' | '\'')) => {
                 let close = self.closing(quote, start, end, indent);
-                (entry.value, entry.reach, entry.form) = (start + 1..close, close, Form::Scalar);
+                (entry.value, entry.reach, entry.form) = (start + 1..close, close, ValueStyle::Scalar);
                 self.entries.push(entry);
                 close.max(end)
             }
             Some(_) => {
                 let length = rest.find(" #").unwrap_or(rest.len());
                 let written = rest.get(..length).unwrap_or_default().trim_end().len();
-                (entry.value, entry.reach, entry.form) = (start..start + written, start + length, Form::Scalar);
+                (entry.value, entry.reach, entry.form) = (start..start + written, start + length, ValueStyle::Scalar);
                 self.entries.push(entry);
                 end
             }
@@ -349,7 +355,7 @@ mod tests {
             let cursor = text.find('@').unwrap();
             let text = text.replace('@', "");
             let outline = Outline::of(&text, Some(cursor));
-            let holds = |e: &&Entry| e.form != Form::Flow && e.value.start <= cursor && cursor <= e.reach;
+            let holds = |e: &&OutlineEntry| e.form != ValueStyle::Flow && e.value.start <= cursor && cursor <= e.reach;
             let found: Vec<_> = outline.entries.iter().filter(holds).map(|e| shown(&e.path)).collect();
             assert_eq!(found, [path], "{text}");
         }

@@ -20,13 +20,13 @@ pub(super) struct Position {
 }
 
 /// The lines of a text.
-pub(super) struct Lines<'t> {
+pub(super) struct LineIndex<'t> {
     text: &'t str,
     starts: Vec<usize>,
     encoding: Encoding,
 }
 
-impl<'t> Lines<'t> {
+impl<'t> LineIndex<'t> {
     /// Finds the lines; they end with `\n`, `\r\n` or `\r`.
     pub(super) fn new(text: &'t str, encoding: Encoding) -> Self {
         let bytes = text.as_bytes();
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn characters_are_counted_in_units_of_the_encoding() {
         let text = "aé🦀b\r\nü: x\rlast";
-        let (wide, narrow) = (Lines::new(text, Encoding::Utf16), Lines::new(text, Encoding::Utf8));
+        let (wide, narrow) = (LineIndex::new(text, Encoding::Utf16), LineIndex::new(text, Encoding::Utf8));
         let b = text.find('b').unwrap();
         assert_eq!((wide.position(b), narrow.position(b)), (at(0, 4), at(0, 7)));
         for lines in [&wide, &narrow] {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_out_of_a_text_is_at_an_end() {
-        let lines = Lines::new("ab\r\n🦀", Encoding::Utf16);
+        let lines = LineIndex::new("ab\r\n🦀", Encoding::Utf16);
         assert_eq!(lines.offset(at(0, 99)), 2, "before the line break");
         assert_eq!(lines.offset(at(9, 0)), 8);
         assert_eq!(lines.offset(at(1, 1)), 4, "inside a surrogate pair");

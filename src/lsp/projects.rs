@@ -8,7 +8,7 @@ use crate::config::{self, SETTINGS_FILE, Sources, find_root_from};
 
 /// What a file is to a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FileRole {
     /// A pipeline.
     Pipeline,
     /// A test case of a pipeline.
@@ -23,20 +23,20 @@ pub(super) enum Kind {
 
 /// A file of a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Member {
+pub(super) struct ProjectFile {
     /// The project's root.
     pub(super) root: PathBuf,
     /// What the file is.
-    pub(super) kind: Kind,
+    pub(super) kind: FileRole,
 }
 
 /// Whether a file is a pipeline of a project.
 pub(super) fn is_pipeline_of_ours(path: &Path, sources: &Sources) -> bool {
-    member(path, sources).is_some_and(|member| matches!(member.kind, Kind::Pipeline))
+    member(path, sources).is_some_and(|member| matches!(member.kind, FileRole::Pipeline))
 }
 
 /// What a file is; `None` for one that is not ours.
-pub(super) fn member(path: &Path, sources: &Sources) -> Option<Member> {
+pub(super) fn member(path: &Path, sources: &Sources) -> Option<ProjectFile> {
     let root = match config::marked_root(sources, path.ancestors().skip(1)) {
         Some(folder) => folder.to_owned(),
         None => unmarked(path, sources)?,
@@ -44,16 +44,16 @@ pub(super) fn member(path: &Path, sources: &Sources) -> Option<Member> {
     let name = path.strip_prefix(&root).ok()?.to_string_lossy().replace('\\', "/");
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
     let kind = match name.split_once('/') {
-        None if name == SETTINGS_FILE => Kind::Settings,
-        Some(("prompts", prompt)) => Kind::Prompt(prompt.to_owned()),
-        Some(("schemas", schema)) if name.ends_with(".json") => Kind::Schema(schema.to_owned()),
-        Some(("pipelines", _)) if is_yaml && config::is_case(path) => Kind::Case,
+        None if name == SETTINGS_FILE => FileRole::Settings,
+        Some(("prompts", prompt)) => FileRole::Prompt(prompt.to_owned()),
+        Some(("schemas", schema)) if name.ends_with(".json") => FileRole::Schema(schema.to_owned()),
+        Some(("pipelines", _)) if is_yaml && config::is_case(path) => FileRole::Case,
         Some(("pipelines", rest)) if is_yaml && rest.starts_with("tests/") => return None,
-        Some(("pipelines", _)) if is_yaml => Kind::Pipeline,
-        _ if is_yaml && is_pipeline(path, sources) => Kind::Pipeline,
+        Some(("pipelines", _)) if is_yaml => FileRole::Pipeline,
+        _ if is_yaml && is_pipeline(path, sources) => FileRole::Pipeline,
         _ => return None,
     };
-    Some(Member { root, kind })
+    Some(ProjectFile { root, kind })
 }
 
 /// The root of a file without `orch.yaml` above it: where `pipelines/` is, or the file's own folder.
@@ -93,7 +93,7 @@ fn beside(root: &Path, sources: &Sources) -> Vec<PathBuf> {
 pub(super) fn files<'a>(root: &Path, open: impl Iterator<Item = &'a Path>, sources: &Sources) -> Vec<PathBuf> {
     let ours = |path: &&Path| {
         let member = member(path, sources).filter(|member| member.root == root);
-        member.is_some_and(|member| matches!(member.kind, Kind::Pipeline | Kind::Case))
+        member.is_some_and(|member| matches!(member.kind, FileRole::Pipeline | FileRole::Case))
     };
     let listed = config::list_pipelines(root).into_iter().chain(config::list_cases(root));
     let mut all: Vec<PathBuf> = listed.map(|name| root.join(name)).collect();
@@ -118,13 +118,13 @@ mod tests {
         sources.put(at("ci.yaml"), "name: ci\nsteps:\n  - script: x\n");
         sources.put(at("p.yaml"), "name: p\nsteps:\n  - id: x\n");
         let kind = |name: &str| member(&at(name), &sources).map(|member| (member.root == root, member.kind));
-        assert_eq!(kind("pipelines/a/b.yaml"), Some((true, Kind::Pipeline)));
-        assert_eq!(kind("pipelines/tests/default.yaml"), Some((true, Kind::Case)));
+        assert_eq!(kind("pipelines/a/b.yaml"), Some((true, FileRole::Pipeline)));
+        assert_eq!(kind("pipelines/tests/default.yaml"), Some((true, FileRole::Case)));
         assert_eq!(kind("pipelines/tests/default/x.yaml"), None);
-        assert_eq!(kind("prompts/a/b.md"), Some((true, Kind::Prompt("a/b.md".into()))));
-        assert_eq!(kind("schemas/a.json"), Some((true, Kind::Schema("a.json".into()))));
-        assert_eq!(kind("orch.yaml"), Some((true, Kind::Settings)));
-        assert_eq!(kind("p.yaml"), Some((true, Kind::Pipeline)));
+        assert_eq!(kind("prompts/a/b.md"), Some((true, FileRole::Prompt("a/b.md".into()))));
+        assert_eq!(kind("schemas/a.json"), Some((true, FileRole::Schema("a.json".into()))));
+        assert_eq!(kind("orch.yaml"), Some((true, FileRole::Settings)));
+        assert_eq!(kind("p.yaml"), Some((true, FileRole::Pipeline)));
         assert_eq!((kind("ci.yaml"), kind("notes.md"), kind("x/prompts/a.md")), (None, None, None));
     }
 }

@@ -4,40 +4,48 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::checks::Checks;
-use super::cursor::{Cursor, Focus, Role, role, step_of};
-use super::definition::{self, Target, file_of, named_file, output_type};
+use super::cursor::{EditorCursor, Focus, YamlRole, role, step_of};
+use super::definition::{self, DefinitionTarget, file_of, named_file, output_type};
 use super::documents::Documents;
 use super::facts;
-use super::lex::{Sort, lex};
+use super::lex::{LexemeKind, lex};
 use super::outline::{Outline, Seg};
-use super::projects::{Kind, Member};
-use super::tags::{Wanted, tags};
+use super::projects::{FileRole, ProjectFile};
+use super::template_cursor::{ExpectedSyntax, tags};
 use crate::diagnostic::SourceFile;
 
 /// What is looked for.
-enum Sought {
+enum ReferenceQuery {
     Agent(String),
     Artifact(String),
     File(std::path::PathBuf),
 }
 
 /// Every use of the name at a place, and where it is declared if that is wanted.
-pub(super) fn of(path: &Path, offset: usize, declaration: bool, documents: &Documents, checks: &Checks) -> Vec<Target> {
-    let Some(cursor) = Cursor::at(path, offset, documents) else { return Vec::new() };
+pub(super) fn of(
+    path: &Path,
+    offset: usize,
+    declaration: bool,
+    documents: &Documents,
+    checks: &Checks,
+) -> Vec<DefinitionTarget> {
+    let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
     let Some(sought) = sought(&cursor) else { return Vec::new() };
     let mut found = Vec::new();
     match &sought {
         // Agents and artifacts belong to one pipeline; a prompt may serve several.
-        Sought::Agent(_) | Sought::Artifact(_) => {
+        ReferenceQuery::Agent(_) | ReferenceQuery::Artifact(_) => {
             let owners = match cursor.member.kind {
-                Kind::Prompt(_) => checks.users(&cursor.path),
-                Kind::Pipeline | Kind::Case | Kind::Settings | Kind::Schema(_) => vec![cursor.path.clone()],
+                FileRole::Prompt(_) => checks.users(&cursor.path),
+                FileRole::Pipeline | FileRole::Case | FileRole::Settings | FileRole::Schema(_) => {
+                    vec![cursor.path.clone()]
+                }
             };
             for owner in owners {
                 in_pipeline(&cursor, &owner, &sought, documents, &mut found);
             }
         }
-        Sought::File(_) => {
+        ReferenceQuery::File(_) => {
             for owner in facts::pipelines(&cursor, documents) {
                 in_pipeline(&cursor, &owner, &sought, documents, &mut found);
             }
@@ -46,7 +54,7 @@ pub(super) fn of(path: &Path, offset: usize, declaration: bool, documents: &Docu
     if declaration {
         found.extend(definition::at(path, offset, documents, checks));
     }
-    let mut once: Vec<Target> = Vec::new();
+    let mut once: Vec<DefinitionTarget> = Vec::new();
     for target in found {
         if !once.contains(&target) {
             once.push(target);
@@ -55,38 +63,46 @@ pub(super) fn of(path: &Path, offset: usize, declaration: bool, documents: &Docu
     once
 }
 
-fn sought(cursor: &Cursor) -> Option<Sought> {
+fn sought(cursor: &EditorCursor) -> Option<ReferenceQuery> {
     let field = match &cursor.focus {
         Focus::Prompt(spot) => {
-            let plain = spot.wanted == Wanted::Variable && spot.bound.is_none() && !spot.name.is_empty();
-            return plain.then(|| Sought::Artifact(spot.name.clone()));
+            let plain = spot.wanted == ExpectedSyntax::Variable && spot.bound.is_none() && !spot.name.is_empty();
+            return plain.then(|| ReferenceQuery::Artifact(spot.name.clone()));
         }
         Focus::Schema => return None,
         Focus::Field(field) => field,
     };
     if let Some(spot) = &field.spot {
-        let plain = spot.wanted == Wanted::Variable && spot.bound.is_none() && !spot.name.is_empty();
-        return plain.then(|| Sought::Artifact(spot.name.clone()));
+        let plain = spot.wanted == ExpectedSyntax::Variable && spot.bound.is_none() && !spot.name.is_empty();
+        return plain.then(|| ReferenceQuery::Artifact(spot.name.clone()));
     }
     let name = cursor.text.get(field.word.clone())?.to_owned();
     match field.role {
-        Role::Agent => Some(Sought::Agent(name)),
-        Role::Artifact | Role::Output => Some(Sought::Artifact(name.trim_end_matches('?').to_owned())),
-        Role::Prompt | Role::Schema | Role::Pipeline => named_file(cursor, field.role, &name).map(Sought::File),
-        Role::Plain if field.is_key => match field.path.as_slice() {
-            [Seg::Key(group), Seg::Key(_)] if group == "agents" => Some(Sought::Agent(name)),
-            [Seg::Key(group), Seg::Key(_)] if group == "inputs" => Some(Sought::Artifact(name)),
+        YamlRole::Agent => Some(ReferenceQuery::Agent(name)),
+        YamlRole::Artifact | YamlRole::Output => Some(ReferenceQuery::Artifact(name.trim_end_matches('?').to_owned())),
+        YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline => {
+            named_file(cursor, field.role, &name).map(ReferenceQuery::File)
+        }
+        YamlRole::Plain if field.is_key => match field.path.as_slice() {
+            [Seg::Key(group), Seg::Key(_)] if group == "agents" => Some(ReferenceQuery::Agent(name)),
+            [Seg::Key(group), Seg::Key(_)] if group == "inputs" => Some(ReferenceQuery::Artifact(name)),
             _ => None,
         },
-        Role::Model | Role::Expression(_) | Role::Template | Role::Plain => None,
+        YamlRole::Model | YamlRole::Expression(_) | YamlRole::Template | YamlRole::Plain => None,
     }
 }
 
-fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Documents, found: &mut Vec<Target>) {
+fn in_pipeline(
+    cursor: &EditorCursor,
+    path: &Path,
+    sought: &ReferenceQuery,
+    documents: &Documents,
+    found: &mut Vec<DefinitionTarget>,
+) {
     let Some(file) = facts::file(path, documents) else { return };
-    let owner = Cursor {
+    let owner = EditorCursor {
         path: path.to_owned(),
-        member: Member { root: cursor.member.root.clone(), kind: Kind::Pipeline },
+        member: ProjectFile { root: cursor.member.root.clone(), kind: FileRole::Pipeline },
         text: Arc::from(file.text.as_str()),
         offset: 0,
         focus: Focus::Schema,
@@ -94,16 +110,18 @@ fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Docume
     let outline = Outline::of(&file.text, None);
     let mut prompts: Vec<(String, Vec<Seg>)> = Vec::new();
     for entry in &outline.entries {
-        let role = role(&Kind::Pipeline, &entry.path);
+        let role = role(&FileRole::Pipeline, &entry.path);
         let value = file.text.get(entry.value.clone()).unwrap_or_default();
         let hit = match (sought, role) {
-            (Sought::Agent(name), Role::Agent) => value == name,
-            (Sought::Artifact(name), Role::Artifact | Role::Output) => value.trim_end_matches('?') == name,
-            (Sought::File(path), Role::Prompt | Role::Schema | Role::Pipeline) => {
+            (ReferenceQuery::Agent(name), YamlRole::Agent) => value == name,
+            (ReferenceQuery::Artifact(name), YamlRole::Artifact | YamlRole::Output) => {
+                value.trim_end_matches('?') == name
+            }
+            (ReferenceQuery::File(path), YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline) => {
                 named_file(&owner, role, value).as_ref() == Some(path)
             }
             // Where the step has `schema:` too, that is what names the file.
-            (Sought::File(path), Role::Output) => {
+            (ReferenceQuery::File(path), YamlRole::Output) => {
                 let step = step_of(&entry.path).unwrap_or_default();
                 let alone = outline.find(&[step, &[Seg::Key("schema".to_owned())]].concat()).is_none();
                 let output = output_type(&file.text, &outline, &entry.path).filter(|_| alone);
@@ -112,22 +130,22 @@ fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Docume
             _ => false,
         };
         if hit {
-            found.push(Target { file: Arc::clone(&file), span: entry.value.clone() });
+            found.push(DefinitionTarget { file: Arc::clone(&file), span: entry.value.clone() });
         }
-        if let Sought::Artifact(name) = sought {
+        if let ReferenceQuery::Artifact(name) = sought {
             match role {
-                Role::Expression(_) => in_words(&file, entry.value.clone(), name, found),
-                Role::Template => {
+                YamlRole::Expression(_) => in_words(&file, entry.value.clone(), name, found),
+                YamlRole::Template => {
                     for tag in tags(&file.text, entry.value.clone()) {
                         in_words(&file, tag.inner, name, found);
                     }
                 }
-                Role::Prompt => prompts.extend(step_of(&entry.path).map(|step| (value.to_owned(), step.to_vec()))),
+                YamlRole::Prompt => prompts.extend(step_of(&entry.path).map(|step| (value.to_owned(), step.to_vec()))),
                 _ => {}
             }
         }
     }
-    let Sought::Artifact(name) = sought else { return };
+    let ReferenceQuery::Artifact(name) = sought else { return };
     for (prompt, step) in prompts {
         // A name means the artifact only where the step lists it, or where it is an input of the run.
         let is_input = outline.find(&[Seg::Key("inputs".to_owned()), Seg::Key(name.clone())]).is_some();
@@ -136,7 +154,7 @@ fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Docume
             outline.entries.iter().filter(|entry| entry.path.starts_with(&inputs)).any(|entry| {
                 file.text.get(entry.value.clone()).is_some_and(|value| value.trim_end_matches('?') == name)
             });
-        let prompt = named_file(&owner, Role::Prompt, &prompt).filter(|_| listed || is_input);
+        let prompt = named_file(&owner, YamlRole::Prompt, &prompt).filter(|_| listed || is_input);
         if let Some(file) = prompt.and_then(|path| facts::file(&path, documents)) {
             for tag in tags(&file.text, 0..file.text.len()) {
                 in_words(&file, tag.inner, name, found);
@@ -146,13 +164,13 @@ fn in_pipeline(cursor: &Cursor, path: &Path, sought: &Sought, documents: &Docume
 }
 
 /// The names among the words of a range that are no properties.
-fn in_words(file: &Arc<SourceFile>, range: std::ops::Range<usize>, name: &str, found: &mut Vec<Target>) {
+fn in_words(file: &Arc<SourceFile>, range: std::ops::Range<usize>, name: &str, found: &mut Vec<DefinitionTarget>) {
     let tokens = lex(&file.text, range);
     for (index, token) in tokens.iter().enumerate() {
         let property =
             index.checked_sub(1).and_then(|before| tokens.get(before)).is_some_and(|t| t.is(&file.text, "."));
-        if token.sort == Sort::Name && token.text(&file.text) == name && !property {
-            found.push(Target { file: Arc::clone(file), span: token.at.clone() });
+        if token.sort == LexemeKind::Name && token.text(&file.text) == name && !property {
+            found.push(DefinitionTarget { file: Arc::clone(file), span: token.at.clone() });
         }
     }
 }

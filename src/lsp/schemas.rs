@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::complete::{Choice, Sort, files};
-use super::cursor::Cursor;
-use super::definition::Target;
+use super::complete::{Choice, CompletionKind, files};
+use super::cursor::EditorCursor;
+use super::definition::DefinitionTarget;
 use super::documents::Documents;
 use super::facts;
-use super::projects::Kind;
+use super::projects::FileRole;
 use crate::config::{self, Document};
 use crate::diagnostic::SourceFile;
 
@@ -30,9 +30,9 @@ pub(super) fn reference(text: &str, offset: usize) -> Option<(String, Range<usiz
 }
 
 /// What a `$ref` can name: the definitions of this file, and other files.
-pub(super) fn choices(cursor: &Cursor, documents: &Documents) -> Vec<Choice> {
+pub(super) fn choices(cursor: &EditorCursor, documents: &Documents) -> Vec<Choice> {
     let Some((_, replace)) = reference(&cursor.text, cursor.offset) else { return Vec::new() };
-    let Kind::Schema(own) = &cursor.member.kind else { return Vec::new() };
+    let FileRole::Schema(own) = &cursor.member.kind else { return Vec::new() };
     let new = |label: String, sort, detail: &str, about: Option<&str>| {
         let (insert, replace) = (label.clone(), replace.clone());
         Choice { label, sort, detail: detail.to_owned(), about: about.map(str::to_owned), insert, replace }
@@ -45,12 +45,12 @@ pub(super) fn choices(cursor: &Cursor, documents: &Documents) -> Vec<Choice> {
     for group in ["$defs", "definitions"] {
         for (name, schema) in value.get(group).and_then(Value::as_object).into_iter().flatten() {
             let about = schema.get("description").and_then(Value::as_str);
-            list.push(new(format!("#/{group}/{name}"), Sort::Value, "", about));
+            list.push(new(format!("#/{group}/{name}"), CompletionKind::Value, "", about));
         }
     }
     let others = files(cursor, "schemas", documents).into_iter();
     let others = others.filter(|name| name != own && Path::new(name).extension().is_some_and(|end| end == "json"));
-    list.extend(others.map(|name| new(name, Sort::File, "schema", None)));
+    list.extend(others.map(|name| new(name, CompletionKind::File, "schema", None)));
     list
 }
 
@@ -60,7 +60,7 @@ pub(super) fn document(file: &Arc<SourceFile>) -> Option<Document> {
 }
 
 /// What the `$ref` at a place leads to, with the schema there.
-pub(super) fn target(cursor: &Cursor, documents: &Documents) -> Option<(Target, Value, Range<usize>)> {
+pub(super) fn target(cursor: &EditorCursor, documents: &Documents) -> Option<(DefinitionTarget, Value, Range<usize>)> {
     let (name, at) = reference(&cursor.text, cursor.offset)?;
     let (file, fragment) = name.split_once('#').unwrap_or((&name, ""));
     let path = match file.strip_prefix("./").unwrap_or(file) {
@@ -70,5 +70,5 @@ pub(super) fn target(cursor: &Cursor, documents: &Documents) -> Option<(Target, 
     let document = document(&facts::file(&path, documents)?)?;
     let value = document.value.pointer(fragment)?.clone();
     let span = if fragment.is_empty() { 0..0 } else { document.spans.key(fragment) };
-    Some((Target { file: document.file, span }, value, at))
+    Some((DefinitionTarget { file: document.file, span }, value, at))
 }

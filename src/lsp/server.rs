@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::checks::{Checks, Event};
+use super::checks::{Checks, FileEvent};
 use super::documents::Documents;
 use super::incoming::{self, Client};
-use super::positions::{Lines, Position};
-use super::wire::{Asked, Incoming, Output, Refusal};
+use super::positions::{LineIndex, Position};
+use super::wire::{Incoming, IncomingMessage, MessageOutput, Refusal};
 use super::{End, actions, complete, definition, hover, outgoing, references, symbols};
 
 /// How long nothing may be said before an edit is looked at: shorter than a keystroke feels.
@@ -28,7 +28,7 @@ enum Phase {
 
 /// Everything that the server knows.
 pub(super) struct Server<'a> {
-    out: Output<'a>,
+    out: MessageOutput<'a>,
     phase: Phase,
     client: Client,
     documents: Documents,
@@ -42,7 +42,7 @@ pub(super) struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    pub(super) fn new(out: Output<'a>) -> Self {
+    pub(super) fn new(out: MessageOutput<'a>) -> Self {
         let (client, documents, checks) = (Client::default(), Documents::default(), Checks::default());
         Self {
             out,
@@ -131,8 +131,8 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    fn handle(&mut self, asked: Asked) -> io::Result<()> {
-        let Asked { id, method, params } = asked;
+    fn handle(&mut self, asked: IncomingMessage) -> io::Result<()> {
+        let IncomingMessage { id, method, params } = asked;
         let Some(id) = id else { return self.told_of(&method, params) };
         let answer = match (self.phase, method.as_str()) {
             (Phase::New, "initialize") => incoming::client(params).map(|client| {
@@ -157,11 +157,11 @@ impl<'a> Server<'a> {
         let (client, documents) = (&self.client, &self.documents);
         let at = |place: (Option<PathBuf>, Position)| {
             let path = place.0?;
-            let lines = Lines::new(&documents.get(&path)?.text, client.encoding);
+            let lines = LineIndex::new(&documents.get(&path)?.text, client.encoding);
             Some((lines.offset(place.1), path))
         };
         let text = |path: &Path| documents.get(path).map(|open| &*open.text).unwrap_or_default();
-        let lines = |path: &Path| Lines::new(text(path), client.encoding);
+        let lines = |path: &Path| LineIndex::new(text(path), client.encoding);
         Ok(match method {
             "textDocument/completion" => match at(incoming::place(params)?) {
                 Some((offset, path)) => {
@@ -209,7 +209,7 @@ impl<'a> Server<'a> {
         let (Some(open), Some(uri)) = (self.documents.get(path), self.documents.uri(path)) else {
             return Ok(Value::Null);
         };
-        let lines = Lines::new(&open.text, self.client.encoding);
+        let lines = LineIndex::new(&open.text, self.client.encoding);
         let range = lines.offset(asked.range.0)..lines.offset(asked.range.1);
         let mut list = actions::of(&self.checks.of(path), &open.text, &range);
         list.retain(|action| asked.wants(action.kind));
@@ -237,25 +237,25 @@ impl<'a> Server<'a> {
                 let path = opened.path.clone();
                 self.documents.open(opened.path, opened.uri, opened.version, opened.text);
                 self.typing = false;
-                let event = if path.is_file() { Event::Changed } else { Event::Listed };
+                let event = if path.is_file() { FileEvent::Changed } else { FileEvent::Listed };
                 self.checks.touch(&path, event, &self.documents)
             }),
             "textDocument/didChange" => match incoming::changed(params)? {
                 (Some(path), version, changes) => {
                     self.documents.change(&path, version, changes, self.client.encoding);
                     self.typing = true;
-                    Some(self.checks.touch(&path, Event::Changed, &self.documents))
+                    Some(self.checks.touch(&path, FileEvent::Changed, &self.documents))
                 }
                 (None, ..) => None,
             },
             "textDocument/didClose" => incoming::document(params)?.map(|path| {
                 self.documents.close(&path);
-                let files = self.checks.touch(&path, Event::Listed, &self.documents);
+                let files = self.checks.touch(&path, FileEvent::Listed, &self.documents);
                 self.closed.insert(path);
                 files
             }),
             "textDocument/didSave" => {
-                incoming::document(params)?.map(|path| self.checks.touch(&path, Event::Changed, &self.documents))
+                incoming::document(params)?.map(|path| self.checks.touch(&path, FileEvent::Changed, &self.documents))
             }
             "workspace/didChangeWatchedFiles" => Some(self.watched(incoming::watched(params)?)),
             "workspace/didChangeWorkspaceFolders" => {
@@ -274,9 +274,9 @@ impl<'a> Server<'a> {
             // The editor's text stands for a file that is open.
             let event = match only_changed {
                 true if self.documents.version(&path).is_some() => continue,
-                true => Event::Changed,
+                true => FileEvent::Changed,
                 false if !roots.insert(self.checks.root_of(&path, &sources)) => continue,
-                false => Event::Listed,
+                false => FileEvent::Listed,
             };
             gone.extend(self.checks.touch(&path, event, &self.documents));
         }

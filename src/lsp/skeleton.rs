@@ -1,8 +1,8 @@
 //! The part of a template that decides what can be seen at a place, in a form that can be parsed
 //! whatever is broken around it.
 
-use super::lex::{Token, lex};
-use super::tags::Tag;
+use super::lex::{Lexeme, lex};
+use super::template_cursor::TemplateTag;
 use crate::check::MARK;
 use crate::template::inspect_template;
 
@@ -16,7 +16,7 @@ pub(super) struct Skeleton {
 
 impl Skeleton {
     /// Takes over a tag, if it matters.
-    pub(super) fn tag(&mut self, text: &str, tag: &Tag) {
+    pub(super) fn tag(&mut self, text: &str, tag: &TemplateTag) {
         let inner = text.get(tag.inner.clone()).unwrap_or_default().trim();
         let tokens = lex(text, tag.inner.clone());
         let first = tokens.first().map(|token| token.text(text)).unwrap_or_default();
@@ -60,7 +60,7 @@ impl Skeleton {
     }
 
     /// The filter of a loop sees the item: `{% for s in plan.steps if s. %}`.
-    pub(super) fn filtered(&mut self, text: &str, left: &[Token]) {
+    pub(super) fn filtered(&mut self, text: &str, left: &[Lexeme]) {
         let condition = left.iter().position(|token| token.is(text, "if"));
         if let (Some(first), Some(condition)) = (left.first().filter(|token| token.is(text, "for")), condition) {
             let end = left.get(condition).map_or(first.at.start, |token| token.at.start);

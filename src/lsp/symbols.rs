@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::cursor::step_of;
-use super::outline::{Entry, Outline, Seg};
+use super::outline::{Outline, OutlineEntry, Seg};
 
 /// Something with a name in a file.
 #[derive(Debug)]
@@ -25,9 +25,9 @@ const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat
 struct StepDraft<'o> {
     path: &'o [Seg],
     whole: Range<usize>,
-    id: Option<&'o Entry>,
+    id: Option<&'o OutlineEntry>,
     /// The place in [`KINDS`], and the value.
-    kind: Option<(usize, &'o Entry)>,
+    kind: Option<(usize, &'o OutlineEntry)>,
     children: Vec<usize>,
 }
 
@@ -74,17 +74,17 @@ fn outer(path: &[Seg]) -> Option<&[Seg]> {
     step_of(path.get(..path.len().checked_sub(1)?)?)
 }
 
-fn start_of(entry: &Entry) -> usize {
+fn start_of(entry: &OutlineEntry) -> usize {
     entry.key.as_ref().unwrap_or(&entry.value).start
 }
 
 impl<'o> StepDraft<'o> {
-    fn cover(&mut self, entry: &Entry) {
+    fn cover(&mut self, entry: &OutlineEntry) {
         self.whole = self.whole.start.min(start_of(entry))..self.whole.end.max(entry.value.end);
     }
 
     /// Takes note of an entry in the step, and in none of the steps inside.
-    fn note(&mut self, entry: &'o Entry) {
+    fn note(&mut self, entry: &'o OutlineEntry) {
         self.cover(entry);
         let own = entry.path.strip_prefix(self.path).filter(|_| entry.key.is_some());
         let Some([Seg::Key(key)]) = own else { return };
@@ -100,8 +100,9 @@ impl<'o> StepDraft<'o> {
 
 fn symbol(at: usize, steps: &[StepDraft<'_>], text: &str) -> Option<Symbol> {
     let step = steps.get(at)?;
-    let value =
-        |entry: &Entry| text.get(entry.value.clone()).unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    let value = |entry: &OutlineEntry| {
+        text.get(entry.value.clone()).unwrap_or_default().lines().next().unwrap_or_default().to_owned()
+    };
     let name = step.id.map(value).filter(|name| !name.is_empty()).unwrap_or_else(|| "step".to_owned());
     let kind = step.kind.and_then(|(kind, entry)| Some((KINDS.get(kind)?, entry)));
     let detail = kind.map(|(kind, entry)| format!("{kind} {}", value(entry)).trim_end().to_owned()).unwrap_or_default();

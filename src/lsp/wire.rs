@@ -17,7 +17,7 @@ const MAX_LINE: u64 = 4 << 10;
 #[derive(Debug)]
 pub(super) enum Incoming {
     /// A message that can be acted on.
-    Asked(Asked),
+    Asked(IncomingMessage),
     /// An answer to one of our own requests.
     Answer,
     /// Something that is no message, with the answer that it gets.
@@ -26,7 +26,7 @@ pub(super) enum Incoming {
 
 /// A request or a notification.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct IncomingMessage {
     /// Whom to answer; nobody for a notification.
     pub(super) id: Option<RequestId>,
     /// What is asked.
@@ -140,7 +140,7 @@ fn message(mut value: Value) -> Incoming {
             None => return refuse("`id` is a string or a number of 32 bits", id),
         },
     };
-    Incoming::Asked(Asked { id, method, params })
+    Incoming::Asked(IncomingMessage { id, method, params })
 }
 
 fn malformed(code: ErrorCode, message: &str, id: Value) -> Incoming {
@@ -149,9 +149,9 @@ fn malformed(code: ErrorCode, message: &str, id: Value) -> Incoming {
 }
 
 /// Where answers and notifications go.
-pub(super) struct Output<'a>(pub(super) &'a mut dyn Write);
+pub(super) struct MessageOutput<'a>(pub(super) &'a mut dyn Write);
 
-impl Output<'_> {
+impl MessageOutput<'_> {
     /// Answers a request.
     pub(super) fn answer(&mut self, id: RequestId, result: Result<Value, Refusal>) -> io::Result<()> {
         let response = match result {
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn numbers_survive_on_their_way_out() {
         let mut bytes = Vec::new();
-        Output(&mut bytes).answer(RequestId::from(3), Ok(json!({ "line": 4 }))).unwrap();
+        MessageOutput(&mut bytes).answer(RequestId::from(3), Ok(json!({ "line": 4 }))).unwrap();
         assert!(String::from_utf8(bytes).unwrap().ends_with(r#"{"jsonrpc":"2.0","id":3,"result":{"line":4}}"#));
     }
 }

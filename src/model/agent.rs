@@ -16,7 +16,7 @@ pub const MAX_OUTPUT_TOKENS: u32 = 4096;
 /// A command-line agent that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Cli {
+pub enum CliProgram {
     /// Claude Code, the program `claude`.
     Claude,
     /// Codex, the program `codex`.
@@ -97,8 +97,8 @@ impl Agent {
     /// The kind of program that it is; `None` for a model.
     pub fn kind(&self) -> Option<ProgramKind> {
         match (&self.cli, &self.acp, &self.command) {
-            (Some(Cli::Claude), _, _) => Some(ProgramKind::Claude),
-            (Some(Cli::Codex), _, _) => Some(ProgramKind::Codex),
+            (Some(CliProgram::Claude), _, _) => Some(ProgramKind::Claude),
+            (Some(CliProgram::Codex), _, _) => Some(ProgramKind::Codex),
             (None, Some(_), _) => Some(ProgramKind::Acp),
             (None, None, Some(_)) => Some(ProgramKind::Command),
             (None, None, None) => None,

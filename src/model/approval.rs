@@ -15,7 +15,7 @@ pub struct ApprovalAsked {
     /// What is shown to the person.
     pub shown: String,
     /// The digest of what is shown: an answer holds for nothing else.
-    pub ask: Digest,
+    pub shown_digest: Digest,
     /// Until when an answer counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -29,14 +29,14 @@ pub struct ApprovalAnswered {
     /// Its attempt.
     pub attempt: u32,
     /// The digest of what was shown.
-    pub ask: Digest,
+    pub shown_digest: Digest,
     /// The answer.
-    pub answer: Verdict,
+    pub answer: ApprovalDecision,
 }
 
 /// What a person said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct ApprovalDecision {
     /// Yes or no.
     pub approved: bool,
     /// Why, or what to do instead; may be empty.

@@ -8,7 +8,7 @@ use super::chat::{ChatReply, ModelRef};
 use super::cost::CostTotal;
 use super::failure::Failure;
 use super::id::{CallKey, Digest};
-use super::program::Work;
+use super::program::AgentActivity;
 use super::usage::{EstimatedUsage, ReportedUsage, Usage, UsageTotal};
 
 /// A call ended.
@@ -17,7 +17,7 @@ pub struct CallEnded {
     /// Which call.
     pub call: CallKey,
     /// The digest of the request.
-    pub ask: Digest,
+    pub request_digest: Digest,
     /// The model that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
@@ -30,13 +30,13 @@ pub struct CallEnded {
     pub reply: Option<ChatReply>,
     /// What a call that asks no model did, unless it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub done: Option<Done>,
+    pub output: Option<CallOutput>,
     /// The failure, unless there is a reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// What an agent program did in a turn that gave no reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<Box<Work>>,
+    pub agent_activity: Option<Box<AgentActivity>>,
     /// What the call cost in US dollars; absent when no price applies, or what it used is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
@@ -49,29 +49,34 @@ pub struct CallEnded {
     pub estimated_cost: Option<f64>,
     /// Files that steps before made, and that are gone or as they were before after this command or turn.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub undone: Vec<String>,
+    pub reverted_files: Vec<String>,
 }
 
 impl CallEnded {
     /// The session of an agent program in which the turn was taken.
     pub fn session(&self) -> Option<&String> {
-        let answered = self.reply.as_ref().filter(|reply| reply.work.is_some()).and_then(|reply| reply.id.as_ref());
-        answered.or_else(|| self.work.as_ref().and_then(|work| work.session.as_ref()))
+        let answered =
+            self.reply.as_ref().filter(|reply| reply.agent_activity.is_some()).and_then(|reply| reply.id.as_ref());
+        answered.or_else(|| self.agent_activity.as_ref().and_then(|work| work.session.as_ref()))
     }
 
     /// What an agent program did in its turn, whether there is a reply or not.
-    pub fn did(&self) -> Option<&Work> {
-        self.reply.as_ref().and_then(|reply| reply.work.as_ref()).or(self.work.as_ref()).map(|work| &**work)
+    pub fn did(&self) -> Option<&AgentActivity> {
+        self.reply
+            .as_ref()
+            .and_then(|reply| reply.agent_activity.as_ref())
+            .or(self.agent_activity.as_ref())
+            .map(|work| &**work)
     }
 
     /// What the provider reported, whether there is a reply or not.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
-        reported_usage(self.reply.as_ref(), self.failure.as_ref(), self.work.as_deref())
+        reported_usage(self.reply.as_ref(), self.failure.as_ref(), self.agent_activity.as_deref())
     }
 
     /// What the call used, with what is estimated or unknown.
     pub fn usage(&self) -> UsageTotal {
-        let broke_off = self.failure.as_ref().is_some_and(|failure| failure.broke_off);
+        let broke_off = self.failure.as_ref().is_some_and(|failure| failure.interrupted);
         let at_work = self.model.is_some() && (self.reply.is_some() || broke_off);
         UsageTotal::of_call(self.reported_usage(), self.estimated, at_work)
     }
@@ -86,7 +91,7 @@ impl CallEnded {
 pub(crate) fn reported_usage(
     reply: Option<&ChatReply>,
     failure: Option<&Failure>,
-    work: Option<&Work>,
+    work: Option<&AgentActivity>,
 ) -> Option<ReportedUsage> {
     let failed = || failure.and_then(Failure::used);
     let worked = || work.and_then(|work| work.usage);
@@ -96,28 +101,28 @@ pub(crate) fn reported_usage(
 /// What a call gave.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Reply {
+pub enum CallReply {
     /// A model's answer.
     Chat(ChatReply),
     /// What anything else did.
-    Done(Done),
+    Output(CallOutput),
 }
 
 /// What a call did that asks no model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Done {
+pub enum CallOutput {
     /// A command ran to its end.
-    Command(CommandDone),
+    Command(CommandOutput),
     /// The files that a step is about to write were looked at: the record of how they were.
-    Looked(Value),
+    Snapshot(Value),
     /// Files were written: the record of what changed.
-    Written(Value),
+    Applied(Value),
 }
 
 /// A command that ran to its end, whatever it says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CommandDone {
+pub struct CommandOutput {
     /// Its exit code; 128 and the number of the signal that ended it, as shells say it.
     pub exit_code: i32,
     /// What it wrote to standard output; invalid UTF-8 is replaced.
@@ -134,7 +139,7 @@ pub struct CommandDone {
 
 /// A reply was read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReplyRead {
+pub struct ReplyParsed {
     /// The call that gave the reply.
     pub call: CallKey,
     /// Where in the reply the value was found; absent when none was taken.
@@ -145,7 +150,7 @@ pub struct ReplyRead {
     pub repairs: Vec<String>,
     /// How many other values of the reply would have fitted.
     #[serde(default)]
-    pub others: usize,
+    pub other_matches: usize,
     /// What was left out of the reply, such as reasoning before the answer; the reply itself is recorded whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
@@ -154,7 +159,7 @@ pub struct ReplyRead {
     pub failure: Option<Failure>,
     /// What the request that asks again may use at most; absent when nothing is asked again, or of a program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub most: Option<Usage>,
+    pub max_usage: Option<Usage>,
     /// Whether the same conversation asks again, with what did not fit.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asks_again: bool,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::name::{FILE, LOCAL};
-use super::program::Work;
+use super::program::AgentActivity;
 use super::usage::ReportedUsage;
 
 /// A model at a provider: `anthropic/claude-sonnet-5`, `lab/qwen3-coder`, `local/smollm2-135m`; or a file,
@@ -156,7 +156,7 @@ pub struct ChatReply {
     pub constrained: bool,
     /// What an agent program did beside answering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<Box<Work>>,
+    pub agent_activity: Option<Box<AgentActivity>>,
     /// What the text does not show.
     #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
     pub remarks: Box<ReplyRemarks>,

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use super::approval::{ApprovalAnswered, ApprovalAsked, Verdict};
-pub use super::call::{CallEnded, CommandDone, Done, Reply, ReplyRead};
+pub use super::approval::{ApprovalAnswered, ApprovalAsked, ApprovalDecision};
+pub use super::call::{CallEnded, CallOutput, CallReply, CommandOutput, ReplyParsed};
 use super::chat::ModelRef;
 use super::failure::Failure;
 use super::id::{Digest, RunId, StepKey};
-pub use super::run_event::{LostFile, RunEnded, RunPlace, RunResumed, RunStarted, RunStatus};
+pub use super::run_event::{MissingFile, RunEnded, RunPlace, RunResumed, RunStarted, RunStatus};
 use super::usage::Usage;
 
 /// One fact of one run.
@@ -38,13 +38,13 @@ pub enum Fact {
     /// A run was taken up again.
     RunResumed(RunResumed),
     /// A step's result of an earlier session stands.
-    StepKept(StepKept),
+    StepReused(StepReused),
     /// An attempt of a step began.
     StepStarted(StepStarted),
     /// A call ended: a reply or a failure. The reply is as it came, before it was read.
     CallEnded(CallEnded),
     /// A reply was read: what was made of it.
-    ReplyRead(ReplyRead),
+    ReplyParsed(ReplyParsed),
     /// A step completed with an artifact.
     StepCompleted(StepCompleted),
     /// A step failed for good.
@@ -79,7 +79,7 @@ pub enum StepKind {
     /// Steps again and again.
     Repeat,
     /// Steps one after another.
-    Steps,
+    Sequence,
     /// Another pipeline.
     Pipeline,
 }
@@ -94,7 +94,7 @@ impl StepKind {
             Self::Approve => "approve",
             Self::Parallel => "parallel",
             Self::Repeat => "repeat",
-            Self::Steps => "steps",
+            Self::Sequence => "steps",
             Self::Pipeline => "pipeline",
         }
     }
@@ -102,7 +102,7 @@ impl StepKind {
     /// Whether the step is made of other steps.
     pub fn is_group(self) -> bool {
         match self {
-            Self::Parallel | Self::Repeat | Self::Steps | Self::Pipeline => true,
+            Self::Parallel | Self::Repeat | Self::Sequence | Self::Pipeline => true,
             Self::Agent | Self::Command | Self::Write | Self::Approve => false,
         }
     }
@@ -132,30 +132,30 @@ pub struct PlannedStep {
 
 /// A step's result of an earlier session stands: nothing was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepKept {
+pub struct StepReused {
     /// The step.
     pub step: StepKey,
     /// The `seq` of the [`StepCompleted`] that stands.
     pub completed: u64,
     /// The artifact under its new name, when the step or its output was renamed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub moved: Option<Artifact>,
+    pub renamed_artifact: Option<Artifact>,
 }
 
-impl StepKept {
+impl StepReused {
     /// A kept step under its old name.
     pub fn same(step: StepKey, completed: u64) -> Self {
-        Self { step, completed, moved: None }
+        Self { step, completed, renamed_artifact: None }
     }
 }
 
 /// The two digests that decide whether a recorded result still stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Recipe {
+pub struct Fingerprint {
     /// What is asked: dialect, models, parameters, system prompt, messages, the schema if sent.
-    pub ask: Digest,
+    pub request: Digest,
     /// What is taken: the schema with its references, and the extract mode.
-    pub take: Digest,
+    pub decode: Digest,
 }
 
 /// An attempt of a step began.
@@ -172,21 +172,21 @@ pub struct StepStarted {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
     /// The step's recipe.
-    pub recipe: Recipe,
+    pub fingerprint: Fingerprint,
     /// What the recipe is made of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub parts: Vec<Part>,
+    pub parts: Vec<FingerprintPart>,
     /// Why it runs although it ran before: `prompt planner.md changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
     /// What its first request may use at most: counts when the process dies while it is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub most: Option<Usage>,
+    pub max_usage: Option<Usage>,
 }
 
 /// A part of a recipe: what it is, in words, and its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
+pub struct FingerprintPart {
     /// `prompt planner.md`, `input plan`, `model`, `schema`.
     pub name: String,
     /// The digest of its content.
@@ -201,10 +201,10 @@ pub struct StepCompleted {
     /// The attempt that completed.
     pub attempt: u32,
     /// The step's recipe.
-    pub recipe: Recipe,
+    pub fingerprint: Fingerprint,
     /// The run whose result it is, when it was taken over from another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reused: Option<RunId>,
+    pub reused_from: Option<RunId>,
     /// What it produced, if it has an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact: Option<Artifact>,

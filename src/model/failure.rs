@@ -39,7 +39,7 @@ classes! {
     /// The provider refuses the request as such (unknown model, too long, …).
     BadRequest = "bad_request",
     /// The reply was cut off by a token limit.
-    LengthStop = "length_stop",
+    MaxTokensReached = "max_tokens_reached",
     /// The model or a filter refused to answer.
     Refusal = "refusal",
     /// The reply ended for a reason that does not say that it is whole.
@@ -75,10 +75,12 @@ classes! {
     AgentError = "agent_error",
     /// A reply or an output was larger than allowed.
     OutputTooLarge = "output_too_large",
-    /// Every step ran, and `success:` is false all the same.
-    Unsuccessful = "unsuccessful",
-    /// Every round of a loop, or every turn of a program, was used up.
-    Exhausted = "exhausted",
+    /// Every step ran, and the condition under `success:` is false.
+    SuccessConditionFalse = "success_condition_false",
+    /// A loop ran its last round, and its condition is still false.
+    MaxIterationsReached = "max_iterations_reached",
+    /// A CLI agent used all the turns that it may take for one answer.
+    MaxTurnsReached = "max_turns_reached",
     /// A person said no.
     Rejected = "rejected",
     /// Nobody answered in time.
@@ -91,6 +93,8 @@ classes! {
     Cancelled = "cancelled",
     /// The process that ran the step died.
     Crashed = "crashed",
+    /// A defect of orch.
+    Internal = "internal",
 }
 
 impl fmt::Display for Class {
@@ -126,7 +130,7 @@ pub struct Failure {
     pub usage: Option<Box<ReportedUsage>>,
     /// Whether the model may have been at work when the request broke off: nobody told what it took.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub broke_off: bool,
+    pub interrupted: bool,
     /// Whether there was no connection to the provider, which has not answered in this run before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreached: bool,
@@ -143,7 +147,7 @@ impl Failure {
             retry_after_ms: None,
             status: None,
             usage: None,
-            broke_off: false,
+            interrupted: false,
             unreached: false,
         }
     }
@@ -156,7 +160,7 @@ impl Failure {
     /// The same without what the request took: that is of the call, not of its step.
     #[must_use]
     pub fn of_step(self) -> Self {
-        Self { usage: None, broke_off: false, unreached: false, ..self }
+        Self { usage: None, interrupted: false, unreached: false, ..self }
     }
 
     /// The same where it was the step's deadline that allowed no more time.

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::agent::{Acp, Cli, Tools};
+use super::agent::{Acp, CliProgram, Tools};
 use super::budget::Budget;
 use super::program::TurnEstimate;
 use super::step::Step;
@@ -99,7 +99,7 @@ pub struct Agent {
     /// A command-line agent: `claude` or `codex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"claude")]
-    pub cli: Option<Cli>,
+    pub cli: Option<CliProgram>,
     /// A program that speaks the Agent Client Protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = json!({"command": ["gemini", "--acp"]}))]

@@ -161,7 +161,7 @@ pub struct TurnEstimate {
 
 /// One turn of an agent program: a prompt goes in, its final words come out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Turn {
+pub struct AgentTurn {
     /// The program.
     pub program: Program,
     /// What it is asked, with the talk so far.
@@ -188,7 +188,7 @@ pub const SANDBOX_REFUSAL: &str = "to write outside of its sandbox";
 
 /// What a program did beside its answer, as recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Work {
+pub struct AgentActivity {
     /// Its own session, when there is no reply to say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
@@ -219,7 +219,7 @@ pub struct Work {
     pub denied: Vec<String>,
 }
 
-impl Work {
+impl AgentActivity {
     /// Whether there is nothing to tell.
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::event::{RunStatus, StepKind};
 use super::failure::Failure;
-use super::step_state::{Read, StepState, StepStatus};
+use super::step_state::{ExtractionSummary, StepState, StepStatus};
 use super::usage::UsageTotal;
 
 /// What `--output json` prints: one object a run.
@@ -72,7 +72,7 @@ pub struct StepReport {
     /// Requests made.
     pub calls: u32,
     /// Whether the result was kept from an earlier session.
-    pub kept: bool,
+    pub reused: bool,
     /// The earlier run that the result was taken over from (`--reuse`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reused_from: Option<String>,
@@ -90,7 +90,7 @@ pub struct StepReport {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// How the value was found in the reply.
-    pub read: Option<Read>,
+    pub extraction: Option<ExtractionSummary>,
     /// The artifact's value.
     pub output: Option<Value>,
     /// Why it failed: `class`, `message`, `hint`.
@@ -111,14 +111,14 @@ impl StepReport {
             ended_at: step.ended,
             attempts: step.attempts,
             calls: step.calls,
-            kept: step.kept,
-            reused_from: step.reused.map(|run| run.to_string()),
+            reused: step.reused,
+            reused_from: step.reused_from.map(|run| run.to_string()),
             question: step.question.clone(),
             usage: step.usage,
             cost_usd: step.cost.known(),
             estimated_cost_usd: step.cost.estimated(),
             session: step.session.clone(),
-            read: step.read.clone(),
+            extraction: step.extraction.clone(),
             output: step.artifact.as_ref().map(|artifact| artifact.value.clone()),
             error: step.failure.clone(),
             reason: step.reason.clone(),

@@ -128,7 +128,7 @@ impl RunState {
             Fact::RunResumed(fact) => {
                 self.status = RunStatus::Running;
                 self.ended = None;
-                if let Some(place) = &fact.place {
+                if let Some(place) = &fact.relocated_to {
                     self.root.clone_from(&place.root);
                     self.workspace.clone_from(&place.workspace);
                 }
@@ -159,7 +159,7 @@ impl RunState {
         let began = match &event.fact {
             Fact::RunStarted(_) => true,
             Fact::RunResumed(fact) => {
-                if let Some(((_, last), seen)) = self.session.as_mut().zip(fact.last_seen) {
+                if let Some(((_, last), seen)) = self.session.as_mut().zip(fact.previous_owner_last_heartbeat) {
                     *last = seen.max(*last);
                 }
                 true

@@ -65,13 +65,13 @@ pub struct RunResumed {
     pub budget: Option<Budget>,
     /// When the process of the session before was last alive, if it died as the owner of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_seen: Option<Timestamp>,
+    pub previous_owner_last_heartbeat: Option<Timestamp>,
     /// Where the project is now, when it is elsewhere than before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<RunPlace>,
+    pub relocated_to: Option<RunPlace>,
     /// Files that steps made and that were found gone, or as they were before: the run continues without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub without: Vec<LostFile>,
+    pub missing_files: Vec<MissingFile>,
     /// The steps as the files say now, in order.
     pub steps: Vec<PlannedStep>,
     /// The version of orch that took the run up.
@@ -89,7 +89,7 @@ pub struct RunPlace {
 
 /// A file that a step made and that is not as the step made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostFile {
+pub struct MissingFile {
     /// The path from the workspace.
     pub path: String,
     /// The `seq` of the [`StepCompleted`] whose step made it, when a person said to go on without it:

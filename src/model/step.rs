@@ -192,7 +192,7 @@ pub struct Repeat {
     /// What it means that `until` never came true (`fail`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(example = &"continue")]
-    pub on_exhausted: Option<Outcome>,
+    pub on_max_iterations: Option<Outcome>,
     /// What is done in each round; it sees what the round before produced.
     #[schemars(length(min = 1))]
     #[schemars(example = json!([{"id": "code", "agent": "coder", "prompt": "coder.md", "output": "code"}]))]
@@ -201,7 +201,7 @@ pub struct Repeat {
 
 /// What a step is, told by the one key that it has.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind<'a> {
+pub enum StepAction<'a> {
     /// `agent:` with `prompt:`.
     Agent {
         /// A key of `agents`.
@@ -230,27 +230,33 @@ pub const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "re
 
 impl Step {
     /// What the step is; `None` when it has no key that tells, which loading refuses.
-    pub fn kind(&self) -> Option<Kind<'_>> {
+    pub fn kind(&self) -> Option<StepAction<'_>> {
         if let Some(agent) = &self.agent {
-            return Some(Kind::Agent { agent, prompt: self.prompt.as_deref().unwrap_or_default() });
+            return Some(StepAction::Agent { agent, prompt: self.prompt.as_deref().unwrap_or_default() });
         }
-        let command = self.run.as_ref().map(Kind::Command);
-        let write = || self.write.as_deref().map(Kind::Write);
-        let approve = || self.approve.as_deref().map(Kind::Approve);
-        let parallel = || self.parallel.as_deref().map(Kind::Parallel);
-        let repeat = || self.repeat.as_ref().map(Kind::Repeat);
-        let sequence = || self.steps.as_deref().map(Kind::Sequence);
-        let pipeline = || self.pipeline.as_deref().map(Kind::Pipeline);
+        let command = self.run.as_ref().map(StepAction::Command);
+        let write = || self.write.as_deref().map(StepAction::Write);
+        let approve = || self.approve.as_deref().map(StepAction::Approve);
+        let parallel = || self.parallel.as_deref().map(StepAction::Parallel);
+        let repeat = || self.repeat.as_ref().map(StepAction::Repeat);
+        let sequence = || self.steps.as_deref().map(StepAction::Sequence);
+        let pipeline = || self.pipeline.as_deref().map(StepAction::Pipeline);
         command.or_else(write).or_else(approve).or_else(parallel).or_else(repeat).or_else(sequence).or_else(pipeline)
     }
 
     /// The steps inside a group, and the key under which they stand; empty for other kinds.
     pub fn children(&self) -> (&'static str, &[Step]) {
         match self.kind() {
-            Some(Kind::Parallel(steps)) => ("parallel", steps),
-            Some(Kind::Repeat(repeat)) => ("repeat/steps", &repeat.steps),
-            Some(Kind::Sequence(steps)) => ("steps", steps),
-            Some(Kind::Agent { .. } | Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) | Kind::Pipeline(_))
+            Some(StepAction::Parallel(steps)) => ("parallel", steps),
+            Some(StepAction::Repeat(repeat)) => ("repeat/steps", &repeat.steps),
+            Some(StepAction::Sequence(steps)) => ("steps", steps),
+            Some(
+                StepAction::Agent { .. }
+                | StepAction::Command(_)
+                | StepAction::Write(_)
+                | StepAction::Approve(_)
+                | StepAction::Pipeline(_),
+            )
             | None => ("", &[]),
         }
     }
@@ -258,8 +264,8 @@ impl Step {
     /// What the step does to the workspace, by its key, its kind, or what its agent may do.
     pub fn effective_access(&self, agents: &Agents) -> Access {
         self.access.unwrap_or_else(|| match self.kind() {
-            Some(Kind::Command(_) | Kind::Write(_)) => Access::Write,
-            Some(Kind::Agent { agent, .. }) => agents.get(agent).map_or(Access::None, Agent::access),
+            Some(StepAction::Command(_) | StepAction::Write(_)) => Access::Write,
+            Some(StepAction::Agent { agent, .. }) => agents.get(agent).map_or(Access::None, Agent::access),
             _ => Access::None,
         })
     }

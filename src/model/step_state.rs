@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chat::ModelRef;
 use super::cost::CostTotal;
-use super::event::{Artifact, CallEnded, PlannedStep, ReplyRead, StepKind, StepStarted};
+use super::event::{Artifact, CallEnded, PlannedStep, ReplyParsed, StepKind, StepStarted};
 use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::usage::{EstimatedUsage, Usage, UsageTotal};
@@ -80,11 +80,11 @@ pub struct StepState {
     /// Why it was skipped.
     pub reason: Option<String>,
     /// Whether its result was kept from an earlier session.
-    pub kept: bool,
+    pub reused: bool,
     /// The earlier run that its result was taken over from.
-    pub reused: Option<RunId>,
+    pub reused_from: Option<RunId>,
     /// How the reply was read: source and repairs.
-    pub read: Option<Read>,
+    pub extraction: Option<ExtractionSummary>,
     /// What a person is asked, while the step waits.
     pub question: Option<String>,
     /// The call of a model or a program whose end is not on record yet.
@@ -102,13 +102,13 @@ struct OpenCall {
 
 /// How the value was found in the reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Read {
+pub struct ExtractionSummary {
     /// Where it was found: `whole`, `fence`, `tag` or `prose`.
     pub source: String,
     /// What was repaired, in order.
     pub repairs: Vec<String>,
     /// How many other values would have fitted.
-    pub others: usize,
+    pub other_matches: usize,
     /// What was left out of the reply, such as reasoning before the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
@@ -117,7 +117,7 @@ pub struct Read {
 impl StepState {
     /// Whether its result was there before: of an earlier session, or of an earlier run.
     pub fn is_reused(&self) -> bool {
-        self.kept || self.reused.is_some()
+        self.reused || self.reused_from.is_some()
     }
 
     /// A step that was announced and has not begun; its key may be that of an item or in a round.
@@ -138,9 +138,9 @@ impl StepState {
             artifact: None,
             failure: None,
             reason: None,
-            kept: false,
-            reused: None,
-            read: None,
+            reused: false,
+            reused_from: None,
+            extraction: None,
             question: None,
             open_call: None,
             asked_again: None,
@@ -162,7 +162,7 @@ impl StepState {
         self.usage = old.usage;
         self.cost = old.cost;
         self.session = old.session;
-        self.read = old.read;
+        self.extraction = old.extraction;
         self.asked_again = old.asked_again;
     }
 
@@ -170,19 +170,19 @@ impl StepState {
     /// with its last request.
     pub(super) fn open_call(&mut self, fact: &StepStarted) {
         let again = self.asked_again.filter(|(attempt, _)| *attempt == fact.attempt).map(|(_, most)| most);
-        self.open_call = fact.model.is_some().then_some(OpenCall { most: again.or(fact.most) });
+        self.open_call = fact.model.is_some().then_some(OpenCall { most: again.or(fact.max_usage) });
     }
 
     /// A reply was read, and perhaps another one is asked for.
-    pub(super) fn read_reply(&mut self, fact: &ReplyRead) {
-        self.read = fact.source.clone().map(|source| Read {
+    pub(super) fn read_reply(&mut self, fact: &ReplyParsed) {
+        self.extraction = fact.source.clone().map(|source| ExtractionSummary {
             source,
             repairs: fact.repairs.clone(),
-            others: fact.others,
+            other_matches: fact.other_matches,
             left_out: fact.left_out.clone(),
         });
-        self.open_call = fact.asks_again.then_some(OpenCall { most: fact.most });
-        self.asked_again = fact.most.map(|most| (fact.call.attempt, most)).or(self.asked_again);
+        self.open_call = fact.asks_again.then_some(OpenCall { most: fact.max_usage });
+        self.asked_again = fact.max_usage.map(|most| (fact.call.attempt, most)).or(self.asked_again);
     }
 
     /// The step has no open call any more.

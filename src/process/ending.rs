@@ -20,18 +20,18 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// Groups that are being ended and that no call waits for: whoever looks at what they did waits for them first.
 #[derive(Clone, Debug)]
-pub struct Endings {
+pub struct EndingGroups {
     waits: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
     clock: Arc<dyn Clock>,
 }
 
-impl Default for Endings {
+impl Default for EndingGroups {
     fn default() -> Self {
         Self::new(Arc::new(SystemClock))
     }
 }
 
-impl Endings {
+impl EndingGroups {
     /// None yet; while there are any, the time of `clock` does not leap.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { waits: Arc::default(), clock }
@@ -41,7 +41,7 @@ impl Endings {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add(&self, ending: Ending) {
+    pub(super) fn add(&self, ending: EndingGroup) {
         let ended = ending.watched(self.clock.hold());
         self.lock().push(ended);
     }
@@ -59,7 +59,7 @@ impl Endings {
 
 /// A group that is being ended.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct EndingGroup {
     /// Our side of the guard's socket, which nothing is written to any more.
     pub(super) control: Socket,
     pub(super) guard: Child,
@@ -70,7 +70,7 @@ pub(super) struct Ending {
     pub(super) drains: bool,
 }
 
-impl Ending {
+impl EndingGroup {
     /// Waits for it on a thread of its own, since the time that the guard takes is the system's, not that of the
     /// runtime; becomes true when nothing of it is left.
     fn watched(self, hold: Hold) -> watch::Receiver<bool> {

@@ -15,10 +15,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 
-use super::ending::{Ending, Endings};
+use super::ending::{EndingGroup, EndingGroups};
 use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
-use super::report::{LENGTH, Report};
-use super::{ProcessError, Spec};
+use super::report::{GuardReport, LENGTH};
+use super::{ProcessError, ProgramSpec};
 
 /// How many guards are started until one lives long enough to take its program.
 const TRIES: usize = 5;
@@ -26,7 +26,7 @@ const TRIES: usize = 5;
 /// A program with its guard. What is left of it is ended when this is dropped, as [`Endings`] then knows.
 pub(super) struct Group {
     guard: Option<(UnixStream, Child)>,
-    endings: Endings,
+    endings: EndingGroups,
     received: Vec<u8>,
     leader: Option<i32>,
     code: Option<i32>,
@@ -41,7 +41,7 @@ impl Group {
     ///
     /// A Ctrl-C reaches every process of the terminal's group, also a guard in the moment before it is in a group of its
     /// own and heeds no signal. Then no program was started, and another guard is.
-    pub(super) async fn start(spec: &Spec) -> Result<Self, ProcessError> {
+    pub(super) async fn start(spec: &ProgramSpec) -> Result<Self, ProcessError> {
         for _ in 0..TRIES {
             let mut group = spawn(spec).map_err(|source| spec.not_guarded(source))?;
             if group.begun().await || !group.interrupted().await {
@@ -88,12 +88,12 @@ impl Group {
                 return Err(self.unguarded());
             }
             let Some((report, rest)) = self.received.split_first_chunk::<LENGTH>() else { continue };
-            let (report, rest) = (Report::decode(*report), rest.to_vec());
+            let (report, rest) = (GuardReport::decode(*report), rest.to_vec());
             self.received = rest;
             match report {
-                Some(Report::Started(pid)) => self.leader = Some(pid),
-                Some(Report::Exited(code)) => self.code = Some(code),
-                Some(Report::NotStarted(error)) => return Err(io::Error::from_raw_os_error(error)),
+                Some(GuardReport::Started(pid)) => self.leader = Some(pid),
+                Some(GuardReport::Exited(code)) => self.code = Some(code),
+                Some(GuardReport::NotStarted(error)) => return Err(io::Error::from_raw_os_error(error)),
                 None => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
@@ -116,24 +116,24 @@ impl Group {
     }
 
     /// The end of our side of the socket is the guard's sign.
-    fn let_go(&mut self) -> Option<Ending> {
+    fn let_go(&mut self) -> Option<EndingGroup> {
         let (control, guard) = self.guard.take()?;
         // Without a socket the guard is gone, or sees its end all the same.
         let control = control.into_std().ok()?;
         drop(control.shutdown(std::net::Shutdown::Write));
-        Some(Ending { control, guard, outputs: std::mem::take(&mut self.outputs), drains: false })
+        Some(EndingGroup { control, guard, outputs: std::mem::take(&mut self.outputs), drains: false })
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(ending) = self.let_go() {
-            self.endings.add(Ending { drains: true, ..ending });
+            self.endings.add(EndingGroup { drains: true, ..ending });
         }
     }
 }
 
-fn spawn(spec: &Spec) -> io::Result<Group> {
+fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
     let (control, theirs) = Socket::pair()?;
     let mut command = Command::new(&spec.guard.path);
     command.arg0("orch").arg(COMMAND).args(&spec.argv).current_dir(&spec.cwd).env_clear();

@@ -24,7 +24,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::report::Report;
+use super::report::GuardReport;
 
 /// The argument after which orch is the guard of the program that the other arguments name.
 pub const COMMAND: &str = "__guard";
@@ -67,10 +67,10 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
     command.args(arguments).process_group(0).stdin(stdin.map_or_else(Stdio::null, Stdio::from));
     let leader = match command.spawn() {
         Ok(child) => Pid::from_child(&child),
-        Err(error) => return control.write_all(&Report::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
+        Err(error) => return control.write_all(&GuardReport::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
     };
     // If orch is gone, the report is lost; the program is ended anyway.
-    drop(control.write_all(&Report::Started(leader.as_raw_pid()).encode()));
+    drop(control.write_all(&GuardReport::Started(leader.as_raw_pid()).encode()));
     // Its input must end when its owner closes it, and its outputs when the program does.
     drop(command);
     // The thread waits for it.
@@ -84,7 +84,7 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == leader => {
-                drop(control.write_all(&Report::Exited(code(status)).encode()));
+                drop(control.write_all(&GuardReport::Exited(code(status)).encode()));
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             // No child is left.

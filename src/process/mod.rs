@@ -27,7 +27,7 @@ use tokio::process::ChildStdin;
 
 use capture::capture;
 pub use capture::{Captured, Stream, beginning_and_end, joined, last_lines};
-pub use ending::Endings;
+pub use ending::EndingGroups;
 use group::Group;
 pub use guard::{COMMAND, guard};
 pub use talk::{Pipes, Talked, talk};
@@ -54,7 +54,7 @@ impl From<PathBuf> for GuardProgram {
 
 /// A program to run.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct ProgramSpec {
     /// The program and its arguments; at least one entry.
     pub argv: Vec<String>,
     /// The folder in which it runs.
@@ -72,10 +72,10 @@ pub struct Spec {
     /// Its guard: orch, as [`guard`] starts it.
     pub guard: GuardProgram,
     /// Where what is left of it goes when the call is dropped.
-    pub endings: Endings,
+    pub endings: EndingGroups,
 }
 
-impl Spec {
+impl ProgramSpec {
     fn program(&self) -> &str {
         self.argv.first().map_or("", String::as_str)
     }
@@ -94,7 +94,7 @@ impl Spec {
     }
 }
 
-impl Spec {
+impl ProgramSpec {
     /// What an error at the start of the guard means. The guard has the program's arguments and folder.
     fn not_guarded(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
@@ -176,7 +176,7 @@ pub enum ProcessError {
 ///
 /// # Errors
 /// When it can't be started, takes too long, or its pipes fail. An exit code is no error.
-pub async fn run(spec: &Spec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> Result<Ended, ProcessError> {
+pub async fn run(spec: &ProgramSpec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> Result<Ended, ProcessError> {
     run_until(spec, heard, std::future::pending()).await
 }
 
@@ -186,7 +186,7 @@ pub async fn run(spec: &Spec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> 
 /// # Errors
 /// As [`run`].
 pub async fn run_until(
-    spec: &Spec,
+    spec: &ProgramSpec,
     heard: &(dyn Fn(Stream, &[u8]) + Send + Sync),
     said: impl Future<Output = ()>,
 ) -> Result<Ended, ProcessError> {
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guard_that_cannot_be_started_is_not_taken_for_the_program() {
-        let spec = Spec {
+        let spec = ProgramSpec {
             argv: vec!["true".to_owned()],
             cwd: "/".into(),
             env: Vec::new(),
@@ -296,7 +296,7 @@ mod tests {
             cap: 1,
             most: None,
             guard: PathBuf::from("/nowhere/orch").into(),
-            endings: Endings::default(),
+            endings: EndingGroups::default(),
         };
         let error = run(&spec, &|_, _| {}).await.unwrap_err().to_string();
         assert!(error.starts_with("the guard of `true`, which is orch itself (`/nowhere/orch`), can't be"), "{error}");

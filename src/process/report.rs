@@ -5,7 +5,7 @@ pub(super) const LENGTH: usize = 5;
 
 /// One report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub(super) enum GuardReport {
     /// The program runs, with this process id, which is that of its group too.
     Started(i32),
     /// It can't be started; the system's number of the error.
@@ -14,7 +14,7 @@ pub(super) enum Report {
     Exited(i32),
 }
 
-impl Report {
+impl GuardReport {
     pub(super) fn encode(self) -> [u8; LENGTH] {
         let (tag, value) = match self {
             Self::Started(pid) => (b'S', pid),
@@ -42,9 +42,14 @@ mod tests {
 
     #[test]
     fn a_report_is_read_as_it_was_written() {
-        for report in [Report::Started(70_000), Report::NotStarted(2), Report::Exited(137), Report::Exited(-1)] {
-            assert_eq!(Report::decode(report.encode()), Some(report));
+        for report in [
+            GuardReport::Started(70_000),
+            GuardReport::NotStarted(2),
+            GuardReport::Exited(137),
+            GuardReport::Exited(-1),
+        ] {
+            assert_eq!(GuardReport::decode(report.encode()), Some(report));
         }
-        assert_eq!(Report::decode(*b"?1234"), None);
+        assert_eq!(GuardReport::decode(*b"?1234"), None);
     }
 }

@@ -5,7 +5,7 @@ use futures_util::future::FusedFuture as _;
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::time::{Duration, timeout};
 
-use super::{Captured, Group, ProcessError, Spec, Stream, capture, end_and_read};
+use super::{Captured, Group, ProcessError, ProgramSpec, Stream, capture, end_and_read};
 
 /// How long a program has to end by itself once the talk is over: its exit code is worth knowing.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -36,11 +36,11 @@ pub struct Talked<T> {
 /// # Errors
 /// When it can't be started, takes too long, or floods standard error. What goes wrong in the
 /// talk itself is the work's result.
-pub async fn talk<T, F>(spec: &Spec, work: impl FnOnce(Pipes) -> F) -> Result<Talked<T>, ProcessError>
+pub async fn talk<T, F>(spec: &ProgramSpec, work: impl FnOnce(Pipes) -> F) -> Result<Talked<T>, ProcessError>
 where
     F: Future<Output = T>,
 {
-    let spec = Spec { stdin: Some(Vec::new()), ..spec.clone() };
+    let spec = ProgramSpec { stdin: Some(Vec::new()), ..spec.clone() };
     let mut group = Group::start(&spec).await?;
     let (stdin, stdout) = (group.stdin.take(), group.stdout.take());
     let (Some(stdin), Some(stdout)) = (stdin, stdout) else {

@@ -4,7 +4,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 /// What kind of answer came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum AnswerShape {
     /// A stream of events.
     Events,
     /// One JSON value.
@@ -27,25 +27,25 @@ pub(super) fn is_undecided(kind: &str, first: &[u8]) -> bool {
 }
 
 /// Tells an answer by its content type, and by its first byte where the type says nothing.
-pub(super) fn shape(kind: &str, first: &[u8]) -> Shape {
+pub(super) fn shape(kind: &str, first: &[u8]) -> AnswerShape {
     match kind {
-        "text/event-stream" => Shape::Events,
-        "application/json" => Shape::Json,
-        "text/html" | "application/xhtml+xml" => Shape::Page,
+        "text/event-stream" => AnswerShape::Events,
+        "application/json" => AnswerShape::Json,
+        "text/html" | "application/xhtml+xml" => AnswerShape::Page,
         "" | "text/plain" | "application/octet-stream" => match first.iter().find(|b| !b.is_ascii_whitespace()) {
-            Some(b'{' | b'[') => Shape::Json,
-            Some(b'<') => Shape::Page,
+            Some(b'{' | b'[') => AnswerShape::Json,
+            Some(b'<') => AnswerShape::Page,
             Some(b'd' | b'e' | b'i' | b'r' | b':')
                 if [&b"data"[..], b"event", b"id", b"retry", b":"]
                     .iter()
                     .any(|field| first.trim_ascii_start().starts_with(field)) =>
             {
-                Shape::Events
+                AnswerShape::Events
             }
-            _ => Shape::Other,
+            _ => AnswerShape::Other,
         },
-        other if other.ends_with("+json") => Shape::Json,
-        _ => Shape::Other,
+        other if other.ends_with("+json") => AnswerShape::Json,
+        _ => AnswerShape::Other,
     }
 }
 
@@ -68,12 +68,12 @@ mod tests {
 
     #[test]
     fn an_untyped_answer_is_told_by_its_first_bytes() {
-        assert_eq!(shape("", b"data: {}"), Shape::Events);
-        assert_eq!(shape("text/plain", b": ping"), Shape::Events);
-        assert_eq!(shape("", b" {\"a\":1}"), Shape::Json);
-        assert_eq!(shape("text/plain", b"<html>"), Shape::Page);
-        assert_eq!(shape("text/plain", b"ready"), Shape::Other);
-        assert_eq!(shape("image/png", b"{"), Shape::Other);
-        assert_eq!(shape("application/problem+json", b"{"), Shape::Json);
+        assert_eq!(shape("", b"data: {}"), AnswerShape::Events);
+        assert_eq!(shape("text/plain", b": ping"), AnswerShape::Events);
+        assert_eq!(shape("", b" {\"a\":1}"), AnswerShape::Json);
+        assert_eq!(shape("text/plain", b"<html>"), AnswerShape::Page);
+        assert_eq!(shape("text/plain", b"ready"), AnswerShape::Other);
+        assert_eq!(shape("image/png", b"{"), AnswerShape::Other);
+        assert_eq!(shape("application/problem+json", b"{"), AnswerShape::Json);
     }
 }

@@ -5,11 +5,11 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
-use super::http::{self, Assembler, Call, Sink};
+use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop;
-use super::stream::Heard;
+use super::stream::StreamItem;
 use super::usage::ANTHROPIC;
-use super::{Endpoint, Limits, Provider, client, schema};
+use super::{Endpoint, Provider, RequestLimits, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
@@ -33,14 +33,14 @@ impl Provider for Anthropic {
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
-        limits: &'a Limits,
-        sink: Sink<'a>,
+        limits: &'a RequestLimits,
+        sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let base = base.strip_suffix("/v1").unwrap_or(&base);
         let body = body(&self.endpoint, request);
-        let parts = Parts { draft: Draft::new(body.get("output_config").is_some()) };
-        let call = Call {
+        let parts = AnthropicReply { draft: Draft::new(body.get("output_config").is_some()) };
+        let call = HttpCall {
             endpoint: &self.endpoint,
             model: &request.model.model,
             url: format!("{base}/v1/messages"),
@@ -94,11 +94,11 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 
 /// A reply under construction.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct AnthropicReply {
     draft: Draft,
 }
 
-impl Parts {
+impl AnthropicReply {
     /// Reads what a message says about itself.
     fn head(&mut self, message: &Value) {
         let text = |field: &str| message.get(field).and_then(Value::as_str).map(str::to_owned);
@@ -114,7 +114,7 @@ impl Parts {
     }
 
     /// Reads a block or a part of one.
-    fn say(&mut self, part: Option<&Value>, sink: Sink<'_>) {
+    fn say(&mut self, part: Option<&Value>, sink: ReplySink<'_>) {
         let text = |field: &str| part.and_then(|part| part.get(field)?.as_str()).filter(|text| !text.is_empty());
         if let Some(thinking) = text("thinking") {
             self.draft.reason(thinking, sink);
@@ -143,8 +143,8 @@ impl Parts {
     }
 }
 
-impl Assembler for Parts {
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard {
+impl Assembler for AnthropicReply {
+    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
         match event.get("type").and_then(Value::as_str) {
             Some("message_start") => {
                 if let Some(message) = event.get("message") {
@@ -159,16 +159,16 @@ impl Assembler for Parts {
                 }
                 self.count(event);
             }
-            Some("message_stop") => return Heard::End,
+            Some("message_stop") => return StreamItem::End,
             Some("content_block_stop") => {}
             // A `ping` says nothing, and neither does what is still to be invented.
-            Some("ping") => return Heard::Ignored,
-            _ => return Heard::Foreign,
+            Some("ping") => return StreamItem::Ignored,
+            _ => return StreamItem::Foreign,
         }
-        Heard::Part
+        StreamItem::Part
     }
 
-    fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
+    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
         let Some(content) = body.get("content").and_then(Value::as_array) else {
             return false;
         };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::seconds;
-use super::{Endpoint, Limits, errors};
+use super::{Endpoint, RequestLimits, errors};
 use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
 
@@ -19,17 +19,17 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 const EXPLANATION: Duration = Duration::from_secs(2);
 
 /// The body of a reply, under its time and size limits.
-pub(super) struct Body<'a> {
+pub(super) struct ResponseBody<'a> {
     pub(super) response: Response,
     pub(super) endpoint: &'a Endpoint,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a RequestLimits,
     pub(super) first_byte: Instant,
     pub(super) received: usize,
     /// Whether the last read ended since nothing came for too long.
     pub(super) silent: bool,
 }
 
-impl Body<'_> {
+impl ResponseBody<'_> {
     /// The next bytes; `None` at the end.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         let (deadline, limit) = if self.received == 0 {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Dialect, Endpoint, Limits, errors, http};
+use super::{Dialect, Endpoint, RequestLimits, errors, http};
 use crate::model::failure::Failure;
 
 /// The models of a server, by `GET {base_url}/models` in `OpenAI`'s shape, in the server's order. No key is sent.
@@ -22,13 +22,13 @@ pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<S
         query: Vec::new(),
         network: server.network.clone(),
     };
-    let limits = Limits {
+    let limits = RequestLimits {
         connect: timeout,
         first_byte: timeout,
         idle: timeout,
         total: timeout,
         max_bytes: 4 * 1024 * 1024,
-        ..Limits::default()
+        ..RequestLimits::default()
     };
     let value = http::get_json(&endpoint, &format!("{base}/models"), &limits).await?;
     let Some(models) = value.get("data").and_then(Value::as_array) else {

@@ -1,7 +1,7 @@
 //! A reply under construction: what every dialect collects alike.
 
-use super::Signal;
-use super::http::Sink;
+use super::StreamEvent;
+use super::http::ReplySink;
 use super::stop::StopTrack;
 use super::usage::{UsageFields, UsageMeter};
 use crate::model::chat::{ChatReply, ReplyRemarks, StopReason};
@@ -42,20 +42,20 @@ impl Draft {
     }
 
     /// Adds a piece of the text.
-    pub(super) fn say(&mut self, text: &str, sink: Sink<'_>) {
+    pub(super) fn say(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
             self.usage.generated();
             self.text.push_str(text);
-            sink(Signal::Text(text.to_owned()));
+            sink(StreamEvent::Text(text.to_owned()));
         }
     }
 
     /// Takes note of a piece of reasoning, which is no part of the text.
-    pub(super) fn reason(&mut self, text: &str, sink: Sink<'_>) {
+    pub(super) fn reason(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
             self.usage.generated();
             self.reasoning = self.reasoning.saturating_add(text.chars().count());
-            sink(Signal::Reasoning(text.to_owned()));
+            sink(StreamEvent::Reasoning(text.to_owned()));
         }
     }
 
@@ -99,7 +99,7 @@ impl Draft {
             model: self.model,
             id: self.id,
             constrained: self.constrained,
-            work: None,
+            agent_activity: None,
             remarks,
         }
     }

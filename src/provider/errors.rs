@@ -13,15 +13,15 @@ use serde_json::Value;
 
 use super::client::shown;
 use super::http::seconds;
-use super::said::{MESSAGE, Said, describe, said};
-use super::{Endpoint, Limits, waits};
+use super::said::{ErrorBody, MESSAGE, describe, said};
+use super::{Endpoint, RequestLimits, waits};
 use crate::clock::Clock;
 use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
 use crate::network::{self, ProxySetting, distrust};
 
 /// Whom the request went to.
-pub(super) struct Context<'a> {
+pub(super) struct RequestContext<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// The model asked; empty when none was.
     pub(super) model: &'a str,
@@ -60,7 +60,7 @@ pub(super) fn gave_up(endpoint: &Endpoint, reason: &str) -> Failure {
 }
 
 /// The request could not be sent, or nothing came back.
-pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &Limits) -> Failure {
+pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &RequestLimits) -> Failure {
     let url = shown(&endpoint.base_url);
     let proxy = proxy_of(endpoint);
     let through = proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {}", proxy.phrase()));
@@ -156,7 +156,12 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
 }
 
 /// The failure of a status other than 2xx.
-pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], context: &Context<'_>) -> Failure {
+pub(super) fn from_status(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    context: &RequestContext<'_>,
+) -> Failure {
     let endpoint = context.endpoint;
     let code = status.as_u16();
     if status.is_redirection() {
@@ -166,7 +171,7 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
         return Failure { status: Some(code), ..failure };
     }
     let parsed: Value = serde_json::from_slice(json_bytes(body)).unwrap_or_default();
-    let said = said(&parsed).unwrap_or_else(|| Said::plain(excerpt(body, endpoint, MESSAGE)));
+    let said = said(&parsed).unwrap_or_else(|| ErrorBody::plain(excerpt(body, endpoint, MESSAGE)));
     let failure = by_proxy(code, &said, endpoint).unwrap_or_else(|| describe(Some(code), &said, context));
     let now = context.clock.now();
     let wait = waits::in_headers(headers, now);
@@ -175,7 +180,7 @@ pub(super) fn from_status(status: StatusCode, headers: &HeaderMap, body: &[u8], 
 }
 
 /// The failure of a proxy that wants to know who asks.
-fn by_proxy(code: u16, said: &Said, endpoint: &Endpoint) -> Option<Failure> {
+fn by_proxy(code: u16, said: &ErrorBody, endpoint: &Endpoint) -> Option<Failure> {
     let proxy = proxy_of(endpoint).filter(|_| code == 407)?;
     let words = short(&scrubbed(&said.message, endpoint), MESSAGE);
     Some(asks_who(&proxy, &words))

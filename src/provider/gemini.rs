@@ -5,11 +5,11 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
-use super::http::{self, Assembler, Call, Sink};
+use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop;
-use super::stream::Heard;
+use super::stream::StreamItem;
 use super::usage::GEMINI;
-use super::{Endpoint, Limits, Provider, client, schema};
+use super::{Endpoint, Provider, RequestLimits, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
@@ -33,15 +33,15 @@ impl Provider for Gemini {
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
-        limits: &'a Limits,
-        sink: Sink<'a>,
+        limits: &'a RequestLimits,
+        sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let base = base.strip_suffix("/v1beta").unwrap_or(&base);
         let model = client::path_segment(request.model.model.trim_start_matches("models/"));
         let body = body(&self.endpoint, request);
         let constrained = body.pointer("/generationConfig/responseJsonSchema").is_some();
-        let call = Call {
+        let call = HttpCall {
             endpoint: &self.endpoint,
             model: &request.model.model,
             url: format!("{base}/v1beta/models/{model}:streamGenerateContent?alt=sse"),
@@ -50,7 +50,7 @@ impl Provider for Gemini {
             body,
             limits,
         };
-        http::exchange(call, Parts { draft: Draft::new(constrained) }, sink).boxed()
+        http::exchange(call, GeminiReply { draft: Draft::new(constrained) }, sink).boxed()
     }
 }
 
@@ -87,12 +87,12 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
 
 /// A reply under construction.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct GeminiReply {
     draft: Draft,
 }
 
-impl Parts {
-    fn read(&mut self, chunk: &Value, sink: Sink<'_>) {
+impl GeminiReply {
+    fn read(&mut self, chunk: &Value, sink: ReplySink<'_>) {
         let text = |field: &str| chunk.get(field).and_then(Value::as_str).map(str::to_owned);
         self.draft.model = self.draft.model.take().or_else(|| text("modelVersion"));
         self.draft.id = self.draft.id.take().or_else(|| text("responseId"));
@@ -112,7 +112,7 @@ impl Parts {
     }
 
     /// Reads a part; whether it has any content.
-    fn say(&mut self, part: &Value, sink: Sink<'_>) -> bool {
+    fn say(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
         if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
             self.draft.call_tool(name);
             return true;
@@ -141,18 +141,18 @@ fn is_chunk(value: &Value) -> bool {
         .any(|key| value.get(*key).is_some())
 }
 
-impl Assembler for Parts {
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard {
+impl Assembler for GeminiReply {
+    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
         if !is_chunk(event) {
-            return Heard::Foreign;
+            return StreamItem::Foreign;
         }
         self.read(event, sink);
         self.count(event);
         // The stream has no last word of its own: the connection ends.
-        Heard::Part
+        StreamItem::Part
     }
 
-    fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
+    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
         // Without `alt=sse` the API answers with a list of chunks.
         let chunks = body.as_array().map_or(std::slice::from_ref(body), Vec::as_slice);
         for chunk in chunks {

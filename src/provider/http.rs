@@ -10,14 +10,14 @@ use reqwest::Response;
 use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::answer_shape::{Shape, content_type, is_undecided, shape};
-use super::body::{Body, is_complete};
+use super::answer_shape::{AnswerShape, content_type, is_undecided, shape};
+use super::body::{ResponseBody, is_complete};
 use super::client::{address, client, header_map, shown};
 use super::draft::Draft;
-use super::errors::{self, Context};
-use super::seen::{Seen, tells_of_work};
-use super::stream::{Heard, Hearing, Progress};
-use super::{Endpoint, Limits, Signal, said, waits};
+use super::errors::{self, RequestContext};
+use super::seen::{StreamContent, tells_of_work};
+use super::stream::{ExchangeProgress, Hearing, StreamItem};
+use super::{Endpoint, RequestLimits, StreamEvent, said, waits};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
@@ -33,10 +33,10 @@ const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 /// Puts the parts of a reply together, in the words of one dialect.
 pub(super) trait Assembler: Default + Send {
     /// Reads one event of the stream.
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard;
+    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem;
 
     /// A whole reply, from a server that does not stream; false when it is none.
-    fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool;
+    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
 
     /// What has come so far.
     fn draft(&self) -> &Draft;
@@ -64,10 +64,10 @@ pub(super) trait Assembler: Default + Send {
 }
 
 /// Who hears the parts of a reply.
-pub(super) type Sink<'a> = &'a (dyn Fn(Signal) + Send + Sync);
+pub(super) type ReplySink<'a> = &'a (dyn Fn(StreamEvent) + Send + Sync);
 
 /// One request, ready to be sent.
-pub(super) struct Call<'a> {
+pub(super) struct HttpCall<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// The model's name, for messages.
     pub(super) model: &'a str,
@@ -76,52 +76,57 @@ pub(super) struct Call<'a> {
     pub(super) key_header: (&'static str, &'static str),
     pub(super) headers: &'a [(&'static str, &'static str)],
     pub(super) body: Value,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a RequestLimits,
 }
 
 /// An answer of a server that is here already.
 pub(super) struct ReceivedAnswer<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) response: Response,
-    pub(super) limits: &'a Limits,
+    pub(super) limits: &'a RequestLimits,
 }
 
 /// Where an answer comes from.
 enum AnswerSource<'a> {
-    Request(Call<'a>),
+    Request(HttpCall<'a>),
     Received(ReceivedAnswer<'a>),
 }
 
 /// Sends the request and reads the reply to its end.
-pub(super) async fn exchange<A: Assembler>(call: Call<'_>, assembler: A, sink: Sink<'_>) -> Result<ChatReply, Failure> {
-    supervise((call.endpoint, call.limits), AnswerSource::Request(call), assembler, sink).await
+pub(super) async fn exchange<A: Assembler>(
+    call: HttpCall<'_>,
+    assembler: A,
+    sink: ReplySink<'_>,
+) -> Result<ChatReply, Failure> {
+    supervise(call.endpoint, call.limits, AnswerSource::Request(call), assembler, sink).await
 }
 
 /// Reads the reply of an answer that is here already to its end.
 pub(super) async fn read_received<A: Assembler>(
     answer: ReceivedAnswer<'_>,
     assembler: A,
-    sink: Sink<'_>,
+    sink: ReplySink<'_>,
 ) -> Result<ChatReply, Failure> {
-    supervise((answer.endpoint, answer.limits), AnswerSource::Received(answer), assembler, sink).await
+    supervise(answer.endpoint, answer.limits, AnswerSource::Received(answer), assembler, sink).await
 }
 
 /// Reads an answer within its limits of time.
 async fn supervise<A: Assembler>(
-    (endpoint, limits): (&Endpoint, &Limits),
+    endpoint: &Endpoint,
+    limits: &RequestLimits,
     source: AnswerSource<'_>,
     mut assembler: A,
-    sink: Sink<'_>,
+    sink: ReplySink<'_>,
 ) -> Result<ChatReply, Failure> {
-    let mut progress = Progress::default();
+    let mut progress = ExchangeProgress::default();
     let read = async {
         match source {
             AnswerSource::Request(call) => converse(call, &mut assembler, &mut progress, sink).await,
             AnswerSource::Received(ReceivedAnswer { endpoint, response, limits }) => {
-                let context = Context { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
+                let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
                 let first_byte = Instant::now() + limits.first_byte;
                 progress.at_work = true;
-                receive(response, context, (limits, first_byte), (&mut assembler, &mut progress, sink)).await
+                receive(response, context, limits, first_byte, &mut assembler, &mut progress, sink).await
             }
         }
     };
@@ -151,7 +156,7 @@ async fn supervise<A: Assembler>(
             let header_wait = progress.header_wait.filter(|_| waits::helps(failure.class));
             let failure = Failure { retry_after_ms: failure.retry_after_ms.or(header_wait), ..failure };
             let usage = Some(assembler.usage()).filter(|usage| !usage.is_nothing()).map(Box::new);
-            Err(Failure { usage, broke_off: progress.at_work, ..errors::scrub(failure, endpoint) })
+            Err(Failure { usage, interrupted: progress.at_work, ..errors::scrub(failure, endpoint) })
         }
     }
 }
@@ -173,13 +178,13 @@ fn finished(mut reply: ChatReply, words: &str, endpoint: &Endpoint) -> ChatReply
 
 /// Sends and reads; `progress` tells how far it came when it ends with a failure or is dropped.
 async fn converse<A: Assembler>(
-    call: Call<'_>,
+    call: HttpCall<'_>,
     assembler: &mut A,
-    progress: &mut Progress,
-    sink: Sink<'_>,
+    progress: &mut ExchangeProgress,
+    sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
-    let Call { endpoint, model, url, key_header, headers, body, limits } = call;
-    let context = Context { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
+    let HttpCall { endpoint, model, url, key_header, headers, body, limits } = call;
+    let context = RequestContext { endpoint, model, clock: limits.clock.as_ref(), header_wait: None };
     let mut target = address(&url, &endpoint.name)?;
     if !endpoint.query.is_empty() {
         target.query_pairs_mut().extend_pairs(&endpoint.query);
@@ -201,15 +206,18 @@ async fn converse<A: Assembler>(
             progress.at_work = !e.is_connect();
             errors::unreachable(endpoint, &e, limits)
         })?;
-    receive(response, context, (limits, first_byte), (assembler, progress, sink)).await
+    receive(response, context, limits, first_byte, assembler, progress, sink).await
 }
 
 /// Reads an answer from its status on.
 async fn receive<A: Assembler>(
     response: Response,
-    mut context: Context<'_>,
-    (limits, first_byte): (&Limits, Instant),
-    (assembler, progress, sink): (&mut A, &mut Progress, Sink<'_>),
+    mut context: RequestContext<'_>,
+    limits: &RequestLimits,
+    first_byte: Instant,
+    assembler: &mut A,
+    progress: &mut ExchangeProgress,
+    sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
     let status = response.status();
@@ -221,7 +229,7 @@ async fn receive<A: Assembler>(
     context.header_wait = waits::in_headers(response.headers(), limits.clock.now());
     progress.header_wait = context.header_wait;
     let kind = content_type(response.headers());
-    let mut body = Body { response, endpoint, limits, first_byte, received: 0, silent: false };
+    let mut body = ResponseBody { response, endpoint, limits, first_byte, received: 0, silent: false };
     let mut first = body.chunk().await?.unwrap_or_default();
     while is_undecided(&kind, &first)
         && let Some(more) = body.chunk().await?
@@ -229,18 +237,18 @@ async fn receive<A: Assembler>(
         first = [first, more].concat().into();
     }
     match shape(&kind, &first) {
-        Shape::Events => {
-            let mut hearing = Hearing { context: &context, assembler, sink, progress, seen: Seen::default() };
+        AnswerShape::Events => {
+            let mut hearing = Hearing { context: &context, assembler, sink, progress, seen: StreamContent::default() };
             hearing.events(first, &mut body).await
         }
-        Shape::Json => {
+        AnswerShape::Json => {
             let bytes = body.json(first).await?;
-            read_json(&bytes, &context, assembler, (progress, sink))
+            read_json(&bytes, &context, assembler, progress, sink)
         }
         shape => {
             progress.at_work = false;
             let first = body.beginning(first, SHOWN_BODY).await;
-            let failure = no_reply(shape == Shape::Page, &kind, &first, &context);
+            let failure = no_reply(shape == AnswerShape::Page, &kind, &first, &context);
             Err(Failure { status: Some(status.as_u16()), ..failure })
         }
     }
@@ -261,9 +269,10 @@ fn first_value(bytes: &[u8]) -> Option<(Value, &[u8])> {
 /// Reads a reply that came as one JSON value.
 fn read_json<A: Assembler>(
     bytes: &[u8],
-    context: &Context<'_>,
+    context: &RequestContext<'_>,
     assembler: &mut A,
-    (progress, sink): (&mut Progress, Sink<'_>),
+    progress: &mut ExchangeProgress,
+    sink: ReplySink<'_>,
 ) -> Result<(), Failure> {
     let endpoint = context.endpoint;
     let (value, bytes) = first_value(bytes).ok_or_else(|| {
@@ -291,7 +300,7 @@ fn read_json<A: Assembler>(
 }
 
 /// The failure of an answer that is neither a stream of events nor JSON.
-fn no_reply(page: bool, kind: &str, first: &[u8], context: &Context<'_>) -> Failure {
+fn no_reply(page: bool, kind: &str, first: &[u8], context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
     let what = errors::excerpt(first, endpoint, 200);
     if page {
@@ -303,7 +312,7 @@ fn no_reply(page: bool, kind: &str, first: &[u8], context: &Context<'_>) -> Fail
 }
 
 /// The failure of an answer with a status other than 2xx.
-async fn refused(mut response: Response, context: &Context<'_>, limits: &Limits) -> Failure {
+async fn refused(mut response: Response, context: &RequestContext<'_>, limits: &RequestLimits) -> Failure {
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = BytesMut::new();
@@ -321,7 +330,7 @@ async fn refused(mut response: Response, context: &Context<'_>, limits: &Limits)
 }
 
 /// Reads `GET url` as JSON.
-pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) -> Result<Value, Failure> {
+pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLimits) -> Result<Value, Failure> {
     let target = address(url, &endpoint.name)?;
     let client = client(&target, limits.connect, &endpoint.network)?;
     let read = async {
@@ -331,10 +340,10 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &Limits) ->
             .map_err(|_| errors::timed_out(endpoint, &format!("sent nothing within {}", seconds(limits.first_byte))))?
             .map_err(|e| errors::unreachable(endpoint, &e, limits))?;
         if !response.status().is_success() {
-            let context = Context { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
+            let context = RequestContext { endpoint, model: "", clock: limits.clock.as_ref(), header_wait: None };
             return Err(refused(response, &context, limits).await);
         }
-        let mut body = Body { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };
+        let mut body = ResponseBody { response, endpoint, limits, first_byte: deadline, received: 0, silent: false };
         let bytes = body.json(Bytes::new()).await?;
         first_value(&bytes).map(|(value, _)| value).ok_or_else(|| {
             let what = errors::excerpt(&bytes, endpoint, 200);

@@ -50,8 +50,8 @@ pub trait Provider: Send + Sync {
     fn dialect(&self) -> &'static str;
 
     /// How long and how large a request may get, unless its step says otherwise.
-    fn limits(&self) -> Limits {
-        Limits::default()
+    fn limits(&self) -> RequestLimits {
+        RequestLimits::default()
     }
 
     /// Whether every reply is forced to fit the schema (only the embedded model).
@@ -63,8 +63,8 @@ pub trait Provider: Send + Sync {
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
-        limits: &'a Limits,
-        sink: &'a (dyn Fn(Signal) + Send + Sync),
+        limits: &'a RequestLimits,
+        sink: &'a (dyn Fn(StreamEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<ChatReply, Failure>>;
 }
 
@@ -73,7 +73,7 @@ const MAX_REPLY: usize = 32 << 20;
 
 /// How long and how large one request may get.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Until the connection stands, TLS included.
     pub connect: Duration,
     /// From the request to the first byte of the reply's body.
@@ -92,7 +92,7 @@ pub struct Limits {
     pub draw: u32,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -110,7 +110,7 @@ impl Default for Limits {
 /// What a provider tells while a reply is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Signal {
+pub enum StreamEvent {
     /// The model is reading the prompt.
     Reading {
         /// Tokens read.

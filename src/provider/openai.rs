@@ -5,11 +5,11 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
 use super::draft::Draft;
-use super::http::{self, Assembler, Call, Sink};
+use super::http::{self, Assembler, HttpCall, ReplySink};
 use super::stop;
-use super::stream::Heard;
+use super::stream::StreamItem;
 use super::usage::OPENAI;
-use super::{Endpoint, Limits, Provider, client, schema};
+use super::{Endpoint, Provider, RequestLimits, client, schema};
 use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
@@ -33,14 +33,14 @@ impl Provider for OpenAi {
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
-        limits: &'a Limits,
-        sink: Sink<'a>,
+        limits: &'a RequestLimits,
+        sink: ReplySink<'a>,
     ) -> BoxFuture<'a, Result<ChatReply, Failure>> {
         let base = client::base_url(&self.endpoint, &request.model.model);
         let body = body(&self.endpoint, request);
         let draft = Draft::new(body.get("response_format").is_some());
-        let parts = Parts { draft, ..Parts::default() };
-        let call = Call {
+        let parts = OpenAiReply { draft, ..OpenAiReply::default() };
+        let call = HttpCall {
             endpoint: &self.endpoint,
             model: &request.model.model,
             url: format!("{base}/chat/completions"),
@@ -106,13 +106,13 @@ fn reasons(endpoint: &Endpoint, model: &str) -> bool {
 
 /// A reply under construction.
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct OpenAiReply {
     draft: Draft,
     refusal: bool,
 }
 
-impl Parts {
-    fn read(&mut self, value: &Value, part: &str, sink: Sink<'_>) {
+impl OpenAiReply {
+    fn read(&mut self, value: &Value, part: &str, sink: ReplySink<'_>) {
         let draft = &mut self.draft;
         for (field, slot) in [("model", &mut draft.model), ("id", &mut draft.id)] {
             let text = value.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -131,7 +131,7 @@ impl Parts {
     }
 
     /// Reads a message or a part of one; whether it has any content.
-    fn say(&mut self, said: &Value, sink: Sink<'_>) -> bool {
+    fn say(&mut self, said: &Value, sink: ReplySink<'_>) -> bool {
         let text = |field: &str| said.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
         let before = self.draft.text.len();
         let reasoning = text("reasoning_content").or_else(|| text("reasoning"));
@@ -164,7 +164,7 @@ impl Parts {
     }
 
     /// Reads one part of a content that is a list. Mistral writes reasoning as a part that holds a list of texts.
-    fn part(&mut self, part: &Value, sink: Sink<'_>) {
+    fn part(&mut self, part: &Value, sink: ReplySink<'_>) {
         if let Some(text) = part.get("text").and_then(Value::as_str) {
             return self.draft.say(text, sink);
         }
@@ -179,7 +179,7 @@ impl Parts {
     }
 
     /// Takes note of a piece of reasoning in an object: as text, as a summary (`OpenRouter`), or not shown.
-    fn reason(&mut self, detail: &Value, sink: Sink<'_>) {
+    fn reason(&mut self, detail: &Value, sink: ReplySink<'_>) {
         let texts = ["text", "summary", "thinking"].iter().filter_map(|field| detail.get(*field)?.as_str());
         match texts.into_iter().find(|text| !text.is_empty()) {
             Some(text) => self.draft.reason(text, sink),
@@ -209,21 +209,21 @@ fn is_filled_list(value: &Value) -> bool {
     value.as_array().is_some_and(|list| !list.is_empty())
 }
 
-impl Assembler for Parts {
-    fn event(&mut self, event: &Value, sink: Sink<'_>) -> Heard {
+impl Assembler for OpenAiReply {
+    fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem {
         let known =
             event.get("choices").is_some_and(Value::is_array) || event.get("usage").is_some_and(Value::is_object);
         if !known {
-            return Heard::Foreign;
+            return StreamItem::Foreign;
         }
         // Some servers send the whole message in one event.
         let has = |part: &str| event.pointer(&format!("/choices/0/{part}")).is_some_and(Value::is_object);
         let is_message = self.draft.is_empty() && has("message") && !has("delta");
         self.read(event, if is_message { "message" } else { "delta" }, sink);
-        Heard::Part
+        StreamItem::Part
     }
 
-    fn whole(&mut self, body: &Value, sink: Sink<'_>) -> bool {
+    fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool {
         self.read(body, "message", sink);
         body.get("choices").is_some_and(Value::is_array)
     }

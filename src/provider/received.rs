@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use reqwest::{Body, Response};
 
-use super::http::{ReceivedAnswer, Sink, read_received};
-use super::{Dialect, Endpoint, Limits, anthropic, gemini, openai};
+use super::http::{ReceivedAnswer, ReplySink, read_received};
+use super::{Dialect, Endpoint, RequestLimits, anthropic, gemini, openai};
 use crate::model::chat::ChatReply;
 use crate::model::failure::Failure;
 
@@ -42,14 +42,14 @@ impl ServerAnswer {
 pub async fn read_answer(
     endpoint: &Endpoint,
     answer: ServerAnswer,
-    limits: &Limits,
-    sink: Sink<'_>,
+    limits: &RequestLimits,
+    sink: ReplySink<'_>,
 ) -> Result<ChatReply, Failure> {
     let answer = ReceivedAnswer { endpoint, response: answer.response(), limits };
     match endpoint.dialect {
-        Dialect::Anthropic => read_received(answer, anthropic::Parts::default(), sink).await,
-        Dialect::OpenAi => read_received(answer, openai::Parts::default(), sink).await,
-        Dialect::Gemini => read_received(answer, gemini::Parts::default(), sink).await,
+        Dialect::Anthropic => read_received(answer, anthropic::AnthropicReply::default(), sink).await,
+        Dialect::OpenAi => read_received(answer, openai::OpenAiReply::default(), sink).await,
+        Dialect::Gemini => read_received(answer, gemini::GeminiReply::default(), sink).await,
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
             query: Vec::new(),
             network: std::sync::Arc::default(),
         };
-        let reply = read_answer(&endpoint, answer, &Limits::default(), &|_| {}).await;
+        let reply = read_answer(&endpoint, answer, &RequestLimits::default(), &|_| {}).await;
         reply.map(|reply| reply.text).map_err(|failure| failure.class)
     }
 
@@ -89,7 +89,7 @@ mod tests {
             }
         }
         // In pieces of which one ends the value, nothing after it is waited for.
-        for size in [1, 2, 3, 1000].into_iter().filter(|size| REPLY.len() % size != 0) {
+        for size in [1, 2, 3, 1000].into_iter().filter(|size| !REPLY.len().is_multiple_of(*size)) {
             let read = read(&format!("{REPLY}x"), size).await;
             assert_eq!(read, Err(Class::ProviderUnavailable), "{size}");
         }

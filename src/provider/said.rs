@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::client::shown;
-use super::errors::{Context, scrubbed, short};
+use super::errors::{RequestContext, scrubbed, short};
 use super::waits;
 use crate::model::failure::{Class, Failure};
 
@@ -12,14 +12,14 @@ pub(super) const MESSAGE: usize = 300;
 
 /// What an error body says.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct ErrorBody {
     pub(super) message: String,
     /// Type, code and status names in lower case, joined: errors are classified by them.
     kind: String,
     code: Option<u16>,
 }
 
-impl Said {
+impl ErrorBody {
     /// A text that is no JSON.
     pub(super) fn plain(message: String) -> Self {
         Self { message, ..Self::default() }
@@ -71,7 +71,7 @@ fn error_in(value: &Value) -> Option<&Value> {
     (flat || coded || named("object") || named("type") || named("status")).then_some(value)
 }
 
-impl Said {
+impl ErrorBody {
     /// Whether code or kind say that this is a failure, and no note.
     fn is_failure(&self) -> bool {
         self.code.is_some() || self.kind.contains("error")
@@ -80,7 +80,7 @@ impl Said {
 
 /// Reads an error body: `{"error": {…}}`, `{"error": "…"}`, `[{"error": …}]`, `{"message": …}`,
 /// `{"detail": …}`, and the flat fields that some servers have instead.
-pub(super) fn said(value: &Value) -> Option<Said> {
+pub(super) fn said(value: &Value) -> Option<ErrorBody> {
     let value = first(value);
     let error = match value.get("error").filter(|error| tells(error)) {
         Some(error) if error.is_object() || error.is_string() => error,
@@ -88,7 +88,7 @@ pub(super) fn said(value: &Value) -> Option<Said> {
     };
     if let Some(text) = error.as_str() {
         let kind = value.get("type").and_then(Value::as_str).unwrap_or_default();
-        return Some(Said { message: text.to_owned(), kind: kind.to_ascii_lowercase(), code: code(value) });
+        return Some(ErrorBody { message: text.to_owned(), kind: kind.to_ascii_lowercase(), code: code(value) });
     }
     let words = ["message", "detail", "error_message", "error_msg", "msg", "status_msg", "title"];
     let message = match words.iter().find_map(|field| error.get(*field).filter(|words| tells(words))) {
@@ -102,7 +102,7 @@ pub(super) fn said(value: &Value) -> Option<Said> {
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
     let reasons = details.filter_map(|detail| detail.get("reason")?.as_str());
     let kinds: Vec<&str> = own.chain(reasons).collect();
-    Some(Said { message, kind: kinds.join(" ").to_ascii_lowercase(), code: code(error) })
+    Some(ErrorBody { message, kind: kinds.join(" ").to_ascii_lowercase(), code: code(error) })
 }
 
 /// The status that an error body names, as a number or as a text.
@@ -116,7 +116,7 @@ fn code(error: &Value) -> Option<u16> {
 
 /// The failure that a JSON value reports, if it reports one: an error in a stream, or with a status
 /// that says success.
-pub(super) fn reported(value: &Value, context: &Context<'_>) -> Option<Failure> {
+pub(super) fn reported(value: &Value, context: &RequestContext<'_>) -> Option<Failure> {
     match value.as_array().filter(|list| list.len() > 1) {
         // Gemini answers with a list, in which the error may come after parts of the reply.
         Some(list) => list.iter().find_map(|part| reported_by_one(part, context)),
@@ -124,16 +124,16 @@ pub(super) fn reported(value: &Value, context: &Context<'_>) -> Option<Failure> 
     }
 }
 
-fn reported_by_one(value: &Value, context: &Context<'_>) -> Option<Failure> {
+fn reported_by_one(value: &Value, context: &RequestContext<'_>) -> Option<Failure> {
     let error = error_in(value)?;
-    let said = said(error).unwrap_or_else(|| Said::plain(error.to_string()));
+    let said = said(error).unwrap_or_else(|| ErrorBody::plain(error.to_string()));
     let outer = first(value);
     let code = said.code.or_else(|| code(outer));
     let kind = match outer.get("type").and_then(Value::as_str).filter(|_| said.kind.is_empty()) {
         Some(kind) => kind.to_ascii_lowercase(),
         None => said.kind.clone(),
     };
-    let said = Said { kind, ..said };
+    let said = ErrorBody { kind, ..said };
     let failure = describe(code, &said, context);
     // The wait may stand beside the error.
     let wait = wait(error, "", failure.class, context).or_else(|| wait(value, &said.message, failure.class, context));
@@ -141,7 +141,7 @@ fn reported_by_one(value: &Value, context: &Context<'_>) -> Option<Failure> {
 }
 
 /// How long the headers or the words of an error ask to wait, where waiting helps.
-fn wait(error: &Value, message: &str, class: Class, context: &Context<'_>) -> Option<u64> {
+fn wait(error: &Value, message: &str, class: Class, context: &RequestContext<'_>) -> Option<u64> {
     let in_body = waits::in_body(error, message, class, context.clock.now());
     context.header_wait.filter(|_| waits::helps(class)).or(in_body)
 }
@@ -166,9 +166,9 @@ pub(super) fn has_content(value: &Value) -> bool {
 }
 
 /// The failure of an answer that is no reply, by what the server said instead.
-pub(super) fn instead(words: &str, context: &Context<'_>) -> Failure {
+pub(super) fn instead(words: &str, context: &RequestContext<'_>) -> Failure {
     let parsed: Option<Value> = serde_json::from_str(words).ok();
-    let said = parsed.as_ref().and_then(said).unwrap_or_else(|| Said::plain(words.to_owned()));
+    let said = parsed.as_ref().and_then(said).unwrap_or_else(|| ErrorBody::plain(words.to_owned()));
     let class = classify(said.code, &said);
     let shown = short(&scrubbed(&said.message, context.endpoint), MESSAGE);
     let failure = Failure::new(class, format!("{} sent no reply, and said: {shown}", context.endpoint.name));
@@ -177,8 +177,8 @@ pub(super) fn instead(words: &str, context: &Context<'_>) -> Failure {
 }
 
 /// The failure of an event or a line that is marked as an error, whatever it holds.
-pub(super) fn named_error(value: &Value, context: &Context<'_>) -> Failure {
-    let plain = || Said::plain(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+pub(super) fn named_error(value: &Value, context: &RequestContext<'_>) -> Failure {
+    let plain = || ErrorBody::plain(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let said = said(value).unwrap_or_else(plain);
     let failure = describe(said.code, &said, context);
     let wait = wait(value, &said.message, failure.class, context);
@@ -221,11 +221,11 @@ const FILTERED: &[&str] =
     &["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "input was flagged"];
 
 /// Whether a provider says that the account has no credit left. The payment is a matter of its own: the key is right.
-fn has_no_credit(code: Option<u16>, said: &Said) -> bool {
+fn has_no_credit(code: Option<u16>, said: &ErrorBody) -> bool {
     code == Some(402) || said.has(NO_CREDIT)
 }
 
-impl Said {
+impl ErrorBody {
     /// Whether the error is named so, or says so.
     fn has(&self, signs: &[&str]) -> bool {
         let message = self.message.to_lowercase();
@@ -239,7 +239,7 @@ impl Said {
 }
 
 /// The class, by what the provider calls the error and else by the status.
-fn classify(code: Option<u16>, said: &Said) -> Class {
+fn classify(code: Option<u16>, said: &ErrorBody) -> Class {
     // Gemini answers 400 to a wrong key, and tells it only in the details or the message.
     let wrong_key = code == Some(400) && said.message.contains("API key not valid");
     if has_no_credit(code, said) || code != Some(429) && said.has(TOO_LONG) {
@@ -278,7 +278,7 @@ fn classify(code: Option<u16>, said: &Said) -> Class {
 }
 
 /// The failure that an error body describes.
-pub(super) fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) -> Failure {
+pub(super) fn describe(code: Option<u16>, said: &ErrorBody, context: &RequestContext<'_>) -> Failure {
     let class = classify(code, said);
     let what = what(code, said, context, class);
     let code_shown = code.map_or_else(String::new, |code| format!(" ({code})"));
@@ -289,7 +289,7 @@ pub(super) fn describe(code: Option<u16>, said: &Said, context: &Context<'_>) ->
     Failure { hint: hint(code, said, context, class), ..failure }
 }
 
-fn what(code: Option<u16>, said: &Said, context: &Context<'_>, class: Class) -> String {
+fn what(code: Option<u16>, said: &ErrorBody, context: &RequestContext<'_>, class: Class) -> String {
     let name = &context.endpoint.name;
     match class {
         _ if has_no_credit(code, said) => format!("{name} says that the account has no credit left"),
@@ -306,7 +306,7 @@ fn what(code: Option<u16>, said: &Said, context: &Context<'_>, class: Class) -> 
     }
 }
 
-fn hint(code: Option<u16>, said: &Said, context: &Context<'_>, class: Class) -> Option<String> {
+fn hint(code: Option<u16>, said: &ErrorBody, context: &RequestContext<'_>, class: Class) -> Option<String> {
     let (endpoint, model) = (context.endpoint, context.model);
     let name = &endpoint.name;
     match (class, &endpoint.key_variable) {

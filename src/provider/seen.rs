@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::http::{Assembler, Sink};
+use super::http::{Assembler, ReplySink};
 use super::said;
 use crate::model::text::json_bytes;
 
 /// What a stream has held so far.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct StreamContent {
     /// Whether a part of the reply came.
     pub(super) began: bool,
     /// The first event that is not of the dialect's shape.
@@ -25,7 +25,7 @@ pub(super) struct Seen {
     looked_at: usize,
 }
 
-impl Seen {
+impl StreamContent {
     /// Takes in bytes of the body.
     pub(super) fn body(&mut self, bytes: &[u8]) {
         // A first piece may be a line break alone.
@@ -44,7 +44,7 @@ impl Seen {
     }
 
     /// Reads a stream that holds one whole reply, as servers send it that do not stream: as the body, or as an event.
-    pub(super) fn is_one_reply<A: Assembler>(&mut self, assembler: &mut A, sink: Sink<'_>) -> bool {
+    pub(super) fn is_one_reply<A: Assembler>(&mut self, assembler: &mut A, sink: ReplySink<'_>) -> bool {
         let body = self.value().filter(is_whole::<A>);
         let reply = body.as_ref().or(self.reply.as_ref().filter(|_| !self.several));
         reply.is_some_and(|reply| assembler.whole(reply, sink))

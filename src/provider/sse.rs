@@ -8,7 +8,7 @@ use std::mem;
 
 /// Something that a stream holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub(super) enum SseItem {
     /// The data of an event.
     Data(Vec<u8>),
     /// The data of an event that is named `error`.
@@ -34,7 +34,7 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// What these bytes complete.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<Item> {
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<SseItem> {
         let mut items = Vec::new();
         if mem::take(&mut self.returned) && !bytes.is_empty() {
             bytes = bytes.strip_prefix(b"\n").unwrap_or(bytes);
@@ -54,7 +54,7 @@ impl Decoder {
     }
 
     /// What the end of the stream completes: a last line, and an event that lacks its blank line.
-    pub(super) fn finish(&mut self) -> Vec<Item> {
+    pub(super) fn finish(&mut self) -> Vec<SseItem> {
         // The beginning of a field that was cut is nothing that the server said.
         if [&b"data:"[..], b"event:", b"id:", b"retry:"].iter().any(|field| field.starts_with(&self.line)) {
             self.line.clear();
@@ -63,7 +63,7 @@ impl Decoder {
         last.into_iter().chain(self.end_line()).collect()
     }
 
-    fn end_line(&mut self) -> Option<Item> {
+    fn end_line(&mut self) -> Option<SseItem> {
         let line = mem::take(&mut self.line);
         let mut text = line.as_slice();
         if !mem::replace(&mut self.begun, true) {
@@ -74,7 +74,7 @@ impl Decoder {
             let mut data = mem::take(&mut self.data);
             // The line feed after the last line of the data.
             data.pop()?;
-            return Some(if error { Item::Error(data) } else { Item::Data(data) });
+            return Some(if error { SseItem::Error(data) } else { SseItem::Data(data) });
         }
         let (field, value) = match text.iter().position(|byte| *byte == b':') {
             Some(at) => (&text[..at], &text[at + 1..]),
@@ -87,7 +87,7 @@ impl Decoder {
             }
             b"event" => self.error = value.trim_ascii() == b"error",
             b"" | b"id" | b"retry" => {}
-            _ => return Some(Item::Stray(text.to_vec())),
+            _ => return Some(SseItem::Stray(text.to_vec())),
         }
         None
     }
@@ -102,15 +102,15 @@ mod tests {
 
     fn decode(chunks: &[&[u8]]) -> Vec<String> {
         let mut decoder = Decoder::default();
-        let mut items: Vec<Item> = chunks.iter().flat_map(|chunk| decoder.push(chunk)).collect();
+        let mut items: Vec<SseItem> = chunks.iter().flat_map(|chunk| decoder.push(chunk)).collect();
         items.extend(decoder.finish());
         let text = |bytes| String::from_utf8(bytes).unwrap();
         items
             .into_iter()
             .map(|item| match item {
-                Item::Data(data) => text(data),
-                Item::Error(data) => format!("error {}", text(data)),
-                Item::Stray(line) => format!("stray {}", text(line)),
+                SseItem::Data(data) => text(data),
+                SseItem::Error(data) => format!("error {}", text(data)),
+                SseItem::Stray(line) => format!("stray {}", text(line)),
             })
             .collect()
     }

@@ -7,13 +7,13 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Endpoint;
-use super::body::{Body, PAUSE};
+use super::body::{PAUSE, ResponseBody};
 use super::draft::Draft;
-use super::errors::{self, Context};
-use super::http::{Assembler, Sink};
+use super::errors::{self, RequestContext};
+use super::http::{Assembler, ReplySink};
 use super::said;
-use super::seen::{Seen, tells_of_work};
-use super::sse::{Decoder, Item};
+use super::seen::{StreamContent, tells_of_work};
+use super::sse::{Decoder, SseItem};
 use crate::model::failure::{Class, Failure};
 
 /// How long a stream may send usage after the end of its reply.
@@ -23,7 +23,7 @@ const MOST_WORDS: usize = 4096;
 
 /// What one event of a stream was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum StreamItem {
     /// A part of the reply.
     Part,
     /// The dialect's own end.
@@ -36,7 +36,7 @@ pub(super) enum Heard {
 
 /// What is known of an exchange when it ends, however it ends.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct ExchangeProgress {
     /// Whether the model may have begun.
     pub(super) at_work: bool,
     /// Whether the dialect's own end was seen.
@@ -49,7 +49,7 @@ pub(super) struct Progress {
     pub(super) header_wait: Option<u64>,
 }
 
-impl Progress {
+impl ExchangeProgress {
     /// The failure of a reply without a stop reason in which the server said something else after content: it may
     /// have told why it ended.
     pub(super) fn broken_off(&self, draft: &Draft, endpoint: &Endpoint) -> Result<(), Failure> {
@@ -61,16 +61,16 @@ impl Progress {
 
 /// An event stream as it is read into the assembler.
 pub(super) struct Hearing<'a, A> {
-    pub(super) context: &'a Context<'a>,
+    pub(super) context: &'a RequestContext<'a>,
     pub(super) assembler: &'a mut A,
-    pub(super) sink: Sink<'a>,
-    pub(super) progress: &'a mut Progress,
-    pub(super) seen: Seen,
+    pub(super) sink: ReplySink<'a>,
+    pub(super) progress: &'a mut ExchangeProgress,
+    pub(super) seen: StreamContent,
 }
 
 impl<A: Assembler> Hearing<'_, A> {
     /// Reads events to the end of the reply.
-    pub(super) async fn events(&mut self, first: Bytes, body: &mut Body<'_>) -> Result<(), Failure> {
+    pub(super) async fn events(&mut self, first: Bytes, body: &mut ResponseBody<'_>) -> Result<(), Failure> {
         let mut decoder = Decoder::default();
         let mut chunk = Some(first);
         let mut grace = None;
@@ -91,8 +91,7 @@ impl<A: Assembler> Hearing<'_, A> {
         }
         for item in decoder.finish() {
             // Half an event at the end is a broken connection, not a broken server.
-            let half =
-                matches!(&item, Item::Data(data) if !is_done(data) && serde_json::from_slice::<Value>(data).is_err());
+            let half = matches!(&item, SseItem::Data(data) if !is_done(data) && serde_json::from_slice::<Value>(data).is_err());
             if !half {
                 self.item(&item)?;
             }
@@ -101,7 +100,11 @@ impl<A: Assembler> Hearing<'_, A> {
     }
 
     /// The next bytes; none when nothing more is to come.
-    async fn next(&mut self, body: &mut Body<'_>, grace: &mut Option<Instant>) -> Result<Option<Bytes>, Failure> {
+    async fn next(
+        &mut self,
+        body: &mut ResponseBody<'_>,
+        grace: &mut Option<Instant>,
+    ) -> Result<Option<Bytes>, Failure> {
         if self.progress.ended {
             if self.assembler.counted() {
                 return Ok(None);
@@ -147,7 +150,7 @@ impl<A: Assembler> Hearing<'_, A> {
     }
 
     /// Judges a stream that is over; `broken` is why it did not end in order.
-    fn close(&mut self, body: &Body<'_>, broken: Option<Failure>) -> Result<(), Failure> {
+    fn close(&mut self, body: &ResponseBody<'_>, broken: Option<Failure>) -> Result<(), Failure> {
         let whole = match &broken {
             // What came after the stop reason is no content, however much it was.
             Some(failure) if body.silent || failure.class == Class::OutputTooLarge => {
@@ -188,11 +191,11 @@ impl<A: Assembler> Hearing<'_, A> {
     }
 
     /// Reads one item of the stream.
-    fn item(&mut self, item: &Item) -> Result<(), Failure> {
+    fn item(&mut self, item: &SseItem) -> Result<(), Failure> {
         let (data, named) = match item {
-            Item::Data(data) => (data.trim_ascii(), false),
-            Item::Error(data) => (data.trim_ascii(), true),
-            Item::Stray(line) => return self.stray(line),
+            SseItem::Data(data) => (data.trim_ascii(), false),
+            SseItem::Error(data) => (data.trim_ascii(), true),
+            SseItem::Stray(line) => return self.stray(line),
         };
         if data.is_empty() {
             return Ok(());
@@ -231,10 +234,10 @@ impl<A: Assembler> Hearing<'_, A> {
             return self.text(text.as_bytes());
         }
         match self.assembler.event(value, self.sink) {
-            Heard::Part => self.seen.began = true,
-            Heard::End => (self.seen.began, self.progress.ended) = (true, true),
-            Heard::Ignored => {}
-            Heard::Foreign => return self.foreign(value, data),
+            StreamItem::Part => self.seen.began = true,
+            StreamItem::End => (self.seen.began, self.progress.ended) = (true, true),
+            StreamItem::Ignored => {}
+            StreamItem::Foreign => return self.foreign(value, data),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
-use crate::durable::{Observer, Signal};
+use crate::durable::{CallProgress, Observer};
 use crate::model::visible::one_line;
 use crate::model::{Event, Fact, RunId, RunState};
 
@@ -12,23 +12,23 @@ use super::style::printable;
 use super::summary::step_words;
 
 /// Writes one line for each thing that happened.
-pub struct Lines {
-    inner: Mutex<Inner>,
+pub struct LineReport {
+    inner: Mutex<LineReportState>,
 }
 
-struct Inner {
+struct LineReportState {
     state: RunState,
     out: Box<dyn Write + Send>,
 }
 
-impl Lines {
+impl LineReport {
     /// Follows a run that has the given events already.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
-        Self { inner: Mutex::new(Inner { state: RunState::fold(run, events), out }) }
+        Self { inner: Mutex::new(LineReportState { state: RunState::fold(run, events), out }) }
     }
 }
 
-impl Observer for Lines {
+impl Observer for LineReport {
     fn event(&self, event: &Event) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.state.apply(event);
@@ -39,19 +39,19 @@ impl Observer for Lines {
         }
     }
 
-    fn signal(&self, signal: &Signal) {
+    fn signal(&self, signal: &CallProgress) {
         let words = match signal {
-            Signal::Backoff(step, millis) => {
+            CallProgress::Backoff(step, millis) => {
                 let pause = human::duration(std::time::Duration::from_millis(*millis));
                 format!("{step}: waiting {pause} before the next try")
             }
-            Signal::Stopping { at_once } => format!("\n{}", stopping(*at_once)),
-            Signal::Sent(_)
-            | Signal::Reading(..)
-            | Signal::Text(..)
-            | Signal::Reasoning(..)
-            | Signal::Output(..)
-            | Signal::Asking(_) => return,
+            CallProgress::Stopping { at_once } => format!("\n{}", stopping(*at_once)),
+            CallProgress::Sent(_)
+            | CallProgress::Reading(..)
+            | CallProgress::Text(..)
+            | CallProgress::Reasoning(..)
+            | CallProgress::Output(..)
+            | CallProgress::Asking(_) => return,
         };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = writeln!(inner.out, "{words}");
@@ -83,11 +83,11 @@ fn line(event: &Event, state: &RunState) -> Option<String> {
             let failure = fact.failure.as_ref()?;
             Some(format!("{}: {failure}", fact.call.step))
         }
-        Fact::ReplyRead(fact) => {
+        Fact::ReplyParsed(fact) => {
             let failure = fact.failure.as_ref()?;
             Some(format!("{}: the reply was not taken: {failure}", fact.call.step))
         }
-        Fact::StepKept(fact) => words(&fact.step),
+        Fact::StepReused(fact) => words(&fact.step),
         Fact::StepCompleted(fact) => words(&fact.step),
         Fact::StepFailed(fact) => words(&fact.step),
         Fact::StepSkipped(fact) => words(&fact.step),

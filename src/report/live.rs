@@ -5,14 +5,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::durable::{Observer, Signal};
+use crate::durable::{CallProgress, Observer};
 use crate::model::visible::one_line;
 use crate::model::{Event, Fact, RunId, RunState, StepKey, StepState};
 
 use super::human;
 use super::lines::stopping;
-use super::screen::{Screen, Terminal};
-use super::style::{Style, printable};
+use super::screen::{Screen, ScreenTerminal};
+use super::style::{TerminalStyle, printable};
 use super::summary::{NameColumn, step_line};
 use super::width::{columns, fitted, fitted_end, padded};
 
@@ -23,14 +23,14 @@ const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧
 
 /// Draws the steps of a run as they go on.
 pub struct Live {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<LiveState>>,
     /// Ends the thread that draws, as it is dropped.
     _ticks: Sender<()>,
 }
 
-struct Inner {
+struct LiveState {
     state: RunState,
-    style: Style,
+    style: TerminalStyle,
     screen: Screen,
     /// Steps that go on, in the order in which they began.
     going_on: Vec<Going>,
@@ -54,9 +54,9 @@ struct Going {
 
 impl Live {
     /// Follows a run that has the given events already, on a terminal.
-    pub fn new(run: RunId, events: &[Event], style: Style, terminal: Terminal) -> Self {
+    pub fn new(run: RunId, events: &[Event], style: TerminalStyle, terminal: ScreenTerminal) -> Self {
         let state = RunState::fold(run, events);
-        let inner = Arc::new(Mutex::new(Inner {
+        let inner = Arc::new(Mutex::new(LiveState {
             names: NameColumn::of_steps(&state),
             state,
             style,
@@ -74,7 +74,7 @@ impl Live {
         Self { inner, _ticks: ticks }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, LiveState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -87,7 +87,7 @@ impl Drop for Live {
 }
 
 /// Draws what moves until nobody follows the run any more.
-fn tick(inner: &Weak<Mutex<Inner>>, ended: &Receiver<()>) {
+fn tick(inner: &Weak<Mutex<LiveState>>, ended: &Receiver<()>) {
     while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
         let Some(inner) = inner.upgrade() else { return };
         let mut inner = inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +97,7 @@ fn tick(inner: &Weak<Mutex<Inner>>, ended: &Receiver<()>) {
     }
 }
 
-impl Inner {
+impl LiveState {
     /// A line that stays.
     fn line(&mut self, text: &str) {
         match &mut self.held {
@@ -182,16 +182,16 @@ impl Inner {
         self.line(&line);
     }
 
-    fn signal(&mut self, signal: &Signal) {
+    fn signal(&mut self, signal: &CallProgress) {
         let step = match signal {
-            Signal::Sent(call)
-            | Signal::Reading(call, ..)
-            | Signal::Text(call, _)
-            | Signal::Reasoning(call, _)
-            | Signal::Output(call, _) => &call.step,
-            Signal::Backoff(step, _) => step,
-            Signal::Asking(_) => return self.hush(),
-            Signal::Stopping { at_once } => return self.stop(*at_once),
+            CallProgress::Sent(call)
+            | CallProgress::Reading(call, ..)
+            | CallProgress::Text(call, _)
+            | CallProgress::Reasoning(call, _)
+            | CallProgress::Output(call, _) => &call.step,
+            CallProgress::Backoff(step, _) => step,
+            CallProgress::Asking(_) => return self.hush(),
+            CallProgress::Stopping { at_once } => return self.stop(*at_once),
         };
         let Some((model, is_model)) = self.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
             return;
@@ -204,19 +204,21 @@ impl Inner {
             return;
         };
         let message = match signal {
-            Signal::Output(_, line) => format!("{model} · {}", human::first_line(line, 120)),
-            Signal::Sent(_) if is_model => format!("{model} · asked"),
-            Signal::Sent(_) | Signal::Asking(_) | Signal::Stopping { .. } => format!("{model} · running"),
-            Signal::Reading(_, done, total) => format!("{model} · reading {done}/{total} tokens"),
-            Signal::Text(_, text) => {
+            CallProgress::Output(_, line) => format!("{model} · {}", human::first_line(line, 120)),
+            CallProgress::Sent(_) if is_model => format!("{model} · asked"),
+            CallProgress::Sent(_) | CallProgress::Asking(_) | CallProgress::Stopping { .. } => {
+                format!("{model} · running")
+            }
+            CallProgress::Reading(_, done, total) => format!("{model} · reading {done}/{total} tokens"),
+            CallProgress::Text(_, text) => {
                 going.written += text.len();
                 format!("{model} · writing ~{} tokens", human::count((going.written / 4) as u64))
             }
-            Signal::Reasoning(_, bytes) => {
+            CallProgress::Reasoning(_, bytes) => {
                 going.written += bytes;
                 format!("{model} · thinking ~{} tokens", human::count((going.written / 4) as u64))
             }
-            Signal::Backoff(_, millis) => {
+            CallProgress::Backoff(_, millis) => {
                 format!("{model} · waiting {}", human::duration(Duration::from_millis(*millis)))
             }
         };
@@ -262,12 +264,12 @@ impl Observer for Live {
                     inner.trouble(&fact.call.step, &failure.to_string());
                 }
             }
-            Fact::ReplyRead(fact) => {
+            Fact::ReplyParsed(fact) => {
                 if let Some(failure) = &fact.failure {
                     inner.trouble(&fact.call.step, &format!("the reply was not taken: {failure}"));
                 }
             }
-            Fact::StepKept(fact) => inner.end(&fact.step),
+            Fact::StepReused(fact) => inner.end(&fact.step),
             Fact::StepCompleted(fact) => inner.end(&fact.step),
             Fact::StepFailed(fact) => inner.end(&fact.step),
             Fact::StepSkipped(fact) => inner.end(&fact.step),
@@ -287,7 +289,7 @@ impl Observer for Live {
         }
     }
 
-    fn signal(&self, signal: &Signal) {
+    fn signal(&self, signal: &CallProgress) {
         self.inner().signal(signal);
     }
 }

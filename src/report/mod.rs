@@ -14,6 +14,6 @@ pub mod summary;
 pub mod width;
 
 pub use commands::PrintedCommands;
-pub use lines::Lines;
+pub use lines::LineReport;
 pub use live::Live;
-pub use style::{Style, printable};
+pub use style::{TerminalStyle, printable};

@@ -18,7 +18,7 @@ pub struct Size {
 }
 
 /// Where the lines of a screen go, and how large it is now.
-pub struct Terminal {
+pub struct ScreenTerminal {
     /// Where to.
     pub out: Box<dyn Write + Send>,
     /// How large.
@@ -27,13 +27,13 @@ pub struct Terminal {
 
 /// Lines that stay, and lines that move below them.
 pub(super) struct Screen {
-    terminal: Terminal,
+    terminal: ScreenTerminal,
     /// The widths of the moving lines that are drawn.
     drawn: Vec<usize>,
 }
 
 impl Screen {
-    pub(super) fn new(terminal: Terminal) -> Self {
+    pub(super) fn new(terminal: ScreenTerminal) -> Self {
         Self { terminal, drawn: Vec::new() }
     }
 

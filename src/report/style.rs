@@ -16,12 +16,12 @@ const CLOSE: char = '\u{fdd1}';
 
 /// Whether to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Style {
+pub struct TerminalStyle {
     /// Whether escape codes may be written.
     pub colour: bool,
 }
 
-impl Style {
+impl TerminalStyle {
     fn paint(self, code: &str, text: impl Display) -> String {
         if self.colour { format!("{}{text}{}", mark(code), mark("0")) } else { text.to_string() }
     }
@@ -92,10 +92,10 @@ mod tests {
 
     #[test]
     fn colours_are_ours_alone() {
-        let style = Style { colour: true };
+        let style = TerminalStyle { colour: true };
         let text = format!("{} {}", style.bad("no\u{1b}[32m"), style.dim("x"));
         assert_eq!(printable(&text), "\u{1b}[1;31mno\\u{1b}[32m\u{1b}[0m \u{1b}[2mx\u{1b}[0m");
         assert_eq!(printable("a\u{fdd0}1;31\u{fdd1}b"), "a\\u{fdd0}1;31\\u{fdd1}b");
-        assert_eq!(Style::default().bad("x"), "x");
+        assert_eq!(TerminalStyle::default().bad("x"), "x");
     }
 }

@@ -10,7 +10,7 @@ use crate::model::{Class, Failure, RunState, StepState, StepStatus};
 
 use super::commands::PrintedCommands;
 use super::human;
-use super::style::Style;
+use super::style::TerminalStyle;
 use super::width::{columns, padded};
 
 /// The words for a run's end, for people; ends with a newline.
@@ -19,7 +19,7 @@ use super::width::{columns, padded};
 /// `columns` are those of the terminal, if it goes to one.
 pub fn summary(
     state: &RunState,
-    style: Style,
+    style: TerminalStyle,
     columns: Option<usize>,
     here: &Path,
     commands: &PrintedCommands,
@@ -86,7 +86,7 @@ fn has_failed_inside(steps: &[&StepState], group: &StepState) -> bool {
     steps.iter().any(|step| step.failure.is_some() && step.step.is_within(&group.step))
 }
 
-fn headline(state: &RunState, style: Style) -> String {
+fn headline(state: &RunState, style: TerminalStyle) -> String {
     let took = match (state.started, state.ended) {
         (Some(start), Some(end)) if state.sessions > 1 => {
             let (worked, all) = (human::duration(state.worked()), human::duration(human::between(start, end)));
@@ -167,7 +167,7 @@ pub fn shown(path: &Path, here: &Path) -> String {
 }
 
 /// One step that has ended, in one line.
-pub fn step_line(step: &StepState, names: NameColumn, style: Style) -> String {
+pub fn step_line(step: &StepState, names: NameColumn, style: TerminalStyle) -> String {
     let mark = match step.status {
         StepStatus::Completed => style.good("✓"),
         StepStatus::Failed => style.bad("✗"),
@@ -226,11 +226,11 @@ impl NameColumn {
 
 /// How a step ended, without its name.
 pub fn step_words(step: &StepState) -> String {
-    let word = match step.reused {
+    let word = match step.reused_from {
         // What a failed or skipped step says goes before.
         _ if step.status != StepStatus::Completed => step.status.as_str().to_owned(),
         Some(run) => format!("reused from run {run}"),
-        None if step.kept => "reused".to_owned(),
+        None if step.reused => "reused".to_owned(),
         None => step.status.as_str().to_owned(),
     };
     let mut facts = vec![word];
@@ -240,7 +240,7 @@ pub fn step_words(step: &StepState) -> String {
     {
         facts.push(human::duration(human::between(start, end)));
     }
-    if !step.usage.is_nothing() && !step.kept {
+    if !step.usage.is_nothing() && !step.reused {
         facts.push(human::usage(&step.usage));
         let free = step.cost.known().is_some_and(|usd| usd <= 0.0);
         facts.extend((!free).then(|| human::cost(step.cost)));
@@ -258,13 +258,13 @@ pub fn step_words(step: &StepState) -> String {
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
     let asks = step.kind == StepKind::Agent;
-    if step.attempts > 1 && !step.kept {
+    if step.attempts > 1 && !step.reused {
         let requests = if asks { format!(", {} requests", step.calls) } else { String::new() };
         notes.push(format!("{} attempts{requests}", step.attempts));
-    } else if asks && step.calls > 1 && !step.kept {
+    } else if asks && step.calls > 1 && !step.reused {
         notes.push(format!("{} requests: a reply was sent back with its errors", step.calls));
     }
-    if let Some(read) = step.read.as_ref().filter(|read| !read.repairs.is_empty()) {
+    if let Some(read) = step.extraction.as_ref().filter(|read| !read.repairs.is_empty()) {
         notes.push(format!("the reply was repaired: {}", read.repairs.join(", ")));
     }
     notes

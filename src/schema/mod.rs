@@ -22,18 +22,18 @@ pub use mismatch::{Mismatch, render_mismatches};
 pub use sample::unknown;
 
 use crate::model::{Digest, canonical};
-use work::Counted;
+use work::WorkCounting;
 
 /// A compiled schema; cheap to clone.
 #[derive(Clone)]
-pub struct Schema(Arc<Inner>);
+pub struct Schema(Arc<CompiledSchema>);
 
-struct Inner {
+struct CompiledSchema {
     name: String,
     closure: Arc<Value>,
     validator: Validator,
     /// Whether the work of a check is counted before it is done.
-    counted: Counted,
+    counted: WorkCounting,
     digest: OnceLock<Digest>,
 }
 
@@ -105,7 +105,7 @@ impl Schema {
             SchemaError { file, pointer: invalid.schema_path().to_string(), message, help }
         })?;
         let (name, closure) = (name.to_owned(), Arc::new(closure));
-        Ok(Self(Arc::new(Inner { name, closure, validator, counted, digest: OnceLock::new() })))
+        Ok(Self(Arc::new(CompiledSchema { name, closure, validator, counted, digest: OnceLock::new() })))
     }
 
     /// The digest of the schema with everything that it refers to.
@@ -139,7 +139,7 @@ impl Schema {
 
     /// Whether a check may take long, however small the value is.
     pub fn takes_long(&self) -> bool {
-        self.0.counted == Counted::Growth
+        self.0.counted == WorkCounting::Growth
     }
 
     /// Whether a value fits; one that takes too much work to check does not.
@@ -149,7 +149,7 @@ impl Schema {
 
     /// How many visits a check takes, where that is counted.
     fn work(&self, value: &Value) -> Result<u64, work::TooMuchWork> {
-        if self.0.counted == Counted::No { Ok(0) } else { work::visits(&self.0.closure, value) }
+        if self.0.counted == WorkCounting::No { Ok(0) } else { work::visits(&self.0.closure, value) }
     }
 
     /// Why a value does not fit; empty when it does. At most 50 are listed.

@@ -17,23 +17,23 @@ impl Schema {
     /// A value of the schema's shape whose parts say what they are, such as `‹plan.summary: string›`;
     /// lists have one item.
     pub fn placeholder(&self, name: &str) -> Value {
-        Sampler::new(self.document()).shown(self.document(), name, 0)
+        ValueSampler::new(self.document()).shown(self.document(), name, 0)
     }
 
     /// About the smallest value that fits.
     pub fn least(&self) -> Value {
-        Sampler::new(self.document()).least(self.document(), 0)
+        ValueSampler::new(self.document()).least(self.document(), 0)
     }
 
     /// How long the value can be as JSON, in bytes; `None` when the schema sets no bound.
     pub fn most_bytes(&self) -> Option<u64> {
-        Sampler::new(self.document()).most(self.document(), 0)
+        ValueSampler::new(self.document()).most(self.document(), 0)
     }
 
     /// How many items the list at a path of properties may have: at least, and at most if that is bounded.
     /// `None` where the schema knows no list.
     pub fn count_at(&self, path: &[&str]) -> Option<(u64, Option<u64>)> {
-        let sampler = Sampler::new(self.document());
+        let sampler = ValueSampler::new(self.document());
         let mut node = sampler.target(self.document());
         for name in path {
             node = sampler.target(node.get("properties")?.get(*name)?);
@@ -47,12 +47,12 @@ pub fn unknown(name: &str, kind: &str) -> Value {
     Value::from(format!("‹{name}: {kind}›"))
 }
 
-struct Sampler<'a> {
+struct ValueSampler<'a> {
     root: &'a Value,
     left: usize,
 }
 
-impl<'a> Sampler<'a> {
+impl<'a> ValueSampler<'a> {
     fn new(root: &'a Value) -> Self {
         Self { root, left: PLACES }
     }

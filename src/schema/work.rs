@@ -35,7 +35,7 @@ const SAME_VALUE_LISTS: &[&str] = &["allOf", "anyOf", "oneOf"];
 
 /// Whether and why the work of checks against a schema is counted before they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counted {
+pub(super) enum WorkCounting {
     /// It is not: the work grows no faster than the value.
     No,
     /// Chains of references make a check deeper than the value.
@@ -52,8 +52,8 @@ pub(super) enum Counted {
 /// # Errors
 /// The schema takes too long for every value, with the first part of it that does; or it has references that are
 /// resolved only while a value is checked.
-pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<Counted, SchemaError> {
-    let mut survey = Survey::default();
+pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<WorkCounting, SchemaError> {
+    let mut survey = SchemaSurvey::default();
     survey.part(schema);
     if let Some(keyword) = survey.dynamic {
         let message =
@@ -62,15 +62,15 @@ pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<Counted, Sch
     }
     let may_grow = survey.repeats || (survey.has_alternatives && survey.refers);
     if !may_grow && !survey.refers {
-        return Ok(Counted::No);
+        return Ok(WorkCounting::No);
     }
     let mut counter = Counter::new(schema);
     let mut deepest = 0;
-    match too_much(&mut counter, schema, (&mut String::new(), &mut deepest)) {
+    match too_much(&mut counter, schema, &mut String::new(), &mut deepest) {
         // Each level of a value adds at most as many steps as the longest way through one value.
-        None if may_grow => Ok(Counted::Growth),
-        None if deepest.saturating_mul(DEEPEST_VALUE) > MAX_CHECK_DEPTH => Ok(Counted::Depth),
-        None => Ok(Counted::No),
+        None if may_grow => Ok(WorkCounting::Growth),
+        None if deepest.saturating_mul(DEEPEST_VALUE) > MAX_CHECK_DEPTH => Ok(WorkCounting::Depth),
+        None => Ok(WorkCounting::No),
         Some((pointer, work)) => Err(work.refusal(name, pointer)),
     }
 }
@@ -137,7 +137,7 @@ impl CheckWork {
 
 /// What a schema is made of, as far as it decides whether work must be counted.
 #[derive(Default)]
-struct Survey {
+struct SchemaSurvey {
     refers: bool,
     has_alternatives: bool,
     /// Whether a keyword looks at the same parts twice, or at a long list for each value.
@@ -146,7 +146,7 @@ struct Survey {
     dynamic: Option<&'static str>,
 }
 
-impl Survey {
+impl SchemaSurvey {
     fn part(&mut self, part: &Value) {
         match part {
             Value::Object(map) => {
@@ -173,7 +173,8 @@ impl Survey {
 fn too_much<'a>(
     counter: &mut Counter<'a>,
     part: &'a Value,
-    (pointer, deepest): (&mut String, &mut usize),
+    pointer: &mut String,
+    deepest: &mut usize,
 ) -> Option<(String, CheckWork)> {
     if part.is_object() {
         let work = counter.work(part, None);
@@ -193,7 +194,7 @@ fn too_much<'a>(
         let length = pointer.len();
         pointer.push('/');
         pointer.push_str(&key);
-        let found = too_much(counter, value, (pointer, deepest));
+        let found = too_much(counter, value, pointer, deepest);
         pointer.truncate(length);
         if found.is_some() {
             return found;

@@ -17,10 +17,10 @@ use std::ops::Range;
 use aho_corasick::{AhoCorasick, MatchKind};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::model::event::{Done, Reply};
-use crate::model::{Failure, ReplyRemarks, Work};
+use crate::model::event::{CallOutput, CallReply};
+use crate::model::{AgentActivity, Failure, ReplyRemarks};
 
-pub use pieces::Pieces;
+pub use pieces::StreamRedactor;
 pub use sources::{secrets_among, secrets_listed};
 
 /// Values shorter than this are not searched for: they would hit ordinary text.
@@ -82,23 +82,25 @@ impl Redactor {
     }
 
     /// A reply or failure as it may be recorded: redacted once, on arrival.
-    pub fn result(&self, result: Result<Reply, Failure>) -> Result<Reply, Failure> {
+    pub fn result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         match result {
-            Ok(Reply::Chat(mut reply)) => {
+            Ok(CallReply::Chat(mut reply)) => {
                 reply.text = self.text(&reply.text);
                 reply.model = reply.model.map(|model| self.text(&model));
                 reply.id = reply.id.map(|id| self.text(&id));
-                reply.work = reply.work.map(|work| Box::new(self.work(*work)));
+                reply.agent_activity = reply.agent_activity.map(|work| Box::new(self.work(*work)));
                 reply.remarks = Box::new(self.remarks(*reply.remarks));
-                Ok(Reply::Chat(reply))
+                Ok(CallReply::Chat(reply))
             }
-            Ok(Reply::Done(Done::Command(mut done))) => {
+            Ok(CallReply::Output(CallOutput::Command(mut done))) => {
                 // What was cut is redacted at its ends already.
                 (done.stdout, done.stderr) = (self.text(&done.stdout), self.text(&done.stderr));
-                Ok(Reply::Done(Done::Command(done)))
+                Ok(CallReply::Output(CallOutput::Command(done)))
             }
             // What was there before is kept as it was, so that it can be put back.
-            Ok(Reply::Done(done @ (Done::Looked(_) | Done::Written(_)))) => Ok(Reply::Done(done)),
+            Ok(CallReply::Output(done @ (CallOutput::Snapshot(_) | CallOutput::Applied(_)))) => {
+                Ok(CallReply::Output(done))
+            }
             Err(mut failure) => {
                 // Messages quote the beginning of what somebody said, with a mark where it was cut.
                 failure.message = match failure.message.strip_suffix('…') {
@@ -122,7 +124,7 @@ impl Redactor {
     }
 
     /// What a program did, as it may be recorded: a file that holds a secret is named, and not shown.
-    pub fn work(&self, mut work: Work) -> Work {
+    pub fn work(&self, mut work: AgentActivity) -> AgentActivity {
         work.session = work.session.map(|session| self.text(&session));
         for lines in [&mut work.tools, &mut work.changed, &mut work.left_out, &mut work.denied] {
             for line in lines {

@@ -7,12 +7,12 @@ const ESCAPED: usize = 7;
 
 /// Redacts a text that comes in pieces. What may be the beginning of a secret is held back until
 /// more of the text tells.
-pub struct Pieces<'a> {
+pub struct StreamRedactor<'a> {
     redactor: &'a Redactor,
     held: String,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> StreamRedactor<'a> {
     /// The beginning of a text.
     pub fn new(redactor: &'a Redactor) -> Self {
         Self { redactor, held: String::new() }

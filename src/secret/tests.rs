@@ -117,7 +117,7 @@ proptest! {
         let form = &forms(&secret)[form];
         let text = words.join(&format!(" {form} "));
         let redactor = redactor(&secret);
-        let mut pieces = Pieces::new(&redactor);
+        let mut pieces = StreamRedactor::new(&redactor);
         let (mut out, mut rest) = (String::new(), text.as_str());
         for size in sizes.iter().cycle() {
             if rest.is_empty() { break; }

@@ -7,7 +7,7 @@ use std::ops::Range;
 const DEPTH: usize = 3;
 
 /// A text with some escapes undone.
-pub(super) struct View<'a> {
+pub(super) struct DecodedText<'a> {
     bytes: Cow<'a, [u8]>,
     /// For each byte where it comes from in the original text; none when the view is that text.
     from: Option<Vec<Range<usize>>>,
@@ -16,7 +16,7 @@ pub(super) struct View<'a> {
 /// An escape: how many bytes it takes, and what it stands for.
 type Escape = (usize, Vec<u8>);
 
-impl View<'_> {
+impl DecodedText<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -31,7 +31,7 @@ impl View<'_> {
     }
 
     /// The view with one kind of escape undone; `None` when it has none of them.
-    fn without(&self, sign: u8, escape: fn(&[u8]) -> Option<Escape>) -> Option<View<'static>> {
+    fn without(&self, sign: u8, escape: fn(&[u8]) -> Option<Escape>) -> Option<DecodedText<'static>> {
         if !self.bytes.contains(&sign) {
             return None;
         }
@@ -46,28 +46,28 @@ impl View<'_> {
             bytes.extend(meant);
             at += taken;
         }
-        any.then(|| View { bytes: bytes.into(), from: Some(from) })
+        any.then(|| DecodedText { bytes: bytes.into(), from: Some(from) })
     }
 
     /// The view without line breaks, as Base64 is often written with some.
-    fn joined(&self) -> Option<View<'static>> {
+    fn joined(&self) -> Option<DecodedText<'static>> {
         let is_break = |byte: u8| matches!(byte, b'\n' | b'\r');
         if !self.bytes.iter().any(|byte| is_break(*byte)) {
             return None;
         }
         let kept = self.bytes.iter().enumerate().filter(|(_, byte)| !is_break(**byte));
         let (bytes, from): (Vec<u8>, Vec<_>) = kept.map(|(at, byte)| (*byte, self.place(at..at + 1))).unzip();
-        Some(View { bytes: bytes.into(), from: Some(from) })
+        Some(DecodedText { bytes: bytes.into(), from: Some(from) })
     }
 }
 
 /// Hands over every view of a text: as it is, and with escapes of JSON and of addresses undone.
-pub(super) fn each(text: &str, look: &mut dyn FnMut(&View<'_>)) {
-    let whole = View { bytes: text.as_bytes().into(), from: None };
+pub(super) fn each(text: &str, look: &mut dyn FnMut(&DecodedText<'_>)) {
+    let whole = DecodedText { bytes: text.as_bytes().into(), from: None };
     each_below(&whole, DEPTH, look);
 }
 
-fn each_below(view: &View<'_>, depth: usize, look: &mut dyn FnMut(&View<'_>)) {
+fn each_below(view: &DecodedText<'_>, depth: usize, look: &mut dyn FnMut(&DecodedText<'_>)) {
     look(view);
     if let Some(joined) = view.joined() {
         look(&joined);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::config::load_settings;
-use crate::model::event::{ApprovalAnswered, ApprovalAsked, Event, Fact, Verdict};
+use crate::model::event::{ApprovalAnswered, ApprovalAsked, ApprovalDecision, Event, Fact};
 use crate::model::{RunId, RunState, RunStatus, StepKey};
 use crate::report::human::first_line;
 use crate::store::{Filter, Journal, Letter, RunRow};
@@ -68,7 +68,7 @@ impl Runner {
         if request.resumes {
             // Before the answer is recorded: the same command must work once the project is trusted.
             self.ensure_trusted(&location.root, &settings, request.trust.as_deref())?;
-            run_workspace((&journal, row.run), None, &location, here).map_err(|error| {
+            run_workspace(&journal, row.run, None, &location, here).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
                 let was = location.workspace.display();
                 error.with_hints(vec![format!(
@@ -77,9 +77,10 @@ impl Runner {
             })?;
         }
         let note = self.models(&location.root, &settings, None).redactor().text(&request.note);
-        let answer = Verdict { approved: request.approved, note, by: request.by.clone(), at: Timestamp::now() };
-        let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.ask.clone());
-        journal.post(row.run, &Letter::Answer(ApprovalAnswered { step, attempt, ask, answer }))?;
+        let answer =
+            ApprovalDecision { approved: request.approved, note, by: request.by.clone(), at: Timestamp::now() };
+        let (step, attempt, ask) = (asked.step.clone(), asked.attempt, asked.shown_digest.clone());
+        journal.post(row.run, &Letter::Answer(ApprovalAnswered { step, attempt, shown_digest: ask, answer }))?;
         Ok(Answered { run: row.run, step: asked.step, status: row.status, state: journal.state().to_owned() })
     }
 }
@@ -124,17 +125,17 @@ pub(crate) fn open_questions(
     run: RunId,
     events: &[Event],
 ) -> Result<Vec<ApprovalAsked>, SessionError> {
-    let asked = Asked::of(journal, run, events)?;
+    let asked = RunQuestions::of(journal, run, events)?;
     Ok(asked.all().filter(|question| !asked.is_answered(question)).cloned().collect())
 }
 
 /// What a run asked and what was answered, also what lies in its inbox.
-struct Asked<'e> {
+struct RunQuestions<'e> {
     events: &'e [Event],
     letters: Vec<Fact>,
 }
 
-impl<'e> Asked<'e> {
+impl<'e> RunQuestions<'e> {
     fn of(journal: &Journal, run: RunId, events: &'e [Event]) -> Result<Self, SessionError> {
         let letters = journal.letters(run)?.into_iter().map(|(_, letter)| letter.fact()).collect();
         Ok(Self { events, letters })
@@ -157,7 +158,9 @@ impl<'e> Asked<'e> {
     fn is_answered(&self, asked: &ApprovalAsked) -> bool {
         self.facts().any(|fact| match fact {
             Fact::ApprovalAnswered(answer) => {
-                answer.step == asked.step && answer.attempt == asked.attempt && answer.ask == asked.ask
+                answer.step == asked.step
+                    && answer.attempt == asked.attempt
+                    && answer.shown_digest == asked.shown_digest
             }
             _ => false,
         })
@@ -172,7 +175,7 @@ fn question(
     events: &[Event],
 ) -> Result<ApprovalAsked, SessionError> {
     let state = RunState::fold(run, events);
-    let all = Asked::of(journal, run, events)?;
+    let all = RunQuestions::of(journal, run, events)?;
     let named = |asked: &&ApprovalAsked| request.step.as_ref().is_none_or(|step| asked.step.as_str() == step);
     let asked: Vec<&ApprovalAsked> = all.all().filter(named).collect();
     let open: Vec<&&ApprovalAsked> = asked.iter().filter(|asked| !all.is_answered(asked)).collect();

@@ -9,15 +9,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Project;
 use crate::engine::Plan;
-use crate::model::event::{ArtifactAccepted, Event, Fact, LostFile, StepCompleted, StepKept};
+use crate::model::event::{ArtifactAccepted, Event, Fact, MissingFile, StepCompleted, StepReused};
 use crate::model::step::{OnError, Step};
 use crate::model::text::text_of;
 use crate::model::{Artifact, RunId, StepKey};
-use crate::store::{Edited, Journal, View};
+use crate::store::{FileDrift, Journal, WorkspaceView};
 
 use super::Runner;
 use super::error::SessionError;
-use super::file_drift::{Record, Stands, Taken};
+use super::file_drift::{FileHistory, RemovedFile, ValidResults};
 
 /// A crash leaves an older file only of what was recorded shortly before it: the file is written
 /// right after its record, and reaches the disk of a machine that loses its power a while later.
@@ -49,11 +49,11 @@ impl ChangedFiles {
 }
 
 /// The files of a run.
-pub(crate) struct Edits<'a> {
+pub(crate) struct DriftCheck<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) run: RunId,
     /// Nothing when there is no workspace any more.
-    pub(crate) view: Option<&'a View>,
+    pub(crate) view: Option<&'a WorkspaceView>,
     pub(crate) events: &'a [Event],
     /// When the process of the last session was last alive, if it died.
     pub(crate) died: Option<Timestamp>,
@@ -64,23 +64,23 @@ pub(crate) struct Edits<'a> {
 }
 
 /// What somebody did to the files of a run since it wrote them.
-pub(crate) struct Found {
-    artifacts: Vec<(Shown, Edited)>,
-    files: Vec<Taken>,
-    record: Record,
+pub(crate) struct ArtifactDrift {
+    artifacts: Vec<(ExpectedFile, FileDrift)>,
+    files: Vec<RemovedFile>,
+    record: FileHistory,
 }
 
 /// What is recorded of a run that accepts its files as they are.
 #[derive(Default)]
-pub(crate) struct Accepted {
+pub(crate) struct AcceptedDrift {
     /// Artifacts as a person wrote them.
     pub(crate) artifacts: Vec<ArtifactAccepted>,
     /// Files of steps that are there no more.
-    pub(crate) without: Vec<LostFile>,
+    pub(crate) without: Vec<MissingFile>,
 }
 
 /// What the file of an artifact should show.
-struct Shown {
+struct ExpectedFile {
     completed: u64,
     step: StepKey,
     artifact: Artifact,
@@ -89,12 +89,12 @@ struct Shown {
     session: usize,
 }
 
-impl Edits<'_> {
+impl DriftCheck<'_> {
     /// Looks at every file; what no step writes any more is told and left.
-    pub(crate) fn find(&self, runner: &Runner) -> Result<Found, SessionError> {
-        let record = Record::of(self.run, self.events)?;
-        let stands = Stands { plan: self.plan, events: self.events, from: self.from, told: OnceCell::new() };
-        let mut found = Found { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
+    pub(crate) fn find(&self, runner: &Runner) -> Result<ArtifactDrift, SessionError> {
+        let record = FileHistory::of(self.run, self.events)?;
+        let stands = ValidResults { plan: self.plan, events: self.events, from: self.from, told: OnceCell::new() };
+        let mut found = ArtifactDrift { artifacts: Vec::new(), files: record.taken(self.view, &stands)?, record };
         let Some(view) = self.view else { return Ok(found) };
         for words in found.record.in_the_way(view, &stands)? {
             let words = format!(
@@ -121,45 +121,45 @@ impl Edits<'_> {
     }
 }
 
-impl Shown {
+impl ExpectedFile {
     fn file(&self, folder: &Path) -> PathBuf {
         folder.join(self.artifact.path.as_deref().unwrap_or_default())
     }
 }
 
-impl Found {
+impl ArtifactDrift {
     /// Does as is chosen with every file; what is to be recorded.
     pub(crate) fn settle(
         self,
-        view: &View,
+        view: &WorkspaceView,
         choice: ChangedFiles,
         project: &Project,
         runner: &Runner,
-    ) -> Result<Accepted, SessionError> {
+    ) -> Result<AcceptedDrift, SessionError> {
         match choice {
             ChangedFiles::Accept => self.accept(view, project),
             ChangedFiles::Discard => {
                 self.artifacts.iter().try_for_each(|(shown, _)| view.show(&shown.artifact))?;
                 self.record.restore(view, &self.files)?;
-                Ok(Accepted::default())
+                Ok(AcceptedDrift::default())
             }
             ChangedFiles::Refuse => self.refuse(view, runner),
         }
     }
 
     /// What is recorded when the user says that the files are right as they are.
-    pub(crate) fn accept(&self, view: &View, project: &Project) -> Result<Accepted, SessionError> {
-        let accept = |(shown, _): &(Shown, Edited)| {
+    pub(crate) fn accept(&self, view: &WorkspaceView, project: &Project) -> Result<AcceptedDrift, SessionError> {
+        let accept = |(shown, _): &(ExpectedFile, FileDrift)| {
             let artifact = accept(view, &shown.artifact, project)?;
             Ok(ArtifactAccepted { step: shown.step.clone(), completed: shown.completed, artifact })
         };
         let artifacts = self.artifacts.iter().map(accept).collect::<Result<_, SessionError>>()?;
-        Ok(Accepted { artifacts, without: self.files.iter().map(|taken| taken.lost(true)).collect() })
+        Ok(AcceptedDrift { artifacts, without: self.files.iter().map(|taken| taken.lost(true)).collect() })
     }
 
     /// Refuses to go on when somebody changed a file; what a program of the run may have done itself
     /// as its process died is only told.
-    fn refuse(self, view: &View, runner: &Runner) -> Result<Accepted, SessionError> {
+    fn refuse(self, view: &WorkspaceView, runner: &Runner) -> Result<AcceptedDrift, SessionError> {
         let suspect = self.record.suspect();
         let asks = !self.artifacts.is_empty() || (suspect.is_none() && !self.files.is_empty());
         if asks {
@@ -173,7 +173,7 @@ impl Found {
                 runner.reporter.note(&words);
             }
         }
-        Ok(Accepted { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
+        Ok(AcceptedDrift { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
     }
 
     /// The artifact files among them, relative to the workspace.
@@ -183,12 +183,12 @@ impl Found {
 
     /// What happened to each file, in words.
     pub(crate) fn words(&self, folder: &Path) -> Vec<String> {
-        let artifact = |(shown, edit): &(Shown, Edited)| {
+        let artifact = |(shown, edit): &(ExpectedFile, FileDrift)| {
             let file = shown.file(folder);
             match edit {
-                Edited::Changed => format!("`{}` was changed", file.display()),
-                Edited::Earlier => format!("`{}` was put back to what it was before", file.display()),
-                Edited::OtherRun(other) => {
+                FileDrift::Changed => format!("`{}` was changed", file.display()),
+                FileDrift::Earlier => format!("`{}` was put back to what it was before", file.display()),
+                FileDrift::OtherRun(other) => {
                     format!("`{}` was written by another run ({})", file.display(), other.get(24..).unwrap_or(other))
                 }
             }
@@ -215,7 +215,7 @@ fn deaths(events: &[Event], last: Option<Timestamp>) -> Vec<Option<Timestamp>> {
     };
     for event in events {
         if let (Fact::RunResumed(fact), Some(before)) = (&event.fact, before) {
-            found.push(death(before, fact.last_seen));
+            found.push(death(before, fact.previous_owner_last_heartbeat));
         }
         before = Some(event);
     }
@@ -224,9 +224,9 @@ fn deaths(events: &[Event], last: Option<Timestamp>) -> Vec<Option<Timestamp>> {
 }
 
 /// What each artifact file should show, in the order in which they came up.
-fn shown(events: &[Event]) -> Vec<Shown> {
+fn shown(events: &[Event]) -> Vec<ExpectedFile> {
     let mut results: IndexMap<u64, (StepKey, Artifact)> = IndexMap::new();
-    let mut files: IndexMap<String, Shown> = IndexMap::new();
+    let mut files: IndexMap<String, ExpectedFile> = IndexMap::new();
     let mut session = 0;
     for event in events {
         let completed = match &event.fact {
@@ -242,7 +242,7 @@ fn shown(events: &[Event]) -> Vec<Shown> {
                 results.insert(fact.completed, (fact.step.clone(), fact.artifact.clone()));
                 fact.completed
             }
-            Fact::StepKept(StepKept { step, completed, moved }) => {
+            Fact::StepReused(StepReused { step, completed, renamed_artifact: moved }) => {
                 if let Some(artifact) = moved {
                     results.insert(*completed, (step.clone(), artifact.clone()));
                 }
@@ -252,7 +252,7 @@ fn shown(events: &[Event]) -> Vec<Shown> {
         };
         let Some((step, artifact)) = results.get(&completed).cloned() else { continue };
         if let Some(path) = artifact.path.clone() {
-            files.insert(path, Shown { completed, step, artifact, at: event.at, session });
+            files.insert(path, ExpectedFile { completed, step, artifact, at: event.at, session });
         }
     }
     files.into_values().collect()
@@ -266,7 +266,7 @@ fn items<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_j
 }
 
 /// An edited file as the artifact: read, checked against its schema, and recorded as it is.
-fn accept(view: &View, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
+fn accept(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
     let name = artifact.path.as_deref().unwrap_or_default();
     let path = view.folder().join(name);
     let bytes = view.read(name)?.unwrap_or_default();

@@ -3,18 +3,18 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
 
-use crate::durable::{Observer, Signal};
-use crate::store::StopSwitch;
+use crate::durable::{CallProgress, Observer};
+use crate::store::CancelSwitch;
 
 /// Stops a run of this process. Copies stop the same run.
 #[derive(Clone)]
 pub struct CancelHandle {
-    switch: StopSwitch,
+    switch: CancelSwitch,
     observer: Weak<dyn Observer>,
 }
 
 impl CancelHandle {
-    pub(crate) fn new(switch: StopSwitch, observer: &Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(switch: CancelSwitch, observer: &Arc<dyn Observer>) -> Self {
         Self { switch, observer: Arc::downgrade(observer) }
     }
 
@@ -31,7 +31,7 @@ impl CancelHandle {
         let (done, is_done) = mpsc::channel();
         let thread = std::thread::Builder::new().name("words of a stop".to_owned());
         drop(thread.spawn(move || {
-            observer.signal(&Signal::Stopping { at_once });
+            observer.signal(&CallProgress::Stopping { at_once });
             drop(done);
         }));
         Some(is_done)

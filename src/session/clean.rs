@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::files::{Ending, FileState, Look, Tree};
-use crate::store::{Journal, Records, View};
+use crate::files::{ChangeSet, FileState, RevertOutcome, Tree};
+use crate::store::{Journal, OwnedFiles, WorkspaceView};
 
 use super::Runner;
 use super::error::{ExitStatus, SessionError};
@@ -13,8 +13,8 @@ use super::writes::written;
 /// the project which is about to run is made of by now (`own`).
 pub(crate) fn clean(
     journal: &Journal,
-    view: &View,
-    records: &Records,
+    view: &WorkspaceView,
+    records: &OwnedFiles,
     own: &[String],
     runner: &Runner,
 ) -> Result<(), SessionError> {
@@ -26,9 +26,9 @@ pub(crate) fn clean(
     let reverted = Tree::open(view.folder()).and_then(|tree| tree.revert_all(&made, false));
     for file in reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Usage))?.files {
         match file.ending {
-            Ending::Restored => removed.push(file.path),
-            Ending::Left => kept.push(file.path),
-            Ending::Unchanged => {}
+            RevertOutcome::Restored => removed.push(file.path),
+            RevertOutcome::Left => kept.push(file.path),
+            RevertOutcome::Unchanged => {}
         }
     }
     if !removed.is_empty() {
@@ -41,7 +41,7 @@ pub(crate) fn clean(
 }
 
 /// What the `write` steps of a workspace's runs did to files that were not there before, the earliest first.
-fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, SessionError> {
+fn made(journal: &Journal, workspace: &str) -> Result<Vec<ChangeSet>, SessionError> {
     let mut runs = journal.runs(usize::MAX >> 1)?;
     runs.retain(|row| row.workspace == workspace);
     runs.sort_by_key(|row| row.run.0);
@@ -62,7 +62,7 @@ fn made(journal: &Journal, workspace: &str) -> Result<Vec<Look>, SessionError> {
 }
 
 /// Paths at which a look found a file that orch had not written: it is somebody's, whatever became of it.
-fn foreign(looks: &[Look]) -> HashSet<String> {
+fn foreign(looks: &[ChangeSet]) -> HashSet<String> {
     let mut last: HashMap<&str, Option<&FileState>> = HashMap::new();
     let mut found = HashSet::new();
     for change in looks.iter().flat_map(|look| &look.files) {

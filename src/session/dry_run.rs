@@ -5,7 +5,7 @@ use futures_util::FutureExt as _;
 use crate::engine::{self, Plan};
 use crate::model::StepKey;
 use crate::model::event::Event;
-use crate::store::{Fate, Rehearsal, gone};
+use crate::store::{DryRunDurable, StepPrediction, gone};
 
 use super::error::SessionError;
 
@@ -15,14 +15,14 @@ pub struct PlannedAction {
     /// The step.
     pub step: StepKey,
     /// What would become of it.
-    pub action: Action,
+    pub action: DryRunAction,
     /// Why; empty when there is nothing to say.
     pub why: String,
 }
 
 /// What a resume would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum DryRunAction {
     /// The recorded result is reused.
     Reuse,
     /// The step runs.
@@ -41,28 +41,28 @@ pub(crate) fn actions(
     events: &[Event],
     from: Option<&StepKey>,
 ) -> Result<Vec<PlannedAction>, SessionError> {
-    let rehearsal = Rehearsal::new(events, from);
+    let rehearsal = DryRunDurable::new(events, from);
     interpret_recorded(&rehearsal, plan)?;
     let planned: Vec<StepKey> = plan.announced().into_iter().map(|step| step.step).collect();
     let fates = rehearsal.fates().into_iter().map(|(step, fate)| {
         let (action, why) = match fate {
-            Fate::Keep => (Action::Reuse, String::new()),
-            Fate::Run(why) => (Action::Run, why),
-            Fate::Maybe(why) => (Action::MaybeRun, why),
-            Fate::Skip(why) => (Action::Skip, why),
+            StepPrediction::Keep => (DryRunAction::Reuse, String::new()),
+            StepPrediction::Run(why) => (DryRunAction::Run, why),
+            StepPrediction::Maybe(why) => (DryRunAction::MaybeRun, why),
+            StepPrediction::Skip(why) => (DryRunAction::Skip, why),
         };
         PlannedAction { step, action, why }
     });
     let removed = gone(events, &planned).into_iter().map(|step| PlannedAction {
         step,
-        action: Action::Removed,
+        action: DryRunAction::Removed,
         why: "the files no longer have it".to_owned(),
     });
     Ok(fates.chain(removed).collect())
 }
 
 /// Interprets a plan over recorded results alone: nothing of it waits.
-pub(crate) fn interpret_recorded(rehearsal: &Rehearsal, plan: &Plan) -> Result<(), SessionError> {
+pub(crate) fn interpret_recorded(rehearsal: &DryRunDurable, plan: &Plan) -> Result<(), SessionError> {
     let ended = engine::interpret(rehearsal, plan).now_or_never();
     let ended = ended.ok_or_else(|| SessionError::internal("the dry run waited for something"))?;
     ended.map(drop).map_err(|stop| SessionError::internal(format!("the dry run stopped: {stop}")))

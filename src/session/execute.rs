@@ -5,27 +5,27 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Map;
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::clock::SystemClock;
 use crate::config::Project;
-use crate::durable::{Observer, Stop};
+use crate::durable::{Interrupt, Observer};
 use crate::engine::budget::Budgets;
-use crate::engine::gate::{Allowance, CONCURRENCY, Gates};
+use crate::engine::gate::{CONCURRENCY, ProviderAllowance, RateLimiters};
 use crate::engine::perform::{Exchange, Performer};
 use crate::engine::{self, Plan};
-use crate::model::event::{Event, Fact, LostFile, RunEnded, RunStarted};
+use crate::model::event::{Event, Fact, MissingFile, RunEnded, RunStarted};
 use crate::model::{Class, Failure, RunId, RunState, RunStatus};
 use crate::process::GuardProgram;
 use crate::report::PrintedCommands;
 use crate::secret::secrets_listed;
-use crate::store::{Asker, Earlier, Journal, LocalRun, RunParts, StopSwitch, View};
+use crate::store::{ApprovalPrompter, CancelSwitch, Journal, LocalRun, ResultCache, RunParts, WorkspaceView};
 
 use super::Runner;
 use super::cancel::CancelHandle;
 use super::error::{ExitStatus, SessionError};
-use super::file_drift::Record;
+use super::file_drift::FileHistory;
 use super::locks::RunLocks;
-use super::models::Names;
+use super::models::ResolvedModels;
 use super::project_state::printed_commands;
 use super::trackers::Trackers;
 
@@ -40,21 +40,21 @@ pub(crate) struct RunContext<'a> {
     /// Its locks.
     pub(crate) locks: &'a RunLocks,
     /// Its workspace.
-    pub(crate) view: View,
+    pub(crate) view: WorkspaceView,
     /// The files of the workspace that its project is made of.
     pub(crate) project: Vec<String>,
     /// What will be run.
     pub(crate) plan: &'a Plan,
     /// The models.
-    pub(crate) models: Arc<Models>,
+    pub(crate) models: Arc<ModelRegistry>,
     /// How many calls may be made at once.
-    pub(crate) gates: Arc<Gates>,
+    pub(crate) gates: Arc<RateLimiters>,
     /// Who answers approvals; the user whom the session can ask when it is `None`.
-    pub(crate) asker: Option<Arc<dyn Asker>>,
+    pub(crate) asker: Option<Arc<dyn ApprovalPrompter>>,
     /// Where exchanges with models are written, or come from.
     pub(crate) exchange: Exchange,
     /// Results of earlier runs, if they may be taken over.
-    pub(crate) reuse: Option<Earlier>,
+    pub(crate) reuse: Option<ResultCache>,
     /// What is announced first.
     pub(crate) first: Vec<Fact>,
     /// Who follows it from outside.
@@ -65,22 +65,22 @@ impl RunContext<'_> {
     /// When the process of the session before was last alive, if it died and that is not on record yet.
     fn died(&self) -> Option<jiff::Timestamp> {
         self.first.iter().find_map(|fact| match fact {
-            Fact::RunResumed(fact) => fact.last_seen,
+            Fact::RunResumed(fact) => fact.previous_owner_last_heartbeat,
             _ => None,
         })
     }
 
     /// The files that the run does without from now on.
-    fn without(&self) -> impl Iterator<Item = &LostFile> {
+    fn without(&self) -> impl Iterator<Item = &MissingFile> {
         self.first.iter().flat_map(|fact| match fact {
-            Fact::RunResumed(fact) => fact.without.as_slice(),
+            Fact::RunResumed(fact) => fact.missing_files.as_slice(),
             _ => &[],
         })
     }
 }
 
 /// How a run of a project begins: what every run says of itself; the rest is for the caller to fill in.
-pub(crate) fn started((root, file): (&Path, &Path), project: &Project, view: &View, plan: &Plan) -> RunStarted {
+pub(crate) fn started(root: &Path, file: &Path, project: &Project, view: &WorkspaceView, plan: &Plan) -> RunStarted {
     RunStarted {
         pipeline: project.pipeline.name.clone(),
         root: root.display().to_string(),
@@ -88,7 +88,7 @@ pub(crate) fn started((root, file): (&Path, &Path), project: &Project, view: &Vi
         workspace: view.name(),
         inputs: Map::new(),
         model: None,
-        models: Names::new(),
+        models: ResolvedModels::new(),
         continue_on_error: false,
         budget: None,
         steps: plan.announced(),
@@ -120,14 +120,14 @@ async fn to_its_end(
     observer: &Arc<dyn Observer>,
     runner: &Runner,
 ) -> Result<RunState, SessionError> {
-    let switch = StopSwitch::default();
+    let switch = CancelSwitch::default();
     let _active = runner.active(context.run, CancelHandle::new(switch.clone(), observer));
     let mut events = context.events.to_vec();
     loop {
         let letters = context.journal.letters(context.run)?;
         context.first.extend(letters.iter().map(|(_, letter)| letter.clone().fact()));
         let budgets = Budgets::new(context.plan, &events, context.died(), context.models.clone());
-        let parts = parts(&context, &events, (observer.clone(), budgets.clone()), switch.clone(), runner)?;
+        let parts = parts(&context, &events, observer.clone(), budgets.clone(), switch.clone(), runner)?;
         let run = LocalRun::open(context.journal, parts, &events)?;
         for fact in std::mem::take(&mut context.first) {
             run.announce(fact);
@@ -169,23 +169,23 @@ async fn to_its_end(
 ///
 /// # Errors
 /// The journal, a blob or the workspace failed, so that the end can't be recorded.
-pub fn run_ended(interpreted: Result<RunEnded, Stop>) -> Result<RunEnded, Stop> {
+pub fn run_ended(interpreted: Result<RunEnded, Interrupt>) -> Result<RunEnded, Interrupt> {
     match interpreted {
         Ok(ended) => Ok(ended),
-        Err(Stop::Cancelled | Stop::Dropped) => Ok(over(RunStatus::Cancelled, None)),
-        Err(Stop::Parked) => Ok(over(RunStatus::Waiting, None)),
-        Err(Stop::OverBudget(failure)) => Ok(over(RunStatus::Failed, Some(failure))),
-        Err(stop @ Stop::Storage(_)) => Err(stop),
+        Err(Interrupt::Cancelled | Interrupt::Dropped) => Ok(over(RunStatus::Cancelled, None)),
+        Err(Interrupt::Parked) => Ok(over(RunStatus::Waiting, None)),
+        Err(Interrupt::OverBudget(failure)) => Ok(over(RunStatus::Failed, Some(failure))),
+        Err(stop @ Interrupt::Storage(_)) => Err(stop),
     }
 }
 
 /// Takes letters out of the inbox once what they say is on record.
-async fn taken_in(run: &LocalRun, context: &RunContext<'_>, letters: &[i64]) -> Result<(), Stop> {
+async fn taken_in(run: &LocalRun, context: &RunContext<'_>, letters: &[i64]) -> Result<(), Interrupt> {
     if letters.is_empty() {
         return Ok(());
     }
     run.settle().await?;
-    context.journal.discard(letters).map_err(|error| Stop::Storage(error.failure()))
+    context.journal.discard(letters).map_err(|error| Interrupt::Storage(error.failure()))
 }
 
 fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
@@ -195,11 +195,12 @@ fn over(status: RunStatus, failure: Option<Failure>) -> RunEnded {
 fn parts(
     context: &RunContext<'_>,
     events: &[Event],
-    (observer, budgets): (Arc<dyn Observer>, Arc<Budgets>),
-    switch: StopSwitch,
+    observer: Arc<dyn Observer>,
+    budgets: Arc<Budgets>,
+    switch: CancelSwitch,
     runner: &Runner,
 ) -> Result<RunParts, SessionError> {
-    let mut laid = Record::of(context.run, events)?.laid();
+    let mut laid = FileHistory::of(context.run, events)?.laid();
     context.without().for_each(|file| laid.forget(&file.path));
     let performer = Performer {
         models: context.models.clone(),
@@ -226,7 +227,7 @@ fn parts(
 }
 
 /// The gates, with what the events of the run say about its providers.
-fn remembering(gates: &Arc<Gates>, events: &[Event]) -> Arc<Gates> {
+fn remembering(gates: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateLimiters> {
     gates.remember(events);
     gates.clone()
 }
@@ -239,8 +240,13 @@ pub(crate) fn listed(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::Secr
 }
 
 /// A run that could not be recorded any further, or whose files could not be written: as far as it is on record.
-fn broke_off(stop: Stop, run: LocalRun, context: &RunContext<'_>, runner: &Runner) -> Result<RunState, SessionError> {
-    let Stop::Storage(mut failure) = stop else { return Err(SessionError::usage(stop.to_string())) };
+fn broke_off(
+    stop: Interrupt,
+    run: LocalRun,
+    context: &RunContext<'_>,
+    runner: &Runner,
+) -> Result<RunState, SessionError> {
+    let Interrupt::Storage(mut failure) = stop else { return Err(SessionError::usage(stop.to_string())) };
     let unrecorded = run.state();
     // The writer puts down what waits before it ends.
     drop(run);
@@ -262,23 +268,26 @@ fn broke_off(stop: Stop, run: LocalRun, context: &RunContext<'_>, runner: &Runne
 }
 
 /// The limits that the settings of a project set.
-pub(crate) fn gates(project: &Project) -> Arc<Gates> {
+pub(crate) fn gates(project: &Project) -> Arc<RateLimiters> {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let settings = &project.settings;
     let providers = settings.providers.iter().map(|(name, entry)| {
-        let allowance = Allowance {
+        let allowance = ProviderAllowance {
             concurrency: entry.max_concurrency.map(count),
             requests: entry.requests_per_minute,
             tokens: entry.tokens_per_minute,
         };
         (name.clone(), allowance)
     });
-    let known: Vec<(String, Allowance)> = providers.collect();
+    let known: Vec<(String, ProviderAllowance)> = providers.collect();
     // A provider that the file does not name has no limits but those that it asks for itself.
     let others = crate::model::name::BUILT_IN.iter().chain([&crate::model::name::LOCAL]);
     let others = others.filter(|name| !settings.providers.contains_key(**name));
-    let others: Vec<_> = others.map(|name| ((*name).to_owned(), Allowance::default())).collect();
-    Arc::new(Gates::new(settings.limits.max_concurrency.map_or(CONCURRENCY, count), known.into_iter().chain(others)))
+    let others: Vec<_> = others.map(|name| ((*name).to_owned(), ProviderAllowance::default())).collect();
+    Arc::new(RateLimiters::new(
+        settings.limits.max_concurrency.map_or(CONCURRENCY, count),
+        known.into_iter().chain(others),
+    ))
 }
 
 /// The exit code of a run that ended.

@@ -7,20 +7,20 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use crate::engine::Plan;
-use crate::files::{Laid, Tree, Undone};
-use crate::model::event::{Done, Event, Fact, LostFile};
+use crate::files::{FileLedger, Tree, UndoneFile};
+use crate::model::event::{CallOutput, Event, Fact, MissingFile};
 use crate::model::{RunId, StepKey};
-use crate::store::{Rehearsal, View};
+use crate::store::{DryRunDurable, WorkspaceView};
 
 use super::dry_run::interpret_recorded;
 use super::error::{ExitStatus, SessionError};
-use super::writes::{Written, written};
+use super::writes::{StepWrite, written};
 
 /// What a run's events say of the files that its steps made.
-pub(crate) struct Record {
+pub(crate) struct FileHistory {
     /// The files.
-    laid: Laid,
-    writes: Vec<Written>,
+    laid: FileLedger,
+    writes: Vec<StepWrite>,
     /// Results and failures of steps, with the numbers of their events.
     ends: Vec<(u64, StepKey, bool)>,
     /// A step whose program was under way when the process died: it may have taken files away.
@@ -28,22 +28,22 @@ pub(crate) struct Record {
 }
 
 /// A file that is gone, or as it was before.
-pub(crate) struct Taken {
+pub(crate) struct RemovedFile {
     /// The file.
-    pub(crate) file: Undone,
+    pub(crate) file: UndoneFile,
     /// The step that made it.
     pub(crate) step: StepKey,
     /// The result that stands for it.
     pub(crate) completed: Option<u64>,
 }
 
-impl Record {
+impl FileHistory {
     /// Reads the events of a run.
     pub(crate) fn of(run: RunId, events: &[Event]) -> Result<Self, SessionError> {
         let mut writes = written(run, events)?;
         writes.retain(|write| write.done.is_some());
         writes.sort_by_key(|write| write.done);
-        let mut record = Self { laid: Laid::default(), writes, ends: Vec::new(), suspect: None };
+        let mut record = Self { laid: FileLedger::default(), writes, ends: Vec::new(), suspect: None };
         let (mut next, mut programs) = (0, IndexMap::new());
         for event in events {
             while let Some(write) = record.writes.get(next).filter(|write| write.done == Some(event.seq)) {
@@ -53,12 +53,14 @@ impl Record {
             follow(&mut programs, &event.fact);
             match &event.fact {
                 Fact::CallEnded(call) => {
-                    call.undone.iter().for_each(|path| record.laid.forget(path));
-                    if matches!(call.done, Some(Done::Command(_))) || call.model.is_none() && call.failure.is_some() {
+                    call.reverted_files.iter().for_each(|path| record.laid.forget(path));
+                    if matches!(call.output, Some(CallOutput::Command(_)))
+                        || call.model.is_none() && call.failure.is_some()
+                    {
                         record.laid.stir();
                     }
                 }
-                Fact::RunResumed(fact) => fact.without.iter().for_each(|file| record.laid.forget(&file.path)),
+                Fact::RunResumed(fact) => fact.missing_files.iter().for_each(|file| record.laid.forget(&file.path)),
                 Fact::StepCompleted(fact) => record.ends.push((event.seq, fact.step.clone(), true)),
                 Fact::StepFailed(fact) => record.ends.push((event.seq, fact.step.clone(), false)),
                 _ => {}
@@ -69,7 +71,7 @@ impl Record {
     }
 
     /// The files, for whoever goes on with the run.
-    pub(crate) fn laid(&self) -> Laid {
+    pub(crate) fn laid(&self) -> FileLedger {
         self.laid.clone()
     }
 
@@ -79,7 +81,11 @@ impl Record {
     }
 
     /// The files of results that stand which are gone, or as they were before.
-    pub(crate) fn taken(&self, view: Option<&View>, stands: &Stands<'_>) -> Result<Vec<Taken>, SessionError> {
+    pub(crate) fn taken(
+        &self,
+        view: Option<&WorkspaceView>,
+        stands: &ValidResults<'_>,
+    ) -> Result<Vec<RemovedFile>, SessionError> {
         let tree = view.map(|view| Tree::open(view.folder())).transpose()?;
         let undone = self.laid.undone(tree.as_ref());
         if undone.is_empty() {
@@ -89,13 +95,13 @@ impl Record {
         let taken = undone.into_iter().filter_map(|file| {
             let write = self.writes.get(file.look)?;
             let (completed, keeps) = self.stands(write, standing);
-            keeps.is_some().then(|| Taken { file, step: write.step.clone(), completed })
+            keeps.is_some().then(|| RemovedFile { file, step: write.step.clone(), completed })
         });
         Ok(taken.collect())
     }
 
     /// The result that a write belongs to, if there is one; whether the write stands for certain, if it may.
-    fn stands(&self, write: &Written, standing: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
+    fn stands(&self, write: &StepWrite, standing: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
         match self.ends.iter().find(|(seq, step, _)| Some(*seq) > write.done && *step == write.step) {
             Some((seq, _, true)) => (Some(*seq), standing.get(seq).copied()),
             Some((_, _, false)) => (None, None),
@@ -107,7 +113,11 @@ impl Record {
     }
 
     /// Files that a person edited and that may be written over, since their steps run again; in words.
-    pub(crate) fn in_the_way(&self, view: &View, stands: &Stands<'_>) -> Result<Vec<String>, SessionError> {
+    pub(crate) fn in_the_way(
+        &self,
+        view: &WorkspaceView,
+        stands: &ValidResults<'_>,
+    ) -> Result<Vec<String>, SessionError> {
         let edited = self.laid.edited(&Tree::open(view.folder())?);
         if edited.is_empty() {
             return Ok(Vec::new());
@@ -124,9 +134,9 @@ impl Record {
     }
 
     /// Makes files as their steps made them, all or none.
-    pub(crate) fn restore(&self, view: &View, taken: &[Taken]) -> Result<(), SessionError> {
+    pub(crate) fn restore(&self, view: &WorkspaceView, taken: &[RemovedFile]) -> Result<(), SessionError> {
         let tree = Tree::open(view.folder())?;
-        let wanted = taken.iter().filter_map(|Taken { file, .. }| {
+        let wanted = taken.iter().filter_map(|RemovedFile { file, .. }| {
             let made = self.writes.get(file.look)?.look.files.iter().find(|change| change.path == file.path)?;
             Some((file.path.clone(), made.after.clone()))
         });
@@ -138,13 +148,13 @@ impl Record {
 /// files; how much it takes at most is known when it is asked.
 fn follow(programs: &mut IndexMap<StepKey, bool>, fact: &Fact) {
     let (step, busy) = match fact {
-        Fact::StepStarted(fact) if fact.most.is_none() => {
+        Fact::StepStarted(fact) if fact.max_usage.is_none() => {
             programs.insert(fact.step.clone(), true);
             return;
         }
         Fact::RunResumed(_) | Fact::RunEnded(_) => return programs.clear(),
         Fact::CallEnded(fact) => (&fact.call.step, Some(false)),
-        Fact::ReplyRead(fact) if fact.failure.is_some() => (&fact.call.step, Some(true)),
+        Fact::ReplyParsed(fact) if fact.failure.is_some() => (&fact.call.step, Some(true)),
         Fact::StepCompleted(fact) => (&fact.step, None),
         Fact::StepFailed(fact) => (&fact.step, None),
         Fact::ApprovalAsked(fact) => (&fact.step, None),
@@ -157,10 +167,10 @@ fn follow(programs: &mut IndexMap<StepKey, bool>, fact: &Fact) {
     }
 }
 
-impl Taken {
+impl RemovedFile {
     /// What is recorded when the run goes on without the file; `asked` when a person said so.
-    pub(crate) fn lost(&self, asked: bool) -> LostFile {
-        LostFile { path: self.file.path.clone(), completed: self.completed.filter(|_| asked) }
+    pub(crate) fn lost(&self, asked: bool) -> MissingFile {
+        MissingFile { path: self.file.path.clone(), completed: self.completed.filter(|_| asked) }
     }
 
     /// What happened, in words.
@@ -171,7 +181,7 @@ impl Taken {
 }
 
 /// Which results stand: the same interpreter tells, over the records alone.
-pub(crate) struct Stands<'a> {
+pub(crate) struct ValidResults<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) events: &'a [Event],
     pub(crate) from: Option<&'a StepKey>,
@@ -179,13 +189,13 @@ pub(crate) struct Stands<'a> {
     pub(crate) told: OnceCell<HashMap<u64, bool>>,
 }
 
-impl Stands<'_> {
+impl ValidResults<'_> {
     /// The results that stand, by the `seq` of their events, and whether that is certain.
     fn told(&self) -> Result<&HashMap<u64, bool>, SessionError> {
         if let Some(known) = self.told.get() {
             return Ok(known);
         }
-        let rehearsal = Rehearsal::new(self.events, self.from);
+        let rehearsal = DryRunDurable::new(self.events, self.from);
         interpret_recorded(&rehearsal, self.plan)?;
         Ok(self.told.get_or_init(|| rehearsal.standing()))
     }

@@ -9,7 +9,7 @@ use crate::schema::Schema;
 use super::error::SessionError;
 
 /// The inputs that are not given and have no default, with their schemas.
-pub(crate) type Open = Vec<(String, Schema)>;
+pub(crate) type MissingInputs = Vec<(String, Schema)>;
 
 /// Gives the inputs of a run, once the pipeline is known.
 pub trait InputSource {
@@ -63,11 +63,11 @@ pub(crate) fn checked(
     pipeline: &Pipeline,
     given: &Map<String, Value>,
     place_of: PlaceOf<'_>,
-) -> Result<(Map<String, Value>, Open), SessionError> {
+) -> Result<(Map<String, Value>, MissingInputs), SessionError> {
     if let Some(name) = given.keys().find(|name| !pipeline.inputs.contains_key(*name)) {
         return Err(unknown(pipeline, name, place_of(name)));
     }
-    let (mut values, mut open) = (Map::new(), Open::new());
+    let (mut values, mut open) = (Map::new(), MissingInputs::new());
     for (name, schema) in &pipeline.inputs {
         let compiled = Schema::compile(name, Value::Object(schema.clone()))
             .map_err(|error| SessionError::usage(format!("the schema of the input `{name}` is broken: {error}")))?;

@@ -8,7 +8,7 @@ use crate::agent::{InterruptedTurn, InterruptedWorkspace, interrupted_turns, tur
 use crate::model::event::{CallEnded, Event, Fact};
 use crate::model::{Class, Failure, RunId};
 use crate::secret::Redactor;
-use crate::store::{Journal, View};
+use crate::store::{Journal, WorkspaceView};
 
 use super::Runner;
 use super::error::SessionError;
@@ -20,7 +20,7 @@ const LONGEST_AFTER: Duration = Duration::from_secs(2);
 /// Turns whose end was never recorded, as failed calls with the files that they changed.
 pub(crate) fn turns(
     (journal, run, events): (&Journal, RunId, &[Event]),
-    (view, artifacts, last_seen): (&View, &[String], Option<Timestamp>),
+    (view, artifacts, last_seen): (&WorkspaceView, &[String], Option<Timestamp>),
     redactor: &Redactor,
     runner: &Runner,
 ) -> Result<Vec<Fact>, SessionError> {
@@ -60,9 +60,11 @@ pub(crate) fn turns(
 fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     events.iter().any(|event| match &event.fact {
         // An earlier turn of the same call may have been cut off and recorded.
-        Fact::CallEnded(call) if call.call == turn.call && call.ask == turn.ask && call.started >= turn.at => {
+        Fact::CallEnded(call)
+            if call.call == turn.call && call.request_digest == turn.ask && call.started >= turn.at =>
+        {
             let gave_up = call.failure.as_ref().is_some_and(|failure| failure.class == Class::Cancelled);
-            !gave_up || call.work.is_some()
+            !gave_up || call.agent_activity.is_some()
         }
         _ => false,
     })
@@ -73,17 +75,17 @@ fn ended(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
     let failure = Failure::new(Class::Crashed, "the turn was cut off before what it did was on record");
     CallEnded {
         call: turn.call,
-        ask: turn.ask,
+        request_digest: turn.ask,
         model: Some(turn.model),
         started: turn.at,
         ended: turn.at,
         reply: None,
-        done: None,
+        output: None,
         failure: Some(failure),
-        work: Some(Box::new(redactor.work(turn.work))),
+        agent_activity: Some(Box::new(redactor.work(turn.work))),
         cost: None,
         estimated: None,
         estimated_cost: None,
-        undone: Vec::new(),
+        reverted_files: Vec::new(),
     }
 }

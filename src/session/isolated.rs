@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::config::Project;
 use crate::engine::perform::Exchange;
 use crate::model::event::{Fact, RunStarted};
 use crate::model::{RunId, RunState};
-use crate::store::{Asker, Journal, View};
+use crate::store::{ApprovalPrompter, Journal, WorkspaceView};
 
 use super::Runner;
 use super::error::SessionError;
 use super::execute::{self, RunContext};
 use super::locks::RunLocks;
-use super::models::Names;
+use super::models::ResolvedModels;
 use super::prepare::{self, PlanOptions};
 use super::trackers::Trackers;
 
@@ -26,13 +26,13 @@ pub(crate) struct IsolatedRun<'a> {
     /// The model of every agent, if the user named one.
     pub(crate) model: Option<String>,
     /// What the models of the files stand for.
-    pub(crate) names: Names,
-    pub(crate) models: Arc<Models>,
+    pub(crate) names: ResolvedModels,
+    pub(crate) models: Arc<ModelRegistry>,
     pub(crate) exchange: Exchange,
     pub(crate) journal: &'a Journal,
-    pub(crate) view: View,
+    pub(crate) view: WorkspaceView,
     /// Who answers approvals.
-    pub(crate) asker: Arc<dyn Asker>,
+    pub(crate) asker: Arc<dyn ApprovalPrompter>,
 }
 
 impl Runner {
@@ -47,7 +47,7 @@ impl Runner {
             inputs,
             model,
             models: names,
-            ..execute::started((&root, &file), project, &view, &plan)
+            ..execute::started(&root, &file, project, &view, &plan)
         });
         let context = RunContext {
             journal,

@@ -23,7 +23,8 @@ pub(crate) struct Location {
 /// The workspace of a run whose files are about to be written: the one that the user names, else the recorded one. The
 /// record of a run from elsewhere may name any folder.
 pub(crate) fn run_workspace(
-    (journal, run): (&Journal, RunId),
+    journal: &Journal,
+    run: RunId,
     named: Option<&PathBuf>,
     Location { root, workspace: recorded, .. }: &Location,
     here: &Path,

@@ -1,7 +1,7 @@
 //! The locks of a run.
 
 use crate::model::RunId;
-use crate::store::{Journal, Lock, ProgramsLock, View};
+use crate::store::{Journal, Lock, ProgramsLock, WorkspaceView};
 
 use super::error::SessionError;
 
@@ -16,7 +16,7 @@ pub(crate) struct RunLocks {
 
 impl RunLocks {
     /// Takes the locks, or says who has them. Programs of a process that was killed are waited for.
-    pub(crate) fn take(journal: &Journal, run: RunId, view: &View) -> Result<Self, SessionError> {
+    pub(crate) fn take(journal: &Journal, run: RunId, view: &WorkspaceView) -> Result<Self, SessionError> {
         let me = format!("process {} (run {run})", std::process::id());
         let run_lock = Lock::take(&journal.lock_file(run), &format!("run {run}"), &me)?.disposable();
         let what = format!("the workspace `{}`", view.name());

@@ -59,7 +59,7 @@ use crate::store::keep_key_in;
 pub use answer::{AnswerRequest, Answered};
 pub use artifact_drift::ChangedFiles;
 pub use cancel::CancelHandle;
-pub use dry_run::{Action, PlannedAction};
+pub use dry_run::{DryRunAction, PlannedAction};
 pub use environment::Environment;
 pub(crate) use environment::configuration;
 pub use error::{ExitStatus, SessionError};

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{AutoError, Models, REPLAY, Recorder, Replay, choose};
+use crate::agent::{AutoError, ModelRegistry, REPLAY, Recorder, Replay, choose};
 use crate::config::{self, Project};
 use crate::engine::PlannedModel;
-use crate::folder::{Access, OwnFolder, is_link_refused};
+use crate::folder::{FolderAccess, OwnFolder, is_link_refused};
 use crate::model::ModelRef;
 use crate::model::name::{LOCAL, NameError};
 use crate::provider::{is_loopback_address, served_models};
@@ -20,7 +20,7 @@ use super::trust::Trusted;
 use super::{Runner, weights};
 
 /// What each name resolved to.
-pub(crate) type Names = BTreeMap<String, ModelRef>;
+pub(crate) type ResolvedModels = BTreeMap<String, ModelRef>;
 
 impl Runner {
     /// The models that a project can ask with the variables and the cache of this session.
@@ -31,9 +31,10 @@ impl Runner {
         root: &Path,
         settings: &crate::config::Settings,
         trusted: Option<&Trusted>,
-    ) -> Arc<Models> {
+    ) -> Arc<ModelRegistry> {
         let environment = &self.environment;
-        let models = Models::new(settings, &environment.variables(), environment.model_cache().to_owned()).at(root);
+        let models =
+            ModelRegistry::new(settings, &environment.variables(), environment.model_cache().to_owned()).at(root);
         let models = if trusted.is_some() { models } else { models.withholding(untrusted(settings)) };
         Arc::new(models.with_secrets(secrets_among(environment.all_variables())))
     }
@@ -49,11 +50,11 @@ fn untrusted(settings: &crate::config::Settings) -> BTreeSet<String> {
 /// Resolves every model name of a project, fetches what is embedded, and checks keys.
 pub(crate) async fn resolve(
     project: &Project,
-    models: &Models,
-    pinned: Option<&Names>,
+    models: &ModelRegistry,
+    pinned: Option<&ResolvedModels>,
     may_download: bool,
     runner: &Runner,
-) -> Result<Names, SessionError> {
+) -> Result<ResolvedModels, SessionError> {
     let (names, by_choice) = named_by(project, models, pinned, runner).await?;
     for model in names.values() {
         if let Some(failure) = models.bad_address(&model.provider) {
@@ -74,7 +75,7 @@ pub(crate) async fn resolve(
 pub(crate) type Missing = BTreeMap<String, ModelRef>;
 
 /// The keys that models need and that are not set.
-pub(crate) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &Models) -> Missing {
+pub(crate) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &ModelRegistry) -> Missing {
     let missing = |model: &ModelRef| Some((models.missing_key(&model.provider)?.to_owned(), model.clone()));
     named.into_iter().filter_map(missing).collect()
 }
@@ -82,16 +83,16 @@ pub(crate) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, mo
 /// Resolves every model name of a project, and says whether nobody chose the embedded model by name.
 pub(crate) async fn named_by(
     project: &Project,
-    models: &Models,
-    pinned: Option<&Names>,
+    models: &ModelRegistry,
+    pinned: Option<&ResolvedModels>,
     runner: &Runner,
-) -> Result<(Names, bool), SessionError> {
+) -> Result<(ResolvedModels, bool), SessionError> {
     let all = project.with_called();
     let steps = || all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
     let agents = steps().filter_map(|(project, step)| project.pipeline.agents.get(step.agent.as_ref()?));
     let agents = agents.filter(|agent| agent.kind().is_none()).map(|agent| &agent.model);
     let fallbacks = steps().flat_map(|(_, step)| &step.fallback);
-    let mut names = Names::new();
+    let mut names = ResolvedModels::new();
     let mut by_choice = false;
     for name in agents.chain(fallbacks) {
         if names.contains_key(name) {
@@ -110,10 +111,10 @@ pub(crate) async fn named_by(
 }
 
 /// The names of a project whose models are replayed: no model is resolved, and no key is needed.
-pub(crate) fn replayed(project: &Project) -> Names {
+pub(crate) fn replayed(project: &Project) -> ResolvedModels {
     let all = project.with_called();
     let steps = all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
-    let mut names = Names::new();
+    let mut names = ResolvedModels::new();
     for (project, step) in steps {
         let agent = step.agent.as_ref().and_then(|name| project.pipeline.agents.get(name));
         for name in agent.map(|agent| &agent.model).into_iter().chain(&step.fallback) {
@@ -134,7 +135,7 @@ pub(crate) fn recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Ar
     let root = root.canonicalize().map_err(refuse)?;
     let whole = config::absolute(&runner.current_dir().join(folder));
     let made = match whole.strip_prefix(&root).ok().and_then(Path::to_str) {
-        Some(below) => OwnFolder::open(&root, Access::Private)
+        Some(below) => OwnFolder::open(&root, FolderAccess::Private)
             .and_then(|root| root.make(&below.replace('\\', "/")))
             .map(Recorder::into),
         None => Recorder::new(&super::project_state::without_link(folder.to_owned())),
@@ -150,7 +151,7 @@ pub(crate) fn replay(folder: &Path) -> Result<Arc<Replay>, SessionError> {
 }
 
 /// What a name other than `auto` stands for.
-pub(crate) fn named(models: &Models, name: &str) -> Result<ModelRef, SessionError> {
+pub(crate) fn named(models: &ModelRegistry, name: &str) -> Result<ModelRef, SessionError> {
     models.resolve(name).map_err(|error| {
         let hint = match &error {
             NameError::Unknown { nearest: Some(nearest), .. } | NameError::Provider { nearest: Some(nearest), .. } => {
@@ -172,8 +173,8 @@ pub(crate) fn named(models: &Models, name: &str) -> Result<ModelRef, SessionErro
 /// What `auto` is, and whether nobody named it: not a file, not an earlier session.
 async fn auto(
     project: &Project,
-    models: &Models,
-    pinned: Option<&Names>,
+    models: &ModelRegistry,
+    pinned: Option<&ResolvedModels>,
     runner: &Runner,
 ) -> Result<(ModelRef, bool), SessionError> {
     if let Some(name) = project.settings.defaults.model.as_deref().filter(|name| *name != "auto") {
@@ -208,7 +209,7 @@ async fn auto(
 }
 
 /// What the server on Ollama's loopback port has, if one answers.
-async fn served(models: &Models) -> Option<(String, Vec<String>)> {
+async fn served(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
     // Nothing beyond this machine is asked which models it has.
     if models.bad_address("ollama").is_some() {
         return None;
@@ -222,7 +223,7 @@ async fn served(models: &Models) -> Option<(String, Vec<String>)> {
 }
 
 /// A model as the engine plans with it.
-pub(crate) fn planned(models: &Models, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
+pub(crate) fn planned(models: &ModelRegistry, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
     let dialect = match reference.provider.as_str() {
         REPLAY => REPLAY,
         provider => models.dialect(provider)?,

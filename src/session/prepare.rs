@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::check;
 use crate::config::{self, Project};
 use crate::diagnostic::Diagnostic;
 use crate::engine::budget;
-use crate::engine::{Contract, Defaults, Plan, PlannedModel, Resolve};
+use crate::engine::{Contract, Plan, PlannedModel, Resolve, StepDefaults};
 use crate::model::budget::Budget;
 use crate::model::{Pipeline, Step};
 use crate::schema::Schema;
@@ -19,7 +19,7 @@ use crate::template::Templates;
 use super::Runner;
 use super::error::SessionError;
 use super::execute::{places, short_path};
-use super::models::{Names, planned};
+use super::models::{ResolvedModels, planned};
 
 /// Loads and checks the project of a pipeline file; `model` takes the place of every agent's model.
 pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
@@ -66,13 +66,13 @@ pub(crate) struct PlanOptions {
 pub(crate) fn plan(
     project: &Project,
     inputs: Map<String, Value>,
-    names: &Names,
-    models: &Models,
+    names: &ResolvedModels,
+    models: &ModelRegistry,
     options: &PlanOptions,
     runner: &Runner,
 ) -> Result<Plan, SessionError> {
     let settings = &project.settings.defaults;
-    let defaults = Defaults {
+    let defaults = StepDefaults {
         continue_on_error: options.continue_on_error,
         timeout: settings.timeout.map(|span| span.0),
         re_ask: settings.re_ask,
@@ -100,7 +100,7 @@ pub(crate) fn plan(
 pub fn plan_project(
     project: &Project,
     inputs: Map<String, Value>,
-    defaults: &Defaults,
+    defaults: &StepDefaults,
     planned: &dyn Fn(&str) -> Result<PlannedModel, SessionError>,
 ) -> Result<Plan, SessionError> {
     let templates = Templates::new(project.prompt_sources())
@@ -109,7 +109,7 @@ pub fn plan_project(
 }
 
 /// Checks that each model and program has a price or an estimate for what a budget limits.
-fn within_limits(plan: &Plan, models: &Models) -> Result<(), SessionError> {
+fn within_limits(plan: &Plan, models: &ModelRegistry) -> Result<(), SessionError> {
     let budgets = plan.budgets();
     if let Some((program, unit, refuses)) = budget::uncounted(&budgets, plan.asked()) {
         let what = if unit == "usd" { "what it costs" } else { "its tokens" };

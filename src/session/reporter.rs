@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::diagnostic::Diagnostic;
-use crate::durable::{Observer, Signal};
+use crate::durable::{CallProgress, Observer};
 use crate::model::{Event, RunId};
 use crate::report::PrintedCommands;
-use crate::store::Asker;
+use crate::store::ApprovalPrompter;
 
 use super::cancel::CancelHandle;
 
@@ -85,7 +85,7 @@ pub trait Prompter: Send + Sync {
 
     /// Answers the approvals of a run while it runs; without one, the run stops and waits for
     /// [`Runner::answer`](super::Runner::answer).
-    fn approver(&self) -> Option<Arc<dyn Asker>> {
+    fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
         None
     }
 }
@@ -100,5 +100,5 @@ impl DownloadReporter for Silent {}
 
 impl Observer for Silent {
     fn event(&self, _: &Event) {}
-    fn signal(&self, _: &Signal) {}
+    fn signal(&self, _: &CallProgress) {}
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::config::Project;
 use crate::diagnostic::did_you_mean;
 use crate::engine::Plan;
@@ -14,9 +14,9 @@ use crate::engine::perform::Exchange;
 use crate::model::budget::Budget;
 use crate::model::event::{Event, Fact, RunPlace, RunResumed};
 use crate::model::{ModelRef, RunId, RunState, RunStatus, StepKey};
-use crate::store::{Journal, RunRow, View};
+use crate::store::{Journal, RunRow, WorkspaceView};
 
-use super::artifact_drift::{Accepted, ChangedFiles, Edits, listed};
+use super::artifact_drift::{AcceptedDrift, ChangedFiles, DriftCheck, listed};
 use super::dry_run::{PlannedAction, actions};
 use super::error::SessionError;
 use super::execute::{self, RunContext};
@@ -68,7 +68,7 @@ pub struct DryRun {
 }
 
 /// A run that is about to be resumed, as the files are now.
-struct Prepared {
+struct PreparedResume {
     journal: Journal,
     row: RunRow,
     old: RunState,
@@ -76,7 +76,7 @@ struct Prepared {
     workspace: PathBuf,
     moved: bool,
     project: Project,
-    available: Arc<Models>,
+    available: Arc<ModelRegistry>,
     plan: Plan,
     from: Option<StepKey>,
     resumed: RunResumed,
@@ -107,19 +107,20 @@ impl Runner {
         journal: Journal,
         row: RunRow,
     ) -> Result<RunResult, SessionError> {
-        let (prepared, trusted) = self.prepare_resume(request, (journal, row), Purpose::Run).await?;
+        let (prepared, trusted) = self.prepare_resume(request, journal, row, Purpose::Run).await?;
         let trusted = trusted.ok_or_else(|| SessionError::internal("the project was not trusted"))?;
-        let Prepared { journal, row, old, root, workspace, moved, project, available, plan, from, resumed } = prepared;
+        let PreparedResume { journal, row, old, root, workspace, moved, project, available, plan, from, resumed } =
+            prepared;
         let here = self.current_dir();
         let record = request.record.as_deref().map(|folder| execute::short_path(folder, here));
         let recorder = record.map(|folder| models::recorder(&folder, &project.root, self)).transpose()?;
         let exchange = Exchange { recorder, replay: None };
-        let view = View::open(&workspace)?;
+        let view = WorkspaceView::open(&workspace)?;
         let locks = RunLocks::take(&journal, row.run, &view)?;
         // Read again under the lock: the former owner may have written until it let go.
         let events = journal.events(row.run)?;
         let (plan, own) = project_files::checked(plan, &project, here, view.folder())?;
-        let edits = Edits {
+        let edits = DriftCheck {
             journal: &journal,
             run: row.run,
             view: Some(&view),
@@ -139,8 +140,13 @@ impl Runner {
         without_secrets(&accepted, &available)?;
 
         let place = new_place(&old, &root, &view, moved);
-        let resumed =
-            RunResumed { from, last_seen: locks.run.last_seen(), without: accepted.without, place, ..resumed };
+        let resumed = RunResumed {
+            from,
+            previous_owner_last_heartbeat: locks.run.last_seen(),
+            missing_files: accepted.without,
+            relocated_to: place,
+            ..resumed
+        };
         let mut first = vec![Fact::RunResumed(resumed)];
         first.extend(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
         let redactor = available.redactor_with(&execute::listed(&plan, self));
@@ -183,9 +189,9 @@ impl Runner {
         journal: Journal,
         row: RunRow,
     ) -> Result<DryRun, SessionError> {
-        let (prepared, _) = self.prepare_resume(request, (journal, row), Purpose::DryRun).await?;
-        let Prepared { journal, row, old, workspace, project, plan, from, mut resumed, .. } = prepared;
-        let view = View::existing(&workspace)?;
+        let (prepared, _) = self.prepare_resume(request, journal, row, Purpose::DryRun).await?;
+        let PreparedResume { journal, row, old, workspace, project, plan, from, mut resumed, .. } = prepared;
+        let view = WorkspaceView::existing(&workspace)?;
         let plan = match &view {
             Some(view) => project_files::checked(plan, &project, self.current_dir(), view.folder())?.0,
             None => plan,
@@ -195,18 +201,18 @@ impl Runner {
         let events = journal.events(run)?;
         let from = from.as_ref();
         let edits =
-            Edits { journal: &journal, run, view: view.as_ref(), events: &events, died: None, plan: &plan, from };
+            DriftCheck { journal: &journal, run, view: view.as_ref(), events: &events, died: None, plan: &plan, from };
         let found = edits.find(self)?;
         let lines = found.words(&workspace);
         if !lines.is_empty() {
             let outlook = request.changed_files.outlook();
             self.reporter.note(&format!("{} since this run wrote it\n      {outlook}", listed(&lines)));
         }
-        let mut accepted = Accepted::default();
+        let mut accepted = AcceptedDrift::default();
         if let Some(view) = view.filter(|_| request.changed_files == ChangedFiles::Accept) {
             accepted = found.accept(&view, &project)?;
         }
-        resumed.without = accepted.without;
+        resumed.missing_files = accepted.without;
         let facts = std::iter::once(Fact::RunResumed(resumed))
             .chain(accepted.artifacts.into_iter().map(Fact::ArtifactAccepted));
         let (seq, at) = (events.last().map_or(0, |event| event.seq), jiff::Timestamp::now());
@@ -226,15 +232,16 @@ impl Runner {
     async fn prepare_resume(
         &self,
         request: &ResumeRequest,
-        (journal, row): (Journal, RunRow),
+        journal: Journal,
+        row: RunRow,
         purpose: Purpose,
-    ) -> Result<(Prepared, Option<Trusted>), SessionError> {
+    ) -> Result<(PreparedResume, Option<Trusted>), SessionError> {
         let here = self.current_dir();
         let root = project_root(here);
         let old = RunState::fold(row.run, &journal.events(row.run)?);
         let model = request.model.clone().or_else(|| old.model.clone());
         let mut found = locate(&journal, &old, &request.state, &root)?;
-        found.workspace = run_workspace((&journal, old.run), request.workspace.as_ref(), &found, here)?;
+        found.workspace = run_workspace(&journal, old.run, request.workspace.as_ref(), &found, here)?;
         let Location { root, workspace, moved } = found;
         if moved {
             let was = format!("the project was in `{}` when this run was last taken up; it goes on here", old.root);
@@ -267,13 +274,14 @@ impl Runner {
             continue_on_error,
             from: None,
             budget,
-            last_seen: None,
-            place: None,
-            without: Vec::new(),
+            previous_owner_last_heartbeat: None,
+            relocated_to: None,
+            missing_files: Vec::new(),
             steps: plan.announced(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let prepared = Prepared { journal, row, old, root, workspace, moved, project, available, plan, from, resumed };
+        let prepared =
+            PreparedResume { journal, row, old, root, workspace, moved, project, available, plan, from, resumed };
         Ok((prepared, trusted))
     }
 }
@@ -298,13 +306,13 @@ fn not_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Resu
 }
 
 /// Where the run continues, if that is elsewhere than on record.
-fn new_place(old: &RunState, root: &Path, view: &View, moved: bool) -> Option<RunPlace> {
+fn new_place(old: &RunState, root: &Path, view: &WorkspaceView, moved: bool) -> Option<RunPlace> {
     let place = RunPlace { root: root.display().to_string(), workspace: view.name() };
     (moved || place.workspace != old.workspace).then_some(place)
 }
 
 /// Refuses artifacts that a person put a key into: they would be recorded.
-fn without_secrets(accepted: &Accepted, models: &Models) -> Result<(), SessionError> {
+fn without_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<(), SessionError> {
     let redactor = models.redactor();
     match accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
         None => Ok(()),

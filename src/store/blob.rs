@@ -86,10 +86,10 @@ impl Blobs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder::Access;
+    use crate::folder::FolderAccess;
 
     fn blobs(folder: &std::path::Path) -> Blobs {
-        Blobs::new(OwnFolder::open(folder, Access::Private).unwrap())
+        Blobs::new(OwnFolder::open(folder, FolderAccess::Private).unwrap())
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use crate::durable::{Branch, BranchEnd, Flow, Stop};
+use crate::durable::{Branch, BranchOutcome, Interrupt, RunFlow};
 use crate::model::StepKey;
 
 use super::halt::Halted;
@@ -19,8 +19,8 @@ pub(super) async fn run(
     group: StepKey,
     list: Vec<Branch<'_>>,
     limit: usize,
-) -> Result<Vec<BranchEnd>, Stop> {
-    let mut ends: Vec<BranchEnd> = list.iter().map(|_| BranchEnd::NotBegun).collect();
+) -> Result<Vec<BranchOutcome>, Interrupt> {
+    let mut ends: Vec<BranchOutcome> = list.iter().map(|_| BranchOutcome::NotBegun).collect();
     let mut waiting = list.into_iter().enumerate();
     let mut running = FuturesUnordered::new();
     let (mut stop, mut parked) = (None, false);
@@ -32,26 +32,26 @@ pub(super) async fn run(
         let Some((index, result)) = running.next().await else { break };
         let end = match result {
             Ok(end) => {
-                if matches!(end, BranchEnd::Ended(_, Flow::Halt)) {
+                if matches!(end, BranchOutcome::Ended(_, RunFlow::Halt)) {
                     halted.add(&group);
                 }
                 end
             }
-            Err(Stop::Storage(failure)) if !records() => return Err(Stop::Storage(failure)),
-            Err(stopped @ Stop::Storage(_)) => {
+            Err(Interrupt::Storage(failure)) if !records() => return Err(Interrupt::Storage(failure)),
+            Err(stopped @ Interrupt::Storage(_)) => {
                 halted.add(&group);
                 stop.get_or_insert(stopped);
-                BranchEnd::Dropped
+                BranchOutcome::Dropped
             }
             // What waits for a person leaves its place to the next.
-            Err(Stop::Parked) => {
+            Err(Interrupt::Parked) => {
                 parked = true;
-                BranchEnd::Dropped
+                BranchOutcome::Dropped
             }
-            Err(Stop::Dropped) if halted.is(&group) => BranchEnd::Dropped,
+            Err(Interrupt::Dropped) if halted.is(&group) => BranchOutcome::Dropped,
             Err(other) => {
                 stop = Some(other);
-                BranchEnd::Dropped
+                BranchOutcome::Dropped
             }
         };
         if let Some(slot) = ends.get_mut(index) {
@@ -61,7 +61,7 @@ pub(super) async fn run(
     match stop {
         Some(stop) => Err(stop),
         // A failure decides the group, whatever a person would have said.
-        None if parked && !halted.is(&group) => Err(Stop::Parked),
+        None if parked && !halted.is(&group) => Err(Interrupt::Parked),
         None => Ok(ends),
     }
 }

@@ -6,30 +6,30 @@ use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use crate::crash::crash_point;
-use crate::durable::{Call, Effect, Outcome, Reply, Stop};
+use crate::durable::{Call, CallOutcome, CallReply, Effect, Interrupt};
 use crate::model::event::{CallEnded, Fact};
 use crate::model::{Class, Failure, StepKey};
 
 use super::LocalRun;
-use super::switch::Level;
+use super::cancel::StopLevel;
 
 /// How long model requests in flight may go on after a stop was asked for.
 const GRACE: Duration = Duration::from_secs(10);
 
 impl LocalRun {
     /// Why no call may start now, if none may.
-    pub(super) fn barred(&self, step: &StepKey) -> Option<Stop> {
+    pub(super) fn barred(&self, step: &StepKey) -> Option<Interrupt> {
         let closing = self.closing(step);
         if self.halted.holds(step, closing.as_ref()) {
-            return Some(Stop::Dropped);
+            return Some(Interrupt::Dropped);
         }
         let level = self.switch.level();
-        (level > Level::Run && !(level == Level::Stop && closing.is_some())).then_some(Stop::Cancelled)
+        (level > StopLevel::Run && !(level == StopLevel::Stop && closing.is_some())).then_some(Interrupt::Cancelled)
     }
 
     /// Makes a call, or tells its recorded outcome.
-    pub(super) async fn make_call(&self, call: Call) -> Result<Outcome, Stop> {
-        if let Some(outcome) = self.lock().index.outcome(&call.key, &call.ask) {
+    pub(super) async fn make_call(&self, call: Call) -> Result<CallOutcome, Interrupt> {
+        if let Some(outcome) = self.lock().index.outcome(&call.key, &call.request_digest) {
             return Ok(outcome);
         }
         let step = call.key.step.clone();
@@ -43,9 +43,9 @@ impl LocalRun {
         let closing = self.closing(&step);
         let permit = tokio::select! {
             biased;
-            () = self.halted.reaches(&step, closing.as_ref()) => return Err(Stop::Dropped),
+            () = self.halted.reaches(&step, closing.as_ref()) => return Err(Interrupt::Dropped),
             permit = self.perform.admit(&call, closing.is_some()) => permit?,
-            () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Stop::Cancelled),
+            () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),
         };
         // Somebody may have asked for a stop while this waited for its place.
         if let Some(stop) = self.barred(&step) {
@@ -55,7 +55,7 @@ impl LocalRun {
         let Some(outcome) = self.perform_until_stopped(call.clone()).await? else {
             let given_up = self.perform.given_up(&call, started).await;
             self.append(ended(&call, &given_up)).await?;
-            return Err(Stop::Cancelled);
+            return Err(Interrupt::Cancelled);
         };
         crash_point!("call::performed");
         drop(permit);
@@ -64,14 +64,16 @@ impl LocalRun {
         crash_point!("call::recorded");
         // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
         match &outcome.result {
-            Err(failure) if failure.class == Class::BudgetExceeded => Err(Stop::OverBudget(failure.clone().of_step())),
-            Err(failure) if failure.class == Class::Cancelled => Err(Stop::Cancelled),
+            Err(failure) if failure.class == Class::BudgetExceeded => {
+                Err(Interrupt::OverBudget(failure.clone().of_step()))
+            }
+            Err(failure) if failure.class == Class::Cancelled => Err(Interrupt::Cancelled),
             Ok(_) | Err(_) => Ok(outcome),
         }
     }
 
     /// The outcome; none when the call was given up.
-    async fn perform_until_stopped(&self, call: Call) -> Result<Option<Outcome>, Stop> {
+    async fn perform_until_stopped(&self, call: Call) -> Result<Option<CallOutcome>, Interrupt> {
         // A program gets no grace: it is ended at once, and what it did by then is looked up.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
@@ -88,8 +90,8 @@ impl LocalRun {
         };
         let mut task = tokio::spawn(self.perform.perform(call, closing, stopped.boxed()));
         let broke_off = |error| {
-            let failure = Failure::new(Class::AgentError, format!("the call broke off: {error}"));
-            Stop::Storage(failure.with_hint("this is a defect of orch"))
+            let failure = Failure::new(Class::Internal, format!("the call broke off: {error}"));
+            Interrupt::Storage(failure.with_hint("this is a defect of orch"))
         };
         tokio::select! {
             biased;
@@ -102,7 +104,7 @@ impl LocalRun {
             tokio::select! {
                 biased;
                 joined = &mut task => return joined.map(Some).map_err(broke_off),
-                () = self.switch.reached(Level::Abort) => {}
+                () = self.switch.reached(StopLevel::Abort) => {}
                 () = tokio::time::sleep(GRACE) => {}
             }
         }
@@ -117,37 +119,46 @@ impl LocalRun {
     /// Resolves when something must be given up: so long after a stop, or at once when that is asked.
     /// What `finally` does has the grace time, after a stop from its own beginning.
     pub(super) async fn given_up(&self, closing: bool, grace: Duration) {
-        self.switch.reached(Level::Stop).await;
+        self.switch.reached(StopLevel::Stop).await;
         tokio::select! {
-            () = self.switch.reached(Level::Abort) => {}
+            () = self.switch.reached(StopLevel::Abort) => {}
             () = tokio::time::sleep(if closing { GRACE } else { grace }) => {}
         }
     }
 }
 
 /// A call that ended, as it is recorded.
-fn ended(call: &Call, outcome: &Outcome) -> Fact {
-    let Outcome { started, ended, result, work, cost, estimated, estimated_cost, undone } = outcome.clone();
+fn ended(call: &Call, outcome: &CallOutcome) -> Fact {
+    let CallOutcome {
+        started,
+        ended,
+        result,
+        agent_activity: work,
+        cost,
+        estimated,
+        estimated_cost,
+        reverted_files: undone,
+    } = outcome.clone();
     let (mut reply, mut done, mut failure) = (None, None, None);
     match result {
-        Ok(Reply::Chat(chat)) => reply = Some(chat),
-        Ok(Reply::Done(what)) => done = Some(what),
+        Ok(CallReply::Chat(chat)) => reply = Some(chat),
+        Ok(CallReply::Output(what)) => done = Some(what),
         Err(error) => failure = Some(error),
     }
-    let (key, ask, model) = (call.key.clone(), call.ask.clone(), call.effect.model().cloned());
+    let (key, ask, model) = (call.key.clone(), call.request_digest.clone(), call.effect.model().cloned());
     Fact::CallEnded(CallEnded {
         call: key,
-        ask,
+        request_digest: ask,
         model,
         started,
         ended,
         reply,
-        done,
+        output: done,
         failure,
-        work,
+        agent_activity: work,
         cost,
         estimated,
         estimated_cost,
-        undone,
+        reverted_files: undone,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::durable::{Computation, Stop};
+use crate::durable::{Computation, Interrupt};
 use crate::model::StepKey;
 use crate::offload::off_thread;
 
@@ -13,12 +13,12 @@ const GRACE: Duration = Duration::from_millis(250);
 
 impl LocalRun {
     /// Does work on a thread of its own; a stop does not wait for it any longer than [`GRACE`].
-    pub(super) async fn compute_until_stopped(&self, step: StepKey, work: Computation) -> Result<(), Stop> {
+    pub(super) async fn compute_until_stopped(&self, step: StepKey, work: Computation) -> Result<(), Interrupt> {
         let closing = self.closing(&step).is_some();
         tokio::select! {
             biased;
             () = off_thread(self.clock.hold(), work) => Ok(()),
-            () = self.given_up(closing, GRACE) => Err(Stop::Cancelled),
+            () = self.given_up(closing, GRACE) => Err(Interrupt::Cancelled),
         }
     }
 }

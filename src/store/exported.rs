@@ -7,7 +7,7 @@ use crate::model::text::{NotText, text_of};
 use crate::model::{Event, MAX_NESTING, MAX_VALUES, RunId, nesting, values};
 
 /// The version of the form.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A run outside of its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,12 @@ pub struct ExportedRun {
     pub run: RunId,
     /// Every event, in order.
     pub events: Vec<Event>,
+}
+
+/// The member of an export that every form has.
+#[derive(Deserialize)]
+struct Form {
+    orch_run: u32,
 }
 
 /// Why bytes are no exported run.
@@ -40,7 +46,7 @@ pub enum ExportedRunError {
     /// Text that is not of this form.
     #[error("{0}")]
     WrongForm(serde_json::Error),
-    /// The form of a newer orch.
+    /// The form of another version of orch.
     #[error("it has form {0}, and this orch reads {VERSION}")]
     OtherVersion(u32),
 }
@@ -64,6 +70,12 @@ impl ExportedRun {
             return Err(ExportedRunError::TooMany);
         }
         let text = text_of(bytes).map_err(ExportedRunError::NotText)?;
+        // Another form may not even have the same members: its version is looked at first.
+        if let Ok(Form { orch_run }) = serde_json::from_str(&text)
+            && orch_run != VERSION
+        {
+            return Err(ExportedRunError::OtherVersion(orch_run));
+        }
         let mut reader = serde_json::Deserializer::from_str(&text);
         // Values are as deep as they were when they were recorded; the depth is bounded above.
         reader.disable_recursion_limit();
@@ -73,7 +85,7 @@ impl ExportedRun {
         for event in &mut whole.events {
             event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
         }
-        if whole.orch_run == VERSION { Ok(whole) } else { Err(ExportedRunError::OtherVersion(whole.orch_run)) }
+        Ok(whole)
     }
 
     /// The text of the file.

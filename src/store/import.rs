@@ -7,7 +7,7 @@ use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 
 use super::key::NoKey;
-use super::origin::Origin;
+use super::origin::JournalOrigin;
 use super::writer::{Payload, insert};
 use super::{Journal, StoreError};
 
@@ -44,13 +44,15 @@ impl Journal {
     /// Why every run counts as one from elsewhere, where nobody can tell which ones orch wrote here.
     pub fn why_all_foreign(&self) -> Option<String> {
         match &self.origin {
-            Origin::Unknown(NoKey(why)) => Some(format!("orch can't tell whether it wrote the runs here: {why}")),
-            Origin::Own | Origin::Elsewhere => None,
+            JournalOrigin::Unknown(NoKey(why)) => {
+                Some(format!("orch can't tell whether it wrote the runs here: {why}"))
+            }
+            JournalOrigin::Own | JournalOrigin::Elsewhere => None,
         }
     }
 
     pub(super) fn is_all_foreign(&self) -> bool {
-        !matches!(self.origin, Origin::Own)
+        !matches!(self.origin, JournalOrigin::Own)
     }
 
     /// Whether the records of a run came from elsewhere: its workspace and its project are the user's to name.

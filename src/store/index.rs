@@ -3,11 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::durable::{Open, Outcome, Reply};
+use crate::durable::{CallOutcome, CallReply, StepSpec};
 use crate::model::event::{
-    ApprovalAnswered, ApprovalAsked, CallEnded, Event, Fact, Part, StepCompleted, StepStarted, Verdict,
+    ApprovalAnswered, ApprovalAsked, ApprovalDecision, CallEnded, Event, Fact, FingerprintPart, StepCompleted,
+    StepStarted,
 };
-use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Recipe, StepKey, StopReason, Usage};
+use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Fingerprint, StepKey, StopReason, Usage};
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
@@ -15,13 +16,13 @@ use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Recipe, StepKey,
 #[derive(Default)]
 pub(super) struct Index {
     earlier: bool,
-    outcomes: HashMap<CallKey, (Digest, Outcome)>,
+    outcomes: HashMap<CallKey, (Digest, CallOutcome)>,
     /// Replies by what was asked, for steps that were renamed or moved while they were under way.
     replied: HashMap<Digest, Vec<CallKey>>,
     calls: HashMap<(StepKey, u32), Vec<CallKey>>,
     read: HashSet<CallKey>,
-    completed: HashMap<Recipe, Vec<Completed>>,
-    recipes: HashMap<u64, Recipe>,
+    completed: HashMap<Fingerprint, Vec<Completed>>,
+    recipes: HashMap<u64, Fingerprint>,
     /// What a result's writing counts as, when a person took files of it away since.
     renewed: HashMap<u64, u64>,
     /// The last result of each step.
@@ -61,7 +62,7 @@ impl Index {
         match &event.fact {
             Fact::StepStarted(fact) => self.step_started(fact),
             Fact::CallEnded(fact) if self.earlier => self.call_ended(fact),
-            Fact::ReplyRead(fact) if self.earlier => {
+            Fact::ReplyParsed(fact) if self.earlier => {
                 self.read.insert(fact.call.clone());
             }
             Fact::StepCompleted(fact) => {
@@ -72,8 +73,8 @@ impl Index {
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
                     self.latest.insert(step.clone(), seq);
                     let completed = Completed { seq, step, artifact, accepted };
-                    self.completed.entry(fact.recipe.clone()).or_default().push(completed);
-                    self.recipes.insert(event.seq, fact.recipe.clone());
+                    self.completed.entry(fact.fingerprint.clone()).or_default().push(completed);
+                    self.recipes.insert(event.seq, fact.fingerprint.clone());
                 }
             }
             Fact::StepFailed(fact) => {
@@ -84,16 +85,16 @@ impl Index {
                 if let Some(step) = &fact.from {
                     self.forget(step, event.seq);
                 }
-                self.renewed.extend(fact.without.iter().filter_map(|file| Some((file.completed?, event.seq))));
+                self.renewed.extend(fact.missing_files.iter().filter_map(|file| Some((file.completed?, event.seq))));
             }
             Fact::ArtifactAccepted(fact) => self.accepted(fact.completed, &fact.artifact),
             Fact::ApprovalAsked(fact) => self.questions.push(fact.clone()),
             Fact::ApprovalAnswered(fact) => self.answers.push(fact.clone()),
             Fact::CallEnded(_)
-            | Fact::ReplyRead(_)
+            | Fact::ReplyParsed(_)
             | Fact::RunStarted(_)
             | Fact::RunEnded(_)
-            | Fact::StepKept(_)
+            | Fact::StepReused(_)
             | Fact::StepSkipped(_) => {}
         }
     }
@@ -102,14 +103,14 @@ impl Index {
         self.announced.insert((fact.step.clone(), fact.attempt));
         self.started.entry(fact.step.clone()).or_default().push(fact.clone());
         if self.earlier {
-            self.asked.entry(fact.recipe.ask.clone()).or_default().push(fact.clone());
+            self.asked.entry(fact.fingerprint.request.clone()).or_default().push(fact.clone());
         }
     }
 
     fn call_ended(&mut self, fact: &CallEnded) {
-        let result = match (&fact.reply, &fact.done, &fact.failure) {
-            (Some(reply), _, _) => Ok(Reply::Chat(reply.clone())),
-            (None, Some(done), _) => Ok(Reply::Done(done.clone())),
+        let result = match (&fact.reply, &fact.output, &fact.failure) {
+            (Some(reply), _, _) => Ok(CallReply::Chat(reply.clone())),
+            (None, Some(done), _) => Ok(CallReply::Output(done.clone())),
             // What the budget, a stop or the end of a process ended is no outcome.
             (None, None, Some(failure))
                 if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled | Class::Crashed) =>
@@ -119,22 +120,22 @@ impl Index {
             (None, None, Some(failure)) => Err(failure.clone()),
             (None, None, None) => return,
         };
-        let (started, ended, work) = (fact.started, fact.ended, fact.work.clone());
-        let outcome = Outcome {
+        let (started, ended, work) = (fact.started, fact.ended, fact.agent_activity.clone());
+        let outcome = CallOutcome {
             started,
             ended,
             result,
-            work,
+            agent_activity: work,
             cost: fact.cost,
             estimated: fact.estimated,
             estimated_cost: fact.estimated_cost,
-            undone: Vec::new(),
+            reverted_files: Vec::new(),
         };
         self.calls.entry((fact.call.step.clone(), fact.call.attempt)).or_default().push(fact.call.clone());
         if fact.reply.is_some() {
-            self.replied.entry(fact.ask.clone()).or_default().push(fact.call.clone());
+            self.replied.entry(fact.request_digest.clone()).or_default().push(fact.call.clone());
         }
-        self.outcomes.insert(fact.call.clone(), (fact.ask.clone(), outcome));
+        self.outcomes.insert(fact.call.clone(), (fact.request_digest.clone(), outcome));
     }
 
     fn end(&mut self, step: &StepKey, attempt: u32) {
@@ -146,7 +147,9 @@ impl Index {
     fn holds_edit(&self, fact: &StepCompleted) -> bool {
         let before = self.latest.get(&fact.step);
         let before = before.and_then(|seq| Some((seq, self.recipes.get(seq)?)));
-        let Some((seq, recipe)) = before.filter(|(_, recipe)| recipe.ask == fact.recipe.ask) else { return false };
+        let Some((seq, recipe)) = before.filter(|(_, recipe)| recipe.request == fact.fingerprint.request) else {
+            return false;
+        };
         let list = self.completed.get(recipe).map(Vec::as_slice).unwrap_or_default();
         let value = fact.artifact.as_ref().map(|artifact| &artifact.value);
         let holds = |last: &Completed| last.artifact.as_ref().map(|artifact| &artifact.value) == value;
@@ -197,12 +200,12 @@ impl Index {
     }
 
     /// Why a step runs although it ran before; `None` when it did not.
-    pub(super) fn why(&self, open: &Open) -> Option<String> {
+    pub(super) fn why(&self, open: &StepSpec) -> Option<String> {
         if self.is_forgotten(&open.step) {
             return Some("asked for with --from".to_owned());
         }
         let last = self.started.get(&open.step)?.last()?;
-        if last.recipe == open.recipe {
+        if last.fingerprint == open.fingerprint {
             let class = self.failed.get(&open.step);
             return Some(
                 class.map_or_else(|| "it did not come to its end".to_owned(), |class| format!("failed: {class}")),
@@ -214,7 +217,7 @@ impl Index {
 
     /// The recorded outcome of a call, if the same was asked; else the reply to the same that an attempt got
     /// which never ended, each once: its step has another name or place by now.
-    pub(super) fn outcome(&mut self, key: &CallKey, ask: &Digest) -> Option<Outcome> {
+    pub(super) fn outcome(&mut self, key: &CallKey, ask: &Digest) -> Option<CallOutcome> {
         let own = self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone());
         let list = self.replied.get_mut(ask);
         if own.is_some() {
@@ -234,7 +237,7 @@ impl Index {
 
     /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it. A result from before
     /// the user edited what the step gave to the same question is not taken: the edit is read first.
-    pub(super) fn claim(&mut self, open: &Open) -> Option<(u64, Option<Artifact>)> {
+    pub(super) fn claim(&mut self, open: &StepSpec) -> Option<(u64, Option<Artifact>)> {
         let edit = self.edit(open).map(|edited| edited.seq);
         let Self { completed, forgotten, latest, .. } = self;
         let fits = |found: &Completed| {
@@ -242,10 +245,10 @@ impl Index {
                 return false;
             }
             let stale = forgotten.iter().any(|(key, before)| covers(key, &open.step) && found.seq < *before);
-            let undone = open.touches && latest.get(&found.step) != Some(&found.seq);
+            let undone = open.depends_on_workspace && latest.get(&found.step) != Some(&found.seq);
             !stale && !undone && (open.output.is_none() || found.artifact.is_some())
         };
-        let recipes = || std::iter::once(&open.recipe).chain(&open.also);
+        let recipes = || std::iter::once(&open.fingerprint).chain(&open.also);
         let find = |fits: &dyn Fn(&Completed) -> bool| {
             recipes().find_map(|recipe| Some((recipe, completed.get(recipe)?.iter().rposition(fits)?)))
         };
@@ -255,9 +258,9 @@ impl Index {
     }
 
     /// The last result of a step if the user edited it and the same was asked.
-    fn edit(&self, open: &Open) -> Option<&Completed> {
-        let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
-        let mut asks = |recipe: &Recipe| recipes.any(|same| same.ask == recipe.ask);
+    fn edit(&self, open: &StepSpec) -> Option<&Completed> {
+        let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
+        let mut asks = |recipe: &Fingerprint| recipes.any(|same| same.request == recipe.request);
         let last = *self.latest.get(&open.step)?;
         let list =
             self.recipes.get(&last).filter(|recipe| asks(recipe)).and_then(|recipe| self.completed.get(recipe))?;
@@ -265,38 +268,38 @@ impl Index {
     }
 
     /// What the user made of a step's last result, if the same was asked, in the place of a reply.
-    fn written(&self, open: &Open) -> Option<Reply> {
+    fn written(&self, open: &StepSpec) -> Option<CallReply> {
         let text = String::from_utf8(self.edit(open)?.artifact.as_ref()?.bytes()).ok()?;
         // It took no tokens.
         let (usage, stop) = (Usage::default().into(), StopReason::End);
-        Some(Reply::Chat(ChatReply {
+        Some(CallReply::Chat(ChatReply {
             text,
             stop,
             usage,
             model: None,
             id: None,
             constrained: false,
-            work: None,
+            agent_activity: None,
             remarks: Box::default(),
         }))
     }
 
     /// Replies to the very same question that were read in another way, latest first; before them what
     /// a person made of the last one.
-    pub(super) fn replies(&self, open: &Open) -> Vec<Reply> {
+    pub(super) fn replies(&self, open: &StepSpec) -> Vec<CallReply> {
         if self.is_forgotten(&open.step) {
             return Vec::new();
         }
-        let recipes = open.also.iter().chain([&open.recipe]);
-        let asked: Vec<&StepStarted> = recipes.filter_map(|recipe| self.asked.get(&recipe.ask)).flatten().collect();
+        let recipes = open.also.iter().chain([&open.fingerprint]);
+        let asked: Vec<&StepStarted> = recipes.filter_map(|recipe| self.asked.get(&recipe.request)).flatten().collect();
         // Steps that ask the same have replies of their own.
         let own = asked.iter().any(|started| started.step == open.step);
         let asked = || asked.iter().filter(|started| !own || started.step == open.step);
         let same: HashSet<(&StepKey, u32)> = asked()
-            .filter(|started| started.recipe.take == open.recipe.take)
+            .filter(|started| started.fingerprint.decode == open.fingerprint.decode)
             .map(|started| (&started.step, started.attempt))
             .collect();
-        let mut replies: Vec<Reply> = self.written(open).into_iter().collect();
+        let mut replies: Vec<CallReply> = self.written(open).into_iter().collect();
         for started in asked().rev().filter(|started| !same.contains(&(&started.step, started.attempt))) {
             let calls = self.calls.get(&(started.step.clone(), started.attempt)).into_iter().flatten().rev();
             replies.extend(calls.filter_map(|key| self.outcomes.get(key)?.1.result.clone().ok()));
@@ -305,12 +308,12 @@ impl Index {
     }
 
     /// The attempt to go on with: the one that was going on with this recipe, else a new one.
-    pub(super) fn next_attempt(&self, open: &Open) -> u32 {
+    pub(super) fn next_attempt(&self, open: &StepSpec) -> u32 {
         let first_open = self.ended.get(&open.step).copied().unwrap_or(0) + 1;
         let started = self.started.get(&open.step).map(Vec::as_slice).unwrap_or_default();
         let unfinished: Vec<&StepStarted> = started.iter().filter(|s| s.attempt >= first_open).collect();
         // Attempts of a session that had another recipe are over, though nothing recorded their end.
-        let stale = unfinished.iter().filter(|s| s.recipe != open.recipe).map(|s| s.attempt).max();
+        let stale = unfinished.iter().filter(|s| s.fingerprint != open.fingerprint).map(|s| s.attempt).max();
         stale.map_or(first_open, |stale| stale + 1)
     }
 
@@ -328,14 +331,14 @@ impl Index {
 
     /// A recorded question: was exactly this asked before, and until when does an answer count?
     pub(super) fn asked(&self, key: &CallKey, ask: &Digest) -> Option<&ApprovalAsked> {
-        let same = |q: &&ApprovalAsked| q.step == key.step && q.attempt == key.attempt && q.ask == *ask;
+        let same = |q: &&ApprovalAsked| q.step == key.step && q.attempt == key.attempt && q.shown_digest == *ask;
         self.questions.iter().find(same)
     }
 
     /// A person's answer to a question: within its time, and to exactly what was shown.
-    pub(super) fn answer(&self, key: &CallKey, ask: &Digest) -> Option<Verdict> {
+    pub(super) fn answer(&self, key: &CallKey, ask: &Digest) -> Option<ApprovalDecision> {
         let until = self.asked(key, ask).and_then(|asked| asked.until);
-        let same = |a: &&ApprovalAnswered| a.step == key.step && a.attempt == key.attempt && a.ask == *ask;
+        let same = |a: &&ApprovalAnswered| a.step == key.step && a.attempt == key.attempt && a.shown_digest == *ask;
         let in_time = |a: &&ApprovalAnswered| until.is_none_or(|until| a.answer.at <= until);
         self.answers.iter().filter(same).find(in_time).map(|answer| answer.answer.clone())
     }
@@ -347,11 +350,13 @@ fn covers(named: &StepKey, step: &StepKey) -> bool {
 }
 
 /// Which parts of a recipe differ, in words.
-fn changes(old: &[Part], new: &[Part]) -> Vec<String> {
+fn changes(old: &[FingerprintPart], new: &[FingerprintPart]) -> Vec<String> {
     if old.is_empty() {
         return Vec::new();
     }
-    let find = |list: &[Part], name: &str| list.iter().find(|part| part.name == name).map(|part| part.digest.clone());
+    let find = |list: &[FingerprintPart], name: &str| {
+        list.iter().find(|part| part.name == name).map(|part| part.digest.clone())
+    };
     let mut words = Vec::new();
     for part in new {
         match find(old, &part.name) {

@@ -11,18 +11,18 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::crash::crash_point;
 use crate::durable::Observer;
-use crate::folder::{Access, OwnFile, OwnFolder, TemporaryFolder};
+use crate::folder::{FolderAccess, OwnFile, OwnFolder, TemporaryFolder};
 use crate::model::event::{Event, Fact};
 use crate::model::{MAX_NESTING, MAX_VALUES, RunId, nesting, values};
 
 use super::blob::Blobs;
+use super::journal_identity::{OpeningTurn, no_orphan};
 use super::key::UserKey;
 use super::lock::Heartbeat;
 use super::open::{connect, is_read_only, new_file, read_only, refuse_strange};
-use super::origin::{Origin, origin};
-use super::place::{Turn, no_orphan};
-use super::writer::Writer;
-use super::{Records, StoreError, View, schema};
+use super::origin::{JournalOrigin, origin};
+use super::writer::JournalWriter;
+use super::{OwnedFiles, StoreError, WorkspaceView, schema};
 
 /// The journal under a state folder (`.orch/`): every event of every run of a project.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Journal {
     pub(super) path: PathBuf,
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
-    pub(super) origin: Origin,
+    pub(super) origin: JournalOrigin,
     /// What is read instead of a database that can't be read in place.
     _copy: Option<TemporaryFolder>,
 }
@@ -45,10 +45,10 @@ pub(super) const HOMES: &str = "agents";
 impl Journal {
     /// Opens the journal of a state folder, making both when they are not there. The folder must not be a link.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
-        let folder = OwnFolder::create(state, Access::Private).map_err(StoreError::io("open", state))?;
+        let folder = OwnFolder::create(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         refuse_strange(&folder)?;
         // Whether a file that SQLite makes on the way is ours must not be asked before we noted it.
-        let turn = Turn::take(&folder);
+        let turn = OpeningTurn::take(&folder);
         let path = folder.file(DATABASE);
         let fresh = !path.exists();
         if fresh {
@@ -64,7 +64,7 @@ impl Journal {
         }
         let key = UserKey::find_or_make();
         let origin = match &key {
-            Ok(_) if fresh => Origin::Own,
+            Ok(_) if fresh => JournalOrigin::Own,
             key => origin(&folder, key.as_ref())?,
         };
         let mut journal = Self::of(state, folder, connect(&path.path())?, None, origin)?;
@@ -81,7 +81,7 @@ impl Journal {
         folder: OwnFolder,
         mut reader: Connection,
         copy: Option<TemporaryFolder>,
-        origin: Origin,
+        origin: JournalOrigin,
     ) -> Result<Self, StoreError> {
         let path = folder.file(DATABASE).path();
         schema::bring_up(&mut reader, &path)?;
@@ -113,7 +113,7 @@ impl Journal {
         if !Self::is_there(state)? {
             return Ok(None);
         }
-        let folder = OwnFolder::open(state, Access::Private).map_err(StoreError::io("open", state))?;
+        let folder = OwnFolder::open(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         refuse_strange(&folder)?;
         let origin = origin(&folder, UserKey::find().as_ref())?;
         let (reader, copy) = read_only(&folder)?;
@@ -121,7 +121,7 @@ impl Journal {
     }
 
     fn is_there(state: &Path) -> Result<bool, StoreError> {
-        let folder = match OwnFolder::open(state, Access::Private) {
+        let folder = match OwnFolder::open(state, FolderAccess::Private) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
             folder => folder.map_err(StoreError::io("open", state))?,
         };
@@ -139,10 +139,10 @@ impl Journal {
     pub(super) fn writer(
         &self,
         observer: Arc<dyn Observer>,
-        view: View,
+        view: WorkspaceView,
         heartbeat: Heartbeat,
-    ) -> Result<Writer, StoreError> {
-        Writer::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, (observer, heartbeat))
+    ) -> Result<JournalWriter, StoreError> {
+        JournalWriter::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, observer, heartbeat)
     }
 
     /// The lock of a run; whoever holds it owns the run.
@@ -184,7 +184,7 @@ impl Journal {
         let mut events = Vec::new();
         for row in rows {
             let (seq, at, body, blob) = row.map_err(|e| self.error(e))?;
-            events.push(self.event(run, (seq, at), (body, blob), &mut left)?);
+            events.push(self.event(run, seq, at, (body, blob), &mut left)?);
         }
         Ok(events)
     }
@@ -198,7 +198,8 @@ impl Journal {
     fn event(
         &self,
         run: RunId,
-        (seq, at): (i64, i64),
+        seq: i64,
+        at: i64,
         content: (Option<String>, Option<String>),
         left: &mut usize,
     ) -> Result<Event, StoreError> {
@@ -222,7 +223,7 @@ impl Journal {
     }
 
     /// What orch has written into a workspace.
-    pub fn records(&self, workspace: &str) -> Result<Records, StoreError> {
+    pub fn records(&self, workspace: &str) -> Result<OwnedFiles, StoreError> {
         let mut statement = self
             .reader
             .prepare_cached("SELECT path, digest, run, event FROM files WHERE workspace = ?1")
@@ -230,7 +231,7 @@ impl Journal {
         let rows = statement
             .query_map([workspace], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
             .map_err(|e| self.error(e))?;
-        let mut records = Records::default();
+        let mut records = OwnedFiles::default();
         for row in rows {
             let (path, digest, run, event): (String, String, String, i64) = row.map_err(|e| self.error(e))?;
             records.add(path, digest, run, event);

@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::folder::{Access, OwnFolder, open_file};
+use crate::folder::{FolderAccess, OwnFolder, open_file};
 
 /// The file's name in the configuration folder.
 const FILE: &str = "journal.key";
@@ -80,7 +80,7 @@ fn read_or_make(folder: &Path) -> io::Result<UserKey> {
 /// Makes the file, whole or not at all; one that another process made meanwhile stays.
 fn make(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
-        OwnFolder::create(folder, Access::Private)?;
+        OwnFolder::create(folder, FolderAccess::Private)?;
     }
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

@@ -10,35 +10,35 @@ use futures_util::future::BoxFuture;
 
 use crate::clock::{Clock, Hold};
 use crate::durable::{
-    Answer, Begin, Branch, BranchEnd, Call, Computation, Decided, Durable, Mark, Observer, Open, Outcome, Perform,
-    Stop, Wait,
+    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Computation, Durable, ExecutionId, Interrupt, Observer,
+    Perform, StepFact, StepSpec, Wait, WaitOutcome,
 };
-use crate::model::event::{Event, Fact, StepCompleted, StepKept};
+use crate::model::event::{Event, Fact, StepCompleted, StepReused};
 use crate::model::{Artifact, CallKey, Class, Digest, Failure, RunId, RunState, StepKey};
 
-use super::closing::Closing;
+use super::cancel::CancelSwitch;
+use super::finally_steps::FinallySteps;
 use super::halt::Halted;
 use super::index::Index;
-use super::switch::StopSwitch;
-use super::writer::{Promise, Writer};
-use super::{Asker, Earlier, Heartbeat, Journal, StoreError, View, branches};
+use super::writer::{JournalWriter, Promise};
+use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, WorkspaceView, branches};
 
 /// What a [`LocalRun`] is built of.
 pub struct RunParts {
     /// The run.
     pub run: RunId,
     /// The workspace.
-    pub view: View,
+    pub view: WorkspaceView,
     /// Does the calls.
     pub perform: Arc<dyn Perform>,
     /// Follows the run.
     pub observer: Arc<dyn Observer>,
     /// Stops the run.
-    pub switch: StopSwitch,
+    pub switch: CancelSwitch,
     /// Asks the person in front of the terminal, if there is one.
-    pub asker: Option<Arc<dyn Asker>>,
+    pub asker: Option<Arc<dyn ApprovalPrompter>>,
     /// Results of earlier runs, if they may be taken over (`--reuse`).
-    pub reuse: Option<Earlier>,
+    pub reuse: Option<ResultCache>,
     /// Tells other processes until when this one owned the run.
     pub heartbeat: Heartbeat,
     /// The time that events bear and questions end by.
@@ -48,22 +48,22 @@ pub struct RunParts {
 /// A run that this process owns.
 pub struct LocalRun {
     run: RunId,
-    view: View,
+    view: WorkspaceView,
     pub(super) perform: Arc<dyn Perform>,
     pub(super) observer: Arc<dyn Observer>,
-    pub(super) switch: StopSwitch,
-    pub(super) asker: Option<Arc<dyn Asker>>,
-    reuse: Option<Earlier>,
+    pub(super) switch: CancelSwitch,
+    pub(super) asker: Option<Arc<dyn ApprovalPrompter>>,
+    reuse: Option<ResultCache>,
     pub(super) clock: Arc<dyn Clock>,
-    writer: Writer,
+    writer: JournalWriter,
     pub(super) halted: Halted,
-    closing: Closing,
+    closing: FinallySteps,
     /// Whether an event could not be recorded.
     broken: Arc<AtomicBool>,
-    inner: Mutex<Inner>,
+    inner: Mutex<LocalRunState>,
 }
 
-pub(super) struct Inner {
+pub(super) struct LocalRunState {
     seq: u64,
     state: RunState,
     pub(super) index: Index,
@@ -74,7 +74,7 @@ pub(super) struct Inner {
 impl LocalRun {
     /// Takes up a run with the events recorded so far (none for a new one).
     pub fn open(journal: &Journal, parts: RunParts, events: &[Event]) -> Result<Self, StoreError> {
-        let inner = Inner {
+        let inner = LocalRunState {
             seq: events.last().map_or(0, |event| event.seq),
             state: RunState::fold(parts.run, events),
             index: Index::of(events),
@@ -92,7 +92,7 @@ impl LocalRun {
             clock: parts.clock,
             halted: Halted::default(),
             broken: Arc::default(),
-            closing: Closing::default(),
+            closing: FinallySteps::default(),
             inner: Mutex::new(inner),
         })
     }
@@ -108,17 +108,17 @@ impl LocalRun {
     }
 
     /// Records how the run ended, durably.
-    pub async fn conclude(&self, fact: Fact) -> Result<(), Stop> {
+    pub async fn conclude(&self, fact: Fact) -> Result<(), Interrupt> {
         self.append(fact).await.map(drop)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, LocalRunState> {
         // A panic while the lock is held can't leave the index half-changed in a way that matters:
         // the journal is the truth.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, fact: Fact, urgent: bool) -> (Mark, Promise) {
+    fn send(&self, fact: Fact, urgent: bool) -> (ExecutionId, Promise) {
         let mut inner = self.lock();
         inner.seq += 1;
         let event = Event { run: self.run, seq: inner.seq, at: self.clock.now(), fact };
@@ -134,12 +134,12 @@ impl LocalRun {
     }
 
     /// Queues a fact that nobody waits for: it is durable before anything that follows from it is.
-    fn queue(&self, fact: Fact) -> Mark {
+    fn queue(&self, fact: Fact) -> ExecutionId {
         self.send(fact, false).0
     }
 
     /// Queues a fact in order; the future resolves once it is durable.
-    pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<Mark, Stop>> + Send + use<> {
+    pub(super) fn append(&self, fact: Fact) -> impl Future<Output = Result<ExecutionId, Interrupt>> + Send + use<> {
         let hold = self.clock.hold();
         let (mark, done) = self.send(fact, true);
         let broken = self.broken.clone();
@@ -158,7 +158,7 @@ impl LocalRun {
     }
 
     /// Waits until everything recorded so far is durable, and its files are written.
-    pub async fn settle(&self) -> Result<(), Stop> {
+    pub async fn settle(&self) -> Result<(), Interrupt> {
         let hold = self.clock.hold();
         let done = self.writer.flush();
         kept(done, hold).await
@@ -171,25 +171,26 @@ impl LocalRun {
         number.checked_rem(most.saturating_add(1)).unwrap_or_default()
     }
 
-    async fn begin_step(&self, open: &Open) -> Result<Begin, Stop> {
+    async fn begin_step(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
         // A step of `finally` runs in each session, whatever is on record.
         let closes = self.closing(&open.step).is_some();
         let claim = if closes { None } else { self.lock().index.claim(open) };
         let Some((completed, artifact)) = claim else { return self.anew(open) };
         // Thousands of steps that stand would keep the thread from everything else, such as a wish to stop.
         tokio::task::coop::consume_budget().await;
-        let mut kept = StepKept::same(open.step.clone(), completed);
+        let mut kept = StepReused::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
             (Some(old), Some(name)) => {
                 let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..old.clone() };
-                kept.moved = (artifact.name != old.name || artifact.path != old.path).then(|| artifact.clone());
+                kept.renamed_artifact =
+                    (artifact.name != old.name || artifact.path != old.path).then(|| artifact.clone());
                 Some(artifact)
             }
             (_, None) | (None, _) => None,
         };
-        self.queue(Fact::StepKept(kept));
+        self.queue(Fact::StepReused(kept));
         // Mostly the file is there as it was written, and then nothing needs to be waited for.
-        let failed = |error: StoreError| Stop::Storage(error.failure_of_run());
+        let failed = |error: StoreError| Interrupt::Storage(error.failure_of_run());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
             && (self.is_made(artifact) || !self.view.shows(artifact).map_err(failed)?)
         {
@@ -197,7 +198,7 @@ impl LocalRun {
             self.view.show(artifact).map_err(failed)?;
         }
         let mark = self.lock().index.mark(completed);
-        Ok(Begin::Stands(artifact.map(Box::new), mark))
+        Ok(BeginOutcome::Reusable(artifact.map(Box::new), mark))
     }
 
     /// Whether this session made the file of an artifact: then what is on the disk may not be the last.
@@ -206,30 +207,34 @@ impl LocalRun {
     }
 
     /// No result of this run stands: one of an earlier run, if that is wanted, else a new attempt.
-    fn anew(&self, open: &Open) -> Result<Begin, Stop> {
+    fn anew(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
         if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
-            let mut recipes = std::iter::once(&open.recipe).chain(&open.also);
+            let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
             let found = recipes.find_map(|recipe| Some((earlier.find(recipe).transpose()?, recipe)));
             let found = found.map(|(found, recipe)| Ok((found?, recipe))).transpose();
-            let found = found.map_err(|error: StoreError| Stop::Storage(error.failure_of_run()))?;
+            let found = found.map_err(|error: StoreError| Interrupt::Storage(error.failure_of_run()))?;
             if let (Some(((run, artifact), recipe)), Some(name)) = (found, &open.output) {
                 let artifact = Artifact { name: name.clone(), path: open.path.clone(), ..artifact };
                 let fact = StepCompleted {
                     step: open.step.clone(),
                     attempt: 0,
-                    recipe: recipe.clone(),
-                    reused: Some(run),
+                    fingerprint: recipe.clone(),
+                    reused_from: Some(run),
                     artifact: Some(artifact.clone()),
                 };
                 let mark = self.queue(Fact::StepCompleted(fact));
-                return Ok(Begin::Stands(Some(Box::new(artifact)), mark));
+                return Ok(BeginOutcome::Reusable(Some(Box::new(artifact)), mark));
             }
         }
         let inner = self.lock();
         let attempt = inner.index.next_attempt(open);
         let replies = inner.index.replies(open);
         let why = inner.index.why(open);
-        Ok(if replies.is_empty() { Begin::Attempt(attempt, why) } else { Begin::Reread { replies, attempt, why } })
+        Ok(if replies.is_empty() {
+            BeginOutcome::Attempt(attempt, why)
+        } else {
+            BeginOutcome::Reread { replies, attempt, why }
+        })
     }
 
     /// The innermost step of a `finally` that has begun which a step is, or is inside of.
@@ -237,9 +242,9 @@ impl LocalRun {
         self.closing.around(step)
     }
 
-    async fn decide(&self, fact: Decided) -> Result<Mark, Stop> {
+    async fn decide(&self, fact: StepFact) -> Result<ExecutionId, Interrupt> {
         Ok(match fact {
-            Decided::Started(fact) => {
+            StepFact::Started(fact) => {
                 if self.lock().index.is_announced(&fact) {
                     return Ok(0);
                 }
@@ -249,19 +254,19 @@ impl LocalRun {
                 }
                 self.queue(Fact::StepStarted(fact))
             }
-            Decided::Read(fact) => {
+            StepFact::Parsed(fact) => {
                 if self.lock().index.has_read(&fact.call) {
                     return Ok(0);
                 }
                 // On its way to the disk while the model is asked again: after a kill it tells what that may take.
-                let asks = fact.most.is_some();
-                self.send(Fact::ReplyRead(fact), asks).0
+                let asks = fact.max_usage.is_some();
+                self.send(Fact::ReplyParsed(fact), asks).0
             }
             // It follows from what is durable; its file is written after it is.
-            Decided::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
-            Decided::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
-            Decided::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
-            Decided::Closing(steps) => {
+            StepFact::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
+            StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
+            StepFact::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
+            StepFact::Finally(steps) => {
                 self.closing.begin(steps);
                 0
             }
@@ -270,25 +275,25 @@ impl LocalRun {
 }
 
 /// Waits for a promise of the writer.
-async fn kept(done: Promise, _hold: Hold) -> Result<(), Stop> {
+async fn kept(done: Promise, _hold: Hold) -> Result<(), Interrupt> {
     let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(failure)) => failure,
         Err(_) => Failure::new(Class::Storage, "the journal's writer has ended").with_hint("this is a defect of orch"),
     };
-    Err(Stop::Storage(failure))
+    Err(Interrupt::Storage(failure))
 }
 
 impl Durable for LocalRun {
-    fn begin<'a>(&'a self, open: &'a Open) -> BoxFuture<'a, Result<Begin, Stop>> {
+    fn begin<'a>(&'a self, open: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
         self.begin_step(open).boxed()
     }
 
-    fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         self.make_call(call).boxed()
     }
 
-    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {
+    fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
         self.decide(fact).boxed()
     }
 
@@ -297,15 +302,15 @@ impl Durable for LocalRun {
         group: StepKey,
         list: Vec<Branch<'a>>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
+    ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         branches::run(&self.halted, || self.records(), group, list, limit).boxed()
     }
 
-    fn compute(&self, step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Stop>> {
+    fn compute(&self, step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
         self.compute_until_stopped(step, work).boxed()
     }
 
-    fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {
+    fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
         async move {
             let (least, most) = match on {
                 Wait::Between(least, most) => (least, most),
@@ -314,14 +319,14 @@ impl Durable for LocalRun {
             let millis = least + self.jitter(&key, most.saturating_sub(least));
             // What came after the wait is on record: it was waited out before.
             if self.lock().index.has_attempt(&key) {
-                return Ok(Answer::Elapsed);
+                return Ok(WaitOutcome::Elapsed);
             }
-            self.observer.signal(&crate::durable::Signal::Backoff(key.step.clone(), millis));
+            self.observer.signal(&crate::durable::CallProgress::Backoff(key.step.clone(), millis));
             let closing = self.closing(&key.step);
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(Answer::Elapsed),
-                () = self.halted.reaches(&key.step, closing.as_ref()) => Err(Stop::Dropped),
-                () = self.given_up(closing.is_some(), Duration::ZERO) => Err(Stop::Cancelled),
+                () = tokio::time::sleep(Duration::from_millis(millis)) => Ok(WaitOutcome::Elapsed),
+                () = self.halted.reaches(&key.step, closing.as_ref()) => Err(Interrupt::Dropped),
+                () = self.given_up(closing.is_some(), Duration::ZERO) => Err(Interrupt::Cancelled),
             }
         }
         .boxed()

@@ -14,9 +14,9 @@ use crate::folder::OwnFile;
 
 /// Who holds a lock, as far as the lock file tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder(String);
+pub struct LockHolder(String);
 
-impl std::fmt::Display for Holder {
+impl std::fmt::Display for LockHolder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
@@ -31,7 +31,7 @@ pub enum LockError {
         /// The run or the workspace, in words.
         what: String,
         /// Who has it.
-        holder: Holder,
+        holder: LockHolder,
     },
     /// Programs of a process that has ended still run in the workspace.
     #[error("programs of {owner}, which has ended, still run in {what} and keep `{path}` locked")]
@@ -175,22 +175,22 @@ fn is_same_file(_: &File, _: &OwnFile) -> bool {
     true
 }
 
-fn holder(place: &OwnFile) -> Holder {
+fn holder(place: &OwnFile) -> LockHolder {
     let mut text = String::new();
     let read = place.open().and_then(|file| file.take(200).read_to_string(&mut text));
     match read {
-        Ok(_) if !text.trim().is_empty() => Holder(text.trim().to_owned()),
-        _ => Holder("another process".to_owned()),
+        Ok(_) if !text.trim().is_empty() => LockHolder(text.trim().to_owned()),
+        _ => LockHolder("another process".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::folder::{Access, OwnFolder};
+    use crate::folder::{FolderAccess, OwnFolder};
 
     fn place(folder: &std::path::Path) -> OwnFile {
-        OwnFolder::open(folder, Access::Private).unwrap().file("a.lock")
+        OwnFolder::open(folder, FolderAccess::Private).unwrap().file("a.lock")
     }
 
     #[test]

@@ -8,52 +8,52 @@ mod approval;
 mod blob;
 mod branches;
 mod calls;
-mod closing;
+mod cancel;
 mod compute;
 mod copy;
-mod earlier;
+mod dry_run;
 mod exported;
+mod finally_steps;
 mod halt;
-mod home;
 mod import;
 mod inbox;
 mod index;
 mod journal;
+mod journal_identity;
 mod key;
 mod local;
 mod lock;
 mod open;
 mod origin;
 mod outbox;
-mod place;
+mod owned_files;
 mod programs_lock;
 mod prune;
-mod records;
-mod rehearsal;
+mod relocate;
+mod result_cache;
 mod runs;
 mod schema;
-mod switch;
 mod view;
 mod writer;
 
-pub use approval::Asker;
+pub use approval::ApprovalPrompter;
+pub use cancel::CancelSwitch;
 pub use copy::before_copies;
-pub use earlier::Earlier;
+pub use dry_run::{DryRunDurable, StepPrediction, gone};
 pub use exported::{ExportedRun, ExportedRunError};
-pub use home::inside;
 pub use inbox::Letter;
 pub use journal::Journal;
 pub use key::keep_key_in;
 pub use local::{LocalRun, RunParts};
-pub use lock::{Heartbeat, Holder, Lock, LockError};
-pub use outbox::{Cursor, Outbox};
+pub use lock::{Heartbeat, Lock, LockError, LockHolder};
+pub use outbox::{DeliveryCursor, Outbox};
+pub use owned_files::OwnedFiles;
 pub use programs_lock::ProgramsLock;
 pub use prune::{Deleted, Swept};
-pub use records::Records;
-pub use rehearsal::{Fate, Rehearsal, gone};
+pub use relocate::inside;
+pub use result_cache::ResultCache;
 pub use runs::{Filter, RunRow};
-pub use switch::StopSwitch;
-pub use view::{Edited, View};
+pub use view::{FileDrift, WorkspaceView};
 
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,16 @@ pub enum StoreError {
         path: PathBuf,
         /// Why not.
         source: rusqlite::Error,
+    },
+    /// The journal was written by an earlier version of orch.
+    #[error("the journal `{}` has format {found} of an earlier orch, and this orch reads format {known}", path.display())]
+    TooOld {
+        /// The database file.
+        path: PathBuf,
+        /// Its format.
+        found: i64,
+        /// The format that this orch reads.
+        known: i64,
     },
     /// The journal was written by a later version of orch.
     #[error("the journal `{}` has format {found}, and this orch reads up to {known}", path.display())]
@@ -146,6 +156,9 @@ impl StoreError {
             Self::Io { source, .. } if is_link_refused(source) => Some(LINK),
             Self::Io { source, .. } => io_hint(source),
             Self::Journal { source, .. } => sqlite_hint(source),
+            Self::TooOld { .. } => Some(
+                "move the `.orch` folder away to start a new journal, or read this one with the orch that wrote it",
+            ),
             Self::TooNew { .. } => Some("install the newer orch, or give another folder with --state"),
             Self::Damaged { .. } => Some("restore the `.orch` folder from a copy, or move it away to begin anew"),
             Self::Strange { .. } => Some(

@@ -24,7 +24,7 @@ const ROLLBACK: &str = "-journal";
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", ROLLBACK];
 
 /// The files and folders that are in a state folder too.
-const NOTES: [&str; 2] = [".gitignore", "home"];
+const NOTES: [&str; 2] = [".gitignore", "location"];
 const FOLDERS: [&str; 3] = ["blobs", "locks", HOMES];
 
 /// The longest text or row of a journal; larger facts are in files.
@@ -142,7 +142,7 @@ fn copied(folder: &OwnFolder) -> Result<(Connection, TemporaryFolder), StoreErro
         return Err(error()(std::io::Error::new(std::io::ErrorKind::FileTooLarge, why)));
     }
     let copy = copy_folder().map_err(error())?;
-    let to = OwnFolder::open(copy.path(), crate::folder::Access::Private).map_err(error())?;
+    let to = OwnFolder::open(copy.path(), crate::folder::FolderAccess::Private).map_err(error())?;
     for name in names {
         let file = folder.file(name.as_str());
         let from = file.open().map_err(StoreError::io("copy", &file.path()))?;

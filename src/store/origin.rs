@@ -17,7 +17,7 @@ use super::journal::DATABASE;
 use super::key::{NoKey, UserKey};
 
 /// The file with the note.
-const NOTE: &str = "home";
+const NOTE: &str = "location";
 
 /// The longest note that is read.
 const MAX_NOTE: u64 = 64 << 10;
@@ -30,7 +30,7 @@ const LOOKS: usize = 3;
 
 /// Where a journal is from.
 #[derive(Clone, Debug)]
-pub(super) enum Origin {
+pub(super) enum JournalOrigin {
     /// This user's orch wrote it here; runs in it that are from elsewhere are marked.
     Own,
     /// Somebody else made it, or it is a copy: so are all of its runs.
@@ -98,17 +98,17 @@ impl Note {
 }
 
 /// Where the journal of a state folder is from; to be asked before SQLite opens it, which may take its log in.
-pub(super) fn origin(folder: &OwnFolder, key: Result<&UserKey, &NoKey>) -> Result<Origin, StoreError> {
+pub(super) fn origin(folder: &OwnFolder, key: Result<&UserKey, &NoKey>) -> Result<JournalOrigin, StoreError> {
     let key = match key {
         Ok(key) => key,
-        Err(why) => return Ok(Origin::Unknown(why.clone())),
+        Err(why) => return Ok(JournalOrigin::Unknown(why.clone())),
     };
     for _ in 0..LOOKS {
         if Note::read(folder)?.map_or(Ok(false), |note| note.is_of(key, folder))? {
-            return Ok(Origin::Own);
+            return Ok(JournalOrigin::Own);
         }
     }
-    Ok(Origin::Elsewhere)
+    Ok(JournalOrigin::Elsewhere)
 }
 
 fn text(home: &Path, database: &str, log: &str) -> String {

@@ -14,7 +14,7 @@ use crate::model::{Event, RunId};
 
 /// How far a tracker has got with a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
+pub struct DeliveryCursor {
     /// The last event that needs no more deliveries; 0 when there is none.
     pub seq: u64,
     /// The first event of those that the tracker refused.
@@ -50,7 +50,7 @@ impl Outbox {
     }
 
     /// How far a tracker has got with a run; `None` when it does not follow it.
-    pub fn cursor(&self, tracker: &str, run: RunId) -> Result<Option<Cursor>, StoreError> {
+    pub fn cursor(&self, tracker: &str, run: RunId) -> Result<Option<DeliveryCursor>, StoreError> {
         let found = self
             .0
             .reader
@@ -62,11 +62,11 @@ impl Outbox {
             })
             .map_err(|error| self.0.error(error))?;
         let number = |seq: i64| u64::try_from(seq).unwrap_or_default();
-        Ok(found.map(|(seq, refused, why)| Cursor { seq: number(seq), refused: refused.map(number), why }))
+        Ok(found.map(|(seq, refused, why)| DeliveryCursor { seq: number(seq), refused: refused.map(number), why }))
     }
 
     /// Records how far a tracker has got with a run.
-    pub fn advance(&self, tracker: &str, run: RunId, cursor: &Cursor) -> Result<(), StoreError> {
+    pub fn advance(&self, tracker: &str, run: RunId, cursor: &DeliveryCursor) -> Result<(), StoreError> {
         let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         self.0
             .reader
@@ -111,8 +111,8 @@ mod tests {
         let outbox = Outbox::open(folder.path()).unwrap();
         let run = RunId(uuid::Uuid::now_v7());
         assert_eq!(outbox.cursor("convex", run).unwrap(), None);
-        let cursor = Cursor { seq: 7, refused: Some(3), why: Some("no".into()) };
-        outbox.advance("convex", run, &Cursor::default()).unwrap();
+        let cursor = DeliveryCursor { seq: 7, refused: Some(3), why: Some("no".into()) };
+        outbox.advance("convex", run, &DeliveryCursor::default()).unwrap();
         outbox.advance("convex", run, &cursor).unwrap();
         assert_eq!(outbox.cursor("convex", run).unwrap(), Some(cursor));
         assert_eq!(outbox.cursor("webhook", run).unwrap(), None);

@@ -29,11 +29,11 @@ impl ProgramsLock {
     /// # Errors
     /// When they don't end, or the file can't be opened.
     pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
-        Self::take_within(place, (what, me), LONGEST)
+        Self::take_within(place, what, me, LONGEST)
     }
 
     #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
-    fn take_within(place: &OwnFile, (what, me): (&str, &str), longest: Duration) -> Result<Self, LockError> {
+    fn take_within(place: &OwnFile, what: &str, me: &str, longest: Duration) -> Result<Self, LockError> {
         let path = place.path();
         let io = |doing| StoreError::io(doing, &path);
         let mut file = place.open_or_create().map_err(io("open"))?;
@@ -80,9 +80,9 @@ mod tests {
     fn whoever_shares_the_file_keeps_the_lock_and_the_error_says_whose_programs_are_left() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("programs.lock");
-        let place = crate::folder::OwnFolder::open(folder.path(), crate::folder::Access::Private).unwrap();
+        let place = crate::folder::OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
         let place = place.file("programs.lock");
-        let take = || ProgramsLock::take_within(&place, ("the workspace `w`", "process 7 (run x)"), Duration::ZERO);
+        let take = || ProgramsLock::take_within(&place, "the workspace `w`", "process 7 (run x)", Duration::ZERO);
         let first = take().unwrap();
         let guard = first.shared().unwrap().try_clone().unwrap();
         drop(first);

@@ -14,7 +14,7 @@ use crate::folder::OwnFile;
 use crate::model::RunId;
 
 use super::journal::HOMES;
-use super::{Journal, StoreError, View};
+use super::{Journal, StoreError, WorkspaceView};
 
 /// Every table whose rows belong to one run; what tells orch's files from people's goes by its own rule.
 const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
@@ -76,7 +76,7 @@ impl Journal {
         let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
         for (workspace, path, digest) in rows {
             // A folder that can't be read now may come back: its files stay known.
-            let stays = match View::existing(Path::new(&workspace)).ok().flatten() {
+            let stays = match WorkspaceView::existing(Path::new(&workspace)).ok().flatten() {
                 Some(view) => view.digest(&path).map_or(true, |found| found.is_some_and(|it| it.as_str() == digest)),
                 None => false,
             };

@@ -5,10 +5,10 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::crash::crash_point;
-use crate::folder::{Access, OwnFile, OwnFolder, TEMPORARY, is_link_refused};
+use crate::folder::{FolderAccess, OwnFile, OwnFolder, TEMPORARY, is_link_refused};
 use crate::model::{Artifact, Digest};
 
-use super::{Records, StoreError};
+use super::{OwnedFiles, StoreError};
 
 /// The name of the workspace's lock file.
 const LOCK: &str = ".orch.lock";
@@ -17,13 +17,13 @@ const PROGRAMS_LOCK: &str = ".orch.programs.lock";
 
 /// A workspace folder.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct WorkspaceView {
     folder: OwnFolder,
 }
 
 /// How an artifact file differs from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Edited {
+pub enum FileDrift {
     /// It holds other bytes than any that orch wrote there.
     Changed,
     /// It holds what this run wrote there before.
@@ -33,7 +33,7 @@ pub enum Edited {
 }
 
 /// What is at a path of a workspace.
-enum Found {
+enum ViewEntry {
     /// Nothing.
     Nothing,
     /// A file, by the digest of its bytes.
@@ -42,16 +42,16 @@ enum Found {
     NoFile,
 }
 
-impl View {
+impl WorkspaceView {
     /// The workspace at `folder`, made if it is not there; it must not be a link, and links above it are resolved once.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let folder = OwnFolder::create(folder, Access::Ordinary).map_err(StoreError::io("open", folder))?;
+        let folder = OwnFolder::create(folder, FolderAccess::Ordinary).map_err(StoreError::io("open", folder))?;
         Ok(Self { folder })
     }
 
     /// The workspace at `folder` if it is there.
     pub fn existing(folder: &Path) -> Result<Option<Self>, StoreError> {
-        match OwnFolder::open(folder, Access::Ordinary) {
+        match OwnFolder::open(folder, FolderAccess::Ordinary) {
             Ok(folder) => Ok(Some(Self { folder })),
             Err(error) if is_link_refused(&error) => Err(StoreError::io("open", folder)(error)),
             Err(_) => Ok(None),
@@ -94,12 +94,12 @@ impl View {
     }
 
     /// What is at a path.
-    fn found(&self, path: &str) -> Result<Found, StoreError> {
+    fn found(&self, path: &str) -> Result<ViewEntry, StoreError> {
         let file = self.folder.file(path);
         match file.about() {
-            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(Found::Nothing, Found::Bytes)),
-            Ok(_) => Ok(Found::NoFile),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
+            Ok(meta) if meta.is_file() => Ok(self.digest(path)?.map_or(ViewEntry::Nothing, ViewEntry::Bytes)),
+            Ok(_) => Ok(ViewEntry::NoFile),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(ViewEntry::Nothing),
             Err(error) => Err(StoreError::io("read", &file.path())(error)),
         }
     }
@@ -108,13 +108,13 @@ impl View {
     pub fn check_free<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a str>,
-        records: &Records,
+        records: &OwnedFiles,
     ) -> Result<(), StoreError> {
         for path in paths {
             let foreign = match self.found(path)? {
-                Found::Nothing => false,
-                Found::NoFile => true,
-                Found::Bytes(digest) => !records.has(path, digest.as_str()),
+                ViewEntry::Nothing => false,
+                ViewEntry::NoFile => true,
+                ViewEntry::Bytes(digest) => !records.has(path, digest.as_str()),
             };
             if foreign {
                 return Err(StoreError::Foreign { path: self.folder.file(path).path() });
@@ -129,29 +129,30 @@ impl View {
         &self,
         artifact: &Artifact,
         run: &str,
-        records: &Records,
+        records: &OwnedFiles,
         crash: bool,
-    ) -> Result<Option<Edited>, StoreError> {
+    ) -> Result<Option<FileDrift>, StoreError> {
         let Some(path) = &artifact.path else { return Ok(None) };
         let found = match self.found(path)? {
-            Found::Nothing => return Ok(None),
-            Found::NoFile => return Ok(Some(Edited::Changed)),
-            Found::Bytes(digest) => digest,
+            ViewEntry::Nothing => return Ok(None),
+            ViewEntry::NoFile => return Ok(Some(FileDrift::Changed)),
+            ViewEntry::Bytes(digest) => digest,
         };
         if found == artifact.digest {
             return Ok(None);
         }
         if !records.has(path, found.as_str()) {
-            return Ok(Some(Edited::Changed));
+            return Ok(Some(FileDrift::Changed));
         }
-        let other = records.last_writer(path).filter(|last| *last != run).map(|last| Edited::OtherRun(last.to_owned()));
-        Ok(other.or((!crash).then_some(Edited::Earlier)))
+        let other =
+            records.last_writer(path).filter(|last| *last != run).map(|last| FileDrift::OtherRun(last.to_owned()));
+        Ok(other.or((!crash).then_some(FileDrift::Earlier)))
     }
 
     /// Whether the file of an artifact shows its value.
     pub fn shows(&self, artifact: &Artifact) -> Result<bool, StoreError> {
         let Some(path) = &artifact.path else { return Ok(false) };
-        Ok(matches!(self.found(path)?, Found::Bytes(digest) if digest == artifact.digest))
+        Ok(matches!(self.found(path)?, ViewEntry::Bytes(digest) if digest == artifact.digest))
     }
 
     /// Makes the file of an artifact show its value; does nothing when it already does.
@@ -182,10 +183,10 @@ impl View {
 
     /// Removes the recorded files whose bytes are as recorded, without some; returns the removed and the
     /// kept paths.
-    pub fn clean(&self, records: &Records, without: &[String]) -> Result<(Vec<String>, Vec<String>), StoreError> {
+    pub fn clean(&self, records: &OwnedFiles, without: &[String]) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
         for path in records.paths().into_iter().filter(|path| without.iter().all(|kept| kept != path)) {
-            let Found::Bytes(digest) = self.found(path)? else { continue };
+            let ViewEntry::Bytes(digest) = self.found(path)? else { continue };
             if records.has(path, digest.as_str()) {
                 let file = self.folder.file(path);
                 file.remove().map_err(StoreError::io("remove", &file.path()))?;

@@ -16,8 +16,8 @@ use crate::model::event::{Event, Fact, RunStarted, StepCompleted};
 use crate::model::{Artifact, Digest, Failure, RunStatus, StepKey};
 
 use super::blob::{Blobs, THRESHOLD};
-use super::place::Place;
-use super::{Heartbeat, StoreError, View};
+use super::journal_identity::JournalIdentity;
+use super::{Heartbeat, StoreError, WorkspaceView};
 
 type Ack = oneshot::Sender<Result<(), Failure>>;
 
@@ -30,14 +30,14 @@ const LINGER: Duration = Duration::from_millis(50);
 /// How often the owner of a run shows that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 
-struct Job {
+struct WriteJob {
     /// Nothing for a mere wish to hear when everything before is durable.
     event: Option<Event>,
     urgent: bool,
     ack: Ack,
 }
 
-impl Job {
+impl WriteJob {
     fn ends_the_run(&self) -> bool {
         matches!(&self.event, Some(Event { fact: Fact::RunEnded(_), .. }))
     }
@@ -45,21 +45,22 @@ impl Job {
 
 /// The handle to the writer thread; dropping it lets the thread finish what waits.
 #[derive(Debug)]
-pub(super) struct Writer {
-    jobs: Option<mpsc::Sender<Job>>,
+pub(super) struct JournalWriter {
+    jobs: Option<mpsc::Sender<WriteJob>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Writer {
+impl JournalWriter {
     pub(super) fn start(
         connection: Connection,
         path: PathBuf,
         blobs: Blobs,
-        view: View,
-        (observer, heartbeat): (Arc<dyn Observer>, Heartbeat),
+        view: WorkspaceView,
+        observer: Arc<dyn Observer>,
+        heartbeat: Heartbeat,
     ) -> Result<Self, StoreError> {
         let (jobs, waiting) = mpsc::channel();
-        let place = Place::of(&path)?;
+        let place = JournalIdentity::of(&path)?;
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -84,7 +85,7 @@ impl Writer {
 
     fn send(&self, event: Option<Event>, urgent: bool) -> Promise {
         let (ack, done) = oneshot::channel();
-        let job = Job { event, urgent, ack };
+        let job = WriteJob { event, urgent, ack };
         // A closed channel drops the acknowledgement, and the receiver resolves with an error.
         if let Some(jobs) = &self.jobs {
             drop(jobs.send(job));
@@ -93,7 +94,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for JournalWriter {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -106,9 +107,9 @@ impl Drop for Writer {
 struct Worker {
     connection: Connection,
     path: PathBuf,
-    place: Place,
+    place: JournalIdentity,
     blobs: Blobs,
-    view: View,
+    view: WorkspaceView,
     workspace: String,
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
@@ -118,7 +119,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, waiting: &mpsc::Receiver<Job>) {
+    fn run(mut self, waiting: &mpsc::Receiver<WriteJob>) {
         let mut alive = false;
         loop {
             let first = match waiting.recv_timeout(BEAT) {
@@ -142,8 +143,8 @@ impl Worker {
     ///
     /// A file that can't be written does not keep later events from the journal, so a reply that is on its way is not
     /// lost. It fails whoever waits for the files, and the end of the run, which is not recorded before they are there.
-    fn take(&mut self, jobs: Vec<Job>, first: bool) -> bool {
-        let ends = jobs.iter().any(Job::ends_the_run);
+    fn take(&mut self, jobs: Vec<WriteJob>, first: bool) -> bool {
+        let ends = jobs.iter().any(WriteJob::ends_the_run);
         let ready = if ends { self.write_files() } else { Ok(()) };
         let committed = match &self.broken {
             Some(why) => Err(why.clone()),
@@ -172,7 +173,7 @@ impl Worker {
         drop(self.heartbeat.beat());
     }
 
-    fn commit(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
+    fn commit(&mut self, jobs: &[WriteJob]) -> Result<(), StoreError> {
         let mut rows = Vec::with_capacity(jobs.len());
         let events: Vec<&Event> = jobs.iter().filter_map(|job| job.event.as_ref()).collect();
         if events.is_empty() {
@@ -250,7 +251,7 @@ impl Payload {
 }
 
 /// The event with whatever comes within a moment; at once when somebody waits.
-fn gather(first: Job, waiting: &mpsc::Receiver<Job>) -> Vec<Job> {
+fn gather(first: WriteJob, waiting: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
     let until = Instant::now() + LINGER;
     let mut jobs = vec![first];
     loop {
@@ -266,8 +267,8 @@ fn gather(first: Job, waiting: &mpsc::Receiver<Job>) -> Vec<Job> {
 }
 
 /// The end of a run is committed alone: what comes before it must be on record, and in the workspace, by then.
-fn with_ends_apart(jobs: Vec<Job>) -> Vec<Vec<Job>> {
-    let mut batches: Vec<Vec<Job>> = Vec::new();
+fn with_ends_apart(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
+    let mut batches: Vec<Vec<WriteJob>> = Vec::new();
     let mut after_end = true;
     for job in jobs {
         let ends = job.ends_the_run();
@@ -307,10 +308,10 @@ pub(super) fn insert(
             add_file(connection, workspace, &run, id, fact.artifact.as_ref())
         }
         Fact::ArtifactAccepted(fact) => add_file(connection, workspace, &run, id, Some(&fact.artifact)),
-        Fact::StepKept(fact) => add_file(connection, workspace, &run, id, fact.moved.as_ref()),
+        Fact::StepReused(fact) => add_file(connection, workspace, &run, id, fact.renamed_artifact.as_ref()),
         Fact::StepStarted(_)
         | Fact::CallEnded(_)
-        | Fact::ReplyRead(_)
+        | Fact::ReplyParsed(_)
         | Fact::StepFailed(_)
         | Fact::StepSkipped(_)
         | Fact::ApprovalAsked(_)
@@ -337,12 +338,12 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
 
 fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
     // What was taken over is found where it was made.
-    if fact.artifact.is_none() || fact.reused.is_some() {
+    if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
     connection
-        .prepare_cached("INSERT INTO results (ask, take, run, seq) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![fact.recipe.ask.as_str(), fact.recipe.take.as_str(), run, seq])?;
+        .prepare_cached("INSERT INTO results (request, decode, run, seq) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![fact.fingerprint.request.as_str(), fact.fingerprint.decode.as_str(), run, seq])?;
     Ok(())
 }
 
@@ -369,10 +370,10 @@ fn label(fact: &Fact) -> (&'static str, Option<&StepKey>) {
         Fact::RunStarted(_) => ("run_started", None),
         Fact::RunResumed(_) => ("run_resumed", None),
         Fact::RunEnded(_) => ("run_ended", None),
-        Fact::StepKept(fact) => ("step_kept", Some(&fact.step)),
+        Fact::StepReused(fact) => ("step_kept", Some(&fact.step)),
         Fact::StepStarted(fact) => ("step_started", Some(&fact.step)),
         Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step)),
-        Fact::ReplyRead(fact) => ("reply_read", Some(&fact.call.step)),
+        Fact::ReplyParsed(fact) => ("reply_read", Some(&fact.call.step)),
         Fact::StepCompleted(fact) => ("step_completed", Some(&fact.step)),
         Fact::StepFailed(fact) => ("step_failed", Some(&fact.step)),
         Fact::StepSkipped(fact) => ("step_skipped", Some(&fact.step)),

@@ -58,7 +58,7 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 /// What a file's name stands for: its shown name, its text, and how what runs differs.
-pub(super) type Lookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspection)>;
+pub(super) type SourceLookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspection)>;
 
 impl TemplateError {
     /// An error at a place of a text.
@@ -120,7 +120,7 @@ impl TemplateError {
     }
 
     /// An error of the engine, followed to the include where it happened.
-    pub(super) fn explain<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> Lookup<'a>) -> Self {
+    pub(super) fn explain<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> SourceLookup<'a>) -> Self {
         let error = innermost(error);
         let empty = Inspection::default();
         let (file, text, inspection) = error.name().and_then(&lookup).unwrap_or((None, "", &empty));

@@ -48,11 +48,11 @@ const MAX_RECURSION: usize = 64;
 
 /// The values that a template or expression may use, by name.
 #[derive(Clone, Default)]
-pub struct Context {
+pub struct TemplateContext {
     values: BTreeMap<Arc<str>, Templated>,
 }
 
-impl Context {
+impl TemplateContext {
     /// A context without values.
     pub fn new() -> Self {
         Self::default()
@@ -78,7 +78,7 @@ impl Context {
     }
 }
 
-impl fmt::Debug for Context {
+impl fmt::Debug for TemplateContext {
     /// Names only: values may be large, and secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
@@ -88,11 +88,11 @@ impl fmt::Debug for Context {
 /// The prompts of a project, ready to render.
 pub struct Templates {
     env: Environment<'static>,
-    sources: BTreeMap<String, Source>,
+    sources: BTreeMap<String, TemplateSource>,
 }
 
 /// A text as written, and how the text that runs differs from it.
-struct Source {
+struct TemplateSource {
     text: String,
     inspection: Inspection,
 }
@@ -122,7 +122,7 @@ impl Templates {
     fn add(&mut self, name: &str, text: &str) -> Result<(), Vec<TemplateError>> {
         let inspection = inspect_template(text).map_err(|errors| named(errors, name))?;
         let runs = inspection.rewritten(text);
-        let source = Source { text: text.to_owned(), inspection };
+        let source = TemplateSource { text: text.to_owned(), inspection };
         let added = self.env.add_template_owned(name.to_owned(), runs);
         added.map_err(|error| {
             vec![TemplateError::explain(&error, |_| Some((Some(name), &source.text, &source.inspection)))]
@@ -149,7 +149,7 @@ impl Templates {
     ///
     /// # Errors
     /// What went wrong and where, in the prompt or in one that it includes.
-    pub fn render(&self, name: &str, context: &Context) -> Result<String, TemplateError> {
+    pub fn render(&self, name: &str, context: &TemplateContext) -> Result<String, TemplateError> {
         let explain = |error: &minijinja::Error| TemplateError::explain(error, |file| self.source(file));
         let template = self.env.get_template(name).map_err(|error| explain(&error))?;
         render(&template, context).map_err(|error| explain(&error))
@@ -159,7 +159,7 @@ impl Templates {
     ///
     /// # Errors
     /// What went wrong and where; `file` is `None` for the text itself.
-    pub fn render_inline(&self, text: &str, context: &Context) -> Result<String, TemplateError> {
+    pub fn render_inline(&self, text: &str, context: &TemplateContext) -> Result<String, TemplateError> {
         let inspection = inspect_template(text).map_err(first)?;
         let runs = inspection.rewritten(text);
         let explain = |error: &minijinja::Error| {
@@ -173,7 +173,7 @@ impl Templates {
     ///
     /// # Errors
     /// What went wrong and where.
-    pub fn render_shell(&self, text: &str, context: &Context) -> Result<Shell, TemplateError> {
+    pub fn render_shell(&self, text: &str, context: &TemplateContext) -> Result<Shell, TemplateError> {
         let inspection = inspect_template(text).map_err(first)?;
         let runs = inspection.rewritten(text);
         let explain = |error: &minijinja::Error| TemplateError::explain(error, |_| Some((None, text, &inspection)));
@@ -220,7 +220,7 @@ const INLINE: &str = "<inline>";
 ///
 /// # Errors
 /// What went wrong and where; an undefined result is an error.
-pub fn eval(expression: &str, context: &Context) -> Result<Value, TemplateError> {
+pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, TemplateError> {
     let inspection = inspect_expression(expression).map_err(first)?;
     let runs = inspection.rewritten(expression);
     let explain = |error: &minijinja::Error| TemplateError::explain(error, |_| Some((None, expression, &inspection)));
@@ -245,7 +245,7 @@ pub fn variables(expression: &str) -> BTreeSet<String> {
 ///
 /// # Errors
 /// Like [`eval`], and when the result is something else.
-pub fn eval_bool(expression: &str, context: &Context) -> Result<bool, TemplateError> {
+pub fn eval_bool(expression: &str, context: &TemplateContext) -> Result<bool, TemplateError> {
     match eval(expression, context)? {
         Value::Bool(flag) => Ok(flag),
         other => {
@@ -273,16 +273,16 @@ fn environment() -> Environment<'static> {
     env
 }
 
-fn render(template: &minijinja::Template<'_, '_>, context: &Context) -> Result<String, minijinja::Error> {
-    let mut out = Capped(Vec::new());
+fn render(template: &minijinja::Template<'_, '_>, context: &TemplateContext) -> Result<String, minijinja::Error> {
+    let mut out = CappedText(Vec::new());
     template.render_captured_to(context.root(), &mut out)?;
     String::from_utf8(out.0).map_err(|_| minijinja::ErrorKind::WriteFailure.into())
 }
 
 /// A text that refuses to grow beyond [`MAX_OUTPUT`].
-struct Capped(Vec<u8>);
+struct CappedText(Vec<u8>);
 
-impl io::Write for Capped {
+impl io::Write for CappedText {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT {
             return Err(io::Error::other("too large"));

@@ -52,8 +52,8 @@ impl Values {
         let mut out = String::with_capacity(text.len());
         for part in pieces(text) {
             match part {
-                Piece::Text(text) => out.push_str(text),
-                Piece::Value(index) => out.push_str(held.get(index).map_or("", String::as_str)),
+                ShellPiece::Text(text) => out.push_str(text),
+                ShellPiece::Value(index) => out.push_str(held.get(index).map_or("", String::as_str)),
             }
         }
         out
@@ -66,11 +66,11 @@ impl Values {
         let mut quotes = Quotes::default();
         for part in pieces(marked) {
             match part {
-                Piece::Text(text) => {
+                ShellPiece::Text(text) => {
                     quotes.read(text);
                     script.push_str(text);
                 }
-                Piece::Value(index) => {
+                ShellPiece::Value(index) => {
                     let name = format!("ORCH_VALUE_{}", values.len() + 1);
                     script.push_str(&quotes.reference(&name));
                     values.push((name, held.get(index).cloned().unwrap_or_default()));
@@ -81,13 +81,13 @@ impl Values {
     }
 }
 
-enum Piece<'a> {
+enum ShellPiece<'a> {
     Text(&'a str),
     Value(usize),
 }
 
 /// A text cut at its marks.
-fn pieces(text: &str) -> Vec<Piece<'_>> {
+fn pieces(text: &str) -> Vec<ShellPiece<'_>> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(OPEN) {
@@ -95,11 +95,11 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
         let inside = from.get(OPEN.len_utf8()..).unwrap_or_default();
         let Some((number, after)) = inside.split_once(CLOSE) else { break };
         let Ok(index) = number.parse() else { break };
-        out.push(Piece::Text(before));
-        out.push(Piece::Value(index));
+        out.push(ShellPiece::Text(before));
+        out.push(ShellPiece::Value(index));
         rest = after;
     }
-    out.push(Piece::Text(rest));
+    out.push(ShellPiece::Text(rest));
     out
 }
 
@@ -151,10 +151,10 @@ impl Quotes {
 
 #[cfg(test)]
 mod tests {
-    use crate::template::{Context, Templates};
+    use crate::template::{TemplateContext, Templates};
 
     fn script(line: &str) -> String {
-        let mut context = Context::new();
+        let mut context = TemplateContext::new();
         context.insert("x", &serde_json::json!("a'b\"c $(touch hacked)"));
         Templates::new([]).unwrap().render_shell(line, &context).unwrap().script
     }

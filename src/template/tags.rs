@@ -18,7 +18,7 @@ const LARGEST: usize = 64 << 10;
 
 /// A tag as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Tag {
+struct SourceTag {
     /// Its bytes, with the braces; up to the end of the text when it is not closed.
     range: Range<usize>,
     closed: bool,
@@ -54,7 +54,7 @@ impl TemplateError {
     }
 
     /// The same, when what stands in its tag is known from other languages.
-    fn known_elsewhere(&self, text: &str, tag: &Tag, tags: &[Tag]) -> Option<Self> {
+    fn known_elsewhere(&self, text: &str, tag: &SourceTag, tags: &[SourceTag]) -> Option<Self> {
         let written = text.get(tag.range.clone())?;
         let inside = written.get(2..written.len().checked_sub(2)?).filter(|_| tag.closed)?;
         let from = tag.range.start + 2;
@@ -66,7 +66,7 @@ impl TemplateError {
         if let Some(help) = equivalents::in_template(statement) {
             return Some(new(help));
         }
-        let before: Vec<Tag> = tags.iter().filter(|other| other.range.start < tag.range.start).cloned().collect();
+        let before: Vec<SourceTag> = tags.iter().filter(|other| other.range.start < tag.range.start).cloned().collect();
         if let Some((_, name)) = open_block(text, &before).filter(|_| statement.starts_with("end")) {
             return Some(new(&format!("`{{% {name} %}}` is open here: close it first, with `{{% end{name} %}}`")));
         }
@@ -76,7 +76,7 @@ impl TemplateError {
         equivalents::in_expression(inside.get(at..)?).map(|slip| Self::slip(text, from + at, slip))
     }
 
-    fn not_closed(self, text: &str, tag: &Tag) -> Self {
+    fn not_closed(self, text: &str, tag: &SourceTag) -> Self {
         let open = text.get(tag.range.clone()).unwrap_or_default();
         let line_end = open.find('\n').unwrap_or(open.len());
         let (message, end) = match open.get(..2) {
@@ -126,7 +126,7 @@ pub(crate) fn follows_dollar(text: &str, at: usize) -> bool {
     tag_at(text, at).is_some_and(|tag| text.get(..tag.range.start).is_some_and(|before| before.ends_with('$')))
 }
 
-fn tag_at(text: &str, at: usize) -> Option<Tag> {
+fn tag_at(text: &str, at: usize) -> Option<SourceTag> {
     // There may be a finding for every tag.
     if text.len() > LARGEST {
         return None;
@@ -134,7 +134,7 @@ fn tag_at(text: &str, at: usize) -> Option<Tag> {
     tags(text).into_iter().find(|tag| tag.range.contains(&at))
 }
 
-fn as_text(text: &str, tag: &Tag) -> String {
+fn as_text(text: &str, tag: &SourceTag) -> String {
     let rest = text.get(tag.range.start..).unwrap_or_default();
     let line = rest.lines().next().unwrap_or_default();
     let end = if tag.closed { tag.range.len() } else { line.find('}').map_or(2, |at| at + 1) };
@@ -143,8 +143,8 @@ fn as_text(text: &str, tag: &Tag) -> String {
 }
 
 /// Innermost block that has no end tag, with its name.
-fn open_block<'a>(text: &str, tags: &'a [Tag]) -> Option<(&'a Tag, String)> {
-    let mut open: Vec<(&Tag, String)> = Vec::new();
+fn open_block<'a>(text: &str, tags: &'a [SourceTag]) -> Option<(&'a SourceTag, String)> {
+    let mut open: Vec<(&SourceTag, String)> = Vec::new();
     for tag in tags {
         let Some(inside) = text.get(tag.range.clone()).and_then(|tag| tag.strip_prefix("{%")) else { continue };
         let inside = inside.trim_start_matches(['-', '+']).trim_start();
@@ -159,13 +159,13 @@ fn open_block<'a>(text: &str, tags: &'a [Tag]) -> Option<(&'a Tag, String)> {
 }
 
 /// The tags of a text in order; what `{% raw %}` encloses has none.
-fn tags(text: &str) -> Vec<Tag> {
+fn tags(text: &str) -> Vec<SourceTag> {
     let mut tags = Vec::new();
     let mut from = 0;
     while let Some(start) = next_open(text, from) {
         let length = text.get(start..).and_then(length);
         let end = length.map_or(text.len(), |length| start + length);
-        tags.push(Tag { range: start..end, closed: length.is_some() });
+        tags.push(SourceTag { range: start..end, closed: length.is_some() });
         from = end;
     }
     tags

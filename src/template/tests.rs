@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-fn context() -> Context {
-    let mut context = Context::new();
+fn context() -> TemplateContext {
+    let mut context = TemplateContext::new();
     context.insert("task", &json!("say <hi> & \"bye\""));
     context.insert(
         "plan",
@@ -128,7 +128,7 @@ fn work_and_output_are_bounded() {
 
 #[test]
 fn large_artifacts_can_be_rendered() {
-    let mut context = Context::new();
+    let mut context = TemplateContext::new();
     context.insert("code", &json!({"files": vec!["x".repeat(1000); 4000]}));
     let text = Templates::new([]).unwrap().render_inline("{{ code | tojson }}", &context).unwrap();
     assert!(text.len() > 4_000_000);
@@ -246,7 +246,7 @@ fn parts_are_wrapped_with_the_parentheses_around_their_operands() {
 #[test]
 fn a_mistake_inside_of_a_character_is_placed_around_it() {
     for text in ["{{ f(a=\u{a7}n') }}", "{{ \u{1f980} }}", "{% if \u{e9}\u{a7} %}", "{{ a \u{2028} }}"] {
-        let error = Templates::new([]).unwrap().render_inline(text, &Context::new()).unwrap_err();
+        let error = Templates::new([]).unwrap().render_inline(text, &TemplateContext::new()).unwrap_err();
         assert!(text.get(error.range.clone()).is_some(), "{text}: {error:?}");
     }
 }

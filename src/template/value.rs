@@ -76,24 +76,24 @@ pub(super) fn lookup(
     get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
     names: impl Fn() -> Vec<String> + Send + Sync + 'static,
 ) -> Templated {
-    Templated::from_object(Lookup { get: Box::new(get), names: Box::new(names) })
+    Templated::from_object(NameLookup { get: Box::new(get), names: Box::new(names) })
 }
 
 type Get = dyn Fn(&str) -> Option<Value> + Send + Sync;
-type Names = dyn Fn() -> Vec<String> + Send + Sync;
+type NameSet = dyn Fn() -> Vec<String> + Send + Sync;
 
-struct Lookup {
+struct NameLookup {
     get: Box<Get>,
-    names: Box<Names>,
+    names: Box<NameSet>,
 }
 
-impl std::fmt::Debug for Lookup {
+impl std::fmt::Debug for NameLookup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries((self.names)()).finish()
     }
 }
 
-impl minijinja::value::Object for Lookup {
+impl minijinja::value::Object for NameLookup {
     fn get_value(self: &std::sync::Arc<Self>, key: &Templated) -> Option<Templated> {
         (self.get)(key.as_str()?).map(|value| to_templated(&value))
     }

@@ -48,7 +48,7 @@ pub(super) fn charge(state: &State<'_, '_>, reach: Reach, values: &[Templated]) 
 
 /// Charges for going over all of a value; refuses one that is too large or too deep, or that has a namespace in it.
 pub(super) fn weigh(state: &State<'_, '_>, value: &Templated) -> Result<(), Error> {
-    let mut parts = Parts::default();
+    let mut parts = WeighedParts::default();
     let gone_over = parts.add(value, 0);
     // What was gone over was work, also when it was in vain.
     state.consume_fuel(parts.seen / PARTS_PER_FUEL)?;
@@ -56,11 +56,11 @@ pub(super) fn weigh(state: &State<'_, '_>, value: &Templated) -> Result<(), Erro
 }
 
 #[derive(Default)]
-struct Parts {
+struct WeighedParts {
     seen: u64,
 }
 
-impl Parts {
+impl WeighedParts {
     fn add(&mut self, value: &Templated, depth: usize) -> Result<(), Error> {
         self.seen += 1;
         if self.seen > MAX_PARTS {

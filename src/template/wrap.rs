@@ -85,10 +85,10 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use crate::template::{Context, Templates, environment, eval, render};
+    use crate::template::{TemplateContext, Templates, environment, eval, render};
 
-    fn context() -> Context {
-        let mut context = Context::new();
+    fn context() -> TemplateContext {
+        let mut context = TemplateContext::new();
         context.insert("n", &json!(2));
         context.insert("a", &json!({"b": [1, 2, 3], "c": "text", "d": null}));
         context

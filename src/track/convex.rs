@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use super::{Message, Tracker, Verdict, excerpt};
+use super::{EncodedEvent, Tracker, TrackerMessage, excerpt};
 use crate::model::event::{Event, Fact, RunStarted, RunStatus};
 use crate::model::{CostTotal, EstimatedUsage, Failure, RunId, RunState, StepKey, StepState, StepStatus, UsageTotal};
 
@@ -24,20 +24,20 @@ const MAX_TASK: usize = 50_000;
 pub(super) struct Convex {
     url: String,
     key: Option<SecretString>,
-    told: Option<Told>,
+    told: Option<SentRun>,
 }
 
 /// A run, and its documents as they were sent last.
-struct Told {
+struct SentRun {
     state: RunState,
     workflow: Value,
     steps: HashMap<StepKey, Value>,
-    session: Session,
+    session: ConvexSession,
 }
 
 /// The stretch of work that is going on, or was the last.
 #[derive(Clone, Default)]
-struct Session {
+struct ConvexSession {
     number: u64,
     status: Option<RunStatus>,
     started: Option<Timestamp>,
@@ -51,7 +51,7 @@ impl Convex {
     }
 
     fn calls(&mut self, event: &Event) -> Vec<(&'static str, Value)> {
-        let told = self.told.get_or_insert_with(|| Told::new(event.run));
+        let told = self.told.get_or_insert_with(|| SentRun::new(event.run));
         told.state.apply(event);
         let mut calls = Vec::new();
         if let Fact::RunStarted(fact) = &event.fact {
@@ -74,8 +74,8 @@ impl Tracker for Convex {
         &self.url
     }
 
-    fn take(&mut self, event: &Event) -> Vec<Message> {
-        let message = |(name, args)| Message {
+    fn take(&mut self, event: &Event) -> Vec<TrackerMessage> {
+        let message = |(name, args)| TrackerMessage {
             headers: Vec::new(),
             body: json!({ "path": format!("workflows:{name}"), "args": args, "format": "json" }).to_string(),
         };
@@ -86,20 +86,20 @@ impl Tracker for Convex {
         self.calls(event);
     }
 
-    fn proof(&self, _: &Message, _: Timestamp) -> Vec<(&'static str, SecretString)> {
+    fn proof(&self, _: &TrackerMessage, _: Timestamp) -> Vec<(&'static str, SecretString)> {
         let key = self.key.as_ref();
         key.map(|key| ("authorization", format!("Convex {}", key.expose_secret()).into())).into_iter().collect()
     }
 
     /// A function that failed is told with 200 or 560, by the version of the API.
-    fn verdict(&self, status: u16, body: &str) -> Verdict {
+    fn verdict(&self, status: u16, body: &str) -> EncodedEvent {
         let reply: Value = serde_json::from_str(body).unwrap_or_default();
         match (status, reply["status"].as_str()) {
-            (200 | 560, Some("success")) => Verdict::Accepted,
-            (200 | 560, Some("error")) => Verdict::Refused(refusal(&reply)),
-            (400 | 413 | 422, _) => Verdict::Refused(format!("{status}: {}", excerpt(body))),
-            (200, _) => Verdict::Later(format!("it does not answer like Convex: {}", excerpt(body))),
-            _ => Verdict::Later(format!("it answers with {status}: {}", excerpt(body))),
+            (200 | 560, Some("success")) => EncodedEvent::Accepted,
+            (200 | 560, Some("error")) => EncodedEvent::Refused(refusal(&reply)),
+            (400 | 413 | 422, _) => EncodedEvent::Refused(format!("{status}: {}", excerpt(body))),
+            (200, _) => EncodedEvent::Later(format!("it does not answer like Convex: {}", excerpt(body))),
+            _ => EncodedEvent::Later(format!("it answers with {status}: {}", excerpt(body))),
         }
     }
 }
@@ -112,10 +112,10 @@ fn refusal(reply: &Value) -> String {
     }
 }
 
-impl Told {
+impl SentRun {
     fn new(run: RunId) -> Self {
         let state = RunState::new(run);
-        Self { state, workflow: Value::Null, steps: HashMap::new(), session: Session::default() }
+        Self { state, workflow: Value::Null, steps: HashMap::new(), session: ConvexSession::default() }
     }
 
     fn created(&mut self, event: &Event, fact: &RunStarted) -> Value {
@@ -145,7 +145,7 @@ impl Told {
             self.session.status = Some(RunStatus::Interrupted);
             changed.push(self.session.document());
         }
-        self.session = Session {
+        self.session = ConvexSession {
             number: self.session.number + 1,
             status: Some(RunStatus::Running),
             started: Some(event.at),
@@ -187,7 +187,7 @@ impl Told {
     }
 }
 
-impl Session {
+impl ConvexSession {
     fn document(&self) -> Value {
         let mut value = json!({ "number": self.number, "status": self.status, "version": self.version });
         put(&mut value, "startedAt", self.started.map(millis));
@@ -258,14 +258,14 @@ mod tests {
         assert_eq!(convex.url(), "http://127.0.0.1:9/api/mutation");
         let error = r#"{"status":"error","errorMessage":"Uncaught ConvexError\n at x","errorData":"no such run"}"#;
         for status in [200, 560] {
-            assert_eq!(convex.verdict(status, r#"{"status":"success","value":null}"#), Verdict::Accepted);
+            assert_eq!(convex.verdict(status, r#"{"status":"success","value":null}"#), EncodedEvent::Accepted);
             assert_eq!(
                 convex.verdict(status, error),
-                Verdict::Refused("Uncaught ConvexError (no such run)".to_owned())
+                EncodedEvent::Refused("Uncaught ConvexError (no such run)".to_owned())
             );
         }
         for (status, body) in [(200, "<html>"), (401, "{}"), (500, ""), (503, "{}"), (560, "oops")] {
-            assert!(matches!(convex.verdict(status, body), Verdict::Later(_)), "{status}");
+            assert!(matches!(convex.verdict(status, body), EncodedEvent::Later(_)), "{status}");
         }
     }
 }

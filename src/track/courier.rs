@@ -7,11 +7,11 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::http::Poster;
-use super::report::{Report, Shared};
-use super::{Clock, Message, Target, Tracker, Verdict};
+use super::report::{DeliveryReport, Shared};
+use super::{EncodedEvent, Tracker, TrackerClock, TrackerMessage, TrackerTarget};
 use crate::model::{Digest, Event, RunId};
 use crate::secret::Redactor;
-use crate::store::{Cursor, Lock, Outbox, StoreError};
+use crate::store::{DeliveryCursor, Lock, Outbox, StoreError};
 
 /// The first pause after a failed try; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -24,7 +24,7 @@ const LAST_TRIES: u32 = 3;
 
 /// Where delivery begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Begin {
+pub enum DeliveryStart {
     /// After the last event that was delivered or refused.
     Cursor,
     /// With the first event that was refused, if any was.
@@ -41,11 +41,11 @@ pub(super) struct Order<'a> {
     /// The run.
     pub(super) run: RunId,
     /// The tracker.
-    pub(super) target: &'a Target,
+    pub(super) target: &'a TrackerTarget,
     /// Where to begin.
-    pub(super) begin: Begin,
+    pub(super) begin: DeliveryStart,
     /// The clock for stamps.
-    pub(super) clock: Clock,
+    pub(super) clock: TrackerClock,
 }
 
 /// How far the run is, as its couriers are told.
@@ -58,7 +58,13 @@ pub(super) struct Goal {
 }
 
 /// Delivers what is recorded of a run to a tracker, and tells what came of it.
-pub async fn deliver(state: &Path, run: RunId, target: &Target, begin: Begin, clock: Clock) -> Report {
+pub async fn deliver(
+    state: &Path,
+    run: RunId,
+    target: &TrackerTarget,
+    begin: DeliveryStart,
+    clock: TrackerClock,
+) -> DeliveryReport {
     let shared = Shared::new(target.name());
     let (_sender, goal) = watch::channel(Goal { seq: u64::MAX, closing: true });
     drive(Order { state, run, target, begin, clock }, goal, &shared).await;
@@ -67,53 +73,53 @@ pub async fn deliver(state: &Path, run: RunId, target: &Target, begin: Begin, cl
 
 /// Delivers until the goal is reached and nothing more will come, or it is given up.
 pub(super) async fn drive(order: Order<'_>, mut goal: watch::Receiver<Goal>, shared: &Shared) {
-    let ended = match Courier::open(order, &goal, shared).await {
+    let ended = match DeliveryWorker::open(order, &goal, shared).await {
         Ok(mut courier) => courier.follow(&mut goal).await,
         Err(stop) => Err(stop),
     };
     match ended {
         Ok(()) => {}
-        Err(Stop::GivenUp) => shared.note(|report| report.away = true),
-        Err(Stop::Broken(why)) => shared.note(|report| report.problem = Some(why)),
+        Err(DeliveryStop::GivenUp) => shared.note(|report| report.away = true),
+        Err(DeliveryStop::Broken(why)) => shared.note(|report| report.problem = Some(why)),
     }
 }
 
 /// Why a courier ends early.
-enum Stop {
+enum DeliveryStop {
     /// The tracker takes nothing now; the report says why.
     GivenUp,
     /// Our own side does not work.
     Broken(String),
 }
 
-impl From<StoreError> for Stop {
+impl From<StoreError> for DeliveryStop {
     fn from(error: StoreError) -> Self {
         Self::Broken(error.to_string())
     }
 }
 
-struct Courier<'a> {
+struct DeliveryWorker<'a> {
     run: RunId,
     tracker: Box<dyn Tracker>,
     name: &'static str,
     outbox: Outbox,
-    cursor: Cursor,
+    cursor: DeliveryCursor,
     poster: Poster,
     redactor: Redactor,
     shared: &'a Shared,
     _lock: Lock,
 }
 
-impl<'a> Courier<'a> {
-    async fn open(order: Order<'_>, goal: &watch::Receiver<Goal>, shared: &'a Shared) -> Result<Self, Stop> {
+impl<'a> DeliveryWorker<'a> {
+    async fn open(order: Order<'_>, goal: &watch::Receiver<Goal>, shared: &'a Shared) -> Result<Self, DeliveryStop> {
         let (run, name) = (order.run, order.target.name());
         let mut tracker = order.target.tracker();
-        let poster = Poster::new(tracker.url(), order.target.network(), order.clock).map_err(Stop::Broken)?;
+        let poster = Poster::new(tracker.url(), order.target.network(), order.clock).map_err(DeliveryStop::Broken)?;
         let outbox = Outbox::open(order.state)?;
         let lock = loop {
             match outbox.lock(name, run) {
                 Ok(lock) => break lock,
-                Err(error) if goal.borrow().closing => return Err(Stop::Broken(error.to_string())),
+                Err(error) if goal.borrow().closing => return Err(DeliveryStop::Broken(error.to_string())),
                 // Another process delivers what was left over; it will be done soon.
                 Err(_) => sleep(FIRST_PAUSE).await,
             }
@@ -128,7 +134,7 @@ impl<'a> Courier<'a> {
         Ok(Self { run, tracker, name, outbox, cursor, poster, redactor, shared, _lock: lock })
     }
 
-    async fn follow(&mut self, goal: &mut watch::Receiver<Goal>) -> Result<(), Stop> {
+    async fn follow(&mut self, goal: &mut watch::Receiver<Goal>) -> Result<(), DeliveryStop> {
         loop {
             let aim = *goal.borrow_and_update();
             let events = if aim.seq > self.cursor.seq {
@@ -146,7 +152,7 @@ impl<'a> Courier<'a> {
     }
 
     /// Delivers an event; what is refused is recorded, and does not hold up what follows.
-    async fn event(&mut self, event: &Event, goal: &mut watch::Receiver<Goal>) -> Result<(), Stop> {
+    async fn event(&mut self, event: &Event, goal: &mut watch::Receiver<Goal>) -> Result<(), DeliveryStop> {
         let mut refusal = None;
         for message in self.tracker.take(event) {
             let said = self.send(&message, goal).await?;
@@ -164,23 +170,27 @@ impl<'a> Courier<'a> {
     }
 
     /// Sends a message until the tracker has decided on it; the reason when it refuses.
-    async fn send(&self, message: &Message, goal: &mut watch::Receiver<Goal>) -> Result<Option<String>, Stop> {
+    async fn send(
+        &self,
+        message: &TrackerMessage,
+        goal: &mut watch::Receiver<Goal>,
+    ) -> Result<Option<String>, DeliveryStop> {
         let (mut pause, mut last_tries) = (FIRST_PAUSE, 0);
         loop {
             let closing = goal.borrow().closing;
             let why = match self.poster.post(&*self.tracker, message).await {
-                Verdict::Accepted => {
+                EncodedEvent::Accepted => {
                     self.shared.note(|report| report.problem = None);
                     return Ok(None);
                 }
-                Verdict::Refused(why) => return Ok(Some(self.redactor.text(&why))),
-                Verdict::Later(why) => self.redactor.text(&why),
+                EncodedEvent::Refused(why) => return Ok(Some(self.redactor.text(&why))),
+                EncodedEvent::Later(why) => self.redactor.text(&why),
             };
             self.shared.note(|report| report.problem = Some(why));
             if closing {
                 last_tries += 1;
                 if last_tries >= LAST_TRIES {
-                    return Err(Stop::GivenUp);
+                    return Err(DeliveryStop::GivenUp);
                 }
                 sleep(FIRST_PAUSE * last_tries).await;
                 continue;
@@ -188,7 +198,7 @@ impl<'a> Courier<'a> {
             tokio::select! {
                 () = sleep(self.spread(pause)) => {}
                 closed = goal.wait_for(|goal| goal.closing) => {
-                    closed.map_err(|_| Stop::GivenUp)?;
+                    closed.map_err(|_| DeliveryStop::GivenUp)?;
                 }
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -203,11 +213,13 @@ impl<'a> Courier<'a> {
     }
 }
 
-fn begin_at(begin: Begin, recorded: Cursor) -> Cursor {
+fn begin_at(begin: DeliveryStart, recorded: DeliveryCursor) -> DeliveryCursor {
     match (begin, recorded.refused) {
-        (Begin::Anew, _) => Cursor::default(),
-        (Begin::Refused, Some(first)) => Cursor { seq: first.saturating_sub(1), ..Cursor::default() },
-        (Begin::Cursor | Begin::Refused, _) => recorded,
+        (DeliveryStart::Anew, _) => DeliveryCursor::default(),
+        (DeliveryStart::Refused, Some(first)) => {
+            DeliveryCursor { seq: first.saturating_sub(1), ..DeliveryCursor::default() }
+        }
+        (DeliveryStart::Cursor | DeliveryStart::Refused, _) => recorded,
     }
 }
 
@@ -217,10 +229,10 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_delivered_again_only_on_demand() {
-        let recorded = Cursor { seq: 9, refused: Some(4), why: Some("no".into()) };
-        assert_eq!(begin_at(Begin::Cursor, recorded.clone()), recorded);
-        assert_eq!(begin_at(Begin::Refused, recorded.clone()).seq, 3);
-        assert_eq!(begin_at(Begin::Refused, Cursor { seq: 9, ..Cursor::default() }).seq, 9);
-        assert_eq!(begin_at(Begin::Anew, recorded), Cursor::default());
+        let recorded = DeliveryCursor { seq: 9, refused: Some(4), why: Some("no".into()) };
+        assert_eq!(begin_at(DeliveryStart::Cursor, recorded.clone()), recorded);
+        assert_eq!(begin_at(DeliveryStart::Refused, recorded.clone()).seq, 3);
+        assert_eq!(begin_at(DeliveryStart::Refused, DeliveryCursor { seq: 9, ..DeliveryCursor::default() }).seq, 9);
+        assert_eq!(begin_at(DeliveryStart::Anew, recorded), DeliveryCursor::default());
     }
 }

@@ -11,10 +11,10 @@ use futures_util::future::join_all;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use super::courier::{Begin, Goal, Order, drive};
-use super::report::{Report, Shared};
-use super::{Clock, Target};
-use crate::durable::{Observer, Signal};
+use super::courier::{DeliveryStart, Goal, Order, drive};
+use super::report::{DeliveryReport, Shared};
+use super::{TrackerClock, TrackerTarget};
+use crate::durable::{CallProgress, Observer};
 use crate::model::{Event, RunId};
 
 /// The trackers of a run that is going on.
@@ -25,9 +25,9 @@ pub struct Follower {
 
 impl Follower {
     /// Begins to deliver a run whose last event so far is `seq`.
-    pub fn start(state: &Path, run: RunId, seq: u64, targets: &[Target], clock: Clock) -> Self {
+    pub fn start(state: &Path, run: RunId, seq: u64, targets: &[TrackerTarget], clock: TrackerClock) -> Self {
         let goal = watch::Sender::new(Goal { seq, closing: false });
-        let start = |target: &Target| courier(state, run, target.clone(), clock, goal.subscribe());
+        let start = |target: &TrackerTarget| courier(state, run, target.clone(), clock, goal.subscribe());
         let couriers = targets.iter().map(start).collect();
         Self { goal, couriers }
     }
@@ -37,11 +37,11 @@ impl Follower {
         if self.couriers.is_empty() {
             return inner;
         }
-        Arc::new(Waking { goal: self.goal.clone(), inner })
+        Arc::new(WakeObserver { goal: self.goal.clone(), inner })
     }
 
     /// Waits until everything is delivered, at most so long.
-    pub async fn finish(self, patience: Duration) -> Vec<Report> {
+    pub async fn finish(self, patience: Duration) -> Vec<DeliveryReport> {
         self.goal.send_modify(|goal| goal.closing = true);
         let last = self.goal.borrow().seq;
         let (reports, done): (Vec<Shared>, Vec<_>) = self.couriers.into_iter().unzip();
@@ -62,8 +62,8 @@ impl Follower {
 fn courier(
     state: &Path,
     run: RunId,
-    target: Target,
-    clock: Clock,
+    target: TrackerTarget,
+    clock: TrackerClock,
     goal: watch::Receiver<Goal>,
 ) -> (Shared, oneshot::Receiver<()>) {
     let shared = Shared::new(target.name());
@@ -72,7 +72,7 @@ fn courier(
     let work = move || {
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                let order = Order { state: &state, run, target: &target, begin: Begin::Cursor, clock };
+                let order = Order { state: &state, run, target: &target, begin: DeliveryStart::Cursor, clock };
                 runtime.block_on(drive(order, goal, &report));
             }
             Err(error) => report.note(|report| report.problem = Some(error.to_string())),
@@ -87,18 +87,18 @@ fn courier(
 }
 
 /// Moves the goal with every durable event.
-struct Waking {
+struct WakeObserver {
     goal: watch::Sender<Goal>,
     inner: Arc<dyn Observer>,
 }
 
-impl Observer for Waking {
+impl Observer for WakeObserver {
     fn event(&self, event: &Event) {
         self.inner.event(event);
         self.goal.send_modify(|goal| goal.seq = goal.seq.max(event.seq));
     }
 
-    fn signal(&self, signal: &Signal) {
+    fn signal(&self, signal: &CallProgress) {
         self.inner.signal(signal);
     }
 }

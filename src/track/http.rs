@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 use secrecy::ExposeSecret as _;
 
-use super::{Clock, Message, Tracker, Verdict};
+use super::{EncodedEvent, Tracker, TrackerClock, TrackerMessage};
 use crate::model::Failure;
 use crate::network::{Network, ProxySetting, distrust};
 
@@ -19,13 +19,13 @@ const MAX_REPLY: usize = 64 * 1024;
 /// Posts messages to one tracker.
 pub(super) struct Poster {
     client: Client,
-    clock: Clock,
+    clock: TrackerClock,
     /// The proxy on the way there, for messages.
     proxy: Option<ProxySetting>,
 }
 
 impl Poster {
-    pub(super) fn new(url: &str, network: &Network, clock: Clock) -> Result<Self, String> {
+    pub(super) fn new(url: &str, network: &Network, clock: TrackerClock) -> Result<Self, String> {
         let address = Url::parse(url).map_err(|error| format!("its address can't be read: {error}"))?;
         let failed = |failure: Failure| failure.message;
         let proxy = network.proxy(&address).map_err(failed)?;
@@ -51,18 +51,18 @@ impl Poster {
     }
 
     /// Posts a message once.
-    pub(super) async fn post(&self, tracker: &dyn Tracker, message: &Message) -> Verdict {
+    pub(super) async fn post(&self, tracker: &dyn Tracker, message: &TrackerMessage) -> EncodedEvent {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         for (name, value) in &message.headers {
             match HeaderValue::try_from(value) {
                 Ok(value) => headers.insert(HeaderName::from_static(name), value),
-                Err(_) => return Verdict::Refused(format!("the header `{name}` can't be sent")),
+                Err(_) => return EncodedEvent::Refused(format!("the header `{name}` can't be sent")),
             };
         }
         for (name, value) in tracker.proof(message, (self.clock)()) {
             let Ok(mut value) = HeaderValue::try_from(value.expose_secret()) else {
-                return Verdict::Later("its key has characters that no key has".to_owned());
+                return EncodedEvent::Later("its key has characters that no key has".to_owned());
             };
             value.set_sensitive(true);
             headers.insert(HeaderName::from_static(name), value);
@@ -70,18 +70,18 @@ impl Poster {
         let request = self.client.post(tracker.url()).headers(headers).body(message.body.clone());
         match request.send().await {
             Ok(response) => self.read(response, tracker).await,
-            Err(error) => Verdict::Later(self.unreachable(error)),
+            Err(error) => EncodedEvent::Later(self.unreachable(error)),
         }
     }
 
-    async fn read(&self, mut response: Response, tracker: &dyn Tracker) -> Verdict {
+    async fn read(&self, mut response: Response, tracker: &dyn Tracker) -> EncodedEvent {
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while body.len() < MAX_REPLY {
             match response.chunk().await {
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(error) => return Verdict::Later(self.unreachable(error)),
+                Err(error) => return EncodedEvent::Later(self.unreachable(error)),
             }
         }
         tracker.verdict(status, &String::from_utf8_lossy(&body))

@@ -22,16 +22,16 @@ use crate::model::Event;
 use crate::network::Network;
 use crate::secret::Redactor;
 
-pub use courier::{Begin, deliver};
+pub use courier::{DeliveryStart, deliver};
 pub use follow::Follower;
-pub use report::Report;
+pub use report::DeliveryReport;
 
 /// The clock that requests are stamped with.
-pub type Clock = fn() -> Timestamp;
+pub type TrackerClock = fn() -> Timestamp;
 
 /// A tracker as it is set up: where it is, and its secret with the name of its variable.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum TrackerTarget {
     /// A Convex deployment with our functions.
     Convex {
         /// Its address, without `/api/…`.
@@ -52,7 +52,7 @@ pub enum Target {
     },
 }
 
-impl Target {
+impl TrackerTarget {
     /// The name under which the outbox knows it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -87,7 +87,7 @@ impl Target {
 }
 
 /// What one event is to a tracker.
-struct Message {
+struct TrackerMessage {
     /// The headers that don't depend on when it is sent.
     headers: Vec<(&'static str, String)>,
     /// The body, JSON.
@@ -96,7 +96,7 @@ struct Message {
 
 /// What a tracker made of a message.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum EncodedEvent {
     /// It has it.
     Accepted,
     /// It will never take it, for this reason.
@@ -111,16 +111,16 @@ trait Tracker: Send {
     fn url(&self) -> &str;
 
     /// What an event is to it; every event is given once, in order, from the first.
-    fn take(&mut self, event: &Event) -> Vec<Message>;
+    fn take(&mut self, event: &Event) -> Vec<TrackerMessage>;
 
     /// An event that was delivered before.
     fn skip(&mut self, event: &Event);
 
     /// The headers that prove who sends a message.
-    fn proof(&self, message: &Message, now: Timestamp) -> Vec<(&'static str, SecretString)>;
+    fn proof(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)>;
 
     /// What a reply says.
-    fn verdict(&self, status: u16, body: &str) -> Verdict;
+    fn verdict(&self, status: u16, body: &str) -> EncodedEvent;
 }
 
 /// The first line of a text, at most 300 characters of it.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// What was delivered of a run to a tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct DeliveryReport {
     /// The tracker's name.
     pub tracker: &'static str,
     /// How many events were delivered now.
@@ -21,7 +21,7 @@ pub struct Report {
     last: u64,
 }
 
-impl Report {
+impl DeliveryReport {
     /// How many events are not delivered yet.
     pub fn pending(&self) -> u64 {
         self.last.saturating_sub(self.reached)
@@ -56,18 +56,18 @@ impl Report {
 
 /// A report that one thread writes and another reads.
 #[derive(Clone, Debug)]
-pub(super) struct Shared(Arc<Mutex<Report>>);
+pub(super) struct Shared(Arc<Mutex<DeliveryReport>>);
 
 impl Shared {
     pub(super) fn new(tracker: &'static str) -> Self {
-        Self(Arc::new(Mutex::new(Report { tracker, ..Report::default() })))
+        Self(Arc::new(Mutex::new(DeliveryReport { tracker, ..DeliveryReport::default() })))
     }
 
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> DeliveryReport {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(super) fn note(&self, change: impl FnOnce(&mut Report)) {
+    pub(super) fn note(&self, change: impl FnOnce(&mut DeliveryReport)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

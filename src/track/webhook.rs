@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 
-use super::{Message, Tracker, Verdict, excerpt};
+use super::{EncodedEvent, Tracker, TrackerMessage, excerpt};
 use crate::model::Event;
 
 /// Its name in the outbox.
@@ -28,28 +28,31 @@ impl Tracker for Webhook {
         &self.url
     }
 
-    fn take(&mut self, event: &Event) -> Vec<Message> {
+    fn take(&mut self, event: &Event) -> Vec<TrackerMessage> {
         // An event that the journal holds can be written as JSON.
         let Ok(value) = serde_json::to_value(event) else { return Vec::new() };
         let kind = value["fact"].as_object().and_then(|fact| fact.keys().next().cloned()).unwrap_or_default();
         let delivery = format!("{}-{}", event.run.0, event.seq);
-        vec![Message { headers: vec![("x-orch-event", kind), ("x-orch-delivery", delivery)], body: value.to_string() }]
+        vec![TrackerMessage {
+            headers: vec![("x-orch-event", kind), ("x-orch-delivery", delivery)],
+            body: value.to_string(),
+        }]
     }
 
     fn skip(&mut self, _: &Event) {}
 
-    fn proof(&self, message: &Message, now: Timestamp) -> Vec<(&'static str, SecretString)> {
+    fn proof(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)> {
         let timestamp = now.as_second().to_string();
         let signature = signature(self.secret.expose_secret(), &timestamp, &message.body);
         vec![("x-orch-timestamp", timestamp.into()), ("x-orch-signature", format!("sha256={signature}").into())]
     }
 
-    fn verdict(&self, status: u16, body: &str) -> Verdict {
+    fn verdict(&self, status: u16, body: &str) -> EncodedEvent {
         match status {
-            200..=299 => Verdict::Accepted,
+            200..=299 => EncodedEvent::Accepted,
             // What says that this very message is wrong, and will be.
-            400 | 413 | 422 => Verdict::Refused(format!("{status}: {}", excerpt(body))),
-            _ => Verdict::Later(format!("it answers with {status}: {}", excerpt(body))),
+            400 | 413 | 422 => EncodedEvent::Refused(format!("{status}: {}", excerpt(body))),
+            _ => EncodedEvent::Later(format!("it answers with {status}: {}", excerpt(body))),
         }
     }
 }
@@ -80,10 +83,10 @@ mod tests {
     #[test]
     fn a_reply_decides_between_again_and_never() {
         let webhook = Webhook::new("http://127.0.0.1:9", "secret".to_owned().into());
-        assert_eq!(webhook.verdict(204, ""), Verdict::Accepted);
-        assert_eq!(webhook.verdict(422, "no\nway"), Verdict::Refused("422: no".into()));
+        assert_eq!(webhook.verdict(204, ""), EncodedEvent::Accepted);
+        assert_eq!(webhook.verdict(422, "no\nway"), EncodedEvent::Refused("422: no".into()));
         for status in [301, 401, 404, 429, 500, 503] {
-            assert!(matches!(webhook.verdict(status, ""), Verdict::Later(_)), "{status}");
+            assert!(matches!(webhook.verdict(status, ""), EncodedEvent::Later(_)), "{status}");
         }
     }
 }

@@ -42,7 +42,7 @@ fn cut(orch: &Orch, class: &str) {
     let calls: Vec<Value> = all.iter().filter_map(|event| event["fact"].get("call_ended").cloned()).collect();
     assert_eq!(calls.len(), 1, "{calls:#?}");
     assert_eq!(calls[0]["failure"]["class"], class, "{calls:#?}");
-    let work = &calls[0]["work"];
+    let work = &calls[0]["agent_activity"];
     assert_eq!(work["changed"], serde_json::json!(["made.txt"]), "{calls:#?}");
     assert!(work["tools"][0].as_str().unwrap().starts_with("Write"), "{calls:#?}");
     assert_eq!(work["session"], "s-1");
@@ -162,10 +162,10 @@ fn what_a_turn_did_until_orch_was_killed_is_on_record_when_the_run_goes_on() {
     let calls: Vec<&Value> = all.iter().filter_map(|event| event["fact"].get("call_ended")).collect();
     let class = calls[0]["failure"]["class"].as_str();
     assert_eq!(
-        (calls.len(), class, &calls[0]["work"]["changed"]),
+        (calls.len(), class, &calls[0]["agent_activity"]["changed"]),
         (2, Some("crashed"), &serde_json::json!(["made.txt"]))
     );
-    assert_eq!(calls[1]["reply"]["work"]["changed"], serde_json::json!(["made-2.txt"]), "{calls:#?}");
+    assert_eq!(calls[1]["reply"]["agent_activity"]["changed"], serde_json::json!(["made-2.txt"]), "{calls:#?}");
     let run = all[0]["run"].as_str().unwrap().to_owned();
     let diff = orch.run(&["runs", "diff", &run]).exits(0).stdout;
     assert!(diff.contains("+half") && diff.contains("+more"), "{diff}");
@@ -224,7 +224,7 @@ if [ -e ../there ]; then echo more > made-2.txt; touch ../again; sleep 300; fi"#
     killed(&orch, &path, &["pipeline", "resume", "--quiet"], "again");
     let resumed = orch.command(&["pipeline", "resume", "--quiet"]).env("PATH", &path).output().unwrap();
     let (calls, _) = calls(&orch);
-    let changed: Vec<_> = calls.iter().map(|call| call["work"]["changed"].clone()).collect();
+    let changed: Vec<_> = calls.iter().map(|call| call["agent_activity"]["changed"].clone()).collect();
     assert_eq!(changed[..2], [serde_json::json!(["made.txt"]), serde_json::json!(["made-2.txt"])], "{calls:#?}");
     Ran::of(&resumed).exits(0);
 }
@@ -241,7 +241,7 @@ echo '{"type":"result","subtype":"success","is_error":false,"result":"7","sessio
     orch.write("workspace/theirs.txt", "edited\n").write("workspace/new.txt", "new\n");
     Ran::of(&orch.command(&["pipeline", "resume", "--quiet"]).env("PATH", &path).output().unwrap()).exits(0);
     let (calls, run) = calls(&orch);
-    let work = &calls[0]["work"];
+    let work = &calls[0]["agent_activity"];
     assert_eq!(work["changed"], serde_json::json!(["made.txt", "new.txt", "theirs.txt"]), "{calls:#?}");
     assert_eq!(work["left_out"], serde_json::json!(["new.txt", "theirs.txt"]), "{calls:#?}");
     orch.run(&["runs", "revert", &run, "--force"]);
@@ -266,7 +266,7 @@ fn the_files_of_a_killed_turn_are_on_record_beside_one_that_is_older_than_1970()
     assert_eq!(modes, [0o600]);
     std::fs::remove_file(orch.path().join("there")).unwrap();
     stopped(&orch, &path, &["pipeline", "resume", "--quiet"], "there");
-    assert_eq!(calls(&orch).0[0]["work"]["changed"], serde_json::json!(["made.txt"]));
+    assert_eq!(calls(&orch).0[0]["agent_activity"]["changed"], serde_json::json!(["made.txt"]));
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn a_program_that_is_killed_in_its_turn_is_told_and_resume_asks_it_again() {
         assert_eq!((ran.code, class(&report)), (1, "agent_error"), "{agent}: {report:#}");
         let message = report["steps"][0]["error"]["message"].as_str().unwrap();
         assert!(message.contains("(signal 9)"), "{agent}: {message}");
-        let work = &agents.calls()[0]["work"];
+        let work = &agents.calls()[0]["agent_activity"];
         assert!(work["tools"].as_array().is_some_and(|tools| !tools.is_empty()), "{agent}: {work:#}");
         assert_eq!(work["changed"], json!(["made.txt"]), "{agent}: what it had done is on record");
         waits("the end of the program", || running_below(agents.orch.path(), 0).is_empty());

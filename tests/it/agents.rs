@@ -195,7 +195,7 @@ fn claude_stops_at_its_turns_and_at_the_time() {
         return;
     };
     let (ran, report) = agents.run(&[]);
-    assert_eq!((ran.code, class(&report)), (1, "exhausted"), "{report:#}");
+    assert_eq!((ran.code, class(&report)), (1, "max_turns_reached"), "{report:#}");
 
     let slow = |_: &Recorded| Reply::anthropic_text("late").delay(Duration::from_mins(1));
     let step = ", schema: text, timeout: 4s, retry: { max: 1 }";
@@ -219,7 +219,11 @@ fn codex_writes_with_its_shell_and_what_changed_is_on_record() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(agents.orch.read("workspace/made.txt"), "hello");
     let reply = &agents.calls()[0]["reply"];
-    assert_eq!((&reply["work"]["changed"], &reply["usage"]["output"]), (&json!(["made.txt"]), &json!(6)), "{reply:#}");
+    assert_eq!(
+        (&reply["agent_activity"]["changed"], &reply["usage"]["output"]),
+        (&json!(["made.txt"]), &json!(6)),
+        "{reply:#}"
+    );
     let first = &agents.asked()[0];
     assert_eq!(
         first.body["text"]["format"]["schema"]["required"],

@@ -82,16 +82,16 @@ fn what_a_brought_journal_says_of_itself_makes_none_of_its_runs_ones_own() {
         }),
         ("the right place in the note", |folder, outside, _| {
             starts(folder, |start| start["workspace"] = json!(outside));
-            fs::write(folder.join(".orch/home"), format!("{}\n", folder.display())).unwrap();
+            fs::write(folder.join(".orch/location"), format!("{}\n", folder.display())).unwrap();
         }),
         ("a note that puts the workspace inside", |folder, outside, _| {
             starts(folder, |start| start["workspace"] = json!(outside));
             let note = format!("{}\n-\n{}\n", Path::new(outside).parent().unwrap().display(), "0".repeat(64));
-            fs::write(folder.join(".orch/home"), note).unwrap();
+            fs::write(folder.join(".orch/location"), note).unwrap();
         }),
         ("no note", |folder, outside, _| {
             starts(folder, |start| start["workspace"] = json!(outside));
-            fs::remove_file(folder.join(".orch/home")).unwrap();
+            fs::remove_file(folder.join(".orch/location")).unwrap();
         }),
     ];
     for (what, forge) in forged {
@@ -278,7 +278,7 @@ fn runs_of_ones_own_are_resumed_and_reverted_also_where_the_project_is_moved_to(
 fn a_note_of_another_journal_of_ones_own_serves_no_other() {
     let (_server, one, _) = made();
     let (_other, two, id) = made();
-    fs::copy(one.path().join(".orch/home"), two.path().join(".orch/home")).unwrap();
+    fs::copy(one.path().join(".orch/location"), two.path().join(".orch/location")).unwrap();
     two.run(&["runs", "revert", &id]).exits(2).says("came from elsewhere");
 }
 
@@ -339,7 +339,7 @@ fn an_import_with_more_values_than_may_be_is_refused_before_it_is_read() {
 #[cfg(unix)]
 #[test]
 fn pipes_and_rollback_journals_in_the_place_of_files_are_refused() {
-    for name in ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db-journal", "home", ".gitignore"] {
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db-journal", "location", ".gitignore"] {
         let (_server, orch, id) = made();
         let path = orch.path().join(".orch").join(name);
         drop(fs::remove_file(&path));

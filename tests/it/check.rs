@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use orch::check::check;
 use orch::config::{load, pipeline_schema, settings_schema};
-use orch::diagnostic::{Code, Diagnostic, Style, render_all};
+use orch::diagnostic::{Code, Diagnostic, RenderStyle, render_all};
 use serde_json::Value;
 
 use crate::support::Orch;
@@ -30,7 +30,7 @@ fn folders(kind: &str) -> Vec<PathBuf> {
 
 /// What a person sees, with paths from the project's folder on.
 fn seen(folder: &Path, found: &[Diagnostic]) -> String {
-    render_all(found, Style::default()).replace(&format!("{}/", folder.display()), "")
+    render_all(found, RenderStyle::default()).replace(&format!("{}/", folder.display()), "")
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn the_valid_pipelines_use_every_key_together() {
 #[test]
 fn the_default_pipeline_has_no_finding() {
     let found = validate(Path::new("pipelines/default.yaml"));
-    assert!(found.is_empty(), "{}", render_all(&found, Style::default()));
+    assert!(found.is_empty(), "{}", render_all(&found, RenderStyle::default()));
 }
 
 /// The schemas that editors use are files of the project; `ORCH_UPDATE=1` writes them.

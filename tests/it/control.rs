@@ -119,10 +119,10 @@ fn a_loop_sees_the_round_before_and_may_be_exhausted() {
     let orch = project(&server, &steps);
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert_eq!(report["steps"][0]["error"]["class"], "exhausted", "{report:#}");
+    assert_eq!(report["steps"][0]["error"]["class"], "max_iterations_reached", "{report:#}");
     assert_eq!(orch.json("workspace/code.json"), json!({ "text": "2 not <1>" }));
 
-    let orch = project(&server, &steps.replace("max: 2", "max: 2\n      on_exhausted: continue"));
+    let orch = project(&server, &steps.replace("max: 2", "max: 2\n      on_max_iterations: continue"));
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{report:#}");
 }

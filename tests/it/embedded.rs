@@ -50,6 +50,6 @@ fn the_embedded_model_says_what_it_is() {
     if ran.code == 0 {
         assert!(!orch.read("workspace/notes.md").trim().is_empty());
     } else {
-        assert!(ran.stderr.contains("length_stop"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("max_tokens_reached"), "{}", ran.stderr);
     }
 }

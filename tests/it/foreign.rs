@@ -135,7 +135,7 @@ fn a_journal_that_came_with_a_project_names_no_workspace_outside_of_it() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let second = report["run"].as_str().unwrap().to_owned();
     // As if it had been cloned: in another place, or without the note of where it was.
-    orch.write(".orch/home", "/another/place\n");
+    orch.write(".orch/location", "/another/place\n");
     orch.run(&["runs", "revert", &second]).exits(2).says("came from elsewhere");
     assert!(outside.path().join("sub/new.txt").exists());
     orch.run(&["runs", "revert", &second, "--workspace", &outer]).exits(0);

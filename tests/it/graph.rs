@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use orch::config::load;
-use orch::graph::{Flow, Graph, Node, dot, mermaid, svg, text};
+use orch::graph::{EdgeKind, Graph, GraphNode, dot, mermaid, svg, text};
 
 use crate::support::Orch;
 
@@ -73,7 +73,7 @@ fn well_formed(xml: &str) {
 
 #[test]
 fn edges_lead_from_the_step_that_produces_to_the_one_that_reads() {
-    fn names(nodes: &[Node], found: &mut Vec<String>) {
+    fn names(nodes: &[GraphNode], found: &mut Vec<String>) {
         for node in nodes {
             found.push(node.id.clone());
             names(&node.inside, found);
@@ -82,15 +82,15 @@ fn edges_lead_from_the_step_that_produces_to_the_one_that_reads() {
     let graph = graph(EVERY_KIND);
     let mut ids = Vec::new();
     names(&graph.nodes, &mut ids);
-    let has = |from: &str, to: &str, flow: Flow| {
+    let has = |from: &str, to: &str, flow: EdgeKind| {
         let found = graph.edges.iter().any(|edge| ids[edge.from] == from && ids[edge.to] == to && edge.flow == flow);
         assert!(found, "no edge from {from} to {to}: {:?}", graph.edges);
     };
-    has("plan", "code", Flow::Needed("plan".into()));
-    has("review", "code", Flow::LastRound("review".into()));
-    has("help", "sign", Flow::Needed("answer".into()));
-    has("think", "tell", Flow::Needed("thought".into()));
-    has("sign", "finally", Flow::Order);
+    has("plan", "code", EdgeKind::Needed("plan".into()));
+    has("review", "code", EdgeKind::LastRound("review".into()));
+    has("help", "sign", EdgeKind::Needed("answer".into()));
+    has("think", "tell", EdgeKind::Needed("thought".into()));
+    has("sign", "finally", EdgeKind::Order);
 }
 
 #[test]

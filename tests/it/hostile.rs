@@ -293,7 +293,7 @@ fn a_template_that_doubles_its_values_fails_its_step_soon() {
 #[test]
 fn an_import_that_is_too_deep_or_has_no_end_is_refused() {
     let orch = Orch::new();
-    orch.write("deep.json", &format!("{{\"orch_run\": 1, \"x\": {}{}}}", "[".repeat(20_000), "]".repeat(20_000)));
+    orch.write("deep.json", &format!("{{\"orch_run\": 2, \"x\": {}{}}}", "[".repeat(20_000), "]".repeat(20_000)));
     bounded(&orch, &["runs", "import", "deep.json"])
         .exits(2)
         .says("it is nested 20001 levels deep, and an export is nested 1024 levels deep at most");

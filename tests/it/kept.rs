@@ -38,7 +38,7 @@ fn a_fallback_behind_the_model_that_answered_changes_nothing() {
     for fallback in ["[lab/second, lab/third]", "[lab/third, lab/second]", "[]", "[lab/third]"] {
         orch.edit("pipelines/main.yaml", before, fallback);
         before = fallback;
-        assert_eq!(told(&orch, &id(&report)), ["keep one"]);
+        assert_eq!(told(&orch, &id(&report)), ["reuse one"]);
         orch.run(&["pipeline", "resume", &id(&report)]).exits(0);
     }
     let (ran, _) = run(&orch, &["--reuse"]);
@@ -161,7 +161,7 @@ fn a_rehearsal_knows_of_optional_inputs_that_are_not_there_yet() {
     let orch = project(&server, &steps);
     let (_, report) = run(&orch, &["--continue-on-error"]);
     bad.store(false, Ordering::SeqCst);
-    assert_eq!(told(&orch, &id(&report)), ["run code failed: bad_request", "maybe review input code may change"]);
+    assert_eq!(told(&orch, &id(&report)), ["run code failed: bad_request", "maybe_run review input code may change"]);
     orch.run(&["pipeline", "resume", &id(&report)]).exits(0);
     assert_eq!(server.requests().len(), 4, "it did run again");
 }

@@ -67,7 +67,7 @@ const NAMES: [(&str, bool); 14] = [
     (".orch/journal.db-shm", false),
     (".orch/journal.db-journal", false),
     (".orch/.gitignore", false),
-    (".orch/home", false),
+    (".orch/location", false),
     (".orch/blobs", true),
     (".orch/locks", true),
     (".orch/agents", true),

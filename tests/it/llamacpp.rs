@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use orch::model::chat::{ChatRequest, Message, ModelRef, StopReason};
 use orch::model::failure::Class;
-use orch::provider::{Dialect, Endpoint, Limits, connect, served_models};
+use orch::provider::{Dialect, Endpoint, RequestLimits, connect, served_models};
 use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server};
@@ -114,7 +114,7 @@ async fn a_peer_answers_within_the_schema_and_counts() {
     assert_eq!(models.len(), 1, "{models:?}");
 
     let provider = connect(peer.endpoint());
-    let reply = provider.chat(&request(), &Limits::default(), &|_| {}).await.unwrap();
+    let reply = provider.chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert!(value["reason"].is_string() && value["tags"].is_array(), "{value}");
@@ -123,12 +123,12 @@ async fn a_peer_answers_within_the_schema_and_counts() {
     assert!(reply.usage.input > Some(10) && reply.usage.output > Some(5), "{:?}", reply.usage);
 
     let tiny = ChatRequest { max_output_tokens: 3, ..request() };
-    let reply = provider.chat(&tiny, &Limits::default(), &|_| {}).await.unwrap();
+    let reply = provider.chat(&tiny, &RequestLimits::default(), &|_| {}).await.unwrap();
     assert_eq!((reply.stop, reply.usage.output), (StopReason::Length, Some(3)), "{reply:?}");
 
     // Longer than the server's context of 2048 tokens.
     let long = ChatRequest { messages: vec![Message::user("word ".repeat(6000))], ..request() };
-    let failure = provider.chat(&long, &Limits::default(), &|_| {}).await.unwrap_err();
+    let failure = provider.chat(&long, &RequestLimits::default(), &|_| {}).await.unwrap_err();
     assert_eq!((failure.class, failure.status), (Class::BadRequest, Some(400)), "{failure:?}");
     println!("the peer's words: {failure}");
 }
@@ -155,7 +155,7 @@ async fn a_peer_that_does_not_stream_is_understood() {
     let Some(peer) = Peer::start() else { return };
     let between = whole(&peer);
     let endpoint = Endpoint { base_url: between.openai_url(), ..peer.endpoint() };
-    let reply = connect(endpoint).chat(&request(), &Limits::default(), &|_| {}).await.unwrap();
+    let reply = connect(endpoint).chat(&request(), &RequestLimits::default(), &|_| {}).await.unwrap();
     let value: Value = serde_json::from_str(&reply.text).unwrap();
     assert!(matches!(value["verdict"].as_str(), Some("yes" | "no")), "{value}");
     assert_eq!(reply.stop, StopReason::End);
@@ -184,7 +184,7 @@ async fn our_engine_gives_the_first_token_the_chances_that_the_peer_gives_it() {
     let file = env::var_os("ORCH_TEST_LLAMACPP_MODEL").unwrap();
     let ours = local_llm::Model::load(std::path::Path::new(&file), &local_llm::LoadOptions::default()).unwrap();
     for text in ["What is the capital of France?", "Write a haiku about rust.", "Antworte auf Deutsch: wer bist du?"] {
-        let known = ours.likeliest(&[local_llm::Message::new("user", text)], 200).unwrap();
+        let known = ours.likeliest(&[local_llm::PromptMessage::new("user", text)], 200).unwrap();
         let theirs = chances(&peer.base_url, text).await;
         // Weights are kept in different forms, so that close chances may change places.
         assert!(known.iter().take(2).any(|(token, ..)| *token == theirs[0].0), "{text}: {known:?} {theirs:?}");

@@ -36,7 +36,7 @@ fn kept(orch: &Orch) -> bool {
     let runs: Value = serde_json::from_str(&run(orch, &["runs", "list", "--output", "json"]).stdout).unwrap();
     let id = runs[0]["run"].as_str().unwrap();
     let report = run(orch, &["pipeline", "resume", id, "--output", "json"]).exits(0).stdout;
-    serde_json::from_str::<Value>(&report).unwrap()["steps"][0]["kept"].as_bool().unwrap()
+    serde_json::from_str::<Value>(&report).unwrap()["steps"][0]["reused"].as_bool().unwrap()
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn other_steps_go_on_while_a_reply_is_checked() {
     let facts = facts(&orch);
     let came = place(&facts, "call_ended", "both/slow").unwrap();
     let quick = place(&facts, "step_completed", "both/quick/q4").unwrap();
-    let read = place(&facts, "reply_read", "both/slow").unwrap();
+    let read = place(&facts, "reply_parsed", "both/slow").unwrap();
     assert!(came < quick && quick < read, "the steps beside it waited: {facts:?}");
 }
 
@@ -100,7 +100,7 @@ fn a_stop_ends_the_check_of_a_reply_which_is_not_paid_for_again() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(code, Some(130));
-    assert_eq!(place(&facts(&orch), "reply_read", "both/slow"), None, "the stop waited for the check");
+    assert_eq!(place(&facts(&orch), "reply_parsed", "both/slow"), None, "the stop waited for the check");
     orch.write("schemas/slow.schema.json", r#"{ "type": "array", "items": { "type": "string" } }"#);
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), 1, "the reply was paid for");

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use orch::process::{Endings, Spec};
+use orch::process::{EndingGroups, ProgramSpec};
 
 use crate::support::Orch;
 
@@ -28,7 +28,7 @@ async fn a_guard_that_is_interrupted_before_it_has_started_its_program_is_starte
     );
     std::fs::write(&guard, script).unwrap();
     std::fs::set_permissions(&guard, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let spec = Spec {
+    let spec = ProgramSpec {
         argv: vec!["sh".to_owned(), "-c".to_owned(), "cat; exit 7".to_owned()],
         cwd: folder.path().into(),
         env: vec![("PATH".to_owned(), std::env::var("PATH").unwrap())],
@@ -37,7 +37,7 @@ async fn a_guard_that_is_interrupted_before_it_has_started_its_program_is_starte
         cap: 100,
         most: None,
         guard: guard.into(),
-        endings: Endings::default(),
+        endings: EndingGroups::default(),
     };
     let ended = orch::process::run(&spec, &|_, _| {}).await.unwrap();
     assert_eq!(ended.code, Some(7), "{ended:?}");
@@ -128,7 +128,8 @@ fn what_a_command_removes_while_it_is_being_ended_is_nobodys_deed() {
     assert!(!orch.exists("workspace/late"), "it was asked to end");
     let events = orch.run(&["runs", "events", "--output", "json"]).exits(0).stdout;
     let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let undone: Vec<_> = events.filter_map(|event| event["fact"]["call_ended"].get("undone").cloned()).collect();
+    let undone: Vec<_> =
+        events.filter_map(|event| event["fact"]["call_ended"].get("reverted_files").cloned()).collect();
     assert_eq!(undone, [serde_json::json!(["early", "late"])]);
 }
 

@@ -29,20 +29,18 @@ fn step<'a>(plan: &'a Value, name: &str) -> &'a Value {
 /// What each step is said to do, in a line.
 fn prospects(plan: &Value) -> Vec<String> {
     let steps = plan["steps"].as_array().unwrap().iter();
-    let times = |step: &Value| match (&step["times"]["least"], &step["times"]["most"]) {
+    let times = |step: &Value| match (&step["times"]["min"], &step["times"]["max"]) {
         (least, most) if least == most => least.to_string(),
         (least, Value::Null) => format!("{least}-"),
         (least, most) => format!("{least}-{most}"),
     };
     steps
-        .map(|step| {
-            format!("{} {} {}", step["step"].as_str().unwrap(), step["prospect"].as_str().unwrap(), times(step))
-        })
+        .map(|step| format!("{} {} {}", step["step"].as_str().unwrap(), step["status"].as_str().unwrap(), times(step)))
         .collect()
 }
 
 fn texts(step: &Value) -> Vec<&str> {
-    step["texts"].as_array().unwrap().iter().filter_map(|text| text["text"].as_str()).collect()
+    step["prompts"].as_array().unwrap().iter().filter_map(|text| text["text"].as_str()).collect()
 }
 
 #[test]
@@ -56,9 +54,9 @@ fn what_is_known_is_told_word_for_word_and_nothing_is_asked_or_written() {
     assert_eq!(prospects(&plan), ["plan runs 1", "code runs 1"]);
     assert_eq!((server.requests().len(), orch.exists(".orch"), orch.exists("workspace")), (0, false, false));
     let first = step(&plan, "plan");
-    assert_eq!(first["texts"][1], json!({ "what": "message", "exact": true, "text": "Now do it." }));
+    assert_eq!(first["prompts"][1], json!({ "what": "message", "exact": true, "text": "Now do it." }));
     let second = step(&plan, "code");
-    assert!(texts(second)[1].contains("‹plan: any›") && second["texts"][1]["exact"] == false, "{second:#}");
+    assert!(texts(second)[1].contains("‹plan: any›") && second["prompts"][1]["exact"] == false, "{second:#}");
 
     let (ran, report) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -66,9 +64,9 @@ fn what_is_known_is_told_word_for_word_and_nothing_is_asked_or_written() {
     assert_eq!([asked.system(), asked.last()], [texts(first)[0], texts(first)[1]]);
     assert_eq!(report["success"], true);
     for (name, request) in [("plan", 0), ("code", 1)] {
-        let (asks, asked) = (&step(&plan, name)["asks"], &server.requests()[request]);
+        let (asks, asked) = (&step(&plan, name)["requests"], &server.requests()[request]);
         let bytes = (asked.system().len() + asked.last().len()) as u64;
-        let (least, most) = (asks["tokens_in"]["least"].as_u64().unwrap(), asks["tokens_in"]["most"].as_u64().unwrap());
+        let (least, most) = (asks["tokens_in"]["min"].as_u64().unwrap(), asks["tokens_in"]["max"].as_u64().unwrap());
         assert!(least <= bytes / 4 && bytes / 2 <= most, "{bytes} {asks}");
         assert_eq!(asks["models"], json!(["lab/test"]));
     }
@@ -91,11 +89,11 @@ fn a_schema_stands_for_what_is_not_known_and_bounds_it() {
     let part = step(&plan, "part");
     assert_eq!(texts(part)[1], "‹plan.parts[].title: string› of 1");
     assert_eq!(
-        (&part["asks"]["calls"], &part["each"]),
-        (&json!({ "least": 2, "most": 15 }), &json!("for each of `plan.parts`, 4 at once"))
+        (&part["requests"]["calls"], &part["each"]),
+        (&json!({ "min": 2, "max": 15 }), &json!("for each of `plan.parts`, 4 at once"))
     );
-    assert!(part["asks"]["tokens_in"]["most"].is_u64(), "the schema bounds it: {part:#}");
-    assert_eq!(plan["open_inputs"], json!(["task"]));
+    assert!(part["requests"]["tokens_in"]["max"].is_u64(), "the schema bounds it: {part:#}");
+    assert_eq!(plan["missing_inputs"], json!(["task"]));
     assert!(texts(step(&plan, "plan"))[1].contains("‹task: string›"));
 }
 
@@ -110,8 +108,8 @@ fn conditions_and_lists_that_are_known_decide_and_others_leave_it_open() {
     let expected =
         ["no skipped 0", "after skipped 0", "three runs 3", "maybe may_run 0-1", "last runs 1", "needs may_run 0-1"];
     assert_eq!(prospects(&plan), expected);
-    assert_eq!(step(&plan, "three")["asks"]["calls"], json!({ "least": 3, "most": 9 }));
-    assert!(step(&plan, "three")["texts"][1]["exact"] == true, "the first item is known");
+    assert_eq!(step(&plan, "three")["requests"]["calls"], json!({ "min": 3, "max": 9 }));
+    assert!(step(&plan, "three")["prompts"][1]["exact"] == true, "the first item is known");
     let (_, report) = run(&orch, &[]);
     for (place, name) in [(0, "no"), (1, "after")] {
         assert_eq!(report["steps"][place]["reason"], step(&plan, name)["why"], "{report:#}");
@@ -163,11 +161,11 @@ fn every_kind_of_step_is_told_inside_groups_too() {
     assert_eq!(texts(step(&plan, "rounds/put")), ["a/do it"]);
     assert_eq!(texts(step(&plan, "rounds/ask")), ["Is ‹draft: any› fine?"]);
     assert_eq!(
-        step(&plan, "call/inner")["texts"][1],
+        step(&plan, "call/inner")["prompts"][1],
         json!({ "what": "message", "exact": true, "text": "About do it" })
     );
-    assert_eq!(step(&plan, "call/inner")["asks"]["program"], true);
-    assert_eq!(step(&plan, "rounds/draft")["texts"][0]["exact"], true, "a prompt without variables");
+    assert_eq!(step(&plan, "call/inner")["requests"]["program"], true);
+    assert_eq!(step(&plan, "rounds/draft")["prompts"][0]["exact"], true, "a prompt without variables");
 }
 
 #[test]
@@ -183,12 +181,12 @@ fn results_of_earlier_runs_are_found_and_what_follows_from_them_is_known() {
     );
     let (ran, _) = run(&orch, &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let all = ["plan kept 1", "parts kept 2", "code kept 1"];
+    let all = ["plan reused 1", "parts reused 2", "code reused 1"];
     assert_eq!(prospects(&told(&orch, &["--task", "do it", "--reuse"])), all);
     orch.edit("prompts/code.md", "step:code", "step:code\nBe brief.");
     let plan = told(&orch, &["--task", "do it", "--reuse"]);
-    assert_eq!(prospects(&plan), ["plan kept 1", "parts kept 2", "code runs 1"]);
-    assert_eq!(step(&plan, "code")["texts"][1]["exact"], true, "what it reads is kept, so it is known");
+    assert_eq!(prospects(&plan), ["plan reused 1", "parts reused 2", "code runs 1"]);
+    assert_eq!(step(&plan, "code")["prompts"][1]["exact"], true, "what it reads is kept, so it is known");
     let before = server.requests().len();
     let (ran, _) = run(&orch, &["--reuse"]);
     assert_eq!((ran.code, server.requests().len()), (0, before + 1), "as foreseen");
@@ -209,7 +207,7 @@ fn what_a_budget_allows_is_what_the_run_then_meets() {
     ] {
         let plan = told(&orch, &["--task", "do it", "--budget", limit]);
         let budget = &plan["budgets"][0];
-        assert_eq!((&budget["outlook"], &budget["at"]), (&json!(outlook), &at), "{limit}: {plan:#}");
+        assert_eq!((&budget["budget_status"], &budget["at"]), (&json!(outlook), &at), "{limit}: {plan:#}");
         assert_eq!(run(&orch, &["--budget", limit, "--workspace", limit]).0.code, code, "{limit}");
     }
     let ran = orch.run(&["pipeline", "plan", "pipelines/main.yaml", "--budget", "tokens=50"]).exits(0);

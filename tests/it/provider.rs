@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use orch::model::chat::{ChatReply, ChatRequest, Message, ModelRef, StopReason};
 use orch::model::failure::{Class, Failure};
 use orch::model::usage::Usage;
-use orch::provider::{Dialect, Endpoint, Limits, Signal, connect, served_models};
+use orch::provider::{Dialect, Endpoint, RequestLimits, StreamEvent, connect, served_models};
 use serde_json::{Value, json};
 
 use crate::support::server::{Reply, Server};
@@ -52,22 +52,26 @@ fn with_schema() -> ChatRequest {
     ChatRequest { schema: Some(schema.into()), schema_name: Some("verdict".into()), ..request() }
 }
 
-pub(crate) fn short() -> Limits {
-    Limits {
+pub(crate) fn short() -> RequestLimits {
+    RequestLimits {
         connect: Duration::from_secs(2),
         first_byte: Duration::from_secs(5),
         idle: Duration::from_secs(5),
         total: Duration::from_secs(20),
         max_bytes: 1024 * 1024,
-        ..Limits::default()
+        ..RequestLimits::default()
     }
 }
 
-pub(crate) async fn ask(endpoint: Endpoint, request: &ChatRequest, limits: &Limits) -> Result<ChatReply, Failure> {
+pub(crate) async fn ask(
+    endpoint: Endpoint,
+    request: &ChatRequest,
+    limits: &RequestLimits,
+) -> Result<ChatReply, Failure> {
     connect(endpoint).chat(request, limits, &|_| {}).await
 }
 
-async fn heard(endpoint: Endpoint) -> (ChatReply, Vec<Signal>) {
+async fn heard(endpoint: Endpoint) -> (ChatReply, Vec<StreamEvent>) {
     let signals = Mutex::new(Vec::new());
     let reply =
         connect(endpoint).chat(&request(), &short(), &|signal| signals.lock().unwrap().push(signal)).await.unwrap();
@@ -75,7 +79,7 @@ async fn heard(endpoint: Endpoint) -> (ChatReply, Vec<Signal>) {
 }
 
 /// The failure of one dialect against one reply; it never holds the key, and there was one request.
-pub(crate) async fn failure_of(dialect: Dialect, reply: Reply, limits: &Limits) -> Failure {
+pub(crate) async fn failure_of(dialect: Dialect, reply: Reply, limits: &RequestLimits) -> Failure {
     let server = Server::always(reply);
     let failure = ask(at(dialect, &server), &request(), limits).await.unwrap_err();
     assert!(!format!("{failure:?}").contains(KEY), "{failure:?}");
@@ -104,7 +108,7 @@ async fn every_dialect_streams_text_usage_and_names() {
         let joined: String = signals
             .iter()
             .map(|signal| match signal {
-                Signal::Text(text) => text.as_str(),
+                StreamEvent::Text(text) => text.as_str(),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -328,7 +332,7 @@ async fn reasoning_is_heard_but_not_part_of_the_text() {
         let server = Server::always(reply);
         let (reply, signals) = heard(at(dialect, &server)).await;
         assert_eq!(reply.text, "yes");
-        assert_eq!(signals, [Signal::Reasoning("hmm".into()), Signal::Text("yes".into())], "{dialect}");
+        assert_eq!(signals, [StreamEvent::Reasoning("hmm".into()), StreamEvent::Text("yes".into())], "{dialect}");
     }
 }
 
@@ -558,16 +562,16 @@ async fn a_line_that_dies_after_the_last_word_loses_nothing() {
 async fn each_time_out_has_its_own_message() {
     let brief = Duration::from_millis(150);
     let slow = || Reply::openai_text("hello there").delay(Duration::from_secs(3));
-    let first = Limits { first_byte: brief, ..short() };
+    let first = RequestLimits { first_byte: brief, ..short() };
     let failure = failure_of(Dialect::OpenAi, slow(), &first).await;
     assert_eq!((failure.class, failure.message.as_str()), (Class::Timeout, "lab sent nothing within 150 ms"));
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(0), &first).await;
     assert_eq!((failure.class, failure.message.as_str()), (Class::Timeout, "lab sent nothing within 150 ms"));
-    let idle = Limits { idle: brief, ..short() };
+    let idle = RequestLimits { idle: brief, ..short() };
     let failure = failure_of(Dialect::OpenAi, Reply::openai_text("x").stall_after(40), &idle).await;
     assert_eq!(failure.message, "lab went silent for 150 ms after 40 bytes");
     assert_eq!(failure.class, Class::Timeout);
-    let total = Limits { total: Duration::from_millis(300), ..short() };
+    let total = RequestLimits { total: Duration::from_millis(300), ..short() };
     let drip = Reply::openai_text(&"word ".repeat(200)).pieces(10, Duration::from_millis(20));
     let started = Instant::now();
     let failure = failure_of(Dialect::OpenAi, drip, &total).await;
@@ -586,7 +590,7 @@ async fn a_host_that_does_not_answer_is_given_up_in_time() {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let _queued: Vec<_> =
         (0..4).map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(50))).collect();
-    let limits = Limits { connect: Duration::from_millis(200), ..short() };
+    let limits = RequestLimits { connect: Duration::from_millis(200), ..short() };
     let started = Instant::now();
     let failure =
         ask(endpoint(Dialect::OpenAi, format!("http://{address}/v1")), &request(), &limits).await.unwrap_err();
@@ -597,7 +601,7 @@ async fn a_host_that_does_not_answer_is_given_up_in_time() {
 
 #[tokio::test]
 async fn too_much_is_too_much() {
-    let limits = Limits { max_bytes: 10_000, ..short() };
+    let limits = RequestLimits { max_bytes: 10_000, ..short() };
     for reply in [
         Reply::openai_text(&"word ".repeat(5000)),
         Reply::openai_json(&"word ".repeat(5000)),
@@ -610,7 +614,7 @@ async fn too_much_is_too_much() {
     // One line of many megabytes takes no longer than many lines.
     let endless = Reply::raw_events(format!("data: {}", "x".repeat(40_000_000)));
     let started = Instant::now();
-    let failure = failure_of(Dialect::OpenAi, endless, &Limits::default()).await;
+    let failure = failure_of(Dialect::OpenAi, endless, &RequestLimits::default()).await;
     assert_eq!(failure.class, Class::OutputTooLarge);
     assert!(started.elapsed() < Duration::from_secs(10));
 }
@@ -759,7 +763,7 @@ async fn compressed_replies_are_read_and_counted_in_full() {
     let server = Server::always(Reply::raw_events(body).header("content-encoding", "gzip"));
     let reply = ask(at(Dialect::OpenAi, &server), &request(), &short()).await.unwrap();
     assert_eq!((reply.text.as_str(), reply.stop), ("hello", StopReason::End));
-    let limits = Limits { max_bytes: 80, ..short() };
+    let limits = RequestLimits { max_bytes: 80, ..short() };
     let failure = ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap_err();
     assert_eq!(failure.class, Class::OutputTooLarge, "{failure:?}");
     let broken = Reply::raw_events("data: {}\n\n").header("content-encoding", "gzip");

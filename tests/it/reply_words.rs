@@ -27,7 +27,7 @@ fn a_text_artifact_holds_the_answer_and_no_reasoning() {
     let reply = "<think>\nMaybe 7? No.\n</think>\n\nIt is 5.<|im_end|>\n<|im_start|>user\nAnd now?";
     let (step, orch) = run(reply, "schema: text");
     assert_eq!(step["output"], "It is 5.", "{step:#}");
-    assert_eq!(step["read"]["left_out"], json!(["reasoning in <think>", "what follows <|im_end|>"]), "{step:#}");
+    assert_eq!(step["extraction"]["left_out"], json!(["reasoning in <think>", "what follows <|im_end|>"]), "{step:#}");
     // The reply is on record as it came.
     let shown = orch.run(&["runs", "show", "--replies"]).exits(0);
     assert!(shown.stdout.contains("Maybe 7? No.") && shown.stdout.contains("And now?"), "{shown:?}");
@@ -38,7 +38,7 @@ fn a_text_that_only_mentions_markup_is_kept() {
     let reply = "Models write `<think>` first.\n```\n<think>\nhm\n</think>\n```\nA turn ends with <|im_end|> there.\n";
     let (step, _) = run(reply, "schema: text");
     assert_eq!(step["output"], reply, "{step:#}");
-    assert!(step["read"].get("left_out").is_none(), "{step:#}");
+    assert!(step["extraction"].get("left_out").is_none(), "{step:#}");
 }
 
 #[test]
@@ -55,5 +55,5 @@ fn a_reply_that_holds_only_reasoning_is_no_answer() {
 fn a_json_step_leaves_out_the_same_reasoning() {
     let (step, _) = run("◁think▷{\"n\": 7}?◁/think▷{\"n\": 5}", "schema: said");
     assert_eq!(step["output"], json!({ "n": 5 }), "{step:#}");
-    assert_eq!(step["read"]["left_out"], json!(["reasoning in ◁think▷"]), "{step:#}");
+    assert_eq!(step["extraction"]["left_out"], json!(["reasoning in ◁think▷"]), "{step:#}");
 }

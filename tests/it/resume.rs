@@ -36,7 +36,7 @@ fn resume_skips_steps_that_succeeded() {
     bad.store(false, Ordering::SeqCst);
     let ran = orch.run(&["pipeline", "resume", "--output", "json"]).exits(0);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
-    assert_eq!((&report["steps"][0]["kept"], &report["steps"][1]["kept"]), (&json!(true), &json!(false)));
+    assert_eq!((&report["steps"][0]["reused"], &report["steps"][1]["reused"]), (&json!(true), &json!(false)));
     assert_eq!(report["steps"][1]["attempts"], 2);
     assert_eq!(report["result"], review());
     assert_eq!(counts(&server), [1, 2, 1]);

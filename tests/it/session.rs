@@ -7,7 +7,7 @@ use orch::diagnostic::Diagnostic;
 use orch::model::event::Fact;
 use orch::model::{RunId, RunStatus};
 use orch::session::{
-    Action, AnswerRequest, CancelHandle, Environment, Reporter, ResumeRequest, RunRequest, Runner, StateFolder,
+    AnswerRequest, CancelHandle, DryRunAction, Environment, Reporter, ResumeRequest, RunRequest, Runner, StateFolder,
 };
 use serde_json::{Map, Value, json};
 
@@ -60,8 +60,9 @@ async fn a_program_starts_answers_resumes_and_follows_a_run() {
     assert_eq!(kept.lines.lock().unwrap().first(), Some(&format!("started {}", result.state.run)));
 
     let dry_run = runner.dry_run(&ResumeRequest::default()).await.unwrap();
-    let actions: Vec<(&str, Action)> = dry_run.steps.iter().map(|step| (step.step.as_str(), step.action)).collect();
-    assert_eq!(actions.first(), Some(&("greet", Action::Reuse)), "{actions:?}");
+    let actions: Vec<(&str, DryRunAction)> =
+        dry_run.steps.iter().map(|step| (step.step.as_str(), step.action)).collect();
+    assert_eq!(actions.first(), Some(&("greet", DryRunAction::Reuse)), "{actions:?}");
     assert!(!orch.exists("workspace/done"));
 
     let answered = runner.answer(&AnswerRequest { approved: true, by: "Ada".to_owned(), ..AnswerRequest::default() });

@@ -218,7 +218,7 @@ fn iterate_takes_what_a_person_accepts_and_fails_when_they_never_do() {
     let orch = Orch::new().with(&server);
     let id = iterate(&orch).1["run"].as_str().unwrap().to_owned();
     orch.run(&["runs", "reject", &id, "--note", "no", "--resume"]).exits(3);
-    orch.run(&["runs", "reject", &id, "--note", "no", "--resume"]).exits(1).says("exhausted");
+    orch.run(&["runs", "reject", &id, "--note", "no", "--resume"]).exits(1).says("max_iterations_reached");
     assert_eq!(server.requests().len(), 18);
 }
 

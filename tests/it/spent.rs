@@ -150,7 +150,7 @@ fn a_reply_that_was_read_before_a_kill_counts_once() {
     let mut child = orch.start(&RUN);
     wait_for(&server, 1);
     kill(&mut child);
-    assert_eq!(events(&orch, "reply_read").len(), 1);
+    assert_eq!(events(&orch, "reply_parsed").len(), 1);
     orch.edit("pipelines/main.yaml", "retry: { backoff: 20s }, ", "");
     orch.run(&["pipeline", "resume"]).exits(0);
     assert_eq!(server.requests().len(), 2);
@@ -169,8 +169,8 @@ fn a_request_that_asks_again_counts_whole_when_its_process_was_killed() {
     let mut child = orch.start(&RUN);
     wait_for(&server, 2);
     kill(&mut child);
-    let first = events(&orch, "step_started")[0]["most"]["input"].as_u64().unwrap();
-    let again = events(&orch, "reply_read")[0]["most"]["input"].as_u64().unwrap();
+    let first = events(&orch, "step_started")[0]["max_usage"]["input"].as_u64().unwrap();
+    let again = events(&orch, "reply_parsed")[0]["max_usage"]["input"].as_u64().unwrap();
     assert!(first < 200 && again > first + 800, "{first} {again}");
     let told = events(&orch, "call_ended")[0]["reply"]["usage"].clone();
     let told = told["input"].as_u64().unwrap() + told["output"].as_u64().unwrap();
@@ -224,7 +224,7 @@ fn the_time_of_a_killed_process_counts_up_to_the_kill_and_not_beyond() {
         orch.run(&["pipeline", "resume"]).exits(4).says("6 s, and they are over");
         let took = began.elapsed();
         assert!(took < Duration::from_secs(4), "all of the time was given again: {took:?}");
-        let seen = &events(&orch, "run_resumed")[0]["last_seen"];
+        let seen = &events(&orch, "run_resumed")[0]["previous_owner_last_heartbeat"];
         assert!(seen.is_string(), "{seen}");
         assert!(events(&orch, "call_ended")[0]["ended"].is_string(), "it was begun again, so the pause did not count");
     }

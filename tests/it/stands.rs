@@ -36,12 +36,12 @@ fn a_resume_tells_step_by_step_what_it_keeps_and_what_it_runs_and_why() {
     let orch = three(&server);
     let (_, report) = run(&orch, &[]);
     let id = report["run"].as_str().unwrap().to_owned();
-    assert_eq!(told(&orch, &id, &[]), ["keep plan", "keep code", "keep review"]);
+    assert_eq!(told(&orch, &id, &[]), ["reuse plan", "reuse code", "reuse review"]);
 
     orch.edit("prompts/code.md", "step:code", "step:code\nBe brief.");
     assert_eq!(
         told(&orch, &id, &[]),
-        ["keep plan", "run code prompt code.md changed", "maybe review input code may change"]
+        ["reuse plan", "run code prompt code.md changed", "maybe_run review input code may change"]
     );
     assert_eq!(told(&orch, &id, &["--from", "plan"])[0], "run plan asked for with --from");
     orch.edit("pipelines/main.yaml", "model: auto", "model: auto, temperature: 0.5");

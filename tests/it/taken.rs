@@ -52,7 +52,7 @@ fn a_file_of_a_kept_write_that_was_deleted_is_told_and_never_passed_over() {
     assert_eq!(seen(&orch), json!("a.py\nb.py\nnew"));
     std::fs::remove_file(orch.path().join("workspace/src/a.py")).unwrap();
     let (lines, notes) = told(&orch, &[]);
-    assert_eq!(lines, ["keep files", "keep tests", "run one failed: bad_request"]);
+    assert_eq!(lines, ["reuse files", "reuse tests", "run one failed: bad_request"]);
     let words = "src/a.py`, which step files wrote, was deleted since this run wrote it";
     assert!(
         notes.contains(words) && notes.contains("--accept-changed") && notes.contains("--discard-changed"),
@@ -77,17 +77,17 @@ fn going_on_without_a_file_runs_the_steps_again_that_saw_it_and_asks_no_second_t
     std::fs::remove_file(orch.path().join("workspace/src/a.py")).unwrap();
     std::fs::write(orch.path().join("workspace/src/b.py"), "edited").unwrap();
     let (lines, _) = told(&orch, &["--accept-changed"]);
-    assert_eq!(lines[..2], ["keep files", "run tests workspace changed"]);
+    assert_eq!(lines[..2], ["reuse files", "run tests workspace changed"]);
     orch.run(&["pipeline", "resume", "--accept-changed"]).exits(0);
     assert_eq!(seen(&orch), json!("b.py\nnew"));
     assert_eq!(orch.read("workspace/src/b.py"), "edited", "that is a person's work");
-    assert_eq!(resumes(&orch)[0]["without"][0]["path"], "src/a.py");
+    assert_eq!(resumes(&orch)[0]["missing_files"][0]["path"], "src/a.py");
     orch.run(&["pipeline", "resume", report["run"].as_str().unwrap()]).exits(0);
     assert_eq!((seen(&orch), server.requests().len()), (json!("b.py\nnew"), 2));
     // Going on once more keeps everything.
     let id = report["run"].as_str().unwrap();
     let ran = orch.run(&["pipeline", "resume", id, "--dry-run"]).exits(0);
-    assert!(ran.stdout.lines().all(|line| line.starts_with("keep")), "{ran:?}");
+    assert!(ran.stdout.lines().all(|line| line.starts_with("reuse")), "{ran:?}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ impl Places<'_> {
             "nothing" => Vec::new(),
             "the state folder" => vec![state],
             "the journal's files and its note of where the project is" => {
-                ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db-journal", "home"]
+                ["journal.db", "journal.db-wal", "journal.db-shm", "journal.db-journal", "location"]
                     .map(|name| state.join(name))
                     .to_vec()
             }

@@ -270,6 +270,8 @@ fn every_class_has_a_row() {
     let missing: Vec<&str> = Class::ALL
         .iter()
         .filter(|class| !rows.iter().any(|row| row.class == **class))
+        // Nothing that a user writes or a server sends causes it.
+        .filter(|class| **class != Class::Internal)
         .map(|class| class.as_str())
         .collect();
     assert!(missing.is_empty(), "no row causes {}", missing.join(", "));

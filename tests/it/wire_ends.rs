@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orch::model::chat::StopReason;
 use orch::model::failure::Class;
-use orch::provider::{Dialect, Limits};
+use orch::provider::{Dialect, RequestLimits};
 use serde_json::{Value, json};
 
 use crate::provider::{DIALECTS, ask, at, failure_of, request, short};
@@ -31,8 +31,8 @@ fn stopped(dialect: Dialect, text: &str, reason: &str) -> Reply {
 }
 
 /// Limits under which an open line costs a moment.
-fn brief() -> Limits {
-    Limits { total: Duration::from_millis(700), ..short() }
+fn brief() -> RequestLimits {
+    RequestLimits { total: Duration::from_millis(700), ..short() }
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
         let lines: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
         let silent = Reply::raw_events(lines.clone()).unframed().stall_after(lines.len());
         let pinging = Reply::raw_events(format!("{lines}{ping}")).unframed().pieces(8, Duration::from_millis(10));
-        let idle = Limits { idle: Duration::from_millis(300), ..short() };
+        let idle = RequestLimits { idle: Duration::from_millis(300), ..short() };
         for (reply, limits) in [(silent.clone(), brief()), (pinging, brief()), (silent, idle)] {
             let server = Server::always(reply);
             match ask(at(Dialect::OpenAi, &server), &request(), &limits).await {
@@ -147,7 +147,7 @@ async fn on_an_open_line_one_stop_reason_after_all_content_is_an_end() {
     // More pings than a reply may be long.
     let pings = format!("data: {}\n\n{}", chunk("whole", &stop), ": ping\n\n".repeat(3000));
     let server = Server::always(Reply::raw_events(pings));
-    let limits = Limits { max_bytes: 10_000, ..short() };
+    let limits = RequestLimits { max_bytes: 10_000, ..short() };
     assert_eq!(ask(at(Dialect::OpenAi, &server), &request(), &limits).await.unwrap().text, "whole");
     // Anthropic: stop reason and usage came, and no `message_stop`.
     let body = Reply::anthropic_text("whole");
@@ -324,7 +324,7 @@ async fn a_reply_without_text_names_what_came() {
 async fn events_of_another_api_may_have_been_paid_for() {
     for event in [json!({"output_text": "whole answer"}), json!({"output_text": "on the context window of a model"})] {
         let failure = failure_of(Dialect::OpenAi, Reply::events(std::slice::from_ref(&event)), &short()).await;
-        assert!(failure.broke_off, "{event}: {failure:?}");
+        assert!(failure.interrupted, "{event}: {failure:?}");
     }
 }
 

@@ -298,7 +298,7 @@ async fn an_error_in_a_stream_is_told_in_whatever_shape_it_comes() {
             let failure = failure_of(dialect, Reply::raw_events(stream.clone()), &short()).await;
             assert!(failure.message.contains(words), "{dialect} {stream}: {failure:?}");
             assert_eq!(failure.class, Class::BadRequest, "{dialect} {stream}: {failure:?}");
-            assert!(!failure.broke_off, "nothing was generated: {stream}");
+            assert!(!failure.interrupted, "nothing was generated: {stream}");
         }
     }
 }
@@ -349,7 +349,7 @@ async fn an_error_after_content_fails_the_reply() {
             let stream = Reply::raw_events(format!("data: {half}\n\n{error}\n\n{end}"));
             let failure = failure_of(Dialect::OpenAi, stream, &short()).await;
             assert_eq!(failure.class, Class::ProviderUnavailable, "{error}: {failure:?}");
-            assert!(failure.message.contains("engine died") && failure.broke_off, "{error}: {failure:?}");
+            assert!(failure.message.contains("engine died") && failure.interrupted, "{error}: {failure:?}");
         }
     }
     let gemini = |text: &str, finish: Value| json!({"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": finish}]});
@@ -455,19 +455,19 @@ async fn an_error_with_tokens_or_with_a_part_of_a_reply_comes_from_a_model_at_wo
     ] {
         let failure = failure_of(Dialect::OpenAi, reply, &short()).await;
         let used = failure.used().map(|usage| (usage.input, usage.output));
-        assert_eq!((failure.broke_off, used), (true, Some((Some(9), Some(3)))), "{failure:?}");
+        assert_eq!((failure.interrupted, used), (true, Some((Some(9), Some(3)))), "{failure:?}");
     }
     let text = json!({"choices": choice("delta")});
-    assert!(failure_of(Dialect::OpenAi, Reply::events(&[text]), &short()).await.broke_off);
+    assert!(failure_of(Dialect::OpenAi, Reply::events(&[text]), &short()).await.interrupted);
     let alone = json!({"error": error, "usage": {"prompt_tokens": 0, "completion_tokens": 0}});
-    assert!(!failure_of(Dialect::OpenAi, Reply::events(&[alone]), &short()).await.broke_off);
+    assert!(!failure_of(Dialect::OpenAi, Reply::events(&[alone]), &short()).await.interrupted);
 }
 
 #[tokio::test]
 async fn behind_a_gateway_that_gave_up_waiting_the_model_was_at_work() {
     for (status, at_work) in [(504, true), (524, true), (503, false), (429, false)] {
         let failure = failure_of(Dialect::OpenAi, Reply::status(status, "{}"), &short()).await;
-        assert_eq!(failure.broke_off, at_work, "{status}: {failure:?}");
+        assert_eq!(failure.interrupted, at_work, "{status}: {failure:?}");
     }
 }
 
@@ -480,7 +480,7 @@ async fn an_error_anywhere_in_a_list_of_gemini_fails_the_reply() {
     let body = json!([half, error]).to_string();
     let failure = failure_of(Dialect::Gemini, Reply::typed("application/json", body), &short()).await;
     assert_eq!((failure.class, failure.retry_after_ms), (Class::RateLimited, Some(2000)), "{failure:?}");
-    assert!(failure.broke_off && failure.used().unwrap().input == Some(5), "{failure:?}");
+    assert!(failure.interrupted && failure.used().unwrap().input == Some(5), "{failure:?}");
 }
 
 #[tokio::test]

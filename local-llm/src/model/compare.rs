@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use super::{CHUNK, Message, Model};
+use super::{CHUNK, Model, PromptMessage};
 use crate::Error;
 
 impl Model {
@@ -11,7 +11,7 @@ impl Model {
     /// # Errors
     ///
     /// When the chat template of the model refuses the messages.
-    pub fn tokens(&self, messages: &[Message]) -> Result<Vec<u32>, Error> {
+    pub fn tokens(&self, messages: &[PromptMessage]) -> Result<Vec<u32>, Error> {
         self.prompt(messages)
     }
 
@@ -30,7 +30,7 @@ impl Model {
     /// # Errors
     ///
     /// As of [`Model::generate`].
-    pub fn likeliest(&self, messages: &[Message], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
+    pub fn likeliest(&self, messages: &[PromptMessage], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
         self.likeliest_after(&self.prompt(messages)?, count)
     }
 

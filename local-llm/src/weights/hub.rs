@@ -9,7 +9,7 @@ use reqwest::{Client, Response, StatusCode};
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 
-use super::{Progress, Reason, Report};
+use super::{FetchProgress, ReportProgress, SourceFailure};
 
 /// A server that does not answer within this time is left for the next source.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -21,8 +21,8 @@ const STALL: Duration = Duration::from_secs(30);
 const STEP: u64 = 1 << 18;
 
 /// What went wrong, in a few words: who reads it knows nothing of HTTP clients.
-fn reason(error: &reqwest::Error, host: &str) -> Reason {
-    Reason::Source(match error.status() {
+fn reason(error: &reqwest::Error, host: &str) -> SourceFailure {
+    SourceFailure::Source(match error.status() {
         Some(status) => format!("{host} answered {status}"),
         None if error.is_connect() => format!("{host} can't be reached"),
         None if error.is_timeout() => format!("{host} does not answer"),
@@ -39,9 +39,9 @@ pub(super) fn host(address: &str) -> String {
 }
 
 /// A client, if the process has set up cryptography for it.
-fn client(host: &str) -> Result<Client, Reason> {
+fn client(host: &str) -> Result<Client, SourceFailure> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(Reason::Source("this program has no cryptography for HTTPS set up".to_owned()));
+        return Err(SourceFailure::Source("this program has no cryptography for HTTPS set up".to_owned()));
     }
     let client = Client::builder().connect_timeout(CONNECT).read_timeout(STALL).build();
     client.map_err(|error| reason(&error, host))
@@ -61,8 +61,8 @@ pub(super) async fn fetch(
     address: &str,
     partial: &Path,
     expected: Option<u64>,
-    report: Report<'_>,
-) -> Result<(), Reason> {
+    report: ReportProgress<'_>,
+) -> Result<(), SourceFailure> {
     let host = host(address);
     let mut have = tokio::fs::metadata(partial).await.map_or(0, |found| found.len());
     if expected.is_some_and(|expected| have > expected) {
@@ -71,7 +71,7 @@ pub(super) async fn fetch(
     if expected == Some(have) {
         return Ok(());
     }
-    report(Progress::Bytes { done: have, total: expected.unwrap_or(0) });
+    report(FetchProgress::Bytes { done: have, total: expected.unwrap_or(0) });
     let mut request = client(&host)?.get(address);
     if have > 0 {
         request = request.header(RANGE, format!("bytes={have}-"));
@@ -96,29 +96,29 @@ pub(super) async fn fetch(
         .append(resumed)
         .open(partial)
         .await
-        .map_err(|error| Reason::disk(partial, error))?;
+        .map_err(|error| SourceFailure::disk(partial, error))?;
     let mut told = have;
-    report(Progress::Bytes { done: have, total });
-    let broke_off = |have: u64| Reason::Source(format!("the connection to {host} broke off after {have} bytes"));
+    report(FetchProgress::Bytes { done: have, total });
+    let broke_off = |have: u64| SourceFailure::Source(format!("the connection to {host} broke off after {have} bytes"));
     while let Some(piece) = answer.chunk().await.map_err(|_| broke_off(have))? {
-        file.write_all(&piece).await.map_err(|error| Reason::disk(partial, error))?;
+        file.write_all(&piece).await.map_err(|error| SourceFailure::disk(partial, error))?;
         have += piece.len() as u64;
         if expected.is_some_and(|expected| have > expected) {
             break;
         }
         if have - told >= STEP || have == total {
             told = have;
-            report(Progress::Bytes { done: have, total });
+            report(FetchProgress::Bytes { done: have, total });
         }
     }
-    file.flush().await.map_err(|error| Reason::disk(partial, error))?;
-    file.sync_all().await.map_err(|error| Reason::disk(partial, error))?;
+    file.flush().await.map_err(|error| SourceFailure::disk(partial, error))?;
+    file.sync_all().await.map_err(|error| SourceFailure::disk(partial, error))?;
     match expected.map_or(Ordering::Equal, |expected| have.cmp(&expected)) {
         Ordering::Equal => Ok(()),
-        Ordering::Less => Err(Reason::Source(format!("{host} sent {have} of {total} bytes"))),
+        Ordering::Less => Err(SourceFailure::Source(format!("{host} sent {have} of {total} bytes"))),
         Ordering::Greater => {
-            tokio::fs::remove_file(partial).await.map_err(|error| Reason::disk(partial, error))?;
-            Err(Reason::Source(format!("{host} sent more than the {total} bytes that the file has")))
+            tokio::fs::remove_file(partial).await.map_err(|error| SourceFailure::disk(partial, error))?;
+            Err(SourceFailure::Source(format!("{host} sent more than the {total} bytes that the file has")))
         }
     }
 }

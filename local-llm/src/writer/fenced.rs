@@ -7,10 +7,10 @@
 
 use toktrie::TokenId;
 
-use super::{LATE_STRING, Step, Writer, among};
+use super::{LATE_STRING, ReplyWriter, WriterStep, among};
 use crate::Error;
 use crate::grammar::Grammar;
-use crate::items::Mark;
+use crate::items::ReplyPosition;
 use crate::sampler::repeats;
 
 const FENCE: &[u8] = b"```";
@@ -19,11 +19,11 @@ const FENCE: &[u8] = b"```";
 #[derive(Debug)]
 pub(super) struct Fenced {
     /// Where its opening quote stands in the document.
-    quote: Mark,
+    quote: ReplyPosition,
     /// Where what the model wrote of it begins.
     from: usize,
     /// How far the lines reach that are in the document.
-    whole: Mark,
+    whole: ReplyPosition,
     /// What is written of the next line.
     line: Vec<u8>,
     /// Whether the text may end after its last whole line.
@@ -44,7 +44,7 @@ fn escaped(text: &str) -> Vec<u8> {
     quoted.get(1..quoted.len() - 1).unwrap_or_default().into()
 }
 
-impl Writer<'_> {
+impl ReplyWriter<'_> {
     /// Where a token of the document stands in what the model read. `None` inside of a text between fences.
     pub(super) fn place_read(&self, token: usize) -> Option<usize> {
         match self.stretches.iter().rfind(|stretch| stretch.from < token) {
@@ -54,7 +54,7 @@ impl Writer<'_> {
     }
 
     /// Begins a text between fences where the text of a file has just begun.
-    pub(super) fn open_file(&mut self) -> Option<Step> {
+    pub(super) fn open_file(&mut self) -> Option<WriterStep> {
         if self.as_json {
             return None;
         }
@@ -73,14 +73,14 @@ impl Writer<'_> {
         self.replace_document(file.quote.tokens, &kept, grammar);
         let step = self.replace_read(to, &opening);
         let from = self.read.len();
-        let whole = Mark { tokens: from, bytes: 0 };
+        let whole = ReplyPosition { tokens: from, bytes: 0 };
         self.way = Some(way);
         self.file = Some(Fenced { quote: file.quote, from, whole, line: Vec::new(), may_end });
         Some(step)
     }
 
     /// Chooses what follows in a text between fences.
-    pub(super) fn file_step(&mut self, file: Fenced, scores: &[f32], left: usize) -> Result<Step, Error> {
+    pub(super) fn file_step(&mut self, file: Fenced, scores: &[f32], left: usize) -> Result<WriterStep, Error> {
         let vocab = self.vocab;
         let own = self.read.get(file.from..).unwrap_or_default();
         let late = self.read.len() * 4 >= self.limit * 3 && own.len() >= LATE_STRING;
@@ -109,15 +109,15 @@ impl Writer<'_> {
         }
     }
 
-    fn file_token(&mut self, mut file: Fenced, token: TokenId) -> Result<Step, Error> {
+    fn file_token(&mut self, mut file: Fenced, token: TokenId) -> Result<WriterStep, Error> {
         let bytes = self.vocab.bytes(token);
         for (place, byte) in bytes.iter().enumerate() {
             file.line.push(*byte);
             // A token may hold the fence and the end of its line.
             if *byte == b'\n' && !file.line.starts_with(FENCE) {
                 let end = match bytes.len() - place {
-                    1 => Mark { tokens: self.read.len(), bytes: 0 },
-                    _ => Mark { tokens: self.read.len() - 1, bytes: place + 1 },
+                    1 => ReplyPosition { tokens: self.read.len(), bytes: 0 },
+                    _ => ReplyPosition { tokens: self.read.len() - 1, bytes: place + 1 },
                 };
                 if !self.take_line(&mut file, end) {
                     return self.close_file(file);
@@ -128,12 +128,12 @@ impl Writer<'_> {
             return self.close_file(file);
         }
         self.file = Some(file);
-        Ok(Step::Go(vec![token]))
+        Ok(WriterStep::Go(vec![token]))
     }
 
     /// Takes the last line, which has no end.
     fn end_line(&mut self, mut file: Fenced) -> Fenced {
-        let end = Mark { tokens: self.read.len(), bytes: 0 };
+        let end = ReplyPosition { tokens: self.read.len(), bytes: 0 };
         if !file.line.is_empty() {
             self.take_line(&mut file, end);
         }
@@ -141,7 +141,7 @@ impl Writer<'_> {
     }
 
     /// Takes a line into the document; whether the schema lets it.
-    fn take_line(&mut self, file: &mut Fenced, end: Mark) -> bool {
+    fn take_line(&mut self, file: &mut Fenced, end: ReplyPosition) -> bool {
         let text = escaped(&String::from_utf8_lossy(&file.line));
         let Some(tokens) = self.vocab.split(&text) else { return false };
         let Some(grammar) = &mut self.grammar else { return false };
@@ -157,14 +157,14 @@ impl Writer<'_> {
 
     /// Ends a text after its last whole line, or where it stands when that is too little for the schema, and continues with
     /// the document. When the schema asks for another text, it is written as a JSON string instead, and so are those after it.
-    fn close_file(&mut self, mut file: Fenced) -> Result<Step, Error> {
+    fn close_file(&mut self, mut file: Fenced) -> Result<WriterStep, Error> {
         if !file.may_end {
             file = self.end_line(file);
         }
-        let Some(grammar) = &mut self.grammar else { return Ok(Step::Cut) };
+        let Some(grammar) = &mut self.grammar else { return Ok(WriterStep::Cut) };
         let quote = self.vocab.token(b"\"").filter(|_| grammar.string_may_end());
         let Some(quote) = quote.filter(|quote| grammar.takes(&[*quote], self.vocab)) else {
-            return Ok(self.as_string(&file).unwrap_or(Step::Cut));
+            return Ok(self.as_string(&file).unwrap_or(WriterStep::Cut));
         };
         let forced = grammar.forced(self.vocab);
         let from = file.quote.tokens;
@@ -186,7 +186,7 @@ impl Writer<'_> {
     }
 
     /// The byte before a place in what the model read.
-    fn last_read_byte(&self, place: Mark) -> Option<u8> {
+    fn last_read_byte(&self, place: ReplyPosition) -> Option<u8> {
         let bytes = |token: usize| self.read.get(token).map_or(&[][..], |token| self.vocab.bytes(*token));
         match place.bytes {
             0 => bytes(place.tokens.checked_sub(1)?).last().copied(),
@@ -195,7 +195,7 @@ impl Writer<'_> {
     }
 
     /// Goes back to where a text began, to write it as a JSON string.
-    fn as_string(&mut self, file: &Fenced) -> Option<Step> {
+    fn as_string(&mut self, file: &Fenced) -> Option<WriterStep> {
         self.as_json = true;
         let (grammar, kept) = self.up_to(file.quote, b"\"")?;
         let to = self.place_read(file.quote.tokens)?;
@@ -207,12 +207,12 @@ impl Writer<'_> {
     }
 
     /// The bytes of the token at a place of the document that stand before it.
-    pub(super) fn begun(&self, mark: Mark) -> Option<&[u8]> {
+    pub(super) fn begun(&self, mark: ReplyPosition) -> Option<&[u8]> {
         self.written.get(mark.tokens).map_or(&[][..], |token| self.vocab.bytes(*token)).get(..mark.bytes)
     }
 
     /// The document up to a place, followed by these bytes; with the tokens from the one at that place on.
-    pub(super) fn up_to(&self, mark: Mark, more: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
+    pub(super) fn up_to(&self, mark: ReplyPosition, more: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
         let (kept, dropped) = self.written.split_at_checked(mark.tokens)?;
         let bytes = [self.begun(mark)?, more].concat();
         self.grammar.as_ref()?.back(kept, dropped.len(), &bytes, self.vocab)
@@ -232,11 +232,11 @@ impl Writer<'_> {
     }
 
     /// Lets the model read on after so many tokens, of which it may not have read all.
-    pub(super) fn replace_read(&mut self, kept: usize, tokens: &[TokenId]) -> Step {
+    pub(super) fn replace_read(&mut self, kept: usize, tokens: &[TokenId]) -> WriterStep {
         let to = kept.min(self.known);
         self.taken_back += self.known - to;
         self.read.truncate(kept);
         self.read.extend_from_slice(tokens);
-        Step::Back(to, self.read.get(to..).unwrap_or_default().to_vec())
+        WriterStep::Back(to, self.read.get(to..).unwrap_or_default().to_vec())
     }
 }

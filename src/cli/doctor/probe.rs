@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::agent::{Answer, Bounds, Models, Place, take_turn};
+use crate::agent::{AgentEnv, ModelRegistry, TurnLimits, TurnResult, take_turn};
 use crate::cli::runtime;
-use crate::folder::{Access, OwnFolder};
+use crate::folder::{FolderAccess, OwnFolder};
 use crate::model::{
-    CallKey, ChatReply, ChatRequest, Digest, Failure, Message, ModelRef, Program, ProgramKind, StepKey, Turn,
+    AgentTurn, CallKey, ChatReply, ChatRequest, Digest, Failure, Message, ModelRef, Program, ProgramKind, StepKey,
     TurnEstimate,
 };
-use crate::process::Endings;
-use crate::provider::Limits;
+use crate::process::EndingGroups;
+use crate::provider::RequestLimits;
 use crate::report::human;
 use crate::session::{Runner, SessionError};
 
-use super::Report;
+use super::DoctorReport;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,10 +25,11 @@ const MOST_TOKENS: u32 = 256;
 
 /// Asks each model, then each program, and tells what came of it.
 pub(super) fn all(
-    (models, runner): (&Models, &Runner),
+    models: &ModelRegistry,
+    runner: &Runner,
     asked: &[ModelRef],
     programs: &[Program],
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
     for model in asked {
         let began = Instant::now();
@@ -50,12 +51,12 @@ pub(super) fn all(
 }
 
 fn tell(
-    models: &Models,
+    models: &ModelRegistry,
     name: &str,
     began: Instant,
     answer: Result<ChatReply, Failure>,
     cost: Option<f64>,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
     let took = human::duration(began.elapsed());
     match answer {
@@ -86,31 +87,31 @@ fn question(model: ModelRef) -> ChatRequest {
     }
 }
 
-async fn model_answers(models: &Models, model: &ModelRef) -> Result<ChatReply, Failure> {
+async fn model_answers(models: &ModelRegistry, model: &ModelRef) -> Result<ChatReply, Failure> {
     let provider = models.provider(&model.provider)?;
-    let limits = Limits { first_byte: PATIENCE, total: PATIENCE, ..provider.limits() };
+    let limits = RequestLimits { first_byte: PATIENCE, total: PATIENCE, ..provider.limits() };
     provider.chat(&question(model.clone()), &limits, &|_| {}).await
 }
 
 /// A turn in an empty folder that goes afterwards.
-fn program_answers(models: &Models, program: &Program, runner: &Runner) -> Result<Answer, SessionError> {
+fn program_answers(models: &ModelRegistry, program: &Program, runner: &Runner) -> Result<TurnResult, SessionError> {
     let folder = tempfile::tempdir().map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
     let workspace = folder.path().join("workspace");
     std::fs::create_dir(&workspace).map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
-    let homes = OwnFolder::open(folder.path(), Access::Private)
+    let homes = OwnFolder::open(folder.path(), FolderAccess::Private)
         .map_err(|error| SessionError::usage(format!("no folder for a probe: {error}")))?;
-    let place = Place {
+    let place = AgentEnv {
         workspace,
         homes: homes.folder("homes"),
         artifacts: Vec::new(),
         variables: runner.environment.variables(),
         unencrypted: models.unencrypted(),
         guard: runner.environment.guard().to_owned().into(),
-        endings: Endings::default(),
+        endings: EndingGroups::default(),
     };
     let timeout_ms = u64::try_from(PATIENCE.as_millis()).ok();
     let request = question(program.reference());
-    let turn = Turn {
+    let turn = AgentTurn {
         program: program.clone(),
         request,
         estimate: TurnEstimate::default(),
@@ -120,6 +121,6 @@ fn program_answers(models: &Models, program: &Program, runner: &Runner) -> Resul
         until: None,
     };
     let call = CallKey { step: StepKey::root("probe"), attempt: 1, ordinal: 1 };
-    let bounds = Bounds { now: Timestamp::now(), usd: None, call, ask: Digest::of(b"probe") };
+    let bounds = TurnLimits { now: Timestamp::now(), usd: None, call, ask: Digest::of(b"probe") };
     Ok(runtime()?.block_on(take_turn(&turn, &place, &bounds, &|_| {}, std::future::pending())))
 }

@@ -10,16 +10,16 @@ use crate::config;
 use crate::engine::environment;
 use crate::model::step::Access;
 use crate::model::{Program, ProgramKind};
-use crate::process::{self, Endings, Spec};
+use crate::process::{self, EndingGroups, ProgramSpec};
 use crate::session::{Runner, SessionError};
 
-use super::Report;
+use super::DoctorReport;
 
 /// Tells of the programs; those that can be asked are given back.
 pub(super) fn tell(
     pipelines: &[PathBuf],
     runner: &Runner,
-    report: &mut Report<'_>,
+    report: &mut DoctorReport<'_>,
 ) -> Result<Vec<Program>, SessionError> {
     let mut usable = Vec::new();
     for kind in [ProgramKind::Claude, ProgramKind::Codex] {
@@ -79,7 +79,7 @@ fn find(name: &str, here: &Path) -> Option<PathBuf> {
 
 /// What a program says about itself; `None` when it is not here.
 fn version(program: &str, runner: &Runner) -> Option<String> {
-    let spec = Spec {
+    let spec = ProgramSpec {
         argv: vec![program.to_owned(), "--version".to_owned()],
         cwd: std::env::temp_dir(),
         // The project may have brought the program, which has no business with keys.
@@ -89,7 +89,7 @@ fn version(program: &str, runner: &Runner) -> Option<String> {
         cap: 4096,
         most: None,
         guard: runner.environment.guard().to_owned().into(),
-        endings: Endings::default(),
+        endings: EndingGroups::default(),
     };
     let run = async {
         let ended = process::run(&spec, &|_, _| {}).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::agent::{CANDIDATES, Models, choose};
+use crate::agent::{CANDIDATES, ModelRegistry, choose};
 use crate::cli::runtime;
 use crate::config::Settings;
 use crate::model::ModelRef;
@@ -10,13 +10,13 @@ use crate::model::name::LOCAL;
 use crate::provider::{Dialect, Endpoint, is_loopback_address, served_models};
 use crate::session::{Runner, SessionError};
 
-use super::Report;
+use super::DoctorReport;
 
 /// How long a server on this machine has to say what it has.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is known of a provider.
-pub(super) struct Known {
+pub(super) struct ProviderFacts {
     /// Its name.
     name: String,
     /// Its models, as far as it was asked and said them.
@@ -25,11 +25,15 @@ pub(super) struct Known {
 }
 
 /// Tells of every provider; what was learnt is for [`default_model`] and probes.
-pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>) -> Result<Vec<Known>, SessionError> {
+pub(super) fn tell(
+    models: &ModelRegistry,
+    settings: &Settings,
+    report: &mut DoctorReport<'_>,
+) -> Result<Vec<ProviderFacts>, SessionError> {
     let mut all = Vec::new();
     for name in models.providers() {
         let Some(endpoint) = models.endpoint(name) else { continue };
-        let mut known = Known { name: name.to_owned(), served: Vec::new(), usable: endpoint.api_key.is_some() };
+        let mut known = ProviderFacts { name: name.to_owned(), served: Vec::new(), usable: endpoint.api_key.is_some() };
         if let Some(failure) = models.bad_address(name) {
             known.usable = false;
             report.line(Some(false), name, failure.message)?;
@@ -46,7 +50,12 @@ pub(super) fn tell(models: &Models, settings: &Settings, report: &mut Report<'_>
 }
 
 /// Tells of a server that needs no key; those that nobody named only when they answer.
-fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Report<'_>) -> Result<(), SessionError> {
+fn server(
+    endpoint: &Endpoint,
+    named: bool,
+    known: &mut ProviderFacts,
+    report: &mut DoctorReport<'_>,
+) -> Result<(), SessionError> {
     let (name, url) = (&endpoint.name, &endpoint.base_url);
     // Nothing beyond this machine is asked unless --probe is given.
     if !is_loopback_address(url) || !matches!(endpoint.dialect, Dialect::OpenAi) {
@@ -83,10 +92,11 @@ fn server(endpoint: &Endpoint, named: bool, known: &mut Known, report: &mut Repo
 
 /// Tells what a run asks that names no model, and whether it can.
 pub(super) fn default_model(
-    (models, runner): (&Models, &Runner),
+    models: &ModelRegistry,
+    runner: &Runner,
     settings: &Settings,
-    known: &[Known],
-    report: &mut Report<'_>,
+    known: &[ProviderFacts],
+    report: &mut DoctorReport<'_>,
 ) -> Result<(), SessionError> {
     if let Some(name) = settings.defaults.model.as_deref().filter(|name| *name != "auto") {
         let model = match models.resolve(name) {
@@ -119,10 +129,10 @@ pub(super) fn default_model(
 }
 
 /// The model that a probe asks of each provider that is usable.
-pub(super) fn to_probe(models: &Models, settings: &Settings, known: &[Known]) -> Vec<ModelRef> {
+pub(super) fn to_probe(models: &ModelRegistry, settings: &Settings, known: &[ProviderFacts]) -> Vec<ModelRef> {
     let named = settings.defaults.model.iter().chain(settings.models.values().map(|entry| &entry.model));
     let named: Vec<ModelRef> = named.filter_map(|name| models.resolve(name).ok()).collect();
-    let of = |known: &Known| {
+    let of = |known: &ProviderFacts| {
         let own = named.iter().find(|model| model.provider == known.name).cloned();
         let usual = CANDIDATES.iter().find(|candidate| candidate.provider == known.name);
         let usual = usual.map(|candidate| ModelRef::new(candidate.provider, candidate.model));

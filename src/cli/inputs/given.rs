@@ -9,14 +9,14 @@ use crate::config::child;
 use crate::model::Pipeline;
 use crate::schema::Schema;
 
-use crate::session::inputs::{InputPlace, Open, checked, complete};
+use crate::session::inputs::{InputPlace, MissingInputs, checked, complete};
 use crate::session::{InputSource, SessionError};
 
-use super::text::{Json, Places, Source, Text};
+use super::text::{Json, SourcedText, TextSource, ValuePlaces};
 
 /// What the command line says of inputs.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(in crate::cli) struct Given {
+pub(in crate::cli) struct CliInputs {
     /// The task, which fills the input `task`; `-` reads it from standard input
     #[arg(long, short, value_name = "TEXT", conflicts_with = "task_file")]
     task: Option<String>,
@@ -38,26 +38,29 @@ pub(in crate::cli) struct Given {
 
 /// The inputs that were given, and where those that were read are written.
 #[derive(Default)]
-struct Found {
+struct LocatedInputs {
     values: Map<String, Value>,
-    places: BTreeMap<String, Places>,
+    places: BTreeMap<String, ValuePlaces>,
 }
 
-impl InputSource for Given {
+impl InputSource for CliInputs {
     fn inputs(&self, pipeline: &Pipeline) -> Result<Map<String, Value>, SessionError> {
         let found = self.found(pipeline)?;
         complete(pipeline, &found.values, &|name| found.place(name))
     }
 }
 
-impl Given {
+impl CliInputs {
     /// The inputs as far as they are given, and the schemas of those that are not.
-    pub(in crate::cli) fn known(&self, pipeline: &Pipeline) -> Result<(Map<String, Value>, Open), SessionError> {
+    pub(in crate::cli) fn known(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<(Map<String, Value>, MissingInputs), SessionError> {
         let found = self.found(pipeline)?;
         checked(pipeline, &found.values, &|name| found.place(name))
     }
 
-    fn found(&self, pipeline: &Pipeline) -> Result<Found, SessionError> {
+    fn found(&self, pipeline: &Pipeline) -> Result<LocatedInputs, SessionError> {
         let mut flags = Vec::new();
         for text in &self.inputs {
             flags.push(text.split_once('=').ok_or_else(|| {
@@ -98,12 +101,12 @@ impl Given {
     }
 
     /// What `--input-file` holds.
-    fn of_file(&self) -> Result<Found, SessionError> {
+    fn of_file(&self) -> Result<LocatedInputs, SessionError> {
         const HINT: &str = "`--input-file` takes a JSON file with all inputs: `{\"task\": \"…\"}`";
         const WHAT: &str = "what `--input-file` names";
-        let mut found = Found::default();
+        let mut found = LocatedInputs::default();
         let Some(path) = &self.input_file else { return Ok(found) };
-        let Json { value, places } = Text::read(WHAT, Source::of(path), HINT)?.json(WHAT, "object")?;
+        let Json { value, places } = SourcedText::read(WHAT, TextSource::of(path), HINT)?.json(WHAT, "object")?;
         let Value::Object(members) = value else {
             let place = places.map_or_else(|| path.clone(), |places| places.of(""));
             return Err(SessionError::usage(format!(
@@ -112,7 +115,7 @@ impl Given {
             .hint(HINT));
         };
         for (name, value) in members {
-            let places = places.as_ref().map(|whole| Places { pointer: child("", &name), ..whole.clone() });
+            let places = places.as_ref().map(|whole| ValuePlaces { pointer: child("", &name), ..whole.clone() });
             found.insert(&name, Json { value, places });
         }
         Ok(found)
@@ -121,10 +124,10 @@ impl Given {
     fn task(&self, pipeline: &Pipeline) -> Result<Option<Json>, SessionError> {
         const WHAT: &str = "the task";
         let text = match (&self.task, &self.task_file) {
-            (Some(dash), _) if dash == "-" => Text::read(WHAT, Source::Stdin, "")?,
-            (Some(text), _) => Text::literal(WHAT, text)?,
+            (Some(dash), _) if dash == "-" => SourcedText::read(WHAT, TextSource::Stdin, "")?,
+            (Some(text), _) => SourcedText::literal(WHAT, text)?,
             (None, Some(path)) => {
-                Text::read(WHAT, Source::of(path), "`--task-file` takes a text file with the task in it")?
+                SourcedText::read(WHAT, TextSource::of(path), "`--task-file` takes a text file with the task in it")?
             }
             (None, None) => return Ok(None),
         };
@@ -135,7 +138,7 @@ impl Given {
     }
 }
 
-impl Found {
+impl LocatedInputs {
     fn place(&self, name: &str) -> Option<Box<dyn InputPlace>> {
         self.places.get(name).map(|places| Box::new(places.clone()) as Box<dyn InputPlace>)
     }
@@ -153,8 +156,8 @@ impl Found {
 fn input(pipeline: &Pipeline, name: &str, value: &str) -> Result<Json, SessionError> {
     let what = format!("the input `{name}`");
     let text = match value.strip_prefix('@') {
-        None => Text::literal(&what, value)?,
-        Some(literal) if literal.starts_with('@') => Text::literal(&what, literal)?,
+        None => SourcedText::literal(&what, value)?,
+        Some(literal) if literal.starts_with('@') => SourcedText::literal(&what, literal)?,
         Some("") => {
             return Err(SessionError::usage(format!("`--input {name}=@` names no file"))
                 .hint(format!("write `--input {name}=@FILE`, or `--input {name}=@@` for a lone `@`")));
@@ -163,14 +166,14 @@ fn input(pipeline: &Pipeline, name: &str, value: &str) -> Result<Json, SessionEr
             let hint = format!(
                 "`@` reads the value from a file; a value that begins with `@` itself has two: `--input {name}=@{value}`"
             );
-            Text::read(&what, Source::of(path), &hint)?
+            SourcedText::read(&what, TextSource::of(path), &hint)?
         }
     };
     typed(pipeline, name, text)
 }
 
 /// A text as the value that the schema of its input wants: the text itself, or the JSON that it is.
-fn typed(pipeline: &Pipeline, name: &str, text: Text) -> Result<Json, SessionError> {
+fn typed(pipeline: &Pipeline, name: &str, text: SourcedText) -> Result<Json, SessionError> {
     let what = format!("the input `{name}`");
     let schema = pipeline.inputs.get(name);
     let kinds: Option<Vec<&str>> = schema.and_then(|schema| schema.get("type")).map(|kind| match kind {
@@ -185,7 +188,7 @@ fn typed(pipeline: &Pipeline, name: &str, text: Text) -> Result<Json, SessionErr
 }
 
 /// A text for a schema without a `type`: itself if that fits, else the JSON that it is if that does.
-fn untyped(what: &str, schema: Option<&Map<String, Value>>, text: Text) -> Json {
+fn untyped(what: &str, schema: Option<&Map<String, Value>>, text: SourcedText) -> Json {
     let schema = schema.and_then(|schema| Schema::compile("input", Value::Object(schema.clone())).ok());
     let fits = |value: &Value| schema.as_ref().is_none_or(|schema| schema.is_valid(value));
     let plain = Value::String(text.text.clone());

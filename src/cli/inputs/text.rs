@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Where a text comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum TextSource {
     /// The command line itself.
     Literal,
     /// A file, by the path that the user wrote.
@@ -30,14 +30,14 @@ pub(super) enum Source {
     Stdin,
 }
 
-impl Source {
+impl TextSource {
     /// The file of a path, or standard input for `-`.
     pub(super) fn of(path: &str) -> Self {
         if path == "-" { Self::Stdin } else { Self::File(path.into()) }
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for TextSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Literal => f.write_str("the command line"),
@@ -48,12 +48,12 @@ impl fmt::Display for Source {
 }
 
 /// A text with where it comes from.
-pub(super) struct Text {
+pub(super) struct SourcedText {
     pub(super) text: String,
-    pub(super) source: Source,
+    pub(super) source: TextSource,
 }
 
-impl Text {
+impl SourcedText {
     /// A text that the command line holds itself.
     ///
     /// # Errors
@@ -63,22 +63,22 @@ impl Text {
             return Err(too_long(what));
         }
         // A shell may have read it from a file: `"$(cat task.md)"`.
-        Ok(Self { text: without_mark(text).to_owned(), source: Source::Literal })
+        Ok(Self { text: without_mark(text).to_owned(), source: TextSource::Literal })
     }
 
     /// Reads what a source holds; `what` names it in messages, and `hint` says what the option takes.
     ///
     /// # Errors
     /// It can't be read, is no text or is too long.
-    pub(super) fn read(what: &str, source: Source, hint: &str) -> Result<Self, SessionError> {
+    pub(super) fn read(what: &str, source: TextSource, hint: &str) -> Result<Self, SessionError> {
         let mut bytes = Vec::new();
         match &source {
-            Source::Literal => {}
-            Source::File(path) => {
+            TextSource::Literal => {}
+            TextSource::File(path) => {
                 let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
                 read.map_err(|error| SessionError::unreadable(path, &error).hint(hint))?;
             }
-            Source::Stdin => {
+            TextSource::Stdin => {
                 let read = std::io::stdin().take(MAX_BYTES + 1).read_to_end(&mut bytes);
                 read.map_err(|error| {
                     SessionError::usage(format!("{what} can't be read from standard input: {error}"))
@@ -90,8 +90,8 @@ impl Text {
             return Err(too_long(what));
         }
         let text = text_of(bytes).map_err(|why| match &source {
-            Source::File(path) => SessionError::usage(format!("`{}` {why}", path.display())).hint(hint),
-            Source::Literal | Source::Stdin => SessionError::usage(format!("{what} on standard input {why}")),
+            TextSource::File(path) => SessionError::usage(format!("`{}` {why}", path.display())).hint(hint),
+            TextSource::Literal | TextSource::Stdin => SessionError::usage(format!("{what} on standard input {why}")),
         })?;
         Ok(Self { text, source })
     }
@@ -101,7 +101,7 @@ impl Text {
     /// # Errors
     /// Where it is no JSON, or what it has twice.
     pub(super) fn json(&self, what: &str, wanted: &str) -> Result<Json, SessionError> {
-        if self.source == Source::Literal {
+        if self.source == TextSource::Literal {
             let value = serde_json::from_str(&self.text).map_err(|error| {
                 SessionError::usage(format!(
                     "{what} must be {wanted}, and `{}` is no JSON: {error}",
@@ -115,7 +115,7 @@ impl Text {
             SessionError::with_findings(found).with_message(format!("{what} must be JSON of type {wanted}"))
         })?;
         let value = document.value.clone();
-        Ok(Json { value, places: Some(Places { document: Arc::new(document), pointer: String::new() }) })
+        Ok(Json { value, places: Some(ValuePlaces { document: Arc::new(document), pointer: String::new() }) })
     }
 }
 
@@ -123,17 +123,17 @@ impl Text {
 #[derive(Clone)]
 pub(super) struct Json {
     pub(super) value: Value,
-    pub(super) places: Option<Places>,
+    pub(super) places: Option<ValuePlaces>,
 }
 
 /// Where a value is written: in a file, below a pointer.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(super) struct ValuePlaces {
     pub(super) document: Arc<Document>,
     pub(super) pointer: String,
 }
 
-impl Places {
+impl ValuePlaces {
     /// The file, line and column of a part of the value: `inputs.json:3:12`.
     pub(super) fn of(&self, part: &str) -> String {
         self.at(self.document.spans.value(&format!("{}{part}", self.pointer)).start)
@@ -150,7 +150,7 @@ impl Places {
     }
 }
 
-impl InputPlace for Places {
+impl InputPlace for ValuePlaces {
     fn part(&self, pointer: &str) -> String {
         self.of(pointer)
     }

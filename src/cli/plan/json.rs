@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::engine::forecast::{Asks, Cost, Foreseen, Outlook, Prospect, Range, Text};
+use crate::engine::forecast::{CostEstimate, Foreseen, Outlook, PromptEstimate, Prospect, Range, RequestEstimate};
 use crate::model::StepKey;
 
 use crate::cli::trust::list;
 
-use super::Told;
+use super::PlanReport;
 use super::tell::total;
 
 /// The whole forecast, or that of one step.
-pub(super) fn of(told: &Told<'_>, only: Option<&StepKey>) -> Value {
+pub(super) fn of(told: &PlanReport<'_>, only: Option<&StepKey>) -> Value {
     let steps = told.steps.iter().filter(|step| only.is_none_or(|only| step.step == *only));
     let (calls, input, output, cost) = total(&told.steps);
     let budgets = told.allowances.iter().map(|allowance| {
@@ -20,11 +20,11 @@ pub(super) fn of(told: &Told<'_>, only: Option<&StepKey>) -> Value {
             Outlook::MayRunOut(step) => ("may_run_out", Some(step)),
             Outlook::RunsOut(step) => ("runs_out", Some(step)),
         };
-        json!({ "of": allowance.holder.to_string(), "limit": allowance.limit, "outlook": outlook, "at": at })
+        json!({ "scope": allowance.holder.to_string(), "limit": allowance.limit, "budget_status": outlook, "at": at })
     });
     json!({
         "pipeline": told.plan.body.name,
-        "open_inputs": told.open,
+        "missing_inputs": told.open,
         "steps": steps.map(step).collect::<Value>(),
         "total": { "calls": range(calls), "tokens_in": range(input), "tokens_out": range(output), "usd": cost.map(usd) },
         "budgets": budgets.collect::<Value>(),
@@ -40,25 +40,25 @@ fn step(step: &Foreseen) -> Value {
         Prospect::MayRun(why) => ("may_run", Some(why)),
         Prospect::Skipped(why) => ("skipped", Some(why)),
         Prospect::Fails(why) => ("fails", Some(why)),
-        Prospect::Kept => ("kept", None),
+        Prospect::Kept => ("reused", None),
     };
     json!({
         "step": step.step,
         "kind": step.kind,
-        "prospect": prospect,
+        "status": prospect,
         "why": why,
         "times": range(step.times),
-        "kept": step.kept,
+        "reused": step.kept,
         "each": step.each,
         "reads": step.reads,
         "output": step.output,
         "path": step.path,
-        "asks": step.asks.as_ref().map(asks),
-        "texts": step.texts.iter().map(text).collect::<Value>(),
+        "requests": step.asks.as_ref().map(asks),
+        "prompts": step.texts.iter().map(text).collect::<Value>(),
     })
 }
 
-fn asks(asks: &Asks) -> Value {
+fn asks(asks: &RequestEstimate) -> Value {
     json!({
         "agent": asks.agent,
         "models": asks.models.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -71,18 +71,18 @@ fn asks(asks: &Asks) -> Value {
     })
 }
 
-fn text(text: &Text) -> Value {
+fn text(text: &PromptEstimate) -> Value {
     match &text.text {
         Ok(words) => json!({ "what": text.what, "exact": text.exact, "text": words }),
         Err(why) => json!({ "what": text.what, "exact": false, "why": why }),
     }
 }
 
-/// `most` is null when nothing bounds it.
+/// `max` is null when nothing bounds it.
 fn range(range: Range) -> Value {
-    json!({ "least": range.least, "most": range.most })
+    json!({ "min": range.least, "max": range.most })
 }
 
-fn usd(cost: Cost) -> Value {
-    json!({ "least": cost.least, "most": cost.most })
+fn usd(cost: CostEstimate) -> Value {
+    json!({ "min": cost.least, "max": cost.most })
 }

@@ -1,19 +1,19 @@
 //! A forecast in words, at most 80 columns wide but for prompts and names.
 
-use crate::engine::forecast::{Asks, Cost, Foreseen, Outlook, Prospect, Range, Text};
+use crate::engine::forecast::{CostEstimate, Foreseen, Outlook, PromptEstimate, Prospect, Range, RequestEstimate};
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 use crate::model::event::StepKind;
 use crate::model::visible::one_line;
-use crate::report::{Style, human};
+use crate::report::{TerminalStyle, human};
 
-use super::Told;
+use super::PlanReport;
 
 /// The width of a terminal.
 const WIDTH: usize = 80;
 
 /// The whole forecast, or that of one step with its texts.
-pub(super) fn text(told: &Told<'_>, prompts: bool, only: Option<&StepKey>, style: Style) -> String {
+pub(super) fn text(told: &PlanReport<'_>, prompts: bool, only: Option<&StepKey>, style: TerminalStyle) -> String {
     let mut out = String::new();
     if only.is_none() {
         let description = told.description.unwrap_or_default().trim_end();
@@ -55,7 +55,7 @@ fn block(out: &mut String, text: &str) {
     out.push('\n');
 }
 
-fn one(out: &mut String, step: &Foreseen, mark: &str, style: Style) {
+fn one(out: &mut String, step: &Foreseen, mark: &str, style: TerminalStyle) {
     let indent = step.depth() * 3;
     let below = indent + 3;
     let (what, flow) = (what(step), flow(step));
@@ -108,18 +108,18 @@ fn what(step: &Foreseen) -> String {
         (StepKind::Approve, _) => "asks a person".to_owned(),
         (StepKind::Parallel, _) => "side by side".to_owned(),
         (StepKind::Repeat, _) => "again and again".to_owned(),
-        (StepKind::Steps, _) => "one after another".to_owned(),
+        (StepKind::Sequence, _) => "one after another".to_owned(),
         (StepKind::Pipeline, _) => "calls a pipeline".to_owned(),
     }
 }
 
-fn fate(step: &Foreseen, style: Style) -> Option<String> {
+fn fate(step: &Foreseen, style: TerminalStyle) -> Option<String> {
     let times = step.times != Range::exactly(1);
     let often = |step: &Foreseen| format!("runs {} times", range(step.times));
     let kept = (step.kept > 0 && step.prospect != Prospect::Kept)
-        .then(|| format!("{} of them kept: asked the same by an earlier run", step.kept));
+        .then(|| format!("{} of them reused: asked the same by an earlier run", step.kept));
     let said = match &step.prospect {
-        Prospect::Kept => Some(format!("{} asked the same by an earlier run", style.good("kept:"))),
+        Prospect::Kept => Some(format!("{} asked the same by an earlier run", style.good("reused:"))),
         Prospect::Skipped(why) => Some(format!("{} {why}", style.dim("skipped:"))),
         Prospect::Fails(why) => Some(format!("{} {why}", style.bad("fails:"))),
         Prospect::MayRun(why) if step.times == (Range { least: 0, most: Some(1) }) => Some(format!("may run: {why}")),
@@ -132,14 +132,14 @@ fn fate(step: &Foreseen, style: Style) -> Option<String> {
     }
 }
 
-fn asked(asks: &Asks) -> String {
+fn asked(asks: &RequestEstimate) -> String {
     if asks.program {
         return "a program: what it asks of its model is its own affair".to_owned();
     }
     numbers(asks.calls, asks.input, asks.output, asks.cost)
 }
 
-fn numbers(calls: Range, input: Range, output: Range, cost: Option<Cost>) -> String {
+fn numbers(calls: Range, input: Range, output: Range, cost: Option<CostEstimate>) -> String {
     let plural = if calls == Range::exactly(1) { "" } else { "s" };
     let cost = cost.map_or_else(|| "cost unknown".to_owned(), money);
     format!("{} call{plural}; tokens {} in, {} out; {cost}", range(calls), range(input), range(output))
@@ -154,7 +154,7 @@ fn range(range: Range) -> String {
     }
 }
 
-fn money(cost: Cost) -> String {
+fn money(cost: CostEstimate) -> String {
     let cents = |usd: f64| if usd < 0.000_05 { "$0".to_owned() } else { human::money(usd) };
     match cost.most {
         Some(most) if most <= 0.0 => "no charge".to_owned(),
@@ -164,9 +164,9 @@ fn money(cost: Cost) -> String {
 }
 
 /// What all steps take: calls, tokens in, tokens out, dollars.
-pub(super) fn total(steps: &[Foreseen]) -> (Range, Range, Range, Option<Cost>) {
+pub(super) fn total(steps: &[Foreseen]) -> (Range, Range, Range, Option<CostEstimate>) {
     let zero = Range::exactly(0);
-    let mut sum = (zero, zero, zero, Some(Cost { least: 0.0, most: Some(0.0) }));
+    let mut sum = (zero, zero, zero, Some(CostEstimate { least: 0.0, most: Some(0.0) }));
     for asks in steps.iter().filter_map(|step| step.asks.as_ref()) {
         sum.0 = sum.0.plus(asks.calls);
         sum.1 = sum.1.plus(asks.input);
@@ -176,7 +176,7 @@ pub(super) fn total(steps: &[Foreseen]) -> (Range, Range, Range, Option<Cost>) {
     sum
 }
 
-fn ending(out: &mut String, told: &Told<'_>, style: Style) {
+fn ending(out: &mut String, told: &PlanReport<'_>, style: TerminalStyle) {
     line(out, 0, "");
     let (calls, input, output, cost) = total(&told.steps);
     if calls.most != Some(0) {
@@ -209,7 +209,7 @@ fn limit(limit: &Budget) -> String {
 }
 
 /// A text of a step under a line that says what it is.
-fn words(out: &mut String, step: &Foreseen, text: &Text, style: Style) {
+fn words(out: &mut String, step: &Foreseen, text: &PromptEstimate, style: TerminalStyle) {
     let state = match (&text.text, text.exact) {
         (Err(_), _) => ", not known yet",
         (Ok(_), true) => ", word for word",

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::{Artifact, RunState, StepState};
@@ -21,7 +21,7 @@ use super::{journal, pick, root};
     allow_missing_positional = true,
     after_help = "Examples:\n  orch runs artifact plan\n  orch runs artifact 7d1d plan > plan.json\n  orch runs artifact 7d1d code --step fix[0]/code"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsArtifactArgs {
     /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -36,18 +36,18 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsArtifactArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;
     let state = RunState::fold(row.run, &journal.events(row.run)?);
     let (step, artifact) = choose(args, &row, &state)?;
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         let shown = json!({
             "run": row.run.to_string(), "step": step.step, "name": artifact.name, "path": artifact.path,
             "digest": artifact.digest, "value": artifact.value,
@@ -59,7 +59,11 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     Ok(ExitStatus::Success)
 }
 
-fn choose<'a>(args: &Args, row: &RunRow, state: &'a RunState) -> Result<(&'a StepState, &'a Artifact), SessionError> {
+fn choose<'a>(
+    args: &RunsArtifactArgs,
+    row: &RunRow,
+    state: &'a RunState,
+) -> Result<(&'a StepState, &'a Artifact), SessionError> {
     let all: Vec<(&StepState, &Artifact)> =
         state.in_order().into_iter().filter_map(|step| Some((step, step.artifact.as_ref()?))).collect();
     let named = |(step, artifact): &&(&StepState, &Artifact)| {
@@ -79,7 +83,7 @@ fn choose<'a>(args: &Args, row: &RunRow, state: &'a RunState) -> Result<(&'a Ste
     }
 }
 
-fn missing(args: &Args, row: &RunRow, all: &[(&StepState, &Artifact)]) -> SessionError {
+fn missing(args: &RunsArtifactArgs, row: &RunRow, all: &[(&StepState, &Artifact)]) -> SessionError {
     let of = args.step.as_ref().map(|key| format!(" of step `{key}`")).unwrap_or_default();
     let error = SessionError::usage(format!("run {} has no artifact `{}`{of}", row.run, args.name));
     let mut names: Vec<String> = all.iter().map(|(_, artifact)| format!("`{}`", artifact.name)).collect();

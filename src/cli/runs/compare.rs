@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
-use crate::files::{self, Change, FileState, Look};
+use crate::files::{self, ChangeSet, FileChange, FileState};
 use crate::model::event::RunStatus;
 use crate::model::{Artifact, RunState, StepKey, StepState};
 use crate::report::human;
@@ -15,7 +15,7 @@ pub(super) fn run(
     journal: &Journal,
     a: &RunRow,
     b: &RunRow,
-    output: Output,
+    output: OutputFormat,
     ui: &Ui,
 ) -> Result<ExitStatus, SessionError> {
     let state = |row: &RunRow| -> Result<RunState, SessionError> {
@@ -28,7 +28,7 @@ pub(super) fn run(
     };
     let (one, other) = (state(a)?, state(b)?);
     let pairs = pairs(&one, &other);
-    if output == Output::Json {
+    if output == OutputFormat::Json {
         ui.data(&format!("{:#}", as_json(&one, &other, &pairs)))?;
         return Ok(ExitStatus::Success);
     }
@@ -55,11 +55,11 @@ pub(super) fn run(
     Ok(ExitStatus::Success)
 }
 
-type Pair<'a> = (StepKey, Option<&'a StepState>, Option<&'a StepState>);
+type StepPair<'a> = (StepKey, Option<&'a StepState>, Option<&'a StepState>);
 
 /// The steps of both runs: those of the first in its order, then those that only the second has.
-fn pairs<'a>(one: &'a RunState, other: &'a RunState) -> Vec<Pair<'a>> {
-    let mut pairs: Vec<Pair<'_>> =
+fn pairs<'a>(one: &'a RunState, other: &'a RunState) -> Vec<StepPair<'a>> {
+    let mut pairs: Vec<StepPair<'_>> =
         one.in_order().into_iter().map(|step| (step.step.clone(), Some(step), other.step(&step.step))).collect();
     let only = other.in_order().into_iter().filter(|step| one.step(&step.step).is_none());
     pairs.extend(only.map(|step| (step.step.clone(), None, Some(step))));
@@ -105,11 +105,11 @@ fn artifact_diff(key: &StepKey, a: Option<&StepState>, b: Option<&StepState>) ->
         return String::new();
     };
     let state = |artifact: Artifact| FileState { content: artifact.bytes().into(), mode: None };
-    let change = Change { path, before: before.map(state), after: after.map(state) };
-    files::diff(&Look { files: vec![change], new_folders: Vec::new() })
+    let change = FileChange { path, before: before.map(state), after: after.map(state) };
+    files::diff(&ChangeSet { files: vec![change], new_folders: Vec::new() })
 }
 
-fn as_json(one: &RunState, other: &RunState, pairs: &[Pair<'_>]) -> Value {
+fn as_json(one: &RunState, other: &RunState, pairs: &[StepPair<'_>]) -> Value {
     let run = |state: &RunState| json!({ "run": state.run.to_string(), "status": state.status, "usage": state.usage(), "cost_usd": state.cost().known(), "estimated_cost_usd": state.cost().estimated() });
     let step = |step: Option<&StepState>| {
         step.map(|step| {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunId;
@@ -23,20 +23,20 @@ const BATCH: usize = 100;
 #[command(
     after_help = "Examples:\n  orch runs delete 7d1d c395\n  orch runs export 7d1d --to run.json && orch runs delete 7d1d"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsDeleteArgs {
     /// The runs, by their ids or the starts of them
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<String>,
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsDeleteArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let mut runs: Vec<RunId> = Vec::new();
     for name in &args.runs {
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
         }
     }
     let gone = delete(&journal, &runs)?;
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         ui.data(&format!("{:#}", gone.as_json(&runs, false)))?;
     } else {
         ui.say(gone.words("deleted"));

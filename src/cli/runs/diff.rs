@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::files::{self, Kind, Look};
-use crate::session::writes::{Written, left_out, written};
+use crate::files::{self, ChangeKind, ChangeSet};
+use crate::session::writes::{StepWrite, left_out, written};
 use crate::session::{ExitStatus, SessionError};
 use crate::store::{Journal, RunRow};
 
@@ -25,7 +25,7 @@ use super::{compare, find, journal, pick, root};
 #[command(
     after_help = "Examples:\n  orch runs diff 7d1d\n  orch runs diff 7d1d | git apply --reverse\n  orch runs diff 7d1d c395"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsDiffArgs {
     /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -40,13 +40,13 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsDiffArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;
     match &args.other {
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     }
 }
 
-fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn one(args: &RunsDiffArgs, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let events = journal.events(row.run)?;
     for (step, path) in left_out(&events) {
         ui.say(format!(
@@ -66,14 +66,14 @@ fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStat
     for unsure in all.iter().filter(|written| written.done.is_none()) {
         ui.say(format!("{}: whether all its files were written is not on record; left out", unsure.step));
     }
-    let done: Vec<&Written> = all.iter().filter(|written| written.done.is_some()).collect();
-    let looks: Vec<(String, Look)> = if args.each {
+    let done: Vec<&StepWrite> = all.iter().filter(|written| written.done.is_some()).collect();
+    let looks: Vec<(String, ChangeSet)> = if args.each {
         done.iter().map(|written| (written.step.to_string(), written.look.clone())).collect()
     } else {
-        let looks: Vec<Look> = done.iter().map(|written| written.look.clone()).collect();
+        let looks: Vec<ChangeSet> = done.iter().map(|written| written.look.clone()).collect();
         vec![(String::new(), files::together(&looks))]
     };
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         let files: Vec<_> = looks.iter().flat_map(|(step, look)| of(step, look)).collect();
         let diff: String = looks.iter().map(|(_, look)| files::diff(look)).collect();
         let text = json!({ "run": row.run.to_string(), "workspace": row.workspace, "files": files, "diff": diff });
@@ -97,8 +97,8 @@ fn one(args: &Args, journal: &Journal, row: &RunRow, ui: &Ui) -> Result<ExitStat
     Ok(ExitStatus::Success)
 }
 
-fn of(step: &str, look: &Look) -> Vec<serde_json::Value> {
-    let changed = look.files.iter().filter(|change| change.kind() != Kind::Unchanged);
+fn of(step: &str, look: &ChangeSet) -> Vec<serde_json::Value> {
+    let changed = look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged);
     changed
         .map(|change| {
             let mut file = json!({ "path": change.path, "change": change.kind() });

@@ -1,9 +1,9 @@
 //! `orch runs events`: what was recorded, one event a line.
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here, runner, runtime};
-use crate::model::event::{CallEnded, Done, Event, Fact};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact};
 use crate::model::{Artifact, Failure, StepKey};
 use crate::report::human;
 use crate::session::{ExitStatus, SessionError};
@@ -19,7 +19,7 @@ use super::{journal, pick, root};
 #[command(
     after_help = "Examples:\n  orch runs events 7d1d --follow\n  orch runs events 7d1d --output json | jq -c .fact.step_failed"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsEventsArgs {
     /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -30,13 +30,13 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsEventsArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     if args.follow {
         let mut events = runner(ui)?.follow(&args.state.named(), args.run.as_deref())?;
         let runtime = runtime()?;
@@ -51,12 +51,12 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     Ok(ExitStatus::Success)
 }
 
-fn print(event: &Event, output: Output, ui: &Ui) -> Result<(), SessionError> {
+fn print(event: &Event, output: OutputFormat, ui: &Ui) -> Result<(), SessionError> {
     match output {
-        Output::Json => {
+        OutputFormat::Json => {
             ui.data(&serde_json::to_string(event).map_err(|error| SessionError::internal(error.to_string()))?)
         }
-        Output::Text => ui.text(&crate::model::visible::one_line(&line(event))),
+        OutputFormat::Text => ui.text(&crate::model::visible::one_line(&line(event))),
     }
 }
 
@@ -73,13 +73,13 @@ fn words(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
     match fact {
         Fact::RunStarted(fact) => ("run_started", None, format!("{} in {}", fact.pipeline, fact.workspace)),
         Fact::RunResumed(fact) => ("run_resumed", None, format!("orch {}", fact.version)),
-        Fact::StepKept(fact) => ("step_kept", Some(&fact.step), format!("result of event {}", fact.completed)),
+        Fact::StepReused(fact) => ("step_reused", Some(&fact.step), format!("result of event {}", fact.completed)),
         Fact::StepStarted(fact) => {
             let model = fact.model.as_ref().map(|model| format!(" with {model}")).unwrap_or_default();
             ("step_started", Some(&fact.step), format!("attempt {}{model}", fact.attempt))
         }
         Fact::CallEnded(fact) => ("call_ended", Some(&fact.call.step), call(fact)),
-        Fact::ReplyRead(fact) => {
+        Fact::ReplyParsed(fact) => {
             let how = match (&fact.source, &fact.failure) {
                 (Some(source), _) if fact.left_out.is_empty() => {
                     format!("found in {source}, {} repairs", fact.repairs.len())
@@ -89,7 +89,7 @@ fn words(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
                 }
                 (None, failure) => why(failure.as_ref()),
             };
-            ("reply_read", Some(&fact.call.step), how)
+            ("reply_parsed", Some(&fact.call.step), how)
         }
         Fact::StepCompleted(fact) => {
             ("step_completed", Some(&fact.step), fact.artifact.as_ref().map(artifact).unwrap_or_default())
@@ -111,11 +111,11 @@ fn words(fact: &Fact) -> (&'static str, Option<&StepKey>, String) {
 
 fn call(fact: &CallEnded) -> String {
     let took = human::duration(human::between(fact.started, fact.ended));
-    let what = match (&fact.reply, &fact.done, &fact.failure) {
+    let what = match (&fact.reply, &fact.output, &fact.failure) {
         (Some(_), _, _) => human::usage(&fact.usage()),
-        (None, Some(Done::Command(done)), _) => format!("exit code {}", done.exit_code),
-        (None, Some(Done::Looked(_)), _) => "looked at the files".to_owned(),
-        (None, Some(Done::Written(_)), _) => "wrote the files".to_owned(),
+        (None, Some(CallOutput::Command(done)), _) => format!("exit code {}", done.exit_code),
+        (None, Some(CallOutput::Snapshot(_)), _) => "looked at the files".to_owned(),
+        (None, Some(CallOutput::Applied(_)), _) => "wrote the files".to_owned(),
         // Its last words may be long; what it did stands after them.
         (None, None, failure) => human::first_line(&why(failure.as_ref()), 80),
     };

@@ -21,7 +21,7 @@ use super::{journal, pick, root};
 #[command(
     after_help = "Examples:\n  orch runs export 7d1d --to run.json\n  orch runs export 7d1d | jq '.events | length'"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsExportArgs {
     /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -34,7 +34,7 @@ pub(in crate::cli) struct Args {
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsExportArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let row = pick(&journal, args.run.as_deref())?;
     let events = journal.events(row.run)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::{RunId, RunStatus};
@@ -21,7 +21,7 @@ use super::{journal, root};
 #[command(
     after_help = "Examples:\n  orch runs gc --older-than 30d --dry-run\n  orch runs gc --keep 100 --older-than 7d --vacuum"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsGcArgs {
     /// Keep the latest runs, so many of them
     #[arg(long, value_name = "COUNT")]
     keep: Option<usize>,
@@ -40,13 +40,13 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsGcArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let journal = journal(&args.state, &root(&here()?))?;
     let rows = journal.runs(usize::MAX)?;
     let old = choose(args, &rows, jiff::Timestamp::now());
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     if args.vacuum {
         journal.compact()?;
     }
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         ui.data(&format!("{:#}", gone.as_json(&runs, args.dry_run)))?;
         return Ok(ExitStatus::Success);
     }
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
 }
 
 /// The runs that may go, the latest first.
-fn choose<'a>(args: &Args, rows: &'a [RunRow], now: jiff::Timestamp) -> Vec<&'a RunRow> {
+fn choose<'a>(args: &RunsGcArgs, rows: &'a [RunRow], now: jiff::Timestamp) -> Vec<&'a RunRow> {
     if args.keep.is_none() && args.older_than.is_none() {
         return Vec::new();
     }

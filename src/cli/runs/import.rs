@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::files::{Change, FileState, check_path, read_bounded};
+use crate::files::{FileChange, FileState, check_path, read_bounded};
 use crate::model::RunId;
 use crate::model::event::{Event, Fact};
 use crate::session::writes::written;
@@ -20,7 +20,7 @@ use super::root;
 /// the one here, and `--reuse` takes no results from it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  orch runs import run.json\n  orch runs import run.json --state /tmp/looked-at")]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsImportArgs {
     /// The file
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -32,7 +32,7 @@ pub(in crate::cli) struct Args {
 /// The largest file that is imported.
 const MAX_BYTES: u64 = 512 << 20;
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsImportArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let refused = |why: String| SessionError::usage(format!("can't import `{}`: {why}", args.file.display()));
     let hint = "it must be a file that `orch runs export` wrote";
     let bytes = read_bounded(&args.file, MAX_BYTES).map_err(|error| match error.kind() {
@@ -61,7 +61,7 @@ fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
         let artifact = match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
             Fact::ArtifactAccepted(fact) => Some(&fact.artifact),
-            Fact::StepKept(fact) => fact.moved.as_ref(),
+            Fact::StepReused(fact) => fact.renamed_artifact.as_ref(),
             _ => None,
         };
         artifact?.path.as_deref()
@@ -70,7 +70,7 @@ fn acceptable(run: RunId, events: &[Event]) -> Result<(), String> {
         check_path(path).map_err(|why| format!("it records the file {path:?}, and that path {why}"))
     })?;
     let mut changes = written.iter().flat_map(|written| &written.look.files);
-    let lends = |change: &&Change| change.before.iter().chain(&change.after).any(FileState::lends_rights);
+    let lends = |change: &&FileChange| change.before.iter().chain(&change.after).any(FileState::lends_rights);
     match changes.find(lends) {
         None => Ok(()),
         Some(change) => Err(format!(

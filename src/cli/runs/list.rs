@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
 use crate::model::RunStatus;
@@ -20,7 +20,7 @@ use super::root;
 /// Of a run that waits for a person its questions are shown too. On a terminal lines are cut to its width; a pipe or a
 /// file gets all of each task and question.
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsListArgs {
     /// How many
     #[arg(long, short = 'n', default_value_t = 20, value_name = "COUNT", value_parser = count)]
     limit: usize,
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
@@ -80,7 +80,7 @@ impl From<Status> for RunStatus {
     }
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsListArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let folder = args.state.folder(&root(&here()?));
     let filter =
         Filter { limit: args.limit, status: args.status.map(RunStatus::from), pipeline: args.pipeline.clone() };
@@ -94,10 +94,10 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
             }
             Some(_) | None => Vec::new(),
         };
-        listed.push(Listed { row, questions });
+        listed.push(ListedRun { row, questions });
     }
-    if args.output == Output::Json {
-        let list: Vec<_> = listed.iter().map(Listed::json).collect();
+    if args.output == OutputFormat::Json {
+        let list: Vec<_> = listed.iter().map(ListedRun::json).collect();
         ui.data(&format!("{:#}", serde_json::Value::from(list)))?;
         return Ok(ExitStatus::Success);
     }
@@ -105,17 +105,17 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
         let all = args.status.is_none() && args.pipeline.is_none();
         ui.say(if all { "no runs yet" } else { "no such runs" });
     }
-    let table = Table::of(&listed, ui.out_width());
+    let table = RunTable::of(&listed, ui.out_width());
     listed.iter().try_for_each(|run| table.tell(run, ui)).map(|()| ExitStatus::Success)
 }
 
 /// A run in the list, with what it asks.
-struct Listed {
+struct ListedRun {
     row: RunRow,
     questions: Vec<ApprovalAsked>,
 }
 
-impl Listed {
+impl ListedRun {
     fn took(&self) -> String {
         let row = &self.row;
         row.ended.map_or_else(|| "-".to_owned(), |end| human::duration(human::between(row.started, end)))
@@ -135,7 +135,7 @@ impl Listed {
 const UNDER: &str = "    ";
 
 /// The columns of the list.
-struct Table {
+struct RunTable {
     status: usize,
     took: usize,
     pipeline: usize,
@@ -143,13 +143,13 @@ struct Table {
     terminal: Option<usize>,
 }
 
-impl Table {
+impl RunTable {
     /// What comes before the status, and the least that is left for the task.
     const BEFORE: usize = 12 + 2 + 16 + 2;
     const TASK: usize = 10;
 
-    fn of(runs: &[Listed], terminal: Option<usize>) -> Self {
-        let widest = |width: &dyn Fn(&Listed) -> usize| runs.iter().map(width).max().unwrap_or_default();
+    fn of(runs: &[ListedRun], terminal: Option<usize>) -> Self {
+        let widest = |width: &dyn Fn(&ListedRun) -> usize| runs.iter().map(width).max().unwrap_or_default();
         let status = widest(&|run| run.row.status.as_str().len());
         let took = widest(&|run| run.took().len());
         let pipeline = widest(&|run| columns(&printable(&one_line(&run.row.pipeline))));
@@ -157,7 +157,7 @@ impl Table {
         Self { status, took, pipeline: pipeline.min(left.unwrap_or(usize::MAX)), terminal }
     }
 
-    fn tell(&self, run: &Listed, ui: &Ui) -> Result<(), SessionError> {
+    fn tell(&self, run: &ListedRun, ui: &Ui) -> Result<(), SessionError> {
         let row = &run.row;
         let started = row.started.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string();
         let status = format!("{:<width$}", row.status.as_str(), width = self.status);

@@ -28,31 +28,31 @@ pub(super) use crate::session::project_state::{find_run as find, pipeline_files 
 #[derive(Debug, Subcommand)]
 pub(super) enum Runs {
     /// List runs, the latest first
-    List(list::Args),
+    List(list::RunsListArgs),
     /// Show a run: its steps, what they used and where their artifacts are
-    Show(show::Args),
+    Show(show::RunsShowArgs),
     /// Print what was recorded of a run, one event a line
-    Events(events::Args),
+    Events(events::RunsEventsArgs),
     /// Print an artifact as it was recorded
-    Artifact(artifact::Args),
+    Artifact(artifact::RunsArtifactArgs),
     /// Show what a run changed in the workspace, or how two runs differ
-    Diff(diff::Args),
+    Diff(diff::RunsDiffArgs),
     /// Take back what a run's `write:` steps changed in the workspace
-    Revert(revert::Args),
+    Revert(revert::RunsRevertArgs),
     /// Say yes to what a run asks
-    Approve(answer::Args),
+    Approve(answer::AnswerArgs),
     /// Say no to what a run asks
-    Reject(answer::Args),
+    Reject(answer::AnswerArgs),
     /// Deliver runs to the trackers of orch.yaml
-    Track(track::Args),
+    Track(track::TrackArgs),
     /// Write a run into one JSON file
-    Export(export::Args),
+    Export(export::RunsExportArgs),
     /// Read a run from a file that `orch runs export` wrote
-    Import(import::Args),
+    Import(import::RunsImportArgs),
     /// Delete what was recorded of runs
-    Delete(delete::Args),
+    Delete(delete::RunsDeleteArgs),
     /// Delete old runs, and what no run uses any more
-    Gc(gc::Args),
+    Gc(gc::RunsGcArgs),
 }
 
 pub(super) fn run(command: &Runs, ui: &mut Ui) -> Result<ExitStatus, SessionError> {

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::files::{Ending, Look, RevertedFile, Tree};
+use crate::files::{ChangeSet, RevertOutcome, RevertedFile, Tree};
 use crate::model::RunState;
 use crate::model::visible::one_line;
 use crate::session::writes::written;
 use crate::session::{ExitStatus, RunLocks, SessionError, locate, run_workspace};
-use crate::store::{RunRow, View};
+use crate::store::{RunRow, WorkspaceView};
 
 use super::{find, journal, root};
 
@@ -26,7 +26,7 @@ use super::{find, journal, root};
 #[command(
     after_help = "Examples:\n  orch runs diff 7d1d            what would be taken back\n  orch runs revert 7d1d --dry-run\n  orch runs revert 7d1d"
 )]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsRevertArgs {
     /// The run, by its id or the start of it
     #[arg(value_name = "RUN")]
     run: String,
@@ -45,37 +45,43 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsRevertArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let root = root(&here);
     let journal = journal(&args.state, &root)?;
     let row = find(&journal, &args.run)?;
     let run = RunState::fold(row.run, &journal.events(row.run)?);
     let recorded = locate(&journal, &run, &args.state.named(), &root)?;
-    let workspace = run_workspace((&journal, row.run), args.workspace.as_ref(), &recorded, &here)?;
-    let view = View::existing(&workspace)?.ok_or_else(|| {
+    let workspace = run_workspace(&journal, row.run, args.workspace.as_ref(), &recorded, &here)?;
+    let view = WorkspaceView::existing(&workspace)?.ok_or_else(|| {
         SessionError::usage(format!("the workspace `{}` of run {} is not there", workspace.display(), row.run))
     })?;
     let _locks = RunLocks::take(&journal, row.run, &view)?;
     let events = journal.events(row.run)?;
-    let looks: Vec<Look> = written(row.run, &events)?.into_iter().map(|written| written.look).collect();
+    let looks: Vec<ChangeSet> = written(row.run, &events)?.into_iter().map(|written| written.look).collect();
     let tree = Tree::open(view.folder())?;
     let reverted =
         if args.dry_run { tree.would_revert(&looks, args.force) } else { tree.revert_all(&looks, args.force) };
     let reverted = reverted.map_err(|failure| SessionError::from(failure).with_status(ExitStatus::Failed))?;
     tell(args, &row, &view, &reverted.files, ui)?;
-    let left = reverted.files.iter().any(|file| file.ending == Ending::Left);
+    let left = reverted.files.iter().any(|file| file.ending == RevertOutcome::Left);
     Ok(if left { ExitStatus::Failed } else { ExitStatus::Success })
 }
 
-fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui) -> Result<(), SessionError> {
-    if args.output == Output::Json {
+fn tell(
+    args: &RunsRevertArgs,
+    row: &RunRow,
+    view: &WorkspaceView,
+    files: &[RevertedFile],
+    ui: &Ui,
+) -> Result<(), SessionError> {
+    if args.output == OutputFormat::Json {
         let text = json!({
             "run": row.run.to_string(), "workspace": view.name(), "dry_run": args.dry_run, "files": files,
         });
@@ -83,10 +89,10 @@ fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui)
     }
     for file in files {
         let (word, why) = match file.ending {
-            Ending::Restored if args.dry_run => ("would be put back", None),
-            Ending::Restored => ("put back", None),
-            Ending::Unchanged => ("was so already", None),
-            Ending::Left => ("left", file.reason.as_deref()),
+            RevertOutcome::Restored if args.dry_run => ("would be put back", None),
+            RevertOutcome::Restored => ("put back", None),
+            RevertOutcome::Unchanged => ("was so already", None),
+            RevertOutcome::Left => ("left", file.reason.as_deref()),
         };
         let why = why.map(|why| format!(": it {why}")).unwrap_or_default();
         ui.text(&one_line(&format!("{word:<9} {}{why}", file.path)))?;
@@ -94,7 +100,7 @@ fn tell(args: &Args, row: &RunRow, view: &View, files: &[RevertedFile], ui: &Ui)
     if files.is_empty() {
         ui.say(format!("run {} changed no files", row.run));
     }
-    if files.iter().any(|file| file.ending == Ending::Left) {
+    if files.iter().any(|file| file.ending == RevertOutcome::Left) {
         ui.always(&format!("\n{} --force puts back what was left, if it is still a file", ui.style.strong("hint:")));
     }
     Ok(())

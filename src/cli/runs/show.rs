@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde_json::json;
 
-use crate::cli::report::Output;
+use crate::cli::report::OutputFormat;
 use crate::cli::ui::Ui;
 use crate::cli::{State, here};
-use crate::model::event::{CallEnded, Done, Event, Fact, RunStatus};
+use crate::model::event::{CallEnded, CallOutput, Event, Fact, RunStatus};
 use crate::model::{RunId, RunState};
 use crate::process::beginning_and_end;
 use crate::report::human;
@@ -19,7 +19,7 @@ use super::{journal, pick, root};
 
 /// Show a run: its steps, what they used and where their artifacts are
 #[derive(Debug, clap::Args)]
-pub(in crate::cli) struct Args {
+pub(in crate::cli) struct RunsShowArgs {
     /// The run, by its id or the start of it; the latest one when left out
     #[arg(value_name = "RUN")]
     run: Option<String>,
@@ -34,13 +34,13 @@ pub(in crate::cli) struct Args {
 
     /// What goes to standard output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
-    output: Output,
+    output: OutputFormat,
 
     #[command(flatten)]
     state: State,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &RunsShowArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     let journal = journal(&args.state, &root(&here))?;
     let row = pick(&journal, args.run.as_deref())?;
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
         RunStatus::Interrupted => state.interrupt(),
         status => state.status = status,
     }
-    if args.output == Output::Json {
+    if args.output == OutputFormat::Json {
         let mut report =
             serde_json::to_value(state.report()).map_err(|error| SessionError::internal(error.to_string()))?;
         if args.replies {
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
 }
 
 /// The calls that are asked for, in order.
-fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
+fn calls<'e>(args: &RunsShowArgs, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, SessionError> {
     let ended = |event: &'e Event| if let Fact::CallEnded(call) = &event.fact { Some(call) } else { None };
     let all: Vec<&CallEnded> = events.iter().filter_map(ended).collect();
     let Some(step) = &args.step else { return Ok(all) };
@@ -97,7 +97,7 @@ fn calls<'e>(args: &Args, events: &'e [Event]) -> Result<Vec<&'e CallEnded>, Ses
 const MOST_ON_A_TERMINAL: usize = 64 << 10;
 
 fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), SessionError> {
-    let text = match (&call.reply, &call.done, &call.failure) {
+    let text = match (&call.reply, &call.output, &call.failure) {
         (Some(reply), _, _) => reply.text.clone(),
         (None, Some(done), _) => words(done),
         (None, None, Some(failure)) => failure.to_string(),
@@ -118,14 +118,14 @@ fn tell(call: &CallEnded, run: RunId, ui: &Ui) -> Result<(), SessionError> {
 }
 
 /// What a call did that asked no model.
-fn words(done: &Done) -> String {
+fn words(done: &CallOutput) -> String {
     match done {
-        Done::Command(done) if done.stderr.is_empty() => format!("exit code {}\n{}", done.exit_code, done.stdout),
-        Done::Command(done) => {
+        CallOutput::Command(done) if done.stderr.is_empty() => format!("exit code {}\n{}", done.exit_code, done.stdout),
+        CallOutput::Command(done) => {
             let end = if done.stdout.is_empty() || done.stdout.ends_with('\n') { "" } else { "\n" };
             format!("exit code {}\n{}{end}standard error:\n{}", done.exit_code, done.stdout, done.stderr)
         }
-        Done::Looked(record) | Done::Written(record) => format!("{record:#}"),
+        CallOutput::Snapshot(record) | CallOutput::Applied(record) => format!("{record:#}"),
     }
 }
 
@@ -150,6 +150,6 @@ fn work(call: &CallEnded) -> Vec<String> {
 fn call_json(call: &CallEnded) -> serde_json::Value {
     json!({
         "call": call.call.to_string(), "model": call.model.as_ref().map(ToString::to_string), "started_at": call.started, "ended_at": call.ended,
-        "reply": call.reply, "done": call.done, "work": call.work, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
+        "reply": call.reply, "output": call.output, "agent_activity": call.agent_activity, "failure": call.failure, "usage": call.usage(), "cost_usd": call.cost, "estimated_cost_usd": call.estimated_cost,
     })
 }

@@ -18,7 +18,7 @@ use crate::session::{ExitStatus, SessionError};
 /// Without flags, every file of `schemas/` is checked, also those that no pipeline names. Exit
 /// code 0, or 2 with errors.
 #[derive(Debug, clap::Args)]
-pub(in super::super) struct Args {
+pub(in super::super) struct SchemaCheckArgs {
     /// A JSON file to check against `--schema`
     #[arg(long, value_name = "FILE", requires = "schema")]
     artifact: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub(in super::super) struct Args {
     flags: Flags,
 }
 
-pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &SchemaCheckArgs, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = here()?;
     match (&args.artifact, &args.schema) {
         (Some(file), Some(schema)) => {
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args, ui: &Ui) -> Result<ExitStatus, SessionError> {
     }
 }
 
-fn all(args: &Args, here: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
+fn all(args: &SchemaCheckArgs, here: &Path, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let root = short_path(&runs::root(here), here);
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root };
     let project = config::load_schemas(&root)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cli::interrupt;
 use crate::config;
 use crate::model::case::Case;
-use crate::process::{self, Endings, Spec};
+use crate::process::{self, EndingGroups, ProgramSpec};
 use crate::session::{ExitStatus, Runner, SessionError};
 
 /// How long a command of `setup:` may take.
@@ -33,7 +33,8 @@ const GIT: &[&str] = &[
 /// ends it, with all that it started.
 pub(super) async fn set(
     case: &Case,
-    (root, folder): (&Path, &Path),
+    root: &Path,
+    folder: &Path,
     runner: &Runner,
     workspace: &Path,
 ) -> Result<(), SessionError> {
@@ -141,7 +142,7 @@ fn interrupted() -> SessionError {
 const WHERE: &str = "it ran in the workspace of the case, which has of the project only what `workspace:` copies there";
 
 async fn prepare(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(), SessionError> {
-    let spec = Spec {
+    let spec = ProgramSpec {
         argv: argv.to_vec(),
         cwd: workspace.to_owned(),
         env: environment(runner),
@@ -150,7 +151,7 @@ async fn prepare(argv: &[String], runner: &Runner, workspace: &Path) -> Result<(
         cap: KEPT,
         most: None,
         guard: runner.environment.guard().to_owned().into(),
-        endings: Endings::default(),
+        endings: EndingGroups::default(),
     };
     let shown = argv.join(" ");
     let ended = tokio::select! {

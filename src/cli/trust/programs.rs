@@ -7,7 +7,7 @@ use crate::cli::ui::Ui;
 use crate::config::{self, Project};
 use crate::model::step::{Access, CommandLine};
 use crate::model::visible::one_line;
-use crate::model::{Kind, Step};
+use crate::model::{Step, StepAction};
 
 /// The programs of every pipeline of a root, each once, in the order of the files: commands and CLI agents.
 ///
@@ -40,8 +40,8 @@ fn of_project(project: &Project, shown: &str, lines: &mut Vec<String>) {
 
 fn command(step: &Step) -> Option<String> {
     match step.kind()? {
-        Kind::Command(CommandLine::Shell(text)) => Some(text.split_whitespace().collect::<Vec<_>>().join(" ")),
-        Kind::Command(CommandLine::Argv(parts)) => Some(parts.join(" ")),
+        StepAction::Command(CommandLine::Shell(text)) => Some(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+        StepAction::Command(CommandLine::Argv(parts)) => Some(parts.join(" ")),
         _ => None,
     }
 }

@@ -34,7 +34,7 @@ const WORSE: &[Code] = &[
 type Edit<'a> = (&'a Diagnostic, &'a Fix);
 
 /// The edits of a round by file, in order and apart from one another.
-type Plan<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
+type RoundEdits<'a> = BTreeMap<&'a str, (&'a SourceFile, Vec<Edit<'a>>)>;
 
 /// Mends until nothing is left to mend; what is still wrong then.
 pub(super) fn apply(check: &dyn Fn() -> Vec<Diagnostic>, ui: &Ui) -> Result<Vec<Diagnostic>, SessionError> {
@@ -76,7 +76,7 @@ pub(super) fn diff(found: &[Diagnostic]) -> String {
     parts.collect()
 }
 
-fn plan<'a>(found: &'a [Diagnostic], refused: &HashSet<String>) -> Plan<'a> {
+fn plan<'a>(found: &'a [Diagnostic], refused: &HashSet<String>) -> RoundEdits<'a> {
     let mut files: BTreeMap<&str, (&SourceFile, Vec<&Diagnostic>)> = BTreeMap::new();
     for d in found {
         let (Some(file), Some(fix)) = (&d.file, &d.fix) else { continue };
@@ -97,7 +97,7 @@ fn edited(file: &SourceFile, edits: &[Edit<'_>]) -> String {
 }
 
 /// The files that now have a finding of a bad kind that they did not have before.
-fn worse(plan: &Plan<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
+fn worse(plan: &RoundEdits<'_>, before: &[Diagnostic], after: &[Diagnostic]) -> HashSet<String> {
     let count = |list: &[Diagnostic], path: &str, bad: &[Code]| {
         let is_bad = |d: &&Diagnostic| bad.contains(&d.code) && d.file.as_ref().is_some_and(|file| file.path == path);
         list.iter().filter(is_bad).count()

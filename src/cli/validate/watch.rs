@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::config;
 use crate::model::visible::one_line;
 
-use super::{Args, once, pipelines, shown};
+use super::{ValidateArgs, once, pipelines, shown};
 use crate::cli::ui::Ui;
 use crate::session::{ExitStatus, Runner, SessionError};
 
@@ -18,11 +18,11 @@ const PAUSE: Duration = Duration::from_millis(300);
 const DEEP: usize = 8;
 
 /// When each file was written, and its length.
-type Seen = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
+type FileStamps = BTreeMap<PathBuf, (Option<SystemTime>, u64)>;
 
 /// Checks until the process is stopped; it returns only when nobody reads its output.
 #[expect(clippy::disallowed_methods, reason = "it runs no pipeline")]
-pub(super) fn run(args: &Args, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
+pub(super) fn run(args: &ValidateArgs, runner: &Runner, ui: &Ui) -> Result<ExitStatus, SessionError> {
     let here = runner.current_dir();
     let mut seen = look(args, here);
     loop {
@@ -47,13 +47,13 @@ pub(super) fn run(args: &Args, runner: &Runner, ui: &Ui) -> Result<ExitStatus, S
 }
 
 /// Everything that a check reads, as it is now.
-fn look(args: &Args, here: &Path) -> Seen {
+fn look(args: &ValidateArgs, here: &Path) -> FileStamps {
     let files = pipelines(&args.paths, here).map(|(files, _)| files).unwrap_or_default();
     let mut roots: BTreeSet<PathBuf> = files.iter().map(|file| here.join(config::find_root(file))).collect();
     if roots.is_empty() {
         roots.insert(crate::cli::runs::root(here));
     }
-    let mut seen = Seen::new();
+    let mut seen = FileStamps::new();
     for file in &files {
         note(&here.join(file), &mut seen);
     }
@@ -66,7 +66,7 @@ fn look(args: &Args, here: &Path) -> Seen {
     seen
 }
 
-fn walk(folder: &Path, depth: usize, seen: &mut Seen) {
+fn walk(folder: &Path, depth: usize, seen: &mut FileStamps) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         match entry.file_type() {
@@ -77,14 +77,14 @@ fn walk(folder: &Path, depth: usize, seen: &mut Seen) {
     }
 }
 
-fn note(path: &Path, seen: &mut Seen) {
+fn note(path: &Path, seen: &mut FileStamps) {
     if let Ok(about) = fs::metadata(path) {
         seen.insert(path.to_owned(), (about.modified().ok(), about.len()));
     }
 }
 
 /// The first file that is new, gone or different.
-fn difference(before: &Seen, after: &Seen) -> Option<PathBuf> {
+fn difference(before: &FileStamps, after: &FileStamps) -> Option<PathBuf> {
     let changed = after.iter().find(|(path, about)| before.get(*path) != Some(*about)).map(|(path, _)| path);
     changed.or_else(|| before.keys().find(|path| !after.contains_key(*path))).cloned()
 }
@@ -95,11 +95,11 @@ mod tests {
 
     #[test]
     fn a_new_a_changed_and_a_missing_file_are_differences() {
-        let one: Seen = [(PathBuf::from("a"), (None, 1))].into();
-        let two: Seen = [(PathBuf::from("a"), (None, 2))].into();
+        let one: FileStamps = [(PathBuf::from("a"), (None, 1))].into();
+        let two: FileStamps = [(PathBuf::from("a"), (None, 2))].into();
         assert_eq!(difference(&one, &two), Some(PathBuf::from("a")));
-        assert_eq!(difference(&Seen::new(), &one), Some(PathBuf::from("a")));
-        assert_eq!(difference(&one, &Seen::new()), Some(PathBuf::from("a")));
+        assert_eq!(difference(&FileStamps::new(), &one), Some(PathBuf::from("a")));
+        assert_eq!(difference(&one, &FileStamps::new()), Some(PathBuf::from("a")));
         assert_eq!(difference(&one, &one.clone()), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Keys of GitHub Actions, GitLab, Argo, Airflow, Ansible, LangGraph, CrewAI and others, and what they are here.
 
 use super::Say::{Advice, Called};
-use super::{Place, Row, Say};
+use super::{KeyRow, Place, Say};
 
 const PIPELINE: Place = "Pipeline";
 const STEP: Place = "Step";
@@ -21,13 +21,13 @@ const CASE: Place = "Case";
 const ANSWER: Place = "CannedAnswer";
 const EXPECTED: Place = "Expected";
 
-const fn row(places: &'static [Place], words: &'static str, say: Say) -> Row {
-    Row { places, words, say }
+const fn row(places: &'static [Place], words: &'static str, say: Say) -> KeyRow {
+    KeyRow { places, words, say }
 }
 
 /// The rows; a word has one at most for each place.
 #[rustfmt::skip]
-pub(super) const KEYS: &[Row] = &[
+pub(super) const KEYS: &[KeyRow] = &[
     // Which step runs, and when.
     row(&[STEP], "if condition only_if run_if", Called("when")),
     row(&[STEP], "unless skip_if", Advice("write the opposite as `when: not (CONDITION)`")),
@@ -67,6 +67,7 @@ pub(super) const KEYS: &[Row] = &[
     row(&[STEP], "max_iterations max_rounds iterations times", Advice("write `repeat: { max: ROUNDS, steps: [STEPS] }`")),
     row(&[STEP, PIPELINE], "concurrency max_concurrency fail_fast", Advice("bound the items of `for_each` or the steps of `parallel` with `max_parallel: NUMBER`, and a whole run with `limits: { max_concurrency: NUMBER }` in orch.yaml")),
     row(&[STEP], "async background detach", Advice("steps that run at the same time stand together in a group: `parallel: [STEPS]`")),
+    row(&[REPEAT], "on_exhausted", Called("on_max_iterations")),
     row(&[REPEAT], "while", Advice("write the opposite as `until: not (CONDITION)`")),
     row(&[REPEAT], "condition if when stop_when break_if", Called("until")),
     row(&[REPEAT], "max_iterations max_rounds max_attempts iterations times limit count rounds", Called("max")),

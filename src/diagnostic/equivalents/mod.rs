@@ -8,13 +8,13 @@ mod syntax;
 mod values;
 
 pub use syntax::{Slip, call, constant, filter, in_expression, in_template, of_step, property, variable};
-pub use values::{Shape, known_values, value};
+pub use values::{YamlShape, known_values, value};
 
 /// A part of a file with a fixed set of keys, by the name of its type in the schema.
 type Place = &'static str;
 
 /// Keys of other tools that mean the same, where they are met, and the way to say it.
-struct Row {
+struct KeyRow {
     places: &'static [Place],
     /// Words, with spaces between them; case, `-` and `_` make no difference.
     words: &'static str,

@@ -4,7 +4,7 @@ use super::Place;
 
 /// What a value is in YAML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum YamlShape {
     /// A string.
     Text,
     /// A number.
@@ -17,14 +17,14 @@ pub enum Shape {
     Mapping,
 }
 
-use Shape::{Bool, List, Mapping, Number, Text};
+use YamlShape::{Bool, List, Mapping, Number, Text};
 
 /// A value at a key of a place, and the advice; an empty key stands for an item of a list or mapping of such places.
 /// `VALUE` in the advice is the value as JSON.
-type Row = (Place, &'static str, &'static [Shape], &'static str);
+type ValueRow = (Place, &'static str, &'static [YamlShape], &'static str);
 
 #[rustfmt::skip]
-const VALUES: &[Row] = &[
+const VALUES: &[ValueRow] = &[
     ("Pipeline", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
     ("Pipeline", "finally", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
     ("Step", "steps", &[Mapping], "steps are a list: write `- id: NAME` in place of `NAME:`"),
@@ -86,12 +86,12 @@ const VALUES: &[Row] = &[
 ];
 
 /// How a value of a shape is written at a key of a place; `shown` is the value as JSON.
-pub fn value(place: &str, key: &str, shape: Shape, shown: &str) -> Option<String> {
+pub fn value(place: &str, key: &str, shape: YamlShape, shown: &str) -> Option<String> {
     let row = VALUES.iter().find(|row| row.0 == place && row.1 == key && row.2.contains(&shape))?;
     Some(row.3.replace("VALUE", shown))
 }
 
 /// Every place, key and shape with advice.
-pub fn known_values() -> impl Iterator<Item = (&'static str, &'static str, Shape)> {
+pub fn known_values() -> impl Iterator<Item = (&'static str, &'static str, YamlShape)> {
     VALUES.iter().flat_map(|row| row.2.iter().map(move |shape| (row.0, row.1, *shape)))
 }

@@ -2,12 +2,12 @@
 
 use crate::model::{ChatRequest, ModelRef, Usage};
 
-use super::walk::Walk;
-use super::world::World;
-use super::{Asks, Cost, Range};
+use super::walk::ForecastWalk;
+use super::world::AbstractEnv;
+use super::{CostEstimate, Range, RequestEstimate};
 use crate::engine::gate;
-use crate::engine::message::Asked;
-use crate::engine::node::{AgentNode, Contract, Node};
+use crate::engine::message::RenderedPrompt;
+use crate::engine::node::{AgentNode, Contract, PlanNode};
 
 /// Bytes that make a token where the language is plain.
 const BYTES_PER_TOKEN: usize = 4;
@@ -18,14 +18,14 @@ const MARKS: u64 = 8;
 /// So much of what costs something costs something.
 const MILLION: u64 = 1_000_000;
 
-impl Walk<'_, '_> {
+impl ForecastWalk<'_, '_> {
     /// What a step asks once: of one item, in one round.
-    pub(super) fn asks(&self, node: &Node, agent: &AgentNode, world: &World, known: bool) -> Asks {
+    pub(super) fn asks(&self, node: &PlanNode, agent: &AgentNode, world: &AbstractEnv, known: bool) -> RequestEstimate {
         let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
         let program = agent.models.first().is_some_and(|model| model.program.is_some());
         let calls = Range { least: 1, most: Some(u64::from(agent.re_asks) + 1) };
         let blank = Range { least: 0, most: None };
-        let mut asks = Asks {
+        let mut asks = RequestEstimate {
             agent: agent.agent.clone(),
             models,
             program,
@@ -46,10 +46,17 @@ impl Walk<'_, '_> {
         asks
     }
 
-    fn measure(&self, asks: &mut Asks, node: &Node, agent: &AgentNode, world: &World, known: bool) {
+    fn measure(
+        &self,
+        asks: &mut RequestEstimate,
+        node: &PlanNode,
+        agent: &AgentNode,
+        world: &AbstractEnv,
+        known: bool,
+    ) {
         let Some(model) = agent.models.first() else { return };
         let request = |scope| {
-            let asked = Asked::render(&self.plan.templates, node, agent, scope).ok()?;
+            let asked = RenderedPrompt::render(&self.plan.templates, node, agent, scope).ok()?;
             Some(asked.request(node, agent, model))
         };
         let (shown, small) = (request(&world.shown), request(&world.least));
@@ -80,18 +87,18 @@ impl Walk<'_, '_> {
             each.sum::<Option<f64>>()
         };
         let most = asks.models.iter().map(most).try_fold(0.0_f64, |highest, cost| Some(highest.max(cost?)));
-        asks.cost = least.map(|least| Cost { least, most });
+        asks.cost = least.map(|least| CostEstimate { least, most });
         let window = self.models.window(&model.reference);
         asks.too_long_for = window.filter(|window| first.is_some_and(|first| first.saturating_add(reply) > *window));
     }
 }
 
 /// What the turns of a program take, as far as its agent says.
-fn estimated(asks: &mut Asks, agent: &AgentNode) {
+fn estimated(asks: &mut RequestEstimate, agent: &AgentNode) {
     let most = agent.models.first().map(|model| model.estimate).unwrap_or_default();
     let up_to = |each: u64| Range { least: 0, most: Some(each) }.times(Range { least: 1, ..asks.calls });
     asks.turns = most.tokens.map(up_to);
-    asks.cost = most.usd.map(|usd| Cost { least: 0.0, most: Some(usd) }.times(asks.calls));
+    asks.cost = most.usd.map(|usd| CostEstimate { least: 0.0, most: Some(usd) }.times(asks.calls));
     (asks.reserves, asks.reserves_usd) = (most.tokens.unwrap_or(0), most.usd);
 }
 
@@ -101,7 +108,7 @@ fn tokens(request: &ChatRequest) -> u64 {
     u64::try_from((request.system.len() + messages) / BYTES_PER_TOKEN).unwrap_or(u64::MAX)
 }
 
-fn least_reply(node: &Node) -> u64 {
+fn least_reply(node: &PlanNode) -> u64 {
     let bytes = match node.output.as_ref().map(|output| &output.contract) {
         Some(Contract::Json(schema)) => schema.least().to_string().len(),
         Some(Contract::Text) | None => 1,

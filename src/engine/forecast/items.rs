@@ -8,23 +8,23 @@ use crate::model::StepKey;
 use crate::schema;
 use crate::template::{eval, variables};
 
-use super::walk::Walk;
-use super::world::{Faces, Unknown, World, faces};
+use super::walk::ForecastWalk;
+use super::world::{AbstractEnv, PlaceholderPair, Unknown, faces};
 use super::{Prospect, Range};
-use crate::engine::node::{Each, Node};
+use crate::engine::node::{Each, PlanNode};
 
 /// Items of a known list that are looked at one by one; of a longer list the first stands for all.
 const ITEMS: usize = 100;
 
-impl Walk<'_, '_> {
-    pub(super) fn each(&mut self, node: &Node, key: &StepKey, each: &Each, world: &mut World) {
+impl ForecastWalk<'_, '_> {
+    pub(super) fn each(&mut self, node: &PlanNode, key: &StepKey, each: &Each, world: &mut AbstractEnv) {
         let known = world.knows(&variables(&each.list));
         match (eval(&each.list, &world.shown.context(node)), known) {
-            (Ok(Value::Array(items)), true) => self.known_items(node, key, (each, &items), world),
+            (Ok(Value::Array(items)), true) => self.known_items(node, key, each, &items, world),
             (Ok(Value::Array(items)), false) => {
-                self.unknown_items(node, key, (each, items.into_iter().next()), world);
+                self.unknown_items(node, key, each, items.into_iter().next(), world);
             }
-            (Ok(_) | Err(_), false) => self.unknown_items(node, key, (each, None), world),
+            (Ok(_) | Err(_), false) => self.unknown_items(node, key, each, None, world),
             (Ok(_), true) => {
                 let why = format!("`for_each: {}` is no list", each.list);
                 self.not_run(node, key, &Prospect::Fails(why));
@@ -33,7 +33,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn known_items(&mut self, node: &Node, key: &StepKey, (each, items): (&Each, &[Value]), world: &mut World) {
+    fn known_items(&mut self, node: &PlanNode, key: &StepKey, each: &Each, items: &[Value], world: &mut AbstractEnv) {
         let from = self.found.len();
         let mut values = Vec::new();
         for (index, item) in items.iter().take(ITEMS).enumerate() {
@@ -72,7 +72,14 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn unknown_items(&mut self, node: &Node, key: &StepKey, (each, first): (&Each, Option<Value>), world: &mut World) {
+    fn unknown_items(
+        &mut self,
+        node: &PlanNode,
+        key: &StepKey,
+        each: &Each,
+        first: Option<Value>,
+        world: &mut AbstractEnv,
+    ) {
         let mut path = each.list.trim().split('.');
         let root = path.next().and_then(|name| world.unknown.get(name)).cloned();
         let path: Vec<&str> = path.collect();
@@ -100,11 +107,11 @@ impl Walk<'_, '_> {
 }
 
 /// What stands for the list that a step over items gives.
-fn list_of(node: &Node, each: &Each, name: &str, count: Range) -> Faces {
+fn list_of(node: &PlanNode, each: &Each, name: &str, count: Range) -> PlaceholderPair {
     let one = faces(node, &format!("{name}[]"));
     let entry =
         |value: Value| if each.records { json!({ "index": 0, "status": "completed", "value": value }) } else { value };
     let least = (0..count.least.min(100)).map(|_| entry(one.least.clone())).collect();
     let most = one.unknown.most.zip(count.most).map(|(item, count)| item.saturating_mul(count));
-    Faces { shown: json!([entry(one.shown)]), least, unknown: Unknown { schema: None, most } }
+    PlaceholderPair { shown: json!([entry(one.shown)]), least, unknown: Unknown { schema: None, most } }
 }

@@ -3,15 +3,15 @@
 use crate::model::StepKey;
 use crate::model::budget::Budget;
 
-use super::{Cost, Foreseen, Range};
-use crate::engine::budget::Holder;
+use super::{CostEstimate, Foreseen, Range};
+use crate::engine::budget::BudgetScope;
 use crate::engine::plan::Plan;
 
 /// A limit with what it allows.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Allowance {
+pub struct LimitForecast {
     /// Whose it is.
-    pub holder: Holder,
+    pub holder: BudgetScope,
     /// The limit.
     pub limit: Budget,
     /// Whether it is enough. Time is not foreseen.
@@ -29,7 +29,7 @@ pub enum Outlook {
     RunsOut(StepKey),
 }
 
-impl Allowance {
+impl LimitForecast {
     /// What each limit of a plan allows of what was foreseen.
     pub fn of(plan: &Plan, steps: &[Foreseen]) -> Vec<Self> {
         let limits = plan.budgets().into_iter();
@@ -37,8 +37,8 @@ impl Allowance {
     }
 }
 
-fn outlook(holder: &Holder, limit: &Budget, steps: &[Foreseen]) -> Outlook {
-    let (mut tokens, mut usd) = (Range::exactly(0), Cost { least: 0.0, most: Some(0.0) });
+fn outlook(holder: &BudgetScope, limit: &Budget, steps: &[Foreseen]) -> Outlook {
+    let (mut tokens, mut usd) = (Range::exactly(0), CostEstimate { least: 0.0, most: Some(0.0) });
     let mut may = None;
     for step in steps.iter().filter(|step| holder.holds(&step.step)) {
         let Some(asks) = &step.asks else { continue };
@@ -46,7 +46,7 @@ fn outlook(holder: &Holder, limit: &Budget, steps: &[Foreseen]) -> Outlook {
         let first_tokens = tokens.least.saturating_add(if certain { asks.reserves } else { 0 });
         let first_usd = usd.least + if certain { asks.reserves_usd.unwrap_or_default() } else { 0.0 };
         tokens = tokens.plus(asks.turns.unwrap_or_else(|| asks.input.plus(asks.output)));
-        usd = usd.plus(asks.cost.unwrap_or(Cost { least: 0.0, most: None }));
+        usd = usd.plus(asks.cost.unwrap_or(CostEstimate { least: 0.0, most: None }));
         let used_up = limit.tokens.is_some_and(|most| first_tokens.max(tokens.least) > most)
             || limit.usd.is_some_and(|most| first_usd.max(usd.least) > most);
         if used_up {

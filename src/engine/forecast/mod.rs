@@ -13,14 +13,14 @@ mod world;
 
 use serde_json::Value;
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::model::event::StepKind;
-use crate::model::{ModelRef, Recipe, StepKey};
+use crate::model::{Fingerprint, ModelRef, StepKey};
 use crate::schema::Schema;
 
 use super::plan::Plan;
 
-pub use limits::{Allowance, Outlook};
+pub use limits::{LimitForecast, Outlook};
 
 /// A number that is not known exactly; without an end when nothing bounds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Range {
 
 /// US dollars, as far as prices are known.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cost {
+pub struct CostEstimate {
     /// At least so much.
     pub least: f64,
     /// At most so much.
@@ -77,14 +77,14 @@ pub struct Foreseen {
     /// The file that shows the artifact, relative to the workspace.
     pub path: Option<String>,
     /// What is said or done, as far as it is known.
-    pub texts: Vec<Text>,
+    pub texts: Vec<PromptEstimate>,
     /// What is asked of whom, of an agent's step.
-    pub asks: Option<Asks>,
+    pub asks: Option<RequestEstimate>,
 }
 
 /// A text of a step, such as its prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text {
+pub struct PromptEstimate {
     /// What it is: `prompt`, `message`, `command`, `question`, `files`.
     pub what: &'static str,
     /// The text, or why there is none yet.
@@ -95,7 +95,7 @@ pub struct Text {
 
 /// What an agent's step asks, over all its items and rounds.
 #[derive(Clone, Debug)]
-pub struct Asks {
+pub struct RequestEstimate {
     /// The agent.
     pub agent: String,
     /// The models, fallbacks last.
@@ -109,7 +109,7 @@ pub struct Asks {
     /// Tokens out.
     pub output: Range,
     /// Dollars; `None` when no price is known.
-    pub cost: Option<Cost>,
+    pub cost: Option<CostEstimate>,
     /// Tokens of the turns of a program, in and out together, as its agent says.
     pub turns: Option<Range>,
     /// What the first request reserves of a budget, in tokens.
@@ -121,12 +121,17 @@ pub struct Asks {
 }
 
 /// Finds a result of an earlier run.
-pub type Reuse<'a> = dyn FnMut(&Recipe) -> Option<Value> + 'a;
+pub type Reuse<'a> = dyn FnMut(&Fingerprint) -> Option<Value> + 'a;
 
 /// Tells what a run of a plan would do: `open` are inputs that are not given yet, and `reuse` finds results of
 /// earlier runs, where they may be taken.
-pub fn forecast(plan: &Plan, open: &[(String, Schema)], models: &Models, reuse: &mut Reuse<'_>) -> Vec<Foreseen> {
-    walk::Walk { plan, models, reuse, found: Vec::new() }.run(open)
+pub fn forecast(
+    plan: &Plan,
+    open: &[(String, Schema)],
+    models: &ModelRegistry,
+    reuse: &mut Reuse<'_>,
+) -> Vec<Foreseen> {
+    walk::ForecastWalk { plan, models, reuse, found: Vec::new() }.run(open)
 }
 
 impl Range {
@@ -153,7 +158,7 @@ impl Range {
     }
 }
 
-impl Cost {
+impl CostEstimate {
     /// The sum.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
@@ -206,7 +211,7 @@ impl Foreseen {
     }
 }
 
-impl Asks {
+impl RequestEstimate {
     fn add(&mut self, other: &Self) {
         self.calls = self.calls.plus(other.calls);
         self.input = self.input.plus(other.input);

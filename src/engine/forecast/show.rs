@@ -7,24 +7,24 @@ use serde_json::Value;
 use crate::model::step::CommandLine;
 use crate::template::{eval, variables};
 
-use super::Text;
-use super::world::World;
+use super::PromptEstimate;
+use super::world::AbstractEnv;
 use crate::engine::command;
-use crate::engine::message::Asked;
-use crate::engine::node::{AgentNode, CommandNode, Kind, Node};
+use crate::engine::message::RenderedPrompt;
+use crate::engine::node::{AgentNode, CommandNode, NodeKind, PlanNode};
 use crate::engine::plan::Plan;
-use crate::engine::scope::Scope;
+use crate::engine::scope::ValueScope;
 
 /// The variables on which what a step does depends.
-pub(super) fn used(plan: &Plan, node: &Node, world: &World) -> BTreeSet<String> {
+pub(super) fn used(plan: &Plan, node: &PlanNode, world: &AbstractEnv) -> BTreeSet<String> {
     let inline = |text: &str| plan.templates.variables_inline(text);
     match &node.kind {
-        Kind::Agent(agent) => {
+        NodeKind::Agent(agent) => {
             let mut names = plan.templates.variables(&agent.prompt);
             names.extend(in_message(plan, node, agent, world));
             names
         }
-        Kind::Command(command) => {
+        NodeKind::Command(command) => {
             let parts = match &command.line {
                 CommandLine::Argv(parts) => parts.as_slice(),
                 CommandLine::Shell(line) => std::slice::from_ref(line),
@@ -32,14 +32,14 @@ pub(super) fn used(plan: &Plan, node: &Node, world: &World) -> BTreeSet<String> 
             let texts = parts.iter().chain(&command.cwd);
             texts.flat_map(|text| inline(text)).chain(command.stdin.iter().flat_map(|text| variables(text))).collect()
         }
-        Kind::Write(write) => variables(&write.files),
-        Kind::Approve(approve) => inline(&approve.message),
-        Kind::Parallel(..) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_) => BTreeSet::new(),
+        NodeKind::Write(write) => variables(&write.files),
+        NodeKind::Approve(approve) => inline(&approve.message),
+        NodeKind::Parallel(..) | NodeKind::Repeat(_) | NodeKind::Sequence(_) | NodeKind::Pipeline(_) => BTreeSet::new(),
     }
 }
 
 /// The variables of an agent's message; by default it holds all that the step can see.
-fn in_message(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> BTreeSet<String> {
+fn in_message(plan: &Plan, node: &PlanNode, agent: &AgentNode, world: &AbstractEnv) -> BTreeSet<String> {
     if let Some(message) = &agent.message {
         return plan.templates.variables_inline(message);
     }
@@ -49,50 +49,51 @@ fn in_message(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> BTr
 }
 
 /// What a step will say or do.
-pub(super) fn texts(plan: &Plan, node: &Node, world: &World, exact: bool) -> Vec<Text> {
+pub(super) fn texts(plan: &Plan, node: &PlanNode, world: &AbstractEnv, exact: bool) -> Vec<PromptEstimate> {
     match &node.kind {
-        Kind::Agent(agent) => agent_texts(plan, node, agent, world),
-        Kind::Command(kind) => {
+        NodeKind::Agent(agent) => agent_texts(plan, node, agent, world),
+        NodeKind::Command(kind) => {
             let told = faces(world, |scope| told_command(plan, node, kind, scope));
-            vec![Text { what: "command", text: told, exact }]
+            vec![PromptEstimate { what: "command", text: told, exact }]
         }
-        Kind::Write(kind) => {
+        NodeKind::Write(kind) => {
             let told = faces(world, |scope| {
                 eval(&kind.files, &scope.context(node)).map(|files| paths(&files)).map_err(|error| error.to_string())
             });
-            vec![Text { what: "files", text: told, exact }]
+            vec![PromptEstimate { what: "files", text: told, exact }]
         }
-        Kind::Approve(kind) => {
+        NodeKind::Approve(kind) => {
             let told = faces(world, |scope| {
                 let rendered = plan.templates.render_inline(&kind.message, &scope.context(node));
                 rendered.map(|text| text.trim().to_owned()).map_err(|error| error.to_string())
             });
-            vec![Text { what: "question", text: told, exact }]
+            vec![PromptEstimate { what: "question", text: told, exact }]
         }
-        Kind::Parallel(..) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_) => Vec::new(),
+        NodeKind::Parallel(..) | NodeKind::Repeat(_) | NodeKind::Sequence(_) | NodeKind::Pipeline(_) => Vec::new(),
     }
 }
 
 /// With what is shown, else (a number is needed, say) with the least values that fit.
-fn faces<T>(world: &World, told: impl Fn(&Scope) -> Result<T, String>) -> Result<T, String> {
+fn faces<T>(world: &AbstractEnv, told: impl Fn(&ValueScope) -> Result<T, String>) -> Result<T, String> {
     told(&world.shown).or_else(|why| told(&world.least).map_err(|_| why))
 }
 
-fn agent_texts(plan: &Plan, node: &Node, agent: &AgentNode, world: &World) -> Vec<Text> {
+fn agent_texts(plan: &Plan, node: &PlanNode, agent: &AgentNode, world: &AbstractEnv) -> Vec<PromptEstimate> {
     let prompt = world.knows(&plan.templates.variables(&agent.prompt));
     let message = world.knows(&in_message(plan, node, agent, world));
-    let asked =
-        faces(world, |scope| Asked::render(&plan.templates, node, agent, scope).map_err(|failure| failure.message));
+    let asked = faces(world, |scope| {
+        RenderedPrompt::render(&plan.templates, node, agent, scope).map_err(|failure| failure.message)
+    });
     match asked {
         Ok(asked) => vec![
-            Text { what: "prompt", text: Ok(asked.system().to_owned()), exact: prompt },
-            Text { what: "message", text: Ok(asked.message().to_owned()), exact: message },
+            PromptEstimate { what: "prompt", text: Ok(asked.system().to_owned()), exact: prompt },
+            PromptEstimate { what: "message", text: Ok(asked.message().to_owned()), exact: message },
         ],
-        Err(why) => vec![Text { what: "prompt", text: Err(why), exact: false }],
+        Err(why) => vec![PromptEstimate { what: "prompt", text: Err(why), exact: false }],
     }
 }
 
-fn told_command(plan: &Plan, node: &Node, kind: &CommandNode, scope: &Scope) -> Result<String, String> {
+fn told_command(plan: &Plan, node: &PlanNode, kind: &CommandNode, scope: &ValueScope) -> Result<String, String> {
     let command = command::render(&plan.templates, node, kind, scope).map_err(|failure| failure.message)?;
     let mut told = match &kind.line {
         CommandLine::Argv(_) => command.argv.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(" "),

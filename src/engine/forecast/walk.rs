@@ -4,33 +4,33 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::agent::Models;
+use crate::agent::ModelRegistry;
 use crate::model::StepKey;
 use crate::model::step::Access;
 use crate::schema::{self, Schema};
 use crate::template::{eval, variables};
 
 use super::show;
-use super::world::{Faces, Unknown, World, faces, produced};
+use super::world::{AbstractEnv, PlaceholderPair, Unknown, faces, produced};
 use super::{Foreseen, Prospect, Range, Reuse};
 use crate::engine::agent::recipes_of;
-use crate::engine::message::{Asked, holds};
-use crate::engine::node::{AgentNode, Kind, Node, PipelineNode, RepeatNode};
+use crate::engine::message::{RenderedPrompt, holds};
+use crate::engine::node::{AgentNode, NodeKind, PipelineNode, PlanNode, RepeatNode};
 use crate::engine::plan::Plan;
 use crate::engine::reading::Rules;
-use crate::engine::scope::Scope;
+use crate::engine::scope::ValueScope;
 
-pub(super) struct Walk<'a, 'r> {
+pub(super) struct ForecastWalk<'a, 'r> {
     pub(super) plan: &'a Plan,
-    pub(super) models: &'a Models,
+    pub(super) models: &'a ModelRegistry,
     pub(super) reuse: &'a mut Reuse<'r>,
     pub(super) found: Vec<Foreseen>,
 }
 
-impl Walk<'_, '_> {
+impl ForecastWalk<'_, '_> {
     pub(super) fn run(mut self, open: &[(String, Schema)]) -> Vec<Foreseen> {
         let plan = self.plan;
-        let mut world = World::of_inputs(plan.inputs.clone(), plan.inputs.clone(), Scope::untouched());
+        let mut world = AbstractEnv::of_inputs(plan.inputs.clone(), plan.inputs.clone(), ValueScope::untouched());
         if !open.is_empty() {
             let with = |value: &dyn Fn(&str, &Schema) -> Value| {
                 let mut inputs = plan.inputs.clone();
@@ -38,7 +38,7 @@ impl Walk<'_, '_> {
                 inputs
             };
             let (shown, least) = (with(&|name, schema| schema.placeholder(name)), with(&|_, schema| schema.least()));
-            world = World::of_inputs(shown, least, Scope::untouched());
+            world = AbstractEnv::of_inputs(shown, least, ValueScope::untouched());
             world.unknown.extend(open.iter().map(|(name, schema)| (name.clone(), Unknown::of(schema))));
         }
         self.nodes(&plan.body.nodes, None, &mut world);
@@ -46,13 +46,13 @@ impl Walk<'_, '_> {
         self.found
     }
 
-    fn nodes(&mut self, nodes: &[Node], inside: Option<&StepKey>, world: &mut World) {
+    fn nodes(&mut self, nodes: &[PlanNode], inside: Option<&StepKey>, world: &mut AbstractEnv) {
         for node in nodes {
             self.node(node, &StepKey::below(inside, &node.id), world);
         }
     }
 
-    fn node(&mut self, node: &Node, key: &StepKey, world: &mut World) {
+    fn node(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) {
         let prospect = prospect(node, world);
         if let Prospect::Skipped(reason) | Prospect::Fails(reason) = &prospect {
             world.shown.skipped(node, reason);
@@ -79,7 +79,7 @@ impl Walk<'_, '_> {
     }
 
     /// A step that does not run, with those inside it.
-    pub(super) fn not_run(&mut self, node: &Node, key: &StepKey, prospect: &Prospect) {
+    pub(super) fn not_run(&mut self, node: &PlanNode, key: &StepKey, prospect: &Prospect) {
         self.found.push(Foreseen { prospect: prospect.clone(), times: Range::exactly(0), ..blank(node, key) });
         for child in node.children() {
             let inside = Prospect::Skipped(format!("step {} does not run", node.id));
@@ -87,7 +87,7 @@ impl Walk<'_, '_> {
         }
     }
 
-    fn single(&mut self, node: &Node, key: &StepKey, world: &mut World) {
+    fn single(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) {
         let mut inner = world.clone();
         let value = self.once(node, key, &mut inner);
         match (&node.output, value) {
@@ -98,16 +98,16 @@ impl Walk<'_, '_> {
     }
 
     /// A step once: as a whole, for one item, in one round. Its value, if that is known.
-    pub(super) fn once(&mut self, node: &Node, key: &StepKey, world: &mut World) -> Option<Arc<Value>> {
+    pub(super) fn once(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) -> Option<Arc<Value>> {
         match &node.kind {
-            Kind::Agent(agent) => self.agent(node, key, agent, world),
-            Kind::Command(_) | Kind::Write(_) | Kind::Approve(_) => {
+            NodeKind::Agent(agent) => self.agent(node, key, agent, world),
+            NodeKind::Command(_) | NodeKind::Write(_) | NodeKind::Approve(_) => {
                 let exact = world.knows(&show::used(self.plan, node, world));
                 let texts = show::texts(self.plan, node, world, exact);
                 self.found.push(Foreseen { texts, ..blank(node, key) });
                 None
             }
-            Kind::Parallel(nodes, _) => {
+            NodeKind::Parallel(nodes, _) => {
                 self.found.push(blank(node, key));
                 let before = world.clone();
                 for child in nodes {
@@ -117,27 +117,27 @@ impl Walk<'_, '_> {
                 }
                 None
             }
-            Kind::Sequence(nodes) => {
+            NodeKind::Sequence(nodes) => {
                 self.found.push(blank(node, key));
                 self.nodes(nodes, Some(key), world);
                 None
             }
-            Kind::Repeat(repeat) => {
+            NodeKind::Repeat(repeat) => {
                 self.repeat(node, key, repeat, world);
                 None
             }
-            Kind::Pipeline(call) => {
+            NodeKind::Pipeline(call) => {
                 self.called(node, key, call, world);
                 None
             }
         }
     }
 
-    fn agent(&mut self, node: &Node, key: &StepKey, agent: &AgentNode, world: &World) -> Option<Arc<Value>> {
+    fn agent(&mut self, node: &PlanNode, key: &StepKey, agent: &AgentNode, world: &AbstractEnv) -> Option<Arc<Value>> {
         let exact = world.knows(&show::used(self.plan, node, world));
         let texts = show::texts(self.plan, node, world, exact);
         let kept = if exact && node.access == Access::None {
-            let asked = Asked::render(&self.plan.templates, node, agent, &world.shown).ok();
+            let asked = RenderedPrompt::render(&self.plan.templates, node, agent, &world.shown).ok();
             asked.and_then(|asked| {
                 let rules = Rules { node, agent, scope: &world.shown, kept: self.plan.kept() };
                 let (whole, fewer) = recipes_of(&rules, &asked);
@@ -154,7 +154,7 @@ impl Walk<'_, '_> {
         kept.map(Arc::new)
     }
 
-    fn repeat(&mut self, node: &Node, key: &StepKey, repeat: &RepeatNode, world: &mut World) {
+    fn repeat(&mut self, node: &PlanNode, key: &StepKey, repeat: &RepeatNode, world: &mut AbstractEnv) {
         let from = self.found.len();
         self.found.push(blank(node, key));
         let max = u64::from(repeat.max);
@@ -166,19 +166,19 @@ impl Walk<'_, '_> {
         self.nodes(&repeat.nodes, Some(key), &mut inner);
         let rounds = Range { least: if repeat.until.is_some() { 1 } else { max }, most: Some(max) };
         self.found.iter_mut().skip(from + 1).for_each(|step| step.times(rounds));
-        for name in node.children().flat_map(Node::names) {
+        for name in node.children().flat_map(PlanNode::names) {
             world.take(&name, &inner);
             // What the first round keeps need not be what the last one gives.
             world.unknown.entry(name).or_insert(Unknown { schema: None, most: None });
         }
     }
 
-    fn called(&mut self, node: &Node, key: &StepKey, call: &PipelineNode, world: &mut World) {
+    fn called(&mut self, node: &PlanNode, key: &StepKey, call: &PipelineNode, world: &mut AbstractEnv) {
         self.found.push(blank(node, key));
         let (mut shown, mut least, mut unknown) = (Map::new(), Map::new(), Vec::new());
         for (name, contract) in &call.inputs {
             let given = call.with.get(name);
-            let of = |scope: &Scope, other: Value| match given {
+            let of = |scope: &ValueScope, other: Value| match given {
                 Some(expression) => eval(expression, &scope.context(node)).unwrap_or(other),
                 None => contract.default.clone().unwrap_or(other),
             };
@@ -188,25 +188,27 @@ impl Walk<'_, '_> {
                 unknown.push((name.clone(), Unknown::of(&contract.schema)));
             }
         }
-        let mut inner = World::of_inputs(shown, least, world.shown.tree().clone());
+        let mut inner = AbstractEnv::of_inputs(shown, least, world.shown.tree().clone());
         inner.unknown.extend(unknown);
         self.nodes(&call.body.nodes, Some(key), &mut inner);
         self.nodes(&call.body.finally, Some(key), &mut inner);
         for (name, expression) in &call.body.outputs {
-            let of =
-                |scope: &Scope| eval(expression, &scope.everything()).unwrap_or_else(|_| schema::unknown(name, "any"));
+            let of = |scope: &ValueScope| {
+                eval(expression, &scope.everything()).unwrap_or_else(|_| schema::unknown(name, "any"))
+            };
             let (shown, least) = (of(&inner.shown), of(&inner.least));
             if inner.knows(&variables(expression)) {
                 world.add_known(name, &Arc::new(shown));
             } else {
-                world.add_unknown(name, Faces { shown, least, unknown: Unknown { schema: None, most: None } });
+                world
+                    .add_unknown(name, PlaceholderPair { shown, least, unknown: Unknown { schema: None, most: None } });
             }
         }
     }
 }
 
 /// What becomes of a step, before anything of it is done.
-fn prospect(node: &Node, world: &World) -> Prospect {
+fn prospect(node: &PlanNode, world: &AbstractEnv) -> Prospect {
     if let Some(reason) = world.shown.missing(node) {
         return Prospect::Skipped(reason);
     }
@@ -225,10 +227,10 @@ fn prospect(node: &Node, world: &World) -> Prospect {
 }
 
 /// A step of which only the file is known.
-fn blank(node: &Node, key: &StepKey) -> Foreseen {
+fn blank(node: &PlanNode, key: &StepKey) -> Foreseen {
     let each = match (&node.each, &node.kind) {
         (Some(each), _) => Some(format!("for each of `{}`, {} at once", each.list, each.limit)),
-        (None, Kind::Repeat(repeat)) => {
+        (None, NodeKind::Repeat(repeat)) => {
             let until = repeat.until.as_ref().map_or_else(String::new, |until| format!(" until `{until}`"));
             Some(format!("{} times at most{until}", repeat.max))
         }

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::model::Digest;
 use crate::schema::{self, Schema};
 
-use crate::engine::node::{Contract, Kind, Node};
-use crate::engine::scope::Scope;
+use crate::engine::node::{Contract, NodeKind, PlanNode};
+use crate::engine::scope::ValueScope;
 
 /// A value that is there only once its step has run.
 #[derive(Clone)]
@@ -29,9 +29,9 @@ impl Unknown {
 
 /// The values at a place: as they are shown, at their least, and which of them are not known.
 #[derive(Clone)]
-pub(super) struct World {
-    pub(super) shown: Scope,
-    pub(super) least: Scope,
+pub(super) struct AbstractEnv {
+    pub(super) shown: ValueScope,
+    pub(super) least: ValueScope,
     pub(super) unknown: BTreeMap<String, Unknown>,
     /// Artifacts that may never come to be.
     pub(super) unsure: BTreeSet<String>,
@@ -40,18 +40,18 @@ pub(super) struct World {
 }
 
 /// The two faces of an unknown value.
-pub(super) struct Faces {
+pub(super) struct PlaceholderPair {
     pub(super) shown: Value,
     pub(super) least: Value,
     pub(super) unknown: Unknown,
 }
 
-impl World {
+impl AbstractEnv {
     /// The start of a pipeline, with its inputs in both faces.
     pub(super) fn of_inputs(shown: Map<String, Value>, least: Map<String, Value>, tree: Digest) -> Self {
         Self {
-            shown: Scope::new(shown, tree.clone()),
-            least: Scope::new(least, tree),
+            shown: ValueScope::new(shown, tree.clone()),
+            least: ValueScope::new(least, tree),
             unknown: BTreeMap::new(),
             unsure: BTreeSet::new(),
             later: BTreeMap::new(),
@@ -71,7 +71,7 @@ impl World {
     }
 
     /// A step's artifact that is not known yet.
-    pub(super) fn add_unknown(&mut self, name: &str, faces: Faces) {
+    pub(super) fn add_unknown(&mut self, name: &str, faces: PlaceholderPair) {
         self.shown.add(name, Arc::new(faces.shown));
         self.least.add(name, Arc::new(faces.least));
         self.unknown.insert(name.to_owned(), faces.unknown);
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// How many tokens the unknown values that a step reads have at most; `None` when nothing bounds one.
-    pub(super) fn most_read(&self, node: &Node) -> Option<u64> {
+    pub(super) fn most_read(&self, node: &PlanNode) -> Option<u64> {
         let names = node.inputs.iter().map(|input| input.name.as_str());
         let item = self.shown.item().is_some().then_some("item");
         let read = names.chain(item).filter_map(|name| self.unknown.get(name).or_else(|| self.later.get(name)));
@@ -109,12 +109,12 @@ impl World {
 }
 
 /// What stands for one result of a step: the whole, or of one item.
-pub(super) fn faces(node: &Node, name: &str) -> Faces {
+pub(super) fn faces(node: &PlanNode, name: &str) -> PlaceholderPair {
     let contract = node.output.as_ref().map(|output| &output.contract);
     match (&node.kind, contract) {
-        (Kind::Agent(agent), Some(contract)) => faces_of(contract, name, Some(u64::from(agent.max_output_tokens))),
-        (Kind::Command(command), Some(contract)) if command.takes_stdout => faces_of(contract, name, None),
-        (Kind::Command(_), _) => built(
+        (NodeKind::Agent(agent), Some(contract)) => faces_of(contract, name, Some(u64::from(agent.max_output_tokens))),
+        (NodeKind::Command(command), Some(contract)) if command.takes_stdout => faces_of(contract, name, None),
+        (NodeKind::Command(_), _) => built(
             json!({
                 "exit_code": schema::unknown(&format!("{name}.exit_code"), "integer"),
                 "stdout": schema::unknown(&format!("{name}.stdout"), "string"),
@@ -122,14 +122,14 @@ pub(super) fn faces(node: &Node, name: &str) -> Faces {
             }),
             json!({ "exit_code": 0, "stdout": "", "stderr": "" }),
         ),
-        (Kind::Write(_), _) => built(
+        (NodeKind::Write(_), _) => built(
             json!({ "files": [{
             "path": schema::unknown(&format!("{name}.files[].path"), "string"),
             "change": schema::unknown(&format!("{name}.files[].change"), "created | changed | deleted | unchanged"),
         }] }),
             json!({ "files": [] }),
         ),
-        (Kind::Approve(_), _) => built(
+        (NodeKind::Approve(_), _) => built(
             json!({
                 "approved": schema::unknown(&format!("{name}.approved"), "boolean"),
                 "note": schema::unknown(&format!("{name}.note"), "string"),
@@ -137,25 +137,32 @@ pub(super) fn faces(node: &Node, name: &str) -> Faces {
             }),
             json!({ "approved": true, "note": "", "by": "" }),
         ),
-        (Kind::Agent(_) | Kind::Parallel(..) | Kind::Repeat(_) | Kind::Sequence(_) | Kind::Pipeline(_), _) => {
-            built(schema::unknown(name, "object"), json!({}))
-        }
+        (
+            NodeKind::Agent(_)
+            | NodeKind::Parallel(..)
+            | NodeKind::Repeat(_)
+            | NodeKind::Sequence(_)
+            | NodeKind::Pipeline(_),
+            _,
+        ) => built(schema::unknown(name, "object"), json!({})),
     }
 }
 
-fn built(shown: Value, least: Value) -> Faces {
-    Faces { shown, least, unknown: Unknown { schema: None, most: None } }
+fn built(shown: Value, least: Value) -> PlaceholderPair {
+    PlaceholderPair { shown, least, unknown: Unknown { schema: None, most: None } }
 }
 
-fn faces_of(contract: &Contract, name: &str, most: Option<u64>) -> Faces {
+fn faces_of(contract: &Contract, name: &str, most: Option<u64>) -> PlaceholderPair {
     match contract {
-        Contract::Text => {
-            Faces { shown: schema::unknown(name, "string"), least: json!("x"), unknown: Unknown { schema: None, most } }
-        }
+        Contract::Text => PlaceholderPair {
+            shown: schema::unknown(name, "string"),
+            least: json!("x"),
+            unknown: Unknown { schema: None, most },
+        },
         Contract::Json(schema) => {
             let own = schema.most_bytes().map(|bytes| bytes.div_ceil(2));
             let most = own.into_iter().chain(most).min();
-            Faces {
+            PlaceholderPair {
                 shown: schema.placeholder(name),
                 least: schema.least(),
                 unknown: Unknown { schema: Some(schema.clone()), most },
@@ -165,7 +172,7 @@ fn faces_of(contract: &Contract, name: &str, most: Option<u64>) -> Faces {
 }
 
 /// What a step and those inside it will have produced, by name.
-pub(super) fn produced(node: &Node) -> BTreeMap<String, Unknown> {
+pub(super) fn produced(node: &PlanNode) -> BTreeMap<String, Unknown> {
     if let Some(output) = &node.output {
         let unknown = match &node.each {
             Some(_) => Unknown { schema: None, most: None },
@@ -174,15 +181,15 @@ pub(super) fn produced(node: &Node) -> BTreeMap<String, Unknown> {
         return BTreeMap::from([(output.name.clone(), unknown)]);
     }
     match &node.kind {
-        Kind::Pipeline(call) => {
+        NodeKind::Pipeline(call) => {
             call.body.outputs.keys().map(|name| (name.clone(), Unknown { schema: None, most: None })).collect()
         }
-        Kind::Parallel(..)
-        | Kind::Sequence(_)
-        | Kind::Repeat(_)
-        | Kind::Agent(_)
-        | Kind::Command(_)
-        | Kind::Write(_)
-        | Kind::Approve(_) => node.children().flat_map(produced).collect(),
+        NodeKind::Parallel(..)
+        | NodeKind::Sequence(_)
+        | NodeKind::Repeat(_)
+        | NodeKind::Agent(_)
+        | NodeKind::Command(_)
+        | NodeKind::Write(_)
+        | NodeKind::Approve(_) => node.children().flat_map(produced).collect(),
     }
 }

@@ -1,13 +1,13 @@
 //! Blocks and tags: what they hold is looked at, or skipped when it can be no answer.
 
-use super::{Candidate, Scanner, Sink};
+use super::{ScanSink, ScannedValue, Scanner};
 use crate::extract::cursor::Mode;
 use crate::extract::fences::{self, Fence};
-use crate::extract::marks::{self, Kind, Tag};
+use crate::extract::marks::{self, MarkKind, MarkupTag};
 use crate::extract::parser;
-use crate::extract::report::{Repair, Source};
+use crate::extract::report::{Repair, ValueSource};
 
-impl<'a, S: Sink> Scanner<'a, S> {
+impl<'a, S: ScanSink> Scanner<'a, S> {
     pub(super) fn open(&mut self, found: Fence<'a>) {
         // A value on the opening line: "```json {"a": 1}".
         let inline = found
@@ -36,7 +36,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
         self.pos = line;
         self.block_start = line;
         self.block = Some((found, closing));
-        self.scalar(closing.unwrap_or(self.text.len()), Source::Fence);
+        self.scalar(closing.unwrap_or(self.text.len()), ValueSource::Fence);
     }
 
     /// Offers the value of a block that holds nothing else.
@@ -51,7 +51,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
             && parsed.end == part.len()
             && parsed.doubts.unpaired == 0
         {
-            self.sink.offer_last(Candidate { parsed, source: Source::Fence, start, apart: true });
+            self.sink.offer_last(ScannedValue { parsed, source: ValueSource::Fence, start, apart: true });
         }
     }
 
@@ -66,7 +66,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
     }
 
     /// A string, number or literal that is all there is up to `end`.
-    pub(super) fn scalar(&mut self, end: usize, source: Source) {
+    pub(super) fn scalar(&mut self, end: usize, source: ValueSource) {
         let Some(part) = self.text.get(..end) else { return };
         let inner = part.get(self.pos..).unwrap_or_default();
         let trimmed = inner.trim();
@@ -81,7 +81,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
             && !parsed.repairs.iter().any(|repair| matches!(repair, Repair::UnescapedQuote | Repair::RawControl))
         {
             self.pos = parsed.end;
-            self.sink.offer(Candidate { parsed, source, start, apart: true });
+            self.sink.offer(ScannedValue { parsed, source, start, apart: true });
         }
     }
 
@@ -97,7 +97,7 @@ impl<'a, S: Sink> Scanner<'a, S> {
             self.tag_end = self.pos;
             let end = rest.bytes().take(4096).position(|b| b == b']').map(|length| self.pos - 9 + length);
             if let Some(end) = end.filter(|end| self.text.get(*end..).is_some_and(|rest| rest.starts_with("]]>"))) {
-                self.scalar(end, Source::Tag);
+                self.scalar(end, ValueSource::Tag);
             }
             return;
         }
@@ -110,11 +110,11 @@ impl<'a, S: Sink> Scanner<'a, S> {
             && self.text.as_bytes().get(self.pos - 1) == Some(&b'`')
             && self.text.as_bytes().get(tag.end) == Some(&b'`');
         let folded = !tag.closing && marks::folds_reasoning(self.text, &tag);
-        match if folded { Kind::Reasoning } else { marks::kind(tag.name) } {
+        match if folded { MarkKind::Reasoning } else { marks::kind(tag.name) } {
             // `<file>` in backticks only names the tag.
-            Kind::Reasoning | Kind::Document if named || tag.empty => self.pos = tag.end,
-            kind @ (Kind::Reasoning | Kind::Document) => self.mark(tag, kind),
-            Kind::Other => {
+            MarkKind::Reasoning | MarkKind::Document if named || tag.empty => self.pos = tag.end,
+            kind @ (MarkKind::Reasoning | MarkKind::Document) => self.mark(tag, kind),
+            MarkKind::Other => {
                 self.pos = tag.end;
                 if !tag.closing {
                     self.tag_end = tag.end;
@@ -128,15 +128,15 @@ impl<'a, S: Sink> Scanner<'a, S> {
         let rest = self.text.get(from..).unwrap_or_default();
         let Some(end) = rest.bytes().take(4096).position(|b| b == b'<').map(|i| from + i) else { return };
         if self.text.get(end..).is_some_and(|rest| rest.starts_with("</")) {
-            self.scalar(end, Source::Tag);
+            self.scalar(end, ValueSource::Tag);
         }
     }
 
     /// Skips what a tag marks; a closing tag without an opening one marks what came before it.
-    fn mark(&mut self, tag: Tag<'a>, kind: Kind) {
+    fn mark(&mut self, tag: MarkupTag<'a>, kind: MarkKind) {
         self.sink.marked();
         if tag.closing {
-            if kind == Kind::Reasoning || self.opened.iter().any(|name| name.eq_ignore_ascii_case(tag.name)) {
+            if kind == MarkKind::Reasoning || self.opened.iter().any(|name| name.eq_ignore_ascii_case(tag.name)) {
                 self.sink.forget();
             }
             self.pos = tag.end;

@@ -1,13 +1,13 @@
 //! Special tokens outside any value: what they enclose is no answer, and what follows the end of the
 //! model's turn is not its answer.
 
-use super::{Scanner, Sink};
-use crate::extract::markup::{self, Token, TokenKind};
+use super::{ScanSink, Scanner};
+use crate::extract::markup::{self, MarkupToken, TokenKind};
 
 /// How often the counterpart of an unknown token is looked for in one reply.
 const MOST_SEARCHES: usize = 64;
 
-impl<S: Sink> Scanner<'_, S> {
+impl<S: ScanSink> Scanner<'_, S> {
     /// Acts on the token here; false when there is none.
     pub(super) fn token(&mut self) -> bool {
         let Some(token) = markup::token(self.text, self.pos) else { return false };
@@ -36,7 +36,7 @@ impl<S: Sink> Scanner<'_, S> {
     }
 
     /// Whether a token in quotes or backticks is only named.
-    fn is_named(&self, token: &Token<'_>) -> bool {
+    fn is_named(&self, token: &MarkupToken<'_>) -> bool {
         let before = self.text.get(..self.pos).and_then(|before| before.chars().next_back());
         let after = self.text.get(token.end..).and_then(|after| after.chars().next());
         before == after && matches!(before, Some('`' | '"' | '\''))
@@ -50,7 +50,7 @@ impl<S: Sink> Scanner<'_, S> {
     }
 
     /// Goes past a token that says nothing about the text around it.
-    fn skip_over(&mut self, token: &Token<'_>) {
+    fn skip_over(&mut self, token: &MarkupToken<'_>) {
         self.pos = token.end;
         self.words_from = token.end;
         self.tag_end = token.end;
@@ -67,7 +67,7 @@ impl<S: Sink> Scanner<'_, S> {
 
     /// An unknown token marks what it encloses. Where it has no counterpart, it may part a draft
     /// from the answer, or the answer from an invented turn: JSON on both sides is ambiguous.
-    fn unknown(&mut self, token: &Token<'_>) {
+    fn unknown(&mut self, token: &MarkupToken<'_>) {
         self.searches += 1;
         let end = (self.searches <= MOST_SEARCHES).then(|| markup::enclosed_end(self.text, token)).flatten();
         if end.is_some() {

@@ -42,7 +42,7 @@ impl RunState {
             self.completed.insert(fact.completed, fact.artifact.clone());
         }
         let kept = match &event.fact {
-            Fact::StepKept(fact) => match &fact.moved {
+            Fact::StepReused(fact) => match &fact.renamed_artifact {
                 Some(artifact) => Some(artifact.clone()),
                 None => self.completed.get(&fact.completed).cloned(),
             },
@@ -55,9 +55,9 @@ impl RunState {
             step.close_call();
         }
         match &event.fact {
-            Fact::StepKept(_) => {
+            Fact::StepReused(_) => {
                 step.status = StepStatus::Completed;
-                step.kept = true;
+                step.reused = true;
                 step.artifact = kept;
                 step.started.get_or_insert(at);
                 step.ended = Some(at);
@@ -75,11 +75,11 @@ impl RunState {
                 }
             }
             Fact::CallEnded(fact) => step.spent(fact),
-            Fact::ReplyRead(fact) => step.read_reply(fact),
+            Fact::ReplyParsed(fact) => step.read_reply(fact),
             Fact::StepCompleted(fact) => {
                 step.status = StepStatus::Completed;
                 step.artifact = fact.artifact.clone();
-                step.reused = fact.reused;
+                step.reused_from = fact.reused_from;
                 step.question = None;
                 step.started.get_or_insert(at);
                 step.ended = Some(at);
@@ -125,7 +125,7 @@ impl RunState {
 fn is_end_of_step(fact: &Fact) -> bool {
     matches!(
         fact,
-        Fact::StepKept(_)
+        Fact::StepReused(_)
             | Fact::StepCompleted(_)
             | Fact::StepFailed(_)
             | Fact::StepSkipped(_)
@@ -135,10 +135,10 @@ fn is_end_of_step(fact: &Fact) -> bool {
 
 fn step_of(fact: &Fact) -> Option<&StepKey> {
     match fact {
-        Fact::StepKept(fact) => Some(&fact.step),
+        Fact::StepReused(fact) => Some(&fact.step),
         Fact::StepStarted(fact) => Some(&fact.step),
         Fact::CallEnded(fact) => Some(&fact.call.step),
-        Fact::ReplyRead(fact) => Some(&fact.call.step),
+        Fact::ReplyParsed(fact) => Some(&fact.call.step),
         Fact::StepCompleted(fact) => Some(&fact.step),
         Fact::StepFailed(fact) => Some(&fact.step),
         Fact::StepSkipped(fact) => Some(&fact.step),

@@ -3,13 +3,13 @@
 use super::*;
 use crate::model::Digest;
 use crate::model::StepStatus;
-use crate::model::event::{Recipe, RunEnded, RunStarted, StepCompleted, StepStarted};
+use crate::model::event::{Fingerprint, RunEnded, RunStarted, StepCompleted, StepStarted};
 
 fn events() -> Vec<Event> {
     let run = RunId(uuid::Uuid::nil());
     let step = StepKey::root("plan");
     let model = ModelRef::new("lab", "m");
-    let recipe = Recipe { ask: Digest::of(b"a"), take: Digest::of(b"t") };
+    let recipe = Fingerprint { request: Digest::of(b"a"), decode: Digest::of(b"t") };
     let planned = PlannedStep {
         step: step.clone(),
         agent: "planner".into(),
@@ -37,16 +37,16 @@ fn events() -> Vec<Event> {
             attempt: 1,
             agent: "planner".into(),
             model: Some(model),
-            recipe: recipe.clone(),
-            most: None,
+            fingerprint: recipe.clone(),
+            max_usage: None,
             parts: Vec::new(),
             why: None,
         }),
         Fact::StepCompleted(StepCompleted {
             step,
             attempt: 1,
-            recipe,
-            reused: None,
+            fingerprint: recipe,
+            reused_from: None,
             artifact: Some(Artifact::new("plan", serde_json::json!({ "a": 1.50 }), Some("plan.json".into()))),
         }),
         Fact::RunEnded(RunEnded { status: RunStatus::Completed, failure: None, result: None }),

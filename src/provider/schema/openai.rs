@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{is_object, is_type};
 
 /// A schema for the `openai` dialect.
-pub(crate) struct Strict {
+pub(crate) struct StrictSchema {
     /// The schema to send.
     pub(crate) schema: Value,
     /// Whether it lies within the strict subset.
@@ -13,7 +13,7 @@ pub(crate) struct Strict {
 }
 
 /// The schema unchanged but for `$schema` and `$id`, and whether it fits the strict subset.
-pub(crate) fn openai(schema: &Value) -> Strict {
+pub(crate) fn openai(schema: &Value) -> StrictSchema {
     let mut schema = schema.clone();
     if let Some(object) = schema.as_object_mut() {
         object.shift_remove("$schema");
@@ -22,7 +22,7 @@ pub(crate) fn openai(schema: &Value) -> Strict {
     // At the root, strict mode takes an object and no union.
     let root = schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none();
     let strict = root && strict(&schema);
-    Strict { schema, strict }
+    StrictSchema { schema, strict }
 }
 
 /// A schema that OpenAI's models can be held to, for programs that always send it so; `None` if

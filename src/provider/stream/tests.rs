@@ -5,7 +5,7 @@ use futures_util::stream;
 use super::*;
 use crate::clock::SystemClock;
 use crate::model::chat::{ChatReply, StopReason};
-use crate::provider::{Dialect, Limits};
+use crate::provider::{Dialect, RequestLimits};
 use crate::provider::{anthropic, gemini, openai};
 
 const OPENAI: &[&str] = &[
@@ -52,24 +52,24 @@ async fn read(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<Ch
         query: Vec::new(),
         network: std::sync::Arc::default(),
     };
-    let limits = Limits::default();
+    let limits = RequestLimits::default();
     let first_byte = Instant::now() + limits.first_byte;
     let (endpoint, limits) = (&endpoint, &limits);
-    let body = Body { response: response.into(), endpoint, limits, first_byte, received: 0, silent: false };
+    let body = ResponseBody { response: response.into(), endpoint, limits, first_byte, received: 0, silent: false };
     match dialect {
-        Dialect::Anthropic => hear(anthropic::Parts::default(), body).await,
-        Dialect::OpenAi => hear(openai::Parts::default(), body).await,
-        Dialect::Gemini => hear(gemini::Parts::default(), body).await,
+        Dialect::Anthropic => hear(anthropic::AnthropicReply::default(), body).await,
+        Dialect::OpenAi => hear(openai::OpenAiReply::default(), body).await,
+        Dialect::Gemini => hear(gemini::GeminiReply::default(), body).await,
     }
 }
 
-async fn hear<A: Assembler>(mut assembler: A, mut body: Body<'_>) -> Result<ChatReply, Failure> {
-    let context = Context { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
-    let mut progress = Progress::default();
+async fn hear<A: Assembler>(mut assembler: A, mut body: ResponseBody<'_>) -> Result<ChatReply, Failure> {
+    let context = RequestContext { endpoint: body.endpoint, model: "m", clock: &SystemClock, header_wait: None };
+    let mut progress = ExchangeProgress::default();
     let first = body.chunk().await?.unwrap_or_default();
     let (assembler_, progress) = (&mut assembler, &mut progress);
     let mut hearing =
-        Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, seen: Seen::default() };
+        Hearing { context: &context, assembler: assembler_, sink: &|_| {}, progress, seen: StreamContent::default() };
     hearing.events(first, &mut body).await?;
     Ok(assembler.reply())
 }

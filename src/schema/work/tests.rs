@@ -46,11 +46,11 @@ fn plain_schemas_are_not_counted() {
         json!({ "properties": { "a": { "$ref": "#/$defs/x" }, "b": { "$ref": "#/$defs/x" } }, "$defs": { "x": {} } });
     let union = json!({ "anyOf": [{ "type": "string" }, { "properties": { "a": { "type": "integer" } } }] });
     for schema in [tree, shared, union] {
-        assert_eq!(must_be_counted("a", &schema), Ok(Counted::No), "{schema}");
+        assert_eq!(must_be_counted("a", &schema), Ok(WorkCounting::No), "{schema}");
     }
-    assert_eq!(must_be_counted("a", &doubling(3)), Ok(Counted::Growth));
-    assert_eq!(must_be_counted("a", &chain(30)), Ok(Counted::Depth));
-    assert_eq!(must_be_counted("a", &json!({ "unevaluatedProperties": false })), Ok(Counted::Growth));
+    assert_eq!(must_be_counted("a", &doubling(3)), Ok(WorkCounting::Growth));
+    assert_eq!(must_be_counted("a", &chain(30)), Ok(WorkCounting::Depth));
+    assert_eq!(must_be_counted("a", &json!({ "unevaluatedProperties": false })), Ok(WorkCounting::Growth));
 }
 
 #[test]

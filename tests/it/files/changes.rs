@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use orch::files::{Ending, Entry, Kind, MAX_FILES, Reserved};
+use orch::files::{ChangeKind, FileEntry, MAX_FILES, Reserved, RevertOutcome};
 use orch::model::{Class, Digest};
 use serde_json::json;
 
@@ -26,8 +26,18 @@ fn files_are_created_changed_and_deleted_and_taken_back() {
     ]}));
     assert_eq!(site.snapshot(), before, "looking writes nothing");
     let applied = site.tree().apply(&look).unwrap();
-    let kinds: Vec<Kind> = applied.files.iter().map(|file| file.change).collect();
-    assert_eq!(kinds, [Kind::Changed, Kind::Deleted, Kind::Unchanged, Kind::Created, Kind::Created, Kind::Unchanged]);
+    let kinds: Vec<ChangeKind> = applied.files.iter().map(|file| file.change).collect();
+    assert_eq!(
+        kinds,
+        [
+            ChangeKind::Changed,
+            ChangeKind::Deleted,
+            ChangeKind::Unchanged,
+            ChangeKind::Created,
+            ChangeKind::Created,
+            ChangeKind::Unchanged
+        ]
+    );
     assert_eq!((applied.files[0].added, applied.files[0].removed), (2, 1));
     assert_eq!((applied.files[1].added, applied.files[1].removed), (0, 0));
     assert_eq!(applied.files[0].before, Some(Digest::of(b"fn a() {}\n")));
@@ -38,7 +48,7 @@ fn files_are_created_changed_and_deleted_and_taken_back() {
     assert_eq!(site.bytes("empty/__init__.py"), b"");
     assert!(!site.workspace().join("src/gone.rs").exists() && !site.workspace().join("never").exists());
     let reverted = site.tree().revert(&look, false).unwrap();
-    assert!(reverted.files.iter().all(|file| file.ending == Ending::Restored), "{reverted:?}");
+    assert!(reverted.files.iter().all(|file| file.ending == RevertOutcome::Restored), "{reverted:?}");
     assert_eq!(site.snapshot(), before);
 }
 
@@ -90,13 +100,13 @@ fn reverting_leaves_later_edits_unless_forced() {
     site.put("b", "mine");
     site.put("n/c", "mine");
     let reverted = site.tree().revert(&look, false).unwrap();
-    let endings: Vec<Ending> = reverted.files.iter().map(|file| file.ending).collect();
-    assert_eq!(endings, [Ending::Restored, Ending::Left, Ending::Left]);
+    let endings: Vec<RevertOutcome> = reverted.files.iter().map(|file| file.ending).collect();
+    assert_eq!(endings, [RevertOutcome::Restored, RevertOutcome::Left, RevertOutcome::Left]);
     assert_eq!(reverted.files[1].reason.as_deref(), Some("was edited since orch wrote it"));
     assert_eq!((site.bytes("a"), site.bytes("b")), (b"1".to_vec(), b"mine".to_vec()));
     let reverted = site.tree().revert(&look, true).unwrap();
-    let endings: Vec<Ending> = reverted.files.iter().map(|file| file.ending).collect();
-    assert_eq!(endings, [Ending::Unchanged, Ending::Restored, Ending::Restored]);
+    let endings: Vec<RevertOutcome> = reverted.files.iter().map(|file| file.ending).collect();
+    assert_eq!(endings, [RevertOutcome::Unchanged, RevertOutcome::Restored, RevertOutcome::Restored]);
     assert_eq!(site.snapshot(), before);
 }
 
@@ -125,7 +135,7 @@ fn modes_are_kept_set_and_never_lend_rights() {
     ]));
     let applied = site.tree().apply(&look).unwrap();
     assert_eq!(applied.touched, 7);
-    assert_eq!(applied.files[3].change, Kind::Changed);
+    assert_eq!(applied.files[3].change, ChangeKind::Changed);
     let expected =
         [("script", 0o755), ("secret", 0o600), ("lent", 0o755), ("only", 0o755), ("read", 0o444), ("new", 0o700)];
     for (path, mode) in expected {
@@ -138,7 +148,7 @@ fn modes_are_kept_set_and_never_lend_rights() {
     // Not even the record of how a file was lends rights: the record may be a stranger's.
     assert_eq!(site.mode("lent"), 0o755);
     let again = site.tree().revert(&look, false).unwrap();
-    assert!(again.files.iter().all(|file| file.ending == Ending::Unchanged), "{again:?}");
+    assert!(again.files.iter().all(|file| file.ending == RevertOutcome::Unchanged), "{again:?}");
     site.chmod("lent", 0o4755);
     assert_eq!(site.snapshot(), before);
 }
@@ -146,7 +156,7 @@ fn modes_are_kept_set_and_never_lend_rights() {
 #[test]
 fn as_many_files_as_are_allowed_are_looked_at_quickly() {
     let site = Site::new();
-    let list: Vec<Entry> = (0..MAX_FILES).map(|index| write(&format!("d{}/f{index}", index % 7), "x")).collect();
+    let list: Vec<FileEntry> = (0..MAX_FILES).map(|index| write(&format!("d{}/f{index}", index % 7), "x")).collect();
     let look = site.tree().look(&list, Reserved::default()).unwrap();
     assert_eq!((look.files.len(), look.new_folders.len()), (MAX_FILES, 7));
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use orch::files::{Entry, Reserved, Tree};
+use orch::files::{FileEntry, Reserved, Tree};
 use orch::model::Class;
 use serde_json::json;
 
@@ -60,7 +60,7 @@ fn a_process_on_a_full_disk() {
     let Some(workspace) = std::env::var_os("ORCH_TEST_FULL_DISK") else { return };
     let tree = Tree::open(Path::new(&workspace)).unwrap();
     let large = "line\n".repeat(100_000);
-    let delete = Entry { content: None, ..write("d", "") };
+    let delete = FileEntry { content: None, ..write("d", "") };
     let list = [write("a", "new"), delete, write("n/m/b", "new"), write("n/large", &large)];
     let look = tree.look(&list, Reserved::default()).unwrap();
     let failure = tree.apply(&look).unwrap_err();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use orch::files::{Ending, Entry, Look, Reserved};
+use orch::files::{ChangeSet, FileEntry, Reserved, RevertOutcome};
 use orch::model::Class;
 use serde_json::json;
 
@@ -58,7 +58,7 @@ fn no_hostile_path_is_written_deleted_or_leaves_the_workspace() {
     assert!(corpus.len() >= 60, "{}", corpus.len());
     for (path, reason) in &corpus {
         for content in [Some("owned".to_owned()), None] {
-            let list = [write("fine.txt", "x"), Entry { path: path.clone(), content, mode: Some(0o777) }];
+            let list = [write("fine.txt", "x"), FileEntry { path: path.clone(), content, mode: Some(0o777) }];
             let refused = site.tree().look(&list, Reserved { artifacts: &reserved, ..Reserved::default() });
             let failure = refused.expect_err(&format!("{path:?} is accepted: {reason}"));
             assert_eq!(failure.class, Class::PathRefused, "{path:?}: {failure}");
@@ -76,7 +76,7 @@ fn a_forged_record_of_a_hostile_path_leads_nowhere_either() {
     for (path, reason) in hostile() {
         let forged = json!({"files": [{"path": path, "after": {"content": {"text": "owned"}, "mode": "0777"}}],
             "new_folders": [path]});
-        let look: Look = serde_json::from_value(forged).unwrap();
+        let look: ChangeSet = serde_json::from_value(forged).unwrap();
         site.tree().apply(&look).ok();
         site.tree().revert(&look, true).ok();
         assert_eq!(snapshot(&site.outside()), outside, "{path:?}: {reason}");
@@ -88,7 +88,7 @@ fn a_forged_record_of_a_hostile_path_leads_nowhere_either() {
 #[test]
 fn all_hostile_paths_at_once_are_one_failure_that_names_ten() {
     let site = trapped();
-    let list: Vec<Entry> = hostile().iter().map(|(path, _)| write(path, "x")).collect();
+    let list: Vec<FileEntry> = hostile().iter().map(|(path, _)| write(path, "x")).collect();
     let failure = site.tree().look(&list, Reserved::default()).unwrap_err();
     assert!(failure.message.starts_with("the files can't be written: `` is empty; `/` is absolute"), "{failure}");
     assert!(failure.message.contains("; and "), "{failure}");
@@ -108,7 +108,7 @@ fn force_never_writes_through_a_link_or_over_a_folder() {
     fs::create_dir(site.workspace().join("b")).unwrap();
     let before = snapshot(site.base.path());
     let reverted = site.tree().revert(&look, true).unwrap();
-    assert!(reverted.files.iter().all(|file| file.ending == Ending::Left), "{reverted:?}");
+    assert!(reverted.files.iter().all(|file| file.ending == RevertOutcome::Left), "{reverted:?}");
     assert_eq!(snapshot(site.base.path()), before);
 }
 

@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use orch::files::{Entry, Look, Reserved, Tree, entries};
+use orch::files::{ChangeSet, FileEntry, Reserved, Tree, entries};
 
 /// Everything beneath a folder: kind, mode and bytes or link by path.
 pub(super) type Snapshot = BTreeMap<PathBuf, (String, u32, Vec<u8>)>;
@@ -88,11 +88,11 @@ impl Site {
         Tree::open(&self.workspace()).unwrap()
     }
 
-    pub(super) fn look(&self, list: &serde_json::Value) -> Look {
+    pub(super) fn look(&self, list: &serde_json::Value) -> ChangeSet {
         self.tree().look(&entries(list).unwrap(), Reserved::default()).unwrap()
     }
 }
 
-pub(super) fn write(path: &str, content: &str) -> Entry {
-    Entry { path: path.to_owned(), content: Some(content.to_owned()), mode: None }
+pub(super) fn write(path: &str, content: &str) -> FileEntry {
+    FileEntry { path: path.to_owned(), content: Some(content.to_owned()), mode: None }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use orch::files::{Entry, Look, Reserved, diff};
+use orch::files::{ChangeSet, FileEntry, Reserved, diff};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -102,12 +102,12 @@ proptest! {
         if empty {
             fs::create_dir_all(site.workspace().join("d/e")).unwrap();
         }
-        let list: Vec<Entry> = new.iter()
-            .map(|(path, (content, mode))| Entry { path: (*path).to_owned(), content: content.clone(), mode: *mode })
+        let list: Vec<FileEntry> = new.iter()
+            .map(|(path, (content, mode))| FileEntry { path: (*path).to_owned(), content: content.clone(), mode: *mode })
             .collect();
         let before = site.snapshot();
         let look = site.tree().look(&list, Reserved::default()).unwrap();
-        let look: Look = serde_json::from_str(&serde_json::to_string(&look).unwrap()).unwrap();
+        let look: ChangeSet = serde_json::from_str(&serde_json::to_string(&look).unwrap()).unwrap();
         let patch = diff(&look);
         if patch.contains("diff --git") && !patch.contains("\nBinary files") {
             git_apply(&site.workspace(), &patch, &["--check"]);

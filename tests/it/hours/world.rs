@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use orch::agent::{Models, Variables};
+use orch::agent::{ModelRegistry, Variables};
 use orch::clock::Clock as _;
 use orch::config::{self, Project};
-use orch::durable::{Observer, Signal};
+use orch::durable::{CallProgress, Observer};
 use orch::engine::budget::Budgets;
-use orch::engine::gate::{Allowance, Gates};
+use orch::engine::gate::{ProviderAllowance, RateLimiters};
 use orch::engine::perform::{Exchange, Performer};
-use orch::engine::{self, Defaults, Plan, PlannedModel};
-use orch::folder::{Access, OwnFolder};
-use orch::model::event::{ApprovalAnswered, CallEnded, Event, Fact, RunResumed, RunStarted, Verdict};
+use orch::engine::{self, Plan, PlannedModel, StepDefaults};
+use orch::folder::{FolderAccess, OwnFolder};
+use orch::model::event::{ApprovalAnswered, ApprovalDecision, CallEnded, Event, Fact, RunResumed, RunStarted};
 use orch::model::{Class, ModelRef, RunId, RunState, StepKey};
 use orch::secret::Redactor;
 use orch::session::{SessionError, plan_project, run_ended};
-use orch::store::{Asker, Journal, Letter, LocalRun, Lock, RunParts, StopSwitch, View};
+use orch::store::{ApprovalPrompter, CancelSwitch, Journal, Letter, LocalRun, Lock, RunParts, WorkspaceView};
 use serde_json::Map;
 
 use super::clock::{InFlight, Leaping};
@@ -87,8 +87,8 @@ struct Person {
     says: Says,
 }
 
-impl Asker for Person {
-    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<Verdict>> {
+impl ApprovalPrompter for Person {
+    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let (clock, (after, approved)) = (self.clock.clone(), (self.says)(step.as_str()));
         async move {
             tokio::time::sleep(after).await;
@@ -98,8 +98,8 @@ impl Asker for Person {
     }
 }
 
-fn verdict(approved: bool, at: jiff::Timestamp) -> Verdict {
-    Verdict { approved, note: String::new(), by: "ada".to_owned(), at }
+fn verdict(approved: bool, at: jiff::Timestamp) -> ApprovalDecision {
+    ApprovalDecision { approved, note: String::new(), by: "ada".to_owned(), at }
 }
 
 /// Holds time while calls are under way, and notes pauses.
@@ -116,24 +116,24 @@ impl Observer for Watch {
         }
     }
 
-    fn signal(&self, signal: &Signal) {
+    fn signal(&self, signal: &CallProgress) {
         match signal {
-            Signal::Sent(key) => self.calls.begin(key.step.to_string(), &*self.clock),
+            CallProgress::Sent(key) => self.calls.begin(key.step.to_string(), &*self.clock),
             // A command says so before it sleeps for real.
-            Signal::Output(key, line) if line == "asleep" => drop(self.calls.arrived(key.step.as_str())),
-            Signal::Backoff(_, millis) => self.pauses.lock().unwrap().push(*millis),
+            CallProgress::Output(key, line) if line == "asleep" => drop(self.calls.arrived(key.step.as_str())),
+            CallProgress::Backoff(_, millis) => self.pauses.lock().unwrap().push(*millis),
             _ => {}
         }
     }
 }
 
 impl World {
-    fn load(&self) -> (Project, Arc<Models>) {
+    fn load(&self) -> (Project, Arc<ModelRegistry>) {
         let project = config::load(&self.files.path().join("pipelines/main.yaml"))
             .unwrap_or_else(|found| panic!("{:?}", found.iter().map(|found| &found.message).collect::<Vec<_>>()));
         let found = orch::check::check(&project);
         assert!(!found.iter().any(orch::diagnostic::Diagnostic::is_error), "{found:?}");
-        let models = Models::new(&project.settings, &variables(), self.files.path().join("cache"));
+        let models = ModelRegistry::new(&project.settings, &variables(), self.files.path().join("cache"));
         (project, Arc::new(models))
     }
 
@@ -160,15 +160,15 @@ impl World {
             let provider = models.provider(&reference.provider)?;
             Ok(PlannedModel::of(reference, provider.dialect()))
         };
-        let plan = plan_project(&project, Map::new(), &Defaults::default(), &planned).unwrap();
-        let view = View::open(&self.files.path().join("workspace")).unwrap();
+        let plan = plan_project(&project, Map::new(), &StepDefaults::default(), &planned).unwrap();
+        let view = WorkspaceView::open(&self.files.path().join("workspace")).unwrap();
         let events = self.events();
         let lock = Lock::take(&self.journal.lock_file(self.run), "the run", "a test").unwrap();
         let (clock, calls, pauses) = (self.clock.clone(), self.calls.clone(), self.pauses.clone());
         let observer = Arc::new(Watch { clock, calls, pauses });
-        let allowed = |provider: &config::ProviderSettings| Allowance {
+        let allowed = |provider: &config::ProviderSettings| ProviderAllowance {
             requests: provider.requests_per_minute,
-            ..Allowance::default()
+            ..ProviderAllowance::default()
         };
         let providers = project.settings.providers.iter().map(|(name, provider)| (name.clone(), allowed(provider)));
         let performer = Performer {
@@ -176,11 +176,11 @@ impl World {
             observer: observer.clone(),
             redactor: Arc::new(Redactor::default()),
             workspace: view.folder().to_path_buf(),
-            homes: OwnFolder::open(self.files.path(), Access::Private).unwrap().folder("homes"),
+            homes: OwnFolder::open(self.files.path(), FolderAccess::Private).unwrap().folder("homes"),
             artifacts: plan.paths(),
             project: Vec::new(),
             variables: variables(),
-            gates: Arc::new(Gates::new(64, providers)),
+            gates: Arc::new(RateLimiters::new(64, providers)),
             budgets: Budgets::new(&plan, &events, self.died, models),
             exchange: Exchange::default(),
             laid: Arc::default(),
@@ -188,8 +188,9 @@ impl World {
             guard: std::path::PathBuf::from(env!("CARGO_BIN_EXE_orch")).into(),
             endings: Arc::default(),
         };
-        let asker = how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn Asker>);
-        let switch = StopSwitch::default();
+        let asker =
+            how.person.map(|says| Arc::new(Person { clock: self.clock.clone(), says }) as Arc<dyn ApprovalPrompter>);
+        let switch = CancelSwitch::default();
         let parts = RunParts {
             run: self.run,
             view: view.clone(),
@@ -244,7 +245,8 @@ impl World {
         });
         let asked = asked.expect("nobody was asked");
         let answer = verdict(approved, self.clock.now());
-        let letter = ApprovalAnswered { step: asked.step, attempt: asked.attempt, ask: asked.ask, answer };
+        let letter =
+            ApprovalAnswered { step: asked.step, attempt: asked.attempt, shown_digest: asked.shown_digest, answer };
         self.journal.post(self.run, &Letter::Answer(letter)).unwrap();
     }
 
@@ -293,7 +295,7 @@ fn variables() -> Variables {
 }
 
 /// What a session says first.
-fn first(plan: &Plan, view: &View, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
+fn first(plan: &Plan, view: &WorkspaceView, last_seen: Option<jiff::Timestamp>, fresh: bool) -> Fact {
     let (models, steps, version) = (BTreeMap::new(), plan.announced(), String::new());
     if !fresh {
         let (model, from, budget) = (None, None, None);
@@ -302,9 +304,9 @@ fn first(plan: &Plan, view: &View, last_seen: Option<jiff::Timestamp>, fresh: bo
             model,
             continue_on_error: false,
             from,
-            last_seen,
-            place: None,
-            without: Vec::new(),
+            previous_owner_last_heartbeat: last_seen,
+            relocated_to: None,
+            missing_files: Vec::new(),
             budget,
             steps,
             version,

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use orch::durable::{Call, Effect, Observer, Outcome, Perform, Permit, Reply, Signal, Stop};
-use orch::files::{Look, Reserved, Tree, entries};
-use orch::model::event::{CommandDone, Done, Verdict};
+use orch::durable::{Call, CallOutcome, CallProgress, CallReply, Effect, Interrupt, Observer, Perform, Permit};
+use orch::files::{ChangeSet, Reserved, Tree, entries};
+use orch::model::event::{ApprovalDecision, CallOutput, CommandOutput};
 use orch::model::{ChatReply, Class, Event, Failure, StepKey, StopReason, Usage};
-use orch::store::Asker;
+use orch::store::ApprovalPrompter;
 use tokio::sync::oneshot;
 
 use super::script::{Say, Script, answer};
@@ -111,7 +111,7 @@ impl Board {
         turn
     }
 
-    fn do_it(&self, effect: &Effect, say: Say) -> Result<Reply, Failure> {
+    fn do_it(&self, effect: &Effect, say: Say) -> Result<CallReply, Failure> {
         let tree = || Tree::open(&self.workspace);
         let json = |value: Result<serde_json::Value, serde_json::Error>| value.unwrap();
         if let Effect::Ask(_) | Effect::Command(_) = effect
@@ -134,10 +134,10 @@ impl Board {
                     model: None,
                     id: None,
                     constrained: false,
-                    work: None,
+                    agent_activity: None,
                     remarks: Box::default(),
                 };
-                Ok(Reply::Chat(reply))
+                Ok(CallReply::Chat(reply))
             }
             Effect::Command(command) => {
                 let stdout = match say {
@@ -145,7 +145,7 @@ impl Board {
                     _ => answer(&command.argv[1]).to_string(),
                 };
                 let exit_code = if say == Say::No { 7 } else { 0 };
-                Ok(Reply::Done(Done::Command(CommandDone {
+                Ok(CallReply::Output(CallOutput::Command(CommandOutput {
                     exit_code,
                     stdout,
                     stderr: String::new(),
@@ -156,40 +156,40 @@ impl Board {
             Effect::Look(files) => {
                 let look =
                     tree()?.look(&entries(&files.files)?, Reserved { artifacts: &files.reserved, project: &[] })?;
-                Ok(Reply::Done(Done::Looked(json(serde_json::to_value(look)))))
+                Ok(CallReply::Output(CallOutput::Snapshot(json(serde_json::to_value(look)))))
             }
             Effect::Write(record) => {
-                let look: Look = serde_json::from_value(record.clone()).unwrap();
-                Ok(Reply::Done(Done::Written(json(serde_json::to_value(tree()?.apply(&look)?)))))
+                let look: ChangeSet = serde_json::from_value(record.clone()).unwrap();
+                Ok(CallReply::Output(CallOutput::Applied(json(serde_json::to_value(tree()?.apply(&look)?)))))
             }
             Effect::Turn(_) => panic!("no pipeline here has a program"),
         }
     }
 }
 
-fn outcome(at: Timestamp, result: Result<Reply, Failure>) -> Outcome {
-    Outcome {
+fn outcome(at: Timestamp, result: Result<CallReply, Failure>) -> CallOutcome {
+    CallOutcome {
         started: at,
         ended: at,
         result,
-        work: None,
+        agent_activity: None,
         cost: None,
         estimated: None,
         estimated_cost: None,
-        undone: Vec::new(),
+        reverted_files: Vec::new(),
     }
 }
 
-fn given_up(at: Timestamp) -> Outcome {
+fn given_up(at: Timestamp) -> CallOutcome {
     outcome(at, Err(Failure::new(Class::Cancelled, "it was given up")))
 }
 
 impl Perform for Board {
-    fn admit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Stop>> {
+    fn admit<'a>(&'a self, _: &'a Call, _: bool) -> BoxFuture<'a, Result<Permit, Interrupt>> {
         async { Ok(Box::new(()) as Permit) }.boxed()
     }
 
-    fn perform(&self, call: Call, _: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, Outcome> {
+    fn perform(&self, call: Call, _: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome> {
         let own = self.clone();
         let turn = self.turn(&call.key.step, false);
         let heeds = matches!(call.effect, Effect::Ask(_) | Effect::Command(_));
@@ -203,18 +203,18 @@ impl Perform for Board {
         .boxed()
     }
 
-    fn given_up<'a>(&'a self, _: &'a Call, at: Timestamp) -> BoxFuture<'a, Outcome> {
+    fn given_up<'a>(&'a self, _: &'a Call, at: Timestamp) -> BoxFuture<'a, CallOutcome> {
         std::future::ready(given_up(at)).boxed()
     }
 }
 
-impl Asker for Board {
-    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<Verdict>> {
+impl ApprovalPrompter for Board {
+    fn ask(&self, step: StepKey, _: String) -> BoxFuture<'static, Option<ApprovalDecision>> {
         let turn = self.turn(&step, true);
         async move {
             let say = turn.await.unwrap_or(Say::Later);
             let (note, by, at) = (String::new(), "test".to_owned(), Timestamp::now());
-            (say != Say::Later).then_some(Verdict { approved: say == Say::Well, note, by, at })
+            (say != Say::Later).then_some(ApprovalDecision { approved: say == Say::Well, note, by, at })
         }
         .boxed()
     }
@@ -225,8 +225,8 @@ impl Observer for Board {
         self.lock().recorded += 1;
     }
 
-    fn signal(&self, signal: &Signal) {
-        if let Signal::Backoff(..) = signal {
+    fn signal(&self, signal: &CallProgress) {
+        if let CallProgress::Backoff(..) = signal {
             self.lock().pause = true;
         }
     }

@@ -152,7 +152,7 @@ impl Model<'_> {
             }
         }
         if until.is_some() && !goes_on {
-            all.how = How::Failed("exhausted".to_owned());
+            all.how = How::Failed("max_iterations_reached".to_owned());
         }
         all
     }
@@ -177,7 +177,9 @@ impl Model<'_> {
             (_, How::Parked, _) => How::Parked,
             (How::Failed(class), _, _) | (_, How::Failed(class), _) => How::Failed(class),
             (_, _, _) if end.failed.is_some() => How::Failed(all.failed.clone().unwrap_or_default()),
-            (_, _, Some(id)) if after.ends.get(id) != Some(&"completed") => How::Failed("unsuccessful".to_owned()),
+            (_, _, Some(id)) if after.ends.get(id) != Some(&"completed") => {
+                How::Failed("success_condition_false".to_owned())
+            }
             (_, _, None) if before.is_some() => How::Failed(before.unwrap_or_default()),
             _ => How::Well,
         };

@@ -198,7 +198,7 @@ impl Step {
                     repeat.insert("until".into(), json!(format!("{name}.ok")));
                 }
                 repeat.insert("max".into(), json!(max));
-                repeat.insert("on_exhausted".into(), json!(if *goes_on { "continue" } else { "fail" }));
+                repeat.insert("on_max_iterations".into(), json!(if *goes_on { "continue" } else { "fail" }));
                 repeat.insert("steps".into(), list(steps, Around { round: true, ..inside }, files));
                 put("repeat", Value::Object(repeat));
             }

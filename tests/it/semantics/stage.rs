@@ -9,12 +9,12 @@ use std::time::Duration;
 use orch::check;
 use orch::clock::SystemClock;
 use orch::config;
-use orch::engine::node::{Kind, Node};
-use orch::engine::{self, Defaults, Plan, PlannedModel};
+use orch::engine::node::{NodeKind, PlanNode};
+use orch::engine::{self, Plan, PlannedModel, StepDefaults};
 use orch::model::event::{Event, Fact, RunResumed, RunStarted};
 use orch::model::{ModelRef, RunId, RunState};
 use orch::session::{SessionError, plan_project, run_ended};
-use orch::store::{Journal, LocalRun, Lock, RunParts, StopSwitch, View};
+use orch::store::{CancelSwitch, Journal, LocalRun, Lock, RunParts, WorkspaceView};
 use serde_json::Map;
 
 use super::board::Board;
@@ -31,7 +31,7 @@ pub(crate) struct Stage {
 /// One run on a stage.
 pub(crate) struct Run {
     id: RunId,
-    view: View,
+    view: WorkspaceView,
     pub(crate) board: Option<Board>,
     /// The virtual time at which the last session was asked to stop.
     pub(crate) stopped: Option<u64>,
@@ -56,14 +56,14 @@ pub(crate) enum Came {
 }
 
 /// Takes the pauses between tries out of a plan: nobody waits for them here.
-fn hurry(node: &mut Node) {
+fn hurry(node: &mut PlanNode) {
     match &mut node.kind {
-        Kind::Agent(agent) => agent.limits.backoff = Some(Duration::ZERO),
-        Kind::Command(command) => command.limits.backoff = Some(Duration::ZERO),
-        Kind::Write(_) | Kind::Approve(_) => {}
-        Kind::Parallel(nodes, _) | Kind::Sequence(nodes) => nodes.iter_mut().for_each(hurry),
-        Kind::Repeat(repeat) => repeat.nodes.iter_mut().for_each(hurry),
-        Kind::Pipeline(call) => call.body.nodes.iter_mut().chain(&mut call.body.finally).for_each(hurry),
+        NodeKind::Agent(agent) => agent.limits.backoff = Some(Duration::ZERO),
+        NodeKind::Command(command) => command.limits.backoff = Some(Duration::ZERO),
+        NodeKind::Write(_) | NodeKind::Approve(_) => {}
+        NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => nodes.iter_mut().for_each(hurry),
+        NodeKind::Repeat(repeat) => repeat.nodes.iter_mut().for_each(hurry),
+        NodeKind::Pipeline(call) => call.body.nodes.iter_mut().chain(&mut call.body.finally).for_each(hurry),
     }
 }
 
@@ -97,7 +97,7 @@ impl Stage {
         if !found.is_empty() {
             return Err(found);
         }
-        let defaults = Defaults { continue_on_error: lenient, ..Defaults::default() };
+        let defaults = StepDefaults { continue_on_error: lenient, ..StepDefaults::default() };
         let planned = |name: &str| {
             let reference = ModelRef::parse(name).ok_or_else(|| SessionError::internal("no model"))?;
             Ok(PlannedModel::of(reference, "openai"))
@@ -109,7 +109,7 @@ impl Stage {
     }
 
     pub(crate) fn begin(&self, name: &str) -> Run {
-        let view = View::open(&self.folder.path().join("spaces").join(name)).unwrap();
+        let view = WorkspaceView::open(&self.folder.path().join("spaces").join(name)).unwrap();
         Run { id: RunId(uuid::Uuid::now_v7()), view, board: None, stopped: None }
     }
 
@@ -123,7 +123,7 @@ impl Stage {
         run.board = Some(board.clone());
         run.stopped = None;
         let events = self.events(run);
-        let switch = StopSwitch::default();
+        let switch = CancelSwitch::default();
         let lock = Lock::take(&self.journal.lock_file(run.id), "the run", "a test").unwrap();
         let parts = RunParts {
             run: run.id,
@@ -154,7 +154,7 @@ impl Stage {
 }
 
 /// What a session says first.
-fn first(plan: &Plan, view: &View, fresh: bool) -> Fact {
+fn first(plan: &Plan, view: &WorkspaceView, fresh: bool) -> Fact {
     let steps = plan.announced();
     if !fresh {
         return Fact::RunResumed(RunResumed {
@@ -162,10 +162,10 @@ fn first(plan: &Plan, view: &View, fresh: bool) -> Fact {
             model: None,
             continue_on_error: false,
             from: None,
-            last_seen: None,
+            previous_owner_last_heartbeat: None,
             budget: None,
-            place: None,
-            without: Vec::new(),
+            relocated_to: None,
+            missing_files: Vec::new(),
             steps,
             version: String::new(),
         });
@@ -188,7 +188,7 @@ fn first(plan: &Plan, view: &View, fresh: bool) -> Fact {
 
 /// Ends one call after the other, each when everything that follows from the one before has come about;
 /// returns when the process shall be gone.
-async fn drive(board: &Board, run: &LocalRun, (until, switch, stopped): (Until, &StopSwitch, &mut Option<u64>)) {
+async fn drive(board: &Board, run: &LocalRun, (until, switch, stopped): (Until, &CancelSwitch, &mut Option<u64>)) {
     let mut made = 0;
     loop {
         let mut still = 0;

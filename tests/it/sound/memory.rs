@@ -6,10 +6,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use orch::durable::{
-    Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Effect, Flow, Mark, Open, Outcome, Reply, Stop, Wait,
+    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, CallReply, Durable, Effect, ExecutionId, Interrupt,
+    RunFlow, StepFact, StepSpec, Wait, WaitOutcome,
 };
-use orch::model::approval::Verdict;
-use orch::model::call::{CommandDone, Done};
+use orch::model::approval::ApprovalDecision;
+use orch::model::call::{CallOutput, CommandOutput};
 use orch::model::{CallKey, ChatReply, Failure, StepKey, StopReason, Usage};
 use serde_json::{Value, json};
 
@@ -35,7 +36,7 @@ impl Memory {
         (self.failed.into_inner().unwrap(), self.replies.into_inner().unwrap())
     }
 
-    fn answer(&self, call: &Call) -> Reply {
+    fn answer(&self, call: &Call) -> CallReply {
         let mut rng = self.rng.lock().unwrap();
         match &call.effect {
             Effect::Ask(ask) => {
@@ -45,55 +46,55 @@ impl Memory {
                 };
                 self.replies.lock().unwrap().push((call.key.step.clone(), value.clone()));
                 let text = if ask.request.schema.is_some() { value.to_string() } else { rng.word() };
-                Reply::Chat(ChatReply {
+                CallReply::Chat(ChatReply {
                     text,
                     stop: StopReason::End,
                     usage: Usage::default().into(),
                     model: None,
                     id: None,
                     constrained: true,
-                    work: None,
+                    agent_activity: None,
                     remarks: Box::default(),
                 })
             }
-            Effect::Command(_) => Reply::Done(Done::Command(CommandDone {
+            Effect::Command(_) => CallReply::Output(CallOutput::Command(CommandOutput {
                 exit_code: 0,
                 stdout: rng.word(),
                 stderr: String::new(),
                 cut: false,
                 folder: String::new(),
             })),
-            Effect::Look(files) => Reply::Done(Done::Looked(json!({ "files": files.files }))),
-            Effect::Write(record) => Reply::Done(Done::Written(record.clone())),
+            Effect::Look(files) => CallReply::Output(CallOutput::Snapshot(json!({ "files": files.files }))),
+            Effect::Write(record) => CallReply::Output(CallOutput::Applied(record.clone())),
             Effect::Turn(_) => unreachable!("no agent here is a program"),
         }
     }
 }
 
 impl Durable for Memory {
-    fn begin<'a>(&'a self, _: &'a Open) -> BoxFuture<'a, Result<Begin, Stop>> {
-        async { Ok(Begin::Attempt(1, None)) }.boxed()
+    fn begin<'a>(&'a self, _: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
+        async { Ok(BeginOutcome::Attempt(1, None)) }.boxed()
     }
 
-    fn call(&self, call: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
+    fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         let now = Timestamp::UNIX_EPOCH;
         async move {
-            Ok(Outcome {
+            Ok(CallOutcome {
                 started: now,
                 ended: now,
                 result: Ok(self.answer(&call)),
-                work: None,
+                agent_activity: None,
                 cost: None,
                 estimated: None,
                 estimated_cost: None,
-                undone: Vec::new(),
+                reverted_files: Vec::new(),
             })
         }
         .boxed()
     }
 
-    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {
-        if let Decided::Failed(fact) = fact {
+    fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
+        if let StepFact::Failed(fact) = fact {
             self.failed.lock().unwrap().push((fact.step, fact.failure));
         }
         async { Ok(0) }.boxed()
@@ -104,12 +105,12 @@ impl Durable for Memory {
         _: StepKey,
         list: Vec<Branch<'a>>,
         _: usize,
-    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
+    ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         async move {
             let (mut ends, mut halted) = (Vec::new(), false);
             for branch in list {
-                let end = if halted { BranchEnd::NotBegun } else { branch.await? };
-                halted |= matches!(end, BranchEnd::Ended(_, Flow::Halt));
+                let end = if halted { BranchOutcome::NotBegun } else { branch.await? };
+                halted |= matches!(end, BranchOutcome::Ended(_, RunFlow::Halt));
                 ends.push(end);
             }
             Ok(ends)
@@ -117,10 +118,11 @@ impl Durable for Memory {
         .boxed()
     }
 
-    fn wait(&self, _: CallKey, on: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {
+    fn wait(&self, _: CallKey, on: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
         let approved = self.rng.lock().unwrap().chance(70);
-        let verdict = Verdict { approved, note: "a note".into(), by: "me".into(), at: Timestamp::UNIX_EPOCH };
-        let answer = if matches!(on, Wait::Approval(_)) { Answer::Said(verdict) } else { Answer::Elapsed };
+        let verdict = ApprovalDecision { approved, note: "a note".into(), by: "me".into(), at: Timestamp::UNIX_EPOCH };
+        let answer =
+            if matches!(on, Wait::Approval(_)) { WaitOutcome::Answered(verdict) } else { WaitOutcome::Elapsed };
         async { Ok(answer) }.boxed()
     }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use orch::check::check;
 use orch::config::{Project, load};
-use orch::engine::{Defaults, PlannedModel, interpret};
+use orch::engine::{PlannedModel, StepDefaults, interpret};
 use orch::model::{Class, ModelRef};
 use orch::schema::Schema;
 use orch::session::plan_project;
@@ -72,7 +72,7 @@ impl Made {
                 ));
                 let (until, text) = (json!(writer.condition(0)), json!(format!("{{{{ {} }}}}", writer.value(0))));
                 format!(
-                    "{{ id: last, {reads}, repeat: {{ max: 2, on_exhausted: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], inputs: [plan, code, said?], output: said }}] }} }}"
+                    "{{ id: last, {reads}, repeat: {{ max: 2, on_max_iterations: continue, until: {until}, steps: [{{ id: say, run: [echo, {text}], inputs: [plan, code, said?], output: said }}] }} }}"
                 )
             }
             _ => format!(
@@ -112,7 +112,7 @@ impl Made {
 fn unsound(project: &Project, seed: u64) -> Option<String> {
     let inputs = Map::from_iter([("task".to_owned(), json!("do it"))]);
     let planned = |name: &str| Ok(PlannedModel::of(ModelRef::new("test", name), "test"));
-    let plan = plan_project(project, inputs, &Defaults::default(), &planned).unwrap();
+    let plan = plan_project(project, inputs, &StepDefaults::default(), &planned).unwrap();
     let memory = Memory::new(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(interpret(&memory, &plan)).unwrap();

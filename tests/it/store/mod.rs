@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::control::{answering, project, run};
 use crate::support::{Orch, Ran, Reply, Server};
@@ -83,37 +83,17 @@ fn of_two_processes_one_has_the_run_and_the_other_is_told_who() {
 }
 
 #[test]
-fn a_journal_of_the_first_format_is_read_and_gone_on_with() {
+fn a_journal_of_an_older_format_is_left_alone() {
     let server = answering(|step, _| json!({ "from": step }));
-    let orch = project(
-        &server,
-        &format!(
-            "  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n  - {{ id: two, {AGENT}, prompt: two.md, inputs: [x], output: y }}\n"
-        ),
-    );
-    let (_, report) = run(&orch, &[]);
-    let file = journal(&orch);
-    // As the first version left it: no letters, no trackers, no results by recipe, no marks of runs from elsewhere, and fields that came later are not there.
-    file.execute_batch(
-        "DROP TABLE inbox; DROP TABLE outbox; DROP TABLE results; DROP TABLE foreign_runs; PRAGMA user_version = 1;",
-    )
-    .unwrap();
-    for (table, path) in [("run_started", "continue_on_error"), ("run_started", "root"), ("run_started", "workflow_id")]
-    {
-        let sql = format!("UPDATE events SET body = json_remove(body, '$.{table}.{path}') WHERE kind = '{table}'");
-        file.execute(&sql, []).unwrap();
+    let orch = project(&server, &format!("  - {{ id: one, {AGENT}, prompt: one.md, output: x }}\n"));
+    run(&orch, &[]).0.exits(0);
+    journal(&orch).execute_batch("PRAGMA user_version = 5;").unwrap();
+    for args in [&["runs", "list"][..], &["pipeline", "run", "pipelines/main.yaml", "--task", "x"]] {
+        orch.run(args).exits(2).says("has format 5 of an earlier orch").says("move the `.orch` folder away");
     }
-    let cut =
-        "DELETE FROM events WHERE seq > (SELECT max(seq) FROM events WHERE kind = 'step_completed' AND step = 'one')";
-    file.execute(cut, []).unwrap();
-    file.execute("UPDATE runs SET status = 'running', ended = NULL", []).unwrap();
-    drop(file);
-    let shown = orch.run(&["runs", "show", "--output", "json"]).exits(0);
-    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
-    assert_eq!((&shown["run"], &shown["status"]), (&report["run"], &json!("interrupted")));
-    orch.run(&["pipeline", "resume"]).exits(0);
-    assert_eq!(server.requests().len(), 3, "the first step was paid for before");
-    assert_whole(&orch);
+    // The advice leads out; what the old journal wrote into its workspace is not the new one's to overwrite.
+    std::fs::rename(orch.path().join(".orch"), orch.path().join("old")).unwrap();
+    run(&orch, &["--workspace", "fresh"]).0.exits(0);
 }
 
 #[test]

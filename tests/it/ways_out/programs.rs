@@ -26,8 +26,35 @@ fn claude(case: &Case) {
     case.program("claude", &script);
 }
 
+/// A script in the place of Claude Code that needs nine turns.
+fn long_winded(case: &Case) {
+    case.pipeline("cli: claude, max_turns: 2", ASK);
+    let usage = r#""session_id":"s-1","usage":{"input_tokens":7,"output_tokens":8},"total_cost_usd":0.25"#;
+    case.orch
+        .write(
+            "cut",
+            &format!(r#"{{"type":"result","subtype":"error_max_turns","is_error":true,"num_turns":3,{usage}}}"#),
+        )
+        .write(
+            "whole",
+            &format!(r#"{{"type":"result","subtype":"success","is_error":false,"result":"{{\"n\": 1}}",{usage}}}"#),
+        );
+    let folder = case.orch.path().display();
+    let script = format!(
+        "cat > /dev/null; echo '{{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s-1\"}}'\ncase \"$*\" in *'--max-turns 9'*) cat '{folder}/whole';; *) cat '{folder}/cut';; esac"
+    );
+    case.program("claude", &script);
+}
+
 pub(super) fn rows() -> Vec<Row> {
     vec![
+        Row {
+            class: Class::MaxTurnsReached,
+            lay: long_winded,
+            says: &["(max_turns_reached)", "raise `max_turns` of the agent"],
+            mend: |case, _| case.edit("max_turns: 2", "max_turns: 9"),
+            ..ROW
+        },
         Row {
             class: Class::CommandFailed,
             lay: |case| {

@@ -36,7 +36,7 @@ pub(super) fn rows() -> Vec<Row> {
 fn without_a_value() -> Vec<Row> {
     vec![
         Row {
-            class: Class::LengthStop,
+            class: Class::MaxTokensReached,
             serve: |request, _| match request.body["max_tokens"].as_u64() {
                 Some(64) => Reply::openai_stopped("{\"n\":", "length"),
                 _ => good(),
@@ -44,7 +44,7 @@ fn without_a_value() -> Vec<Row> {
             lay: |case| {
                 case.pipeline("model: lab/test, max_output_tokens: 64", ASK);
             },
-            says: &["(length_stop)", "raise `max_output_tokens` of agent `a` (now 64)"],
+            says: &["(max_tokens_reached)", "raise `max_output_tokens` of agent `a` (now 64)"],
             mend: |case, _| case.edit("max_output_tokens: 64", "max_output_tokens: 4096"),
             ..ROW
         },

@@ -77,12 +77,12 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Unsuccessful,
+            class: Class::SuccessConditionFalse,
             serve: planned,
             lay: |case| {
                 case.pipeline("model: lab/test", &format!("{PLAN}success: plan.n is defined\n"));
             },
-            says: &["(unsuccessful)", "correct the pipeline file"],
+            says: &["(success_condition_false)", "correct the pipeline file"],
             ways: &[RESUME, FROM_PLAN],
             mend: |case, command| match command {
                 RESUME => case.edit("plan.n is defined", "plan.list is defined"),
@@ -91,7 +91,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Exhausted,
+            class: Class::MaxIterationsReached,
             serve: planned,
             lay: |case| {
                 let body = PLAN.replace("  - ", "        - ");
@@ -100,7 +100,7 @@ pub(super) fn rows() -> Vec<Row> {
                 );
                 case.pipeline("model: lab/test", &step);
             },
-            says: &["(exhausted)", "raise `max:`", "`on_exhausted: continue`"],
+            says: &["(max_iterations_reached)", "raise `max:`", "`on_max_iterations: continue`"],
             ways: &[RESUME, "orch pipeline resume RUN --from rounds"],
             mend: |case, command| {
                 if command == RESUME {
@@ -111,7 +111,7 @@ pub(super) fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
-            class: Class::Exhausted,
+            class: Class::MaxIterationsReached,
             serve: planned,
             lay: |case| {
                 let body = PLAN.replace("  - ", "        - ");
@@ -120,9 +120,9 @@ pub(super) fn rows() -> Vec<Row> {
                 );
                 case.pipeline("model: lab/test", &step);
             },
-            says: &["(exhausted)", "`on_exhausted: continue`"],
+            says: &["(max_iterations_reached)", "`on_max_iterations: continue`"],
             ways: &[RESUME, "orch pipeline resume RUN --from rounds"],
-            mend: |case, _| case.edit("max: 1", "max: 1\n      on_exhausted: continue"),
+            mend: |case, _| case.edit("max: 1", "max: 1\n      on_max_iterations: continue"),
             ..ROW
         },
     ]

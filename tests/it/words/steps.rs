@@ -70,6 +70,9 @@ pub(super) const ROWS: &[Row] = &[
     ]),
     row(Step, "repeat:\n  max_iterations: 3\n  steps: [{ id: make, run: make }]", "write `max` in place of `max_iterations`", &[(Step, "repeat:\n  max: 3\n  steps: [{ id: make, run: make }]")]),
     row(Step, "repeat:\n  max: 3\n  do: [{ id: make, run: make }]", "write `steps` in place of `do`", &[(Step, "repeat:\n  max: 3\n  steps: [{ id: make, run: make }]")]),
+    row(Step, "repeat:\n  until: task == 'x'\n  max: 3\n  on_exhausted: continue\n  steps: [{ id: make, run: make }]", "write `on_max_iterations` in place of `on_exhausted`", &[
+        (Step, "repeat:\n  until: task == 'x'\n  max: 3\n  on_max_iterations: continue\n  steps: [{ id: make, run: make }]"),
+    ]),
     row(Step, "run: make\non_failure: notify", "write `on_error: continue`, and below a step with `when: steps.ID.status == \"failed\"`", &[
         (Before, "- { id: build, run: make, on_error: continue }"), (Step, "run: notify\nwhen: steps.build.status == \"failed\""),
     ]),

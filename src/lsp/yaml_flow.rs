@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::outline::{Entry, Form, MAX_ENTRIES, Seg};
+use super::outline::{MAX_ENTRIES, OutlineEntry, Seg, ValueStyle};
 
 /// How deep flows are followed.
 const MAX_DEPTH: usize = 64;
 
 /// Reads the flow that begins at `start`; gives where it ends. One that is not closed ends where a
 /// line is not indented more than `indent`.
-pub(super) fn read(text: &str, start: usize, indent: usize, path: &[Seg], entries: &mut Vec<Entry>) -> usize {
-    let mut flow = Flow { text, at: start, end: bound(text, start, indent), entries };
+pub(super) fn read(text: &str, start: usize, indent: usize, path: &[Seg], entries: &mut Vec<OutlineEntry>) -> usize {
+    let mut flow = FlowScanner { text, at: start, end: bound(text, start, indent), entries };
     flow.container(&mut path.to_vec(), 0);
     flow.at
 }
@@ -30,14 +30,14 @@ fn bound(text: &str, start: usize, indent: usize) -> usize {
     text.len()
 }
 
-struct Flow<'t, 'e> {
+struct FlowScanner<'t, 'e> {
     text: &'t str,
     at: usize,
     end: usize,
-    entries: &'e mut Vec<Entry>,
+    entries: &'e mut Vec<OutlineEntry>,
 }
 
-impl Flow<'_, '_> {
+impl FlowScanner<'_, '_> {
     fn peek(&self) -> Option<char> {
         self.text.get(self.at..self.end)?.chars().next()
     }
@@ -55,9 +55,9 @@ impl Flow<'_, '_> {
         }
     }
 
-    fn push(&mut self, path: &[Seg], key: Option<Range<usize>>, value: Range<usize>, reach: usize, form: Form) {
+    fn push(&mut self, path: &[Seg], key: Option<Range<usize>>, value: Range<usize>, reach: usize, form: ValueStyle) {
         if self.entries.len() < MAX_ENTRIES {
-            self.entries.push(Entry { path: path.to_vec(), key, value, reach, form });
+            self.entries.push(OutlineEntry { path: path.to_vec(), key, value, reach, form });
         }
     }
 
@@ -108,7 +108,7 @@ impl Flow<'_, '_> {
     fn nothing(&mut self, path: &[Seg], index: Option<usize>, gap: usize) {
         let here = self.at;
         let path: Vec<Seg> = path.iter().cloned().chain(index.map(Seg::Item)).collect();
-        self.push(&path, None, gap..gap, here, Form::Empty);
+        self.push(&path, None, gap..gap, here, ValueStyle::Empty);
     }
 
     fn member(&mut self, path: &mut Vec<Seg>, depth: usize) {
@@ -116,7 +116,7 @@ impl Flow<'_, '_> {
         let reach = self.at;
         self.skip_space();
         if self.peek() != Some(':') {
-            self.push(path, None, written, reach, Form::Scalar);
+            self.push(path, None, written, reach, ValueStyle::Scalar);
             return;
         }
         self.at += 1;
@@ -131,11 +131,11 @@ impl Flow<'_, '_> {
         match self.peek() {
             None | Some(',' | ']' | '}') => {
                 let here = self.at;
-                self.push(path, key, gap..gap, here, Form::Empty);
+                self.push(path, key, gap..gap, here, ValueStyle::Empty);
             }
             Some('{' | '[') if depth < MAX_DEPTH => {
                 let (start, index) = (self.at, self.entries.len());
-                self.push(path, key, start..start, start, Form::Flow);
+                self.push(path, key, start..start, start, ValueStyle::Flow);
                 self.container(path, depth + 1);
                 let end = self.at;
                 if let Some(entry) = self.entries.get_mut(index) {
@@ -145,7 +145,7 @@ impl Flow<'_, '_> {
             Some(_) => {
                 let (written, _) = self.word(false);
                 let reach = self.at;
-                self.push(path, key, written, reach, Form::Scalar);
+                self.push(path, key, written, reach, ValueStyle::Scalar);
             }
         }
     }

@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_session_is_found_until_it_is_removed_and_only_by_its_own_turn() {
         let folder = tempfile::tempdir().unwrap();
-        let homes = OwnFolder::open(folder.path(), crate::folder::Access::Private).unwrap();
+        let homes = OwnFolder::open(folder.path(), crate::folder::FolderAccess::Private).unwrap();
         let bookmark = Bookmark::of(&homes, "ask@1#1");
         assert_eq!(bookmark.session(), None);
         bookmark.put("0199-abc");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::check::MARK;
 
-fn spot(template: &str) -> Option<Spot> {
+fn spot(template: &str) -> Option<TemplateSpot> {
     let offset = template.find('@').unwrap();
     let text = template.replace('@', "");
     at(&text, 0..text.len(), offset, false)
@@ -12,23 +12,23 @@ fn spot(template: &str) -> Option<Spot> {
 #[test]
 fn what_is_wanted_follows_from_what_stands_before() {
     for (template, wanted, base) in [
-        ("{{ @ }}", Wanted::Variable, None),
-        ("{{ pl@an }}", Wanted::Variable, None),
-        ("{{ plan.@", Wanted::Property, Some("plan")),
-        ("{{ plan.steps[0].ti@ }} {{ x }}", Wanted::Property, Some("plan.steps[0]")),
-        ("{{ plan[\"ti@\"] }}", Wanted::Property, Some("plan")),
-        ("{{ plan.steps | map(attribute=\"ti@\") }}", Wanted::Property, Some("(plan.steps | first)")),
-        ("{{ plan | to@ }}", Wanted::Filter, None),
-        ("{% if plan is not de@ %}", Wanted::Test, None),
-        ("{% @ %}", Wanted::Statement, None),
-        ("{% include \"ru@\" %}", Wanted::Include, None),
-        ("{% for s@ in x %}", Wanted::Nothing, None),
-        ("{% for s in pl@ %}", Wanted::Variable, None),
-        ("{% if a and pl@", Wanted::Variable, None),
-        ("{% with a = 1, b@ %}", Wanted::Nothing, None),
-        ("{% with a = 1, b = pl@ %}", Wanted::Variable, None),
-        ("{% with a = [1, pl@ %}", Wanted::Variable, None),
-        ("{{ plan @ }}", Wanted::Nothing, None),
+        ("{{ @ }}", ExpectedSyntax::Variable, None),
+        ("{{ pl@an }}", ExpectedSyntax::Variable, None),
+        ("{{ plan.@", ExpectedSyntax::Property, Some("plan")),
+        ("{{ plan.steps[0].ti@ }} {{ x }}", ExpectedSyntax::Property, Some("plan.steps[0]")),
+        ("{{ plan[\"ti@\"] }}", ExpectedSyntax::Property, Some("plan")),
+        ("{{ plan.steps | map(attribute=\"ti@\") }}", ExpectedSyntax::Property, Some("(plan.steps | first)")),
+        ("{{ plan | to@ }}", ExpectedSyntax::Filter, None),
+        ("{% if plan is not de@ %}", ExpectedSyntax::Test, None),
+        ("{% @ %}", ExpectedSyntax::Statement, None),
+        ("{% include \"ru@\" %}", ExpectedSyntax::Include, None),
+        ("{% for s@ in x %}", ExpectedSyntax::Nothing, None),
+        ("{% for s in pl@ %}", ExpectedSyntax::Variable, None),
+        ("{% if a and pl@", ExpectedSyntax::Variable, None),
+        ("{% with a = 1, b@ %}", ExpectedSyntax::Nothing, None),
+        ("{% with a = 1, b = pl@ %}", ExpectedSyntax::Variable, None),
+        ("{% with a = [1, pl@ %}", ExpectedSyntax::Variable, None),
+        ("{{ plan @ }}", ExpectedSyntax::Nothing, None),
     ] {
         let spot = spot(template).unwrap_or_else(|| panic!("{template}"));
         assert_eq!((spot.wanted, spot.base.as_deref()), (wanted, base), "{template}");

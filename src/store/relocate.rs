@@ -8,7 +8,7 @@ use rusqlite::{Transaction, TransactionBehavior, params};
 use crate::model::RunId;
 
 use super::key::UserKey;
-use super::origin::{Note, Origin, mark_all};
+use super::origin::{JournalOrigin, Note, mark_all};
 use super::{Journal, StoreError};
 
 impl Journal {
@@ -17,7 +17,7 @@ impl Journal {
     pub(super) fn settle_in(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
         let Some(home) = self.folder.path().parent() else { return Ok(()) };
         let known = Note::read(&self.folder)?.map(|note| note.home);
-        let foreign = matches!(self.origin, Origin::Elsewhere);
+        let foreign = matches!(self.origin, JournalOrigin::Elsewhere);
         if foreign && let Some(what) = self.integrity_of_all()? {
             // What is out of order could be found in one way and not in another.
             return Err(self.damaged(what));
@@ -27,7 +27,7 @@ impl Journal {
         }
         if foreign {
             // What is not its own is marked.
-            self.origin = Origin::Own;
+            self.origin = JournalOrigin::Own;
         }
         if key.is_none() && known.as_deref() == Some(home) {
             // A seal of before stays.

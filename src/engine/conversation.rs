@@ -6,25 +6,25 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::durable::{Ask, Call, Decided, Effect, Reply, Stop};
+use crate::durable::{Ask, Call, CallReply, Effect, Interrupt, StepFact};
 use crate::extract;
-use crate::model::event::ReplyRead;
-use crate::model::{CallKey, ChatReply, ChatRequest, Class, Failure, Turn, Usage};
+use crate::model::event::ReplyParsed;
+use crate::model::{AgentTurn, CallKey, ChatReply, ChatRequest, Class, Failure, Usage};
 
 use super::agent::ask_digest;
 use super::gate::most;
 use super::leaf::{Leaf, mixed_up};
-use super::message::{Asked, re_ask};
+use super::message::{RenderedPrompt, re_ask};
 use super::node::{AgentNode, PlannedModel};
-use super::reading::{Reader, Unread};
+use super::reading::{ReplyReader, Unread};
 use super::retry::impatient;
 
 /// The talk of one opening of a step.
 pub(super) struct Conversation<'a> {
     leaf: &'a Leaf<'a>,
     agent: &'a AgentNode,
-    asked: &'a Asked,
-    reader: &'a Reader<'a>,
+    asked: &'a RenderedPrompt,
+    reader: &'a ReplyReader<'a>,
     attempt: u32,
     place: usize,
     began: Option<Timestamp>,
@@ -35,7 +35,8 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(
         leaf: &'a Leaf<'a>,
         agent: &'a AgentNode,
-        (asked, reader): (&'a Asked, &'a Reader<'a>),
+        asked: &'a RenderedPrompt,
+        reader: &'a ReplyReader<'a>,
         attempt: u32,
     ) -> Self {
         Self { leaf, agent, asked, reader, attempt, place: 0, began: None, ended: None }
@@ -52,7 +53,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Asks until a value is taken or everything is used up.
-    pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Stop> {
+    pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Interrupt> {
         let mut last = Failure::new(Class::NotInstalled, "the step has no model");
         let mut first = true;
         for (place, model) in self.agent.models.iter().enumerate() {
@@ -100,17 +101,17 @@ impl<'a> Conversation<'a> {
         model: &PlannedModel,
         mut request: ChatRequest,
         mut bound: Usage,
-    ) -> Result<Result<Value, Failure>, Stop> {
+    ) -> Result<Result<Value, Failure>, Interrupt> {
         let mut session = None;
         for ordinal in 1.. {
             let key = self.leaf.call(self.attempt, ordinal);
-            let reply = match self.ask(key.clone(), model, (&request, bound), session.take()).await? {
+            let reply = match self.ask(key.clone(), model, &request, bound, session.take()).await? {
                 Ok(reply) => reply,
                 Err(failure) => return Ok(Err(failure)),
             };
             let Unread { failure, words } = match self.reader.read(&reply).await? {
                 Ok(found) => {
-                    self.leaf.run.durable.record(Decided::Read(found.fact(key))).await?;
+                    self.leaf.run.durable.record(StepFact::Parsed(found.fact(key))).await?;
                     return Ok(Ok(found.value));
                 }
                 Err(unread) => *unread,
@@ -120,34 +121,35 @@ impl<'a> Conversation<'a> {
             let said = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
             let next = again.then(|| re_ask(&request, said, &failure, &words)).flatten();
             let next = next.map(|next| (most(&next), next));
-            let fact = ReplyRead {
+            let fact = ReplyParsed {
                 call: key,
                 source: None,
                 repairs: Vec::new(),
-                others: 0,
+                other_matches: 0,
                 left_out: Vec::new(),
                 failure: Some(failure.clone()),
                 asks_again: next.is_some(),
-                most: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
+                max_usage: next.as_ref().filter(|_| model.program.is_none()).map(|(most, _)| *most),
             };
-            self.leaf.run.durable.record(Decided::Read(fact)).await?;
-            let counted = reply.work.as_ref().and_then(|work| work.session_usage);
+            self.leaf.run.durable.record(StepFact::Parsed(fact)).await?;
+            let counted = reply.agent_activity.as_ref().and_then(|work| work.session_usage);
             session = reply.id.clone().map(|id| (id, counted));
             match next {
                 Some(next) => (bound, request) = next,
                 None => return Ok(Err(failure)),
             }
         }
-        Ok(Err(Failure::new(Class::Exhausted, "the conversation never ended")))
+        Ok(Err(Failure::new(Class::Internal, "the conversation never ended")))
     }
 
     async fn ask(
         &mut self,
         key: CallKey,
         model: &PlannedModel,
-        (request, most): (&ChatRequest, Usage),
+        request: &ChatRequest,
+        most: Usage,
         session: Option<(String, Option<Usage>)>,
-    ) -> Result<Result<ChatReply, Failure>, Stop> {
+    ) -> Result<Result<ChatReply, Failure>, Interrupt> {
         let until = match (self.agent.limits.deadline, self.began) {
             (Some(deadline), Some(began)) => {
                 Some(began + jiff::SignedDuration::try_from(deadline).unwrap_or(jiff::SignedDuration::MAX))
@@ -157,22 +159,31 @@ impl<'a> Conversation<'a> {
         let limit = [self.agent.limits.timeout, self.agent.limits.deadline].into_iter().flatten().min();
         let (request_of, timeout_ms) = (request.clone(), limit.map(millis));
         let effect = match &model.program {
-            None => Effect::Ask(Ask { request: request_of, most, timeout_ms, until }),
+            None => Effect::Ask(Ask { request: request_of, max_usage: most, timeout_ms, until }),
             Some(program) => {
                 let program = program.clone();
                 let (request, estimate) = (request_of, model.estimate);
                 let (session, session_usage) = session.unzip();
                 let session_usage = session_usage.flatten();
-                Effect::Turn(Box::new(Turn { program, request, estimate, session, session_usage, timeout_ms, until }))
+                Effect::Turn(Box::new(AgentTurn {
+                    program,
+                    request,
+                    estimate,
+                    session,
+                    session_usage,
+                    timeout_ms,
+                    until,
+                }))
             }
         };
-        let outcome = self.leaf.run.durable.call(Call { key, ask: ask_digest(model, request), effect }).await?;
+        let outcome =
+            self.leaf.run.durable.call(Call { key, request_digest: ask_digest(model, request), effect }).await?;
         // Recorded, so that a resumed step keeps its deadline.
         self.began.get_or_insert(outcome.started);
         self.ended = Some(outcome.ended);
         Ok(match outcome.result {
-            Ok(Reply::Chat(reply)) => Ok(reply),
-            Ok(Reply::Done(_)) => Err(mixed_up()),
+            Ok(CallReply::Chat(reply)) => Ok(reply),
+            Ok(CallReply::Output(_)) => Err(mixed_up()),
             Err(failure) if self.agent.limits.deadline_is_less() => Err(failure.of_deadline()),
             Err(failure) => Err(failure),
         })

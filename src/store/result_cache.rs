@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{OptionalExtension as _, params};
 
 use crate::model::event::Fact;
-use crate::model::{Artifact, Recipe, RunId};
+use crate::model::{Artifact, Fingerprint, RunId};
 
 use super::{Journal, StoreError};
 
 /// A reader of what earlier runs completed; each result serves once.
 #[derive(Clone)]
-pub struct Earlier(Arc<Mutex<Inner>>);
+pub struct ResultCache(Arc<Mutex<ResultCacheState>>);
 
-struct Inner {
+struct ResultCacheState {
     journal: Journal,
     /// The last result that was taken, by recipe; those before it are left.
-    taken: HashMap<Recipe, i64>,
+    taken: HashMap<Fingerprint, i64>,
 }
 
-impl Earlier {
+impl ResultCache {
     /// A reader of its own on the same journal.
     pub fn open(journal: &Journal) -> Result<Self, StoreError> {
         Ok(Self::of(Journal::open(journal.state())?))
@@ -28,14 +28,14 @@ impl Earlier {
 
     /// The reader that a journal becomes.
     pub fn of(journal: Journal) -> Self {
-        Self(Arc::new(Mutex::new(Inner { journal, taken: HashMap::new() })))
+        Self(Arc::new(Mutex::new(ResultCacheState { journal, taken: HashMap::new() })))
     }
 
     /// The latest result with a recipe that was not taken yet, and the run that it is of. Results of runs from
     /// elsewhere are not taken: this orch did not ask for them.
-    pub fn find(&self, recipe: &Recipe) -> Result<Option<(RunId, Artifact)>, StoreError> {
+    pub fn find(&self, recipe: &Fingerprint) -> Result<Option<(RunId, Artifact)>, StoreError> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { journal, taken } = &mut *inner;
+        let ResultCacheState { journal, taken } = &mut *inner;
         if journal.is_all_foreign() {
             return Ok(None);
         }
@@ -43,12 +43,12 @@ impl Earlier {
         let found: Option<(String, i64, i64)> = journal
             .reader()
             .prepare_cached(
-                "SELECT run, seq, id FROM results WHERE ask = ?1 AND take = ?2 AND id < ?3
+                "SELECT run, seq, id FROM results WHERE request = ?1 AND decode = ?2 AND id < ?3
                  AND run NOT IN (SELECT run FROM foreign_runs) ORDER BY id DESC LIMIT 1",
             )
             .and_then(|mut statement| {
                 statement
-                    .query_row(params![recipe.ask.as_str(), recipe.take.as_str(), before], |row| {
+                    .query_row(params![recipe.request.as_str(), recipe.decode.as_str(), before], |row| {
                         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
                     })
                     .optional()

@@ -9,18 +9,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::durable::{Answer, Begin, Branch, BranchEnd, Call, Decided, Durable, Mark, Open, Outcome, Stop, Wait};
+use crate::durable::{
+    BeginOutcome, Branch, BranchOutcome, Call, CallOutcome, Durable, ExecutionId, Interrupt, StepFact, StepSpec, Wait,
+    WaitOutcome,
+};
 use crate::model::event::{Event, Fact};
 use crate::model::{CallKey, StepKey};
 
 use super::branches;
-use super::closing::Closing;
+use super::finally_steps::FinallySteps;
 use super::halt::Halted;
 use super::index::Index;
 
 /// What would become of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum StepPrediction {
     /// Its recorded result stands.
     Keep,
     /// It runs; why.
@@ -33,34 +36,34 @@ pub enum Fate {
 
 /// A [`Durable`] that only tells.
 #[derive(Default)]
-pub struct Rehearsal {
+pub struct DryRunDurable {
     halted: Halted,
-    closing: Closing,
-    inner: Mutex<Inner>,
+    closing: FinallySteps,
+    inner: Mutex<DryRunState>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct DryRunState {
     index: Index,
-    fates: Vec<(StepKey, Fate)>,
+    fates: Vec<(StepKey, StepPrediction)>,
     /// The results that stand, and whether that is certain.
     standing: HashMap<u64, bool>,
     /// Artifacts whose value is not known before the steps that run have run.
     open: BTreeSet<String>,
 }
 
-impl Rehearsal {
+impl DryRunDurable {
     /// A rehearsal over the events of a run; `from` as for a resume.
     pub fn new(events: &[Event], from: Option<&StepKey>) -> Self {
         let mut index = Index::of(events);
         if let Some(step) = from {
             index.forget(step, u64::MAX);
         }
-        Self { inner: Mutex::new(Inner { index, ..Inner::default() }), ..Self::default() }
+        Self { inner: Mutex::new(DryRunState { index, ..DryRunState::default() }), ..Self::default() }
     }
 
     /// What would become of each step, in the order in which they came up.
-    pub fn fates(&self) -> Vec<(StepKey, Fate)> {
+    pub fn fates(&self) -> Vec<(StepKey, StepPrediction)> {
         self.lock().fates.clone()
     }
 
@@ -70,11 +73,11 @@ impl Rehearsal {
         self.lock().standing.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, DryRunState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open_step(&self, open: &Open) -> Begin {
+    fn open_step(&self, open: &StepSpec) -> BeginOutcome {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let is_group = open.parts.is_empty();
@@ -86,60 +89,64 @@ impl Rehearsal {
         let closes = self.closing.around(&open.step).is_some();
         let claimed = if closes { None } else { inner.index.claim(open) };
         let fate = match (&claimed, unsure.first()) {
-            _ if closes => Fate::Run("`finally` runs in each session".to_owned()),
-            (Some(_), None) => Fate::Keep,
-            (_, Some(name)) => Fate::Maybe(format!("input {name} may change")),
+            _ if closes => StepPrediction::Run("`finally` runs in each session".to_owned()),
+            (Some(_), None) => StepPrediction::Keep,
+            (_, Some(name)) => StepPrediction::Maybe(format!("input {name} may change")),
             (None, None) => {
                 let why = inner.index.why(open).unwrap_or_else(|| "it did not run yet".to_owned());
                 let again = !inner.index.replies(open).is_empty();
-                Fate::Run(if again { format!("{why}; asks only if what is on record does not fit") } else { why })
+                StepPrediction::Run(if again {
+                    format!("{why}; asks only if what is on record does not fit")
+                } else {
+                    why
+                })
             }
         };
-        let certain = fate == Fate::Keep;
+        let certain = fate == StepPrediction::Keep;
         if !certain {
             inner.open.extend(open.output.clone());
         }
         if !is_group {
             inner.fates.push((open.step.clone(), fate));
         }
-        let Some((completed, artifact)) = claimed else { return Begin::Stands(old.map(Box::new), 0) };
+        let Some((completed, artifact)) = claimed else { return BeginOutcome::Reusable(old.map(Box::new), 0) };
         inner.standing.insert(completed, certain);
-        Begin::Stands(artifact.map(Box::new), inner.index.mark(completed))
+        BeginOutcome::Reusable(artifact.map(Box::new), inner.index.mark(completed))
     }
 
-    fn tell(&self, step: StepKey, fate: Fate) {
+    fn tell(&self, step: StepKey, fate: StepPrediction) {
         self.lock().fates.push((step, fate));
     }
 }
 
-impl Durable for Rehearsal {
-    fn begin<'a>(&'a self, open: &'a Open) -> BoxFuture<'a, Result<Begin, Stop>> {
+impl Durable for DryRunDurable {
+    fn begin<'a>(&'a self, open: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>> {
         async move { Ok(self.open_step(open)) }.boxed()
     }
 
-    fn call(&self, _: Call) -> BoxFuture<'_, Result<Outcome, Stop>> {
+    fn call(&self, _: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
         // Every step stands here, so that none makes a call.
-        async { Err(Stop::Cancelled) }.boxed()
+        async { Err(Interrupt::Cancelled) }.boxed()
     }
 
-    fn record(&self, fact: Decided) -> BoxFuture<'_, Result<Mark, Stop>> {
+    fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>> {
         match fact {
-            Decided::Skipped(fact) => {
+            StepFact::Skipped(fact) => {
                 let missing = fact.reason.strip_prefix("input ").and_then(|rest| rest.split(' ').next());
                 let unknown = missing.is_some_and(|name| self.lock().open.contains(name));
                 let fate = if unknown {
-                    Fate::Run("what it reads is not there yet".to_owned())
+                    StepPrediction::Run("what it reads is not there yet".to_owned())
                 } else {
-                    Fate::Skip(fact.reason)
+                    StepPrediction::Skip(fact.reason)
                 };
                 self.tell(fact.step, fate);
             }
-            Decided::Failed(fact) => {
+            StepFact::Failed(fact) => {
                 // A value that is not there yet can't be looked at: the step waits for it.
-                self.tell(fact.step, Fate::Run("what it depends on is not known yet".to_owned()));
+                self.tell(fact.step, StepPrediction::Run("what it depends on is not known yet".to_owned()));
             }
-            Decided::Closing(steps) => self.closing.begin(steps),
-            Decided::Started(_) | Decided::Read(_) | Decided::Completed(_) => {}
+            StepFact::Finally(steps) => self.closing.begin(steps),
+            StepFact::Started(_) | StepFact::Parsed(_) | StepFact::Completed(_) => {}
         }
         async { Ok(0) }.boxed()
     }
@@ -149,12 +156,12 @@ impl Durable for Rehearsal {
         group: StepKey,
         list: Vec<Branch<'a>>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<BranchEnd>, Stop>> {
+    ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>> {
         branches::run(&self.halted, || true, group, list, limit).boxed()
     }
 
-    fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<Answer, Stop>> {
-        async { Ok(Answer::Elapsed) }.boxed()
+    fn wait(&self, _: CallKey, _: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>> {
+        async { Ok(WaitOutcome::Elapsed) }.boxed()
     }
 }
 

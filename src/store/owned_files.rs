@@ -4,22 +4,22 @@ use std::collections::HashMap;
 
 /// The recorded contents of the files of one workspace.
 #[derive(Clone, Debug, Default)]
-pub struct Records {
-    files: HashMap<String, Vec<Record>>,
+pub struct OwnedFiles {
+    files: HashMap<String, Vec<OwnedBytes>>,
 }
 
 /// Some bytes that orch wrote at a path.
 #[derive(Clone, Debug)]
-struct Record {
+struct OwnedBytes {
     digest: String,
     run: String,
     event: i64,
 }
 
-impl Records {
+impl OwnedFiles {
     /// Adds one record.
     pub fn add(&mut self, path: String, digest: String, run: String, event: i64) {
-        self.files.entry(path).or_default().push(Record { digest, run, event });
+        self.files.entry(path).or_default().push(OwnedBytes { digest, run, event });
     }
 
     /// Whether orch ever wrote these bytes at this path.

@@ -4,7 +4,7 @@ use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::{Class, Failure, ProgramKind};
 use crate::process::{Captured, ProcessError};
 
-use super::program::Job;
+use super::program::TurnJob;
 
 /// Where agents that speak the protocol come from.
 const PACKAGES: [(&str, &str); 3] = [
@@ -15,7 +15,7 @@ const PACKAGES: [(&str, &str); 3] = [
 /// How much of what a program said a message shows, in characters.
 const WORDS: usize = 300;
 
-impl Job<'_> {
+impl TurnJob<'_> {
     /// A failure of the process itself.
     pub(super) fn failed(&self, error: &ProcessError) -> Failure {
         match error {
@@ -100,7 +100,7 @@ fn without_credit(message: &str) -> Failure {
 }
 
 /// How to repair a login that failed: whether a variable is set that holds a key decides what helps.
-pub(super) fn login(job: &Job<'_>, names: &[&str]) -> String {
+pub(super) fn login(job: &TurnJob<'_>, names: &[&str]) -> String {
     match names.iter().find(|name| (job.place.variables)(name).is_some_and(|value| !value.is_empty())) {
         Some(name) => format!("check the key in {name}: it is set, and was refused"),
         None => format!("set {}; a login of yours is not used, since no settings of yours are", names.join(" or ")),
@@ -108,7 +108,7 @@ pub(super) fn login(job: &Job<'_>, names: &[&str]) -> String {
 }
 
 /// What a program says of a failed request to its model; `keys` are the variables that may hold its key.
-pub(super) fn of_status(job: &Job<'_>, program: &str, (status, words): (u16, &str), keys: &[&str]) -> Failure {
+pub(super) fn of_status(job: &TurnJob<'_>, program: &str, status: u16, words: &str, keys: &[&str]) -> Failure {
     let class = match status {
         401 | 403 => Class::Auth,
         408 => Class::Timeout,

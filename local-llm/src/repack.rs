@@ -14,7 +14,7 @@ use half::f16;
 const MANY_ROWS: usize = 32;
 
 /// A matrix, and whether what was read of it can go.
-pub(crate) struct Lent {
+pub(crate) struct RepackedMatrix {
     held: RwLock<Option<Box<dyn QuantizedType>>>,
     kind: GgmlDType,
     /// Somebody laid it out anew.
@@ -24,15 +24,15 @@ pub(crate) struct Lent {
 }
 
 /// The matrix as the kernels see it.
-struct View(Arc<Lent>);
+struct MatrixView(Arc<RepackedMatrix>);
 
 /// Whether matrices of this processor can be let go of; learnt from the first one.
 #[derive(Debug, Default)]
-pub(crate) struct Lender {
+pub(crate) struct Repacker {
     every_kernel_copies: Option<bool>,
 }
 
-impl Lender {
+impl Repacker {
     /// The matrix, whose weights as they were read are let go of where no kernel wants them again.
     pub(crate) fn matrix(&mut self, tensor: QTensor) -> Result<QMatMul, Error> {
         // Of these alone the kernels have a form for every number of rows.
@@ -44,13 +44,14 @@ impl Lender {
         }
     }
 
-    fn lend(&mut self, tensor: QTensor) -> Result<(QMatMul, Arc<Lent>), Error> {
+    fn lend(&mut self, tensor: QTensor) -> Result<(QMatMul, Arc<RepackedMatrix>), Error> {
         let (kind, shape) = (tensor.dtype(), tensor.shape().clone());
         let (_, width) = shape.dims2()?;
         let held = RwLock::new(Some(kind.from_data(tensor.data()?)));
         drop(tensor);
-        let lent = Arc::new(Lent { held, kind, copied: AtomicBool::new(false), used: AtomicBool::new(false) });
-        let view = QTensor::new(QStorage::Cpu(Box::new(View(Arc::clone(&lent)))), shape)?;
+        let lent =
+            Arc::new(RepackedMatrix { held, kind, copied: AtomicBool::new(false), used: AtomicBool::new(false) });
+        let view = QTensor::new(QStorage::Cpu(Box::new(MatrixView(Arc::clone(&lent)))), shape)?;
         let matrix = QMatMul::from_arc(Arc::new(view))?;
         let mut alone = lent.is_copied_by(&matrix, 1, width)?;
         if alone && self.every_kernel_copies.is_none() {
@@ -66,7 +67,7 @@ impl Lender {
     }
 }
 
-impl Lent {
+impl RepackedMatrix {
     /// Whether a product of so many rows lays the matrix out anew and computes with that alone.
     fn is_copied_by(&self, matrix: &QMatMul, rows: usize, width: usize) -> Result<bool, Error> {
         self.copied.store(false, Ordering::SeqCst);
@@ -82,7 +83,7 @@ impl Lent {
     }
 }
 
-impl QuantizedType for View {
+impl QuantizedType for MatrixView {
     fn dtype(&self) -> GgmlDType {
         self.0.kind
     }
@@ -142,7 +143,7 @@ mod tests {
         for kind in [GgmlDType::Q4K, GgmlDType::Q8_0, GgmlDType::Q6K, GgmlDType::Q4_0] {
             let weights = || QTensor::quantize(&numbers(64, 512), kind).unwrap();
             let plain = QMatMul::from_arc(Arc::new(weights())).unwrap();
-            let lent = Lender::default().matrix(weights()).unwrap();
+            let lent = Repacker::default().matrix(weights()).unwrap();
             for rows in [1, 2, 5, 31, 32, 33, 100] {
                 let given = numbers(rows, 512);
                 let product = |matrix: &QMatMul| matrix.forward(&given).unwrap().to_vec2::<f32>().unwrap();
@@ -154,7 +155,7 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn weights_go_where_every_kernel_has_its_own_form_of_them() {
-        let mut lender = Lender::default();
+        let mut lender = Repacker::default();
         let (matrix, lent) = lender.lend(QTensor::quantize(&numbers(64, 512), GgmlDType::Q4K).unwrap()).unwrap();
         let gone = lent.held.read().unwrap().is_none();
         assert_eq!(Some(gone), lender.every_kernel_copies.or(Some(false)));

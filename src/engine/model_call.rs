@@ -6,26 +6,26 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::{Answer, Bounds, Place, Sign, take_turn};
-use crate::durable::{Ask, Signal};
+use crate::agent::{AgentEnv, AgentEvent, TurnLimits, TurnResult, take_turn};
+use crate::durable::{Ask, CallProgress};
 use crate::model::failure::RAISE_DEADLINE;
-use crate::model::{CallKey, ChatReply, Class, Failure, Turn};
-use crate::provider::{Limits, Signal as Heard};
-use crate::secret::Pieces;
+use crate::model::{AgentTurn, CallKey, ChatReply, Class, Failure};
+use crate::provider::{RequestLimits, StreamEvent as Heard};
+use crate::secret::StreamRedactor;
 
 use super::message::with_contract;
 use super::perform::Performer;
 
 /// Shows a text while it comes, without secrets: one may begin in one piece and end in the next.
-struct Shown<'a> {
+struct RedactedStream<'a> {
     own: &'a Performer,
     key: &'a CallKey,
-    pieces: Mutex<Pieces<'a>>,
+    pieces: Mutex<StreamRedactor<'a>>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> RedactedStream<'a> {
     fn new(own: &'a Performer, key: &'a CallKey) -> Self {
-        Self { own, key, pieces: Mutex::new(Pieces::new(&own.redactor)) }
+        Self { own, key, pieces: Mutex::new(StreamRedactor::new(&own.redactor)) }
     }
 
     fn push(&self, text: &str) {
@@ -35,12 +35,12 @@ impl<'a> Shown<'a> {
     fn end(self) {
         let (own, key) = (self.own, self.key);
         let rest = self.pieces.into_inner().unwrap_or_else(PoisonError::into_inner).end();
-        Shown::new(own, key).tell(rest);
+        RedactedStream::new(own, key).tell(rest);
     }
 
     fn tell(&self, text: String) {
         if !text.is_empty() {
-            self.own.observer.signal(&Signal::Text(self.key.clone(), text));
+            self.own.observer.signal(&CallProgress::Text(self.key.clone(), text));
         }
     }
 }
@@ -49,11 +49,11 @@ impl<'a> Shown<'a> {
 pub(super) async fn program(
     own: &Performer,
     key: &CallKey,
-    turn: &Turn,
-    bounds: &Bounds,
+    turn: &AgentTurn,
+    bounds: &TurnLimits,
     cut: impl Future<Output = Failure>,
-) -> Answer {
-    let place = Place {
+) -> TurnResult {
+    let place = AgentEnv {
         workspace: own.workspace.clone(),
         homes: own.homes.clone(),
         artifacts: own.artifacts.clone(),
@@ -62,12 +62,12 @@ pub(super) async fn program(
         guard: own.guard.clone(),
         endings: own.endings.of(key, &own.clock),
     };
-    own.observer.signal(&Signal::Sent(key.clone()));
-    let shown = Shown::new(own, key);
-    let sink = |sign: Sign| match sign {
-        Sign::Text(text) => shown.push(&text),
-        Sign::Tool(line) => own.observer.signal(&Signal::Output(key.clone(), own.redactor.text(&line))),
-        Sign::Session(_) | Sign::Over => {}
+    own.observer.signal(&CallProgress::Sent(key.clone()));
+    let shown = RedactedStream::new(own, key);
+    let sink = |sign: AgentEvent| match sign {
+        AgentEvent::Text(text) => shown.push(&text),
+        AgentEvent::Tool(line) => own.observer.signal(&CallProgress::Output(key.clone(), own.redactor.text(&line))),
+        AgentEvent::Session(_) | AgentEvent::Over => {}
     };
     let answer = take_turn(turn, &place, bounds, &sink, cut).await;
     shown.end();
@@ -84,11 +84,12 @@ pub(super) async fn answer(
     own: &Performer,
     key: &CallKey,
     ask: &Ask,
-    (now, cut): (Timestamp, &CancellationToken),
+    now: Timestamp,
+    cut: &CancellationToken,
 ) -> Result<ChatReply, Failure> {
     let observer = own.observer.as_ref();
     let provider = own.models.provider(&ask.request.model.provider)?;
-    let mut limits = Limits { clock: own.clock.clone(), cut: cut.clone(), draw: draw(key), ..provider.limits() };
+    let mut limits = RequestLimits { clock: own.clock.clone(), cut: cut.clone(), draw: draw(key), ..provider.limits() };
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
         // Whoever allows a request more time has a slow server, whose first byte is late too.
@@ -104,12 +105,12 @@ pub(super) async fn answer(
         limits.total = limits.total.min(left);
     }
     limits.first_byte = limits.first_byte.min(limits.total);
-    observer.signal(&Signal::Sent(key.clone()));
-    let shown = Shown::new(own, key);
+    observer.signal(&CallProgress::Sent(key.clone()));
+    let shown = RedactedStream::new(own, key);
     let sink = |heard: Heard| match heard {
-        Heard::Reading { done, total } => observer.signal(&Signal::Reading(key.clone(), done, total)),
+        Heard::Reading { done, total } => observer.signal(&CallProgress::Reading(key.clone(), done, total)),
         Heard::Text(text) => shown.push(&text),
-        Heard::Reasoning(text) => observer.signal(&Signal::Reasoning(key.clone(), text.len())),
+        Heard::Reasoning(text) => observer.signal(&CallProgress::Reasoning(key.clone(), text.len())),
     };
     let reply = if provider.constrains() {
         provider.chat(&ask.request, &limits, &sink).await

@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::lex::{KEYWORDS, Sort, Token, chain, lex};
+use super::lex::{KEYWORDS, Lexeme, LexemeKind, chain, lex};
 use super::skeleton::Skeleton;
 
 /// What can be written at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ExpectedSyntax {
     /// A variable.
     Variable,
     /// A property of the value before it.
@@ -27,8 +27,8 @@ pub(super) enum Wanted {
 
 /// A place in a template or expression.
 #[derive(Debug)]
-pub(super) struct Spot {
-    pub(super) wanted: Wanted,
+pub(super) struct TemplateSpot {
+    pub(super) wanted: ExpectedSyntax,
     /// The value that a property is of.
     pub(super) base: Option<String>,
     /// The word that stands there, and its bytes.
@@ -42,7 +42,7 @@ pub(super) struct Spot {
 
 /// A tag of a template.
 #[derive(Debug)]
-pub(super) struct Tag {
+pub(super) struct TemplateTag {
     /// Whether it is `{% … %}`.
     pub(super) is_block: bool,
     /// What stands in it.
@@ -50,7 +50,7 @@ pub(super) struct Tag {
 }
 
 /// The tags of a range of a text, without comments and what is raw.
-pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<Tag> {
+pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
     let mut found = Vec::new();
     let mut at = region.start;
     while let Some(rest) = text.get(at..region.end) {
@@ -73,7 +73,7 @@ pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<Tag> {
         let inner = start + 2 + usize::from(sign);
         let (end, next) = close(text, inner, region.end, if is_block { "%}" } else { "}}" });
         let is_raw = is_block && text.get(inner..end).is_some_and(|inner| inner.trim() == "raw");
-        found.push(Tag { is_block, inner: inner..end });
+        found.push(TemplateTag { is_block, inner: inner..end });
         at = next;
         if is_raw {
             let raw = text.get(next..region.end).unwrap_or_default();
@@ -91,7 +91,7 @@ fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
     let tokens = lex(text, from..from + other);
     let close = tokens.windows(2).find(|pair| match pair {
         [one, two] => {
-            one.sort == Sort::Mark && one.end == two.at.start && text.get(one.at.start..two.end) == Some(mark)
+            one.sort == LexemeKind::Mark && one.end == two.at.start && text.get(one.at.start..two.end) == Some(mark)
         }
         _ => false,
     });
@@ -107,7 +107,7 @@ fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
 }
 
 /// What is at a place of a template, or of an expression; `None` outside of tags.
-pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression: bool) -> Option<Spot> {
+pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression: bool) -> Option<TemplateSpot> {
     let (inner, before, is_block) = if is_expression {
         (region, Vec::new(), false)
     } else {
@@ -117,17 +117,17 @@ pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression:
         (tag.inner, before, tag.is_block)
     };
     let tokens = lex(text, inner);
-    let holds = |token: &&Token| match token.sort {
-        Sort::Name | Sort::Number => token.at.start <= offset && offset <= token.end,
-        Sort::Text => token.at.start <= offset && offset <= token.at.end,
-        Sort::Mark => false,
+    let holds = |token: &&Lexeme| match token.sort {
+        LexemeKind::Name | LexemeKind::Number => token.at.start <= offset && offset <= token.end,
+        LexemeKind::Text => token.at.start <= offset && offset <= token.at.end,
+        LexemeKind::Mark => false,
     };
     let word = tokens.iter().find(holds);
     let start = word.map_or(offset, |token| token.at.start);
-    let left: Vec<Token> =
+    let left: Vec<Lexeme> =
         tokens.iter().filter(|token| token.end <= start && token.at.start < start).cloned().collect();
-    let is_text = word.is_some_and(|token| token.sort == Sort::Text);
-    let left: Vec<Token> = left.into_iter().filter(|token| Some(token) != word).collect();
+    let is_text = word.is_some_and(|token| token.sort == LexemeKind::Text);
+    let left: Vec<Lexeme> = left.into_iter().filter(|token| Some(token) != word).collect();
     let (wanted, base) = wanted(text, &left, is_text, is_block);
     let name_at = word.map_or(offset..offset, |token| token.at.clone());
     let name = text.get(name_at.clone()).unwrap_or_default().to_owned();
@@ -136,15 +136,15 @@ pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression:
     if is_block {
         skeleton.filtered(text, &left);
     }
-    let bound = (wanted == Wanted::Variable || wanted == Wanted::Nothing)
+    let bound = (wanted == ExpectedSyntax::Variable || wanted == ExpectedSyntax::Nothing)
         .then(|| bound(text, &before, &tokens, is_block, &name_at));
-    Some(Spot { wanted, base, name, name_at, skeleton: skeleton.finish(), bound: bound.flatten() })
+    Some(TemplateSpot { wanted, base, name, name_at, skeleton: skeleton.finish(), bound: bound.flatten() })
 }
 
 /// Filters that take the name of a property of the items before them.
 const OF_ITEMS: &[&str] = &["map", "selectattr", "rejectattr", "sort", "groupby", "sum", "unique", "min", "max"];
 
-fn wanted(text: &str, left: &[Token], is_text: bool, is_block: bool) -> (Wanted, Option<String>) {
+fn wanted(text: &str, left: &[Lexeme], is_text: bool, is_block: bool) -> (ExpectedSyntax, Option<String>) {
     let from_end = |index: usize| left.len().checked_sub(index).and_then(|at| left.get(at));
     let is = |index: usize, word: &str| from_end(index).is_some_and(|token| token.is(text, word));
     let first = left.first().map(|token| token.text(text)).unwrap_or_default();
@@ -152,46 +152,49 @@ fn wanted(text: &str, left: &[Token], is_text: bool, is_block: bool) -> (Wanted,
         Some(start) => {
             let range =
                 left.get(start).map_or(0, |token| token.at.start)..left.get(end - 1).map_or(0, |token| token.end);
-            (Wanted::Property, text.get(range).map(str::to_owned))
+            (ExpectedSyntax::Property, text.get(range).map(str::to_owned))
         }
-        None => (Wanted::Nothing, None),
+        None => (ExpectedSyntax::Nothing, None),
     };
     if is_text {
         if is_block && first == "include" && left.len() == 1 {
-            return (Wanted::Include, None);
+            return (ExpectedSyntax::Include, None);
         }
         if is(1, "[") && left.len() > 1 {
             return property(left.len() - 1);
         }
-        return (of_items(text, left)).map_or((Wanted::Nothing, None), |base| (Wanted::Property, Some(base)));
+        return (of_items(text, left))
+            .map_or((ExpectedSyntax::Nothing, None), |base| (ExpectedSyntax::Property, Some(base)));
     }
     match from_end(1) {
-        None if is_block => (Wanted::Statement, None),
-        None => (Wanted::Variable, None),
+        None if is_block => (ExpectedSyntax::Statement, None),
+        None => (ExpectedSyntax::Variable, None),
         Some(last) if last.is(text, ".") => property(left.len() - 1),
-        Some(last) if last.is(text, "|") => (Wanted::Filter, None),
-        Some(last) if last.is(text, "is") || (last.is(text, "not") && is(2, "is")) => (Wanted::Test, None),
-        Some(_) if is_block && first == "filter" && left.len() == 1 => (Wanted::Filter, None),
+        Some(last) if last.is(text, "|") => (ExpectedSyntax::Filter, None),
+        Some(last) if last.is(text, "is") || (last.is(text, "not") && is(2, "is")) => (ExpectedSyntax::Test, None),
+        Some(_) if is_block && first == "filter" && left.len() == 1 => (ExpectedSyntax::Filter, None),
         Some(_) if is_block && first == "for" && !left.iter().any(|token| token.is(text, "in")) => {
-            (Wanted::Nothing, None)
+            (ExpectedSyntax::Nothing, None)
         }
-        Some(_) if is_block && matches!(first, "set" | "with") && is_target(text, left) => (Wanted::Nothing, None),
+        Some(_) if is_block && matches!(first, "set" | "with") && is_target(text, left) => {
+            (ExpectedSyntax::Nothing, None)
+        }
         Some(last) => match last.sort {
-            Sort::Name if !KEYWORDS.contains(&last.text(text)) => (Wanted::Nothing, None),
-            Sort::Number | Sort::Text => (Wanted::Nothing, None),
-            Sort::Mark if matches!(last.text(text), ")" | "]") => (Wanted::Nothing, None),
-            Sort::Name | Sort::Mark => (Wanted::Variable, None),
+            LexemeKind::Name if !KEYWORDS.contains(&last.text(text)) => (ExpectedSyntax::Nothing, None),
+            LexemeKind::Number | LexemeKind::Text => (ExpectedSyntax::Nothing, None),
+            LexemeKind::Mark if matches!(last.text(text), ")" | "]") => (ExpectedSyntax::Nothing, None),
+            LexemeKind::Name | LexemeKind::Mark => (ExpectedSyntax::Variable, None),
         },
     }
 }
 
 /// Whether what comes after these words of a tag is a name that it sets.
-fn is_target(text: &str, left: &[Token]) -> bool {
+fn is_target(text: &str, left: &[Lexeme]) -> bool {
     assignments(text, left).last().is_none_or(|part| !part.iter().any(|token| token.is(text, "=")))
 }
 
 /// The first item of the list that a filter such as `map(attribute="…")` goes over.
-fn of_items(text: &str, left: &[Token]) -> Option<String> {
+fn of_items(text: &str, left: &[Lexeme]) -> Option<String> {
     let named = left.iter().rposition(|token| token.is(text, "("))?;
     let rest: Vec<&str> = left.get(named + 1..)?.iter().map(|token| token.text(text)).collect();
     let filter = left.get(named.checked_sub(1)?)?;
@@ -206,7 +209,7 @@ fn of_items(text: &str, left: &[Token]) -> Option<String> {
 }
 
 /// The names that a tag sets, up to the word that ends them.
-fn targets(text: &str, tokens: &[Token]) -> Vec<(String, Range<usize>)> {
+fn targets(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> {
     let end = match tokens.first().map(|token| token.text(text)) {
         Some("for") => "in",
         Some("set" | "with") => "=",
@@ -214,19 +217,19 @@ fn targets(text: &str, tokens: &[Token]) -> Vec<(String, Range<usize>)> {
     };
     let targets =
         assignments(text, tokens).into_iter().flat_map(|part| part.iter().take_while(|token| !token.is(text, end)));
-    let names = targets.filter(|token| token.sort == Sort::Name);
+    let names = targets.filter(|token| token.sort == LexemeKind::Name);
     names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
 }
 
 /// What follows the first word of a tag that sets something; `with` sets several, one after the other.
-fn assignments<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
+fn assignments<'t>(text: &str, tokens: &'t [Lexeme]) -> Vec<&'t [Lexeme]> {
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
     if !first.is(text, "with") {
         return vec![rest];
     }
-    let is = |token: &Token, words: &[&str]| words.iter().any(|word| token.is(text, word));
+    let is = |token: &Lexeme, words: &[&str]| words.iter().any(|word| token.is(text, word));
     let mut depth = 0_usize;
-    let between = |token: &Token| {
+    let between = |token: &Lexeme| {
         depth += usize::from(is(token, &["(", "[", "{"]));
         depth = depth.saturating_sub(usize::from(is(token, &[")", "]", "}"])));
         depth == 0 && token.is(text, ",")
@@ -235,20 +238,20 @@ fn assignments<'t>(text: &str, tokens: &'t [Token]) -> Vec<&'t [Token]> {
 }
 
 /// A block that is open, by the word that ends it, and the names that are bound in it.
-struct Block {
+struct OpenBlock {
     end: &'static str,
     names: Vec<(String, Range<usize>)>,
 }
 
 /// Takes over a tag: what it opens, binds and ends.
-fn follow(text: &str, tag: &Tag, open: &mut Vec<Block>) {
+fn follow(text: &str, tag: &TemplateTag, open: &mut Vec<OpenBlock>) {
     let tokens = lex(text, tag.inner.clone());
     let word = tokens.first().map(|token| token.text(text)).unwrap_or_default();
     let names = targets(text, &tokens);
     match word {
-        "for" => open.push(Block { end: "endfor", names }),
-        "with" => open.push(Block { end: "endwith", names }),
-        "if" => open.push(Block { end: "endif", names }),
+        "for" => open.push(OpenBlock { end: "endfor", names }),
+        "with" => open.push(OpenBlock { end: "endwith", names }),
+        "if" => open.push(OpenBlock { end: "endif", names }),
         "set" => {
             if let Some(block) = open.last_mut() {
                 block.names.extend(names);
@@ -273,8 +276,8 @@ fn follow(text: &str, tag: &Tag, open: &mut Vec<Block>) {
 }
 
 /// The names that a tag itself has set where a place in it is reached.
-fn own(text: &str, tokens: &[Token], at: &Range<usize>) -> Vec<(String, Range<usize>)> {
-    let reached: Vec<Token> = tokens.iter().take_while(|token| token.at.start < at.start).cloned().collect();
+fn own(text: &str, tokens: &[Lexeme], at: &Range<usize>) -> Vec<(String, Range<usize>)> {
+    let reached: Vec<Lexeme> = tokens.iter().take_while(|token| token.at.start < at.start).cloned().collect();
     let is = |word: &str| reached.iter().any(|token| token.is(text, word));
     let mut names = targets(text, tokens);
     match reached.first().map(|token| token.text(text)) {
@@ -292,7 +295,13 @@ fn own(text: &str, tokens: &[Token], at: &Range<usize>) -> Vec<(String, Range<us
 }
 
 /// Where the name at a place was set last, in the tags before or in this one; not by a block that has ended.
-fn bound(text: &str, before: &[Tag], tokens: &[Token], is_block: bool, at: &Range<usize>) -> Option<Range<usize>> {
+fn bound(
+    text: &str,
+    before: &[TemplateTag],
+    tokens: &[Lexeme],
+    is_block: bool,
+    at: &Range<usize>,
+) -> Option<Range<usize>> {
     let name = text.get(at.clone())?;
     let last = |names: &[(String, Range<usize>)]| {
         names.iter().rfind(|(known, _)| known == name).map(|(_, place)| place.clone())
@@ -300,7 +309,7 @@ fn bound(text: &str, before: &[Tag], tokens: &[Token], is_block: bool, at: &Rang
     let own = if is_block { last(&own(text, tokens, at)) } else { None };
     own.or_else(|| {
         // The template itself is a block that never ends.
-        let mut open = vec![Block { end: "", names: Vec::new() }];
+        let mut open = vec![OpenBlock { end: "", names: Vec::new() }];
         before.iter().filter(|tag| tag.is_block).for_each(|tag| follow(text, tag, &mut open));
         open.iter().rev().find_map(|block| last(&block.names))
     })

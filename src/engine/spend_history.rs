@@ -21,7 +21,7 @@ pub(super) struct Past {
 }
 
 /// A call that was under way at some event.
-struct UnderWay {
+struct InFlightCall {
     since: Timestamp,
     model: Option<ModelRef>,
     /// What it may take at most; none of a program's turn.
@@ -32,10 +32,10 @@ struct UnderWay {
 
 /// A session: what a process did between two events.
 #[derive(Default)]
-struct Session {
+struct PastSession {
     began: Option<Timestamp>,
     last: Option<Timestamp>,
-    under_way: HashMap<StepKey, UnderWay>,
+    under_way: HashMap<StepKey, InFlightCall>,
 }
 
 impl Past {
@@ -43,12 +43,12 @@ impl Past {
     /// ended in order.
     pub(super) fn of(events: &[Event], died: Option<Timestamp>) -> Self {
         let mut past = Self::default();
-        let mut session = Session::default();
+        let mut session = PastSession::default();
         let mut asked = HashSet::new();
         for event in events {
             match &event.fact {
                 Fact::RunStarted(_) => past.close(&mut session, None),
-                Fact::RunResumed(fact) => past.close(&mut session, fact.last_seen),
+                Fact::RunResumed(fact) => past.close(&mut session, fact.previous_owner_last_heartbeat),
                 _ => {}
             }
             session.began.get_or_insert(event.at);
@@ -61,15 +61,17 @@ impl Past {
 
     /// Takes one event in. `asked` are the attempts whose question is on record: it is asked once, and waited for
     /// in any number of sessions.
-    fn take(&mut self, session: &mut Session, asked: &mut HashSet<(StepKey, u32)>, event: &Event) {
+    fn take(&mut self, session: &mut PastSession, asked: &mut HashSet<(StepKey, u32)>, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) if asked.contains(&(fact.step.clone(), fact.attempt)) => {}
             Fact::StepStarted(fact) => {
                 // An attempt that goes on after a crash goes on with its last request.
                 let again = self.again.get(&fact.step).filter(|(attempt, _)| *attempt == fact.attempt);
-                let most = again.map(|(_, most)| *most).or(fact.most);
+                let most = again.map(|(_, most)| *most).or(fact.max_usage);
                 let model = fact.model.clone();
-                session.under_way.insert(fact.step.clone(), UnderWay { since: event.at, model, most, answered: false });
+                session
+                    .under_way
+                    .insert(fact.step.clone(), InFlightCall { since: event.at, model, most, answered: false });
             }
             Fact::CallEnded(fact) => {
                 let time = Duration::try_from(fact.ended.duration_since(fact.started)).unwrap_or_default();
@@ -86,17 +88,17 @@ impl Past {
                     call.answered = true;
                 }
             }
-            Fact::ReplyRead(fact) if fact.asks_again => {
+            Fact::ReplyParsed(fact) if fact.asks_again => {
                 if let Some(call) = session.under_way.get_mut(&fact.call.step) {
                     (call.since, call.answered) = (event.at, false);
-                    call.most = fact.most.or(call.most);
+                    call.most = fact.max_usage.or(call.most);
                 }
-                self.again.extend(fact.most.map(|most| (fact.call.step.clone(), (fact.call.attempt, most))));
+                self.again.extend(fact.max_usage.map(|most| (fact.call.step.clone(), (fact.call.attempt, most))));
             }
             Fact::StepCompleted(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepFailed(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepSkipped(fact) => drop(session.under_way.remove(&fact.step)),
-            Fact::StepKept(fact) => drop(session.under_way.remove(&fact.step)),
+            Fact::StepReused(fact) => drop(session.under_way.remove(&fact.step)),
             // The time that a person takes to answer does not count.
             Fact::ApprovalAsked(fact) => {
                 session.under_way.remove(&fact.step);
@@ -106,15 +108,15 @@ impl Past {
             Fact::RunEnded(_) => session.under_way.clear(),
             Fact::RunStarted(_)
             | Fact::RunResumed(_)
-            | Fact::ReplyRead(_)
+            | Fact::ReplyParsed(_)
             | Fact::ArtifactAccepted(_)
             | Fact::ApprovalAnswered(_) => {}
         }
     }
 
     /// Ends a session; with what was under way, if its process died.
-    fn close(&mut self, session: &mut Session, died: Option<Timestamp>) {
-        let Session { began, last, under_way } = std::mem::take(session);
+    fn close(&mut self, session: &mut PastSession, died: Option<Timestamp>) {
+        let PastSession { began, last, under_way } = std::mem::take(session);
         let (Some(began), Some(last)) = (began, last) else { return };
         let end = died.map_or(last, |died| died.max(last));
         let between = |from: Timestamp| Duration::try_from(end.duration_since(from)).unwrap_or_default();

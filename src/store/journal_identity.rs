@@ -9,13 +9,13 @@ use super::journal::DATABASE;
 
 /// A file by its place and its identity. SQLite goes on writing to a file that was removed, and nobody
 /// would ever read that.
-pub(super) struct Place {
+pub(super) struct JournalIdentity {
     path: PathBuf,
     #[cfg(unix)]
     id: (u64, u64),
 }
 
-impl Place {
+impl JournalIdentity {
     /// The file that is there now.
     pub(super) fn of(path: &Path) -> Result<Self, StoreError> {
         #[cfg(unix)]
@@ -45,9 +45,9 @@ fn id(path: &Path) -> std::io::Result<(u64, u64)> {
 }
 
 /// The turn of a process to open a journal for writing, until it is dropped or the process ends.
-pub(super) struct Turn(#[expect(dead_code, reason = "it is held")] Option<std::fs::File>);
+pub(super) struct OpeningTurn(#[expect(dead_code, reason = "it is held")] Option<std::fs::File>);
 
-impl Turn {
+impl OpeningTurn {
     /// Waits for the turn. Where the folder can't be locked, processes go ahead at the same time.
     pub(super) fn take(folder: &OwnFolder) -> Self {
         Self(folder.lock().ok())

@@ -6,19 +6,19 @@ use crate::model::{Class, Digest, Failure};
 
 use super::commit::state;
 use super::problem::Problems;
-use super::record::{Applied, Change, FileState, Look};
+use super::record::{Applied, ChangeSet, FileChange, FileState};
 use super::tree::Tree;
 
 /// The files that looks made, one after another, by the digests of their bytes.
 #[derive(Clone, Debug, Default)]
-pub struct Laid {
-    files: IndexMap<String, Traces>,
+pub struct FileLedger {
+    files: IndexMap<String, PathTraces>,
     looks: usize,
 }
 
 /// What was at a path.
 #[derive(Clone, Debug)]
-struct Traces {
+struct PathTraces {
     /// Which look was the last.
     look: usize,
     after: Option<Digest>,
@@ -30,7 +30,7 @@ struct Traces {
 
 /// A file that no longer is as it was laid, but gone or as it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undone {
+pub struct UndoneFile {
     /// The path from the workspace.
     pub path: String,
     /// Whether it is gone; else it shows what was there before.
@@ -39,13 +39,13 @@ pub struct Undone {
     pub look: usize,
 }
 
-impl Laid {
+impl FileLedger {
     /// The files of a look that was applied.
-    pub fn lay(&mut self, look: &Look) {
+    pub fn lay(&mut self, look: &ChangeSet) {
         let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
         for change in &look.files {
             let (before, after) = (digest(&change.before), digest(&change.after));
-            let new = Traces { look: self.looks, after: None, earlier: Vec::new(), stirred: false };
+            let new = PathTraces { look: self.looks, after: None, earlier: Vec::new(), stirred: false };
             let traces = self.files.entry(change.path.clone()).or_insert(new);
             (traces.look, traces.stirred) = (self.looks, false);
             let last = std::mem::replace(&mut traces.after, after);
@@ -71,7 +71,7 @@ impl Laid {
     /// The files that somebody edited, with the look that made each, as far as it was certainly nobody
     /// who was at work here.
     pub fn edited(&self, tree: &Tree) -> Vec<(String, usize)> {
-        let judge = |(path, traces): (&String, &Traces)| {
+        let judge = |(path, traces): (&String, &PathTraces)| {
             let found = Some(state(tree, path).ok()??.content.digest());
             let edited = found != traces.after && !traces.earlier.contains(&found) && !traces.stirred;
             edited.then(|| (path.clone(), traces.look))
@@ -81,15 +81,15 @@ impl Laid {
 
     /// The files that are gone, or as they were before, in the order in which they were first laid.
     /// Without a workspace everything is gone. What can't be read was not undone, but changed.
-    pub fn undone(&self, tree: Option<&Tree>) -> Vec<Undone> {
-        let judge = |(path, traces): (&String, &Traces)| {
+    pub fn undone(&self, tree: Option<&Tree>) -> Vec<UndoneFile> {
+        let judge = |(path, traces): (&String, &PathTraces)| {
             let found = match tree {
                 Some(tree) => state(tree, path).ok()?.map(|state| state.content.digest()),
                 None => None,
             };
             // A file that was there before the first look may have been gone for a while since.
             let undone = found != traces.after && (found.is_none() || traces.earlier.contains(&found));
-            undone.then(|| Undone { path: path.clone(), gone: found.is_none(), look: traces.look })
+            undone.then(|| UndoneFile { path: path.clone(), gone: found.is_none(), look: traces.look })
         };
         self.files.iter().filter_map(judge).collect()
     }
@@ -98,10 +98,10 @@ impl Laid {
 impl Tree {
     /// Makes files as they are wanted, all or none, whatever is there; `None` is an absent file.
     pub fn restore(&self, wanted: impl Iterator<Item = (String, Option<FileState>)>) -> Result<Applied, Failure> {
-        let (mut look, mut problems) = (Look::default(), Problems::default());
+        let (mut look, mut problems) = (ChangeSet::default(), Problems::default());
         for (path, after) in wanted {
             match state(self, &path) {
-                Ok(before) => look.files.push(Change { path, before, after }),
+                Ok(before) => look.files.push(FileChange { path, before, after }),
                 Err(why) => problems.add(&path, why),
             }
         }
@@ -113,10 +113,10 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::{Entry, Reserved};
+    use crate::files::{FileEntry, Reserved};
 
-    fn put(tree: &Tree, laid: &mut Laid, path: &str, content: Option<&str>) {
-        let entry = Entry { path: path.to_owned(), content: content.map(str::to_owned), mode: None };
+    fn put(tree: &Tree, laid: &mut FileLedger, path: &str, content: Option<&str>) {
+        let entry = FileEntry { path: path.to_owned(), content: content.map(str::to_owned), mode: None };
         let look = tree.look(&[entry], Reserved::default()).unwrap();
         tree.apply(&look).unwrap();
         laid.lay(&look);
@@ -128,12 +128,12 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("old"), "0").unwrap();
         std::fs::write(at("doomed"), "0").unwrap();
-        let (tree, mut laid) = (Tree::open(folder.path()).unwrap(), Laid::default());
+        let (tree, mut laid) = (Tree::open(folder.path()).unwrap(), FileLedger::default());
         put(&tree, &mut laid, "old", Some("1"));
         put(&tree, &mut laid, "new", Some("1"));
         put(&tree, &mut laid, "old", Some("2"));
         put(&tree, &mut laid, "doomed", None);
-        let undone = |laid: &Laid| -> Vec<(String, bool, usize)> {
+        let undone = |laid: &FileLedger| -> Vec<(String, bool, usize)> {
             laid.undone(Some(&tree)).into_iter().map(|file| (file.path, file.gone, file.look)).collect()
         };
         assert_eq!(undone(&laid), []);

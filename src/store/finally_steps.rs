@@ -6,9 +6,9 @@ use crate::model::StepKey;
 
 /// The steps of every `finally` that has begun in this session.
 #[derive(Debug, Default)]
-pub(super) struct Closing(Mutex<Vec<StepKey>>);
+pub(super) struct FinallySteps(Mutex<Vec<StepKey>>);
 
-impl Closing {
+impl FinallySteps {
     /// Only these steps are left to do where they stand.
     pub(super) fn begin(&self, steps: Vec<StepKey>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(steps);

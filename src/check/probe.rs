@@ -10,15 +10,15 @@ use minijinja::machinery::parse_expr;
 use serde_json::Value;
 
 use super::flow;
-use super::infer::{Checker, Place};
+use super::infer::{Checker, ExpressionPlace};
 use super::members::shown;
-use super::scope::Scope;
+use super::scope::TypeScope;
 use super::sites::Sites;
 use super::texts;
-use super::types::{Node, Schemas, Type};
+use super::types::{SchemaNode, Schemas, Type};
 use crate::config::{Document, OutputType, Project, child, output_type, places};
 use crate::diagnostic::SourceFile;
-use crate::model::Kind;
+use crate::model::StepAction;
 use crate::template::inspect_expression;
 
 /// The name that marks a place.
@@ -26,7 +26,7 @@ pub const MARK: &str = "orch_mark__";
 
 /// Which text the place is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spot<'s> {
+pub enum ProbedText<'s> {
     /// A prompt, which holds the mark: every step that uses it counts, also through includes.
     Prompt,
     /// A text of a step, by the step's place, such as `/steps/0`.
@@ -53,7 +53,7 @@ pub enum Sight {
 
 /// Where a name comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum NameOrigin {
     /// A value given to the run.
     Input,
     /// What a step produced.
@@ -66,11 +66,11 @@ pub enum Origin {
 
 /// A name that can be written at a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct VisibleName {
     /// The name.
     pub name: String,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: NameOrigin,
     /// What it is, in a few words: `string`, `list of object`.
     pub ty: String,
     /// Whether it may be absent.
@@ -84,11 +84,11 @@ pub struct Found {
 /// Every name that can be written at a place: the variables there, or the properties of `base`.
 ///
 /// `text` is a template that holds the mark; for a prompt the project has it in its place already.
-pub fn look(project: &Project, spot: Spot<'_>, text: &str, base: Option<&str>) -> Vec<Found> {
+pub fn look(project: &Project, spot: ProbedText<'_>, text: &str, base: Option<&str>) -> Vec<VisibleName> {
     let sites = Sites::of(project);
     let scopes = scopes(project, &sites, spot, text);
-    let looker = Looker { project, schemas: Schemas(&project.schema_documents) };
-    let mut found: Vec<Found> = Vec::new();
+    let looker = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
+    let mut found: Vec<VisibleName> = Vec::new();
     for scope in &scopes {
         let new = match base {
             Some(base) => looker.properties(base, scope),
@@ -106,11 +106,11 @@ pub fn look(project: &Project, spot: Spot<'_>, text: &str, base: Option<&str>) -
 }
 
 /// The artifacts that a step can list in its `inputs`, by the step's place.
-pub fn visible(project: &Project, pointer: &str) -> Vec<Found> {
+pub fn visible(project: &Project, pointer: &str) -> Vec<VisibleName> {
     let sites = Sites::of(project);
-    let looker = Looker { project, schemas: Schemas(&project.schema_documents) };
+    let looker = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
     let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
-    let each = site.view.artifacts.iter().map(|(name, visible)| Found {
+    let each = site.view.artifacts.iter().map(|(name, visible)| VisibleName {
         maybe: visible.conditional || visible.last_round,
         ..looker.named(name, &visible.ty)
     });
@@ -122,14 +122,14 @@ fn joined(one: &str, other: &str) -> String {
     if one.split(" | ").any(|part| part == other) { one.to_owned() } else { format!("{one} | {other}") }
 }
 
-fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: Spot<'_>, text: &'a str) -> Vec<Scope<'a>> {
+fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: ProbedText<'_>, text: &'a str) -> Vec<TypeScope<'a>> {
     let (site, mut scope) = match spot {
-        Spot::Prompt => return texts::marked(project, sites),
-        Spot::End => (None, sites.end.everything(project)),
-        Spot::Step { pointer, sight } => {
+        ProbedText::Prompt => return texts::marked(project, sites),
+        ProbedText::End => (None, sites.end.everything(project)),
+        ProbedText::Step { pointer, sight } => {
             let Some(site) = sites.list.iter().find(|site| site.pointer == pointer) else { return Vec::new() };
             let scope = match (sight, site.step.kind()) {
-                (Sight::Step, Some(Kind::Command(_))) => site.view.of_command(project, site.step),
+                (Sight::Step, Some(StepAction::Command(_))) => site.view.of_command(project, site.step),
                 (Sight::Step, _) => site.view.of_step(project, site.step),
                 (Sight::Round, _) => site.after_round(project),
                 (Sight::Reply, _) => site.with_reply(project),
@@ -138,45 +138,45 @@ fn scopes<'a>(project: &'a Project, sites: &'a Sites<'a>, spot: Spot<'_>, text: 
         }
     };
     let mut checker = Checker::new(project, site);
-    checker.template(Place::Yaml(String::new()), text, &mut scope);
+    checker.template(ExpressionPlace::Yaml(String::new()), text, &mut scope);
     checker.seen
 }
 
-struct Looker<'a> {
+struct CompletionProbe<'a> {
     project: &'a Project,
     schemas: Schemas<'a>,
 }
 
-impl<'a> Looker<'a> {
-    fn variables(&self, scope: &Scope<'a>) -> Vec<Found> {
+impl<'a> CompletionProbe<'a> {
+    fn variables(&self, scope: &TypeScope<'a>) -> Vec<VisibleName> {
         let mut names: Vec<&str> = scope.names().collect();
         names.sort_unstable();
         let each = names.into_iter().filter_map(|name| {
             let known = scope.get(name)?;
-            Some(Found { maybe: known.maybe, ..self.named(name, &known.ty) })
+            Some(VisibleName { maybe: known.maybe, ..self.named(name, &known.ty) })
         });
         each.collect()
     }
 
     /// A variable by its name: inputs and artifacts are one namespace.
-    fn named(&self, name: &str, ty: &Type<'a>) -> Found {
+    fn named(&self, name: &str, ty: &Type<'a>) -> VisibleName {
         let document = &self.project.document;
         let pointer = child("/inputs", name);
         let ty = shown(self.schemas, ty);
         let new = |origin, about: Option<&str>, place| {
             let (name, ty, about) = (name.to_owned(), ty.clone(), about.map(str::to_owned));
-            Found { name, origin, ty, maybe: false, about, place }
+            VisibleName { name, origin, ty, maybe: false, about, place }
         };
         if let Some(schema) = self.project.pipeline.inputs.get(name) {
             let about = schema.get("description").and_then(Value::as_str);
-            return new(Origin::Input, about, Some((Arc::clone(&document.file), document.spans.key(&pointer))));
+            return new(NameOrigin::Input, about, Some((Arc::clone(&document.file), document.spans.key(&pointer))));
         }
         match flow::producer(self.project, name) {
             Some(place) => {
                 let span = document.spans.value(&place);
-                new(Origin::Artifact, self.of_artifact(name), Some((Arc::clone(&document.file), span)))
+                new(NameOrigin::Artifact, self.of_artifact(name), Some((Arc::clone(&document.file), span)))
             }
-            None => new(Origin::Local, None, None),
+            None => new(NameOrigin::Local, None, None),
         }
     }
 
@@ -186,10 +186,10 @@ impl<'a> Looker<'a> {
         let (_, step) = steps.iter().find(|(_, step)| step.output.as_deref() == Some(name))?;
         let OutputType::File(file) = output_type(step)? else { return None };
         let schema = &self.project.schema_documents.get(&file)?.value;
-        self.schemas.about(Node { schema, root: schema })
+        self.schemas.about(SchemaNode { schema, root: schema })
     }
 
-    fn properties(&self, base: &str, scope: &Scope<'a>) -> Vec<Found> {
+    fn properties(&self, base: &str, scope: &TypeScope<'a>) -> Vec<VisibleName> {
         let (Ok(_), Ok(parsed)) = (inspect_expression(base), parse_expr(base)) else { return Vec::new() };
         let mut checker = Checker::new(self.project, None);
         checker.text = base;
@@ -199,9 +199,9 @@ impl<'a> Looker<'a> {
         {
             return ended();
         }
-        let each = self.schemas.members(&ty).into_iter().map(|member| Found {
+        let each = self.schemas.members(&ty).into_iter().map(|member| VisibleName {
             name: member.name.to_owned(),
-            origin: Origin::Property,
+            origin: NameOrigin::Property,
             ty: shown(self.schemas, &member.ty),
             maybe: member.maybe,
             about: member.schema.and_then(|node| self.schemas.about(node)).map(str::to_owned),
@@ -224,10 +224,10 @@ impl<'a> Looker<'a> {
 }
 
 /// What is known of a step that ended.
-fn ended() -> Vec<Found> {
+fn ended() -> Vec<VisibleName> {
     let new = |name: &str, ty: &str, maybe, about: &str| {
         let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(about.to_owned()));
-        Found { name, origin: Origin::Property, ty, maybe, about, place: None }
+        VisibleName { name, origin: NameOrigin::Property, ty, maybe, about, place: None }
     };
     vec![
         new("status", "\"completed\" | \"failed\" | \"skipped\"", false, "How the step ended."),
