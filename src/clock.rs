@@ -1,28 +1,29 @@
-//! Where a run takes the time from: the date, and the right to hold time back.
+//! The clock of a run: the current date, and a way to hold virtual time.
 //!
-//! Pauses and limits are `tokio`'s, whose time a test can make leap from one timer to the next while
-//! nothing is left to do. What is done on threads that `tokio` does not know of, such as a commit, looks
-//! to it as if nothing were left to do; whoever waits for that holds the time back meanwhile.
+//! Pauses and time limits use `tokio`'s timers. In a test, `tokio` can jump from one timer to the next as soon as the
+//! runtime is idle. It does not see work on other threads, such as a commit, and would jump past the timers meanwhile.
+//! So code that waits for such work takes a [`Hold`] first.
 
 use std::fmt::Debug;
 
 use jiff::Timestamp;
 
-/// Tells the time.
+/// A source of the current time.
 pub trait Clock: Debug + Send + Sync {
-    /// The date, in whole microseconds, as the journal keeps it.
+    /// Returns the current date, truncated to whole microseconds as the journal stores it.
     fn now(&self) -> Timestamp;
 
-    /// Keeps time from leaping until what it gives is dropped. Time that only flows needs no such thing.
+    /// Keeps virtual time from jumping until the returned guard is dropped. Real time can't jump, so by default the
+    /// guard does nothing.
     fn hold(&self) -> Hold {
         Box::new(())
     }
 }
 
-/// While it lives, time does not leap.
+/// A guard: virtual time does not jump while it exists.
 pub type Hold = Box<dyn Send + Sync>;
 
-/// The clock of the system.
+/// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

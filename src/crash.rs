@@ -1,9 +1,9 @@
-//! Places where a test can end the process, as a power cut would: before and after whatever is
-//! made durable. Without the feature `failpoints` there is nothing.
+//! Crash points: before and after each write that must be durable, a test can end the process as a power cut would.
+//! Without the feature `failpoints` they compile to nothing.
 //!
 //! `FAILPOINTS="journal::committed=2*off->return"` ends the process at the third commit.
 
-/// A place where a test can end the process.
+/// Marks a place where a test can end the process.
 macro_rules! crash_point {
     ($name:literal) => {
         #[cfg(feature = "failpoints")]
@@ -13,13 +13,13 @@ macro_rules! crash_point {
 
 pub(crate) use crash_point;
 
-/// Reads the environment for the places that a test has chosen; they hold as long as the value lives.
+/// Reads from the environment which crash points are active; they stay active while the returned value lives.
 #[cfg(feature = "failpoints")]
 pub fn chosen() -> fail::FailScenario<'static> {
     fail::FailScenario::setup()
 }
 
-/// Every place that a run comes to, for the test that goes through them.
+/// Every crash point that a run reaches; a test crashes a run at each of them.
 pub const POINTS: &[&str] = &[
     "journal::queued",
     "journal::begin",
@@ -50,7 +50,7 @@ pub const POINTS: &[&str] = &[
     "inbox::discarded",
 ];
 
-/// Those of commands that look after runs, for another test.
+/// The crash points of commands that maintain runs (delete, import, clean); another test covers them.
 pub const UPKEEP: &[&str] = &[
     "delete::commit",
     "delete::committed",

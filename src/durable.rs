@@ -1,14 +1,13 @@
-//! The seam to durability and to concurrency.
+//! The interface between the interpreter and the implementation of durability and concurrency.
 //!
-//! The interpreter in `engine` is a pure function of a plan, the inputs and recorded
-//! outcomes. Whatever it wants done in the world is a [`Call`]; whatever it decides is told
-//! through [`Durable::begin`] and [`Durable::record`]; whatever may run side by side goes
-//! through [`Durable::branches`]. It never joins, selects, spawns, sleeps or looks at a
-//! clock, so the same interpreter runs on a local journal and on a distributed engine.
+//! The interpreter in `engine` is a pure function of a plan, the inputs and recorded outcomes. It requests each
+//! external effect as a [`Call`], reports its decisions through [`Durable::begin`] and [`Durable::record`], and passes
+//! whatever may run in parallel to [`Durable::branches`]. It never joins, selects, spawns, sleeps or reads a clock, so
+//! the same interpreter can run on a local journal and on a distributed engine.
 //!
-//! An implementation is given a [`Perform`] when it is built. It promises: an outcome that
-//! [`Durable::call`] returned is durable; the same call is performed at most once per
-//! recorded outcome; what [`Durable::record`] acknowledged is never lost.
+//! An implementation receives a [`Perform`] when it is built. It promises: an outcome that [`Durable::call`] returned
+//! is durable; it performs a call at most once per recorded outcome; it never loses what [`Durable::record`]
+//! acknowledged.
 
 mod observer;
 
@@ -31,35 +30,35 @@ use crate::model::{
     ReportedUsage, StepKey, Usage, UsageTotal,
 };
 
-/// One external effect of an attempt: a leaf of the run.
+/// One external effect of an attempt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
-    /// Which call it is; unique in a run.
+    /// The key of the call, unique in a run.
     pub key: CallKey,
-    /// The digest of what is asked: a recorded outcome serves only the same request.
+    /// The digest of the request: a recorded outcome is returned only for the same request.
     pub request_digest: Digest,
-    /// What is done.
+    /// The effect to perform.
     pub effect: Effect,
 }
 
-/// What a call does.
+/// The kinds of effect that a call can have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Asks a model.
     Ask(Ask),
-    /// Has an agent program take a turn.
+    /// Lets a CLI agent take a turn.
     Turn(Box<AgentTurn>),
     /// Runs a command in the workspace.
     Command(CommandSpec),
-    /// Looks at the files that are about to be written.
+    /// Takes a snapshot of the files that are about to be written.
     Look(Files),
-    /// Writes the files, given how they were when they were looked at.
+    /// Writes the files; the value is the recorded output of [`Effect::Look`].
     Write(Value),
 }
 
 impl Effect {
-    /// Who answers, when anybody does.
+    /// The model or CLI agent that answers; `None` for commands and files.
     pub fn model(&self) -> Option<&ModelRef> {
         match self {
             Self::Ask(ask) => Some(&ask.request.model),
@@ -74,24 +73,24 @@ impl Effect {
 pub struct CommandSpec {
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// Variables of its environment that hold values.
+    /// Environment variables that carry the values of a shell line: names with values.
     pub values: Vec<(String, String)>,
-    /// Names of variables that it takes over from the environment of the run.
+    /// Names of variables that the command inherits from the environment of the run.
     pub env: Vec<String>,
-    /// The folder in which it runs, relative to the workspace.
+    /// The folder in which the command runs, relative to the workspace.
     pub cwd: String,
-    /// What it reads on standard input.
+    /// The text that it receives on standard input.
     pub stdin: Option<String>,
-    /// How long it may take, in milliseconds.
+    /// The time limit, in milliseconds.
     pub timeout_ms: Option<u64>,
 }
 
 /// Files to put into the workspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Files {
-    /// The list of files, as the artifact has it.
+    /// The list of files, as JSON, as the artifact contains it.
     pub files: Value,
-    /// Paths of the workspace that belong to artifacts, and may not be written.
+    /// Workspace paths of artifact files, which `write` must not overwrite.
     pub reserved: Vec<String>,
 }
 
@@ -100,37 +99,37 @@ pub struct Files {
 pub struct Ask {
     /// The request.
     pub request: ChatRequest,
-    /// What it may use at most, reckoned from the request.
+    /// The upper bound of its usage, computed from the request.
     pub max_usage: Usage,
-    /// How long it may take in all, in milliseconds; the provider's default when absent.
+    /// The time limit of the whole request, in milliseconds; the provider's default when absent.
     pub timeout_ms: Option<u64>,
-    /// When the step's deadline is over; the request ends then at the latest.
+    /// The end of the step's deadline; the request ends then at the latest.
     pub until: Option<Timestamp>,
 }
 
-/// How a call ended, as recorded.
+/// How a call ended, as the journal records it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallOutcome {
-    /// When it began.
+    /// When the call started.
     pub started: Timestamp,
-    /// When it ended.
+    /// When the call ended.
     pub ended: Timestamp,
-    /// What it gave, or the failure.
+    /// The reply or output, or the failure.
     pub result: Result<CallReply, Failure>,
-    /// What an agent program did in a turn that gave no reply.
+    /// What a CLI agent did in a turn that returned no reply.
     pub agent_activity: Option<Box<AgentActivity>>,
-    /// What it cost in US dollars, when a price applies and what it used is known.
+    /// The cost in US dollars, if a price applies and the usage is known.
     pub cost: Option<f64>,
-    /// What it may have used beyond what was reported, at most.
+    /// The upper bound of the usage that was not reported.
     pub estimated: Option<EstimatedUsage>,
-    /// What it cost at most, when its cost is not known and its use is estimated.
+    /// The upper bound of the cost in US dollars, if the cost is unknown and the usage is estimated.
     pub estimated_cost: Option<f64>,
-    /// Files that steps before made, and that a command or a turn removed or put back.
+    /// Files of earlier steps that a command or a turn deleted or reverted.
     pub reverted_files: Vec<String>,
 }
 
 impl CallOutcome {
-    /// What the provider reported, whether there is a reply or not.
+    /// The usage that the provider reported, with a reply or with a failure.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
         let (reply, failure) = match &self.result {
             Ok(CallReply::Chat(reply)) => (Some(reply), None),
@@ -140,7 +139,7 @@ impl CallOutcome {
         reported_usage(reply, failure, self.agent_activity.as_deref())
     }
 
-    /// Whether a model may have been at work: it answered, or was cut off.
+    /// Whether a model may have generated tokens: it replied, or the request was cut off.
     pub fn at_work(&self) -> bool {
         match &self.result {
             Ok(reply) => matches!(reply, CallReply::Chat(_)),
@@ -148,55 +147,58 @@ impl CallOutcome {
         }
     }
 
-    /// What a call of a model used, with what is estimated or unknown.
+    /// The usage of a call to a model, including estimated and unknown parts.
     pub fn usage(&self) -> UsageTotal {
         UsageTotal::of_call(self.reported_usage(), self.estimated, self.at_work())
     }
 }
 
-/// A step about to be run: what it is, and what would make a recorded result stand.
+/// A step that is about to run: what it is, and what a recorded result must match to be reused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StepSpec {
     /// The step.
     pub step: StepKey,
-    /// What determines its result.
+    /// The digests that determine its result.
     pub fingerprint: Fingerprint,
-    /// Other recipes whose result is as good: with fewer of the last models to fall back on, since a
-    /// model that answered is asked the same whatever comes after it.
+    /// Other fingerprints whose results are equally valid: those without the last fallback models. The request to the
+    /// model that answered does not depend on the fallbacks after it.
     pub also: Vec<Fingerprint>,
-    /// The artifacts that it may read, those included that are not there.
+    /// The artifacts that the step may read, also those that do not exist.
     pub reads: Vec<String>,
     /// The artifact that it produces, if any.
     pub output: Option<String>,
-    /// The file that shows the artifact, relative to the workspace.
+    /// The workspace file that shows the artifact, as a relative path.
     pub path: Option<String>,
-    /// What the recipe is made of, in words with a digest each: tells why a result does not stand.
+    /// The parts of the fingerprint, each with a name and a digest. They show the user why a result is no longer valid.
     pub parts: Vec<FingerprintPart>,
-    /// Whether the same recipe gives a result that stands for other runs too.
+    /// Whether other runs may reuse a result with the same fingerprint.
     pub reusable: bool,
-    /// Whether it sees or changes the workspace: a result that a later one took the place of is no longer true there.
+    /// Whether the step reads or changes the workspace. Only its latest result can be reused then, since an older one
+    /// no longer describes the workspace.
     pub depends_on_workspace: bool,
 }
 
-/// Tells one execution of a step from every other: what followed from one does not follow from another.
+/// Identifies one execution of a step. Results that depend on one execution are not valid after another.
 pub type ExecutionId = u64;
 
-/// What the implementation answers to [`Durable::begin`].
+/// The answer to [`Durable::begin`].
 #[derive(Clone, Debug)]
 pub enum BeginOutcome {
-    /// A recorded result has this recipe and stands; the mark is that of its execution.
+    /// A recorded result has this fingerprint and is still valid: its artifact, and the id of the execution that made
+    /// it.
     Reusable(Option<Box<Artifact>>, ExecutionId),
-    /// The step was asked exactly this before, but its reply was read in another way:
-    /// these recorded replies, latest first, may fit now. If none does, go on with `attempt`.
+    /// The request was the same before, but its reply was decoded by other rules. The interpreter decodes the recorded
+    /// replies again, latest first; if none fits, it continues with `attempt`.
     Reread {
         /// The recorded replies.
         replies: Vec<CallReply>,
-        /// The attempt to go on with.
+        /// The attempt to continue with.
         attempt: u32,
-        /// Why no result stands, if one stood before.
+        /// Why the step runs again, if it ran before.
         why: Option<String>,
     },
-    /// Nothing stands: go on with this attempt, begun or not; why, if something stood before.
+    /// No recorded result is valid. Continue with this attempt, which may have started already; the text says why the
+    /// step runs again, if it ran before.
     Attempt(u32, Option<String>),
 }
 
@@ -204,42 +206,42 @@ pub enum BeginOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
-    /// A time between the two, in milliseconds, that differs from run to run, so that a
-    /// fleet of runs does not come back all at once.
+    /// A duration between these two, in milliseconds. The implementation chooses one that differs between runs, so that
+    /// parallel runs do not all retry at once.
     Between(u64, u64),
-    /// A person's answer.
+    /// The user's answer to an approval.
     Approval(Approval),
 }
 
-/// What a person is asked.
+/// An approval that the user is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
-    /// What is shown.
+    /// The text that the user sees.
     pub shown: String,
-    /// How long an answer is waited for, in milliseconds.
+    /// How long the run waits for the answer, in milliseconds.
     pub timeout_ms: Option<u64>,
 }
 
-/// What a wait gave.
+/// How a wait ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitOutcome {
-    /// The time is over.
+    /// The time has passed.
     Elapsed,
-    /// A person answered.
+    /// The user answered.
     Answered(ApprovalDecision),
 }
 
-/// Why the interpreter must stop without an outcome. Never recorded as one.
+/// Why the interpreter must stop without an outcome. Never recorded as an outcome.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Interrupt {
-    /// A person or the system asked the run to stop.
+    /// The user or the system asked the run to stop.
     #[error("the run was interrupted")]
     Cancelled,
-    /// Nothing can go on before a person answers.
+    /// Nothing can continue before the user answers an approval.
     #[error("the run waits for a person")]
     Parked,
-    /// A step beside this one failed, and nothing new begins.
+    /// A parallel step failed, so that nothing new begins in its group.
     #[error("a step beside this one failed")]
     Dropped,
     /// A call does not fit the budget.
@@ -250,93 +252,95 @@ pub enum Interrupt {
     Storage(Failure),
 }
 
-/// A fact that the interpreter decided; what it did is in [`Call`]s.
+/// A fact that the interpreter decided, in contrast to the effects, which are [`Call`]s.
 #[derive(Clone, Debug)]
 pub enum StepFact {
-    /// An attempt begins.
+    /// An attempt started.
     Started(StepStarted),
-    /// A reply was read.
+    /// A reply was parsed, or could not be.
     Parsed(ReplyParsed),
-    /// The step completed. It follows from what is durable, and is so itself before anything that
-    /// follows from it; its file is written after that.
+    /// The step completed. The fact follows from outcomes that are durable already. It becomes durable before any fact
+    /// that follows from it, and the artifact file is written only after that.
     Completed(StepCompleted),
-    /// The step failed for good.
+    /// The step failed and is not retried.
     Failed(StepFailed),
-    /// The step is not run.
+    /// The step is skipped.
     Skipped(StepSkipped),
-    /// Only these steps, those of `finally`, are left to do: they run in each session, after a stop they still get
-    /// its grace time, and a budget of time does not hold them.
+    /// Only these steps, those of `finally`, remain. They run in every session, also if they ended in an earlier one;
+    /// after a stop they still have its grace period, and a time budget does not limit them.
     Finally(Vec<StepKey>),
 }
 
-/// One of several things that may run side by side.
+/// One of several futures that may run in parallel.
 pub type Branch<'a> = BoxFuture<'a, Result<BranchOutcome, Interrupt>>;
 
-/// Whether what comes after may run.
+/// Whether the following steps may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunFlow {
-    /// It may.
+    /// They may run.
     Go,
-    /// A step failed that stops the run.
+    /// They may not run: a step that stops the run failed.
     Halt,
 }
 
 /// How a branch ended.
 #[derive(Clone, Debug)]
 pub enum BranchOutcome {
-    /// It came to its end.
+    /// It ran to its end; what it added to the scope, and whether it halts the group.
     Ended(Box<ScopeDelta>, RunFlow),
-    /// A branch beside it failed, and it was given up before its end.
+    /// It was dropped before its end, because a parallel branch failed.
     Dropped,
-    /// A branch beside it failed before it began.
+    /// It did not start, because a parallel branch had failed.
     NotBegun,
 }
 
-/// What some steps left for those that come after them.
+/// What a group of steps added to the scope of the steps that follow.
 #[derive(Clone, Debug, Default)]
 pub struct ScopeDelta {
     /// The artifacts, by name.
     pub artifacts: IndexMap<String, Arc<Value>>,
-    /// How steps ended, by id.
+    /// How the steps ended, by step id.
     pub steps: IndexMap<String, StepOutcome>,
     /// The first failure of any step, at any depth.
     pub failed: Option<Failure>,
-    /// The step that ended the list, and why it failed.
+    /// The step that halted the sequence, and why it failed.
     pub stopped: Option<(String, Failure)>,
-    /// What stands for the state of the workspace.
+    /// The digest that represents the state of the workspace after these steps.
     pub workspace_version: Option<Digest>,
-    /// What an item gave: its value, if it has one, or why it failed.
+    /// The result of an item: its value, if it has one, or why it failed.
     pub value: Option<Result<Option<Arc<Value>>, Failure>>,
 }
 
 /// How a step ended.
 #[derive(Clone, Debug)]
 pub struct StepOutcome {
-    /// `completed`, `failed` or `skipped`.
+    /// `completed`, `failed`, `skipped` or `cancelled`.
     pub status: crate::model::StepStatus,
     /// Why it failed or was skipped.
     pub error: Option<String>,
-    /// The artifacts that it would have produced.
+    /// The artifacts that the step produces when it completes.
     pub outputs: Arc<[String]>,
 }
 
-/// Work of [`Durable::compute`].
+/// The work that [`Durable::compute`] does.
 pub type Computation = Box<dyn FnOnce() + Send>;
 
 /// Durable execution, as the interpreter sees it.
 pub trait Durable: Send + Sync {
-    /// Opens a step: tells whether a recorded result stands, else which attempt to run.
+    /// Opens a step: returns a recorded result that is still valid, recorded replies to decode again, or the attempt to
+    /// run.
     fn begin<'a>(&'a self, open: &'a StepSpec) -> BoxFuture<'a, Result<BeginOutcome, Interrupt>>;
 
     /// Performs a call, or returns its recorded outcome.
     fn call(&self, call: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>>;
 
-    /// Records what was decided. Facts that are recorded already are not recorded twice.
+    /// Records a fact that the interpreter decided. A fact that is recorded already is not recorded twice. For a step
+    /// that completed or failed, returns the id of this execution.
     fn record(&self, fact: StepFact) -> BoxFuture<'_, Result<ExecutionId, Interrupt>>;
 
-    /// Runs the branches of a group, at most `limit` at once: the next begins as soon as one ends.
-    /// The ends come in the order of the list. After [`Flow::Halt`] nothing new begins in the
-    /// group: its calls in flight are waited for, everything else is dropped.
+    /// Runs the branches of a group, at most `limit` at once: the next one starts as soon as one ends. The outcomes
+    /// have the order of the list. After [`RunFlow::Halt`] nothing new begins in the group: calls in flight run to
+    /// their end, everything else is dropped.
     fn branches<'a>(
         &'a self,
         group: StepKey,
@@ -344,36 +348,36 @@ pub trait Durable: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<BranchOutcome>, Interrupt>>;
 
-    /// Does work that follows from what it was given alone, and may take long, where it keeps neither other steps nor a
-    /// stop waiting. Nothing of it is recorded: it is done again when the run is taken up again.
+    /// Does work that depends only on its arguments and may take long, in a way that delays neither other steps nor a
+    /// stop. Nothing is recorded: a resume repeats the work.
     fn compute(&self, _step: StepKey, work: Computation) -> BoxFuture<'_, Result<(), Interrupt>> {
         work();
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Waits durably.
+    /// Waits until a time has passed or the user has answered. A resume does not repeat a wait that had ended.
     fn wait(&self, key: CallKey, on: Wait) -> BoxFuture<'_, Result<WaitOutcome, Interrupt>>;
 }
 
-/// A place under the limits of a run; given back when dropped.
+/// A permit for one call under the limits of a run; released when dropped.
 pub type Permit = Box<dyn Send>;
 
-/// Does what a call says. Given to the implementation of [`Durable`] when it is built.
+/// Performs calls. The implementation of [`Durable`] receives it when it is built.
 pub trait Perform: Send + Sync + 'static {
-    /// Waits until a call may be made: until there is room under the limits of the run and of
-    /// the provider. What it gives is held while the call goes on. `closing` is whether it is of a step of
-    /// `finally`.
+    /// Waits until the limits of the run and of the provider allow the call, and returns a permit that the caller holds
+    /// until the call ends. `closing` says whether the call belongs to a step of `finally`.
     fn admit<'a>(&'a self, call: &'a Call, closing: bool) -> BoxFuture<'a, Result<Permit, Interrupt>>;
 
-    /// Performs the call once; never fails otherwise than in the outcome. When `stop` resolves, a call of a
-    /// program ends it, and tells what it did by then, as [`Class::Cancelled`](crate::model::Class::Cancelled); others
-    /// take no notice, and are stopped by dropping them.
+    /// Performs the call once; every failure is part of the outcome. When `stop` resolves, a model request, a command
+    /// or a turn ends, and its outcome contains what it did until then, as
+    /// [`Class::Cancelled`](crate::model::Class::Cancelled). File operations ignore `stop`; the caller ends them by
+    /// dropping the future.
     fn perform(&self, call: Call, closing: bool, stop: BoxFuture<'static, ()>) -> BoxFuture<'static, CallOutcome>;
 
-    /// Is told that the outcome of a call is durable.
+    /// Called once the outcome of a call is durable.
     fn recorded(&self, _call: &Call) {}
 
-    /// What is recorded of a call that is given up at a stop, and that began then: it is no outcome,
-    /// but it took something.
+    /// Returns the record of a call that a stop dropped and that began at `started`. It is not an outcome, but its time
+    /// and usage count.
     fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome>;
 }

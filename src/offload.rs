@@ -1,4 +1,4 @@
-//! Computation off the thread of a run: on a thread of its own, so that other steps, timers and signals are served
+//! Runs a computation on a separate thread, so that the run's thread can serve other steps, timers and signals
 //! meanwhile.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -9,21 +9,22 @@ use tokio::sync::oneshot;
 
 use crate::clock::Hold;
 
-/// The stack of a thread that computes: as large as that of the main thread, since values and schemas are walked by
-/// recursion up to the limits of their depth.
+/// The stack size of such a thread: that of the main thread, since walks over values and schemas recurse up to their
+/// depth limits.
 const STACK: usize = 8 << 20;
 
-/// Text from this size on is read, checked or redacted off the thread of the run, in bytes. Less takes a few milliseconds.
+/// The size in bytes from which text is parsed, checked or redacted on a separate thread. Smaller texts take at most a
+/// few milliseconds.
 pub const LARGE_TEXT: usize = 32 << 10;
 
-/// Does work on a thread of its own and waits for its result; where no thread can be had, on this one.
+/// Runs `work` on a separate thread and waits for its result. If no thread can be started, runs it on this one.
 ///
-/// `hold` keeps virtual time from leaping while the work is done. A panic of the work continues in the caller. When the
-/// future is dropped, the work is done to its end and its result is thrown away.
+/// `hold` keeps virtual time from jumping meanwhile. A panic of the work continues in the caller. If the future is
+/// dropped, the work still runs to its end, and its result is discarded.
 pub async fn off_thread<T: Send + 'static>(hold: Hold, work: impl FnOnce() -> T + Send + 'static) -> T {
     let (tell, result) = oneshot::channel();
     run_detached("compute", move || {
-        // A caller that has gone needs no result.
+        // If the caller dropped its future, the result has no receiver.
         drop(tell.send(catch_unwind(AssertUnwindSafe(work))));
     });
     let result = result.await.unwrap_or_else(|_| Err(Box::new("the thread ended early")));
@@ -31,15 +32,15 @@ pub async fn off_thread<T: Send + 'static>(hold: Hold, work: impl FnOnce() -> T 
     result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Starts work on a thread of its own; where none can be had, does it on this one. The pool of the async runtime panics
-/// there.
+/// Starts `work` on a separate thread. If no thread can be started, runs it on this one, where the thread pool of the
+/// async runtime would panic.
 pub fn run_detached(name: &str, work: impl FnOnce() + Send + 'static) {
     run_on(work, &|work| thread::Builder::new().name(name.to_owned()).stack_size(STACK).spawn(work).is_ok());
 }
 
-/// Gives work to `spawn`, which says whether it took it; what is not taken is done here.
+/// Passes `work` to `spawn`, which returns whether it accepted it; otherwise runs it here.
 fn run_on(work: impl FnOnce() + Send + 'static, spawn: &dyn Fn(Box<dyn FnOnce() + Send>) -> bool) {
-    // A thread that can't be started drops what it was given: the work is kept beside it.
+    // A failed spawn drops its closure, so the work is kept outside of the closure too.
     let kept = Arc::new(Mutex::new(Some(work)));
     let take = |kept: &Mutex<Option<_>>| kept.lock().unwrap_or_else(PoisonError::into_inner).take();
     let given = kept.clone();

@@ -1,4 +1,4 @@
-//! The models this crate knows how to fetch.
+//! The models that this crate can fetch.
 
 /// Python packages that carry the weights of a model, for machines that reach
 /// a package index but no model hub.
@@ -32,7 +32,7 @@ impl Packages {
 /// One model: what it is and where its weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// Short name used to choose the model.
+    /// Short name by which the user chooses the model.
     pub name: &'static str,
     /// Name to show.
     pub title: &'static str,
@@ -46,13 +46,14 @@ pub struct ModelSpec {
     pub bytes: u64,
     /// SHA-256 of that file, in lower-case hexadecimal.
     pub sha256: &'static str,
-    /// Repository on the model hub; `None` when there is none with this very file.
+    /// Repository on the model hub; `None` when the hub has no identical file.
     pub hub_repo: Option<&'static str>,
-    /// Packages on the Python index.
+    /// Packages on the Python index, if there are any.
     pub packages: Option<Packages>,
     /// Memory the loaded model takes, roughly, in bytes.
     pub memory: u64,
-    /// Whether its replies were tried with this crate; the others are known by their published digests alone.
+    /// Whether replies of this model were tested with this crate; of the other models, only the published digest is
+    /// known.
     pub tried: bool,
 }
 

@@ -11,14 +11,14 @@ pub enum Error {
     File {
         /// The file that was opened.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The file is not a GGUF file this crate can run.
+    /// The file is not a GGUF file that this crate can run.
     #[error("the model file cannot be used: {0}")]
     Format(String),
-    /// The weights are larger than the memory that is free.
+    /// The weights need more memory than is free.
     #[error(
         "its weights take {} of memory, and {} are free; end other programs, or take a smaller model or quantization",
         gigabytes(*.needed),
@@ -43,18 +43,18 @@ pub enum Error {
     TooLong {
         /// Tokens in the prompt.
         prompt: usize,
-        /// Positions the model has.
+        /// How many positions the model has.
         limit: usize,
     },
     /// The arithmetic failed; this is a fault of the model file or of this crate.
     #[error("the model failed while computing: {0}")]
     Compute(#[from] candle_core::Error),
-    /// The schema could not be turned into a grammar even after loosening it.
+    /// The schema could not be turned into a grammar, even in its loosest form.
     #[error("the JSON Schema cannot be followed: {0}")]
     Schema(String),
 }
 
-/// A size as people write it.
+/// A size in gigabytes.
 fn gigabytes(bytes: u64) -> String {
     let tenths = bytes.div_ceil(100_000_000);
     format!("{}.{} GB", tenths / 10, tenths % 10)

@@ -1,4 +1,4 @@
-//! The header of a GGUF file: what is in it, and whether this crate can run it, without reading a weight.
+//! Reads the header of a GGUF file: what the file holds, and whether this crate can run it, without reading a weight.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,13 +10,13 @@ use crate::Error;
 /// Architectures that this crate can run.
 pub const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
-/// No header of a model has a text longer than this.
+/// The longest text in a header, in bytes; a file that claims a longer one is damaged.
 const LONGEST_TEXT: u64 = 1 << 26;
 
-/// No header has so many entries or tensors.
+/// The most entries or tensors in a header; a file that claims more is damaged.
 const MOST: u64 = 1 << 20;
 
-/// The types of tensors, by number: name, weights in a block, bytes of a block, whether this crate computes with it.
+/// The types of tensors, by number: name, weights per block, bytes per block, whether this crate computes with it.
 const TYPES: [(u32, &str, u64, u64, bool); 31] = [
     (0, "F32", 1, 4, true),
     (1, "F16", 1, 2, true),
@@ -51,7 +51,7 @@ const TYPES: [(u32, &str, u64, u64, bool); 31] = [
     (35, "TQ2_0", 256, 66, false),
 ];
 
-/// A value of the header; of a list only how long it is.
+/// A value of the header; for a list, only its length.
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
     Text(String),
@@ -65,24 +65,24 @@ enum Value {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
-    /// Weights in all.
+    /// Number of weights.
     pub(crate) weights: u64,
-    /// Number of its type in the format.
+    /// Number of its type in the GGUF format.
     kind: u32,
-    /// Whether it has rows and columns.
+    /// Whether it is a matrix rather than a vector.
     matrix: bool,
-    /// Bytes of it in the file.
+    /// Its size in the file, in bytes.
     pub(crate) bytes: u64,
 }
 
 impl Tensor {
-    /// Bytes of it in memory: held once, and with the second form that kernels keep of it.
+    /// Its size in memory, in bytes: held once, and together with the second form that kernels keep.
     pub(crate) fn held(&self) -> (u64, u64) {
         if !self.matrix {
             let once = self.weights.saturating_mul(4);
             return (once, once);
         }
-        // The forms that kernels lay out anew; on x86-64 that is read of `Q4_K` and `Q8_0` is then let go of.
+        // The types that kernels repack. On x86-64, the original weights of `Q4_K` and `Q8_0` are freed afterwards.
         let x86 = cfg!(target_arch = "x86_64");
         let twice = self.bytes.saturating_mul(2);
         match self.kind {
@@ -90,7 +90,7 @@ impl Tensor {
             14 if x86 => (self.bytes, self.bytes / 210 * 530),
             2 | 8 | 12 | 13 | 14 if !x86 => (self.bytes, twice),
             2 | 8 | 10 | 11 | 12 | 13 | 14 => (self.bytes, self.bytes),
-            // The others become `Q8_0`.
+            // All other types are converted to `Q8_0`.
             _ => {
                 let once = self.weights.div_ceil(32).saturating_mul(34);
                 (once, if x86 { once } else { once.saturating_mul(2) })
@@ -106,7 +106,7 @@ pub struct Header {
     pub(crate) tensors: Vec<Tensor>,
     /// Size of the file.
     pub bytes: u64,
-    /// Size that the file has when it is whole.
+    /// Size of the complete file.
     whole: u64,
 }
 
@@ -114,13 +114,13 @@ fn fail(words: impl Into<String>) -> Error {
     Error::Format(words.into())
 }
 
-/// The name of a type of tensors.
+/// The name of a tensor type.
 fn kind_name(kind: u32) -> String {
     let known = TYPES.iter().find(|known| known.0 == kind);
     known.map_or_else(|| format!("number {kind}"), |known| known.1.to_owned())
 }
 
-/// Reads numbers and texts one after the other; an end of the file is a file that was cut.
+/// Reads numbers and texts one after the other; if the file ends too early, it was cut off.
 struct GgufReader<R> {
     file: R,
     left: u64,
@@ -231,14 +231,14 @@ impl<R: Read + Seek> GgufReader<R> {
     }
 }
 
-/// What is said of a file that ends before its header does.
+/// The message for a file that ends before its header does.
 const CUT: &str = "it ends in the middle of its header: it is cut off; copy or download it again";
 
-/// Reads the header of a file, and checks that the file is whole.
+/// Reads the header of a file, and checks that the file is complete.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is no GGUF file, or is cut off.
+/// The file cannot be read, is not a GGUF file, or is cut off.
 pub fn read(path: &Path) -> Result<Header, Error> {
     let unreadable = |source| Error::File { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
@@ -314,13 +314,13 @@ impl Header {
         self.text("general.name")
     }
 
-    /// Weights of all tensors.
+    /// Number of weights in all tensors.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.weights).sum()
     }
 
-    /// A value of the model's own: `part` without the name of the architecture.
+    /// A count in the model's own metadata; `part` is its name without the architecture.
     pub(crate) fn own(&self, part: &str) -> Option<u64> {
         self.count(&format!("{}.{part}", self.architecture()))
     }
@@ -329,7 +329,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// What is not supported, and what is.
+    /// The error says what is not supported, and what is.
     pub fn check(&self) -> Result<(), Error> {
         if let Some(count) = self.count("split.count").filter(|count| *count > 1) {
             let number = self.count("split.no").map_or(1, |number| number + 1);
@@ -361,14 +361,14 @@ impl Header {
         crate::vocab::check(self)
     }
 
-    /// Tokens that a prompt and its reply may have together.
+    /// How many tokens a prompt and its reply may have together.
     #[must_use]
     pub fn context(&self) -> u64 {
         let most = crate::network::MAX_POSITIONS as u64;
         self.own("context_length").map_or(most, |length| length.min(most))
     }
 
-    /// Whether the file brings a chat template.
+    /// Whether the file has a chat template.
     #[must_use]
     pub fn has_template(&self) -> bool {
         self.text("tokenizer.chat_template").is_some()

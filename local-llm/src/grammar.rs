@@ -1,5 +1,4 @@
-//! What the grammar of a schema allows next, and how a reply can be brought to
-//! its end in the fewest tokens.
+//! What the grammar of a schema allows next, and how to end a reply in the fewest tokens.
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
@@ -9,13 +8,13 @@ use toktrie::{SimpleVob, TokenId};
 use crate::vocab::Vocab;
 use crate::{Error, schema};
 
-/// Makes grammars; costly to build, so built once for a model.
+/// Builds grammars from schemas; costly to set up, so each model has one.
 pub(crate) struct Grammars {
     factory: ParserFactory,
     closers: ClosingTokens,
 }
 
-/// Tokens that bring a document nearer to its end.
+/// Tokens that bring a document closer to its end.
 #[derive(Debug, Clone)]
 struct ClosingTokens {
     end: TokenId,
@@ -23,7 +22,7 @@ struct ClosingTokens {
     outside: Vec<TokenId>,
 }
 
-/// Where the end of the text stands, read as JSON.
+/// Whether the text ends inside a JSON string, and whether it ends in a backslash that escapes what follows.
 #[derive(Debug, Clone, Copy, Default)]
 struct JsonPlace {
     in_string: bool,
@@ -44,7 +43,7 @@ impl JsonPlace {
     }
 }
 
-/// A schema being followed.
+/// How far a reply has followed a schema.
 #[derive(Clone)]
 pub(crate) struct Grammar {
     matcher: Matcher,
@@ -76,7 +75,7 @@ impl Grammars {
         Ok(Self { factory, closers })
     }
 
-    /// The grammar of a schema, loosened as far as needed.
+    /// The grammar of a schema, loosened as far as necessary.
     pub(crate) fn of(&self, schema: &Value) -> Result<Grammar, Error> {
         let mut first = None;
         for form in schema::forms(schema) {
@@ -112,14 +111,14 @@ impl Grammar {
         self.matcher.compute_mask_or_eos().map_err(fail)
     }
 
-    /// Takes a token into the document.
+    /// Adds a token to the document.
     pub(crate) fn take(&mut self, token: TokenId, vocab: &Vocab) -> Result<(), Error> {
         self.matcher.consume_token(token).map_err(fail)?;
         self.place.read(vocab.bytes(token));
         Ok(())
     }
 
-    /// Takes tokens that the document may go on with; whether it may.
+    /// Adds tokens if the schema allows them; returns whether it does.
     pub(crate) fn takes(&mut self, tokens: &[TokenId], vocab: &Vocab) -> bool {
         if self.matcher.validate_tokens(tokens).is_ok_and(|valid| valid == tokens.len())
             && self.matcher.consume_tokens(tokens).is_ok()
@@ -136,7 +135,7 @@ impl Grammar {
         quote.is_some_and(|quote| self.matcher.validate_tokens(&[quote]).is_ok_and(|valid| valid == 1))
     }
 
-    /// Takes the tokens that are the only ones possible, and says which.
+    /// Adds the tokens that are the only ones possible, and returns them.
     pub(crate) fn forced(&mut self, vocab: &Vocab) -> Vec<TokenId> {
         if self.finished() {
             return Vec::new();
@@ -146,8 +145,8 @@ impl Grammar {
         tokens
     }
 
-    /// The same document without its last tokens, followed by these bytes; with the tokens for them. `None` when the
-    /// schema does not allow the bytes there.
+    /// The same document without its last `dropped` tokens, followed by `bytes`; returns its grammar and the tokens for
+    /// `bytes`. `None` when the schema does not allow the bytes there.
     pub(crate) fn back(
         &self,
         kept: &[TokenId],
@@ -156,7 +155,7 @@ impl Grammar {
         vocab: &Vocab,
     ) -> Option<(Self, Vec<TokenId>)> {
         let mut back = self.clone();
-        // A clone shares the state of the parser; a deep one does not.
+        // A plain clone would share the state of the parser.
         back.matcher = self.matcher.deep_clone();
         back.matcher.rollback(dropped).ok()?;
         back.place = JsonPlace::default();
@@ -186,11 +185,11 @@ impl Grammar {
         self.closers.outside.iter().copied().take(2).find(allowed)
     }
 
-    /// The way to the end of the document in few tokens, without the model:
-    /// `None` when more than `limit` are needed.
+    /// A short way to the end of the document that does not ask the model; `None` when it takes more than `limit`
+    /// tokens.
     pub(crate) fn way_out(&self, vocab: &Vocab, limit: usize) -> Option<Vec<TokenId>> {
         let mut ahead = self.clone();
-        // A clone shares the state of the parser; a deep one does not.
+        // A plain clone would share the state of the parser.
         ahead.matcher = self.matcher.deep_clone();
         let mut way = Vec::new();
         while !ahead.finished() {

@@ -1,42 +1,43 @@
 //! Notices when the items of a list in a JSON text repeat, so that the list can be ended there.
 //!
-//! Small models fill lists until something stops them. Two ways of repeating are told here: an object that has the same
-//! `path` as an earlier one of its list that had `content` too (a file that is written again), and three equal objects in
-//! a row. A shorter circle of tokens is told by [`repeats`](crate::sampler::repeats).
+//! Small models fill lists until something stops them. Two kinds of repetition are detected here: an object with the
+//! same `path` as an earlier one of its list that also had `content` (a file that is written again), and three equal
+//! objects in a row. [`repeats`](crate::sampler::repeats) detects shorter cycles of tokens.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// A place in a reply: so many whole tokens, then so many bytes of the next one.
+/// A position in a reply: a number of whole tokens, then a number of bytes of the next one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ReplyPosition {
     pub(crate) tokens: usize,
     pub(crate) bytes: usize,
 }
 
-/// Reads a JSON text as it is written.
+/// Parses a JSON text while it is being generated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Items {
     text: Vec<u8>,
     tokens: usize,
     open: Vec<ItemsFrame>,
     string: Option<Vec<u8>>,
-    /// Where the opening quote of the string stands.
+    /// Where the opening quote of the string is.
     quote: ReplyPosition,
     escaped: bool,
     line_end: Option<ReplyPosition>,
 }
 
-/// The string that is the text of a file: the `content` beside a `path`.
+/// An open string that holds the text of a file: the `content` beside a `path`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OpenFile {
-    /// Where its opening quote stands.
+    /// Where its opening quote is.
     pub(crate) quote: ReplyPosition,
-    /// What its language is called, in lower case: by the entry's `language`, or by the end of its path.
+    /// Its language in lower case: the entry's `language`, or else the extension of its path; empty if that is not a
+    /// plain word.
     pub(crate) language: String,
 }
 
-/// Files in which a line of three backquotes is text.
+/// Extensions and languages of files in which a line of three backquotes may be text.
 const PROSE: [&str; 7] = ["md", "mdx", "markdown", "rst", "adoc", "txt", "qmd"];
 
 #[derive(Debug, Clone)]
@@ -57,14 +58,14 @@ struct Object {
 
 #[derive(Debug, Clone, Default)]
 struct List {
-    /// The objects so far: what they are, and where they end.
+    /// The objects so far: a hash of each, and where it ends.
     ends: Vec<(u64, ReplyPosition)>,
-    /// The paths of those with content.
+    /// The paths of those that have content.
     paths: HashSet<Vec<u8>>,
 }
 
 impl Items {
-    /// Reads one token more. When it shows that items repeat: the end of the last item before they do.
+    /// Reads one more token. If it shows that items repeat, returns the end of the last item before they do.
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Option<ReplyPosition> {
         let mut found = None;
         for (place, byte) in bytes.iter().enumerate() {
@@ -82,12 +83,13 @@ impl Items {
         found
     }
 
-    /// Where the last whole line of the open string ends. `None` outside of strings, and when the string has one line.
+    /// Where the last complete line of the open string ends. `None` outside strings, and in a string without a line
+    /// end.
     pub(crate) fn line_end(&self) -> Option<ReplyPosition> {
         self.string.as_ref().and(self.line_end)
     }
 
-    /// The open string, if it is the text of a file of which the path is known. Text in which fences may stand is left out.
+    /// The open string, if it is the text of a file whose path is known. Files whose text may hold fences are left out.
     pub(crate) fn open_file(&self) -> Option<OpenFile> {
         let Some(ItemsFrame::Object(object)) = self.open.last() else { return None };
         let path = object.path.as_ref().filter(|_| object.after_colon && object.key == b"content")?;
@@ -182,7 +184,7 @@ impl Items {
 mod tests {
     use super::*;
 
-    /// What is told when a text is read in tokens of so many bytes: the text that is left.
+    /// The text that remains if items repeat when `text` is read in tokens of `size` bytes.
     fn left(text: &str, size: usize) -> Option<String> {
         let mut items = Items::default();
         let tokens: Vec<&[u8]> = text.as_bytes().chunks(size).collect();

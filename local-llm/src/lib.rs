@@ -1,10 +1,9 @@
-//! Small language models run in process, on the processor alone.
+//! Small language models, run in process on the CPU alone.
 //!
-//! A model is one GGUF file. [`catalog`] lists the models this crate knows how
-//! to fetch, [`weights`] fetches them and checks them, and [`Model`] loads one
-//! and writes replies. A reply can be bound to a JSON Schema: every token is
-//! then chosen among those the schema allows, and the reply is closed before
-//! the token limit is reached, so that it is a complete JSON document.
+//! A model is one GGUF file. [`catalog`] lists the models that this crate can fetch, [`weights`] fetches and checks
+//! them, and [`Model`] loads one and generates replies. A JSON Schema can constrain a reply: every token is then chosen
+//! among those that the schema allows, and the reply is closed before it reaches the token limit, so that it is a
+//! complete JSON document.
 
 #![forbid(unsafe_code)]
 

@@ -1,20 +1,21 @@
-//! How much memory a model takes, and how much there is.
+//! How much memory a model needs, and how much is available.
 
 use std::fs;
 
 use crate::gguf::Header;
 
-/// Bytes of memory that a model takes.
+/// How much memory a model needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// The weights alone, each held once: without them nothing runs.
+    /// The weights alone, each held once: the minimum for running the model.
     pub least: u64,
-    /// With the second form that kernels keep of some weights, and the keys and values of the longest conversation.
+    /// The same, plus the second form of some weights that kernels keep, and the keys and values of the longest
+    /// conversation.
     pub most: u64,
 }
 
 impl Header {
-    /// The memory that the model takes once it is loaded.
+    /// The memory that the model needs once it is loaded.
     #[must_use]
     pub fn memory(&self) -> Memory {
         let held = self.tensors.iter().map(crate::gguf::Tensor::held);
@@ -23,13 +24,13 @@ impl Header {
         let heads = own("attention.head_count").max(1);
         let head = self.own("attention.key_length").unwrap_or(own("embedding_length") / heads);
         let groups = self.own("attention.head_count_kv").unwrap_or(heads);
-        // Keys and values, four bytes a number.
+        // Keys and values, four bytes per number.
         let each = own("block_count").saturating_mul(groups).saturating_mul(head).saturating_mul(8);
         Memory { least, most: most.saturating_add(each.saturating_mul(self.context())) }
     }
 }
 
-/// Memory that this process may still take, in bytes; `None` where the system does not say.
+/// Memory that this process can still allocate, in bytes; `None` where the system does not report it.
 #[must_use]
 pub fn available() -> Option<u64> {
     let read = |path: &str| fs::read_to_string(path).ok();
@@ -38,7 +39,7 @@ pub fn available() -> Option<u64> {
     Some(group.map_or(machine, |group| group.min(machine)))
 }
 
-/// What `/proc/meminfo` says: memory that is free or can be freed, and room to swap to.
+/// Memory according to `/proc/meminfo`, in bytes: what is free or can be freed, and free swap space.
 fn of_machine(text: &str) -> Option<u64> {
     let field = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -48,7 +49,8 @@ fn of_machine(text: &str) -> Option<u64> {
     Some(kilobytes.saturating_mul(1024))
 }
 
-/// What the control groups around the process leave it (version 2); pages of files in memory can be freed.
+/// Memory that the control groups (version 2) around the process still allow, in bytes; the tightest one counts. Cached
+/// pages of files can be freed, so they do not count as used.
 fn of_group(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let mut left: Option<u64> = None;

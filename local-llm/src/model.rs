@@ -1,4 +1,4 @@
-//! Loading a model and writing replies with it.
+//! Loads a model and generates replies with it.
 
 mod compare;
 
@@ -23,14 +23,14 @@ use crate::threads::{self, Load};
 use crate::vocab::Vocab;
 use crate::writer::{ReplyWriter, WriterStep};
 
-/// Tokens of the prompt read in one go.
+/// How many tokens of the prompt are read at once.
 const CHUNK: usize = 256;
 
 /// How to load a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// `Some(1)` computes on one thread, more on every processor; `None` looks
-    /// at how busy the machine is before every step.
+    /// `Some(1)` computes on one thread, a larger number on every processor; `None` checks before every step how busy
+    /// the machine is.
     pub threads: Option<usize>,
 }
 
@@ -44,27 +44,27 @@ pub struct PromptMessage {
 }
 
 impl PromptMessage {
-    /// A message of that role.
+    /// A message with this role.
     #[must_use]
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
 }
 
-/// What to reply to, and how.
+/// A request for a reply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The conversation so far.
     pub messages: Vec<PromptMessage>,
-    /// The JSON Schema the reply must satisfy; free text without one.
+    /// The JSON Schema that the reply must satisfy; `None` for free text.
     pub schema: Option<Value>,
-    /// Tokens the reply may have at most.
+    /// How many tokens the reply may have at most.
     pub max_tokens: u32,
-    /// Zero always takes the likeliest token.
+    /// The sampling temperature; zero always takes the likeliest token.
     pub temperature: f32,
-    /// Only the likeliest tokens that together have this share are drawn from.
+    /// Nucleus sampling: draws only among the likeliest tokens that together have this probability.
     pub top_p: f32,
-    /// The same seed gives the same reply.
+    /// The seed of the sampler; the same seed gives the same reply.
     pub seed: u64,
 }
 
@@ -74,18 +74,18 @@ impl Default for Request {
     }
 }
 
-/// What happens while a reply is written.
+/// What happens while a reply is generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GenerateEvent<'a> {
-    /// So many tokens of the prompt are read, of so many.
+    /// The model is reading the prompt.
     Prompt {
-        /// Tokens read, or known from earlier.
+        /// Tokens that are read or cached already.
         done: usize,
-        /// Tokens in all.
+        /// Tokens of the prompt.
         total: usize,
     },
-    /// More text of the reply; that of a file comes line by line. When items of a list repeat, the reply goes back to where
-    /// they began, and what was told of them is not part of it.
+    /// More text of the reply; the text of a file arrives line by line. When items of a list repeat, the reply goes
+    /// back to where they began, and what was reported of them is not part of it.
     Token(&'a str),
 }
 
@@ -94,13 +94,13 @@ pub enum GenerateEvent<'a> {
 pub enum ReplyEnd {
     /// It is complete.
     End,
-    /// It was cut: the limit was reached, or free text went in circles.
+    /// It was cut off: it reached the limit, or free text began to repeat itself.
     Length,
     /// The caller asked to stop.
     Cancelled,
 }
 
-/// A reply.
+/// A generated reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratedReply {
     /// The text.
@@ -109,17 +109,17 @@ pub struct GeneratedReply {
     pub stop: ReplyEnd,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of those, how many were known from the request before.
+    /// How many of those were cached from the previous request.
     pub cached_tokens: usize,
-    /// Tokens of the reply, with those that were taken back.
+    /// Tokens of the reply, including those that were taken back.
     pub output_tokens: usize,
     /// Time until the prompt was read.
     pub prompt_time: Duration,
-    /// Time spent writing after that.
+    /// Time spent generating after that.
     pub output_time: Duration,
 }
 
-/// What is kept from one request to the next.
+/// What is kept from one request to the next: the tokens that were read, and their keys and values.
 struct KeptTokens {
     cache: Cache,
     tokens: Vec<u32>,
@@ -127,14 +127,14 @@ struct KeptTokens {
 }
 
 impl KeptTokens {
-    /// Forgets all but the first so many tokens.
+    /// Forgets all but the first `tokens` tokens.
     fn cut(&mut self, tokens: usize) {
         self.tokens.truncate(tokens);
         self.cache.truncate(self.tokens.len());
     }
 }
 
-/// A loaded model. Requests wait for one another.
+/// A loaded model. It serves one request at a time; others wait.
 pub struct Model {
     network: Transformer,
     vocab: Vocab,
@@ -159,7 +159,7 @@ fn check_processor() -> Result<(), Error> {
     Ok(())
 }
 
-/// The text of a reply, and how much of it was told.
+/// The text of a reply, and how much of it was reported to the caller.
 #[derive(Default)]
 struct ToldText {
     told: Vec<u8>,
@@ -167,8 +167,8 @@ struct ToldText {
 }
 
 impl ToldText {
-    /// The characters that a reply holds beyond those that were told, but for one at the end that is not whole yet. Where
-    /// the reply went back, they begin there.
+    /// The characters of `reply` that were not reported yet, except an incomplete one at its end. If the reply went
+    /// back, they begin where it changed.
     fn news(&mut self, reply: Vec<u8>) -> String {
         let same = self.told.iter().zip(&reply).take_while(|(a, b)| a == b).count();
         let from = self.whole.min(same);
@@ -198,8 +198,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is not a model of a known family, or the
-    /// processor is not up to it.
+    /// When the file cannot be read or is not a model of a known family, when too little memory is free, or when the
+    /// processor lacks instructions that this crate needs.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, Error> {
         check_processor()?;
         let unreadable = |source| Error::File { path: path.to_owned(), source };
@@ -223,19 +223,19 @@ impl Model {
         Ok(Self { network, vocab, template, grammars, threads, kept })
     }
 
-    /// Tokens that prompt and reply may have together.
+    /// How many tokens prompt and reply may have together.
     #[must_use]
     pub fn context(&self) -> usize {
         self.network.positions()
     }
 
-    /// Bytes of the weights as read; kernels may keep a second form of some.
+    /// Size of the weights as read, in bytes; kernels may keep a second, repacked form of some.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
         self.network.bytes()
     }
 
-    /// How many tokens the prompt of these messages has.
+    /// How many tokens the prompt for these messages has.
     ///
     /// # Errors
     ///
@@ -252,7 +252,8 @@ impl Model {
         self.vocab.encode(&self.template.render(&disarmed)?)
     }
 
-    /// Reads `tokens` on as many threads as are worth it.
+    /// Reads `tokens`, on one thread or on all, depending on how busy the machine is; returns the scores of the next
+    /// token.
     fn read(&self, tokens: &[u32], kept: &mut KeptTokens, scores: bool) -> Result<Vec<f32>, Error> {
         let all = kept.load.all_threads(self.threads);
         let cache = &mut kept.cache;
@@ -262,7 +263,7 @@ impl Model {
         Ok(read.unwrap_or_default())
     }
 
-    /// Writes a reply. `event` hears of progress and stops it with `Break`.
+    /// Generates a reply. Calls `event` with the progress, and stops when it returns `Break`.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The network: quantized weights of a `llama`, `qwen2` or `qwen3` model and its forward pass, with a cache of keys
-//! and values that can be cut back.
+//! The network: the quantized weights of a `llama`, `qwen2` or `qwen3` model and its forward pass, with a key-value
+//! cache that can be truncated.
 
 use std::io::{Read, Seek};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use candle_core::{D, DType, Device, IndexOp, Tensor};
 use crate::Error;
 use crate::reader::{Layer, Linear, TensorReader};
 
-/// Positions kept at most, whatever the model claims to support.
+/// The most positions that are kept, whatever the model claims to support.
 pub(crate) const MAX_POSITIONS: usize = 8192;
 
 type NetworkResult<T> = Result<T, candle_core::Error>;
@@ -25,14 +25,14 @@ enum Rotation {
     Halves,
 }
 
-/// Keys and values of the positions already read, for every layer.
+/// Keys and values of the positions read so far, for every layer.
 pub(crate) struct Cache {
     layers: Vec<(Tensor, Tensor)>,
     len: usize,
 }
 
 impl Cache {
-    /// Positions held.
+    /// How many positions are held.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -57,7 +57,7 @@ pub(crate) struct Transformer {
     bytes: usize,
 }
 
-/// Sizes of a network.
+/// The dimensions of a network.
 struct NetworkShape {
     heads: usize,
     groups: usize,
@@ -91,7 +91,7 @@ impl NetworkShape {
     }
 }
 
-/// Sines and cosines of every position.
+/// The cosines and sines by which each position is rotated.
 fn rotations<R: Read + Seek>(
     reader: &mut TensorReader<'_, R>,
     shape: &NetworkShape,
@@ -109,7 +109,7 @@ fn rotations<R: Read + Seek>(
     #[allow(clippy::cast_precision_loss)]
     let inverse: Vec<f32> = (0..size).step_by(2).map(|i| base.powf(-(i as f32) / size as f32) / stretched).collect();
     let mut inverse = Tensor::from_vec(inverse, (1, size / 2), &Device::Cpu)?;
-    // Llama 3 divides each frequency by a factor of its own.
+    // Llama 3 divides each frequency by its own factor.
     if reader.has("rope_freqs.weight") {
         inverse = (inverse / reader.vector("rope_freqs.weight")?.reshape((1, size / 2))?)?;
     }
@@ -130,7 +130,7 @@ impl Transformer {
         let (cos, sin) = rotations(&mut reader, &shape)?;
         let count = reader.count("block_count")?;
         let layers = (0..count).map(|index| reader.layer(index)).collect::<Result<_, _>>()?;
-        // Rows of it are looked up, so that it stays as it was read.
+        // The embedding keeps the form in which it was read, since single rows of it are looked up.
         let embedding = QMatMul::from_arc(Arc::new(reader.matrix("token_embd.weight")?))?;
         let head = if reader.has("output.weight") {
             reader.linear("output")?
@@ -142,7 +142,7 @@ impl Transformer {
         Ok(Self { embedding, layers, norm, head, cos, sin, rotation, epsilon, shape, bytes })
     }
 
-    /// How many positions fit the cache.
+    /// How many positions fit into the cache.
     pub(crate) fn positions(&self) -> usize {
         self.shape.positions
     }
@@ -152,7 +152,7 @@ impl Transformer {
         self.bytes
     }
 
-    /// An empty cache for every position.
+    /// An empty cache with room for every position.
     pub(crate) fn cache(&self) -> Result<Cache, Error> {
         let shape = (self.shape.groups, self.shape.positions, self.shape.head_size);
         let empty = || Tensor::zeros(shape, DType::F32, &Device::Cpu);
@@ -160,8 +160,8 @@ impl Transformer {
         Ok(Cache { layers, len: 0 })
     }
 
-    /// Reads `tokens` after what the cache holds and adds them to it; gives the
-    /// scores of the token that follows when `scores` is set.
+    /// Reads `tokens` after the positions in the cache and adds them to it; returns the scores of the token that
+    /// follows if `scores` is set.
     pub(crate) fn forward(&self, tokens: &[u32], cache: &mut Cache, scores: bool) -> Result<Option<Vec<f32>>, Error> {
         let (count, past) = (tokens.len(), cache.len);
         if count == 0 || past + count > self.shape.positions {
@@ -245,7 +245,7 @@ impl Transformer {
     }
 }
 
-/// Lets position `i` of the new ones see all earlier ones and itself.
+/// The attention mask: each of the `count` new positions sees all earlier ones and itself.
 fn causal(count: usize, past: usize) -> NetworkResult<Tensor> {
     let total = past + count;
     let mask: Vec<f32> = (0..count)

@@ -1,4 +1,4 @@
-//! Weights and values of a model, read by name out of its file.
+//! Reads the weights and the metadata of a model from its file, by name.
 
 use std::io::{Read, Seek};
 
@@ -11,7 +11,7 @@ use crate::repack::Repacker;
 
 type ReaderResult<T> = Result<T, candle_core::Error>;
 
-/// A matrix that is applied to the state, with its bias.
+/// A linear layer: a matrix that is applied to the state, and its bias.
 pub(crate) struct Linear {
     pub(crate) weight: QMatMul,
     pub(crate) bias: Option<Tensor>,
@@ -33,7 +33,7 @@ pub(crate) struct Layer {
     pub(crate) query: Linear,
     pub(crate) key: Linear,
     pub(crate) value: Linear,
-    /// Norms of each head of the queries and of the keys (`qwen3`).
+    /// Norms of the queries and of the keys in each head (`qwen3`).
     pub(crate) head_norms: Option<(Tensor, Tensor)>,
     pub(crate) output: Linear,
     pub(crate) feed_norm: Tensor,
@@ -42,13 +42,13 @@ pub(crate) struct Layer {
     pub(crate) down: Linear,
 }
 
-/// Reads named values and tensors from a file, counting the memory they take.
+/// Reads named values and tensors from a file, and counts the memory that they take.
 pub(crate) struct TensorReader<'a, R> {
     content: &'a Content,
     source: &'a mut R,
     pub(crate) bytes: usize,
     lender: Repacker,
-    /// The architecture: the first part of the names of the model's own values.
+    /// The architecture, with which the names of the model's own metadata begin.
     family: String,
 }
 
@@ -67,7 +67,7 @@ impl<'a, R: Read + Seek> TensorReader<'a, R> {
         self.content.metadata.get(key).ok_or_else(|| Error::Format(format!("it has no `{key}`")))
     }
 
-    /// A value of the model's own, by its name without the architecture.
+    /// A value of the model's own metadata, by its name without the architecture.
     fn own(&self, part: &str) -> Option<&Value> {
         self.content.metadata.get(&format!("{}.{part}", self.family))
     }
@@ -109,7 +109,7 @@ impl<'a, R: Read + Seek> TensorReader<'a, R> {
         Ok(self.tensor(name)?.dequantize(&Device::Cpu)?)
     }
 
-    /// A matrix in a format that has fast kernels; others become `Q8_0`.
+    /// A matrix in a format that has fast kernels; other formats are converted to `Q8_0`.
     pub(crate) fn matrix(&mut self, name: &str) -> Result<QTensor, Error> {
         let tensor = self.tensor(name)?;
         let slow = !matches!(

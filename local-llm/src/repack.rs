@@ -1,7 +1,7 @@
-//! Weights that are let go of once the kernels have a form of their own of them.
+//! Frees GGUF weights once candle's kernels have repacked them.
 //!
-//! On x86-64 the fast kernels lay a matrix out anew the first time it is used, and keep that form beside the one that
-//! was read. Where they never come back to the latter, it would take its memory for nothing.
+//! On x86-64, candle's fast kernels repack a matrix when it is first used, and keep that form beside the one that was
+//! read. Where they never use the latter again, it would only waste memory.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,32 +10,32 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor, QuantizedTyp
 use candle_core::{CpuStorage, DType, Device, Error, Module, Tensor};
 use half::f16;
 
-/// Rows from which on some processors have yet another kernel.
+/// From this many rows on, some processors use yet another kernel.
 const MANY_ROWS: usize = 32;
 
-/// A matrix, and whether what was read of it can go.
+/// A matrix whose original weights can be freed, and what the kernels have done with it.
 pub(crate) struct RepackedMatrix {
     held: RwLock<Option<Box<dyn QuantizedType>>>,
     kind: GgmlDType,
-    /// Somebody laid it out anew.
+    /// Whether a kernel repacked it.
     copied: AtomicBool,
-    /// Somebody computed with it as it is.
+    /// Whether a kernel computed with the original weights.
     used: AtomicBool,
 }
 
-/// The matrix as the kernels see it.
+/// The matrix as candle's kernels see it.
 struct MatrixView(Arc<RepackedMatrix>);
 
-/// Whether matrices of this processor can be let go of; learnt from the first one.
+/// Frees the original weights of matrices if this processor's kernels allow it, which it learns from the first matrix.
 #[derive(Debug, Default)]
 pub(crate) struct Repacker {
     every_kernel_copies: Option<bool>,
 }
 
 impl Repacker {
-    /// The matrix, whose weights as they were read are let go of where no kernel wants them again.
+    /// Wraps a matrix; frees its original weights if no kernel will use them again.
     pub(crate) fn matrix(&mut self, tensor: QTensor) -> Result<QMatMul, Error> {
-        // Of these alone the kernels have a form for every number of rows.
+        // Only for these types do the kernels have a repacked form for every number of rows.
         let lendable = cfg!(target_arch = "x86_64") && matches!(tensor.dtype(), GgmlDType::Q4K | GgmlDType::Q8_0);
         if lendable && self.every_kernel_copies != Some(false) {
             Ok(self.lend(tensor)?.0)
@@ -55,7 +55,7 @@ impl Repacker {
         let matrix = QMatMul::from_arc(Arc::new(view))?;
         let mut alone = lent.is_copied_by(&matrix, 1, width)?;
         if alone && self.every_kernel_copies.is_none() {
-            // What computes many rows at once must not want another form.
+            // The kernel for many rows must neither repack the matrix again nor use the original weights.
             let again = lent.is_copied_by(&matrix, MANY_ROWS, width)?;
             alone = !again && !lent.used.load(Ordering::SeqCst);
             self.every_kernel_copies = Some(alone);
@@ -68,7 +68,7 @@ impl Repacker {
 }
 
 impl RepackedMatrix {
-    /// Whether a product of so many rows lays the matrix out anew and computes with that alone.
+    /// Whether a product with this many rows repacks the matrix and computes with the repacked form alone.
     fn is_copied_by(&self, matrix: &QMatMul, rows: usize, width: usize) -> Result<bool, Error> {
         self.copied.store(false, Ordering::SeqCst);
         matrix.forward(&Tensor::zeros((rows, width), DType::F32, &Device::Cpu)?)?;
@@ -104,7 +104,7 @@ impl QuantizedType for MatrixView {
         self.0.with(|held| held.dequantize(elem_count))
     }
 
-    /// Nothing once the weights are gone, so that nobody reads where they were.
+    /// Zero once the weights are freed, so that no caller reads through the dangling pointer.
     fn storage_size_in_bytes(&self) -> usize {
         let held = self.0.held.read().unwrap_or_else(PoisonError::into_inner);
         held.as_deref().map_or(0, QuantizedType::storage_size_in_bytes)
@@ -160,7 +160,7 @@ mod tests {
         let gone = lent.held.read().unwrap().is_none();
         assert_eq!(Some(gone), lender.every_kernel_copies.or(Some(false)));
         assert!(gone || !std::is_x86_feature_detected!("avx2") || lender.every_kernel_copies == Some(false));
-        // An odd number of rows has no such form, so that these weights stay.
+        // A matrix with an odd number of rows has no repacked form, so these weights stay.
         let (odd, stays) = lender.lend(QTensor::quantize(&numbers(63, 512), GgmlDType::Q4K).unwrap()).unwrap();
         assert!(stays.held.read().unwrap().is_some());
         assert_eq!(odd.forward(&numbers(40, 512)).unwrap().dims(), [40, 63]);

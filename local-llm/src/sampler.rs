@@ -1,8 +1,8 @@
-//! Choosing the next token among scores.
+//! Chooses the next token from its scores.
 
 use toktrie::{SimpleVob, TokenId};
 
-/// Draws tokens; the same seed draws the same ones.
+/// Samples tokens; the same seed samples the same ones.
 #[derive(Debug)]
 pub(crate) struct TokenSampler {
     temperature: f32,
@@ -11,12 +11,12 @@ pub(crate) struct TokenSampler {
 }
 
 impl TokenSampler {
-    /// A temperature of zero always takes the best token.
+    /// A sampler; with a temperature of zero, it always takes the best token.
     pub(crate) fn new(temperature: f32, top_p: f32, seed: u64) -> Self {
         Self { temperature, top_p, state: seed }
     }
 
-    /// A number from zero up to one (`splitmix64`).
+    /// A random number from 0 up to but not including 1 (`splitmix64`).
     fn draw(&mut self) -> f32 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
@@ -28,7 +28,7 @@ impl TokenSampler {
         fraction
     }
 
-    /// The next token among those allowed and not `banned`.
+    /// The next token among those that are allowed and not `banned`.
     pub(crate) fn pick(
         &mut self,
         scores: &[f32],
@@ -45,7 +45,7 @@ impl TokenSampler {
         let mut ranked: Vec<(f32, TokenId)> =
             candidates.map(|(score, token)| (score / self.temperature, token)).collect();
         let top = ranked.iter().map(|(score, _)| *score).max_by(f32::total_cmp)?;
-        // Anything this far below the best is never drawn.
+        // A token this far below the best is practically never drawn.
         ranked.retain(|(score, _)| *score > top - 16.0);
         ranked.sort_unstable_by(|(a, i), (b, j)| b.total_cmp(a).then(i.cmp(j)));
         let total: f32 = ranked.iter().map(|(score, _)| (score - top).exp()).sum();
@@ -70,8 +70,7 @@ impl TokenSampler {
     }
 }
 
-/// Whether the end of the text goes round in circles: the last tokens are one
-/// stretch, said again and again.
+/// Whether the end of the text repeats itself: its last tokens are the same sequence several times in a row.
 pub(crate) fn repeats(tokens: &[TokenId]) -> bool {
     let circles = |period: usize, times: usize| {
         let span = period * times;

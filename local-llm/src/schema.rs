@@ -1,9 +1,9 @@
-//! Schemas as the grammar wants them: tightened where a model would ramble,
-//! loosened where the grammar does not know a keyword.
+//! Adapts schemas to the grammar: tightens them where a model would ramble, and loosens them where the grammar does not
+//! support a keyword.
 
 use serde_json::{Map, Value, json};
 
-/// Keywords of the first loosening: structure and sizes, no patterns.
+/// Keywords that the first loosening keeps: structure and sizes, no patterns.
 const STRUCTURE: &[&str] = &[
     "type",
     "properties",
@@ -25,10 +25,10 @@ const STRUCTURE: &[&str] = &[
     "prefixItems",
 ];
 
-/// Keywords of the second loosening: structure alone.
+/// Keywords that the second loosening keeps: structure alone.
 const SHAPE: &[&str] = &["type", "properties", "required", "items", "enum", "const", "anyOf"];
 
-/// Keywords that combine a schema with others, so that closing one is unsafe.
+/// Keywords that combine a schema with others, so that forbidding other properties is unsafe.
 const COMBINING: &[&str] = &[
     "allOf",
     "anyOf",
@@ -65,8 +65,8 @@ fn below(schema: &mut Map<String, Value>, change: &mut dyn FnMut(&str, &mut Valu
     }
 }
 
-/// Forbids properties a schema does not name where that cannot contradict
-/// another part of it. Every reply still satisfies the original.
+/// Forbids properties that a schema does not name, where that cannot contradict another part of it. Every reply that
+/// the result allows satisfies the original too.
 fn tighten(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     if map.contains_key("properties") && !COMBINING.iter().any(|key| map.contains_key(*key)) {
@@ -91,8 +91,8 @@ fn keep(schema: &mut Value, keywords: &[&str]) {
     below(map, &mut |_, value| keep(value, keywords));
 }
 
-/// A whole number wherever the schema writes one as `3.0`; the numbers are kept
-/// as text in this workspace, and the grammar reads sizes as integers only.
+/// Replaces sizes such as `3.0` by whole numbers: in this workspace, JSON numbers keep their text, and the grammar
+/// reads sizes only as integers.
 fn whole_sizes(schema: &mut Value) {
     let Value::Object(map) = schema else { return };
     for (key, value) in map.iter_mut() {
@@ -112,7 +112,7 @@ fn whole_sizes(schema: &mut Value) {
     below(map, &mut |_, value| whole_sizes(value));
 }
 
-/// Marks a schema so that replies are compact and unknown keywords are let pass.
+/// Adds options for the grammar: replies have no optional white space, and unknown keywords are ignored.
 fn compact(mut schema: Value) -> Value {
     if let Value::Object(map) = &mut schema {
         let options = json!({
@@ -127,8 +127,7 @@ fn compact(mut schema: Value) -> Value {
     schema
 }
 
-/// The schema in forms ever easier to follow; the first that the grammar
-/// accepts is the one to use.
+/// The schema in ever looser forms; the first one that the grammar accepts is the one to use.
 pub(crate) fn forms(schema: &Value) -> Vec<Value> {
     let mut whole = match schema {
         Value::Bool(_) => json!({}),

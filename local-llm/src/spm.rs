@@ -1,27 +1,27 @@
-//! Tokens of a SentencePiece vocabulary (`llama` in GGUF files): pairs of pieces are joined, the best score first.
+//! Tokenizes with a SentencePiece vocabulary (`llama` in GGUF files): merges pairs of pieces, the best score first.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap};
 
 use toktrie::TokenId;
 
-/// What stands for a space in the texts of such a vocabulary.
+/// The character that stands for a space in the texts of such a vocabulary.
 pub(crate) const SPACE: char = '\u{2581}';
 
 /// A vocabulary of scored pieces.
 pub(crate) struct PieceVocab {
-    /// Token and score of each piece that text may be made of.
+    /// Token and score of each piece.
     pieces: HashMap<String, (TokenId, f32)>,
-    /// The token of each byte, for text that no piece has.
+    /// The token of each byte, for text that no piece covers.
     bytes: Vec<Option<TokenId>>,
     unknown: Option<TokenId>,
-    /// Texts that are tokens wherever they stand, the longest first.
+    /// Special tokens by their texts, the longest first.
     signs: Vec<(String, TokenId)>,
-    /// Whether a space is put before text that stands at the beginning or after a sign.
+    /// Whether a space is inserted before text at the beginning and after a special token.
     leading_space: bool,
 }
 
-/// A part of the text while its parts are joined; a length of zero is a part that went into its left neighbour.
+/// A part of the text while parts are merged; a length of zero means that it was merged into its left neighbour.
 struct TextPart {
     start: usize,
     length: usize,
@@ -29,7 +29,7 @@ struct TextPart {
     after: Option<usize>,
 }
 
-/// Two neighbours that could be one piece.
+/// Two neighbours that could be merged into one piece.
 struct MergePair {
     score: f32,
     left: usize,
@@ -38,7 +38,7 @@ struct MergePair {
 }
 
 impl MergePair {
-    /// The best score first, and of equal ones what stands first.
+    /// The best score ranks first; among equal scores, the leftmost pair.
     fn rank(&self, other: &Self) -> Ordering {
         self.score.total_cmp(&other.score).then_with(|| Reverse(self.left).cmp(&Reverse(other.left)))
     }
@@ -77,7 +77,7 @@ impl PieceVocab {
         Self { pieces, bytes, unknown, signs, leading_space }
     }
 
-    /// Tokens of a prompt: signs in it are read as such.
+    /// Tokens of a prompt, with special tokens recognized.
     pub(crate) fn encode(&self, text: &str) -> Vec<TokenId> {
         let mut spans = if text.is_empty() { Vec::new() } else { vec![(text, None)] };
         for (sign, token) in &self.signs {
@@ -98,7 +98,7 @@ impl PieceVocab {
         tokens
     }
 
-    /// Tokens of a text inside another one: nothing is put before it, and no sign is looked for.
+    /// Tokens of a text inside another one: inserts no space and recognizes no special tokens.
     pub(crate) fn inside(&self, text: &str) -> Vec<TokenId> {
         let mut tokens = Vec::new();
         self.join(text, &mut tokens);
@@ -119,7 +119,7 @@ impl PieceVocab {
         }
         while let Some(pair) = queue.pop() {
             let (Some(left), Some(right)) = (parts.get(pair.left), parts.get(pair.right)) else { continue };
-            // Either was joined with another one meanwhile.
+            // One of them was merged with another part meanwhile.
             if left.length == 0 || right.length == 0 || left.length + right.length != pair.length {
                 continue;
             }
@@ -142,7 +142,7 @@ impl PieceVocab {
         }
     }
 
-    /// Puts two neighbours into the queue if they are a piece together.
+    /// Puts two neighbours into the queue if together they are a piece.
     fn offer(
         &self,
         text: &str,
@@ -170,7 +170,7 @@ impl PieceVocab {
     }
 }
 
-/// A span of text, cut at every place where a sign stands in it.
+/// Splits a span of text at every place where a special token occurs.
 fn split<'a>((text, token): (&'a str, Option<TokenId>), sign: &str, its: TokenId) -> Vec<(&'a str, Option<TokenId>)> {
     if token.is_some() {
         return vec![(text, token)];

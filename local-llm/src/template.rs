@@ -1,4 +1,4 @@
-//! Chat templates: messages to the text of a prompt.
+//! Chat templates: turn messages into the text of a prompt.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -6,10 +6,10 @@ use minijinja::{Environment, ErrorKind, State, context};
 
 use crate::{Error, PromptMessage};
 
-/// Used when the model file brings no template of its own.
+/// The template for a model file that has none.
 const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
-/// What is said of a file without one.
+/// The message for a file that has no template and lacks the special tokens of `ChatML`.
 pub(crate) const WITHOUT: &str = "it brings no chat template, and its vocabulary lacks the signs of ChatML: it may be a \
      base model, which only goes on with a text; take an instruct file";
 
@@ -73,7 +73,7 @@ fn method(_: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> R
 }
 
 impl Template {
-    /// Compiles the template; without one, the `ChatML` form is used if the model has its signs.
+    /// Compiles the template; without one, uses `ChatML` if the model has its special tokens.
     pub(crate) fn new(source: Option<&str>, bos: Option<&str>, eos: &str, chatml: bool) -> Result<Self, Error> {
         let source = match source {
             Some(source) => source,
@@ -94,7 +94,7 @@ impl Template {
 
     /// The prompt for these messages, ending where the reply begins.
     ///
-    /// A template that knows no system prompt gets it at the head of the first message.
+    /// If the template refuses a system prompt, it becomes the head of the first message.
     pub(crate) fn render(&self, messages: &[PromptMessage]) -> Result<String, Error> {
         let rendered = self.fill(messages);
         match (&rendered, messages) {
@@ -116,7 +116,7 @@ impl Template {
             .render(context! {
                 messages,
                 add_generation_prompt => true,
-                // Replies are short and may be bound to a schema from the first token on.
+                // Replies are short, and a schema may constrain them from the first token on.
                 enable_thinking => false,
                 bos_token => &self.bos,
                 eos_token => &self.eos,

@@ -1,11 +1,9 @@
-//! How many threads to compute with.
+//! Chooses how many threads to compute with.
 //!
-//! The pool of the arithmetic library is one for the whole process and has one
-//! thread for every processor; each step waits for all of them. On a machine
-//! that is busy otherwise, a step then lasts as long as the slowest thread
-//! takes to be scheduled, and one thread alone is faster. Work can therefore
-//! also be run inside a thread of the pool, where nested work stays on that
-//! thread.
+//! The arithmetic library has one thread pool for the whole process, with one thread for every processor, and each step
+//! waits for all of them. On a machine that is busy otherwise, a step lasts as long as the slowest thread takes to be
+//! scheduled, so one thread alone is faster. Work can therefore also run inside a thread of the pool, where nested work
+//! stays on that thread.
 
 use std::num::NonZero;
 use std::sync::mpsc::sync_channel;
@@ -14,17 +12,17 @@ use std::time::{Duration, Instant};
 
 use candle_core::utils::barrier_pool;
 
-/// How long the machine is watched before its load is told: the kernel counts in hundredths of a second.
+/// How long the machine is watched before its load is computed: the kernel counts in hundredths of a second.
 const WINDOW: Duration = Duration::from_millis(200);
 
-/// Processors that are worth leaving to others: with more of them busy, one thread is as fast as all.
+/// If other processes keep more processors than this busy, one thread is as fast as all.
 const SPARE: f32 = 0.6;
 
-/// What other processes want of the processors.
+/// How much processor time other processes use.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     since: Option<(Instant, Ticks)>,
-    /// How many processors others kept busy in the last window.
+    /// How many processors other processes kept busy in the last window.
     others: f32,
 }
 
@@ -36,12 +34,12 @@ struct Ticks {
 }
 
 impl Ticks {
-    /// Reads `/proc/stat` and `/proc/self/stat`; see proc(5). What the host took away counts as busy.
+    /// Parses `/proc/stat` and `/proc/self/stat`; see proc(5). Time that the host took away counts as busy.
     fn parse(machine: &str, process: &str) -> Option<Self> {
         let mut fields = machine.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
         let counts: Vec<u64> = fields.by_ref().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
         let [user, nice, system, _idle, _wait, irq, softirq, steal] = counts.try_into().ok()?;
-        // The name of the program stands in brackets and may hold spaces: the user time is the 12th field after it.
+        // The program's name is in brackets and may hold spaces; the user time is the 12th field after it.
         let mut fields = process.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
         let mut field = || fields.next()?.parse::<u64>().ok();
         Some(Self { all: user + nice + system + irq + softirq + steal, own: field()? + field()? })
@@ -54,7 +52,7 @@ impl Ticks {
 }
 
 impl Load {
-    /// Looks at the machine and says whether every processor is worth using.
+    /// Measures the load, and returns whether it is worth using every processor.
     pub(crate) fn all_threads(&mut self, chosen: Option<usize>) -> bool {
         if let Some(threads) = chosen {
             return threads > 1;
@@ -83,13 +81,13 @@ fn usable() -> usize {
     *USABLE.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
-/// Whether every thread of the pool, which are the workers and the caller, has a processor of its own: they spin while
-/// they wait for one another, so that with fewer processors they keep each other from working.
+/// Whether every thread of the pool (its workers and the caller) has a processor of its own. The threads spin while
+/// they wait for one another, so with fewer processors they would keep each other from working.
 fn enough_processors(usable: usize, workers: usize) -> bool {
     usable > workers
 }
 
-/// How many processors other processes kept busy between two looks.
+/// How many processors other processes kept busy between two measurements.
 fn busy(before: Ticks, after: Ticks, time: Duration) -> f32 {
     let all = after.all.saturating_sub(before.all);
     let others = all.saturating_sub(after.own.saturating_sub(before.own));
@@ -117,7 +115,7 @@ pub(crate) fn run<T: Send>(all: bool, work: impl FnOnce() -> T + Send) -> Option
                 drop(done);
             }
         } else if thread == workers {
-            // The caller sleeps instead of spinning until the work is done.
+            // The caller's thread sleeps until the work is done, instead of spinning.
             let _ = wait.lock().unwrap_or_else(PoisonError::into_inner).recv();
         }
     });

@@ -1,5 +1,4 @@
-//! The vocabulary of a model: text to tokens, tokens to bytes, and the trie
-//! the grammar walks.
+//! The vocabulary of a model: converts text to tokens and tokens to bytes, and holds the trie that the grammar walks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const BYTE: i64 = 6;
 
-/// Signs that end a turn, by their texts: files do not always name all of them.
+/// Special tokens that end a turn, by their texts: files do not always name all of them.
 const ENDS: [&str; 8] =
     ["<|im_end|>", "<|endoftext|>", "</s>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<EOT>"];
 
@@ -48,7 +47,7 @@ pub(crate) struct Vocab {
 
 struct VocabEnv {
     trie: TokTrie,
-    /// Takes every text for text: no signs.
+    /// Reads every text as plain text, without special tokens.
     encoder: Encoder,
 }
 
@@ -72,7 +71,7 @@ fn fail(what: impl std::fmt::Display) -> Error {
     Error::Format(format!("its tokenizer cannot be read: {what}"))
 }
 
-/// Checks that the tokenizer of a file is one of those that are known.
+/// Checks that this crate supports the tokenizer of a file.
 pub(crate) fn check(header: &Header) -> Result<(), Error> {
     match header.text("tokenizer.ggml.model") {
         Some("llama") => Ok(()),
@@ -84,7 +83,7 @@ pub(crate) fn check(header: &Header) -> Result<(), Error> {
     }
 }
 
-/// How a file's text is cut into words.
+/// The rules by which the tokenizer of a file splits text into words.
 fn words(name: Option<&str>) -> Result<&'static Words, Error> {
     let Some(name) = name else {
         let words = "it does not say how text is cut into words (`tokenizer.ggml.pre`): an old program made it; take a newer file";
@@ -132,7 +131,7 @@ fn byte_characters() -> HashMap<char, u8> {
         .collect()
 }
 
-/// The bytes of a token that the model only uses as a sign.
+/// The bytes of a token that is a marker for the model and not text.
 fn marked(text: &str) -> Vec<u8> {
     let mut bytes = vec![TokTrie::SPECIAL_TOKEN_MARKER];
     bytes.extend_from_slice(text.as_bytes());
@@ -167,7 +166,7 @@ impl TokenTable {
         (0..).zip(self.tokens.iter().zip(&self.types)).map(|(id, (text, kind))| (id, text.as_str(), *kind))
     }
 
-    /// Tokens that are read as signs wherever their texts stand.
+    /// Special tokens, which are recognized wherever their texts occur.
     fn signs(&self) -> impl Iterator<Item = (TokenId, &str, i64)> {
         self.all().filter(|(_, _, kind)| matches!(*kind, CONTROL | USER_DEFINED))
     }
@@ -176,7 +175,7 @@ impl TokenTable {
         self.tokens.get(id as usize).cloned()
     }
 
-    /// The encoder of byte-level merges; one that reads signs, and one that does not.
+    /// Encoders with byte-level merges: one that recognizes special tokens, and one that does not.
     fn merges(&self, content: &Content, words: &Words) -> Result<(Encoder, Encoder), Error> {
         let merges = strings(content, "tokenizer.ggml.merges")?
             .into_iter()
@@ -194,13 +193,13 @@ impl TokenTable {
         }
         tokenizer.with_pre_tokenizer(Some(words.pre_tokenizer().map_err(fail)?));
         let plain = tokenizer.clone();
-        // Of two signs that begin alike the tokenizer takes the longer one.
+        // Of two special tokens with the same beginning, the tokenizer takes the longer one.
         let added = self.signs().map(|(_, text, _)| AddedToken::from(text.to_owned(), true));
         tokenizer.add_special_tokens(added).map_err(fail)?;
         Ok((Encoder::Merges(Box::new(tokenizer)), Encoder::Merges(Box::new(plain))))
     }
 
-    /// The encoder of scored pieces.
+    /// The encoder with scored pieces, twice: it can encode with and without special tokens.
     fn pieces(&self, content: &Content) -> Result<(Encoder, Encoder), Error> {
         let scores = content.metadata.get("tokenizer.ggml.scores").ok_or_else(|| fail("no `tokenizer.ggml.scores`"))?;
         let scores = scores.to_vec()?.iter().map(Value::to_f32).collect::<Result<Vec<f32>, _>>()?;
@@ -239,7 +238,7 @@ impl TokenTable {
 }
 
 impl Vocab {
-    /// Reads the vocabulary out of the file's metadata.
+    /// Reads the vocabulary from the file's metadata.
     pub(crate) fn read(content: &Content) -> Result<Self, Error> {
         let listed = TokenTable::read(content)?;
         let text = |key: &str| content.metadata.get(key).and_then(|value| value.to_string().ok()).map(String::as_str);
@@ -256,7 +255,7 @@ impl Vocab {
             (encoder, plain, bytes, words.begins)
         };
         let begins = flag(content, "tokenizer.ggml.add_bos_token").unwrap_or(begins);
-        // Of old `llama` files that name none, these are meant.
+        // Old `llama` files that name none use these.
         let usual = |id: TokenId| scored.then_some(id);
         let eos = id(content, "tokenizer.ggml.eos_token_id").or(usual(2)).ok_or_else(|| fail("no end token"))?;
         let bos = id(content, "tokenizer.ggml.bos_token_id").or(usual(1));
@@ -284,7 +283,7 @@ impl Vocab {
         })
     }
 
-    /// What the grammar needs to know of the tokens.
+    /// What the grammar needs to know about the tokens.
     pub(crate) fn env(&self) -> &TokEnv {
         &self.env
     }
@@ -308,12 +307,12 @@ impl Vocab {
         &self.reserved
     }
 
-    /// Text of the token that begins a document, for chat templates.
+    /// Text of the beginning-of-sequence token, for chat templates.
     pub(crate) fn bos(&self) -> Option<&str> {
         self.bos.as_ref().map(|(_, text)| text.as_str())
     }
 
-    /// Whether the vocabulary has the signs of the `ChatML` form.
+    /// Whether the vocabulary has the special tokens of `ChatML`.
     pub(crate) fn chatml(&self) -> bool {
         self.chatml
     }
@@ -323,7 +322,7 @@ impl Vocab {
         &self.eos
     }
 
-    /// Bytes the token adds to a reply; none for signs.
+    /// Bytes that the token adds to a reply; none for special tokens.
     pub(crate) fn bytes(&self, token: TokenId) -> &[u8] {
         let bytes = self.trie().token(token);
         if bytes.first() == Some(&TokTrie::SPECIAL_TOKEN_MARKER) { &[] } else { bytes }
@@ -334,16 +333,16 @@ impl Vocab {
         self.trie().token_id(bytes)
     }
 
-    /// Tokens of bytes that the model did not choose, each as long as can be; none of them is a sign. `None` when the
-    /// vocabulary lacks a byte.
+    /// Splits bytes that the model did not choose into tokens, each as long as possible and none of them special.
+    /// `None` when the vocabulary lacks a byte.
     pub(crate) fn split(&self, bytes: &[u8]) -> Option<Vec<TokenId>> {
         let tokens = self.trie().greedy_tokenize(bytes);
         let covered: usize = tokens.iter().map(|token| self.bytes(*token).len()).sum();
         (covered == bytes.len()).then_some(tokens)
     }
 
-    /// Tokens of a prompt, whose signs are read as such; it begins with the token of a beginning where the model
-    /// wants that, and never with two of them.
+    /// Tokens of a prompt, with special tokens recognized. They begin with the beginning-of-sequence token where the
+    /// model expects it, but never with two of them.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<TokenId>, Error> {
         let mut tokens = match &self.encoder {
             Encoder::Pieces(pieces) => pieces.encode(text),
@@ -359,8 +358,7 @@ impl Vocab {
         Ok(tokens)
     }
 
-    /// The text with signs of the model broken up, so that a message cannot
-    /// pretend to be the turn of somebody else.
+    /// The text with special tokens broken up, so that a message cannot pretend to be a turn of another role.
     pub(crate) fn disarm(&self, text: &str) -> String {
         self.control.iter().fold(text.to_owned(), |text, sign| {
             let mut letters = sign.chars();

@@ -1,5 +1,5 @@
-//! How a byte-level vocabulary cuts text into words before it looks for tokens: each family has patterns of its own,
-//! and the file names them (`tokenizer.ggml.pre`).
+//! How a byte-level vocabulary splits text into words before it looks for tokens: each model family has patterns of its
+//! own, which the file names (`tokenizer.ggml.pre`).
 
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -13,17 +13,17 @@ const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const DIGIT: &str = r"\p{N}";
 
-/// What is known of a way to cut text.
+/// A way to split text into words.
 pub(crate) struct Words {
-    /// Names that files give it.
+    /// The names by which files refer to it.
     names: &'static [&'static str],
-    /// Patterns whose matches are words, each applied to what the one before left.
+    /// Patterns whose matches are words, each applied to what the previous one left.
     patterns: &'static [&'static str],
-    /// A word that is a token is taken as it is, whatever the merges say.
+    /// Whether a word that is a token is taken whole, whatever the merges say.
     pub(crate) whole_words: bool,
-    /// Text is brought into its composed form first.
+    /// Whether text is first brought into its composed form (NFC).
     pub(crate) composed: bool,
-    /// A document begins with its own token unless the file says otherwise.
+    /// Whether a prompt begins with a beginning-of-sequence token, unless the file says otherwise.
     pub(crate) begins: bool,
 }
 
@@ -47,7 +47,7 @@ static KNOWN: [Words; 8] = [
 ];
 
 impl Words {
-    /// The way of this name.
+    /// The way with this name.
     pub(crate) fn find(name: &str) -> Option<&'static Self> {
         KNOWN.iter().find(|known| known.names.contains(&name))
     }
@@ -57,7 +57,7 @@ impl Words {
         KNOWN.iter().flat_map(|known| known.names).copied().collect()
     }
 
-    /// The step of a tokenizer that cuts text.
+    /// The step of a tokenizer that splits text into words.
     pub(crate) fn pre_tokenizer(&self) -> tokenizers::Result<PreTokenizerWrapper> {
         let mut parts: Vec<PreTokenizerWrapper> = Vec::new();
         for pattern in self.patterns {

@@ -1,5 +1,4 @@
-//! The order of tokens in one reply: what the schema allows, what keeps the
-//! reply from going in circles, and what brings it to an end in time.
+//! Writes a reply token by token: follows the schema, stops repetition, and ends the reply before its limit.
 
 mod fenced;
 
@@ -13,23 +12,23 @@ use crate::vocab::Vocab;
 
 use fenced::{Fenced, Stretch};
 
-/// Tokens a string may still have once the reply nears its limit.
+/// A string that has this many tokens is ended once the reply nears its limit.
 const LATE_STRING: usize = 24;
 
-/// Tokens beyond which the way out of a document is not looked for in advance.
+/// Each step watches the way out of the document once the remaining tokens are at most twice that way plus this.
 const MARGIN: usize = 48;
 
-/// What follows.
+/// The next step of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum WriterStep {
-    /// These tokens; the model must read them before the next step.
+    /// These tokens follow; the model must read them before the next step.
     Go(Vec<TokenId>),
-    /// These tokens, and the reply is complete.
+    /// These tokens follow, and the reply is complete.
     Last(Vec<TokenId>),
-    /// All but the first so many tokens of what the model read of the reply are taken back, and these follow; the model
-    /// must read them before the next step.
+    /// What the model read of the reply is taken back except for the first so many tokens, and these tokens follow; the
+    /// model must read them before the next step.
     Back(usize, Vec<TokenId>),
-    /// The limit was reached or the model goes in circles.
+    /// The reply is cut off: it reached its limit, or it repeats itself.
     Cut,
 }
 
@@ -40,15 +39,15 @@ pub(crate) struct ReplyWriter<'a> {
     sampler: TokenSampler,
     banned: Vec<bool>,
     limit: usize,
-    /// The reply.
+    /// The tokens of the document.
     written: Vec<TokenId>,
-    /// The same as the model reads it: texts of files stand between fences.
+    /// The tokens as the model reads them, with texts of files between fences.
     read: Vec<TokenId>,
-    /// So many of them the model has read.
+    /// How many of `read` the model has read.
     known: usize,
     stretches: Vec<Stretch>,
     file: Option<Fenced>,
-    /// Whether texts of files are written as JSON strings, because the schema asks more of them.
+    /// Whether texts of files are written as JSON strings, because the schema restricts them further.
     as_json: bool,
     string_from: Option<usize>,
     way: Option<Vec<TokenId>>,
@@ -57,7 +56,7 @@ pub(crate) struct ReplyWriter<'a> {
 }
 
 impl<'a> ReplyWriter<'a> {
-    /// Begins a reply of at most `limit` tokens.
+    /// Starts a reply of at most `limit` tokens.
     pub(crate) fn new(vocab: &'a Vocab, grammar: Option<Grammar>, sampler: TokenSampler, limit: usize) -> Self {
         let mut banned = vec![false; vocab.len()];
         for token in vocab.reserved() {
@@ -90,7 +89,7 @@ impl<'a> ReplyWriter<'a> {
         self.written.iter().flat_map(|token| self.vocab.bytes(*token)).copied().collect()
     }
 
-    /// Tokens every reply begins with, known before the model has read anything.
+    /// Tokens that every reply begins with; they are known before the model has read anything.
     pub(crate) fn opening(&mut self) -> Vec<TokenId> {
         let mut tokens = match &mut self.grammar {
             Some(grammar) => grammar.forced(self.vocab),
@@ -101,17 +100,17 @@ impl<'a> ReplyWriter<'a> {
         tokens
     }
 
-    /// How many tokens were written, with those that were taken back.
+    /// How many tokens were generated, including those that were taken back.
     pub(crate) fn produced(&self) -> usize {
         self.read.len() + self.taken_back
     }
 
-    /// Whether more can follow.
+    /// Whether the reply may get more tokens.
     pub(crate) fn has_room(&self) -> bool {
         self.read.len() < self.limit
     }
 
-    /// Adds tokens to the reply; gives the place to go back to when they show that items of a list repeat.
+    /// Adds tokens to the reply; if they show that items of a list repeat, returns the position to go back to.
     fn keep(&mut self, tokens: &[TokenId]) -> Option<ReplyPosition> {
         self.read.extend_from_slice(tokens);
         self.add_to_document(tokens)
@@ -134,7 +133,7 @@ impl<'a> ReplyWriter<'a> {
         mark
     }
 
-    /// Takes back what comes after a place and ends the list or string that is open there, if the schema lets it end.
+    /// Takes back what comes after a position, and ends the list or string that is open there if the schema allows it.
     fn back(&mut self, mark: ReplyPosition, end: u8) -> Option<WriterStep> {
         let (grammar, tokens) = self.up_to(mark, &[end])?;
         let to = self.place_read(mark.tokens)?;
@@ -145,12 +144,12 @@ impl<'a> ReplyWriter<'a> {
         Some(self.replace_read(to, &tokens))
     }
 
-    /// Whether the reply is so near to its limit that the way out of the document counts.
+    /// Whether the reply is so close to its limit that it must reserve tokens for the way out of the document.
     fn is_narrow(&self, left: usize) -> bool {
         self.way.as_ref().is_none_or(|way| left <= way.len() * 2 + MARGIN)
     }
 
-    /// Chooses what follows from the scores the model gives to every token.
+    /// Chooses the next tokens from the scores that the model gives to every token.
     pub(crate) fn step(&mut self, scores: &[f32]) -> Result<WriterStep, Error> {
         let Some(left) = self.limit.checked_sub(self.read.len()).filter(|left| *left > 0) else {
             let complete = self.grammar.as_ref().is_some_and(Grammar::finished);
@@ -188,7 +187,7 @@ impl<'a> ReplyWriter<'a> {
         };
         let mask = grammar.mask()?;
         let closer = if closing { grammar.closer(&mask) } else { None };
-        // Half a line of code does not parse: the string ends with its last whole line, if it has one.
+        // Half a line of code does not parse, so end the string after its last complete line, if it has one.
         if closer.is_some()
             && let Some(mark) = self.items.line_end()
             && let Some(step) = self.back(mark, b'"')
@@ -213,7 +212,7 @@ impl<'a> ReplyWriter<'a> {
             let after = grammar.way_out(vocab, room).filter(|_| tokens.len() <= left);
             match (after, before) {
                 (Some(after), _) => self.way = Some(after),
-                // The token would lead too far: end the document instead of it.
+                // The token would leave too little room, so end the document instead.
                 (None, Some(before)) => {
                     self.keep(&before);
                     return Ok(WriterStep::Last(before));
@@ -244,8 +243,8 @@ mod tests {
     use crate::grammar::Grammars;
     use crate::support::{Gguf, Kind, SMALL};
 
-    /// What is written with a schema, and what the model reads of it, when it wants these texts in turn, the last one for
-    /// ever.
+    /// The document, and what the model reads of it, for a schema and a model that wants these texts in turn, the last
+    /// one forever.
     fn written(schema: &Value, limit: usize, wanted: &[&str]) -> (String, String) {
         let file = Gguf::model("qwen2", SMALL, Kind::Q8, 1).bytes();
         let vocab = Vocab::read(&Content::read(&mut Cursor::new(file)).unwrap()).unwrap();
@@ -261,7 +260,7 @@ mod tests {
                 byte => vocab.token(&[byte]).unwrap(),
             };
             let mut scores = vec![0.0; vocab.len()];
-            // What is written where a wish is not allowed.
+            // This is written where the schema does not allow the wanted token.
             scores[vocab.token(b"~").unwrap() as usize] = 0.5;
             scores[wish as usize] = 1.0;
             match writer.step(&scores).unwrap() {
@@ -293,7 +292,7 @@ mod tests {
         object(&json!({ "words": { "type": "string" } }))
     }
 
-    /// Files, of which each has a path and a content that is like this.
+    /// A list of files, each with a path and a content of this schema.
     fn files(content: &Value) -> Value {
         let file = object(&json!({ "path": { "type": "string" }, "content": content }));
         object(&json!({ "files": { "type": "array", "items": file } }))
@@ -356,7 +355,7 @@ mod tests {
         let any = files(&json!({ "type": "string" }));
         let (text, _) = written(&any, 900, &[r#"{a""#, "x = 1\ny = [", "1, "]);
         assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = 1\n"}"#), "{text}");
-        // It stays as it is when it has no whole line and the schema asks for more than nothing.
+        // It stays as it is when it has no complete line and the schema requires at least one character.
         let some = files(&json!({ "type": "string", "minLength": 1 }));
         let (text, _) = written(&some, 900, &[r#"{a""#, "x = [", "1, "]);
         assert!(text.starts_with(r#"{"files":[{"path":"a","content":"x = [1, 1"#), "{text}");

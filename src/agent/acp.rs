@@ -1,7 +1,7 @@
 //! `acp:` agents: any program that speaks the Agent Client Protocol, version 1.
 //!
-//! The only file that knows the protocol's crate. We are a client without files and without a
-//! terminal; what the agent asks leave for is granted by the names under `tools`, else refused.
+//! This is the only file that uses the protocol's crate. orch is a client without file access and without a terminal.
+//! It grants a permission that the agent requests when `tools` lists the tool, and rejects it otherwise.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,27 +33,27 @@ use super::capped::CappedReader;
 use super::exit::{ended_badly, no_credit, too_large, unknown_stop};
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, plain, streams};
 
-/// How long an agent has to stop after it was asked to.
+/// How long an agent has to stop after orch cancelled its turn.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// An agent behind the protocol.
+/// A CLI agent that speaks the protocol.
 pub(super) struct AcpAgent;
 
-/// What was heard in a session so far.
+/// What the agent reported in a session so far.
 #[derive(Default)]
 struct AcpTranscript {
-    /// What it said since it last used a tool.
+    /// The text since the agent last used a tool.
     text: String,
-    /// Whether what it says now belongs to what came before.
+    /// Whether the next text continues `text`; otherwise it replaces it.
     more: bool,
     denied: Vec<String>,
     cost: Option<f64>,
-    /// What the session had cost in all when it was opened, if the agent said so.
+    /// What the session had cost when it was loaded, if the agent reports costs over the whole session.
     cost_before: Option<f64>,
 }
 
 impl AcpTranscript {
-    /// What the turn cost.
+    /// What the turn cost in US dollars: the session's cost without what earlier turns cost.
     fn cost_of_turn(&self) -> Option<f64> {
         let before = self.cost_before.filter(|before| self.cost.is_some_and(|cost| cost >= *before));
         self.cost.map(|cost| cost - before.unwrap_or(0.0))
@@ -71,7 +71,8 @@ impl AgentProgram for AcpAgent {
             let name = program.argv.first().map_or("", String::as_str);
             let mut spec = job.spec(program.argv.clone(), job.environment(&["HOME"], Vec::new()), None);
             streams(&mut spec);
-            // Its own limit is told to it first.
+            // `session` applies the turn's limit itself and cancels the turn first; this limit only catches an agent
+            // that hangs.
             spec.timeout = Some(job.limit + FAREWELL * 2);
             let flooded = Arc::new(AtomicBool::new(false));
             let talked = process::talk(&spec, |pipes| session(job, pipes, flooded.clone(), sink)).await;
@@ -83,7 +84,7 @@ impl AgentProgram for AcpAgent {
                     let why = format!("`{name}` took longer than {:?} and was asked to stop", job.limit);
                     Err(Failure::new(Class::Timeout, why).with_hint(RAISE_TIMEOUT))
                 }
-                // What it said counts for more than how it ended after that.
+                // The agent's own error explains more than the exit code that followed it.
                 Err(AcpFailure::Said(error)) => Err(match talked.code {
                     Some(code) if code != 0 => broke_off(name, code, &error, &talked.stderr),
                     Some(_) | None => failed(name, &error),
@@ -98,11 +99,11 @@ impl AgentProgram for AcpAgent {
     }
 }
 
-/// Why a talk came to no answer.
+/// Why a session gave no result.
 enum AcpFailure {
-    /// The time was up.
+    /// The turn's time was up.
     Late,
-    /// The agent says that it failed.
+    /// The agent answered a request with an error.
     Said(Error),
     /// The connection failed.
     Cut(Error),
@@ -118,7 +119,7 @@ async fn session(
     let (signs, mut listened) = unbounded_channel();
     let transport = ByteStreams::new(pipes.stdin.compat_write(), CappedReader::new(pipes.stdout, flooded).compat());
     let (told, asked, granted) = (heard.clone(), heard.clone(), job.turn.program.tools.clone());
-    // Whether the error is the answer to what was asked.
+    // Whether the error is the agent's answer to a request, and not a failure of the connection.
     let (late, answered) = (AtomicBool::new(false), AtomicBool::new(false));
     let done = Client
         .v1()
@@ -140,7 +141,7 @@ async fn session(
             let opened = open(job, &connection, &heard, sink);
             let prompted = async {
                 let (id, words) = opened.await?;
-                // What was told again of a session is no news.
+                // Drops the events that the agent replayed while it loaded the session.
                 while listened.try_recv().is_ok() {}
                 let prompt = PromptRequest::new(id.clone(), vec![ContentBlock::Text(TextContent::new(words))]);
                 let reply = converse(connection.send_request(prompt).block_task(), &mut listened, sink);
@@ -151,7 +152,7 @@ async fn session(
                 }
                 late.store(true, Ordering::Relaxed);
                 connection.send_notification(CancelNotification::new(id))?;
-                // Time for the agent to put things in order; then it is ended.
+                // Gives the agent time to clean up before orch ends it.
                 tokio::time::sleep(FAREWELL).await;
                 Err(Error::internal_error())
             };
@@ -171,13 +172,13 @@ async fn session(
 /// The response that ended a turn.
 struct TurnEnd {
     response: PromptResponse,
-    /// The stop reason when the protocol does not know it; that of the response means nothing then.
+    /// The stop reason when the protocol's crate does not know it; then `response.stop_reason` is a placeholder.
     unknown: Option<String>,
 }
 
 impl TurnEnd {
-    /// Reads a response. The protocol's crate refuses a stop reason that it does not know, with the whole response
-    /// in the error: what it counted is there.
+    /// Reads a response. The protocol's crate rejects a response with an unknown stop reason, but puts the whole
+    /// response into the error, so the token counts can still be read.
     fn of(reply: Result<PromptResponse, Error>) -> Result<Self, Error> {
         let error = match reply {
             Ok(response) => return Ok(Self { response, unknown: None }),
@@ -193,7 +194,7 @@ impl TurnEnd {
     }
 }
 
-/// Waits for the end of a turn, and tells meanwhile what the agent does.
+/// Waits for the end of a turn and meanwhile passes the agent's events to `sink`.
 async fn converse(
     reply: impl Future<Output = Result<PromptResponse, Error>>,
     listened: &mut UnboundedReceiver<AgentEvent>,
@@ -208,7 +209,8 @@ async fn converse(
     }
 }
 
-/// Opens a session, or the one in which the agent answered before; and what is to be said in it.
+/// Loads the session in which the agent answered before, or opens a new one. Returns the session's id and the text to
+/// send.
 async fn open(
     job: &TurnJob<'_>,
     connection: &ConnectionTo<Agent>,
@@ -222,14 +224,14 @@ async fn open(
         let id = SessionId::new(session.clone());
         let loaded = connection.send_request(LoadSessionRequest::new(id.clone(), cwd.clone())).block_task().await;
         if loaded.is_ok() {
-            // It told the whole session again, and what that had cost, if it counts over sessions.
+            // The agent has replayed the whole session, with its cost so far if it reports costs over the session.
             let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
             *heard = AcpTranscript { cost_before: heard.cost, ..AcpTranscript::default() };
             drop(heard);
             sink(AgentEvent::Session(session.clone()));
             return Ok((id, job.words()));
         }
-        // A session that is gone is no loss: the talk is told again in a new one.
+        // If the session no longer exists, orch sends the full conversation to a new one.
     }
     let opened = connection.send_request(NewSessionRequest::new(cwd)).block_task().await?;
     if loads {
@@ -256,18 +258,18 @@ fn note(heard: &Mutex<AcpTranscript>, signs: &UnboundedSender<AgentEvent>, updat
         }
         SessionUpdate::UsageUpdate(update) => {
             if let Some(cost) = update.cost.filter(|cost| cost.currency == "USD") {
-                // An earlier sum is not what the session costs by now.
+                // A cost that is not believable replaces an earlier one too: the earlier sum is out of date.
                 heard.cost = believable_cost(cost.amount);
             }
             return;
         }
         _ => return,
     };
-    // Nobody listens any more once the turn is over.
+    // The receiver is dropped when the turn is over.
     drop(signs.send(sign));
 }
 
-/// Answers what the agent asks leave for: by the grant, and never for more than once.
+/// Answers a permission request: allows the tools that `tools` lists, preferably for this one call, and rejects others.
 fn decide(
     heard: &Mutex<AcpTranscript>,
     granted: &[String],
@@ -291,7 +293,7 @@ fn decide(
     })
 }
 
-/// The names by which a tool may be granted: its own, and its kind's.
+/// The names under which `tools` may list a tool: its own name and its kind.
 fn names(fields: &ToolCallUpdateFields) -> Vec<String> {
     let kind = fields.kind.and_then(|kind| serde_json::to_value(kind).ok());
     let kind = kind.and_then(|kind| kind.as_str().map(str::to_owned));
@@ -314,7 +316,7 @@ fn answer(job: &TurnJob<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<AcpT
             reasoning: part(usage.thought_tokens).unwrap_or(0),
         }
     });
-    // A failed turn used tokens too.
+    // A failed turn uses tokens as well.
     let failed = |failure| TurnResult {
         reply: Err(failure),
         cost: heard.cost_of_turn(),
@@ -332,13 +334,14 @@ fn answer(job: &TurnJob<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<AcpT
                 Failure::new(Class::MaxTurnsReached, "the agent used up the requests that it may make in a turn");
             return failed(failure);
         }
-        // Some agents end the turn when they are refused something, and that is why the step fails.
+        // Some agents end the turn when orch rejects a permission. The denied tools are then recorded, and the step
+        // fails for them.
         Stop::Cancelled if !heard.denied.is_empty() => StopReason::Unknown,
         Stop::Cancelled => {
             let failure = Failure::new(Class::AgentError, "the agent says that the turn was cancelled");
             return failed(failure);
         }
-        // One that the protocol's crate knows and this table does not.
+        // The protocol's crate knows this stop reason, but this table does not.
         other => return failed(unknown_stop("the agent", &format!("{other:?}"), &heard.text)),
     };
     let cost = heard.cost_of_turn();
@@ -349,16 +352,17 @@ fn answer(job: &TurnJob<'_>, id: &SessionId, ended: &TurnEnd, heard: &Mutex<AcpT
     TurnResult { reply: Ok(reply), cost, work: AgentActivity::default() }
 }
 
-/// Whether the connection ended, and no answer of the agent says so.
+/// Whether the connection ended, so that the error is not an answer from the agent.
 fn is_transport(error: &Error) -> bool {
     is_incoming_transport_closed(error) || is_connection_terminated(error)
 }
 
-/// The agent ended badly in the middle of the talk, after it had said why, or as we said something.
+/// The failure of an agent that exited with an error code during the session, after it reported an error or while orch
+/// was sending.
 fn broke_off(name: &str, code: i32, error: &Error, stderr: &Captured) -> Failure {
     let (ended, said) = (ended_badly(name, Some(code), &[stderr]), failed(name, error));
     let message = format!("{}\n{}", ended.message, said.message);
-    // An agent without a login, or without credit, says so and ends.
+    // An agent without a login or without credit reports that before it exits, so the class of its error is kept.
     if said.class == Class::AgentError { Failure { message, ..ended } } else { Failure { message, ..said } }
 }
 

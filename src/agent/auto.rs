@@ -1,26 +1,26 @@
-//! Which model `auto` is: the first of a fixed order that is there.
+//! Chooses the model that `auto` stands for: the first available one in a fixed order.
 //!
-//! orch.yaml's `defaults.model` and `--model` come before and are not decided here.
+//! The caller checks `defaults.model` of orch.yaml and `--model` first; both take precedence.
 
 use crate::model::ModelRef;
 
-/// What `auto` became, and why.
+/// The model that `auto` stands for, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AutoChoice {
     /// The model.
     pub model: ModelRef,
-    /// Why this one, in words: `ANTHROPIC_API_KEY is set`.
+    /// Why this one, for messages: `ANTHROPIC_API_KEY is set`.
     pub why: String,
 }
 
 /// A hosted provider that `auto` may choose when its key is set.
 #[derive(Clone, Copy, Debug)]
 pub struct AutoCandidate {
-    /// The environment variable of the key.
+    /// The environment variable that holds the key.
     pub variable: &'static str,
     /// The provider.
     pub provider: &'static str,
-    /// The model that is asked unless one is named.
+    /// The model to use when the user names none.
     pub model: &'static str,
 }
 
@@ -44,10 +44,10 @@ pub enum AutoError {
     },
 }
 
-/// The choice among keys and a local server; `None` means that only the embedded model is left.
+/// Chooses by the keys that are set, then by a local server; `None` means that only the embedded model is left.
 ///
-/// `has_key` tells whether a variable is set; `served` is what the server on Ollama's loopback
-/// port has, if one answers.
+/// `has_key` returns whether a variable is set. `served` is the address and the models of the server on Ollama's
+/// loopback port, if one answers.
 pub fn choose(
     has_key: &dyn Fn(&str) -> bool,
     served: Option<(&str, Vec<String>)>,

@@ -1,4 +1,4 @@
-//! A pipe whose lines are bounded: who reads them whole must not run out of memory.
+//! A reader that limits the length of a line, so that a consumer which buffers whole lines can't run out of memory.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// The longest line, in bytes.
 const LONGEST: usize = 32 << 20;
 
-/// A reader that fails at a line that is too long, and says so in a flag.
+/// A reader that fails when a line is longer than [`LONGEST`], and sets a flag so that the caller knows why.
 pub(super) struct CappedReader<R> {
     inner: R,
     line: usize,

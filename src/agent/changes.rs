@@ -1,7 +1,7 @@
-//! What a program changed in the workspace: two listings with contents, and how they differ.
+//! What a CLI agent changed in the workspace: the difference between two snapshots of its files.
 //!
-//! The difference is the record of a look, as a step that writes files makes one, so that it can be
-//! shown and taken back like those. Refuses to know version control, but leaves out its folder and our own.
+//! The difference is a [`ChangeSet`], as for steps that write files, so that it can be shown and reverted in the same
+//! way. Snapshots do not use version control; they leave out its folder and the files of orch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -15,20 +15,20 @@ use crate::files::{ChangeKind, ChangeSet, Content, FileChange, FileState};
 use crate::folder::open_file;
 use crate::model::AgentActivity;
 
-/// Files that are looked at, at most.
+/// How many files a snapshot has at most.
 const MOST_FILES: usize = 50_000;
-/// Changed files that are told, at most.
+/// How many changed files are reported at most.
 const MOST_TOLD: usize = 1000;
-/// The largest file whose contents are kept, in bytes.
+/// The largest file whose contents a snapshot has, in bytes.
 const LARGEST: u64 = 1 << 20;
-/// Contents that are kept, in bytes.
+/// How much content a snapshot has at most, in bytes.
 const MOST_BYTES: u64 = 64 << 20;
-/// Folders whose contents are nobody's work.
+/// Folders that snapshots leave out: version control, dependencies and build output.
 const LEFT_OUT: &[&str] = &[".git", "node_modules", "target"];
-/// How what is ours begins.
+/// The prefix of names that belong to orch.
 const OURS: &str = ".orch";
 
-/// The files of a folder as they are.
+/// A snapshot of the files in a folder.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct FileSnapshot {
     files: BTreeMap<String, File>,
@@ -37,7 +37,8 @@ pub(super) struct FileSnapshot {
     partial: bool,
 }
 
-/// One file: its size, its time in nanoseconds since 1970, which may be negative, and what is in it unless that is too much or it is no plain file.
+/// One file: its size, its modification time in nanoseconds since 1970 (negative before that), and its contents unless
+/// it is too large or not a regular file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct File {
     stamp: (u64, Option<i128>),
@@ -45,7 +46,8 @@ struct File {
 }
 
 impl FileSnapshot {
-    /// Lists a folder without some files; what can't be read is left out and makes the listing partial.
+    /// Takes a snapshot of a folder, leaving out the files in `without`. Files that can't be read make the snapshot
+    /// partial.
     pub(super) fn of(folder: &Path, without: &[String]) -> Self {
         let mut listing = Self::default();
         listing.walk(folder, folder);
@@ -89,18 +91,18 @@ impl FileSnapshot {
             return None;
         }
         let mut content = Vec::new();
-        // What was a file when it was listed may be a link by now.
+        // The file may have been replaced by a link since it was listed.
         open_file(path).and_then(|mut file| file.read_to_end(&mut content)).ok()?;
         self.bytes += content.len() as u64;
         Some(FileState { content: Content::from(content), mode: mode(data) })
     }
 
-    /// Files that are new, gone or different in `after`.
+    /// The files that are new, removed or different in `after`.
     pub(super) fn difference(&self, after: &Self) -> AgentActivity {
         self.difference_without(after, &|_| false)
     }
 
-    /// The same; files that another process may have changed are named without their contents.
+    /// The same; files for which `is_foreign` is true are only named, since another process may have changed them.
     pub(super) fn difference_without(&self, after: &Self, is_foreign: &dyn Fn(&str) -> bool) -> AgentActivity {
         let paths: BTreeSet<&String> = self.files.keys().chain(after.files.keys()).collect();
         let mut work = AgentActivity { partial: self.partial || after.partial, ..AgentActivity::default() };
@@ -110,7 +112,7 @@ impl FileSnapshot {
             if was == is {
                 continue;
             }
-            // What a partial list does not have may have been there all the same: it must not be taken back.
+            // A file that a partial snapshot lacks may have existed all the same, so it must not be reverted.
             let known = |file: Option<&File>, list: &Self| file.map_or(!list.partial, |file| file.state.is_some());
             let state = |file: Option<&File>| file.and_then(|file| file.state.clone());
             let change = FileChange { path: path.clone(), before: state(was), after: state(is) };
@@ -131,7 +133,7 @@ impl FileSnapshot {
         };
         look.new_folders = after.folders.iter().filter(is_new).cloned().collect();
         if !look.files.is_empty() {
-            // Plain data: it always is a value.
+            // A change set is plain data, so this conversion can't fail.
             work.files = serde_json::to_value(look).ok();
         }
         work

@@ -1,8 +1,8 @@
 //! `cli: claude`: Claude Code in its print mode.
 //!
-//! It sees no settings but those given here: its home and configuration are folders of the
-//! run, and neither the person's nor the project's own files are read. Its session lives in
-//! that home, so that a re-ask goes on in it, also after a crash.
+//! Claude Code sees only the settings that orch passes: its home and configuration are folders of the run, and it reads
+//! neither the user's nor the project's settings. Its session is stored in that home, so that a re-ask continues it,
+//! even after a crash.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -19,13 +19,13 @@ use super::lines::{LineReader, LineSplitter};
 use super::models::moved_address;
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, file, streams};
 
-/// Variables with which it reaches its models.
+/// Variables that Claude Code needs to reach its models.
 const VARIABLES: &[&str] =
     &["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
 /// Those among them that hold a key.
 const KEYS: &[&str] = &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"];
-/// Nothing but the work itself goes over the network, its own ten retries would hang for minutes, and
-/// what a step remembers must not change what the next one says.
+/// Settings for reproducible runs: no network requests other than to the model, fewer retries (the default of ten can
+/// take minutes), and no memory that one step could pass on to the next.
 const QUIET: &[(&str, &str)] = &[
     ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
     ("DISABLE_TELEMETRY", "1"),
@@ -34,13 +34,13 @@ const QUIET: &[(&str, &str)] = &[
     ("CLAUDE_CODE_MAX_RETRIES", "2"),
     ("CLAUDE_CODE_DISABLE_AUTO_MEMORY", "1"),
 ];
-/// Tools that change files: allowed inside the workspace by the permission mode, never by name, which
-/// would allow them everywhere.
+/// Tools that change files. The permission mode allows them inside the workspace; `--allowedTools` would allow them
+/// everywhere.
 const EDITS: &[&str] = &["Edit", "MultiEdit", "Write", "NotebookEdit"];
 
-/// What it tells its model, before the name, of a tool that is not there.
+/// The error text that Claude Code sends its model for an unknown tool, up to the tool's name.
 const NO_TOOL: &str = "No such tool available: ";
-/// What may come before it.
+/// Prefixes that the error text may have.
 const ERROR_MARKS: [&str; 2] = ["<tool_use_error>", "Error: "];
 
 /// Claude Code.
@@ -53,7 +53,7 @@ impl AgentProgram for ClaudeAgent {
         sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     ) -> BoxFuture<'a, Result<TurnResult, Failure>> {
         async move {
-            // It would report an address that is none as a server that can't be reached.
+            // Claude Code would report an invalid address as a server that can't be reached.
             moved_address("anthropic", KEYS, job.place)?;
             let home = job.home()?;
             let prompt = file(&home, "system.md", &job.turn.request.system)?;
@@ -87,7 +87,7 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     let flags = ["-p", "--output-format", "stream-json", "--verbose", "--setting-sources", "", "--strict-mcp-config"];
     let mut argv: Vec<String> = flags.map(str::to_owned).to_vec();
     let mut add = |name: &str, value: &str| argv.extend([name.to_owned(), value.to_owned()]);
-    // `Bash(git diff:*)` is the tool `Bash`, with a rule.
+    // A rule such as `Bash(git diff:*)` belongs to the tool `Bash`.
     let bare = |name: &str| name.split('(').next().unwrap_or(name).trim().to_owned();
     let mut tools: Vec<String> = program.tools.iter().map(|name| bare(name)).collect();
     tools.dedup();
@@ -100,10 +100,10 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
         add("--max-turns", &turns.to_string());
     }
     if let Some(usd) = job.bounds.usd {
-        // It takes no zero.
+        // Claude Code rejects a budget of zero.
         add("--max-budget-usd", &format!("{:.6}", usd.max(1e-6)));
     }
-    // Its answer tool takes objects only.
+    // Claude Code returns structured output as the input of a tool call, which must be an object.
     let is_object = |schema: &&Value| schema.get("type").is_some_and(|kind| kind == "object");
     if let Some(schema) = job.turn.request.schema.as_deref().filter(is_object) {
         add("--json-schema", &without_dialect(schema).to_string());
@@ -111,7 +111,7 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     if let Some(session) = &job.turn.session {
         add("--resume", session);
     }
-    // A prompt that begins with a slash is a prompt.
+    // Without this flag, Claude Code would run a prompt that begins with a slash as a command.
     argv.push("--disable-slash-commands".to_owned());
     let allowed = program.tools.iter().filter(|name| !EDITS.contains(&bare(name).as_str()));
     for (number, name) in allowed.enumerate() {
@@ -123,7 +123,7 @@ fn arguments(job: &TurnJob<'_>) -> Vec<String> {
     argv
 }
 
-/// The schema without the name of its dialect: under one that it does not know it drops the schema silently.
+/// The schema without `$schema`: Claude Code silently ignores a schema whose dialect it does not know.
 fn without_dialect(schema: &Value) -> Value {
     match schema {
         Value::Object(map) => {
@@ -136,13 +136,13 @@ fn without_dialect(schema: &Value) -> Value {
     }
 }
 
-/// What its events say.
+/// What Claude Code's events reported so far.
 struct ClaudeTranscript<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     result: Option<Value>,
-    /// Why a request to its model failed, in a word.
+    /// The error code of the last failed request to its model.
     error: Option<String>,
-    /// Tools that its model called and that do not exist for it, since they were not granted.
+    /// Tools that its model called and that it does not have, since `tools` does not list them.
     missing: Vec<String>,
 }
 
@@ -178,7 +178,8 @@ impl LineReader for ClaudeTranscript<'_> {
                     }
                 }
             }
-            // Its list of denials has only those that it asks leave for.
+            // `permission_denials` lists only tools that need permission; calls of unknown tools appear only as errors
+            // here.
             Some("user") => {
                 for block in value["message"]["content"].as_array().into_iter().flatten() {
                     let said = block["content"].as_str().or(block["content"][0]["text"].as_str()).unwrap_or_default();
@@ -194,8 +195,8 @@ impl LineReader for ClaudeTranscript<'_> {
     }
 }
 
-/// The name of the tool that is not there, if the text of an error says so. It says so in its first words: the output of a
-/// command that failed may quote them.
+/// The name of the unknown tool, if an error text reports one. Only the start of the text counts, since the output of a
+/// failed command may quote these words.
 fn missing_tool(said: &str) -> Option<&str> {
     let words = ERROR_MARKS.iter().fold(said.trim_start(), |words, mark| words.strip_prefix(mark).unwrap_or(words));
     let name = words.strip_prefix(NO_TOOL)?;
@@ -203,7 +204,7 @@ fn missing_tool(said: &str) -> Option<&str> {
     name.get(..end)
 }
 
-/// A use of a tool in a line: its name and what it is about.
+/// A tool use in one line: the tool's name and what it acts on.
 fn tool(block: &Value) -> String {
     let name = block["name"].as_str().or(block["tool_name"].as_str()).unwrap_or("a tool");
     let input = if block["input"].is_null() { &block["tool_input"] } else { &block["input"] };
@@ -211,7 +212,7 @@ fn tool(block: &Value) -> String {
     about.map_or_else(|| name.to_owned(), |about| format!("{name} {}", about.lines().next().unwrap_or_default()))
 }
 
-/// What a result says; its cost counts whatever came of it.
+/// The result of a turn. The cost counts even when the turn failed.
 fn answer(job: &TurnJob<'_>, result: &Value, error: Option<&str>, missing: Vec<String>) -> TurnResult {
     let mut reply = reply(job, result, error);
     if let Some(work) = reply.as_mut().ok().and_then(|reply| reply.agent_activity.as_mut()) {
@@ -223,7 +224,7 @@ fn answer(job: &TurnJob<'_>, result: &Value, error: Option<&str>, missing: Vec<S
 
 fn reply(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Result<ChatReply, Failure> {
     let said = result["result"].as_str().unwrap_or_default();
-    // A failed request is a `success` that says `is_error`.
+    // A failed request is reported as a `success` with `is_error`.
     if result["is_error"] == true || result["subtype"] != "success" {
         return Err(failed(job, result, error));
     }
@@ -241,8 +242,8 @@ fn reply(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Result<ChatR
     })
 }
 
-/// Why its model stopped last. The reasons are those of Anthropic's Messages API; `tool_use` is the last one when
-/// the answer was given by its answer tool, and some of its own texts have none.
+/// Why the model stopped last. The reasons are those of Anthropic's Messages API. After structured output the reason is
+/// `tool_use`, and texts that Claude Code writes itself have none.
 fn stop(reason: &Value, said: &str) -> Result<StopReason, Failure> {
     if reason.is_null() {
         return Ok(StopReason::End);
@@ -256,7 +257,7 @@ fn stop(reason: &Value, said: &str) -> Result<StopReason, Failure> {
     }
 }
 
-/// The three inputs do not overlap.
+/// The token usage. Anthropic counts uncached, cache-read and cache-write input separately, so the input is their sum.
 fn usage(counted: &Value) -> ReportedUsage {
     let count = |name: &str| token_count(&counted[name]);
     let cached = |name: &str| if counted[name].is_null() { Some(0) } else { count(name) };
@@ -285,7 +286,7 @@ fn failed(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Failure {
         return of_status(job, "claude", status, words, KEYS);
     }
     let message = format!("`claude` failed: {words}");
-    // Its word for this is beside its text, or is missing.
+    // The sign of an account without credit may be in the text or in the error code.
     if let Some(failure) = [words, error.unwrap_or_default()].iter().find_map(|words| no_credit(&message, words)) {
         return failure;
     }
@@ -295,7 +296,7 @@ fn failed(job: &TurnJob<'_>, result: &Value, error: Option<&str>) -> Failure {
         Some("server_error" | "overloaded") => Class::ProviderUnavailable,
         Some("invalid_request" | "model_not_found") => Class::BadRequest,
         Some("max_output_tokens") => Class::MaxTokensReached,
-        // A connection that fails has no status.
+        // A failed connection has no HTTP status, so only the text identifies it.
         _ if words.contains("Unable to connect") || words.contains("Connection error") => Class::ProviderUnavailable,
         _ => Class::AgentError,
     };

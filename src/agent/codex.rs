@@ -1,7 +1,7 @@
 //! `cli: codex`: Codex in its exec mode.
 //!
-//! It sees no configuration but what is given here. Its tools can't be granted one by one: with
-//! any tool its sandbox may write the workspace, without one its shell is off.
+//! Codex sees only the configuration that orch passes. It can't be given single tools: when the agent lists any tool,
+//! the sandbox may write to the workspace; when it lists none, the shell is off.
 
 use std::path::Path;
 
@@ -22,9 +22,9 @@ use super::models::moved_address;
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult, file, streams};
 use super::refusals;
 
-/// Where its models are, unless `OPENAI_BASE_URL` says otherwise.
+/// The address of its models, unless `OPENAI_BASE_URL` is set.
 const BASE_URL: &str = "https://api.openai.com/v1";
-/// What makes its behaviour its own: neither the project's instructions nor anything that asks the network.
+/// Settings for reproducible runs: no instructions from the project, and no network requests other than to the model.
 const PLAIN: &[(&str, &str)] = &[
     ("model_provider", "orch"),
     ("check_for_update_on_startup", "false"),
@@ -32,22 +32,22 @@ const PLAIN: &[(&str, &str)] = &[
     ("project_doc_max_bytes", "0"),
     ("features.apps", "false"),
     ("approval_policy", "never"),
-    // What it may write is the workspace: folders for temporary files are everybody's.
+    // Only the workspace may be written: other programs share the folders for temporary files.
     ("sandbox_workspace_write.exclude_slash_tmp", "true"),
     ("sandbox_workspace_write.exclude_tmpdir_env_var", "true"),
 ];
 /// The variable that holds its key.
 const KEY: &str = "OPENAI_API_KEY";
-/// Refusals that are told, at most.
+/// How many refusals are reported at most.
 const MOST_DENIED: usize = 100;
-/// What is off without a grant.
+/// The features that are off when the agent lists no tools.
 const TOOLS: &[&str] = &["shell_tool", "unified_exec", "view_image", "code_mode_host", "multi_agent", "goals"];
-/// The one tool that has a name of its own here: it asks the network.
+/// The only tool that `tools` grants by name, since it uses the network.
 const SEARCH: &str = "web_search";
 
-/// Its words for a failure without any.
+/// The message for a failed turn that has none.
 const TURN_FAILED: &str = "its turn failed (`turn.failed`), and it does not say why";
-/// What it writes to standard error when a command is refused that asked for more than the sandbox allows.
+/// What Codex writes to standard error when a command that asked to leave the sandbox is refused.
 const REFUSED: &str = "approval policy is Never; reject command";
 
 /// Codex.
@@ -79,7 +79,7 @@ impl AgentProgram for CodexAgent {
             let ended = process::run_until(&spec, &|stream, bytes| lines.push(stream, bytes), lines.said()).await;
             let (mut heard, too_long) = lines.end();
             let ended = ended.map_err(|error| timed_out(job, &error, heard.failure.as_deref()))?;
-            // It counts over its thread, of which earlier turns have taken their part.
+            // Codex reports the usage of its whole thread, so the part of earlier turns is subtracted.
             let same = heard.reply.id.is_some() && heard.reply.id == job.turn.session;
             let before = job.turn.session_usage.filter(|_| same);
             let used = heard.reply.usage.since(before);
@@ -102,8 +102,7 @@ impl AgentProgram for CodexAgent {
     }
 }
 
-/// A folder for temporary files of its commands: it is not its home, where its own
-/// programs are.
+/// A folder for the temporary files of its commands. It is not Codex's home, which holds Codex's own programs.
 fn temporary(job: &TurnJob<'_>) -> Result<std::path::PathBuf, Failure> {
     job.folder("codex-tmp").map(|folder| folder.path().to_owned())
 }
@@ -117,7 +116,7 @@ fn arguments(job: &TurnJob<'_>, base: &str, schema: Option<String>) -> Vec<Strin
     let mut add = |name: &str, value: String| argv.extend([name.to_owned(), value]);
     add("-s", sandbox.to_owned());
     add("-C", workspace);
-    // A JSON string is a TOML string.
+    // A JSON string is also a valid TOML string.
     let quoted = Value::from(base.trim_end_matches('/')).to_string();
     let provider = format!(
         "{{name=\"orch\",base_url={quoted},env_key=\"OPENAI_API_KEY\",wire_api=\"responses\",request_max_retries=2,stream_max_retries=2}}"
@@ -162,18 +161,18 @@ fn empty(job: &TurnJob<'_>, constrained: bool) -> ChatReply {
     }
 }
 
-/// What its events say.
+/// What Codex's events reported so far.
 struct CodexTranscript<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     reply: ChatReply,
     answered: bool,
-    /// Whether its turn came to its end: an answer before that may not be its last.
+    /// Whether the turn is complete: a message before that may not be the last one.
     completed: bool,
-    /// Whether it told that its turn failed.
+    /// Whether Codex reported that its turn failed.
     failed: bool,
-    /// The last thing that went wrong and was not overcome.
+    /// The message of the last error; a completed turn clears it.
     failure: Option<String>,
-    /// What its sandbox refused.
+    /// Commands that Codex declined, and lines of output that report a refusal by the sandbox.
     refused: Vec<String>,
 }
 
@@ -213,7 +212,7 @@ impl LineReader for CodexTranscript<'_> {
             Some("error") => self.failure = value["message"].as_str().map(str::to_owned),
             Some("turn.failed") => {
                 self.failed = true;
-                // Without words of its own it leaves those of the last error.
+                // Without a message of its own, the failure has the message of the last error.
                 let words = value["error"]["message"].as_str().map(str::to_owned);
                 self.failure = words.or(self.failure.take()).or_else(|| Some(TURN_FAILED.to_owned()));
             }
@@ -227,7 +226,7 @@ impl<'a> CodexTranscript<'a> {
         Self { sink, reply, answered: false, completed: false, failed: false, failure: None, refused: Vec::new() }
     }
 
-    /// Items of the type `error` are notes, not failures.
+    /// Reads a completed item. Items of type `error` are notes, not failures.
     fn item(&mut self, item: &Value) {
         match item["type"].as_str() {
             Some("agent_message") => {
@@ -238,7 +237,7 @@ impl<'a> CodexTranscript<'a> {
             Some("command_execution") => {
                 let declined = (item["status"] == "declined").then(|| item["command"].as_str()).flatten();
                 let refused = declined.or_else(|| {
-                    // One without an exit code is not known to have succeeded.
+                    // Without an exit code it is unknown whether the command succeeded.
                     refusals::refused(item["aggregated_output"].as_str()?, item["exit_code"] == 0)
                 });
                 self.refused.extend(refused.map(str::to_owned));
@@ -260,14 +259,14 @@ impl<'a> CodexTranscript<'a> {
     }
 }
 
-/// It said something, and ended before its turn was over.
+/// The failure of a Codex process that sent a message, but exited before its turn was complete.
 fn broke_off(code: Option<i32>, said: &str) -> Failure {
     let why = format!("`codex` ended {} before its turn was complete (no `turn.completed`)", with_code(code));
     Failure::new(Class::AgentError, why + &it_said(said))
         .with_hint("what it said by then is not taken for its answer; see whether another version of it is installed")
 }
 
-/// A failure in its own words, which name the HTTP status.
+/// The failure for an error message of Codex, which may contain an HTTP status.
 fn failed(job: &TurnJob<'_>, words: &str) -> Failure {
     let status = words.split_once("unexpected status ").and_then(|(_, rest)| rest.get(..3)?.parse().ok());
     if let Some(status) = status {
@@ -284,8 +283,8 @@ fn failed(job: &TurnJob<'_>, words: &str) -> Failure {
     no_credit(&failure.message, words).unwrap_or(failure)
 }
 
-/// What it asked leave for and was refused, for which it has no event, only words beside them; and what its sandbox
-/// refused.
+/// What Codex was refused: commands that asked to leave the sandbox, which it reports only on standard error, and what
+/// the sandbox itself refused.
 async fn denied(job: &TurnJob<'_>, home: &Path, heard: &CodexTranscript<'_>, stderr: &Captured) -> Vec<String> {
     let text = stderr.text();
     let asked = text.lines().filter(|line| line.contains(REFUSED));
@@ -305,7 +304,7 @@ async fn denied(job: &TurnJob<'_>, home: &Path, heard: &CodexTranscript<'_>, std
     denied
 }
 
-/// An unreachable provider is waited for as long as the turn may take.
+/// The failure of a turn that timed out. Codex keeps retrying an unreachable provider, so its last error says more.
 fn timed_out(job: &TurnJob<'_>, error: &ProcessError, last: Option<&str>) -> Failure {
     match (error, last) {
         (ProcessError::Timeout { limit, .. }, Some(last)) => {

@@ -1,7 +1,8 @@
-//! `command:` agents: any program, the talk on its standard input, the reply on its standard output.
+//! `command:` agents: any program that reads the conversation on standard input and writes the reply to standard
+//! output.
 //!
-//! It may be a script: it knows nothing of us but these two, and the variables `ORCH_MODEL`,
-//! `ORCH_TOOLS` and `ORCH_MAX_TURNS`. It has no session; a re-ask tells it the whole talk again.
+//! The program may be a script: it needs to know nothing else about orch, except the variables `ORCH_MODEL`,
+//! `ORCH_TOOLS` and `ORCH_MAX_TURNS`. It has no session, so a re-ask sends the whole conversation again.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -12,7 +13,7 @@ use crate::process;
 use super::exit::ended_badly;
 use super::program::{AgentEvent, AgentProgram, TurnJob, TurnResult};
 
-/// Any program.
+/// Any program, as a CLI agent.
 pub(super) struct CommandAgent;
 
 impl AgentProgram for CommandAgent {

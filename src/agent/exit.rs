@@ -1,4 +1,4 @@
-//! What the end of a program means: failures of processes, of programs, and of the models that they ask.
+//! Turns the exit of a CLI agent into a failure: of its process, of the program itself, or of its requests to a model.
 
 use crate::model::failure::RAISE_TIMEOUT;
 use crate::model::{Class, Failure, ProgramKind};
@@ -6,13 +6,13 @@ use crate::process::{Captured, ProcessError};
 
 use super::program::TurnJob;
 
-/// Where agents that speak the protocol come from.
+/// The npm packages of well-known agents that speak the Agent Client Protocol.
 const PACKAGES: [(&str, &str); 3] = [
     ("claude-agent-acp", "@agentclientprotocol/claude-agent-acp"),
     ("codex-acp", "@agentclientprotocol/codex-acp"),
     ("gemini", "@google/gemini-cli"),
 ];
-/// How much of what a program said a message shows, in characters.
+/// How much of an agent's last text a message shows, in characters.
 const WORDS: usize = 300;
 
 impl TurnJob<'_> {
@@ -22,7 +22,7 @@ impl TurnJob<'_> {
             ProcessError::NotFound(program) => {
                 Failure::new(Class::NotInstalled, error.to_string()).with_hint(missing(self.turn.program.kind, program))
             }
-            // `take_turn` adds the last words of the program.
+            // `take_turn` adds the agent's last text.
             ProcessError::Timeout { stderr, .. } => {
                 let last =
                     if stderr.is_empty() { String::new() } else { format!("\nthe end of standard error:\n{stderr}") };
@@ -37,7 +37,7 @@ impl TurnJob<'_> {
     }
 }
 
-/// How to get a program that is missing.
+/// A hint on how to install a missing program.
 pub fn missing(kind: ProgramKind, program: &str) -> String {
     match kind {
         ProgramKind::Claude => "install it: `npm install -g @anthropic-ai/claude-code`".to_owned(),
@@ -53,7 +53,7 @@ pub fn missing(kind: ProgramKind, program: &str) -> String {
     }
 }
 
-/// A program that ended with a code that is no success, with its last words.
+/// The failure of a program that exited with an error code, with the last lines of its output.
 pub(super) fn ended_badly(program: &str, code: Option<i32>, last: &[&Captured]) -> Failure {
     let words = last.iter().map(|output| output.last_lines()).find(|words| !words.is_empty());
     let words = words.map(|words| format!(":\n{words}")).unwrap_or_default();
@@ -61,7 +61,7 @@ pub(super) fn ended_badly(program: &str, code: Option<i32>, last: &[&Captured]) 
         .with_hint("correct the cause and go on with `orch pipeline resume`; it ran in the workspace, which may hold what it did so far")
 }
 
-/// How a program ended, in words; without a code it was ended when it had said all.
+/// How a program exited, for messages. There is no code when orch ended it after its answer was complete.
 pub(super) fn with_code(code: Option<i32>) -> String {
     match code {
         None => "without an exit code".to_owned(),
@@ -70,13 +70,13 @@ pub(super) fn with_code(code: Option<i32>) -> String {
     }
 }
 
-/// A program one of whose lines was too long to be read.
+/// The failure of a program that wrote a line which is too long to read.
 pub(super) fn too_large(program: &str) -> Failure {
     Failure::new(Class::OutputTooLarge, format!("`{program}` wrote a line that is too long to be its answer"))
 }
 
-/// Words of providers, lower case, for an account that has no credit left. Sources: Anthropic's and OpenAI's
-/// lists of API errors, and what Claude Code and Codex make of them.
+/// Phrases, in lower case, with which providers report an account without credit. Sources: the lists of API errors of
+/// Anthropic and OpenAI, and what Claude Code and Codex make of them.
 const NO_CREDIT: [&str; 7] = [
     "credit balance is too low",
     "credit balance too low",
@@ -87,8 +87,8 @@ const NO_CREDIT: [&str; 7] = [
     "out of credits",
 ];
 
-/// The failure of a program whose account has no credit left, if `words` say so: the key is right then, and
-/// neither another try nor a login helps.
+/// The failure for an account without credit, if `words` contain such a phrase. The key is valid then, so neither a
+/// retry nor a login would help.
 pub(super) fn no_credit(message: &str, words: &str) -> Option<Failure> {
     let lower = words.to_lowercase();
     NO_CREDIT.iter().any(|sign| lower.contains(sign)).then(|| without_credit(message))
@@ -99,7 +99,7 @@ fn without_credit(message: &str) -> Failure {
         .with_hint("the account behind the key has no credit left: add credit to it, or use the key of another")
 }
 
-/// How to repair a login that failed: whether a variable is set that holds a key decides what helps.
+/// A hint for a failed login, which depends on whether a variable with a key is set.
 pub(super) fn login(job: &TurnJob<'_>, names: &[&str]) -> String {
     match names.iter().find(|name| (job.place.variables)(name).is_some_and(|value| !value.is_empty())) {
         Some(name) => format!("check the key in {name}: it is set, and was refused"),
@@ -107,7 +107,8 @@ pub(super) fn login(job: &TurnJob<'_>, names: &[&str]) -> String {
     }
 }
 
-/// What a program says of a failed request to its model; `keys` are the variables that may hold its key.
+/// The failure for an HTTP status that a program got from its model's provider; `keys` are the variables that may hold
+/// its key.
 pub(super) fn of_status(job: &TurnJob<'_>, program: &str, status: u16, words: &str, keys: &[&str]) -> Failure {
     let class = match status {
         401 | 403 => Class::Auth,
@@ -119,20 +120,20 @@ pub(super) fn of_status(job: &TurnJob<'_>, program: &str, status: u16, words: &s
     let failure = Failure::new(class, format!("`{program}` failed with status {status}: {words}"));
     let failure = match (class, status) {
         (Class::Auth, _) => failure.with_hint(login(job, keys)),
-        // Payment required.
+        // 402 is "payment required".
         (_, 402) => without_credit(&failure.message),
         _ => failure,
     };
     Failure { status: Some(status), ..no_credit(&failure.message, words).unwrap_or(failure) }
 }
 
-/// A turn that ended for a reason that is in no table: whether the reply is whole is not known.
+/// The failure for an unknown stop reason: orch can't know whether the reply is complete.
 pub(super) fn unknown_stop(program: &str, reason: &str, said: &str) -> Failure {
     let why = format!("{program} ended its turn with the stop reason `{reason}`, which is not known{}", it_said(said));
     Failure::new(Class::UnknownStop, why).with_hint("a reply that may not be whole is not used; run the step again")
 }
 
-/// What a program said last, for a message.
+/// The end of a program's last text, for a message.
 pub(super) fn it_said(said: &str) -> String {
     let said = said.trim();
     let (words, more) = match said.char_indices().nth_back(WORDS) {

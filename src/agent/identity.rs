@@ -1,7 +1,7 @@
-//! Which file a local model is: the digest of its content, so that another file under the same path is another model.
+//! Identifies a local model file by the digest of its content, so that another file at the same path is another model.
 //!
-//! To read gigabytes takes seconds, so a digest is kept in the user's cache folder beside what the system says of the
-//! file (its size, its times, its number), and recomputed when any of that changed.
+//! Reading gigabytes takes seconds. orch therefore caches a digest in the user's cache folder, together with the file's
+//! metadata (size, times, inode), and computes it again when the metadata changed.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// A file that changed so lately may change again without another time: its digest is not kept.
+/// A file that changed within this time may change again without a new modification time, so its digest is not cached.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// The digests of files, each computed once.
+/// The digests of files, each computed once while the file stays the same.
 #[derive(Debug)]
 pub(super) struct Identities {
-    /// Where digests are kept.
+    /// The folder of cached digests.
     folder: PathBuf,
-    /// What was told of each file in this process.
+    /// The digests that this process returned, with the metadata that the file had then.
     told: Mutex<HashMap<PathBuf, (Stamp, String)>>,
 }
 
-/// What the system says of a file.
+/// A file's metadata as one text, to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp(String);
 
@@ -44,7 +44,7 @@ impl Stamp {
 }
 
 impl Identities {
-    /// Digests that are kept below the folder of embedded models.
+    /// A cache of digests in a subfolder of the folder of embedded models.
     pub(super) fn new(models: &Path) -> Self {
         Self { folder: models.join("digests"), told: Mutex::default() }
     }
@@ -72,7 +72,7 @@ impl Identities {
         Ok(digest)
     }
 
-    /// Whether the digest of a file is known without reading it.
+    /// Whether the digest of a file is cached, so that the file need not be read.
     pub(super) fn knows(&self, file: &Path) -> bool {
         let stamp = fs::metadata(file).map(|found| Stamp::of(&found));
         stamp.is_ok_and(|stamp| {
@@ -80,7 +80,7 @@ impl Identities {
         })
     }
 
-    /// Whether a file is not what it was when its digest was told.
+    /// Whether a file changed since this process computed its digest.
     pub(super) fn changed(&self, file: &Path) -> bool {
         let told = self.told().get(file).map(|(stamp, _)| stamp.clone());
         told.is_some_and(|told| fs::metadata(file).map_or(true, |found| Stamp::of(&found) != told))
@@ -101,7 +101,7 @@ impl Identities {
         (known == stamp.0 && digest.len() == 64).then(|| digest.to_owned())
     }
 
-    /// Keeps a digest; where it can't be kept, the file is read again the next time.
+    /// Caches a digest. If that fails, orch reads the file again the next time.
     fn keep(&self, file: &Path, stamp: &Stamp, digest: &str) {
         let place = self.place(file);
         let new = place.with_extension(std::process::id().to_string());

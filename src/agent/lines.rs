@@ -1,4 +1,4 @@
-//! JSON values on lines of their own, as command-line agents tell what they do.
+//! Splits standard output into lines of JSON, the format in which CLI agents report their events.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 use crate::model::text::json_bytes;
 use crate::process::Stream;
 
-/// The longest line, in bytes: an answer is not larger.
+/// The longest line, in bytes; no answer is longer.
 const LONGEST: usize = 32 << 20;
-/// How long nothing must come before a line without its end is looked at.
+/// How long the output must pause before an unfinished line is parsed.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// Takes bytes as they come and gives whole lines to a reader; lines that are no JSON are left out, and so is all that comes
+/// Collects bytes and passes the JSON value of each line to a reader. It skips lines that are not JSON, and everything
 /// after the end of the turn.
 pub(super) struct LineSplitter<R> {
     inner: Mutex<LinesState<R>>,
-    /// Told when the reader has heard the end of the turn.
+    /// Notified when the reader has seen the end of the turn.
     said: Notify,
-    /// Told when bytes came of a line whose end has not come.
+    /// Notified when a line has begun and its end is missing.
     unfinished: Notify,
 }
 
@@ -30,20 +30,20 @@ struct LinesState<R> {
     reader: R,
 }
 
-/// Reads the values of a stream.
+/// Reads the JSON values of a stream.
 pub(super) trait LineReader: Send {
-    /// Takes in one value. None comes after the one that ends the turn.
+    /// Takes one value. After the value that ends the turn, it gets no more.
     fn value(&mut self, value: &Value);
 
-    /// Whether a value is the end of the turn.
+    /// Whether a value ends the turn.
     fn ends_turn(&self, value: &Value) -> bool;
 
-    /// Whether it has heard the end of the turn: what comes after it belongs to none.
+    /// Whether it has seen the end of the turn.
     fn is_over(&self) -> bool;
 }
 
 impl<R: LineReader> LineSplitter<R> {
-    /// Lines for a reader.
+    /// Creates a splitter that passes values to `reader`.
     pub(super) fn new(reader: R) -> Self {
         let inner = Mutex::new(LinesState { rest: Vec::new(), too_long: false, reader });
         Self { inner, said: Notify::new(), unfinished: Notify::new() }
@@ -53,7 +53,7 @@ impl<R: LineReader> LineSplitter<R> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in some bytes of standard output.
+    /// Takes bytes of standard output; other streams are ignored.
     pub(super) fn push(&self, stream: Stream, bytes: &[u8]) {
         if stream != Stream::Out {
             return;
@@ -77,7 +77,7 @@ impl<R: LineReader> LineSplitter<R> {
         }
     }
 
-    /// Resolves when the end of the turn was heard, also on a line that the program left open.
+    /// Resolves when the end of the turn was read, even when the program did not end that line.
     pub(super) async fn said(&self) {
         let mut open = false;
         loop {
@@ -95,7 +95,7 @@ impl<R: LineReader> LineSplitter<R> {
         }
     }
 
-    /// The reader at the end, and whether a line was too long to be read.
+    /// Returns the reader after the last line, and whether a line was too long to read.
     pub(super) fn end(self) -> (R, bool) {
         let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
         inner.line();
@@ -113,9 +113,9 @@ impl<R: LineReader> LinesState<R> {
         self.rest.clear();
     }
 
-    /// Takes in a line whose end has not come, if it is a whole value and the end of the turn; whether it was.
+    /// Parses a line without its end, if it is a complete value that ends the turn. Returns whether the turn is over.
     fn open_line(&mut self) -> bool {
-        // The text of an object that is whole is the beginning of no other.
+        // A complete object can't be the beginning of a longer one, so nothing is cut off.
         let value = serde_json::from_slice::<Value>(json_bytes(&self.rest)).ok().filter(Value::is_object);
         if value.is_some_and(|value| self.reader.ends_turn(&value)) {
             self.line();
@@ -183,7 +183,7 @@ mod tests {
             lines.push(Stream::Out, text.as_bytes());
             assert_eq!(is_over(&lines).await, over, "{text}");
         }
-        // It may come in parts, and may be followed by blanks.
+        // The value may arrive in parts, and white space may follow it.
         let lines = LineSplitter::new(All(Vec::new()));
         lines.push(Stream::Out, b"{\"end\":");
         assert!(!is_over(&lines).await);

@@ -1,4 +1,4 @@
-//! The embedded model as a provider: in this process, one reply at a time.
+//! The embedded model as a provider: it runs in this process and generates one reply at a time.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,19 +17,19 @@ use crate::provider::{Provider, RequestLimits, StreamEvent};
 
 /// The sampling temperature of agents that give none: small models need a low one.
 const TEMPERATURE: f32 = 0.2;
-/// How long one reply may take: a busy machine writes a few tokens a second.
+/// The time limit for one reply: a busy machine generates only a few tokens per second.
 const PATIENCE: Duration = Duration::from_hours(1);
-/// The seed of the first reply of a step: the same question gives the same answer. A re-ask and a retry have another.
+/// The seed for a step's first reply, so that equal requests get equal replies. Re-asks and retries use other seeds.
 const SEED: u64 = 7;
 
-/// The embedded models; loads the one that is asked, and keeps it.
+/// The embedded models. Loads a model when it is used, and keeps the last one in memory.
 pub struct Local {
     shelf: Shelf,
     loaded: Arc<Mutex<Option<(String, Model)>>>,
 }
 
 impl Local {
-    /// The models of a shelf; nothing is loaded yet.
+    /// A provider for the models of a shelf; loads nothing yet.
     pub fn new(shelf: &Shelf) -> Self {
         Self { shelf: shelf.clone(), loaded: Arc::default() }
     }
@@ -77,7 +77,7 @@ impl Provider for Local {
     }
 }
 
-/// Tells the worker thread that nobody waits any more.
+/// Makes the worker thread stop generating when the caller drops its future.
 #[derive(Default)]
 struct Abandon(Arc<AtomicBool>);
 
@@ -99,7 +99,7 @@ struct ModelJob {
 
 impl ModelJob {
     fn run(self) -> Result<GeneratedReply, Failure> {
-        // A panic while a reply was made leaves a model whose cache is not to be trusted: load it anew.
+        // A panic during generation leaves the model's cache in an unknown state, so the model is loaded again.
         let mut loaded = self.loaded.lock().unwrap_or_else(|poisoned| {
             let mut guard = PoisonError::into_inner(poisoned);
             *guard = None;
@@ -122,7 +122,7 @@ impl ModelJob {
                 }
                 GenerateEvent::Token(text) => StreamEvent::Text(text.to_owned()),
             };
-            // Nobody listening is told by `abandoned`.
+            // Sending fails only when the caller dropped the receiver; then `abandoned` is set too.
             drop(self.signals.send(signal));
             ControlFlow::Continue(())
         };

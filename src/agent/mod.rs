@@ -1,7 +1,7 @@
-//! What answers a step: models by name, which model `auto` is, and programs.
+//! Agents that answer steps: models by name, the choice behind `auto`, and CLI agents.
 //!
-//! Owns the way from a model's name in a file to the provider that is asked. Reads no
-//! environment: the caller hands in what it says.
+//! This module turns a model's name in a file into the provider to ask. It does not read the environment; the caller
+//! passes in variables.
 
 mod acp;
 mod auto;

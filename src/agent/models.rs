@@ -1,4 +1,4 @@
-//! The models that a project can ask: built-in providers, those of `orch.yaml`, the embedded one.
+//! The models that a project can use: those of built-in providers, those of `orch.yaml`, and the embedded ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,25 +18,25 @@ use crate::secret::{Redactor, SHORTEST};
 use super::program::AgentEnv;
 use super::shelf::Shelf;
 
-/// Looks an environment variable up; empty values count as unset.
+/// Looks up an environment variable; empty values count as unset.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// Every model that can be asked, by provider.
+/// Every model that can be used, by provider.
 pub struct ModelRegistry {
     endpoints: BTreeMap<String, Endpoint>,
     aliases: BTreeMap<String, String>,
     settings: Settings,
     shelf: Shelf,
     secrets: Vec<(String, SecretString)>,
-    /// Providers that are not asked, since the user did not agree to what they are sent.
+    /// Providers to which orch refuses to connect, since the user did not agree to what they would be sent.
     withheld: BTreeSet<String>,
-    /// Where the environment moves built-in providers.
+    /// Addresses of built-in providers that the environment sets.
     moved: BTreeMap<String, String>,
     connected: Mutex<BTreeMap<String, Arc<dyn Provider>>>,
 }
 
 impl ModelRegistry {
-    /// The models of some settings; `cache` is the folder of embedded models.
+    /// A registry for these settings; `cache` is the folder of embedded models.
     pub fn new(settings: &Settings, variables: &Variables, cache: PathBuf) -> Self {
         let named = |name: &String| Some((name.clone(), SecretString::from(variables(name)?)));
         let secrets = settings.secrets.iter().filter_map(named).collect();
@@ -65,13 +65,14 @@ impl ModelRegistry {
             let endpoint = Endpoint {
                 name: name.clone(),
                 dialect: dialect(entry.dialect),
-                // The address of the environment is meant for the provider's own key, not for another that the file names.
+                // An address from the environment is only for the provider's own key, not for another key that the file
+                // names.
                 base_url: moved(name, variables)
                     .filter(|_| variable.as_deref() == builtin.and_then(|builtin| builtin.key_variable))
                     .or_else(|| entry.base_url.clone())
                     .or(of_builtin)
                     .unwrap_or_default(),
-                // A server of one's own needs no key unless the file says which.
+                // A server of the user's own needs no key unless the file names one.
                 api_key: variable.as_ref().and_then(|name| variables(name)).map(SecretString::from),
                 key_variable: if entry.api_key.is_some() || entry.base_url.is_none() { variable } else { None },
                 headers: entry.headers.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
@@ -91,28 +92,28 @@ impl ModelRegistry {
         Self { endpoints, aliases, settings: settings.clone(), shelf, secrets, withheld, moved, connected }
     }
 
-    /// The same, of the project with this root: relative paths of model files are from there.
+    /// The same for a project with this root, to which the paths of model files are relative.
     #[must_use]
     pub fn at(mut self, root: &Path) -> Self {
         self.shelf.root = root.to_owned();
         self
     }
 
-    /// The same, which refuses to connect to these providers.
+    /// The same, but it refuses to connect to these providers.
     #[must_use]
     pub fn withholding(mut self, providers: BTreeSet<String>) -> Self {
         self.withheld = providers;
         self
     }
 
-    /// The same, that also keeps these values out of everything that is written.
+    /// The same, but it also redacts these values.
     #[must_use]
     pub fn with_secrets(mut self, secrets: impl IntoIterator<Item = (String, SecretString)>) -> Self {
         self.secrets.extend(secrets);
         self
     }
 
-    /// What a name other than `auto` stands for.
+    /// The model that a name other than `auto` stands for.
     pub fn resolve(&self, name: &str) -> Result<ModelRef, NameError> {
         let providers: Vec<String> = self.endpoints.keys().cloned().chain([LOCAL.to_owned()]).collect();
         resolve_name(name, &self.aliases, &providers, default_local())
@@ -123,7 +124,8 @@ impl ModelRegistry {
         &self.shelf
     }
 
-    /// What tells the weights of a model on this machine from others: nothing for one that its name tells.
+    /// A digest that identifies a model's weights on this machine; `None` when the model's name already identifies
+    /// them.
     ///
     /// # Errors
     /// Its file can't be read.
@@ -138,7 +140,7 @@ impl ModelRegistry {
         self.shelf.identity(&model.model).map_err(unread)
     }
 
-    /// Where a provider is, for `auto` and `doctor`.
+    /// The endpoint of a provider, for `auto` and `doctor`.
     pub fn endpoint(&self, name: &str) -> Option<&Endpoint> {
         self.endpoints.get(name)
     }
@@ -148,13 +150,13 @@ impl ModelRegistry {
         self.endpoints.keys().map(String::as_str)
     }
 
-    /// The environment variable that a provider needs and that is not set.
+    /// The environment variable with a provider's key, if it is needed and not set.
     pub fn missing_key(&self, provider: &str) -> Option<&str> {
         let endpoint = self.endpoints.get(provider)?;
         if endpoint.api_key.is_some() { None } else { endpoint.key_variable.as_deref() }
     }
 
-    /// The name of the dialect that a provider speaks; connects to nothing.
+    /// The name of a provider's dialect; does not connect.
     pub fn dialect(&self, name: &str) -> Result<&'static str, Failure> {
         match self.endpoints.get(name) {
             Some(endpoint) => Ok(endpoint.dialect.as_str()),
@@ -162,7 +164,7 @@ impl ModelRegistry {
         }
     }
 
-    /// The provider of a name, connected once.
+    /// The provider with this name; connects once.
     pub fn provider(&self, name: &str) -> Result<Arc<dyn Provider>, Failure> {
         let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(provider) = connected.get(name) {
@@ -186,20 +188,20 @@ impl ModelRegistry {
         Ok(provider)
     }
 
-    /// Why a provider can't be asked, when the environment moves it to what is no address.
+    /// Why a provider can't be used, when the environment sets its address to an invalid one.
     pub fn bad_address(&self, name: &str) -> Option<Failure> {
         let variable = BUILTIN.iter().find(|builtin| builtin.name == name)?.url_variable?;
         let why = why_no_base_address(self.moved.get(name)?)?;
         Some(bad_address(variable, &why))
     }
 
-    /// The providers whose keys may be sent over plain HTTP, by the settings.
+    /// The providers to which the settings allow sending a key over plain HTTP.
     pub fn unencrypted(&self) -> Vec<String> {
         let providers = self.settings.providers.iter().filter(|(_, entry)| entry.insecure);
         providers.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a key would be sent where it can be read on its way, and the settings do not allow that.
+    /// Whether a key would be sent over plain HTTP and the settings do not allow that.
     fn exposes_key(&self, endpoint: &Endpoint) -> bool {
         let allowed = self.settings.providers.get(&endpoint.name).is_some_and(|entry| entry.insecure);
         endpoint.api_key.is_some() && !allowed && provider::is_unencrypted_address(&endpoint.base_url)
@@ -207,7 +209,7 @@ impl ModelRegistry {
 
     /// What a call cost in US dollars, when the price is known.
     ///
-    /// Prices of `orch.yaml` win over the table that ships.
+    /// Prices in `orch.yaml` take precedence over the built-in table.
     pub fn cost(&self, model: &ModelRef, usage: &Usage) -> Option<f64> {
         match self.settings.prices(model) {
             Some(entry) => own_cost(entry, usage),
@@ -215,14 +217,14 @@ impl ModelRegistry {
         }
     }
 
-    /// How many tokens a model takes in one request together with its reply; `None` when that is unknown.
+    /// A model's context window for a request and its reply together, in tokens; `None` when it is unknown.
     ///
-    /// What `orch.yaml` says wins over the table that ships.
+    /// `orch.yaml` takes precedence over the built-in table.
     pub fn window(&self, model: &ModelRef) -> Option<u64> {
         self.settings.window(model).or_else(|| catalog::window(model)).or_else(|| local_window(&self.shelf, model))
     }
 
-    /// The names of keys and secrets that are too short to be looked for.
+    /// The names of keys and secrets that are too short to be redacted.
     pub fn too_short(&self) -> Vec<&str> {
         let short = |secret: &SecretString| secret.expose_secret().trim().len() < SHORTEST;
         let keys = self.endpoints.values().filter(|endpoint| endpoint.api_key.as_ref().is_some_and(short));
@@ -231,12 +233,12 @@ impl ModelRegistry {
         keys.chain(secrets).collect()
     }
 
-    /// The redactor of every key and secret that is known.
+    /// A redactor for every known key and secret.
     pub fn redactor(&self) -> Redactor {
         self.redactor_with(&[])
     }
 
-    /// The same, that knows some more secrets.
+    /// The same, for these secrets too.
     pub fn redactor_with(&self, more: &[(String, SecretString)]) -> Redactor {
         let keys = self.endpoints.values().filter_map(|endpoint| {
             let name = endpoint.key_variable.as_deref().unwrap_or(&endpoint.name);
@@ -247,16 +249,17 @@ impl ModelRegistry {
     }
 }
 
-/// The failure of a provider that a variable moves to what is no address.
+/// The failure for a variable that sets a provider's address to an invalid one.
 fn bad_address(variable: &str, why: &str) -> Failure {
     Failure::new(Class::BadRequest, format!("the value of {variable} is not the address of an API: {why}"))
         .with_hint(format!("set {variable} to an address such as `http://127.0.0.1:8000/v1`, or unset it"))
 }
 
-/// Where the environment says that a built-in provider is, for programs that are told of it and send it one of these keys.
+/// The address of a built-in provider from the environment, for CLI agents that read the same variable and send one of
+/// these keys there.
 ///
 /// # Errors
-/// It is not an address, or a key could be read on its way there, which the settings do not allow.
+/// The address is invalid, or a key would be sent over plain HTTP and the settings do not allow that.
 pub(super) fn moved_address(name: &str, keys: &[&str], place: &AgentEnv) -> Result<Option<String>, Failure> {
     let Some(url) = moved(name, &place.variables) else { return Ok(None) };
     let variable = BUILTIN.iter().find(|builtin| builtin.name == name).and_then(|builtin| builtin.url_variable);
@@ -286,7 +289,7 @@ fn unencrypted(name: &str, key_variable: Option<&str>, repair: &str) -> Failure 
         .with_hint(format!("{repair}, or set `insecure: true` under `providers.{name}` of orch.yaml"))
 }
 
-/// The cost by prices of one's own, in US dollars for a million tokens each.
+/// The cost in US dollars by the prices in `orch.yaml`, which are for a million tokens.
 fn own_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
     let (input, output) = (entry.input_price?, entry.output_price?);
     let cached = entry.cached_input_price.unwrap_or(input);
@@ -299,7 +302,7 @@ fn own_cost(entry: &ModelSettings, usage: &Usage) -> Option<f64> {
     )
 }
 
-/// Where the environment says that a built-in provider is; it wins over the file.
+/// The address of a built-in provider from the environment, which takes precedence over `orch.yaml`.
 fn moved(name: &str, variables: &Variables) -> Option<String> {
     let builtin = BUILTIN.iter().find(|builtin| builtin.name == name)?;
     Some(builtin.base_url_from(&variables(builtin.url_variable?)?))
@@ -325,7 +328,7 @@ fn local(_: &Shelf) -> Result<Arc<dyn Provider>, Failure> {
         .with_hint("build it with the feature `local`, or name another model with --model"))
 }
 
-/// How many tokens a model file takes, as its header says and the engine allows.
+/// The context window of a model file in tokens: the one in its header, up to the engine's limit.
 #[cfg(feature = "local")]
 fn local_window(shelf: &Shelf, model: &ModelRef) -> Option<u64> {
     let file = (model.provider == LOCAL).then(|| shelf.own_file(&model.model))?;

@@ -1,7 +1,7 @@
-//! Agents that are programs: one trait, and what every kind shares.
+//! CLI agents: the trait that each kind implements, and what all kinds share.
 //!
-//! Owns how a turn is prepared (its folder, environment, time and words) and what its end
-//! means. Processes are `process`'s; how one program is talked to is its own file's.
+//! This module prepares a turn (its folders, environment, time limit and prompt) and defines its result. The module
+//! `process` runs the programs, and each kind of agent has its own file for how to use its program.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use crate::process::{EndingGroups, GuardProgram, ProgramSpec};
 
 use super::Variables;
 
-/// How much a program may write, in bytes, before it is ended.
+/// How much output a program may write, in bytes, before orch ends it.
 pub(super) const MOST: u64 = 32 << 20;
-/// Variables that every program sees: where programs are, the language, and the way to the network.
+/// Variables that every program gets: where programs are, the locale, and the network's proxies and certificates.
 const BASIC: &[&str] = &[
     "PATH",
     "USER",
@@ -42,67 +42,67 @@ const BASIC: &[&str] = &[
     "SSL_CERT_DIR",
     "NODE_EXTRA_CA_CERTS",
 ];
-/// How much a program may write that tells all it does, in bytes.
+/// The same limit for a program that writes events about everything it does.
 const MOST_EVENTS: u64 = 1 << 30;
-/// How much of that is kept for messages, in bytes.
+/// How much of that output is kept for messages, in bytes.
 const SHOWN_BYTES: usize = 64 << 10;
-/// What an interrupted program is told before what it was asked.
+/// The text that precedes the prompt when an interrupted program continues its session.
 const CUT_OFF: &str = "You were cut off before you had answered. See how far you came, and go on from there. \
                        What you were asked was:";
 
-/// Where programs run.
+/// The environment in which the CLI agents of a run work.
 #[derive(Clone)]
 pub struct AgentEnv {
     /// The workspace, absolute.
     pub workspace: PathBuf,
-    /// The folder of this run's programs: their homes and settings.
+    /// The folder for this run's CLI agents: their homes and settings.
     pub homes: OwnFolder,
-    /// Files of the workspace that show artifacts: nobody's work but ours.
+    /// Artifact files in the workspace; changes to them are orch's, not the agent's.
     pub artifacts: Vec<String>,
-    /// The environment of this process.
+    /// Looks up variables in the environment of this process.
     pub variables: Variables,
-    /// The providers whose keys may be sent over plain HTTP, by the settings.
+    /// The providers to which the settings allow sending a key over plain HTTP.
     pub unencrypted: Vec<String>,
-    /// The guard of programs: orch itself.
+    /// How to start the guard of a program: orch itself.
     pub guard: GuardProgram,
-    /// Where what is left of a program goes when its turn is cut off.
+    /// The process groups of turns that were cut off, until they have ended.
     pub endings: EndingGroups,
 }
 
-/// What bounds a turn, and what tells it from others.
+/// The limits of a turn, and what identifies it.
 #[derive(Clone, Debug)]
 pub struct TurnLimits {
-    /// When the program is asked.
+    /// When the turn starts.
     pub now: Timestamp,
-    /// What it may spend in US dollars, if anything limits that.
+    /// How much it may spend in US dollars, if a budget limits that.
     pub usd: Option<f64>,
-    /// The call: the same again after a crash.
+    /// The call, which has the same key again after a crash.
     pub call: CallKey,
-    /// The digest of what it asks.
+    /// The digest of the request.
     pub ask: Digest,
 }
 
-/// A sign of life of a turn.
+/// An event during a turn.
 #[derive(Clone, Debug)]
 pub enum AgentEvent {
-    /// The program said something.
+    /// The program wrote text.
     Text(String),
-    /// The program used a tool: its name and what it is about, in a line.
+    /// The program used a tool: its name and what it acts on, in one line.
     Tool(String),
-    /// The program works in this session of its own, which it can go on in.
+    /// The id of the program's own session, which it can continue later.
     Session(String),
-    /// The program told the end of its turn: its answer is whole.
+    /// The program reported the end of its turn, so its answer is complete.
     Over,
 }
 
-/// What a turn gave.
+/// The result of a turn.
 #[derive(Clone, Debug)]
 pub struct TurnResult {
     /// The reply, or why there is none.
     pub reply: Result<ChatReply, Failure>,
-    /// What it cost in US dollars, as the program says.
+    /// What the turn cost in US dollars, if the program reports it.
     pub cost: Option<f64>,
-    /// What it did when there is no reply to say it.
+    /// What the program did, for a turn without a reply.
     pub work: AgentActivity,
 }
 
@@ -113,15 +113,15 @@ impl From<Failure> for TurnResult {
 }
 
 impl TurnResult {
-    /// The answer of a program that says nothing about itself.
+    /// The result of a program that reports only its answer.
     pub(super) fn plain(text: String, turn: &AgentTurn) -> Self {
         Self { reply: Ok(plain(text, turn)), cost: None, work: AgentActivity::default() }
     }
 }
 
-/// One kind of agent program.
+/// One kind of CLI agent.
 pub(super) trait AgentProgram: Send + Sync {
-    /// Takes one turn; an error that comes beside the answer cost nothing.
+    /// Takes one turn. A failure that is returned as the error has no cost or usage to report.
     fn turn<'a>(
         &'a self,
         job: &'a TurnJob<'a>,
@@ -129,7 +129,7 @@ pub(super) trait AgentProgram: Send + Sync {
     ) -> BoxFuture<'a, Result<TurnResult, Failure>>;
 }
 
-/// A turn about to be taken.
+/// A turn to take.
 pub(super) struct TurnJob<'a> {
     /// The turn.
     pub(super) turn: &'a AgentTurn,
@@ -137,14 +137,15 @@ pub(super) struct TurnJob<'a> {
     pub(super) place: &'a AgentEnv,
     /// How long it may take.
     pub(super) limit: Duration,
-    /// What else bounds it.
+    /// Its other limits.
     pub(super) bounds: &'a TurnLimits,
-    /// Whether it goes on in a session in which it never answered.
+    /// Whether it continues a session whose turn was cut off before it had an answer.
     pub(super) interrupted: bool,
 }
 
 impl TurnJob<'_> {
-    /// The environment: the basic variables, those that the agent lists, and `more` where neither sets them.
+    /// The environment of the program: the basic variables, those in `taken` and those that the agent lists. `more`
+    /// overrides the first two, but not what the agent lists.
     pub(super) fn environment(&self, taken: &[&str], more: Vec<(String, String)>) -> Vec<(String, String)> {
         let listed = self.turn.program.env.iter().map(String::as_str);
         let names = BASIC.iter().copied().chain(taken.iter().copied()).chain(listed);
@@ -161,7 +162,7 @@ impl TurnJob<'_> {
         env
     }
 
-    /// The program to run with this environment and standard input.
+    /// A program to run with these arguments, this environment and this standard input.
     pub(super) fn spec(&self, argv: Vec<String>, env: Vec<(String, String)>, stdin: Option<String>) -> ProgramSpec {
         let most = MOST;
         ProgramSpec {
@@ -177,7 +178,8 @@ impl TurnJob<'_> {
         }
     }
 
-    /// What is said in the program's own session, beside a system prompt that it is given otherwise.
+    /// The text to send to a program that gets the system prompt separately: only the last message if its session has
+    /// the earlier ones, otherwise all messages.
     pub(super) fn next_words(&self) -> String {
         let messages = &self.turn.request.messages;
         let alone = self.turn.session.is_some() && !self.interrupted;
@@ -188,7 +190,8 @@ impl TurnJob<'_> {
         self.after_a_cut(said.join("\n\n"))
     }
 
-    /// What is said to a program that has no other way to be given the system prompt.
+    /// The text to send to a program that has no other way to get the system prompt: only the last message if its
+    /// session has the rest, otherwise the whole conversation.
     pub(super) fn words(&self) -> String {
         match &self.turn.session {
             Some(_) if !self.interrupted => self.next_words(),
@@ -200,12 +203,12 @@ impl TurnJob<'_> {
         if self.interrupted { format!("{CUT_OFF}\n\n{words}") } else { words }
     }
 
-    /// A folder of this run for a kind of program; made when it is not there.
+    /// The home folder of this kind of program in this run; created if it does not exist.
     pub(super) fn home(&self) -> Result<OwnFolder, Failure> {
         self.folder(self.turn.program.kind.as_str())
     }
 
-    /// A folder of this run's programs; made when it is not there.
+    /// A folder for the CLI agents of this run; created if it does not exist.
     pub(super) fn folder(&self, name: &str) -> Result<OwnFolder, Failure> {
         self.place.homes.make(name).map_err(|error| {
             let folder = self.place.homes.path().join(name);
@@ -213,8 +216,8 @@ impl TurnJob<'_> {
         })
     }
 
-    /// The whole talk as one text, for a program without a session: the system prompt, an empty line,
-    /// the user's message, and after a re-ask the answers and what was said to them.
+    /// The whole conversation as one text, for a program without a session: the system prompt, an empty line, the
+    /// user's message, and after a re-ask the earlier answers and the replies to them.
     pub(super) fn whole_talk(&self) -> String {
         let request = &self.turn.request;
         let mut parts = vec![request.system.clone()];
@@ -224,13 +227,14 @@ impl TurnJob<'_> {
     }
 }
 
-/// Makes room for a program that tells all it does: only what its lines say is kept.
+/// Raises the output limit for a program that writes events, and keeps little of the output: orch reads the events as
+/// they arrive.
 pub(super) fn streams(spec: &mut ProgramSpec) {
     spec.cap = SHOWN_BYTES;
     spec.most = Some(MOST_EVENTS);
 }
 
-/// A file for one turn in the program's own folder; it goes when it is dropped.
+/// Creates a file for one turn in the program's folder; it is removed when it is dropped.
 pub(super) fn file(home: &OwnFolder, name: &str, text: &str) -> Result<TurnFile, Failure> {
     let file = TurnFile(home.file(format!("turn-{}-{name}", uuid::Uuid::now_v7().simple())));
     let written = file.0.create_new().and_then(|mut opened| opened.write_all(text.as_bytes()));
@@ -250,12 +254,12 @@ impl TurnFile {
 
 impl Drop for TurnFile {
     fn drop(&mut self) {
-        // It may never have been written; one that is left goes with the run.
+        // The file may never have been written. One that is left over is removed with the run.
         drop(self.0.remove());
     }
 }
 
-/// A message of a talk that is told again.
+/// A message as text, for a conversation that is sent again.
 fn told(message: &Message) -> String {
     match message.role {
         Role::User => message.content.clone(),
@@ -263,7 +267,7 @@ fn told(message: &Message) -> String {
     }
 }
 
-/// A reply of a program that says nothing about itself.
+/// The reply of a program that reports only its answer.
 pub(super) fn plain(text: String, turn: &AgentTurn) -> ChatReply {
     ChatReply {
         text,

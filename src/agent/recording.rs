@@ -1,7 +1,7 @@
-//! Recordings: what was asked and what was answered, as files that people can read and tests replay.
+//! Recordings: requests and replies in files that people can read and tests can replay.
 //!
-//! A recording is found by what was asked, without the model: the same pipeline can be recorded
-//! with a large model and replayed without any.
+//! A recording is found by its request without the model, so that a pipeline can be recorded with a large model and
+//! replayed without any.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use crate::model::{
 };
 use crate::secret::Redactor;
 
-/// The provider's name of models that are replayed.
+/// The provider's name for models whose replies are replayed.
 pub const REPLAY: &str = "replay";
-/// How much of a difference a message shows, in lines.
+/// How many lines of a diff a message shows.
 const SHOWN: usize = 24;
 /// The largest recording that is read.
 const MAX_BYTES: u64 = 256 << 20;
@@ -29,15 +29,15 @@ const MAX_BYTES: u64 = 256 << 20;
 /// One exchange, as written to a file. Texts are lists of lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Recording {
-    /// The step that asked, for people and for the nearest recording.
+    /// The step that made the request, for people and to find the nearest recording.
     step: String,
     /// The model that answered.
     model: String,
-    /// The digest by which it is found.
+    /// The digest that identifies the request.
     key: Digest,
     /// The system prompt.
     system: Vec<String>,
-    /// The conversation so far: who spoke, and what.
+    /// The conversation so far: the role and the lines of each message.
     messages: Vec<(String, Vec<String>)>,
     /// The digest of the schema, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,14 +46,14 @@ struct Recording {
     reply: Vec<String>,
     /// Why the model stopped.
     stop: StopReason,
-    /// What was reported of its use.
+    /// The token usage that the provider reported.
     usage: ReportedUsage,
-    /// What the text does not show.
+    /// Remarks about the reply that its text does not show.
     #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
     remarks: Box<ReplyRemarks>,
 }
 
-/// What a recording is found by: the request without its model, bounds and names.
+/// The key of a request: the digest of its system prompt, messages and schema, but not of its model and limits.
 fn key(request: &ChatRequest) -> Digest {
     let what = json!({ "system": request.system, "messages": request.messages, "schema": request.schema });
     Digest::of(canonical(&what).as_bytes())
@@ -69,7 +69,7 @@ impl Recording {
     }
 }
 
-/// What was asked as one text, to compare.
+/// The request as one text, to compare.
 fn asked(system: &str, messages: impl Iterator<Item = (String, String)>) -> String {
     let mut out = format!("system:\n{system}\n");
     for (who, text) in messages {
@@ -85,43 +85,43 @@ fn speakers(request: &ChatRequest) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Writes each exchange of a run into a folder, for the user alone: prompts and replies may be private.
+/// Writes each exchange of a run into a folder that only the user can read, since prompts and replies may be private.
 #[derive(Debug)]
 pub struct Recorder {
     folder: OwnFolder,
-    /// How often each name was given: steps may ask the same and get other replies.
+    /// How often each name was used: steps may send the same request and get different replies.
     given: Mutex<HashMap<String, usize>>,
     failed: Mutex<Option<Failure>>,
 }
 
 impl Recorder {
-    /// A recorder into a folder, made if it is not there.
+    /// Records into this folder; creates it if it does not exist.
     ///
     /// # Errors
-    /// The folder can't be made.
+    /// The folder can't be created.
     pub fn new(folder: &Path) -> std::io::Result<Self> {
         OwnFolder::create(folder, FolderAccess::Private).map(Self::into)
     }
 
-    /// A recorder into this folder.
+    /// Records into this folder.
     pub fn into(folder: OwnFolder) -> Self {
         Self { folder, given: Mutex::default(), failed: Mutex::default() }
     }
 
-    /// Keeps an exchange, without secrets. What goes wrong is told by [`Recorder::failure`]: a reply
-    /// that was paid for is not lost for the sake of a recording.
+    /// Records an exchange without its secrets. [`Recorder::failure`] returns the error if that fails, so that a reply
+    /// that was paid for is not lost for a recording.
     pub fn keep(&self, step: &StepKey, request: &ChatRequest, reply: &ChatReply, redactor: &Redactor) {
         if let Err(failure) = self.write(step, request, reply, redactor) {
             self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         }
     }
 
-    /// The first thing that could not be recorded.
+    /// The first error of a recording.
     pub fn failure(&self) -> Option<Failure> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A file name that this run has not given yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.
+    /// A file name that this run has not used yet: `vote.1f2e.json`, then `vote.1f2e.2.json`.
     fn named(&self, name: String) -> String {
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
         let count = given.entry(name.clone()).or_default();
@@ -160,18 +160,18 @@ impl Recorder {
     }
 }
 
-/// Answers from a folder of recordings, and from nothing else.
+/// Answers requests from a folder of recordings only.
 #[derive(Debug)]
 pub struct Replay {
     folder: PathBuf,
-    /// By what was asked; of several the order is that of their steps and files.
+    /// The recordings for each key, in the order of their file names.
     recordings: BTreeMap<String, Vec<Recording>>,
-    /// How often a step was answered that asked the same more than once.
+    /// How often each step has sent each request.
     answered: Mutex<HashMap<(String, StepKey), usize>>,
 }
 
 impl Replay {
-    /// The recordings of a folder.
+    /// Opens a folder of recordings.
     ///
     /// # Errors
     /// What can't be read, and why.
@@ -233,7 +233,8 @@ impl Replay {
         Err(Failure::new(Class::NoRecording, why).with_hint(hint))
     }
 
-    /// The recording of a request: that of the very step, in the order in which it asked, else the first.
+    /// The recording for a request: the step's own recordings in the order of its requests, otherwise the first one of
+    /// any step.
     fn found(&self, step: &StepKey, key: &str) -> Option<&Recording> {
         let all = self.recordings.get(key)?;
         let own: Vec<&Recording> = all.iter().filter(|recording| recording.step == step.as_str()).collect();
@@ -270,7 +271,7 @@ impl Replay {
     }
 }
 
-/// How many lines two texts share.
+/// How many lines two texts have in common.
 fn alike(old: &str, new: &str) -> usize {
     let lines: std::collections::HashSet<&str> = old.lines().collect();
     new.lines().filter(|line| lines.contains(line)).count()

@@ -1,8 +1,8 @@
-//! What Codex's sandbox refused its commands, by what they said.
+//! Finds the writes that Codex's sandbox refused, by the error messages of the commands.
 //!
-//! Codex has no event for that: a command that may not write sees a file system that is read-only (on macOS an
-//! operation that is not permitted), says so, and Codex continues. Its events have the output of commands, but not of
-//! each that ends at once; its own record of the session has that of all.
+//! Codex has no event for a refusal: the command sees a read-only file system (on macOS, an operation that is not
+//! permitted), prints an error, and Codex continues. Codex's events lack the output of some commands that exit at once;
+//! its session file has the output of every command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What is read of a session's record, in bytes.
+/// How much of a session file is read at most, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// What the system says of a refused write, in lower case, with its number.
+/// The system's error messages for a refused write, in lower case, with their error numbers.
 const REFUSALS: &[(&str, &str)] = &[
     ("read-only file system", "30"),
     #[cfg(target_os = "macos")]
     ("operation not permitted", "1"),
 ];
 
-/// The line of an output by which a command says that its sandbox refused a write. Of a command that did not succeed the
-/// words of every language count. Of one that did, only a line that ends as those of the system, Python and Node do: it
-/// may have printed a text with these words, such as a log.
+/// The line of a command's output that reports a refused write. For a failed command, the error formats of all known
+/// languages count. For a successful one, only the formats of the system, Python and Node count, since it may have
+/// printed a text with these words, such as a log.
 pub(super) fn refused(output: &str, succeeded: bool) -> Option<&str> {
     output.lines().map(str::trim).find(|line| says_plainly(line) || (!succeeded && says_somehow(line)))
 }
 
 fn says_plainly(line: &str) -> bool {
-    // As the system, Python and Node say it; a text that only quotes the words goes on after them.
+    // The formats of the system, Python and Node; a text that merely quotes the words usually continues after them.
     line.ends_with(": Read-only file system")
         || line.contains("[Errno 30] Read-only file system")
         || line.contains("EROFS: read-only file system, ")
@@ -36,8 +36,8 @@ fn says_plainly(line: &str) -> bool {
         || line.contains("rejected by user approval settings")
 }
 
-/// Whether a line has the words where the error messages of a language have them: after a separator, and before the end
-/// of the line or what that language puts behind them.
+/// Whether a line has the words where error messages have them: after a separator, and before the end of the line or
+/// what some language adds there.
 fn says_somehow(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
     REFUSALS.iter().any(|(words, number)| {
@@ -50,8 +50,8 @@ fn says_somehow(line: &str) -> bool {
     })
 }
 
-/// What follows the system's words in an error message: nothing (shells, Go), a parenthesis (Java), the number (Rust), or
-/// the place (Perl, PHP, Ruby, .NET).
+/// Whether a text is what may follow the system's words in an error message: nothing (shells, Go), a parenthesis
+/// (Java), the error number (Rust), or a location (Perl, PHP, Ruby, .NET).
 fn is_end(after: &str, number: &str) -> bool {
     let placed = [" at ", " in "].iter().any(|word| after.starts_with(word)) && after.contains(" line ");
     after.trim_end_matches(['.', ')', '}', ' ', '"', '\'']).is_empty()
@@ -61,7 +61,7 @@ fn is_end(after: &str, number: &str) -> bool {
         || after.starts_with(" : '")
 }
 
-/// What commands of a session were refused since a time, by its record in Codex's home.
+/// The refusals in the session file in Codex's home, from `since` on.
 pub(super) fn on_record(home: &Path, session: &str, since: Timestamp) -> Vec<String> {
     let Some(path) = record(&home.join("sessions"), session, 4) else { return Vec::new() };
     if fs::metadata(&path).map_or(true, |data| data.len() > LARGEST) {
@@ -84,8 +84,8 @@ pub(super) fn on_record(home: &Path, session: &str, since: Timestamp) -> Vec<Str
     refusals.collect()
 }
 
-/// The words of a recorded output, and whether its command is known to have succeeded: a header of the text or a field
-/// beside it has the exit code.
+/// The text of a recorded output, and whether its command is known to have succeeded. The exit code is in a header of
+/// the text or in a field next to it.
 fn recorded(output: Value) -> (String, bool) {
     let of_header = |text: &str| {
         let head = text.lines().take_while(|line| !line.starts_with("Output:"));
@@ -96,7 +96,7 @@ fn recorded(output: Value) -> (String, bool) {
     };
     let text = match output {
         Value::String(text) => text,
-        // The words of a list or an object of parts.
+        // The text of an output that is a list or an object of parts.
         other => other["content"].as_str().map_or_else(|| other.to_string().replace("\\n", "\n"), str::to_owned),
     };
     let fields: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -107,7 +107,7 @@ fn recorded(output: Value) -> (String, bool) {
     (words.to_owned(), fields["metadata"]["exit_code"] == 0)
 }
 
-/// The record of a session: a file below a folder whose name ends with the session's id.
+/// The session file: a file in `folder` or below it whose name ends with the session's id.
 fn record(folder: &Path, session: &str, depth: usize) -> Option<PathBuf> {
     let end = format!("-{session}.jsonl");
     let entries: Vec<PathBuf> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).collect();
@@ -157,7 +157,7 @@ mod tests {
             "Unhandled exception. System.IO.IOException: Read-only file system : '/etc/x'",
         ] {
             assert_eq!(refused(&format!("before\n{line}\nafter"), false), Some(line), "{line}");
-            // A command that succeeded may only have printed them.
+            // A command that succeeded may only have printed the words.
             assert_eq!(refused(line, true), None, "{line}");
         }
     }
@@ -173,7 +173,7 @@ mod tests {
             assert_eq!(refused(&failed.0, failed.1), Some(rust), "{failed:?}");
             assert_eq!(refused(&succeeded.0, succeeded.1), None, "{succeeded:?}");
         }
-        // Without an exit code nothing says that it succeeded.
+        // Without an exit code it is unknown whether the command succeeded.
         let (text, succeeded) = recorded(serde_json::json!({ "content": rust }));
         assert_eq!(refused(&text, succeeded), Some(rust));
     }

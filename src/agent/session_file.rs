@@ -1,47 +1,47 @@
-//! Where a program was when its turn was cut off: the id of its own session, in a file.
+//! Remembers the session of a CLI agent whose turn was cut off: its id, in a file.
 //!
-//! It is written as soon as the program tells its session and goes when the turn has ended, so that it
-//! is found after this process was killed in the middle of the turn, or a stop or a budget cut it off. It is
-//! a convenience: a bookmark that can't be written or read means that the turn begins anew.
+//! orch writes the file as soon as the program reports its session, and removes it when the turn has ended. After a
+//! kill, a stop or a budget limit in the middle of the turn, the next attempt can continue the session. The file is
+//! optional: if it can't be written or read, the turn starts again from the beginning.
 
 use crate::folder::{OwnFile, OwnFolder};
 use crate::model::Digest;
 
-/// Longer ids are none.
+/// The longest id that is accepted, in bytes.
 const LONGEST: usize = 512;
 
-/// The folder of bookmarks, in that of the run's programs.
+/// The folder for these files, in the folder of the run's CLI agents.
 const FOLDER: &str = "sessions";
 
-/// The bookmark of one turn.
+/// The file for the session of one turn.
 pub(super) struct Bookmark {
     homes: OwnFolder,
     name: String,
 }
 
 impl Bookmark {
-    /// The bookmark of the turn with this mark, in the folder of the run's programs.
+    /// The file for the turn that `mark` identifies, in the folder of the run's CLI agents.
     pub(super) fn of(homes: &OwnFolder, mark: &str) -> Self {
         Self { homes: homes.clone(), name: Digest::of(mark.as_bytes()).to_string() }
     }
 
-    /// Notes the session.
+    /// Writes the session's id.
     pub(super) fn put(&self, session: &str) {
         drop(self.homes.make(FOLDER).and_then(|folder| folder.file(self.name.as_str()).note(session.as_bytes())));
     }
 
-    /// The session that was noted.
+    /// Reads the session's id.
     pub(super) fn session(&self) -> Option<String> {
         let session = String::from_utf8(self.file().read().ok()?).ok()?;
-        // It becomes an argument of the program.
+        // The id becomes an argument of the program, so it must not look like an option.
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
         (session.starts_with(char::is_alphanumeric) && session.len() <= LONGEST && session.chars().all(plain))
             .then_some(session)
     }
 
-    /// Removes the note.
+    /// Removes the file.
     pub(super) fn remove(&self) {
-        // It may never have been written.
+        // The file may never have been written.
         drop(self.file().remove());
     }
 

@@ -1,4 +1,5 @@
-//! Where the files of embedded models are: of the catalogue, added by name, or named by path.
+//! Where the files of embedded models are: models of the catalogue, models that the user added, and models given by a
+//! path.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,21 +12,21 @@ use crate::model::{Class, Failure, ModelRef};
 /// The embedded models of this machine and of a project.
 #[derive(Clone, Debug)]
 pub struct Shelf {
-    /// The folder of the models that were fetched or added.
+    /// The folder of downloaded and added models.
     pub cache: PathBuf,
-    /// The folder from which relative paths of models are.
+    /// The folder to which the paths of model files are relative.
     pub root: PathBuf,
     identities: Arc<Identities>,
 }
 
 impl Shelf {
-    /// The models of a cache folder, and of a project without one.
+    /// The models in a cache folder, for use without a project.
     pub fn new(cache: PathBuf) -> Self {
         let identities = Arc::new(Identities::new(&cache));
         Self { cache, root: PathBuf::new(), identities }
     }
 
-    /// The file of a model that is none of the catalogue: at a path, or added under a name.
+    /// The file of a model that is not in the catalogue: the one at its path, or the one that was added under its name.
     pub fn own_file(&self, name: &str) -> PathBuf {
         match ModelRef::new(crate::model::name::LOCAL, name).path() {
             Some(path) => model_path(&self.root, path),
@@ -33,7 +34,7 @@ impl Shelf {
         }
     }
 
-    /// The names that were added, sorted.
+    /// The names of the added models, sorted.
     pub fn added(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.cache).into_iter().flatten().flatten();
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -45,7 +46,7 @@ impl Shelf {
         names
     }
 
-    /// The digest that tells the weights of a model from others. The names of the catalogue tell it themselves.
+    /// A digest that identifies a model's weights; `None` for models of the catalogue, whose name identifies them.
     ///
     /// # Errors
     /// The file can't be read.
@@ -56,12 +57,12 @@ impl Shelf {
         self.identities.of(&self.own_file(name)).map(Some)
     }
 
-    /// Whether the digest of a model is known without reading it.
+    /// Whether [`Shelf::identity`] needs no reading of the file.
     pub fn knows(&self, name: &str) -> bool {
         !self.is_file(name) || self.identities.knows(&self.own_file(name))
     }
 
-    /// Whether the file of a model is not what it was when its digest was told.
+    /// Whether a model's file changed since this process computed its digest.
     pub fn changed(&self, file: &Path) -> bool {
         self.identities.changed(file)
     }
@@ -71,7 +72,7 @@ impl Shelf {
         path || (is_own(name) && self.own_file(name).exists())
     }
 
-    /// What is wrong with a model that is a file.
+    /// What is wrong with a model's file, if anything.
     pub fn problem(&self, name: &str) -> Option<Failure> {
         let file = self.own_file(name);
         let problem = match ModelRef::new(crate::model::name::LOCAL, name).path() {
@@ -83,7 +84,7 @@ impl Shelf {
     }
 }
 
-/// Whether a name may be that of a model that was added.
+/// Whether the user may add a model under this name.
 pub fn is_own(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     !name.is_empty() && !name.starts_with(['.', '-']) && name.chars().all(plain) && !is_listed(name)

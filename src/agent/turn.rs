@@ -1,4 +1,4 @@
-//! One turn of a program from its beginning to its record: its time, its session, what it did.
+//! One turn of a CLI agent: its time limit, its session, and what it changed in the workspace.
 
 use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,12 +22,12 @@ use super::program::{AgentEnv, AgentEvent, AgentProgram, TurnJob, TurnLimits, Tu
 use super::session_file::Bookmark;
 use super::turn_start;
 
-/// How long a turn may take when nothing else is said: some programs wait for ever on a dead network.
+/// How long a turn may take by default: some programs wait forever on a dead network.
 pub const PATIENCE: Duration = Duration::from_mins(10);
-/// Uses of tools that are told, at most.
+/// How many tool uses are reported at most.
 const MOST_TOOLS: usize = 1000;
 
-/// How much is remembered of what a program says, for a message, in bytes.
+/// How much of a program's last text is kept for messages, in bytes.
 const MOST_SAID: usize = 8 << 10;
 
 fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
@@ -39,13 +39,13 @@ fn of(kind: ProgramKind) -> &'static dyn AgentProgram {
     }
 }
 
-/// Has a program take a turn.
+/// Runs one turn of a CLI agent.
 ///
-/// A turn that was cut off by the end of this process goes on in the program's own session, if it
-/// had told one; when that session is not to be had, the turn is taken from the start.
+/// If an earlier attempt at the turn was cut off, the program continues its own session, provided that it had reported
+/// one. If that session can't be used, the turn starts from the beginning.
 ///
-/// When `cut` resolves the program is ended, and the answer has why, and what it did by then. After the end of its
-/// turn it is not cut off any more.
+/// When `cut` resolves, orch ends the program; the result then has that failure and what the program did so far. A turn
+/// whose end the program has reported is not cut off any more.
 pub async fn take_turn(
     turn: &AgentTurn,
     place: &AgentEnv,
@@ -64,7 +64,8 @@ pub async fn take_turn(
         Ok(before) => before,
         Err(failure) => return failure.into(),
     };
-    // What is paid for and whole is kept.
+    // Once the program has reported the end of its turn, its answer is complete and paid for: then a cut takes effect
+    // only if another attempt starts.
     let mut cut = pin!(async {
         let failure = cut.await;
         while watch.seen().over {
@@ -73,25 +74,26 @@ pub async fn take_turn(
         failure
     });
     if let Some(failure) = cut.as_mut().now_or_never() {
-        // It never ran.
+        // The program never started.
         return failure.of_step().into();
     }
-    // Dropped when it is cut, and the program ends with that.
+    // A cut drops this future, which ends the program.
     let (mut answer, ended) = tokio::select! {
         biased;
         answer = job.resumed_or_taken(&bookmark, &watch) => (answer, true),
         failure = cut => (failure.into(), false),
     };
-    // Until then it may still write.
+    // Until its processes have ended, the program may still write files.
     place.endings.settled().await;
     let mut work = match (before, job.listing().await) {
         (Some(before), Some(after)) => before.difference(&after),
-        // A list that broke off tells nothing, and that is told.
+        // Without both snapshots the changes are unknown; `partial` reports that if the agent may write.
         (None, _) | (_, None) => {
             AgentActivity { partial: turn.program.access == Access::Write, ..AgentActivity::default() }
         }
     };
-    // Whatever came of it is about to be recorded. One that was cut off is to be taken again.
+    // The caller records the result of a turn that ended. A turn that was cut off runs again and may continue its
+    // session.
     if ended {
         bookmark.remove();
     }
@@ -120,23 +122,23 @@ pub async fn take_turn(
     answer
 }
 
-/// Whether a program whose turn failed may have had answers of its model that were not counted.
+/// Whether a program whose turn failed may have used tokens that it did not report.
 fn may_have_asked(class: Class, heard: bool) -> bool {
     match class {
-        // It never ran.
+        // The program never ran.
         Class::NotInstalled | Class::Storage => false,
-        // Its first request was turned down, unless it did something before.
+        // The provider rejected the first request, unless the program did something before.
         Class::Auth | Class::BadRequest | Class::RateLimited | Class::ProviderUnavailable => heard,
         _ => true,
     }
 }
 
-/// Listens to what a program does.
+/// Receives the events of a turn.
 struct Watch<'a> {
     sink: &'a (dyn Fn(AgentEvent) + Send + Sync),
     bookmark: &'a Bookmark,
     seen: Mutex<WatchedTurn>,
-    /// Told when another attempt begins.
+    /// Notified when another attempt starts.
     another: Notify,
 }
 
@@ -144,7 +146,7 @@ struct Watch<'a> {
 struct WatchedTurn {
     heard: bool,
     over: bool,
-    /// The end of what it said since it last used a tool, or that use.
+    /// The end of the text since the last tool use, or that tool use.
     last: String,
     tools: Vec<String>,
     session: Option<String>,
@@ -190,7 +192,7 @@ impl Watch<'_> {
         (self.sink)(sign);
     }
 
-    /// Another attempt begins, which may be cut off as the first.
+    /// Marks the start of another attempt, which may be cut off like the first.
     fn begins_again(&self) {
         self.seen().over = false;
         self.another.notify_one();
@@ -201,7 +203,7 @@ impl Watch<'_> {
     }
 }
 
-/// How long a turn may take, and whether the step's deadline says so.
+/// The time limit of a turn, and whether it comes from the step's deadline.
 fn limit(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Failure> {
     let limit = turn.timeout_ms.map_or(PATIENCE, Duration::from_millis);
     let Some(until) = turn.until else { return Ok((limit, false)) };
@@ -213,13 +215,13 @@ fn limit(turn: &AgentTurn, now: Timestamp) -> Result<(Duration, bool), Failure> 
 }
 
 impl TurnJob<'_> {
-    /// Takes the turn, in the session of one that was cut off if there is one.
+    /// Takes the turn, in the session of an earlier attempt that was cut off if there is one.
     async fn resumed_or_taken(&self, bookmark: &Bookmark, watch: &Watch<'_>) -> TurnResult {
         if let Some(session) = bookmark.session().filter(|_| self.turn.session.is_none()) {
             let turn = AgentTurn { session: Some(session), ..self.turn.clone() };
             let again = TurnJob { turn: &turn, interrupted: true, ..*self };
             let answer = again.taken(watch).await;
-            // A session that kept silent until the time was over has used it up.
+            // A session that was silent until the time-out has used up the turn's time.
             let over = answer.reply.as_ref().is_err_and(|failure| failure.class == Class::Timeout);
             let paid = answer.cost.is_some_and(|usd| usd > 0.0)
                 || answer.work.usage.is_some_and(|usage| usage.at_least().total() > 0);
@@ -238,7 +240,8 @@ impl TurnJob<'_> {
         taken.unwrap_or_else(TurnResult::from)
     }
 
-    /// The files of the workspace before the turn, noted on disk: a kill must not make them unknown.
+    /// The files of the workspace before the turn. They are also written to disk, so that they are known even after a
+    /// kill.
     async fn before(&self) -> Result<Option<FileSnapshot>, Failure> {
         let Some(listing) = self.listing().await else { return Ok(None) };
         let (place, bounds, model) = (self.place.clone(), self.bounds.clone(), self.turn.request.model.clone());
@@ -251,7 +254,7 @@ impl TurnJob<'_> {
         })
     }
 
-    /// The files of the workspace, when the program may change them.
+    /// A snapshot of the workspace, if the program may change files.
     async fn listing(&self) -> Option<FileSnapshot> {
         if self.turn.program.access != Access::Write {
             return None;

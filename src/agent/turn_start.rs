@@ -1,8 +1,8 @@
-//! The state of the workspace before a turn, on disk until what the turn did is on record.
+//! The state of the workspace before a turn, on disk until the journal has what the turn changed.
 //!
-//! It is written before the program starts. When this process is killed in the middle of the turn, whoever goes on with
-//! the run compares the workspace against it, so that the files of the turn are in the run's record. It survives the
-//! end of the process, not that of the machine: it is not synced.
+//! orch writes it before the program starts. If orch is killed during the turn, the process that resumes the run
+//! compares the workspace with it, so that the journal gets the turn's changes. It survives the end of the process, but
+//! not a power failure, since it is not synced.
 
 use std::fs;
 use std::io;
@@ -18,21 +18,21 @@ use crate::model::{AgentActivity, CallKey, Digest, ModelRef};
 use super::changes::FileSnapshot;
 use super::program::{AgentEnv, TurnLimits};
 
-/// The folder of the files, in the folder of the run's programs.
+/// The folder for these files, in the folder of the run's CLI agents.
 const FOLDER: &str = "turns";
 
-/// A turn that began.
+/// The start of a turn, as it is written.
 #[derive(Debug, Serialize)]
 struct TurnStart<'a> {
     call: &'a CallKey,
     ask: &'a Digest,
     model: &'a ModelRef,
-    /// When it began.
+    /// When the turn started.
     at: Timestamp,
     before: &'a FileSnapshot,
 }
 
-/// The same as it is read.
+/// The start of a turn, as it is read.
 #[derive(Debug, Deserialize)]
 struct RecordedStart {
     call: CallKey,
@@ -42,18 +42,18 @@ struct RecordedStart {
     before: FileSnapshot,
 }
 
-/// A turn whose process was killed before what it did was on record.
+/// A turn during which orch was killed, so that its changes are not in the journal.
 #[derive(Debug)]
 pub struct InterruptedTurn {
     /// The call.
     pub call: CallKey,
-    /// The digest of what was asked.
+    /// The digest of the request.
     pub ask: Digest,
-    /// Who was asked.
+    /// The model that the request names.
     pub model: ModelRef,
-    /// When it began.
+    /// When the turn started.
     pub at: Timestamp,
-    /// What changed in the workspace since.
+    /// What changed in the workspace since then.
     pub work: AgentActivity,
 }
 
@@ -61,43 +61,44 @@ fn name(call: &CallKey) -> String {
     format!("{}.json", Digest::of(call.to_string().as_bytes()))
 }
 
-/// Writes the state before a turn to disk. Without it a kill would make the files of the turn unknown, so that the turn
-/// must not start when this fails.
+/// Writes the state before a turn to disk. If this fails, the turn must not start: after a kill, its changes would be
+/// unknown.
 pub(super) fn put(place: &AgentEnv, bounds: &TurnLimits, model: &ModelRef, before: &FileSnapshot) -> io::Result<()> {
     let start = TurnStart { call: &bounds.call, ask: &bounds.ask, model, at: bounds.now, before };
     let text = serde_json::to_vec(&start)?;
-    // A kill leaves no part of it under its own name.
+    // `note` replaces the file as a whole, so a kill never leaves a part of it under this name.
     place.homes.make(FOLDER)?.file(name(&bounds.call)).note(&text)
 }
 
-/// Removes what was noted before a turn that is on record now.
+/// Removes the state before a turn whose result is in the journal now.
 pub fn turn_recorded(homes: &OwnFolder, call: &CallKey) {
-    // It may never have been written.
+    // The file may never have been written.
     drop(homes.file(format!("{FOLDER}/{}", name(call))).remove());
 }
 
-/// The workspace in which turns were cut off, as it is now.
+/// The workspace in which turns were cut off, in its current state.
 #[derive(Clone, Copy)]
 pub struct InterruptedWorkspace<'a> {
     /// The folder.
     pub folder: &'a Path,
-    /// Files that show artifacts.
+    /// The artifact files, which orch writes.
     pub artifacts: &'a [String],
-    /// When nothing of the turns ran any more: what changed later is not their work.
+    /// When all processes of the turns had ended: later changes are not theirs.
     pub until: Timestamp,
-    /// Whether another process wrote a file.
+    /// Whether another run wrote a file.
     pub is_foreign: &'a dyn Fn(&str) -> bool,
 }
 
 impl InterruptedWorkspace<'_> {
-    /// Whether a file may hold the work of another process. One that is gone holds none.
+    /// Whether another process may have written a file. A removed file has no modification time, so only `is_foreign`
+    /// counts.
     fn is_late(&self, path: &str) -> bool {
         let changed = fs::symlink_metadata(self.folder.join(path)).ok().and_then(|data| changed(&data));
         (self.is_foreign)(path) || changed.is_some_and(|time| time > SystemTime::from(self.until))
     }
 }
 
-/// When a file changed last: its contents, or its name and rights where the system keeps that time.
+/// When a file last changed: its contents, or on Unix also its name and permissions.
 fn changed(data: &fs::Metadata) -> Option<SystemTime> {
     let modified = data.modified().ok();
     #[cfg(unix)]
@@ -110,19 +111,19 @@ fn changed(data: &fs::Metadata) -> Option<SystemTime> {
     modified
 }
 
-/// What is in the folder of notes; nothing when it is not there.
+/// The files in the folder; none if it does not exist.
 fn notes(homes: &OwnFolder) -> io::Result<Vec<OwnFile>> {
     Ok(homes.list(FOLDER)?.into_iter().map(|(name, _)| homes.file(format!("{FOLDER}/{name}"))).collect())
 }
 
-/// The turns that were noted and never recorded, with what changed in the workspace since they began; and the notes that
-/// can't be read, with the reason.
+/// The turns whose result is not in the journal, with the changes in the workspace since they started, and messages
+/// about files that can't be read.
 pub fn interrupted_turns(
     homes: &OwnFolder,
     workspace: InterruptedWorkspace<'_>,
 ) -> (Vec<InterruptedTurn>, Vec<String>) {
     let (mut starts, mut unread) = (Vec::new(), Vec::new());
-    // Others are temporary files of a process that was killed before its program started.
+    // Other names are temporary files of a process that was killed before its program started.
     let noted = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "json");
     match notes(homes) {
         Ok(files) => {

@@ -1,7 +1,7 @@
-//! What is known of models before they are asked: prices, context windows, what they refuse.
+//! What orch knows about models before it calls them: prices, context windows, and which refuse a temperature.
 //!
-//! `models.json` holds list prices in US dollars per million tokens and context windows in tokens, by provider
-//! and model. Of a model that is not in it nothing is known, and nothing is guessed.
+//! `models.json` holds list prices in US dollars per million tokens and context windows in tokens, by provider and
+//! model. About a model that it does not list, orch knows nothing and guesses nothing.
 
 mod price;
 
@@ -12,21 +12,21 @@ use crate::model::{ModelRef, Usage};
 
 use price::Price;
 
-/// Providers that run on the person's own machine.
+/// Providers that run on the user's own machine.
 const FREE: &[&str] = &["local", "ollama", "lmstudio", "llamacpp", "vllm"];
 
-/// Providers in the table; of others it need not be read.
+/// Providers in the table; for others, orch need not parse it.
 const LISTED: &[&str] = &["anthropic", "gemini", "openai", "openrouter"];
 
 type CatalogTable = HashMap<String, HashMap<String, Price>>;
 
 fn table() -> &'static CatalogTable {
     static TABLE: OnceLock<CatalogTable> = OnceLock::new();
-    // A unit test reads the file, so the default is never taken.
+    // A unit test parses the file, so the default is never used.
     TABLE.get_or_init(|| serde_json::from_str(include_str!("models.json")).unwrap_or_default())
 }
 
-/// What is listed of a model.
+/// The catalog entry of a model.
 fn entry(model: &ModelRef) -> Option<Price> {
     if !LISTED.contains(&model.provider.as_str()) {
         return None;
@@ -40,7 +40,7 @@ fn entry(model: &ModelRef) -> Option<Price> {
 
 /// What the usage costs in US dollars; `None` when the model's price is unknown.
 ///
-/// Models that run on the person's own machine cost nothing.
+/// Models that run on the user's own machine cost nothing.
 pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     if FREE.contains(&model.provider.as_str()) {
         return Some(0.0);
@@ -48,18 +48,17 @@ pub fn cost(model: &ModelRef, usage: &Usage) -> Option<f64> {
     entry(model).map(|price| price.of(usage))
 }
 
-/// How many tokens a model takes in one request together with its reply; `None` when that is unknown.
+/// How many tokens a request and its reply may have together; `None` when that is unknown.
 pub fn window(model: &ModelRef) -> Option<u64> {
     match (model.provider.as_str(), model.model.as_str()) {
-        // The embedded engine keeps so many positions of any model.
+        // The embedded engine keeps at most this many positions for any model.
         ("local", "qwen2.5-coder-1.5b" | "smollm2-135m" | "qwen3-4b" | "qwen3-8b") => Some(8_192),
         ("local", "qwen2.5-coder-7b" | "qwen2.5-coder-14b") => Some(8_192),
         (_, _) => entry(model)?.window,
     }
 }
 
-/// Whether a model of OpenAI reasons before it answers: such a model refuses any temperature
-/// but its own.
+/// Whether a model of OpenAI is a reasoning model, which refuses any temperature except its own.
 pub fn reasons(name: &str) -> bool {
     let number = |text: &str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -69,11 +68,11 @@ pub fn reasons(name: &str) -> bool {
     o_series || name.strip_prefix("gpt-").and_then(number).is_some_and(|number| number >= 5)
 }
 
-/// Whether a Claude model has a temperature of its own and refuses requests with another: Opus from 4.7 on, and
-/// everything from 5 on.
+/// Whether a Claude model refuses requests with a temperature other than its own: Opus from 4.7 on, and every family
+/// from 5 on.
 pub fn claude_has_own_temperature(name: &str) -> bool {
     let Some((_, name)) = name.rsplit_once("claude-") else { return false };
-    // `claude-3-5-sonnet`: the names of the first generations begin with the number.
+    // `claude-3-5-sonnet`: names of the first generations begin with the number.
     let Some((family, rest)) = name.split_once('-').filter(|(family, _)| family.starts_with(char::is_alphabetic))
     else {
         return false;
@@ -82,22 +81,23 @@ pub fn claude_has_own_temperature(name: &str) -> bool {
     version >= (5, 0) || (family == "opus" && version >= (4, 7))
 }
 
-/// Whether a Gemini model has a temperature of its own: from 3.6 on, and of 3.5 the lite ones. They take no notice of
-/// another, and those to come are announced to refuse it.
+/// Whether a Gemini model has a fixed temperature: from 3.6 on, and the lite models of 3.5. These models ignore another
+/// one, and Google has announced that future models will refuse it.
 pub fn gemini_has_own_temperature(name: &str) -> bool {
     let Some((_, rest)) = name.rsplit_once("gemini-") else { return false };
     let version = version(rest);
     version >= (3, 6) || (version == (3, 5) && rest.contains("lite"))
 }
 
-/// The version that a text begins with: `4-7`, `4.7` or `4`; what follows may be a date.
+/// The version that a text begins with: `4-7`, `4.7` or `4`. A number of three or more digits, as in a date, does not
+/// count.
 fn version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(['-', '.']).map(|part| part.parse::<u32>().ok().filter(|number| *number < 100));
     let major = numbers.next().flatten().unwrap_or(0);
     (major, numbers.next().flatten().unwrap_or(0))
 }
 
-/// Whether `name` is the known model, or a dated or current version of it.
+/// Whether `name` is the known model, or a dated, numbered, `latest` or `preview` version of it.
 fn names(known: &str, name: &str) -> bool {
     let Some(rest) = name.strip_prefix(known) else {
         return false;

@@ -1,12 +1,12 @@
-//! Prices per million tokens.
+//! Prices of models per million tokens.
 //!
-//! A price is an estimate for budgets and reports, never an invoice: unknown models have none.
+//! A price is an estimate for budgets and reports, not an invoice; a model that is not listed has none.
 
 use serde::Deserialize;
 
 use crate::model::Usage;
 
-/// Prices per million tokens.
+/// Prices in US dollars per million tokens.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Price {
     pub(super) input: f64,
@@ -18,12 +18,12 @@ pub(super) struct Price {
     /// Other prices for the whole call when its prompt is long.
     #[serde(default)]
     above: Option<Above>,
-    /// How many tokens the model takes in one request, with its reply.
+    /// How many tokens a request and its reply may have together.
     #[serde(default)]
     pub(super) window: Option<u64>,
 }
 
-/// Prices of calls whose prompt has more than so many tokens.
+/// Prices for calls whose prompt has more than `tokens` tokens.
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Above {
     tokens: u64,

@@ -1,4 +1,4 @@
-//! Agents and models: every reference leads somewhere, and every agent has work.
+//! Checks agents and models: every model reference must resolve, and every agent must be used by a step.
 
 use crate::config::{Document, Project, child, item, model_file, places};
 use crate::diagnostic::{Code, Diagnostic};
@@ -8,13 +8,13 @@ use crate::model::{ModelRef, Step};
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let agents = &project.pipeline.agents;
-    // Where a step names an unknown agent, the one that it means seems unused.
+    // If a step names an unknown agent, the user probably misspelt one that then only seems unused.
     let steps = places(&project.pipeline);
     let named = |step: &Step| step.agent.clone();
     let all_known = steps.iter().filter_map(|(_, step)| named(step)).all(|agent| agents.contains_key(&agent));
     for (name, agent) in agents {
         let pointer = child(&child("/agents", name), "model");
-        // A program has its own words for its models.
+        // CLI agents use model names of their own, which orch does not check.
         if agent.kind().is_none() {
             found.extend(model(project, &agent.model, &pointer));
         }
@@ -44,7 +44,7 @@ fn unknown_agent(project: &Project, name: &str, pointer: &str) -> Diagnostic {
     if problem.help.is_empty() { problem.help("agents are declared under `agents:`") } else { problem }
 }
 
-/// A model reference in the pipeline file.
+/// Checks a model reference in the pipeline file.
 fn model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
     let Some(problem) = reference(project, name, true) else {
         return file(project, name, &project.document, pointer);
@@ -57,7 +57,7 @@ fn model(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
     Some(problem.into_diagnostic(&project.document, place))
 }
 
-/// A model that is a file: whether it is there and can be run.
+/// Checks a model that is a file: it must exist and be a model that orch can run. `None` for any other model.
 fn file(project: &Project, name: &str, document: &Document, pointer: &str) -> Option<Diagnostic> {
     let model = ModelRef::parse(name)?;
     let problem = model_file(&project.root, model.path()?)?;
@@ -65,7 +65,8 @@ fn file(project: &Project, name: &str, document: &Document, pointer: &str) -> Op
     Some(new(Code::ModelFile, problem.message).at(&document.file, document.spans.value(pointer)).help(problem.help))
 }
 
-/// The models of `orch.yaml`: aliases name models, never other aliases.
+/// Checks the models that `orch.yaml` names: the entries of `models` and the default model. An alias may stand for
+/// another alias, but no chain of aliases may lead back to itself.
 fn settings(project: &Project) -> Vec<Diagnostic> {
     let Some(document) = &project.settings_document else { return Vec::new() };
     let mut found = Vec::new();
@@ -94,7 +95,7 @@ fn settings(project: &Project) -> Vec<Diagnostic> {
     found
 }
 
-/// An entry of `models` that names no model, or two.
+/// The diagnostic for an entry of `models` that has neither `model` nor `gguf`, or both.
 fn neither_or_both(document: &Document, pointer: &str, alias: &str, both: bool) -> Diagnostic {
     let (message, help) = if both {
         (format!("`{alias}` has both `model` and `gguf`"), "leave one of them out")
@@ -104,7 +105,7 @@ fn neither_or_both(document: &Document, pointer: &str, alias: &str, both: bool) 
     Diagnostic::error(Code::BadModel, message).at(&document.file, document.spans.value(pointer)).help(help)
 }
 
-/// What is wrong with a reference, before it has a place.
+/// What is wrong with a model reference, before its position in a file is known.
 struct Problem {
     code: Code,
     message: String,
@@ -127,7 +128,7 @@ fn reference(project: &Project, name: &str, aliases: bool) -> Option<Problem> {
     if aliases && (name == "auto" || name == "local" || models.contains_key(name)) {
         return None;
     }
-    // Of an alias: another one, unless they only lead to one another.
+    // An alias may stand for another alias or for `local`, unless the chain of aliases never ends.
     if !aliases && (name == "local" || models.contains_key(name)) {
         let mut end = name;
         for _ in 0..=models.len() {

@@ -1,4 +1,4 @@
-//! Test cases: do they name what their pipeline has?
+//! Checks test cases: the inputs, approvals and steps that they name must exist in their pipeline.
 
 use super::texts::refusal;
 use crate::config::{Document, Project, child, item, places};
@@ -7,7 +7,7 @@ use crate::model::StepAction;
 use crate::model::case::Case;
 use crate::template::inspect_expression;
 
-/// What a test case of `project`'s pipeline gets wrong: inputs, approvals and steps that the pipeline does not
+/// The mistakes of a test case for the pipeline of `project`: inputs, approvals and steps that the pipeline does not
 /// have, and expressions that can't be parsed.
 pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
@@ -33,7 +33,7 @@ pub fn check_case(document: &Document, case: &Case, project: &Project) -> Vec<Di
         let problem = at(document, Code::WrongValue, message, &child("/answers", name));
         found.push(known(problem, name, approvals().map(|step| step.id.as_str())));
     }
-    // Steps of called pipelines are below the step that calls.
+    // A key with `/` may name a step of a called pipeline, whose steps are not looked up here.
     let calls = steps.iter().any(|step| matches!(step.kind(), Some(StepAction::Pipeline(_))));
     for key in case.expect.steps.keys().filter(|key| steps.iter().all(|step| step.id != last(key))) {
         if calls && key.contains('/') {

@@ -1,5 +1,5 @@
-//! Schemas that contradict themselves: bounds that no value is between, names that are required and forbidden,
-//! defaults and examples that do not fit where they stand.
+//! Finds schemas that contradict themselves: bounds that no value can meet, names that are both required and forbidden,
+//! and defaults and examples that do not fit their schema.
 
 use serde_json::{Map, Value};
 
@@ -7,19 +7,19 @@ use crate::config::{Document, child, item};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::schema::{Schema, type_of};
 
-/// How deep schemas are looked into.
+/// How many levels of nested schemas are checked.
 const DEPTH: usize = 64;
 
-/// Words whose value is a schema. Not `not` and `if`: what is in them need not fit anything.
+/// Keywords whose value is a schema. `not` and `if` are left out, because no value has to fit the schema in them.
 const ONE: &[&str] =
     &["items", "additionalProperties", "contains", "then", "else", "propertyNames", "unevaluatedProperties"];
-/// Words whose value is a list of schemas.
+/// Keywords whose value is a list of schemas.
 const LISTS: &[&str] = &["allOf", "anyOf", "oneOf", "prefixItems"];
-/// Words whose value has schemas by name.
+/// Keywords whose value is a mapping of names to schemas.
 const MAPS: &[&str] = &["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
 
-/// Pairs of words of which the first may not be more than the second, with the types that they speak of: values of
-/// other types fit whatever they say.
+/// Pairs of keywords whose first value may not exceed the second, with the types that they restrict. Values of other
+/// types fit such a pair whatever it says.
 const BOUNDS: &[(&str, &str, &[&str])] = &[
     ("minLength", "maxLength", &["string"]),
     ("minItems", "maxItems", &["array"]),
@@ -27,7 +27,7 @@ const BOUNDS: &[(&str, &str, &[&str])] = &[
     ("minimum", "maximum", &["number", "integer"]),
 ];
 
-/// What a schema file that can be used contradicts.
+/// The contradictions in a schema file that compiles.
 pub(super) fn check(document: &Document) -> Vec<Diagnostic> {
     let mut look = ContradictionFinder { document, found: Vec::new() };
     look.schema(&document.value, "", 0);
@@ -79,7 +79,7 @@ impl ContradictionFinder<'_> {
         }
     }
 
-    /// An `enum` of which no value is of the schema's `type`.
+    /// Reports an `enum` none of whose values has the schema's `type`.
     fn listed(&mut self, map: &Map<String, Value>, at: &str) {
         let Some(values) = map.get("enum").and_then(Value::as_array) else { return };
         let types = types(map);
@@ -94,7 +94,7 @@ impl ContradictionFinder<'_> {
         }
     }
 
-    /// A name that is required, and that a closed object does not have.
+    /// Reports a required name that the schema's object does not declare although it forbids other members.
     fn required(&mut self, map: &Map<String, Value>, at: &str) {
         let closed =
             map.get("additionalProperties") == Some(&Value::Bool(false)) && !map.contains_key("patternProperties");
@@ -112,7 +112,8 @@ impl ContradictionFinder<'_> {
         }
     }
 
-    /// The `default` and the `examples` beside a schema that refers to nothing else.
+    /// Reports a `default` or `examples` that do not fit the schema beside them. Schemas with a `$ref` are skipped,
+    /// because this part alone can't resolve it.
     fn samples(&mut self, schema: &Value, map: &Map<String, Value>, at: &str) {
         let default = map.get("default").map(|value| (child(at, "default"), "default", value));
         let examples = map.get("examples").and_then(Value::as_array).into_iter().flatten().enumerate();
@@ -125,7 +126,7 @@ impl ContradictionFinder<'_> {
         if let (Some(part), Some(draft)) = (part.as_object_mut(), self.document.value.get("$schema")) {
             part.entry("$schema").or_insert_with(|| draft.clone());
         }
-        // What is wrong with the schema itself was told of the whole.
+        // Mistakes in the schema itself are reported when the whole file is compiled.
         let Ok(compiled) = Schema::compile("a part of a schema", part) else { return };
         for (at, what, value) in samples {
             if let Some(wrong) = compiled.errors(value).first() {
@@ -146,13 +147,13 @@ fn types(map: &Map<String, Value>) -> Vec<&str> {
     }
 }
 
-/// Whether a schema is for values of these types and no others.
+/// Whether a schema has a `type` and allows nothing but these types.
 fn only(map: &Map<String, Value>, of: &[&str]) -> bool {
     let types = types(map);
     !types.is_empty() && types.iter().all(|name| of.contains(name))
 }
 
-/// Whether a schema refers to another place.
+/// Whether a schema contains a `$ref`, or is nested too deep to tell.
 fn refers(schema: &Value, depth: usize) -> bool {
     match schema {
         Value::Object(map) => {

@@ -1,4 +1,4 @@
-//! Providers and trackers of `orch.yaml`: each has an address that can be asked, and headers that can be sent.
+//! Checks the providers and trackers of `orch.yaml`: each needs a valid address, and headers that may be sent.
 
 use crate::config::{Address, Document, Project, ProviderSettings, TrackerSettings, child};
 use crate::diagnostic::{Code, Diagnostic};
@@ -33,7 +33,8 @@ fn address(document: &Document, name: &str, provider: &ProviderSettings, at: &st
     Some(problem.help("write it with its scheme, as in `http://127.0.0.1:8000/v1`"))
 }
 
-/// Addresses of trackers that stand in the file; those of the environment are checked when a run begins.
+/// Checks the tracker addresses that are written in the file. An address from an environment variable is checked when a
+/// run starts.
 fn trackers(document: &Document, settings: &TrackerSettings) -> Vec<Diagnostic> {
     let convex = settings.convex.as_ref().map(|convex| ("convex", &convex.url));
     let webhook = settings.webhook.as_ref().map(|webhook| ("webhook", &webhook.url));
@@ -73,7 +74,8 @@ fn headers(document: &Document, provider: &ProviderSettings, at: &str) -> Vec<Di
     found
 }
 
-/// Headers that say where a request goes or how it is carried: with them a file could have a key routed elsewhere.
+/// Headers that decide where a request goes or how it is transferred. orch sets them itself: otherwise a settings file
+/// could have an API key sent to another host.
 const CARRIED: &[&str] = &[
     "connection",
     "content-length",
@@ -88,7 +90,7 @@ const CARRIED: &[&str] = &[
     "upgrade",
 ];
 
-/// What is wrong with the name of a header, if anything is.
+/// Why a header's name is not allowed; `None` if it is.
 fn wrong_name(name: &str) -> Option<String> {
     if name.is_empty() || !name.bytes().all(is_name) {
         return Some(format!("`{name}` is no name of a header"));
@@ -97,7 +99,7 @@ fn wrong_name(name: &str) -> Option<String> {
     carried.then(|| format!("the header `{name}` is set by orch: it says where a request goes or how it is carried"))
 }
 
-/// Whether a byte may be in the name of a header (RFC 9110, token).
+/// Whether a byte may be part of a header's name (RFC 9110, token).
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

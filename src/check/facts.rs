@@ -1,11 +1,11 @@
-//! What a condition shows of the values in it, when it is true and when it is false.
+//! Derives facts about values from a condition, for the branch where it is true and for the one where it is false.
 
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::scope::PathFact;
 use super::types::TypeKind;
 
-/// The path that an expression is, such as `plan.steps[0].title`; `None` for anything else.
+/// The path that an expression consists of, such as `plan.steps[0].title`; `None` for any other expression.
 pub(super) fn path(expr: &Expr<'_>) -> Option<String> {
     match expr {
         Expr::Var(var) => Some(var.id.to_owned()),
@@ -22,7 +22,7 @@ pub(super) fn path(expr: &Expr<'_>) -> Option<String> {
     }
 }
 
-/// The number that an expression is, such as `0` or `-1`.
+/// The integer that an expression consists of, such as `0` or `-1`; `None` for any other expression.
 pub(super) fn index(expr: &Expr<'_>) -> Option<i64> {
     match expr {
         Expr::Const(constant) => constant.value.as_i64(),
@@ -31,7 +31,7 @@ pub(super) fn index(expr: &Expr<'_>) -> Option<i64> {
     }
 }
 
-/// The facts that hold when the expression is true, or when it is false.
+/// The facts that hold when the expression is true (`when`) or when it is false, each with the path that it is about.
 pub(super) fn facts(expr: &Expr<'_>, when: bool) -> Vec<(String, PathFact)> {
     let mut found = Vec::new();
     collect(expr, when, &mut found);
@@ -55,7 +55,7 @@ fn collect(expr: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
                 tested(path, inner.name, when, found);
             }
         }
-        // The length of a list is true when the list is.
+        // A length is true in a condition when the list is not empty.
         Expr::Filter(_) => {
             if let (Some(path), true) = (measured(expr), when) {
                 found.push((path, PathFact::True));
@@ -66,7 +66,7 @@ fn collect(expr: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
     }
 }
 
-/// The path of which an expression is the length.
+/// The path whose length an expression takes.
 fn measured(expr: &Expr<'_>) -> Option<String> {
     match expr {
         Expr::Filter(inner) if matches!(inner.name, "length" | "count") => path(inner.expr.as_ref()?),
@@ -88,7 +88,7 @@ fn number(expr: &Expr<'_>) -> Option<u64> {
     }
 }
 
-/// What `name in value` and `value in [...]` show.
+/// Collects the facts that follow from `name in value` and `value in [...]`.
 fn contained(item: &Expr<'_>, whole: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
     if let (Some(name), Some(path), true) = (text(item), path(whole), when) {
         found.push((format!("{path}.{name}"), PathFact::Defined));
@@ -101,7 +101,7 @@ fn contained(item: &Expr<'_>, whole: &Expr<'_>, when: bool, found: &mut Vec<(Str
 
 fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found: &mut Vec<(String, PathFact)>) {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
-    // A comparison with a value that is not there fails, so that it was there.
+    // A comparison with an undefined value fails, so a true one shows that the value is defined.
     if when && matches!(op, Eq | Gt | Gte | Lt | Lte) {
         found.extend(path(left).map(|path| (path, PathFact::Defined)));
     }
@@ -136,7 +136,7 @@ fn compared(op: BinOpKind, left: &Expr<'_>, right: &Expr<'_>, when: bool, found:
     found.push((list, PathFact::AtLeast(least)));
 }
 
-/// The operator when its sides are exchanged.
+/// The operator that gives the same result with its two sides exchanged.
 fn mirrored(op: BinOpKind) -> BinOpKind {
     match op {
         BinOpKind::Gt => BinOpKind::Lt,
@@ -147,7 +147,7 @@ fn mirrored(op: BinOpKind) -> BinOpKind {
     }
 }
 
-/// What a test such as `is string` shows.
+/// Collects the facts that follow from a test such as `is string`.
 fn tested(path: String, name: &str, when: bool, found: &mut Vec<(String, PathFact)>) {
     let kinds = match name {
         "string" => vec![TypeKind::Text],
@@ -164,7 +164,8 @@ fn tested(path: String, name: &str, when: bool, found: &mut Vec<(String, PathFac
     match (name, when) {
         ("defined", true) | ("undefined", false) => found.push((path, PathFact::Defined)),
         ("none", false) => found.push((path, PathFact::NotNull)),
-        // An undefined value is a sequence, and it is unequal to everything.
+        // These tests are also true for some undefined values: an undefined value is a sequence, and it is unequal to
+        // everything.
         ("none" | "undefined" | "defined" | "false" | "sequence" | "iterable" | "ne" | "!=", _) => {}
         (_, true) => {
             found.push((path.clone(), PathFact::Defined));

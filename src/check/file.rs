@@ -1,4 +1,4 @@
-//! A file checked as what it is: a pipeline with what it names, or a test case beside its pipeline.
+//! Checks one file by its kind: a pipeline with everything that it names, or a test case against its pipeline.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{check, check_case};
 use crate::config::{self, Sources};
 use crate::diagnostic::{Code, Diagnostic};
 
-/// Everything that is wrong with a pipeline or a test case.
+/// Every mistake of a pipeline or a test case.
 pub fn check_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     if config::is_case(path) {
         return case(sources, path);
@@ -17,7 +17,8 @@ pub fn check_file(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     }
 }
 
-/// A test case beside its pipeline, whose own mistakes are told where it is checked itself.
+/// Checks a test case against its pipeline. Mistakes of the pipeline itself are left out: they are reported when the
+/// pipeline is checked.
 fn case(sources: &Sources, path: &Path) -> Vec<Diagnostic> {
     let (document, case) = match config::load_case_from(sources, path) {
         Ok(loaded) => loaded,

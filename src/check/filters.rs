@@ -1,4 +1,4 @@
-//! Filters with types: what they take, what they give, and the properties that they name.
+//! Infers the types of filters: which operands each accepts, what it returns, and which properties it reads.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::template::extent;
 use crate::template::walk::arg;
 
 impl<'a> Checker<'a> {
-    /// The value of a filter.
+    /// Infers the value that a filter returns.
     pub(super) fn filter(&mut self, inner: &Filter<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         for argument in &inner.args {
             self.value(arg(argument), scope);
@@ -55,7 +55,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reports a sum over what is no number.
+    /// Reports a sum over items that are not numbers.
     fn summed(&mut self, operand: &Expr<'a>, base: &Type<'a>) {
         let Some(kinds) = self.elements(base).kinds() else { return };
         if let Some(wrong) = kinds.iter().find(|kind| **kind != TypeKind::Number) {
@@ -67,7 +67,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What one meets in a loop over a value: items, characters, names of properties.
+    /// The type of what a loop over the value iterates over: items of a list, characters of a string, names of an
+    /// object's properties.
     pub(super) fn elements(&self, ty: &Type<'a>) -> Type<'a> {
         union(ty.branches().iter().map(|branch| match branch.kind() {
             Some(TypeKind::Object | TypeKind::Text) => Type::Text(None),
@@ -91,7 +92,7 @@ impl<'a> Checker<'a> {
         KnownValue::is(union([base, other]))
     }
 
-    /// Reports an operand that the filter cannot take.
+    /// Reports an operand that the filter can't be used on.
     fn takes(&mut self, name: &str, operand: &Expr<'a>, ty: &Type<'a>) {
         let Some(kinds) = ty.kinds() else { return };
         let Some(kind) = kinds.iter().copied().find(|kind| !fits(name, *kind)) else { return };
@@ -107,8 +108,8 @@ impl<'a> Checker<'a> {
         self.report(if hint { problem.help(format!("for each item: `map(\"{name}\")`")) } else { problem });
     }
 
-    /// The property that a filter names, such as in `map(attribute="path")`: what the
-    /// items have there.
+    /// What the items have under the property that a filter names, such as in `map(attribute="path")`; `None` if the
+    /// filter names none.
     fn attribute(&mut self, inner: &Filter<'a>, base: &Type<'a>) -> Option<KnownValue<'a>> {
         let positional = matches!(inner.name, "selectattr" | "rejectattr" | "groupby");
         let expr = inner.args.iter().find_map(|argument| match argument {
@@ -131,7 +132,7 @@ impl<'a> Checker<'a> {
         Some(known)
     }
 
-    /// Follows a dotted path that stands in quotes at `range`.
+    /// Follows a dotted path that is written as a quoted string at `range`.
     fn follow(&mut self, base: &str, ty: Type<'a>, names: &str, range: Range<usize>) -> KnownValue<'a> {
         let (mut known, mut at, mut written) = (KnownValue::is(ty), range.start + 1, base.to_owned());
         for name in names.split('.') {
@@ -149,7 +150,7 @@ impl<'a> Checker<'a> {
         known
     }
 
-    /// `map(attribute=…)` gives these; `map("filter")` gives what the filter gives.
+    /// `map(attribute=…)` returns a list of these properties, `map("filter")` a list of that filter's results.
     fn map(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<KnownValue<'a>>) -> KnownValue<'a> {
         let Some(found) = attribute else {
             let each = match inner.args.first().map(arg) {
@@ -168,7 +169,8 @@ impl<'a> Checker<'a> {
         KnownValue::is(Type::List(ty.into(), 0))
     }
 
-    /// Reports that some items may lack what a filter looks at in each; whether there is a default for them.
+    /// Reports that some items may lack the property that a filter reads from each. Returns whether the filter has a
+    /// default for such items.
     fn lacks(&mut self, inner: &Filter<'a>, operand: &Expr<'a>, attribute: Option<KnownValue<'a>>) -> bool {
         let has_default = inner.args.iter().any(|argument| matches!(argument, CallArg::Kwarg("default", _)));
         if attribute.is_some_and(|found| found.maybe) && !has_default {
@@ -184,7 +186,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// Whether a filter can be used on values of a kind.
+/// Whether a filter can be used on values of this kind.
 fn fits(name: &str, kind: TypeKind) -> bool {
     let listed = matches!(kind, TypeKind::List | TypeKind::Text | TypeKind::Object);
     match name {

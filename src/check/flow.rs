@@ -1,5 +1,5 @@
-//! Data flow: what a step reads exists by then and is in reach; prompts and pipelines that steps
-//! name are there.
+//! Checks the data flow: each artifact that a step reads must be in scope and already produced. Also checks that
+//! prompts exist, and that a step gives a called pipeline all required inputs and no unknown ones.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -34,12 +34,13 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     found
 }
 
-/// An entry of `inputs` as the artifact's name, and whether it is optional.
+/// Splits an entry of `inputs` into the artifact's name and whether it is optional.
 pub(super) fn artifact(written: &str) -> (&str, bool) {
     written.strip_suffix('?').map_or((written, false), |name| (name, true))
 }
 
-/// Who produces what: the name, the step's pointer, and where the name stands.
+/// A step that produces an artifact: the artifact's name, the step's pointer, and the pointer to the value that names
+/// the artifact.
 struct Producer<'a> {
     name: &'a str,
     pointer: String,
@@ -60,12 +61,12 @@ fn writers(project: &Project) -> Vec<Producer<'_>> {
     found
 }
 
-/// Where an artifact's name stands at the step that produces it.
+/// The pointer to where the producing step names the artifact, if there is such a step.
 pub(super) fn producer(project: &Project, name: &str) -> Option<String> {
     writers(project).into_iter().find(|writer| writer.name == name).map(|writer| writer.place)
 }
 
-/// Why a step can't read an artifact, if it can't.
+/// Why a step can't read an artifact; `None` if it can.
 fn missing(
     project: &Project,
     site: &Site<'_>,
@@ -118,7 +119,7 @@ fn unknown(project: &Project, site: &Site<'_>, name: &str, at: impl Fn(Code, Str
     }
 }
 
-/// The inputs that a called pipeline is given, and those that it needs.
+/// Checks the inputs that a step gives to the pipeline that it calls: none may be unknown, and no required one missing.
 fn call(project: &Project, site: &Site<'_>) -> Vec<Diagnostic> {
     let Some(StepAction::Pipeline(file)) = site.step.kind() else { return Vec::new() };
     let Some(called) = project.called.get(file) else { return Vec::new() };
@@ -154,19 +155,19 @@ fn prompt(project: &Project, name: &str, pointer: &str) -> Option<Diagnostic> {
     Some(absent(problem, name, &project.prompt_names, "prompts"))
 }
 
-/// Whether a text is one for people or models, and no name of a file: it has several words or lines, or a tag.
+/// Whether the value is a prompt's text rather than the name of a file: it has several words or lines, or a tag.
 fn is_prose(name: &str) -> bool {
     let ending = Path::new(name).extension().and_then(OsStr::to_str).unwrap_or_default();
     let is_file = (1..=4).contains(&ending.len()) && ending.chars().all(|c| c.is_ascii_alphanumeric());
     name.contains(['\n', '{']) || (!is_file && name.split_whitespace().count() > 1)
 }
 
-/// Whether a file is there and its own problem was reported.
+/// Whether the file exists and loading it has already been reported as a problem.
 pub(super) fn unreadable(project: &Project, path: &str) -> bool {
     project.problems.iter().any(|d| d.file.as_ref().is_some_and(|file| file.path.ends_with(path)))
 }
 
-/// Advice about a file that a folder does not have.
+/// Completes a diagnostic about a file that the folder does not have, with advice.
 pub(super) fn absent(mut problem: Diagnostic, name: &str, names: &[String], folder: &str) -> Diagnostic {
     let escapes = name.starts_with('/') || name.split(['/', '\\']).any(|part| part == "..") || name.contains('\\');
     if escapes {

@@ -1,4 +1,4 @@
-//! Expressions with types: what each one is, and what can go wrong with it.
+//! Infers the types of expressions and reports what can go wrong when they are evaluated.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,36 +14,37 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::template::walk::arg;
 use crate::template::{braces_as_text, extent, follows_dollar, name_at_end};
 
-/// Where a text stands.
+/// Where the checked text is written.
 #[derive(Clone, Debug)]
 pub(super) enum ExpressionPlace {
-    /// A file of its own.
+    /// In a file of its own.
     File(Arc<SourceFile>),
-    /// A value of the pipeline file.
+    /// In the pipeline file, as the value at this pointer.
     Yaml(String),
 }
 
-/// One text that is being checked, and what was found in it.
+/// Checks one text and collects what it finds.
 pub(super) struct Checker<'a> {
     pub(super) project: &'a Project,
     pub(super) schemas: Schemas<'a>,
     pub(super) found: Vec<Diagnostic>,
-    /// The inputs of the run that were mentioned.
+    /// The inputs of the run that the text uses.
     pub(super) used: Vec<String>,
-    /// Who uses the text, and what would make a name known: see `Checker::unknown_variable`.
+    /// The step that uses the text; without one, the text belongs to the whole pipeline. Decides the advice about an
+    /// unknown variable.
     pub(super) site: Option<&'a Site<'a>>,
     pub(super) place: ExpressionPlace,
     pub(super) text: &'a str,
     pub(super) includes: Vec<String>,
-    /// How many includes may still be followed: they can multiply.
+    /// How many more includes may be followed. Bounded, because nested includes can multiply.
     pub(super) budget: usize,
-    /// Whether the next value is only asked about, as in `x is defined`.
+    /// Whether the next inferred value is only tested for existence, as in `x is defined`.
     pub(super) asking: bool,
-    /// What could be seen where the name [`MARK`](super::probe::MARK) stands.
+    /// The scopes in which the text uses the name [`MARK`](super::probe::MARK).
     pub(super) seen: Vec<TypeScope<'a>>,
 }
 
-/// Tests that fail on what is not there, unlike `is string`, which then is false.
+/// Tests that fail on an undefined value. Others, such as `is string`, are false for it.
 const NEED_A_VALUE: &[&str] = &["divisibleby", "endingwith", "even", "lower", "odd", "startingwith", "upper"];
 
 impl<'a> Checker<'a> {
@@ -76,12 +77,12 @@ impl<'a> Checker<'a> {
         self.located(Diagnostic::warning(code, message), range)
     }
 
-    /// How a prompt says that the braces around a place are text.
+    /// Advice on how to write the braces around this position as plain text.
     pub(super) fn braces_as_text(&self, range: &Range<usize>) -> Option<String> {
         braces_as_text(self.template_text(), range.start)
     }
 
-    /// The text that is checked; an expression has no tags.
+    /// The whole template for a prompt file; otherwise the checked text, which has no tags if it is an expression.
     pub(super) fn template_text(&self) -> &str {
         match &self.place {
             ExpressionPlace::File(file) => &file.text,
@@ -89,7 +90,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether a `$` stands before the braces around a place.
+    /// Whether a `$` precedes the braces around this position.
     pub(super) fn follows_dollar(&self, range: &Range<usize>) -> bool {
         follows_dollar(self.template_text(), range.start)
     }
@@ -106,12 +107,12 @@ impl<'a> Checker<'a> {
         advice.into_iter().fold(problem, Diagnostic::help)
     }
 
-    /// An expression as it is written.
+    /// The source text of an expression.
     pub(super) fn source(&self, expr: &Expr<'_>) -> &'a str {
         self.text.get(extent(expr)).unwrap_or_default()
     }
 
-    /// What an expression is; reports it when it can be undefined.
+    /// Infers what an expression is, and reports it if it can be undefined.
     pub(super) fn value(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let known = self.infer(expr, scope);
         if known.maybe {
@@ -130,7 +131,7 @@ impl<'a> Checker<'a> {
         KnownValue::is(known.ty)
     }
 
-    /// What an expression is; it may be undefined, as in a test.
+    /// Infers what an expression is, which may be undefined, as in a test.
     pub(super) fn infer(&mut self, expr: &Expr<'a>, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let asking = std::mem::take(&mut self.asking);
         let known = match expr {
@@ -230,19 +231,20 @@ impl<'a> Checker<'a> {
         KnownValue::is(Type::List(union(types).into(), length))
     }
 
-    /// `and` and `or`: the right side runs only if the left one is true, or false.
+    /// Infers `and` and `or`. The right side is evaluated only if the left side is true (`and`) or false (`or`), so the
+    /// facts that follow from that hold in it.
     fn both(&mut self, left: &Expr<'a>, right: &Expr<'a>, and: bool, scope: &TypeScope<'a>) -> KnownValue<'a> {
         let first = self.infer(left, scope);
         let mut inside = scope.clone();
         inside.learn(facts(left, and));
         let second = self.infer(right, &inside);
-        // A value that decides an `or` is there.
+        // An `or` returns its left side only if that is true, and then it is defined.
         let first = if and { first } else { KnownValue::is(first.ty) };
         either(first, second)
     }
 }
 
-/// The list of which an expression takes the first or last item: it must not be empty.
+/// The list that an expression takes the first or last item of; that item is missing only if the list is empty.
 fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     match expr {
         Expr::GetItem(inner) => match &inner.subscript_expr {
@@ -254,7 +256,7 @@ fn list_of<'a, 'b>(expr: &'b Expr<'a>) -> Option<&'b Expr<'a>> {
     }
 }
 
-/// Either of two values.
+/// A value that is one of the two.
 fn either<'a>(first: KnownValue<'a>, second: KnownValue<'a>) -> KnownValue<'a> {
     KnownValue::maybe(union([first.ty, second.ty]), first.maybe || second.maybe)
 }

@@ -1,6 +1,6 @@
-//! Schemas that hold together: `allOf`, and words beside a `$ref`.
+//! Merges schemas that all apply to one value: the parts of `allOf`, and keywords beside a `$ref`.
 //!
-//! Where one of them is not understood, neither is the whole.
+//! If one of them is not understood, the type of the whole is unknown.
 
 use std::rc::Rc;
 
@@ -8,39 +8,39 @@ use serde_json::{Map, Value};
 
 use super::types::{Property, SchemaNode, Schemas, Type, union};
 
-/// The words that say something about objects and nothing about other values.
+/// Keywords that restrict objects only.
 const OF_OBJECTS: &[&str] =
     &["properties", "required", "additionalProperties", "unevaluatedProperties", "patternProperties"];
 
-/// The words that say of what type a value is.
+/// Keywords that restrict the type of a value.
 const OF_TYPES: &[&str] = &["type", "const", "enum", "anyOf", "oneOf", "not", "if"];
 
-/// The words with which a schema says of properties that it does not name what they are, or that they are welcome.
+/// Keywords with which a schema describes or expressly allows properties that it does not name.
 const SAYS_MORE: &[&str] = &["additionalProperties", "unevaluatedProperties", "patternProperties", "dependentSchemas"];
 
-/// Whether a schema says something beside its `$ref` that types are made of.
+/// Whether a schema has keywords beside its `$ref` that affect the type.
 pub(super) fn speaks(map: &Map<String, Value>) -> bool {
     let words = OF_OBJECTS.iter().chain(OF_TYPES).chain(&["allOf"]);
     words.into_iter().any(|word| map.contains_key(*word))
 }
 
-/// Whether words beside a `$ref` mean nothing: so it was until draft 7.
+/// Whether the schema's draft is 7 or earlier, where keywords beside a `$ref` are ignored.
 pub(super) fn ignores_siblings(root: &Value) -> bool {
     let dialect = root.get("$schema").and_then(Value::as_str).unwrap_or_default();
     ["draft-03", "draft-04", "draft-06", "draft-07"].iter().any(|draft| dialect.contains(draft))
 }
 
-/// What several schemas say together.
+/// The combined meaning of several schemas.
 #[derive(Default)]
 struct Joined<'a> {
-    /// The type, when one of them says of what type the value is.
+    /// The type, if one of the schemas restricts it.
     ty: Option<Type<'a>>,
-    /// The schemas that describe it if it is an object.
+    /// The schemas that describe the value if it is an object.
     objects: Vec<SchemaNode<'a>>,
 }
 
 impl<'a> Schemas<'a> {
-    /// The type of a schema with `allOf`, or with other words beside `$ref`.
+    /// The type of a schema with `allOf`, or with other keywords beside `$ref`.
     pub(super) fn joined(self, node: SchemaNode<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
         let mut joined = Joined::default();
         self.collect(node, map, budget, &mut joined);
@@ -77,7 +77,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// What an object has under a name when all these schemas describe it.
+    /// What an object has under a name if all these schemas describe it.
     pub(super) fn member(self, nodes: &[SchemaNode<'a>], name: &str) -> Property<'a> {
         let mut joined: Joined<'a> = Joined::default();
         let (mut declared, mut required, mut names) = (false, false, Vec::new());
@@ -94,7 +94,7 @@ impl<'a> Schemas<'a> {
             }
             let all = node.schema.get("required").and_then(Value::as_array);
             required |= all.is_some_and(|all| all.iter().any(|one| one == name));
-            // Which of several it is that is there is not followed.
+            // It is not known which alternative applies, so a name that any of them requires counts as required.
             let branches = ["anyOf", "oneOf"].iter().filter_map(|word| node.schema.get(*word)?.as_array()).flatten();
             let mut ways = branches.filter_map(|branch| branch.get("required")?.as_array()).flatten();
             required |= declares(node) && ways.any(|one| one == name);
@@ -106,7 +106,7 @@ impl<'a> Schemas<'a> {
         if closed {
             return Property::Absent(names);
         }
-        // A schema that names some properties means those, though it forbids no others.
+        // A schema that names some properties probably means only those, even if it does not forbid others.
         let says_more = |node: &SchemaNode<'a>| SAYS_MORE.iter().any(|word| node.schema.get(word).is_some());
         if !declared && !required && !names.is_empty() && !nodes.iter().any(says_more) {
             return Property::Open(names);
@@ -125,7 +125,7 @@ impl<'a> Joined<'a> {
     }
 }
 
-/// An object described by more schemas; anything else as it is.
+/// The type with further schemas added to it if it is an object; any other type unchanged.
 fn described<'a>(ty: Type<'a>, more: &[SchemaNode<'a>]) -> Type<'a> {
     let mut nodes = match ty {
         ty if more.is_empty() => return ty,
@@ -141,7 +141,7 @@ fn described<'a>(ty: Type<'a>, more: &[SchemaNode<'a>]) -> Type<'a> {
     Type::Every(Rc::new(nodes))
 }
 
-/// What is of both types; unknown when nothing can be, or when one of them is.
+/// The type of values that are of both types; unknown if there are none, or if one of the types is unknown.
 fn both<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
     let mut found = Vec::new();
     for first in a.branches() {
@@ -156,7 +156,7 @@ fn both<'a>(a: &Type<'a>, b: &Type<'a>) -> Type<'a> {
     union(found)
 }
 
-/// Two types of one kind as one.
+/// The more specific type that two types of one kind form together.
 fn narrower<'a>(a: Type<'a>, b: Type<'a>) -> Type<'a> {
     match (a, b) {
         (Type::Text(Some(a)), Type::Text(Some(b))) => {

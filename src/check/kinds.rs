@@ -1,5 +1,5 @@
-//! What a step is: exactly one kind, only keys that mean something to it, writes never at once,
-//! bounded nesting.
+//! Checks the shape of steps: each has exactly one kind and only keys that apply to that kind, no two steps write the
+//! workspace in parallel, and nesting is bounded.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::step::{Access, KINDS};
 use crate::model::{Step, StepAction};
 
-/// How deep steps may be nested.
+/// How many levels deep steps may be nested.
 const MAX_DEPTH: usize = 32;
-/// How many steps a pipeline may have with those of all pipelines that it calls, each call counted.
+/// How many steps a pipeline may have, including those of all pipelines that it calls; each call counts again.
 const MAX_STEPS: usize = 100_000;
 
-/// Keys that only some kinds have, with those kinds. All other keys are for every kind.
+/// Keys that apply only to some kinds of steps, with those kinds. Every other key applies to all kinds.
 const KEYS: &[(&str, &[&str])] = &[
     ("prompt", &["agent"]),
     ("message", &["agent"]),
@@ -51,7 +51,8 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     found
 }
 
-/// How many steps a pipeline has with those of the pipelines that it calls; bounded.
+/// How many steps a pipeline has, including those of the pipelines that it calls, added once for each call; saturates.
+/// `known` holds the counts of files that were counted already.
 fn expanded<'a>(project: &'a Project, known: &mut HashMap<&'a str, usize>) -> usize {
     let file = project.document.file.path.as_str();
     if let Some(count) = known.get(file) {
@@ -115,7 +116,8 @@ impl KindCheck<'_> {
             }
         }
         self.needs(kind, found);
-        // Ids joined by `/` and the keys of groups: each level adds two or three parts.
+        // Each nesting level adds one numeric part to the pointer; the empty part at its start counts as numeric too.
+        // `==` reports only the first level that is too deep.
         let depth = self.pointer.split('/').filter(|part| part.bytes().all(|b| b.is_ascii_digit())).count();
         if depth == MAX_DEPTH + 2 {
             let message = format!("steps are nested deeper than {MAX_DEPTH} levels");
@@ -123,7 +125,7 @@ impl KindCheck<'_> {
         }
     }
 
-    /// Keys that a kind can't do without, and those that need another one.
+    /// Reports missing keys that the kind requires, and keys that require another one.
     fn needs(&self, kind: &str, found: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         if kind == "agent" {
@@ -163,7 +165,7 @@ impl KindCheck<'_> {
         }
     }
 
-    /// Two steps never write one workspace at once.
+    /// Reports steps that could write the workspace in parallel.
     fn writes(&self, found: &mut Vec<Diagnostic>) {
         let id = &self.step.id;
         if self.step.for_each.is_some() && self.step.max_parallel != Some(1) && self.writer(self.step).is_some() {
@@ -186,7 +188,7 @@ impl KindCheck<'_> {
         }
     }
 
-    /// The first step that writes, this one or one inside it.
+    /// The first step that writes the workspace: this one or one inside it.
     fn writer<'s>(&self, step: &'s Step) -> Option<&'s Step> {
         let mut found = None;
         step.walk(&mut |inner| {
@@ -202,7 +204,7 @@ impl KindCheck<'_> {
     }
 }
 
-/// Whether a pipeline writes the workspace, itself or through one that it calls.
+/// Whether a pipeline writes the workspace, itself or through a pipeline that it calls.
 fn writes(project: &Project) -> bool {
     project.with_called().iter().any(|project| {
         let agents = &project.pipeline.agents;

@@ -1,4 +1,5 @@
-//! What a value has: the names of its properties, with what their schemas say of them.
+//! Lists the properties of a value, with types and descriptions from their schemas. Completion and hover of the
+//! language server use it.
 
 use serde_json::{Map, Value};
 
@@ -10,12 +11,12 @@ pub(super) struct TypeMember<'a> {
     pub(super) ty: Type<'a>,
     /// Whether it may be absent.
     pub(super) maybe: bool,
-    /// Its schema, when one describes it.
+    /// Its schema, if one describes it.
     pub(super) schema: Option<SchemaNode<'a>>,
 }
 
 impl<'a> Schemas<'a> {
-    /// The properties of a value: of every branch of a union.
+    /// The properties of a value; for a union, those of all its branches.
     pub(super) fn members(self, ty: &Type<'a>) -> Vec<TypeMember<'a>> {
         let branches = ty.branches();
         let mut found: Vec<TypeMember<'a>> = Vec::new();
@@ -36,7 +37,7 @@ impl<'a> Schemas<'a> {
         found
     }
 
-    /// What a schema, or what it refers to, says of itself.
+    /// The description or title of a schema, or of the schema that it refers to.
     pub(super) fn about(self, node: SchemaNode<'a>) -> Option<&'a str> {
         let mut node = node;
         for _ in 0..8 {
@@ -78,7 +79,7 @@ fn names<'a>(ty: &Type<'a>) -> Vec<(&'a str, Option<SchemaNode<'a>>)> {
     }
 }
 
-/// A type as people read it, one level deep.
+/// Renders a type for people, one level deep.
 pub(super) fn shown(schemas: Schemas<'_>, ty: &Type<'_>) -> String {
     match ty {
         Type::Text(Some(texts)) => texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(" | "),

@@ -1,8 +1,8 @@
-//! Static checks over a loaded project: does it fit together?
+//! Static checks of a loaded project: do its parts fit together?
 //!
-//! One file a concern; all of them run, and everything that they find is reported. What
-//! passes does not fail at run time for anything that a file could have told. Reads files only
-//! through `config`, and runs nothing.
+//! Each file checks one concern. All checks run, and everything that they find is reported. A project that passes does
+//! not fail at run time for a reason that its files could have shown. Checks read files only through `config`, and
+//! start no processes.
 
 mod agents;
 mod case;
@@ -41,7 +41,7 @@ pub use self::texts::check_prompt;
 use crate::config::Project;
 use crate::diagnostic::{Diagnostic, sort};
 
-/// Everything that is wrong, or likely not meant, in a project; sorted by file and place.
+/// Everything in a project that is wrong or probably unintended, sorted by file and position.
 pub fn check(project: &Project) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for (place, project) in project.with_called().into_iter().enumerate() {
@@ -49,7 +49,7 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
         if place == 0 {
             found = new;
         } else {
-            // Called pipelines share prompts, schemas and settings with their callers.
+            // Called pipelines share prompts, schemas and settings with their callers, which would be reported twice.
             found.extend(new.into_iter().filter(|problem| !found.contains(problem)).collect::<Vec<_>>());
         }
     }
@@ -57,7 +57,7 @@ pub fn check(project: &Project) -> Vec<Diagnostic> {
     found
 }
 
-/// What is wrong with one pipeline and what it names.
+/// The findings about one pipeline and the files that it names.
 fn one(project: &Project) -> Vec<Diagnostic> {
     let sites = Sites::of(project);
     let mut found = project.problems.clone();

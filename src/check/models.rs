@@ -1,6 +1,7 @@
-//! What is known of models beforehand: whether a prompt fits, a price is known, a parameter means something.
+//! Checks what is known about models before a run: whether a prompt fits the context window, whether a price is known,
+//! and whether a parameter has an effect.
 //!
-//! Of a model that is not known, and of `auto`, nothing is said.
+//! Nothing is reported about a name that the files alone do not resolve, such as `auto` without a default model.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +18,10 @@ use crate::model::name::{BUILT_IN, LOCAL, longest_reply, resolve_name};
 use crate::model::{ModelRef, Step, Usage};
 use crate::template::syntax;
 
-/// Bytes that make a token at the very least of tokens: prose has about four.
+/// A token has at most about this many bytes, which gives a lower bound of tokens. Prose has about four.
 const BYTES_PER_TOKEN: usize = 5;
 
-/// How many includes of a prompt are followed, and how deep.
+/// How many includes of a prompt are followed, and how many levels deep.
 const INCLUDES: usize = 500;
 const DEPTH: usize = 16;
 
@@ -46,7 +47,8 @@ pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
     found
 }
 
-/// The models that the files name for certain: where `auto` leads is told by the machine.
+/// The models that a project's files name, including those of called pipelines. Leaves out `auto` without a default
+/// model, and `local`, which are resolved only when orch runs.
 pub fn models(project: &Project) -> BTreeSet<ModelRef> {
     let mut found = BTreeSet::new();
     for project in project.with_called() {
@@ -56,7 +58,7 @@ pub fn models(project: &Project) -> BTreeSet<ModelRef> {
     found
 }
 
-/// The models that a step may ask: where each is written, and its name.
+/// The models that a step may call: the pointer to each name, and the name.
 fn asked(project: &Project, at: &str, step: &Step) -> Vec<(String, String)> {
     let Some(name) = &step.agent else { return Vec::new() };
     let agent = project.pipeline.agents.get(name).filter(|agent| agent.kind().is_none());
@@ -66,7 +68,7 @@ fn asked(project: &Project, at: &str, step: &Step) -> Vec<(String, String)> {
     first.into_iter().chain(others).collect()
 }
 
-/// What a name stands for, if the files alone tell.
+/// The model that a name stands for, if the files alone determine it.
 fn resolved(project: &Project, name: &str) -> Option<ModelRef> {
     let settings = &project.settings;
     let name = match (name, &settings.defaults.model) {
@@ -80,7 +82,7 @@ fn resolved(project: &Project, name: &str) -> Option<ModelRef> {
         .map(|name| (*name).to_owned())
         .chain(settings.providers.keys().cloned())
         .collect();
-    // Which model `local` alone means is told by the program, not by the files.
+    // `local` without a model leaves the model empty here, because the choice is made when orch runs, not in the files.
     resolve_name(name, &aliases, &providers, "").ok().filter(|model| !model.model.is_empty() && name != "auto")
 }
 
@@ -88,7 +90,7 @@ pub(super) fn span(project: &Project, pointer: &str) -> std::ops::Range<usize> {
     project.document.spans.value(pointer)
 }
 
-/// A prompt that can't fit the model's context, whatever the values in it.
+/// Reports a prompt that exceeds the model's context window whatever values it is rendered with.
 fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<Diagnostic> {
     let window = project.settings.window(model).or_else(|| catalog::window(model))?;
     let prompt = step.prompt.as_ref()?;
@@ -112,12 +114,13 @@ fn window(project: &Project, at: &str, step: &Step, model: &ModelRef) -> Option<
     Some(problem.help("shorten the prompt, lower `max_output_tokens`, or take a model with a larger context"))
 }
 
-/// How many bytes a template gives whatever its values are.
+/// How many bytes a template renders to at least, whatever its values are.
 fn always(project: &Project, text: &str, left: &mut usize, depth: usize) -> usize {
     let Ok(Stmt::Template(template)) = parse(text, "", syntax()) else { return 0 };
     let raw = template.children.iter().map(|statement| match statement {
         Stmt::EmitRaw(raw) => raw.raw.len(),
-        // They can multiply, and go in circles; what is left out only makes the least smaller.
+        // Bounded, because includes can multiply and form cycles. An include that is not followed only lowers the
+        // minimum.
         Stmt::Include(include) if *left > 0 && depth < DEPTH => {
             *left -= 1;
             let name = match &include.name {
@@ -132,7 +135,7 @@ fn always(project: &Project, text: &str, left: &mut usize, depth: usize) -> usiz
     raw.sum()
 }
 
-/// A model without a price under a limit of money: such a run does not start.
+/// Reports a model without a known price where a budget limits money: orch refuses to start such a run.
 fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnostic> {
     let one = Usage { input: 1, output: 1, ..Usage::default() };
     if project.settings.prices(model).is_some() || catalog::cost(model, &one).is_some() {
@@ -143,11 +146,11 @@ fn price(project: &Project, pointer: &str, model: &ModelRef) -> Option<Diagnosti
     Some(problem.help("give its prices under `models:` in `orch.yaml`, or say `unpriced: allow` in the budget"))
 }
 
-/// Where limits hold that something does not suit.
+/// Where budgets apply that have a given property, such as a limit in dollars.
 pub(super) struct StrictLimits<'a> {
-    /// Everywhere.
+    /// Whether the run's own budget has it, so that it applies to every step.
     run: bool,
-    /// The places of the steps that have one.
+    /// The pointers of the steps whose own budget has it.
     steps: Vec<&'a str>,
 }
 
@@ -158,7 +161,8 @@ impl<'a> StrictLimits<'a> {
         Self { run: run.is_some_and(refuses), steps: own.map(|(at, _)| at.as_str()).collect() }
     }
 
-    /// Whether one holds for the step at a place: of the run, of the step, of the groups around it.
+    /// Whether such a budget applies to the step at this pointer: that of the run, of the step, or of a group around
+    /// it.
     pub(super) fn holds(&self, at: &str) -> bool {
         let around =
             |outer: &&str| at.strip_prefix(*outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -166,7 +170,7 @@ impl<'a> StrictLimits<'a> {
     }
 }
 
-/// A temperature that a model refuses, or that never reaches it.
+/// Reports a temperature that the model refuses, or that orch never sends to it.
 fn temperature(project: &Project, agent: &str, temperature: f64, model: &ModelRef) -> Option<Diagnostic> {
     let declared = project.settings.providers.get(&model.provider);
     let own_server = declared.is_some_and(|provider| provider.base_url.is_some());

@@ -1,4 +1,4 @@
-//! Names: inputs, artifacts and steps share one namespace, and a few words are reserved.
+//! Checks names: inputs, artifacts and steps share one namespace, and a few words are reserved.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,15 @@ use crate::config::{Project, child, places};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::StepAction;
 
-/// Words that mean something in templates.
+/// Names with a meaning of their own in templates.
 const RESERVED: &[&str] = &["item", "index", "loop", "project", "steps"];
 
-/// What a name was given to, and where.
+/// What has a name, and where it is declared.
 #[derive(Clone)]
 struct NameOwner {
     what: &'static str,
     pointer: String,
-    /// The step that it belongs to: a step may be called like its own output.
+    /// The index of the step that it belongs to. A step may have the same name as its own output.
     step: Option<usize>,
 }
 

@@ -1,11 +1,11 @@
-//! Types under conditions: what is left of a value after what was shown of it.
+//! Narrows types: what remains of a value's type after conditions have shown facts about it.
 
 use super::infer::Checker;
 use super::scope::{KnownValue, PathFact, TypeScope};
 use super::types::{Property, Type, union};
 
 impl<'a> Checker<'a> {
-    /// A value with what conditions have shown of its path.
+    /// A value, narrowed by what conditions have shown about its path.
     pub(super) fn narrowed(
         &self,
         known: KnownValue<'a>,
@@ -21,8 +21,8 @@ impl<'a> Checker<'a> {
         KnownValue { ty, maybe, unnamed: known.unnamed }
     }
 
-    /// The branches of a union that a fact leaves; all of them if it leaves none, since then it is the
-    /// condition that is strange.
+    /// The branches of a union that are compatible with a fact. All of them if none is, since then the condition is the
+    /// mistake, not the value.
     fn only(&self, ty: &Type<'a>, name: &str, fact: &PathFact) -> Type<'a> {
         let Type::Union(all) = ty else { return ty.clone() };
         let kept: Vec<Type<'a>> = all.iter().filter(|branch| self.fits(branch, name, fact)).cloned().collect();
@@ -42,8 +42,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The texts that a value can have under a dotted name; empty if it never has anything there, `None`
-    /// when they are not known.
+    /// The strings that a value can have under a dotted name; empty if it never has anything there, `None` if they are
+    /// not known.
     fn texts(&self, ty: &Type<'a>, name: &str) -> Option<Vec<&'a str>> {
         let (first, rest) = name.split_once('.').map_or((name, None), |(first, rest)| (first, Some(rest)));
         let inner = match self.schemas.property(ty, first)? {

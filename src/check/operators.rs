@@ -1,4 +1,4 @@
-//! Operators with types: comparisons that can't be true, and sums that can't be made.
+//! Infers the types of operators, and reports comparisons that can't be true and sums of values that can't be added.
 
 use minijinja::machinery::ast::{BinOpKind, CompareOp, CompareOpKind, Expr};
 
@@ -8,7 +8,7 @@ use super::types::{Type, TypeKind, union};
 use crate::diagnostic::Code;
 use crate::template::extent;
 
-/// What a comparison asks.
+/// What a comparison checks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Equal,
@@ -17,7 +17,7 @@ enum Comparison {
 }
 
 impl<'a> Checker<'a> {
-    /// An operator other than `and` and `or`.
+    /// Infers an operator other than `and` and `or`.
     pub(super) fn operator(
         &mut self,
         op: BinOpKind,
@@ -44,7 +44,7 @@ impl<'a> Checker<'a> {
         KnownValue::is(Type::Bool)
     }
 
-    /// A chain such as `1 < x < 3`.
+    /// Infers a chain of comparisons such as `1 < x < 3`.
     pub(super) fn chain(&mut self, first: &Expr<'a>, ops: &[CompareOp<'a>], scope: &TypeScope<'a>) -> KnownValue<'a> {
         let mut left = first;
         let mut a = self.value(left, scope).ty;
@@ -73,7 +73,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reports two values that have no kind in common.
+    /// Reports two values that can't be compared because they have no kind in common.
     fn comparable(&mut self, asks: Comparison, left: &Expr<'a>, a: &Type<'a>, right: &Expr<'a>, b: &Type<'a>) {
         let (Some(first), Some(second)) = (a.kinds(), b.kinds()) else { return };
         if first.iter().any(|kind| second.contains(kind)) {
@@ -99,7 +99,7 @@ impl<'a> Checker<'a> {
         self.report(problem);
     }
 
-    /// Reports a constant that a value with few possible values never has.
+    /// Reports a comparison with a constant that is not among the few values that the other side can have.
     fn among(&mut self, value: &Expr<'a>, ty: &Type<'a>, constant: &Expr<'a>) {
         let (Type::Text(Some(allowed)), Expr::Const(text)) = (ty, constant) else { return };
         let Some(text) = text.value.as_str() else { return };
@@ -159,7 +159,7 @@ impl<'a> Checker<'a> {
         );
     }
 
-    /// Reports an operand that is of no kind that will do, or that may be.
+    /// Reports an operand whose kind is never, or not always, suitable.
     pub(super) fn operand(
         &mut self,
         expr: &Expr<'a>,

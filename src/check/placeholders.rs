@@ -1,4 +1,4 @@
-//! Text that looks like a value in other tools: `{task}`, `${task}` and `$task`.
+//! Reports text that would be a placeholder in other tools: `{task}`, `${task}` and `$task`.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use super::infer::{Checker, ExpressionPlace};
 use super::scope::TypeScope;
 use crate::diagnostic::Code;
 
-/// Names that are seen in texts and are ordinary words too.
+/// Variables of templates that are also ordinary words; they are not reported.
 const COMMON: &[&str] = &["index", "item", "loop", "steps"];
 
 impl<'a> Checker<'a> {
-    /// Looks through text outside of tags for names that can be used there.
+    /// Reports placeholders for known variables in text outside of tags.
     pub(super) fn plain_text(&mut self, range: Range<usize>, scope: &TypeScope<'a>) {
-        // A command line has variables of the shell's own.
+        // In a command line, `$name` refers to a variable of the shell.
         let is_command =
             matches!(&self.place, ExpressionPlace::Yaml(pointer) if pointer.split('/').any(|key| key == "run"));
         let text = self.text.get(range.clone()).unwrap_or_default();
@@ -33,7 +33,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether the text that begins at a place stands in `{% raw %}`.
+    /// Whether the text that starts at this offset is inside `{% raw %}`.
     fn is_raw(&self, start: usize) -> bool {
         let before = self.text.get(..start).unwrap_or_default();
         let tag = before.rfind("{%").and_then(|at| before.get(at..)).unwrap_or_default();
@@ -41,7 +41,7 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The names in a text that stand in single braces or behind a `$`, with the bytes of all of it.
+/// The names in a text that are in single braces or after a `$`, each with the range of the whole placeholder.
 fn names(text: &str) -> Vec<(Range<usize>, &str)> {
     let mut found = Vec::new();
     let mut done = 0;
@@ -58,7 +58,7 @@ fn names(text: &str) -> Vec<(Range<usize>, &str)> {
         let name = after.get(..length).unwrap_or_default();
         let closed = after.get(length..).is_some_and(|rest| rest.starts_with('}') && !rest.starts_with("}}"));
         let end = at + open + length + usize::from(braces == 1);
-        // Programs that are quoted have calls and members, as in `$task->run()`.
+        // Quoted program code has calls and members, as in `$task->run()`.
         let ends = braces == 1 || !after.get(length..).is_some_and(|rest| rest.starts_with(['-', '[', '(', ':', '=']));
         let is_one = dollars + braces > 0 && braces <= 1 && dollars <= 1 && (braces == 0 || closed);
         let inside = text.get(..at).is_some_and(|before| before.ends_with(['{', '$', '\\']));

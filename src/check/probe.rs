@@ -1,7 +1,8 @@
-//! What can be written at a place of a template or expression, and what a name means there.
+//! Finds the names that can be written at a position of a template or expression, and what they mean there, for
+//! completion and hover in editors.
 //!
-//! The place is marked: the name [`MARK`] stands there, in a text that can be parsed. The checker
-//! itself walks to it, so that loops, conditions and includes count as they do in a check.
+//! The caller puts the name [`MARK`] at the position, in a text that can be parsed. The checker then visits the text as
+//! usual, so that loops, conditions and includes affect the scope as they do in a check.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,69 +22,70 @@ use crate::diagnostic::SourceFile;
 use crate::model::StepAction;
 use crate::template::inspect_expression;
 
-/// The name that marks a place.
+/// The name that marks the position.
 pub const MARK: &str = "orch_mark__";
 
-/// Which text the place is in.
+/// The text that contains the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbedText<'s> {
-    /// A prompt, which holds the mark: every step that uses it counts, also through includes.
+    /// A prompt that contains the mark. The names of every step that uses it count, also if it uses it through
+    /// includes.
     Prompt,
-    /// A text of a step, by the step's place, such as `/steps/0`.
+    /// A text of a step.
     Step {
-        /// The step's place.
+        /// The step's pointer, such as `/steps/0`.
         pointer: &'s str,
-        /// What the text sees.
+        /// What is in scope in the text.
         sight: Sight,
     },
-    /// An expression over the whole pipeline.
+    /// An expression about the whole pipeline, such as `success` or one of `outputs`.
     End,
 }
 
-/// What a text of a step sees.
+/// What is in scope in a text of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sight {
-    /// What the step sees.
+    /// What the step has in scope.
     Step,
-    /// What a round left too: the condition that ends a loop.
+    /// Also what a round of the loop produced, for the condition that ends the loop.
     Round,
-    /// The reply too, under the name of the output: a condition of `accept`.
+    /// Also the reply, under the name of the output, for a condition of `accept`.
     Reply,
 }
 
 /// Where a name comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameOrigin {
-    /// A value given to the run.
+    /// An input of the run.
     Input,
-    /// What a step produced.
+    /// An artifact that a step produces.
     Artifact,
-    /// `item`, `loop`, `steps`, or a name that the template itself sets.
+    /// `item`, `loop`, `steps`, or a name that the template sets itself.
     Local,
     /// A property of a value.
     Property,
 }
 
-/// A name that can be written at a place.
+/// A name that can be written at the position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisibleName {
     /// The name.
     pub name: String,
     /// Where it comes from.
     pub origin: NameOrigin,
-    /// What it is, in a few words: `string`, `list of object`.
+    /// Its type in a few words: `string`, `list of object`.
     pub ty: String,
     /// Whether it may be absent.
     pub maybe: bool,
-    /// What its schema says of it.
+    /// The description from its schema.
     pub about: Option<String>,
-    /// Where it is declared or produced.
+    /// The file and byte range where it is declared or produced.
     pub place: Option<(Arc<SourceFile>, Range<usize>)>,
 }
 
-/// Every name that can be written at a place: the variables there, or the properties of `base`.
+/// Every name that can be written at a position: the variables in scope, or the properties of the expression `base`.
 ///
-/// `text` is a template that holds the mark; for a prompt the project has it in its place already.
+/// `text` is a template that contains the mark. For a prompt, the project must contain the marked text already.
 pub fn look(project: &Project, spot: ProbedText<'_>, text: &str, base: Option<&str>) -> Vec<VisibleName> {
     let sites = Sites::of(project);
     let scopes = scopes(project, &sites, spot, text);
@@ -105,7 +107,7 @@ pub fn look(project: &Project, spot: ProbedText<'_>, text: &str, base: Option<&s
     found
 }
 
-/// The artifacts that a step can list in its `inputs`, by the step's place.
+/// The artifacts that the step at this pointer can list in its `inputs`.
 pub fn visible(project: &Project, pointer: &str) -> Vec<VisibleName> {
     let sites = Sites::of(project);
     let looker = CompletionProbe { project, schemas: Schemas(&project.schema_documents) };
@@ -117,7 +119,7 @@ pub fn visible(project: &Project, pointer: &str) -> Vec<VisibleName> {
     each.collect()
 }
 
-/// Two types of one name, in steps that differ.
+/// Combines the types that a name has in different steps.
 fn joined(one: &str, other: &str) -> String {
     if one.split(" | ").any(|part| part == other) { one.to_owned() } else { format!("{one} | {other}") }
 }
@@ -158,7 +160,7 @@ impl<'a> CompletionProbe<'a> {
         each.collect()
     }
 
-    /// A variable by its name: inputs and artifacts are one namespace.
+    /// Describes a variable by its name. Inputs and artifacts share one namespace.
     fn named(&self, name: &str, ty: &Type<'a>) -> VisibleName {
         let document = &self.project.document;
         let pointer = child("/inputs", name);
@@ -180,7 +182,7 @@ impl<'a> CompletionProbe<'a> {
         }
     }
 
-    /// What the schema of an artifact says of it.
+    /// The description from the schema of an artifact.
     fn of_artifact(&self, name: &str) -> Option<&'a str> {
         let steps = places(&self.project.pipeline);
         let (_, step) = steps.iter().find(|(_, step)| step.output.as_deref() == Some(name))?;
@@ -210,7 +212,7 @@ impl<'a> CompletionProbe<'a> {
         each.collect()
     }
 
-    /// Where a schema stands: found by what it is, since types know schemas and not files.
+    /// Where a schema is written. Found by the schema's identity in memory, because types hold schemas, not files.
     fn place(&self, schema: &Value) -> Option<(Arc<SourceFile>, Range<usize>)> {
         let projects = self.project.with_called();
         let documents = projects
@@ -223,7 +225,7 @@ impl<'a> CompletionProbe<'a> {
     }
 }
 
-/// What is known of a step that ended.
+/// The properties of a step that has ended.
 fn ended() -> Vec<VisibleName> {
     let new = |name: &str, ty: &str, maybe, about: &str| {
         let (name, ty, about) = (name.to_owned(), ty.to_owned(), Some(about.to_owned()));
@@ -235,7 +237,7 @@ fn ended() -> Vec<VisibleName> {
     ]
 }
 
-/// The pointer of a value inside another, by identity.
+/// The JSON pointer of a value inside another one, compared by identity.
 fn pointer_to(within: &Value, wanted: &Value, at: &str) -> Option<String> {
     if std::ptr::eq(within, wanted) {
         return Some(at.to_owned());

@@ -1,4 +1,5 @@
-//! Programs that do not report what a budget limits: such a run does not start, or stops after a turn.
+//! Reports CLI agents that do not report what a budget limits: orch refuses to start such a run, or stops it after the
+//! agent's first turn.
 
 use crate::catalog;
 use crate::config::{Project, child};
@@ -11,7 +12,7 @@ use super::models::{StrictLimits, span};
 
 const NO_ESTIMATES: &str = ", and a budget says `unreported: refuse`";
 
-/// What a budget over a step asks of the programs in it.
+/// What the budgets that apply to a step require from its CLI agent.
 struct BudgetNeeds {
     tokens: bool,
     usd: bool,
@@ -19,7 +20,7 @@ struct BudgetNeeds {
     refuses: bool,
 }
 
-/// Checks each step with a program against the budgets that hold for it.
+/// Checks each step with a CLI agent against the budgets that apply to it.
 pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnostic> {
     let held = |accepts: fn(&Budget) -> bool| StrictLimits::of(project, steps, accepts);
     let tokens = held(|budget| budget.tokens.is_some());
@@ -48,7 +49,8 @@ pub(super) fn check(project: &Project, steps: &[(String, &Step)]) -> Vec<Diagnos
     found
 }
 
-/// Of a program that reports nothing, or may not, under a limit of tokens, or under one that takes no estimates.
+/// Reports a CLI agent that does not, or may not, report its usage under a budget that limits tokens, or that accepts
+/// no estimates.
 fn unreported(name: &str, agent: &Agent, kind: ProgramKind, limits: &BudgetNeeds) -> Option<Diagnostic> {
     let says = match kind {
         ProgramKind::Command => "does not report",
@@ -69,7 +71,7 @@ fn unreported(name: &str, agent: &Agent, kind: ProgramKind, limits: &BudgetNeeds
     Some(Diagnostic::warning(Code::NoUsage, format!("the program of agent `{name}` {says} {what}{why}")).help(help))
 }
 
-/// Of a program whose turns have no price, under a limit of money.
+/// Reports a CLI agent without a known price under a budget that limits money.
 fn unpriced_program(project: &Project, name: &str, agent: &Agent, limits: &BudgetNeeds) -> Option<Diagnostic> {
     let program = agent.program(Access::None)?;
     if !limits.unpriced || program.tells_cost() || agent.estimate.is_some_and(|estimate| estimate.usd.is_some()) {

@@ -1,13 +1,13 @@
-//! Agents that are programs: one program each, and only options that reach it.
+//! Checks CLI agents: each has exactly one program, and only options that this program supports.
 
 use crate::config::{Project, child, item};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::agent::PROGRAMS;
 use crate::model::{Agent, ProgramKind};
 
-/// Keys that only a model has.
+/// Keys that only agents with a model support.
 const OF_MODELS: &[&str] = &["temperature", "max_output_tokens"];
-/// Keys that only a program has.
+/// Keys that only CLI agents support.
 const OF_PROGRAMS: &[&str] = &["tools", "max_turns", "estimate", "env"];
 
 pub(super) fn check(project: &Project) -> Vec<Diagnostic> {
@@ -29,7 +29,7 @@ impl ProgramCheck<'_> {
         child(&child("/agents", self.name), key)
     }
 
-    /// The pointer of a key of a key.
+    /// The pointer of a key inside of another one, such as `acp/command`.
     fn path(&self, keys: &str) -> String {
         keys.split('/').fold(child("/agents", self.name), |pointer, key| child(&pointer, key))
     }
@@ -108,7 +108,7 @@ impl ProgramCheck<'_> {
     }
 }
 
-/// Whether a text has tags of templates.
+/// Whether a text contains template tags.
 pub(super) fn has_tags(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")
 }

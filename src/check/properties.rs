@@ -1,4 +1,4 @@
-//! Names with types: variables, properties and items.
+//! Infers the types of variables, of their properties and of list items, and reports names that do not exist.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use super::types::{Property, Type, TypeKind, union};
 use crate::diagnostic::{Code, Diagnostic, did_you_mean, equivalents};
 use crate::template::{bytes, extent};
 
-/// What is looked up in a name that ends at a place, such as `.build.outputs`.
+/// The property path that follows a name which ends at this offset, such as `.build.outputs`.
 fn path_after(text: &str, end: usize) -> &str {
     let rest = text.get(end..).unwrap_or_default();
     let length = rest.find(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.')).unwrap_or(rest.len());
@@ -69,7 +69,7 @@ impl<'a> Checker<'a> {
                 if !near || rest.split('.').any(known) {
                     let dollar = self.follows_dollar(&range_of_name);
                     match equivalents::variable(name, rest, known) {
-                        // The braces are meant, and the `$` is not.
+                        // The user means the braces; only the `$` is wrong.
                         Some((advice, true)) if dollar => {
                             let mut problem = problem;
                             problem.help = vec![format!("{advice}, without a `$` before the braces")];
@@ -94,7 +94,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A name with hyphens, which an expression takes for a subtraction, when it is a known one with `_`.
+    /// The diagnostic for a name with hyphens, which an expression reads as a subtraction, if the same name with `_` is
+    /// known.
     fn hyphenated(&self, range: &Range<usize>, scope: &TypeScope<'a>) -> Option<Diagnostic> {
         let text = self.template_text();
         let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -113,7 +114,7 @@ impl<'a> Checker<'a> {
         Some(problem.help(format!("did you mean `{name}`?")).replaced(written, Some(&name)))
     }
 
-    /// What a value has under a name.
+    /// Infers what a value has under a name.
     pub(super) fn property(
         &mut self,
         base: &Expr<'a>,
@@ -161,8 +162,8 @@ impl<'a> Checker<'a> {
         KnownValue::maybe(union(types), missing)
     }
 
-    /// A property that the schema does not name is reported, unless something shows that it is there, or
-    /// that is just what is asked.
+    /// Reports a property that the schema does not name, unless a condition has shown that it exists, or the expression
+    /// only tests whether it does.
     pub(super) fn named(
         &mut self,
         expr: &Expr<'a>,
@@ -183,7 +184,7 @@ impl<'a> Checker<'a> {
         KnownValue::unknown()
     }
 
-    /// The way to what a property of another language or tool is.
+    /// Advice for a property that other languages or tools have.
     fn known_elsewhere(&self, base: &str, ty: &Type<'a>, name: &str, names: &[&str]) -> Option<String> {
         if let Some(id) = base.strip_prefix("steps.") {
             let step = self.project.pipeline.all_steps().into_iter().find(|step| step.id == id);
@@ -240,7 +241,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What a value has at a number: only lists have items, and only so many.
+    /// Infers what a value has at an index: only lists and strings have items, and a list may have too few of them.
     fn numbered(
         &mut self,
         base: &Expr<'a>,

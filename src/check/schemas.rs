@@ -1,4 +1,4 @@
-//! Schemas: those of the outputs exist and are valid, and so are those of the inputs.
+//! Checks schemas: those of outputs must exist and be valid, and those of inputs must be valid and fit their defaults.
 
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ fn missing(project: &Project, file: &str, pointer: &str, explicit: bool) -> Opti
 }
 
 fn broken(project: &Project, document: &Document, error: &SchemaError) -> Option<Diagnostic> {
-    // A mistake in a file that this one refers to is reported once, for that file.
+    // A mistake in a file that this schema refers to is reported once, for that file.
     let elsewhere = error.pointer.starts_with("/$defs/") && !document.spans.has(&error.pointer);
     if elsewhere && project.schema_documents.len() > 1 {
         return None;
@@ -53,7 +53,7 @@ fn broken(project: &Project, document: &Document, error: &SchemaError) -> Option
     Some(invalid(document, "", error))
 }
 
-/// The schema of an input of the run, and its default.
+/// Checks the schema of an input of the run, and its default.
 fn input(project: &Project, name: &str) -> Vec<Diagnostic> {
     let pointer = child("/inputs", name);
     let document = &project.document;
@@ -78,14 +78,14 @@ fn input(project: &Project, name: &str) -> Vec<Diagnostic> {
 
 const TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
 
-/// A schema that can't be used, with the place in the document; the schema as a whole is
-/// at `base`.
+/// The diagnostic for a schema that can't be used, at the mistake's position in the document. `base` is the pointer of
+/// the whole schema.
 fn invalid(document: &Document, base: &str, error: &SchemaError) -> Diagnostic {
     let pointer = format!("{base}{}", error.pointer);
     let place = document.spans.value(&pointer);
     let written = document.value.pointer(&pointer).and_then(Value::as_str);
     if let Some(name) = written.filter(|_| pointer.ends_with("/type")) {
-        // The validator's own account of this most common mistake helps nobody.
+        // For this most common mistake, the validator's own message does not help the user.
         let problem = Diagnostic::error(Code::SchemaInvalid, format!("`{name}` is not a type of JSON Schema"))
             .at(&document.file, place);
         return match equivalents::json_type(name).filter(|known| *known != name) {

@@ -1,55 +1,55 @@
-//! The variables that a template can see, and what is known of them at a point.
+//! The variables that a template can use, and what is known about them at one point of it.
 
 use std::collections::{HashMap, HashSet};
 
 use super::types::{Type, TypeKind};
 
-/// What is known of an expression's value.
+/// What is known about the value of an expression.
 #[derive(Clone, Debug)]
 pub(super) struct KnownValue<'a> {
-    /// Its type, when it is there.
+    /// Its type, if it is defined.
     pub(super) ty: Type<'a>,
     /// Whether it can be undefined.
     pub(super) maybe: bool,
-    /// Where the schema does not name it: the names that it has instead.
+    /// If the schema does not name it: the names that the schema has instead.
     pub(super) unnamed: Vec<&'a str>,
 }
 
 impl<'a> KnownValue<'a> {
-    /// A value that is always there.
+    /// A value that is always defined.
     pub(super) fn is(ty: Type<'a>) -> Self {
         Self { ty, maybe: false, unnamed: Vec::new() }
     }
 
-    /// A value that is there or not.
+    /// A value that may be undefined if `maybe` is true.
     pub(super) fn maybe(ty: Type<'a>, maybe: bool) -> Self {
         Self { ty, maybe, unnamed: Vec::new() }
     }
 
-    /// A value of which nothing is known; nothing is reported about it.
+    /// A value about which nothing is known, and nothing is reported.
     pub(super) fn unknown() -> Self {
         Self::is(Type::Unknown)
     }
 }
 
-/// What a condition has shown of a path such as `plan.notes`.
+/// What a condition has shown about a path such as `plan.notes`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum PathFact {
     /// It is defined.
     Defined,
     /// It is not null.
     NotNull,
-    /// It is true in a condition: not empty, not zero.
+    /// It counts as true in a condition: it is not empty and not zero.
     True,
-    /// It has at least so many items.
+    /// It has at least this many items.
     AtLeast(u64),
-    /// It is of one of these kinds, or of none of them.
+    /// It is one of these kinds, or with `false` none of them.
     Kinds(Vec<TypeKind>, bool),
-    /// It is one of these texts, or none of them.
+    /// It is one of these strings, or with `false` none of them.
     Among(Vec<String>, bool),
 }
 
-/// The variables in sight and the facts about them.
+/// The variables in scope and the facts about them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeScope<'a> {
     vars: HashMap<String, KnownValue<'a>>,
@@ -57,7 +57,7 @@ pub(super) struct TypeScope<'a> {
 }
 
 impl<'a> TypeScope<'a> {
-    /// Gives a name a value; what was known of an older one is forgotten.
+    /// Gives a name a value, and forgets the facts about its earlier value.
     pub(super) fn bind(&mut self, name: &str, value: KnownValue<'a>) {
         self.facts.retain(|(path, _)| !begins_with(path, name));
         self.vars.insert(name.to_owned(), value);
@@ -68,12 +68,12 @@ impl<'a> TypeScope<'a> {
         self.vars.get(name)
     }
 
-    /// The names in sight.
+    /// The names in scope.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.vars.keys().map(String::as_str)
     }
 
-    /// Notes what a condition has shown.
+    /// Adds facts that a condition has shown.
     pub(super) fn learn(&mut self, facts: impl IntoIterator<Item = (String, PathFact)>) {
         for (path, fact) in facts {
             if matches!(fact, PathFact::AtLeast(1..)) {
@@ -87,12 +87,12 @@ impl<'a> TypeScope<'a> {
         }
     }
 
-    /// Whether something was shown of a path.
+    /// Whether the fact has been shown about the path.
     pub(super) fn knows(&self, path: Option<&String>, fact: &PathFact) -> bool {
         path.is_some_and(|path| self.facts.contains(&(path.clone(), fact.clone())))
     }
 
-    /// How many items a list was shown to have at least.
+    /// How many items conditions have shown a list to have at least.
     pub(super) fn least(&self, path: Option<&String>) -> u64 {
         let shown = self.facts.iter().filter(|(of, _)| Some(of) == path);
         let least = shown.map(|(_, fact)| match fact {
@@ -103,7 +103,8 @@ impl<'a> TypeScope<'a> {
         least.max().unwrap_or(0)
     }
 
-    /// What was shown of the kind of a path, and of the texts below it: names with the fact.
+    /// What conditions have shown about the kinds of a path and about the strings below it: each fact with its name
+    /// relative to the path.
     pub(super) fn shown<'b>(&'b self, path: &'b str) -> impl Iterator<Item = (&'b str, &'b PathFact)> {
         self.facts.iter().filter_map(move |(of, fact)| {
             let rest = of.strip_prefix(path)?;
@@ -115,8 +116,8 @@ impl<'a> TypeScope<'a> {
         })
     }
 
-    /// Takes over the names that a branch has set, as unknown: the other branch may have
-    /// set them otherwise, or not at all.
+    /// Takes over the names that a branch has set, as unknown values: the other branch may have set them differently or
+    /// not at all.
     pub(super) fn merge(&mut self, branch: &TypeScope<'a>) {
         for name in branch.vars.keys() {
             if !self.vars.contains_key(name) {

@@ -1,4 +1,4 @@
-//! Where each step stands: what it can see there, and what it leaves for those after it.
+//! Computes the scope of each step: which artifacts and variables it can use, and what it adds for the steps after it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,48 +16,49 @@ use crate::config::{OutputType, Project, child, output_type};
 use crate::model::{Step, StepAction};
 use crate::template::inspect_expression;
 
-/// The variable through which commands know the project.
+/// The variable that gives commands the project's folder.
 pub(super) const PROJECT: &str = "project";
 
-/// An artifact that can be seen at a place.
+/// An artifact that is in scope.
 #[derive(Clone, Debug)]
 pub(super) struct Visible<'a> {
-    /// What it is, when it is there.
+    /// Its type, if the artifact exists.
     pub(super) ty: Type<'a>,
-    /// Whether the step that produces it may not have run although nothing failed.
+    /// Whether it may be missing although no step failed, because the step that produces it has a condition.
     pub(super) conditional: bool,
-    /// Whether it comes from the round before, so that the first round does not have it.
+    /// Whether it comes from the previous round of a loop, so that it is missing in the first round.
     pub(super) last_round: bool,
 }
 
-/// Every step sees those of the steps before: maps that share what they have in common.
+/// The artifacts in scope, by name. A persistent map, because each step sees those of all steps before it: the maps
+/// share what they have in common.
 pub(super) type Artifacts<'a> = RedBlackTreeMap<&'a str, Visible<'a>>;
 
-/// What can be seen at a place.
+/// What is in scope at one step.
 #[derive(Clone, Debug, Default)]
 pub(super) struct VisibleScope<'a> {
     pub(super) artifacts: Artifacts<'a>,
     steps: Ends<'a>,
-    /// Whether it is seen how steps beside this one ended in the round before.
+    /// Whether the step also sees how the steps of its loop ended in the previous round.
     recalls: bool,
-    /// `item`, `index`, `loop`.
+    /// The types of `item`, `index` and `loop`, where they exist.
     locals: Vec<(&'static str, Type<'a>)>,
 }
 
-/// A step at its place.
+/// A step with its scope.
 #[derive(Debug)]
 pub(super) struct Site<'a> {
-    /// Where it stands in the file: `/steps/0/parallel/1`.
+    /// The step's pointer in the file: `/steps/0/parallel/1`.
     pub(super) pointer: String,
     /// The step.
     pub(super) step: &'a Step,
-    /// What it can see.
+    /// What is in scope for it.
     pub(super) view: VisibleScope<'a>,
-    /// What its own steps leave, for the condition that ends a loop.
+    /// The artifacts that the steps inside it produce, for the condition that ends a loop.
     pub(super) gained: Artifacts<'a>,
 }
 
-/// Every step of a pipeline, and what is left at the end.
+/// Every step of a pipeline, and the scope after the last one.
 #[derive(Debug, Default)]
 pub(super) struct Sites<'a> {
     pub(super) list: Vec<Site<'a>>,
@@ -70,7 +71,7 @@ impl<'a> Sites<'a> {
         Self::with(project, &Outputs::default())
     }
 
-    /// The same, with what called pipelines are known to give.
+    /// Walks a pipeline, with the known outputs of called pipelines.
     fn with(project: &'a Project, outputs: &Outputs<'a>) -> Self {
         let mut walker = SiteWalker { project, list: Vec::new(), outputs: outputs.clone(), scouting: false };
         let mut view = VisibleScope::default();
@@ -86,12 +87,12 @@ impl<'a> VisibleScope<'a> {
         self.artifacts.insert_mut(name, visible);
     }
 
-    /// A step ended here.
+    /// Records that a step has ended.
     fn ended(&mut self, step: &'a Step) {
         self.steps.insert_mut(&step.id, false);
     }
 
-    /// Steps of a group ended in the round before, if there was one.
+    /// Records that steps of a group ended in the previous round, if there was one.
     fn recall(&mut self, steps: &'a [Step]) {
         for step in steps {
             if !self.steps.contains_key(step.id.as_str()) {
@@ -100,7 +101,7 @@ impl<'a> VisibleScope<'a> {
         }
     }
 
-    /// The variables that are there without being listed: inputs, `steps`, the item or round.
+    /// The variables that need not be listed: inputs, `steps`, and those of the item or round.
     pub(super) fn base(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = TypeScope::default();
         let schemas = Schemas(&project.schema_documents);
@@ -116,19 +117,19 @@ impl<'a> VisibleScope<'a> {
         scope
     }
 
-    /// What the texts of a step can see: the base, and the artifacts that it lists.
+    /// The scope of a step's texts: the base scope and the artifacts that the step lists.
     pub(super) fn of_step(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.base(project);
         for written in &step.inputs {
             let (name, optional) = artifact(written);
-            // An unknown artifact was reported where it is listed.
+            // An unknown artifact is reported where the step lists it.
             let ty = self.artifacts.get(name).map_or(Type::Unknown, |visible| visible.ty.clone());
             scope.bind(name, KnownValue::maybe(ty, optional));
         }
         scope
     }
 
-    /// What the texts of a command can see: where the project lies, too.
+    /// The scope of a command's texts, which also has the project's folder.
     pub(super) fn of_command(&self, project: &'a Project, step: &Step) -> TypeScope<'a> {
         let mut scope = self.of_step(project, step);
         let root = ObjectMembers::from_iter([("root", Type::Text(None))]);
@@ -136,7 +137,7 @@ impl<'a> VisibleScope<'a> {
         scope
     }
 
-    /// What an expression over the whole pipeline can see.
+    /// The scope of an expression about the whole pipeline.
     pub(super) fn everything(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.base(project);
         bind_all(&self.artifacts, &mut scope);
@@ -145,7 +146,7 @@ impl<'a> VisibleScope<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// What a condition on the reply can see: what the step sees, and the reply under the name of its output.
+    /// The scope of a condition on the reply: that of the step, and the reply under the name of the step's output.
     pub(super) fn with_reply(&self, project: &'a Project) -> TypeScope<'a> {
         let mut scope = self.view.of_step(project, self.step);
         if let Some(name) = &self.step.output {
@@ -154,7 +155,7 @@ impl<'a> Site<'a> {
         scope
     }
 
-    /// What the condition that ends a loop can see: what the round gave, and how its steps ended.
+    /// The scope of the condition that ends a loop: what the round produced and how its steps ended.
     pub(super) fn after_round(&self, project: &'a Project) -> TypeScope<'a> {
         let mut view = self.view.clone();
         self.step.children().1.iter().for_each(|step| view.ended(step));
@@ -164,21 +165,22 @@ impl<'a> Site<'a> {
     }
 }
 
-/// Shows artifacts; one of a step with a condition may not be there.
+/// Binds artifacts in a scope. One from a conditional step may be undefined.
 fn bind_all<'a>(artifacts: &Artifacts<'a>, scope: &mut TypeScope<'a>) {
     for (name, visible) in artifacts {
         scope.bind(name, KnownValue::maybe(visible.ty.clone(), visible.conditional));
     }
 }
 
-/// What each called pipeline gives, by its file: found out once, however many ways lead to it.
+/// The outputs of each called pipeline, by its file. Computed once, however many calls lead to it.
 type Outputs<'a> = Rc<RefCell<BTreeMap<&'a str, Artifacts<'a>>>>;
 
 struct SiteWalker<'a> {
     project: &'a Project,
     list: Vec<Site<'a>>,
     outputs: Outputs<'a>,
-    /// Whether only what a round leaves is looked for: loops inside are walked once, not twice each.
+    /// Whether this walk only finds out what a round produces. Loops inside are then walked once instead of twice,
+    /// because otherwise the work would double with each nesting level.
     scouting: bool,
 }
 
@@ -193,7 +195,7 @@ impl<'a> SiteWalker<'a> {
         }
     }
 
-    /// Notes a step and gives what it leaves.
+    /// Adds a step to the list and returns the artifacts that it leaves for later steps.
     fn step(&mut self, step: &'a Step, pointer: &str, view: &VisibleScope<'a>) -> Artifacts<'a> {
         let place = self.list.len();
         let site = Site { pointer: pointer.to_owned(), step, view: view.clone(), gained: Artifacts::default() };
@@ -204,7 +206,7 @@ impl<'a> SiteWalker<'a> {
             let items = Schemas(&self.project.schema_documents).items(&ty);
             inside.locals.retain(|(name, _)| !matches!(*name, "item" | "index"));
             inside.locals.extend([("item", items), ("index", Type::Number)]);
-            // The step's own texts see the item too.
+            // `item` is also in scope in the step's own texts.
             if let Some(site) = self.list.get_mut(place) {
                 site.view.locals.clone_from(&inside.locals);
             }
@@ -216,13 +218,13 @@ impl<'a> SiteWalker<'a> {
         self.left(step, inner, view)
     }
 
-    /// What the steps inside leave.
+    /// The artifacts that the steps inside produce.
     fn children(&mut self, step: &'a Step, pointer: &str, mut inside: VisibleScope<'a>) -> Artifacts<'a> {
         let mut gained = Artifacts::default();
         let (key, children) = step.children();
         let base = format!("{pointer}/{key}");
         let is_loop = matches!(step.kind(), Some(StepAction::Repeat(_)));
-        // An item keeps to itself how its steps ended.
+        // How the steps of an item ended is visible only within that item, not from round to round.
         inside.recalls = is_loop || (inside.recalls && step.for_each.is_none());
         if inside.recalls {
             inside.recall(children);
@@ -238,7 +240,7 @@ impl<'a> SiteWalker<'a> {
             Some(StepAction::Repeat(_)) => {
                 inside.locals.retain(|(name, _)| *name != "loop");
                 inside.locals.push(("loop", round_type()));
-                // What a round leaves is known only after a walk; a first one finds it out.
+                // What a round produces is known only after a walk, so a first walk finds it out.
                 if !self.scouting {
                     let mark = self.list.len();
                     self.scouting = true;
@@ -262,7 +264,7 @@ impl<'a> SiteWalker<'a> {
         gained
     }
 
-    /// Walks steps one after another and gives only what they leave.
+    /// Walks steps one after another and returns only the artifacts that they add.
     fn sequence(&mut self, steps: &'a [Step], base: &str, view: &mut VisibleScope<'a>) -> Artifacts<'a> {
         let mut gained = Artifacts::default();
         for (index, step) in steps.iter().enumerate() {
@@ -276,9 +278,9 @@ impl<'a> SiteWalker<'a> {
         gained
     }
 
-    /// What a step leaves for those after it.
+    /// The artifacts that a step leaves for the steps after it.
     fn left(&self, step: &'a Step, inner: Artifacts<'a>, view: &VisibleScope<'a>) -> Artifacts<'a> {
-        // A step that needs what may not be there may be skipped itself.
+        // A step is skipped if an input that it needs is missing, so its own artifact may be missing too.
         let needs = step.inputs.iter().map(|written| artifact(written)).filter(|(_, optional)| !optional);
         let unsure = |name: &str| view.artifacts.get(name).is_some_and(|visible| visible.conditional);
         let conditional = step.when.is_some() || needs.into_iter().any(|(name, _)| unsure(name));
@@ -294,7 +296,7 @@ impl<'a> SiteWalker<'a> {
                 | None => own_output(self.project, step),
             };
             let ty = match (&step.for_each, step.on_error) {
-                // The entries tell failed items apart, which the types do not follow.
+                // The list also has entries for failed items, which the types do not model.
                 (Some(_), Some(crate::model::step::OnError::Continue)) => Type::List(Type::Unknown.into(), 0),
                 (Some(_), _) => Type::List(one.into(), 0),
                 (None, _) => one,
@@ -310,7 +312,7 @@ impl<'a> SiteWalker<'a> {
         inner.iter().map(|(name, visible)| (*name, new(visible.ty.clone()))).collect()
     }
 
-    /// What a called pipeline gives: its outputs, with the types that its own steps give them.
+    /// The outputs of a called pipeline, with the types that its own steps give them.
     fn called(&self, called: &'a Project) -> Artifacts<'a> {
         let file = called.document.file.path.as_str();
         if let Some(known) = self.outputs.borrow().get(file) {
@@ -327,7 +329,7 @@ impl<'a> SiteWalker<'a> {
         outputs
     }
 
-    /// What an expression is; whatever is wrong with it is reported elsewhere.
+    /// The type of an expression. Mistakes in it are reported where the expression itself is checked.
     fn type_of(&self, text: &'a str, scope: &TypeScope<'a>) -> Type<'a> {
         if inspect_expression(text).is_err() {
             return Type::Unknown;
@@ -339,7 +341,7 @@ impl<'a> SiteWalker<'a> {
     }
 }
 
-/// What a step without others inside gives; with `for_each`, what it gives for one item.
+/// The output type of a step without steps inside it; with `for_each`, that of one item.
 fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
     match output_type(step) {
         Some(OutputType::Text) => Type::Text(None),
@@ -352,7 +354,7 @@ fn own_output<'a>(project: &'a Project, step: &Step) -> Type<'a> {
     }
 }
 
-/// The artifacts of a group as one object.
+/// The artifacts of a group as the members of one object.
 fn object<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
     if artifacts.values().any(|visible| visible.conditional) {
         return Type::Unknown;
@@ -361,7 +363,7 @@ fn object<'a>(artifacts: &Artifacts<'a>) -> Type<'a> {
     Type::Fixed(members.into())
 }
 
-/// The variable `loop` of a round.
+/// The type of the variable `loop` in a round.
 fn round_type<'a>() -> Type<'a> {
     let mut members: ObjectMembers<'a> =
         ["index", "index0", "max"].into_iter().map(|name| (name, Type::Number)).collect();

@@ -1,4 +1,4 @@
-//! Statements with types: what names mean in each part of a template.
+//! Checks the statements of a template, with the names that are in scope in each part of it.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use super::types::{ObjectMembers, Type, TypeKind};
 use crate::diagnostic::Code;
 use crate::template::{bytes, extent, inspect_template, syntax};
 
-/// How deep includes are followed.
+/// How many levels deep includes are followed.
 const MAX_INCLUDES: usize = 16;
 
 impl<'a> Checker<'a> {
-    /// Checks a prompt or message, given that it can be parsed.
+    /// Checks a prompt or message. A text that can't be parsed is skipped, since that is reported elsewhere.
     pub(super) fn template(&mut self, place: ExpressionPlace, text: &'a str, scope: &mut TypeScope<'a>) {
         let (old_place, old_text) =
             (std::mem::replace(&mut self.place, place), std::mem::replace(&mut self.text, text));
@@ -64,7 +64,7 @@ impl<'a> Checker<'a> {
             }
             Stmt::Include(inner) => self.include(&inner.name, inner.ignore_missing, scope),
             Stmt::EmitRaw(inner) => self.plain_text(bytes(inner.span()), scope),
-            // Without types, or refused before types are looked at.
+            // These either have no effect on types, or inspection has refused them already.
             Stmt::Continue(_)
             | Stmt::Break(_)
             | Stmt::AutoEscape(_)
@@ -104,7 +104,7 @@ impl<'a> Checker<'a> {
         self.stmts(&inner.else_body, &mut scope.clone());
     }
 
-    /// Reports what cannot be looped over, or only sometimes.
+    /// Reports a value that can't be looped over, or not in every case, or only by its characters.
     fn looped(&mut self, iter: &Expr<'a>, ty: &Type<'a>) {
         let plain = |kind: &TypeKind| matches!(kind, TypeKind::Null | TypeKind::Bool | TypeKind::Number);
         let Some(kinds) = ty.kinds() else { return };
@@ -137,7 +137,7 @@ impl<'a> Checker<'a> {
         self.stmts(&inner.false_body, &mut no);
         scope.merge(&yes);
         scope.merge(&no);
-        // Past a branch that leaves the loop, the other one's condition holds.
+        // If a branch leaves the iteration, the text after the `if` runs only in the other case.
         let leaves = |body: &[Stmt<'a>]| matches!(body.last(), Some(Stmt::Continue(_) | Stmt::Break(_)));
         if leaves(&inner.true_body) {
             scope.learn(facts(&inner.expr, false));
@@ -162,7 +162,7 @@ impl<'a> Checker<'a> {
             self.report(problem);
             return;
         }
-        // Its own mistakes are reported once, for the file.
+        // Mistakes in the file itself are reported once, when the file is checked.
         if self.budget > 0 && inspect_template(&source.text).is_ok() {
             self.budget -= 1;
             self.includes.push(file);
@@ -171,7 +171,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Notes that the text of a prompt is being read, so that it can't include itself.
+    /// Records the prompt that is being checked, so that an include of itself is found.
     pub(super) fn enter(&mut self, prompt: &str) {
         self.includes = vec![prompt.to_owned()];
     }
@@ -186,7 +186,7 @@ fn bind<'a>(target: &Expr<'a>, value: KnownValue<'a>, scope: &mut TypeScope<'a>)
     }
 }
 
-/// The variable `loop` of a loop.
+/// The type of the variable `loop` in a `for` loop.
 fn loop_type<'a>() -> Type<'a> {
     let numbers = ["index", "index0", "revindex", "revindex0", "length", "depth", "depth0"];
     let mut members: ObjectMembers<'a> = numbers.into_iter().map(|name| (name, Type::Number)).collect();

@@ -1,4 +1,4 @@
-//! Every template and expression of a project: can it run, and does it fit the schemas?
+//! Checks every template and expression of a project: can it be evaluated, and does it fit the schemas?
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -38,7 +38,7 @@ pub(super) fn check(project: &Project, sites: &Sites<'_>) -> Vec<Diagnostic> {
     texts.found
 }
 
-/// What can be seen where the mark stands, in whatever text of the pipeline and its prompts that is.
+/// The scopes at the mark, whichever text of the pipeline or prompt contains it.
 pub(super) fn marked<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<TypeScope<'a>> {
     let mut texts = Texts::new(project);
     for site in &sites.list {
@@ -47,7 +47,8 @@ pub(super) fn marked<'a>(project: &'a Project, sites: &'a Sites<'a>) -> Vec<Type
     texts.seen
 }
 
-/// A mistake in the syntax of a prompt, and what it may not do; types need a pipeline that uses it.
+/// The syntax errors of a prompt and the features that it may not use. Types are checked only together with a pipeline
+/// that uses the prompt.
 pub fn check_prompt(file: &Arc<SourceFile>) -> Vec<Diagnostic> {
     let errors = inspect_template(&file.text).err().unwrap_or_default();
     errors.into_iter().map(|error| refusal(error, |problem, range| problem.at(file, range))).collect()
@@ -99,7 +100,7 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// A message that is empty whatever happens.
+    /// Reports a message that is always empty.
     fn silent(&mut self, pointer: &str, step: &Step) {
         let span = self.project.document.spans.value(pointer);
         let message = format!("the message of step `{}` is empty", step.id);
@@ -107,7 +108,7 @@ impl<'a> Texts<'a> {
         self.found.push(problem.help("write one, or leave `message` out: then it is made of the inputs"));
     }
 
-    /// The texts that belong to the kind of a step.
+    /// Checks the texts that are specific to the kind of a step.
     fn kind(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
         let (step, at) = (site.step, &site.pointer);
         match step.kind() {
@@ -152,13 +153,13 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// The message of an agent, and the conditions on its reply.
+    /// Checks an agent's message and the conditions on its reply.
     fn agent(&mut self, site: &'a Site<'a>, scope: &TypeScope<'a>) {
         let (step, at) = (site.step, &site.pointer);
         match &step.message {
             Some(message) if message.trim().is_empty() => self.silent(&child(at, "message"), step),
             Some(message) => self.template(site, &child(at, "message"), message, scope),
-            // The default message holds every input of the run.
+            // The default message contains every input of the run.
             None => self.used.extend(self.project.pipeline.inputs.keys().cloned()),
         }
         if step.accept.is_empty() {
@@ -190,7 +191,7 @@ impl<'a> Texts<'a> {
         self.take(checker);
     }
 
-    /// What an expression is, and its place; reports whatever is wrong with it.
+    /// Infers the value and the range of an expression, and reports its mistakes. `None` if it can't be parsed.
     fn expression(
         &mut self,
         site: Option<&'a Site<'a>>,
@@ -221,7 +222,7 @@ impl<'a> Texts<'a> {
         Diagnostic::warning(code, message).at(&document.file, document.within(pointer, range))
     }
 
-    /// What a step writes must be a list of files, or have one under `files`.
+    /// Checks that the value which a step writes is a list of files, or has one under `files`.
     fn files(&mut self, site: &'a Site<'a>, files: &'a str, scope: &TypeScope<'a>) {
         let pointer = child(&site.pointer, "write");
         let Some((known, range)) = self.expression(Some(site), &pointer, files, scope) else { return };
@@ -251,7 +252,7 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// A value given to a called pipeline must be of a kind that its input takes.
+    /// Checks that a value given to a called pipeline has a kind that its input accepts.
     fn given(
         &mut self,
         called: &'a Project,
@@ -279,7 +280,7 @@ impl<'a> Texts<'a> {
         self.seen.extend(checker.seen);
     }
 
-    /// An expression that must give a boolean.
+    /// Checks an expression whose result must be a boolean.
     fn condition(&mut self, site: Option<&'a Site<'a>>, pointer: &str, text: &'a str, scope: &TypeScope<'a>) {
         let Some((known, range)) = self.expression(site, pointer, text, scope) else { return };
         let Some(kinds) = known.ty.kinds() else { return };
@@ -305,7 +306,7 @@ impl<'a> Texts<'a> {
         self.found.push(problem.help(help));
     }
 
-    /// Reports what a text may not do.
+    /// Reports the errors that inspection found in a text.
     fn refused(&mut self, place: &ExpressionPlace, errors: Vec<TemplateError>) {
         let project = self.project;
         self.found.extend(errors.into_iter().map(|error| {
@@ -320,7 +321,7 @@ impl<'a> Texts<'a> {
     }
 
     fn unused(&mut self) {
-        // A misspelt variable makes the input that it means seem unused.
+        // If a variable is misspelt, the input that the user means only seems unused.
         if self.found.iter().any(Diagnostic::is_error) {
             return;
         }
@@ -333,7 +334,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// A mistake of a template or expression as a finding, put at its place by `at`.
+/// Turns an error of a template or expression into a diagnostic; `at` gives it its position.
 pub(super) fn refusal(error: TemplateError, at: impl Fn(Diagnostic, Range<usize>) -> Diagnostic) -> Diagnostic {
     let code = match error.kind {
         TemplateErrorKind::Refused => Code::TemplateRefused,

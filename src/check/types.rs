@@ -1,7 +1,7 @@
-//! What is known of a value before a run: types read lazily from JSON Schemas.
+//! The types of values, as far as they are known before a run: read lazily from JSON Schemas.
 //!
-//! A type is a statement about every value that can occur. Where a schema says something
-//! that is not understood here, the type is unknown, and nothing is ever reported.
+//! A type must hold for every value that can occur. If a schema contains something that this module does not
+//! understand, the type is unknown, and the checks report nothing about such a value.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,19 +11,19 @@ use serde_json::{Map, Value};
 use super::joined::{ignores_siblings, speaks};
 use crate::config::Document;
 
-/// A place in a schema.
+/// A schema inside of a document.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SchemaNode<'a> {
-    /// The schema there.
+    /// The schema.
     pub(super) schema: &'a Value,
-    /// The document that it is in, for `#/…` references.
+    /// The document that contains it, which `#/…` references resolve in.
     pub(super) root: &'a Value,
 }
 
 /// The type of a value.
 #[derive(Clone, Debug)]
 pub(super) enum Type<'a> {
-    /// Anything, or nothing that is understood.
+    /// Anything: the schema allows every value, or is not understood.
     Unknown,
     /// Null.
     Null,
@@ -31,54 +31,53 @@ pub(super) enum Type<'a> {
     Bool,
     /// A number.
     Number,
-    /// A string; the values that it can have, if they are few.
+    /// A string, with its possible values if the schema lists them.
     Text(Option<Vec<&'a str>>),
-    /// A list of a schema, with its least length.
+    /// A list of items of a type, with its minimum length.
     List(Rc<Type<'a>>, u64),
-    /// A list whose items a schema describes.
+    /// A list that a schema describes, with its minimum length.
     Items(SchemaNode<'a>, u64),
     /// An object that a schema describes.
     Object(SchemaNode<'a>),
-    /// An object that several schemas describe at once.
+    /// An object that several schemas describe together.
     Every(Rc<Vec<SchemaNode<'a>>>),
-    /// An object that has these members and no others.
+    /// An object with exactly these members.
     Fixed(Rc<ObjectMembers<'a>>),
-    /// How steps ended, by their ids.
+    /// The variable `steps`: how each step ended, by its id.
     Ends(Ends<'a>),
-    /// One of several.
+    /// One of several types.
     Union(Rc<Vec<Type<'a>>>),
 }
 
-/// The members of an object that is not described by a schema.
+/// The members of an object that no schema describes.
 pub(super) type ObjectMembers<'a> = BTreeMap<&'a str, Type<'a>>;
 
-/// The steps that are known to have ended at a place: whether only in the round before, so that the first
-/// round does not have them.
+/// The steps that have ended at a point of the pipeline. The value is true for a step that ended only in the previous
+/// round of a loop, so that it is missing in the first round.
 pub(super) type Ends<'a> = rpds::RedBlackTreeMap<&'a str, bool>;
 
 /// What an object has under a name.
 #[derive(Clone, Debug)]
 pub(super) enum Property<'a> {
-    /// Always there.
+    /// It always exists.
     Present(Type<'a>),
-    /// Possibly there.
+    /// It may exist.
     Optional(Type<'a>),
-    /// Never there; these names are.
+    /// It never exists; the object has these names instead.
     Absent(Vec<&'a str>),
-    /// Not named, and not forbidden: the schema names these and leaves others open.
+    /// It is neither named nor forbidden: the schema names these properties and leaves others open.
     Open(Vec<&'a str>),
 }
 
-/// The schemas that types are read from.
+/// The schema files of a project, which references resolve in.
 #[derive(Clone, Copy)]
 pub(super) struct Schemas<'a>(pub(super) &'a BTreeMap<String, Document>);
 
-/// How many references and branches are followed before giving up: schemas may be
-/// recursive.
+/// How many references and branches are followed before giving up, because schemas may be recursive.
 const MAX_READS: usize = 200;
 
 impl<'a> Schemas<'a> {
-    /// The type that a whole schema describes.
+    /// The type that a whole schema document describes.
     pub(super) fn root(self, schema: &'a Value) -> Type<'a> {
         self.of(SchemaNode { schema, root: schema })
     }
@@ -104,7 +103,7 @@ impl<'a> Schemas<'a> {
         self.alone(node, map, budget)
     }
 
-    /// What the words of a schema say without those that bring in others.
+    /// The type from the keywords of this schema alone, without those that bring in other schemas (`$ref`, `allOf`).
     pub(super) fn alone(self, node: SchemaNode<'a>, map: &'a Map<String, Value>, budget: &mut usize) -> Type<'a> {
         if map.contains_key("not") || map.contains_key("if") {
             return Type::Unknown;
@@ -141,7 +140,7 @@ impl<'a> Schemas<'a> {
         Some(SchemaNode { schema: root.pointer(fragment)?, root })
     }
 
-    /// The schema of a file, by its name or by its `$id`.
+    /// The schema of a file, by the file's name or the schema's `$id`.
     fn file(self, name: &str) -> Option<&'a Value> {
         let has_id =
             |value: &Value| value.get("$id").and_then(Value::as_str).is_some_and(|id| id.trim_end_matches('#') == name);
@@ -149,7 +148,7 @@ impl<'a> Schemas<'a> {
         by_name.or_else(|| self.0.values().map(|document| &document.value).find(|value| has_id(value)))
     }
 
-    /// The type of a list's items; unknown for what is no list.
+    /// The type of a list's items; unknown if the type is not a list.
     pub(super) fn items(self, ty: &Type<'a>) -> Type<'a> {
         match ty {
             Type::List(inner, _) => (**inner).clone(),
@@ -170,7 +169,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// What an object has under a name; `None` for what is no object.
+    /// What an object has under a name; `None` if the type is not an object.
     pub(super) fn property(self, ty: &Type<'a>, name: &str) -> Option<Property<'a>> {
         match ty {
             Type::Fixed(members) => Some(match members.get(name) {
@@ -196,14 +195,14 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// How a step ended. Whether there is an error follows from the status, which no type says.
+/// How a step ended. `error` exists depending on `status`, which a type can't express.
 fn end<'a>() -> Type<'a> {
     let status = Type::Text(Some(vec!["completed", "failed", "skipped", "cancelled"]));
     let members: ObjectMembers<'a> = [("status", status), ("error", Type::Unknown)].into_iter().collect();
     Type::Fixed(members.into())
 }
 
-/// Whether a branch says nothing but what must be there.
+/// Whether an alternative only requires some names and restricts nothing else.
 fn only_requires(branch: &Value) -> bool {
     let words = ["required", "title", "description", "$comment"];
     branch
@@ -237,7 +236,7 @@ fn constants(values: &[Value]) -> Type<'_> {
     }))
 }
 
-/// One of several types; unknown if one of them is.
+/// A union of types; unknown if one of them is.
 pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
     let mut flat: Vec<Type<'a>> = Vec::new();
     for ty in types {
@@ -261,7 +260,7 @@ pub(super) fn union<'a>(types: impl IntoIterator<Item = Type<'a>>) -> Type<'a> {
     }
 }
 
-/// The kind of a type that is no union.
+/// The kind of a type that is not a union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TypeKind {
     Null,
@@ -273,7 +272,7 @@ pub(super) enum TypeKind {
 }
 
 impl TypeKind {
-    /// The kind in a message.
+    /// The kind as words for a message.
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -287,7 +286,7 @@ impl TypeKind {
 }
 
 impl<'a> Type<'a> {
-    /// The kind; `None` when there may be several.
+    /// The kind; `None` for a union or an unknown type.
     pub(super) fn kind(&self) -> Option<TypeKind> {
         match self {
             Type::Unknown | Type::Union(_) => None,
@@ -300,7 +299,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// Every kind that the value can have; `None` when that is unknown.
+    /// Every kind that the value can have; `None` if that is unknown.
     pub(super) fn kinds(&self) -> Option<Vec<TypeKind>> {
         match self {
             Type::Union(all) => all.iter().map(Type::kind).collect(),
@@ -308,7 +307,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The types that a union has, or the type itself.
+    /// The members of a union, or the type itself.
     pub(super) fn branches(&self) -> Vec<Type<'a>> {
         match self {
             Type::Union(all) => all.to_vec(),
@@ -324,7 +323,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// How many items a list has at least.
+    /// The minimum number of items of a list; 0 for any other type.
     pub(super) fn least_length(&self) -> u64 {
         match self {
             Type::List(_, least) | Type::Items(_, least) => *least,
@@ -341,7 +340,7 @@ impl<'a> Type<'a> {
         }
     }
 
-    /// The type in a message.
+    /// The type as words for a message.
     pub(super) fn words(&self) -> String {
         match self.kinds() {
             Some(kinds) => kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(" or "),

@@ -1,11 +1,12 @@
-//! What to say of a path that leads to no pipeline.
+//! Advice for a path at which there is no pipeline.
 
 use std::path::Path;
 
 use super::root;
 use crate::diagnostic::{Code, Diagnostic, did_you_mean};
 
-/// The mistakes of a file, and that it has not the name of a pipeline, which then says more.
+/// If the file's name is not that of a YAML file, adds to its first mistake the question whether it is a pipeline at
+/// all.
 pub(super) fn unlike_a_pipeline(mut found: Vec<Diagnostic>, path: &Path) -> Vec<Diagnostic> {
     let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
     if !is_yaml && let Some(first) = found.first_mut() {
@@ -14,7 +15,7 @@ pub(super) fn unlike_a_pipeline(mut found: Vec<Diagnostic>, path: &Path) -> Vec<
     found
 }
 
-/// A missing pipeline, with the ones that exist.
+/// Completes the diagnostic about a missing pipeline with the closest name, or with the pipelines that exist.
 pub(super) fn not_found(problem: Diagnostic, root: &Path, shown: &str) -> Diagnostic {
     if problem.code != Code::FileNotFound && !Path::new(shown).is_dir() {
         return problem;

@@ -1,4 +1,4 @@
-//! What to do about a key that is not known, or a value of the wrong type.
+//! Advice about unknown keys and values of the wrong type.
 
 use serde_json::Value;
 
@@ -9,8 +9,8 @@ use crate::diagnostic::equivalents::{self, YamlShape};
 use crate::diagnostic::{Diagnostic, did_you_mean};
 use crate::model::Span;
 
-/// Adds advice about an unknown key of a place: how it is written here when other tools have it, a known key that is
-/// near, where else it belongs, or else the keys that there are.
+/// Adds advice about an unknown key. Tries in this order: what orch calls a key of another tool, the nearest known key,
+/// where else the key belongs, and the list of known keys.
 pub(super) fn unknown_key(
     mut problem: Diagnostic,
     key: &str,
@@ -19,7 +19,7 @@ pub(super) fn unknown_key(
     known: &[&str],
 ) -> Diagnostic {
     if let Some(found) = equivalents::key(place, key) {
-        // A list or a mapping may have another form under the other key.
+        // Only a simple value is sure to fit the other key; a list or mapping may need another structure.
         let rename = found.rename.filter(|_| !value.is_array() && !value.is_object());
         return problem.help(found.help).replaced(key, rename);
     }
@@ -31,7 +31,7 @@ pub(super) fn unknown_key(
     if problem.help.is_empty() { problem.help(format!("known keys here: {}", quoted(known, ", "))) } else { problem }
 }
 
-/// Where a key of another place belongs.
+/// Where a key belongs that is known in another place.
 fn elsewhere(place: &str, key: &str) -> Option<&'static str> {
     let (pipeline, settings) = (generate::pipeline_form(), generate::settings_form());
     let in_file = [("Pipeline", pipeline), ("Settings", settings)];
@@ -49,14 +49,14 @@ fn elsewhere(place: &str, key: &str) -> Option<&'static str> {
         _ => None,
     };
     let place_of_file = |owner: &&str| match *owner {
-        // A step, an agent and a loop are parts of a pipeline file only.
+        // Steps, agents and loops exist only in pipeline files, so advice for a test case never names them.
         "Settings" => place != "Settings",
         _ => !matches!(place, "Case" | "Expected"),
     };
     owners.find(place_of_file).and_then(described)
 }
 
-/// Adds advice about a value of another type than the allowed ones, at the key of a place.
+/// Adds advice about a value that has none of the allowed types. `place` and `key` say where it is.
 pub(super) fn wrong_type(
     problem: Diagnostic,
     value: &Value,
@@ -76,7 +76,7 @@ pub(super) fn wrong_type(
         Value::Array(_) => YamlShape::List,
         Value::Object(_) => YamlShape::Mapping,
     };
-    // One step whose dash is missing, not steps by their names.
+    // A mapping with `id` is a single step without its dash, not a mapping of steps by name.
     let one_step = value.get("id").is_some() && allowed == ["array"];
     if !one_step && let Some(help) = equivalents::value(place, key, shape, &shown(value)) {
         return problem.help(help);
@@ -92,7 +92,7 @@ pub(super) fn wrong_type(
     }
 }
 
-/// Adds advice about an input of a pipeline that is not a schema.
+/// Adds advice about a pipeline input that is not a schema.
 pub(super) fn no_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
     let schema = match value {
         Value::String(text) => equivalents::json_type(text).map(|name| format!("{{ type: {name} }}")),
@@ -108,8 +108,8 @@ pub(super) fn no_schema(problem: Diagnostic, value: &Value) -> Diagnostic {
     }
 }
 
-/// Adds advice about a name that `fits` refuses: the nearest one that it takes, which is the same wherever the name
-/// stands, so that its uses go with it.
+/// Adds advice about a name that `fits` rejects: the nearest valid name. It depends on the rejected name alone, so that
+/// the fixes for a declaration and for its uses agree.
 pub(super) fn bad_name(problem: Diagnostic, text: &str, fits: &dyn Fn(&str) -> bool, words: &str) -> Diagnostic {
     match as_name(text).filter(|name| fits(name)) {
         Some(name) => problem.help(format!("write `{name}`; allowed: {words}")).replaced(text, Some(&name)),
@@ -117,7 +117,7 @@ pub(super) fn bad_name(problem: Diagnostic, text: &str, fits: &dyn Fn(&str) -> b
     }
 }
 
-/// Units of time as people write them out, with those that there are.
+/// The units of durations, each with the words that users write for it.
 const UNITS: &[(&str, &str)] = &[
     ("ms", "milliseconds millisecond millis msec"),
     ("s", "seconds second secs sec"),
@@ -125,7 +125,7 @@ const UNITS: &[(&str, &str)] = &[
     ("h", "hours hour hrs hr"),
 ];
 
-/// Adds advice about a time that can't be read.
+/// Adds advice about an invalid duration.
 pub(super) fn bad_span(problem: Diagnostic, text: &str) -> Diagnostic {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
@@ -143,7 +143,7 @@ pub(super) fn bad_span(problem: Diagnostic, text: &str) -> Diagnostic {
     }
 }
 
-/// A name with `_` in place of what separates words, and small letters.
+/// The name in snake case: lower case, with `_` between words. `None` if it has other characters.
 fn as_name(text: &str) -> Option<String> {
     let (body, mark) = text.strip_suffix('?').map_or((text, ""), |body| (body, "?"));
     if !body.chars().all(|c| c.is_ascii_alphanumeric() || "_-. /".contains(c)) {
@@ -162,10 +162,10 @@ fn as_name(text: &str) -> Option<String> {
     Some(format!("{name}{mark}"))
 }
 
-/// The longest value that advice repeats, in bytes.
+/// The length in bytes up to which advice repeats a value.
 const LONGEST: usize = 80;
 
-/// A value as YAML takes it on one line.
+/// Renders a value as YAML on one line.
 fn shown(value: &Value) -> String {
     let plain = |text: &str| {
         let first = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');

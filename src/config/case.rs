@@ -1,4 +1,4 @@
-//! Loads a test case. Its paths stay in its project, whoever wrote it.
+//! Loads a test case. Every path in it must stay in its project, because the author of a test case may not be trusted.
 
 use std::path::{Component, Path};
 
@@ -15,7 +15,7 @@ pub fn load_case(path: &Path) -> Result<(Document, Case), Vec<Diagnostic>> {
     load_case_from(&Sources::default(), path)
 }
 
-/// The same, with texts that stand for files.
+/// Like [`load_case`], with texts that replace files.
 ///
 /// # Errors
 /// Every mistake of the file.
@@ -30,7 +30,7 @@ pub fn load_case_from(sources: &Sources, path: &Path) -> Result<(Document, Case)
     if found.is_empty() { Ok((document, case)) } else { Err(found) }
 }
 
-/// Every path of a test case at `path` that leads out of its project, of its folder or of the workspace.
+/// The diagnostics for each path in a test case at `path` that leads out of its project, its folder or the workspace.
 fn outside(sources: &Sources, path: &Path, document: &Document, case: &Case) -> Vec<Diagnostic> {
     let refuse = |code: Code, message: String, pointer: &str, help: &str| {
         let span = document.spans.value(pointer);
@@ -66,7 +66,7 @@ fn outside(sources: &Sources, path: &Path, document: &Document, case: &Case) -> 
     found
 }
 
-/// Whether a name stays in its folder, going by the name alone.
+/// Whether a name stays in its folder, judged by the name alone.
 fn is_below(name: &str) -> bool {
     Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }

@@ -1,4 +1,4 @@
-//! Reading a project's files: bounded, as text, and never outside of their folders.
+//! Reads the files of a project: as text, of bounded size, and never from outside of their folders.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
@@ -8,12 +8,12 @@ use std::sync::Arc;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 use crate::model::text::text_of;
 
-/// The largest file that is read.
+/// The largest file that orch reads, in bytes.
 const MAX_FILE: u64 = 4 << 20;
-/// How deep and how many files a folder is listed.
+/// How many levels deep a folder is listed, and how many files at most.
 const MAX_LISTED: (usize, usize) = (8, 10_000);
 
-/// Reads a text file, shown to people as `shown`.
+/// Reads a text file. Messages call it `shown`.
 ///
 /// # Errors
 /// One diagnostic about the file as a whole.
@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diag
     if !about.is_file() {
         return Err(fail(Code::FileUnreadable, format!("`{shown}` is not a regular file")));
     }
-    // In one read, as a rule: a buffer that grows from nothing takes eight.
+    // Reserves the file's size, so that one read is usually enough; a buffer that grows from nothing needs eight.
     let size = usize::try_from(about.len().min(MAX_FILE)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(size + 1);
     let file = File::open(path).map_err(|error| unreadable(&error))?;
@@ -46,7 +46,7 @@ pub(super) fn read(path: &Path, shown: &str) -> Result<Arc<SourceFile>, Box<Diag
     of_bytes(bytes, shown)
 }
 
-/// A text file by its bytes.
+/// Makes a text file from its bytes.
 ///
 /// # Errors
 /// One diagnostic about the file as a whole.
@@ -61,27 +61,27 @@ pub(super) fn of_bytes(bytes: Vec<u8>, shown: &str) -> Result<Arc<SourceFile>, B
         .map_err(|why| fail(Code::NotText, format!("`{shown}` {why}")))
 }
 
-/// What a link that leads nowhere is a link to.
+/// Describes the missing target of a link.
 fn nowhere(target: &Path) -> String {
     format!("`{}`, which is not there", target.to_string_lossy().replace('\\', "/"))
 }
 
-/// The system's reason without its number.
+/// The reason from the operating system, without its error number.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
-/// Whether a file or folder lies outside of another one, links resolved.
+/// Whether a path lies outside of a folder after links are resolved; false if one of them does not exist.
 pub fn escapes(folder: &Path, path: &Path) -> bool {
-    // The folder of a relative path may be empty: it is the current one.
+    // A relative path in the current folder has an empty parent.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let (real, real_folder) = (path.canonicalize(), folder.canonicalize());
     matches!((real, real_folder), (Ok(real), Ok(real_folder)) if !real.starts_with(&real_folder))
 }
 
-/// The finding that a file or folder of a root is a link to a place outside of it, if it is one. What is not there
-/// leads nowhere: to read it gives the better message.
+/// The diagnostic for a path whose links lead out of the root; `None` if they do not. A path that does not exist is
+/// left alone, because reading it gives the better message.
 pub(super) fn link_outside(root: &Path, path: &Path, shown: &str) -> Option<Box<Diagnostic>> {
     if !escapes(root, path) {
         return None;
@@ -91,20 +91,20 @@ pub(super) fn link_outside(root: &Path, path: &Path, shown: &str) -> Option<Box<
     Some(Box::new(problem.help("copy what it leads to into the project")))
 }
 
-/// The path of a file in a folder of the project by its name, such as `sub/plan.md`.
+/// The path of a file in a folder of the project, by its name, such as `sub/plan.md`.
 ///
 /// # Errors
-/// Says why the name can't be used: it is absolute, has `..`, or a link leads outside.
+/// Why the name can't be used: it is absolute, has `..`, or is a link that leads outside.
 pub(super) fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let path = named(folder, name)?;
-    // What does not exist escapes nowhere; reading it gives the better message.
+    // A path that does not exist passes, because reading it gives the better message.
     if escapes(folder, &path) { Err(format!("`{name}` is a link that leads out of its folder")) } else { Ok(path) }
 }
 
-/// The same by the name alone.
+/// Like [`confined`], judged by the name alone.
 ///
 /// # Errors
-/// Says why the name can't be used: it is absolute, or has `..`.
+/// Why the name can't be used: it is absolute, or has `..`.
 pub(super) fn named(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let relative = Path::new(name);
     if name.is_empty() || name.contains(['\\', '\0']) || name.ends_with('/') {
@@ -117,8 +117,8 @@ pub(super) fn named(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Ok(folder.join(relative))
 }
 
-/// Whether there is something at a path: a link that leads nowhere and what may not be looked at are something too,
-/// so that who reads them is told why that fails.
+/// Whether something exists at a path. A broken link or a file without permission counts too, so that reading it
+/// reports why it fails.
 pub(super) fn exists(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(_) => true,
@@ -126,32 +126,33 @@ pub(super) fn exists(path: &Path) -> bool {
     }
 }
 
-/// The files below a folder, and what of it was not looked at.
+/// The files below a folder, and the problems with those that were skipped.
 #[derive(Debug, Default)]
 pub struct FolderListing {
     /// Names relative to the folder, with `/`, sorted.
     pub names: Vec<String>,
-    /// Folders that can't be read, are too deep or are links, each with the name of its place.
+    /// Problems with folders and links that could not be read or were skipped, each with its name relative to the
+    /// folder.
     pub problems: Vec<(String, Diagnostic)>,
 }
 
 impl FolderListing {
-    /// What was not looked at, without the places.
+    /// The problems without the names.
     pub fn into_problems(self) -> Vec<Diagnostic> {
         self.problems.into_iter().map(|(_, problem)| problem).collect()
     }
 }
 
-/// The names of the files below a folder, with `/`, sorted; empty when there is none.
+/// The names of the files below a folder, with `/`, sorted; empty if the folder does not exist.
 ///
-/// Links to folders are not followed, so that a loop of links ends.
+/// Does not follow links to folders, so that a cycle of links ends.
 pub(super) fn list(folder: &Path) -> Vec<String> {
     look(folder, "", &|_| true).names
 }
 
-/// The files below a folder, shown to people as `shown`, whose names are wanted; with what was not looked at.
+/// Lists the files below a folder whose names `wanted` accepts, and what was skipped. Messages call the folder `shown`.
 ///
-/// A folder that is not there has no files.
+/// A folder that does not exist has no files.
 pub(super) fn look(folder: &Path, shown: &str, wanted: &dyn Fn(&str) -> bool) -> FolderListing {
     let mut walk = FolderWalk { shown, wanted, found: FolderListing::default() };
     if exists(folder) {
@@ -170,7 +171,7 @@ struct FolderWalk<'a> {
 }
 
 impl FolderWalk<'_> {
-    /// Goes through a folder; `prefix` is its name with `/`, or nothing for the first.
+    /// Lists one folder; `prefix` is its name followed by `/`, or empty for the first.
     fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) {
         let name = prefix.trim_end_matches('/');
         let entries = match fs::read_dir(folder) {
@@ -186,7 +187,7 @@ impl FolderWalk<'_> {
     }
 
     fn entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
-        // A name that is not text is listed all the same: who reads the file is told.
+        // A name that is not UTF-8 is listed too: reading the file then reports it.
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
             return;
@@ -233,7 +234,7 @@ impl FolderWalk<'_> {
     }
 }
 
-/// Why a folder was not read, as what is said of it.
+/// Why a folder was not read, as the rest of a sentence about it.
 fn why(folder: &Path, error: &std::io::Error) -> String {
     match (error.kind(), fs::read_link(folder)) {
         (ErrorKind::PermissionDenied, _) => "may not be read: no permission".to_owned(),

@@ -1,7 +1,7 @@
-//! The form that a file must have: a generated schema, read as far as the walker of `shape` needs.
+//! The form that a file must have: a generated JSON Schema, parsed only as far as the walker in `shape` needs it.
 //!
-//! Borrows from the text or value that it is read from. To read the schema as a JSON value first would take
-//! longer than to check a file of usual size.
+//! It borrows from the text or value that it is parsed from. Parsing the schema into a JSON value first would take
+//! longer than checking a file of usual size.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,65 +11,65 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::Number;
 
-/// What a schema says of one value.
+/// What a schema says about one value.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SchemaForm<'a> {
-    /// Another form that says it instead; anything beside it describes, and never restricts.
+    /// The form that replaces this one. Keywords beside it only describe the value and never restrict it.
     #[serde(rename = "$ref", borrow, default)]
     reference: Option<FormText<'a>>,
-    /// Forms that others refer to, at the root.
+    /// The named forms that others refer to; only the root has them.
     #[serde(rename = "$defs", borrow, default)]
     named: FormMembers<'a>,
-    /// The types that the value may have; nothing when it may have any.
+    /// The types that the value may have; `None` if it may have any.
     #[serde(rename = "type", borrow, default)]
     pub(super) types: Option<Types<'a>>,
     /// What the key is for.
     #[serde(borrow, default)]
     pub(super) description: Option<FormText<'a>>,
-    /// The members of a mapping, in the order in which they are told.
+    /// The members of a mapping, in the order in which messages list them.
     #[serde(borrow, default)]
     pub(super) properties: FormMembers<'a>,
-    /// The members that must be there.
+    /// The members that must exist.
     #[serde(borrow, default)]
     pub(super) required: Vec<FormText<'a>>,
-    /// What other members may be.
+    /// What members are allowed that `properties` does not name.
     #[serde(borrow, default)]
     pub(super) additional_properties: Option<Rest<'a>>,
-    /// What the names of members are.
+    /// The form of the members' names.
     #[serde(borrow, default)]
     pub(super) property_names: Option<Box<SchemaForm<'a>>>,
-    /// What the items of a list are.
+    /// The form of a list's items.
     #[serde(borrow, default)]
     pub(super) items: Option<Box<SchemaForm<'a>>>,
-    /// How many items there are at least.
+    /// The minimum number of items.
     #[serde(default)]
     pub(super) min_items: u64,
-    /// The texts that there may be.
+    /// The strings that are allowed.
     #[serde(rename = "enum", borrow, default)]
     pub(super) names: Option<Vec<FormText<'a>>>,
-    /// The pattern of a text, one of the known ones.
+    /// The pattern of a string: one of the known patterns.
     #[serde(borrow, default)]
     pub(super) pattern: Option<FormText<'a>>,
-    /// How many characters a text has at least.
+    /// The minimum number of characters of a string.
     #[serde(default)]
     pub(super) min_length: u64,
-    /// How many characters it has at most.
+    /// The maximum number of characters.
     #[serde(default)]
     pub(super) max_length: Option<u64>,
-    /// The least that a number may be.
+    /// The smallest number that is allowed.
     #[serde(default)]
     pub(super) minimum: Option<Number>,
-    /// The most that it may be.
+    /// The largest number that is allowed.
     #[serde(default)]
     pub(super) maximum: Option<Number>,
-    /// Whether the value points to a secret.
+    /// Whether the value names where a secret is stored.
     #[serde(rename = "writeOnly", default)]
     pub(super) secret: bool,
 }
 
 impl<'a> SchemaForm<'a> {
-    /// The form itself, or the one of `root` that it refers to.
+    /// The form itself, or the form of `root` that it refers to.
     pub(super) fn resolve<'f>(&'f self, root: &'f SchemaForm<'a>) -> Option<&'f SchemaForm<'a>> {
         match &self.reference {
             Some(target) => root.named.get(target.strip_prefix("#/$defs/")?),
@@ -77,25 +77,25 @@ impl<'a> SchemaForm<'a> {
         }
     }
 
-    /// The name of the form that this one refers to: that of its type.
+    /// The name of the form that this one refers to, which is the name of its type.
     pub(super) fn name(&self) -> Option<&str> {
         self.reference.as_ref()?.strip_prefix("#/$defs/")
     }
 
-    /// The named forms that have a member of a name, by their names.
+    /// The names of the named forms that have this member.
     pub(super) fn owners<'f>(&'f self, member: &'f str) -> impl Iterator<Item = &'f str> {
         let owns = move |(_, form): &&(FormText<'a>, SchemaForm<'a>)| form.properties.get(member).is_some();
         self.named.0.iter().filter(owns).map(|(name, _)| &**name)
     }
 
-    /// Whether there is a named form of this name.
+    /// The named form with this name.
     #[cfg(test)]
     pub(super) fn named(&self, name: &str) -> Option<&SchemaForm<'a>> {
         self.named.get(name)
     }
 }
 
-/// A text, borrowed where it is written without escapes.
+/// A string, borrowed if it is written without escapes.
 #[derive(Debug)]
 pub(super) struct FormText<'a>(Cow<'a, str>);
 
@@ -107,16 +107,16 @@ impl Deref for FormText<'_> {
     }
 }
 
-/// Names of JSON types; one, or a list of them.
+/// The names of JSON types, from one name or a list of them.
 #[derive(Debug)]
 pub(super) struct Types<'a>(pub(super) Vec<FormText<'a>>);
 
-/// Members in their order.
+/// Members in the order of the schema.
 #[derive(Debug, Default)]
 pub(super) struct FormMembers<'a>(Vec<(FormText<'a>, SchemaForm<'a>)>);
 
 impl<'a> FormMembers<'a> {
-    /// The member of a name.
+    /// The member with this name.
     pub(super) fn get(&self, name: &str) -> Option<&SchemaForm<'a>> {
         self.0.iter().find_map(|(known, form)| (**known == *name).then_some(form))
     }
@@ -127,14 +127,14 @@ impl<'a> FormMembers<'a> {
     }
 }
 
-/// What members may be that are not named.
+/// What is allowed for members that are not named.
 #[derive(Debug)]
 pub(super) enum Rest<'a> {
     /// Anything.
     Any,
-    /// There are no others.
+    /// No other members.
     Nothing,
-    /// Each of this form.
+    /// Members of this form.
     Each(Box<SchemaForm<'a>>),
 }
 

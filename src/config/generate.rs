@@ -1,7 +1,7 @@
-//! The JSON Schemas of our own files, generated from the model.
+//! The JSON Schemas of orch's own files, generated from the model.
 //!
-//! Promises a plain dialect: no null branches, no `anyOf` or `oneOf`, no unknown keys at
-//! any level. That way every mistake has one place, and the walker of `shape` stays small.
+//! They use a plain dialect: no null branches, no `anyOf` or `oneOf`, and no unknown keys at any level. Each mistake
+//! then has exactly one location, and the walker in `shape` stays small.
 
 use std::sync::OnceLock;
 
@@ -21,23 +21,23 @@ pub fn pipeline_schema() -> &'static Value {
     SCHEMA.get_or_init(|| generate::<Pipeline>("orch pipeline"))
 }
 
-/// The schemas of our own files as they ship; a test holds them equal to the generated ones.
+/// The schemas of orch's own files as they are shipped. A test checks that they equal the generated ones.
 const SHIPPED_PIPELINE: &str = include_str!("../../schemas/pipeline.schema.json");
 const SHIPPED_SETTINGS: &str = include_str!("../../schemas/orch.schema.json");
 
-/// The form of pipeline files: to read the schema that ships takes less time than to generate it.
+/// The form of pipeline files. Parsed from the shipped schema, which is faster than generating it.
 pub(super) fn pipeline_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
     FORM.get_or_init(|| form(serde_json::from_str(SHIPPED_PIPELINE)))
 }
 
-/// The same of `orch.yaml`.
+/// The form of `orch.yaml`.
 pub(super) fn settings_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
     FORM.get_or_init(|| form(serde_json::from_str(SHIPPED_SETTINGS)))
 }
 
-/// The same of a test case, whose schema does not ship as a file.
+/// The form of a test case, whose schema is generated because it is not shipped as a file.
 pub(super) fn case_form() -> &'static SchemaForm<'static> {
     static FORM: OnceLock<SchemaForm<'static>> = OnceLock::new();
     FORM.get_or_init(|| form(SchemaForm::deserialize(case_schema())))
@@ -46,7 +46,7 @@ pub(super) fn case_form() -> &'static SchemaForm<'static> {
 fn form(read: serde_json::Result<SchemaForm<'static>>) -> SchemaForm<'static> {
     match read {
         Ok(form) => form,
-        // Tests read all three, and nothing in them depends on the machine.
+        // Tests parse all three, and their content does not depend on the machine.
         Err(error) => unreachable!("a generated schema can't be read: {error}"),
     }
 }
@@ -70,7 +70,7 @@ fn generate<T: JsonSchema>(title: &str) -> Value {
     schema.to_value()
 }
 
-/// Rewrites what derived schemas say about `Option` and documented enums.
+/// Brings derived schemas into the plain dialect: rewrites what they contain for `Option` and for documented enums.
 #[derive(Clone)]
 struct Plain;
 
@@ -85,7 +85,7 @@ impl Transform for Plain {
     }
 }
 
-/// An optional key is absent, never null: the null type and the null branch go away.
+/// Removes the null type or branch, because an optional key is absent and never null.
 fn drop_null(map: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = map.get_mut("type") {
         types.retain(|name| name != "null");
@@ -107,7 +107,8 @@ fn drop_null(map: &mut Map<String, Value>) {
     }
 }
 
-/// A documented enum is a list of names with the descriptions of editors beside it.
+/// Turns a documented enum, a `oneOf` of constants, into an `enum` of strings with `enumDescriptions`, which editors
+/// show.
 fn join_constants(map: &mut Map<String, Value>) {
     let Some(Value::Array(branches)) = map.get("oneOf") else { return };
     let constants: Vec<Value> = branches.iter().filter_map(|branch| branch.get("const").cloned()).collect();
@@ -136,7 +137,7 @@ mod tests {
         "$schema", "title", "description", "examples", "enumDescriptions",
     ];
 
-    /// Calls `visit` with every schema object below `schema`, and where it is.
+    /// Calls `visit` with the pointer and map of every schema object below `schema`.
     fn each(schema: &Value, at: &str, visit: &mut impl FnMut(&str, &Map<String, Value>)) {
         let Value::Object(map) = schema else { return };
         visit(at, map);

@@ -1,4 +1,4 @@
-//! JSON files: their values with the places of their parts, and what schemas refer to.
+//! Parses JSON files into values with the byte range of each part, and finds what schemas refer to.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,30 +10,30 @@ use super::json_spans::{self, Refused};
 use super::spans::{Document, SpanIndex};
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
-/// Reads a JSON file that is not the project's own, such as an artifact.
+/// Reads a JSON file that is not a file of the project, such as an artifact.
 ///
 /// # Errors
-/// Why it can't be read or parsed, or the keys that it has twice.
+/// Why it can't be read or parsed, or the keys that it contains twice.
 pub fn load_json(path: &Path, shown: &str) -> Result<Document, Vec<Diagnostic>> {
     json_document(files::read(path, shown).map_err(|problem| vec![*problem])?)
 }
 
-/// Parses JSON that is not a file of the project's own, such as the inputs of a run.
+/// Parses JSON that is not a file of the project, such as the inputs of a run.
 ///
 /// # Errors
-/// Why it can't be parsed, or the keys that it has twice.
+/// Why it can't be parsed, or the keys that it contains twice.
 pub fn json_document(file: Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = json_value(&file)?;
     let spans = match json_spans::index(&file) {
         Ok(spans) => spans,
         Err(Refused::Twice(found)) => return Err(found),
-        // Data may be large, and goes without places then.
+        // Data may have more values than are indexed; messages about it then have no positions.
         Err(Refused::Large(_)) => SpanIndex::default(),
     };
     Ok(Document { file, value, spans })
 }
 
-/// Parses a JSON file of the project's own; its numbers keep their digits.
+/// Parses a JSON file of the project. Numbers keep their digits.
 pub(super) fn parse_json(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let value = json_value(file)?;
     let spans = json_spans::index(file).map_err(|refused| match refused {
@@ -52,13 +52,13 @@ pub(super) fn json_value(file: &Arc<SourceFile>) -> Result<Value, Vec<Diagnostic
     })
 }
 
-/// The byte offset of a line and column, both from 1, the column in bytes.
+/// The byte offset of a line and column. Both count from 1, the column in bytes.
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     (start + column.saturating_sub(1)).min(text.len())
 }
 
-/// The files that a schema refers to by their names, and the `$id`s that it refers to.
+/// Collects the file names and the `$id`s that a schema refers to.
 pub(super) fn references(value: &Value, wanted: &mut Vec<String>, ids: &mut Vec<String>) {
     match value {
         Value::Object(map) => {

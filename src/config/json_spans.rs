@@ -1,7 +1,7 @@
-//! Where the parts of a JSON text are: one pass over bytes that a JSON reader has found sound already.
+//! The byte ranges of the parts of a JSON text, found in one pass over a text that a JSON parser has accepted already.
 //!
-//! The YAML reader knows places too, and would do, JSON being almost a part of YAML. It takes ten times as long, and
-//! the files of schemas are most of what a project holds.
+//! The YAML parser finds ranges too and could read most JSON, but it takes ten times as long, and schemas make up most
+//! of a project's files.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use super::spans::{SpanIndex, push_child, push_item};
 use super::yaml::MAX_NODES;
 use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
-/// What the pass found besides places.
+/// Why the pass gave no index.
 pub(super) enum Refused {
-    /// Keys that are written twice, each with its place.
+    /// Keys that are written twice, as one diagnostic each.
     Twice(Vec<Diagnostic>),
-    /// The text has more values than places are kept for.
+    /// The text has more values than the index may hold.
     Large(Box<Diagnostic>),
 }
 
-/// The places of a text that is sound JSON, of any depth that its reader took.
+/// Indexes the byte ranges of a valid JSON text, of any depth that its parser accepts.
 pub(super) fn index(file: &Arc<SourceFile>) -> Result<SpanIndex, Refused> {
     let mut pass = JsonPass {
         file,
@@ -46,13 +46,13 @@ struct JsonPass<'a> {
     pointer: String,
     spans: SpanIndex,
     nodes: usize,
-    /// How many values around this one belong to a key that was there before: theirs are nobody's places.
+    /// How many enclosing values belong to a key that is written a second time. Values inside of one are not indexed.
     hidden: usize,
     twice: Vec<Diagnostic>,
 }
 
 impl JsonPass<'_> {
-    /// Passes over a value and notes its place; nothing when there are too many.
+    /// Passes over a value and records its range; `None` if there are too many values.
     fn value(&mut self, key: Option<Range<usize>>) -> Option<()> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -100,7 +100,7 @@ impl JsonPass<'_> {
             }
             self.hidden += usize::from(again);
             self.blank();
-            // The colon.
+            // Skips the colon.
             self.at += 1;
             self.value(Some(key))?;
             self.hidden -= usize::from(again);
@@ -109,7 +109,8 @@ impl JsonPass<'_> {
         Some(())
     }
 
-    /// Steps over the bracket or comma before the next member, to its start; false after the last, past the bracket.
+    /// Skips the bracket or comma before the next member and stops at that member's start. Returns false after the last
+    /// member, with the closing bracket skipped.
     fn next_member(&mut self) -> bool {
         if matches!(self.bytes.get(self.at), Some(b'{' | b'[')) {
             self.at += 1;
@@ -177,7 +178,7 @@ mod tests {
         })
     }
 
-    /// The places that the YAML reader gives the same text.
+    /// Checks that the YAML parser finds the same ranges in a text.
     fn same_as_yaml(text: &str) {
         let file = SourceFile::new("a.json", text);
         let found = index(&file).unwrap_or_else(|_| panic!("{text}"));

@@ -1,7 +1,7 @@
-//! From a path to a project: finds the root and reads what the pipeline names.
+//! Loads a project from the path of a pipeline: finds the root and reads the files that the pipeline names.
 //!
-//! Stops only when there is no pipeline to speak of; every other problem is kept in
-//! [`Project::problems`], so that one check reports all of them.
+//! Fails only if the pipeline itself can't be loaded. Every other problem goes into [`Project::problems`], so that one
+//! check reports all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -28,29 +28,30 @@ use crate::template;
 /// Loads the pipeline at `path` with everything that it names.
 ///
 /// # Errors
-/// The mistakes of the pipeline file, when they leave no pipeline.
+/// The mistakes of the pipeline file, if it can't be loaded.
 pub fn load(path: &Path) -> Result<Project, Vec<Diagnostic>> {
     load_from(&Sources::default(), path)
 }
 
-/// The same, with texts that stand for files.
+/// Like [`load`], with texts that replace files.
 ///
 /// # Errors
-/// The mistakes of the pipeline file, when they leave no pipeline.
+/// The mistakes of the pipeline file, if it can't be loaded.
 pub fn load_from(sources: &Sources, path: &Path) -> Result<Project, Vec<Diagnostic>> {
     load_within(sources, path, root::find_root_from(sources, path), &mut Calls::default())
 }
 
-/// The pipeline files on the way to one that is called, and those that were loaded: two files that
-/// each call two others, and so on, are not loaded anew for every way that leads to them.
+/// The chain of pipeline files that leads to a called one, and the files that were loaded already. A pipeline that
+/// several others call is loaded only once: otherwise pipelines that each call two others would make the work double at
+/// each level.
 #[derive(Default)]
 struct Calls {
     callers: Vec<PathBuf>,
-    /// Nothing for a file whose mistakes are told already.
+    /// `None` for a file whose mistakes have been reported.
     loaded: HashMap<PathBuf, Option<Arc<Project>>>,
 }
 
-/// Loads a pipeline of a known root.
+/// Loads a pipeline whose root is known.
 fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls) -> Result<Project, Vec<Diagnostic>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     if let Some(problem) = files::link_outside(&root, path, &shown) {
@@ -69,7 +70,8 @@ fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls)
     let (mut problems, absent) = (loader.problems, loader.absent);
     sort(&mut problems);
     let schemas = set(&schema_documents);
-    // To list a folder of thousands for each of hundreds of pipelines takes longer than all else.
+    // The names only serve advice about a missing file. Listing large folders for hundreds of pipelines would take
+    // longer than everything else.
     let names = |folder: &str| if absent { sources.list(&root.join(folder)) } else { Vec::new() };
     let (prompt_names, schema_names) = (names("prompts"), names("schemas"));
     let (settings, root) = (settings.unwrap_or_default(), root.clone());
@@ -78,7 +80,7 @@ fn load_within(sources: &Sources, path: &Path, root: PathBuf, calls: &mut Calls)
     Ok(project)
 }
 
-/// Loads the settings of a root alone; the defaults when there is no `orch.yaml`.
+/// Loads only the settings of a root; returns the defaults if there is no `orch.yaml`.
 ///
 /// # Errors
 /// Every mistake of the file.
@@ -86,7 +88,7 @@ pub fn load_settings(root: &Path) -> Result<Settings, Vec<Diagnostic>> {
     load_settings_from(&Sources::default(), root)
 }
 
-/// The same, with texts that stand for files.
+/// Like [`load_settings`], with texts that replace files.
 ///
 /// # Errors
 /// Every mistake of the file.
@@ -96,18 +98,18 @@ pub fn load_settings_from(sources: &Sources, root: &Path) -> Result<Settings, Ve
     if loader.problems.is_empty() { Ok(settings.unwrap_or_default()) } else { Err(loader.problems) }
 }
 
-/// Loads every schema of a root, as a project whose pipeline has no step.
+/// Loads every schema of a root, as a project whose pipeline has no steps.
 ///
 /// # Errors
-/// There is no schema.
+/// There is no schema, or `schemas/` can't be read or is a link that leads out of the project.
 pub fn load_schemas(root: &Path) -> Result<Project, Vec<Diagnostic>> {
     load_schemas_from(&Sources::default(), root)
 }
 
-/// The same, with texts that stand for files.
+/// Like [`load_schemas`], with texts that replace files.
 ///
 /// # Errors
-/// There is no schema.
+/// There is no schema, or `schemas/` can't be read or is a link that leads out of the project.
 pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<Diagnostic>> {
     let file = SourceFile::new(root::shown(root, "schemas"), "");
     if let Some(problem) = files::link_outside(root, &root.join("schemas"), &file.path) {
@@ -130,7 +132,7 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
     let document = Document { file, value, spans: SpanIndex::default() };
     let mut loader = Loader { sources, root, problems: Vec::new(), absent: false };
     let schema_documents = loader.schema_files(&mut wanted);
-    // Nobody names these files, so that nobody else says why one can't be had.
+    // No step refers to these files, so no other check reports one that can't be read.
     let json = schema_names.iter().filter(|name| name.ends_with(".json"));
     unread.extend(json.filter_map(|name| unnamed(sources, root, name)));
     let (mut problems, schemas) = (loader.problems, set(&schema_documents));
@@ -143,12 +145,12 @@ pub fn load_schemas_from(sources: &Sources, root: &Path) -> Result<Project, Vec<
     Ok(project)
 }
 
-/// Why a schema that is listed can't be had, where whoever names it would be told: it is a link out of its folder,
-/// or its name is no text.
+/// Why a listed schema can't be read, in the cases that are otherwise reported for the step that names it: it is a link
+/// out of its folder, or its name is not UTF-8.
 fn unnamed(sources: &Sources, root: &Path, name: &str) -> Option<Diagnostic> {
     let shown = root::shown(root, &format!("schemas/{name}"));
     if files::link_outside(root, &root.join("schemas").join(name), &shown).is_some() {
-        // Told where it was to be read.
+        // Reading the file has reported this already.
         return None;
     }
     match files::confined(&root.join("schemas"), name) {
@@ -166,7 +168,7 @@ fn set(documents: &BTreeMap<String, Document>) -> SchemaSet {
     schemas
 }
 
-/// Parses a pipeline that is given as text, without any other file.
+/// Parses a pipeline from a text, without reading any other file.
 ///
 /// # Errors
 /// Every mistake of the text.
@@ -187,16 +189,15 @@ pub(super) fn parse<T: DeserializeOwned>(
     }
     match T::deserialize(&document.value) {
         Ok(model) => Ok((document, model)),
-        // The schema is generated from the model, so that this is the rare value that fits
-        // the one and not the other.
+        // The schema is generated from the model, so a value that fits the schema but not the model is rare.
         Err(error) => Err(vec![Diagnostic::error(Code::WrongValue, error.to_string()).in_file(file)]),
     }
 }
 
-/// How deep pipelines may call one another.
+/// How many levels deep pipelines may call one another.
 const MAX_CALLS: usize = 32;
 
-/// The way from file to file, for a message.
+/// The files of a cycle of calls, for a message.
 fn chain(callers: &[PathBuf], last: &Path) -> String {
     let from = callers.iter().position(|caller| caller == last).unwrap_or(0);
     let files = callers.iter().skip(from).map(PathBuf::as_path).chain([last]);
@@ -207,7 +208,7 @@ struct Loader<'a> {
     sources: &'a Sources,
     root: &'a Path,
     problems: Vec<Diagnostic>,
-    /// Whether a file that is named is not there.
+    /// Whether a file that the pipeline names is missing.
     absent: bool,
 }
 
@@ -218,7 +219,7 @@ impl Loader<'_> {
             return (None, None);
         }
         let Some(file) = self.read(&path, SETTINGS_FILE) else { return (None, None) };
-        // A file of comments says nothing, which is fine for optional settings.
+        // A file with nothing but comments is fine, because settings are optional.
         if file.text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return (None, None);
         }
@@ -243,13 +244,13 @@ impl Loader<'_> {
         }
     }
 
-    /// Reads a file of a folder if it is there; that it is missing is for the check to
-    /// say, which knows who names it.
+    /// Reads a file of a folder if it exists. A missing file is left to the check, which knows which step names it.
     fn member(&mut self, folder: &str, name: &str) -> Option<Arc<SourceFile>> {
         let place = self.root.join(folder);
         let (path, outside) = match files::confined(&place, name) {
             Ok(path) => (Some(path).filter(|path| self.sources.exists(path)), None),
-            // A link out of its folder: whether it leads out of the project too is found as it is read.
+            // A link that leads out of its folder. If it leads out of the project too, it is read all the same, which
+            // reports that.
             Err(_) => (None, files::named(&place, name).ok().filter(|path| files::escapes(self.root, path))),
         };
         let path = path.or(outside);
@@ -281,7 +282,7 @@ impl Loader<'_> {
         self.schema_files(&mut pipeline.all_steps().into_iter().filter_map(Project::schema_file).collect())
     }
 
-    /// The schemas of these names, and those that they refer to.
+    /// The schemas with these names, and all schemas that they refer to.
     fn schema_files(&mut self, wanted: &mut Vec<String>) -> BTreeMap<String, Document> {
         let mut found = BTreeMap::new();
         let mut tried = Vec::new();
@@ -300,7 +301,8 @@ impl Loader<'_> {
         found
     }
 
-    /// The pipelines that steps call. One that calls itself, at any depth, would never end.
+    /// Loads the pipelines that steps call. A pipeline that calls itself at any depth is refused, since it would never
+    /// end.
     fn called(
         &mut self,
         path: &Path,
@@ -349,8 +351,8 @@ impl Loader<'_> {
         found
     }
 
-    /// The next file of `schemas/` whose `$id` is among the wanted ones; other files, and what
-    /// is wrong with them, are no concern of whoever refers to an id.
+    /// The next file of `schemas/` whose `$id` is one of the wanted ones. Mistakes in the other files are not reported
+    /// here.
     fn named_by_id(&self, ids: &mut Vec<String>) -> Option<String> {
         let folder = self.root.join("schemas");
         if files::escapes(self.root, &folder) {

@@ -1,8 +1,8 @@
-//! From files to a loaded project.
+//! Loads a project from its files.
 //!
-//! Owns how pipeline files, `orch.yaml`, prompts and schemas are found, read and given a
-//! shape. Promises located mistakes, all of them at once, and bounded work on any input.
-//! Refuses to know whether the parts fit together: that is `check`.
+//! Owns how pipeline files, `orch.yaml`, prompts and schemas are found, read and parsed. Reports every mistake at once,
+//! each with its location, and does bounded work on any input. Does not check whether the parts fit together; `check`
+//! does.
 
 mod absent;
 mod advice;

@@ -1,4 +1,4 @@
-//! Model files that pipelines and `orch.yaml` name by path: where they are, and whether one could be run.
+//! Model files that pipelines and `orch.yaml` name by path: where they are, and whether orch could run them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +7,18 @@ use std::path::{Path, PathBuf};
 pub struct ModelFileProblem {
     /// What is wrong, as a sentence.
     pub message: String,
-    /// What to do.
+    /// What the user can do about it.
     pub help: String,
-    /// There is no such file: it may be on another machine.
+    /// Whether the file does not exist. It may exist on another machine.
     pub absent: bool,
 }
 
-/// Where the file of a path is: a relative path is one from the project's root.
+/// The path of a model file. A relative path starts at the project's root.
 pub fn model_path(root: &Path, path: &str) -> PathBuf {
     root.join(path.strip_prefix("./").unwrap_or(path))
 }
 
-/// What is wrong with a model file; only its header is read.
+/// What is wrong with a model file; `None` if nothing is. Reads only the file's header.
 pub fn model_file(root: &Path, path: &str) -> Option<ModelFileProblem> {
     let (file, shown) = (model_path(root, path), path.strip_prefix("./").unwrap_or(path));
     if !file.exists() {
@@ -35,7 +35,7 @@ pub fn model_file(root: &Path, path: &str) -> Option<ModelFileProblem> {
     Some(ModelFileProblem { message, help, absent: false })
 }
 
-/// Why a file can't be run.
+/// Why orch can't run a file; `None` if it can.
 #[cfg(feature = "local")]
 fn unusable(file: &Path) -> Option<String> {
     use std::collections::HashMap;
@@ -43,7 +43,7 @@ fn unusable(file: &Path) -> Option<String> {
     use std::time::SystemTime;
 
     type Looked = HashMap<PathBuf, (u64, Option<SystemTime>, Option<String>)>;
-    // A header holds the vocabulary: an editor asks after every key that is pressed.
+    // The header contains the vocabulary, so reading it takes time, and an editor asks again after each key press.
     static LOOKED: OnceLock<Mutex<Looked>> = OnceLock::new();
     let found = std::fs::metadata(file).ok();
     let (size, time) = found.map_or((0, None), |found| (found.len(), found.modified().ok()));
@@ -63,7 +63,7 @@ fn unusable(file: &Path) -> Option<String> {
     answer
 }
 
-/// Without the embedded model no file is looked into: a run says that it can't be asked.
+/// Without the embedded model, orch does not read model files; a run reports that it can't run the model.
 #[cfg(not(feature = "local"))]
 fn unusable(_: &Path) -> Option<String> {
     None

@@ -1,4 +1,4 @@
-//! A loaded project: everything that a check or a run needs to know about its files.
+//! A loaded project: everything about its files that a check or a run needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,43 +22,43 @@ pub struct Project {
     pub root: PathBuf,
     /// The pipeline.
     pub pipeline: Pipeline,
-    /// The pipeline's file with its places.
+    /// The pipeline's file, with the byte range of each value.
     pub document: Document,
     /// The settings; defaults when there is no `orch.yaml`.
     pub settings: Settings,
-    /// The settings' file with its places, when there is one.
+    /// The settings' file, with the byte range of each value, if there is one.
     pub settings_document: Option<Document>,
     /// The prompts that steps name, and those that they include, by name.
     pub prompts: BTreeMap<String, Arc<SourceFile>>,
-    /// The names of all files in `prompts/`; listed only when a file that is named is missing.
+    /// The names of all files in `prompts/`; listed only if a file that the pipeline names is missing.
     pub prompt_names: Vec<String>,
     /// The schemas that steps name, and those that they refer to, by file name.
     pub schemas: SchemaSet,
-    /// The files of these schemas with their places, by file name.
+    /// The files of these schemas, with the byte range of each value, by file name.
     pub schema_documents: BTreeMap<String, Document>,
-    /// The same of `schemas/`.
+    /// The names of all files in `schemas/`, listed in the same case.
     pub schema_names: Vec<String>,
-    /// The pipelines that steps call, by what `pipeline:` says.
+    /// The pipelines that steps call, by the value of `pipeline:`.
     pub called: BTreeMap<String, Arc<Project>>,
-    /// What was wrong with files that are not the pipeline itself.
+    /// The problems of all files other than the pipeline itself.
     pub problems: Vec<Diagnostic>,
 }
 
 /// What a step's output must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OutputType {
-    /// A string, taken as it is.
+    /// A string, used as it is.
     Text,
     /// Any JSON.
     Any,
     /// The schema of a file in `schemas/`.
     File(String),
-    /// What the kind of the step gives, as a schema.
+    /// The schema of what this kind of step produces.
     Built(&'static Value),
 }
 
-/// What a step's output must be: its `schema`, else what its kind gives, else the schema named like
-/// the output. With `for_each` it is what one item gives. `None` for a step without an output.
+/// What a step's output must be: its `schema`, else what its kind produces, else the schema with the output's name.
+/// With `for_each`, it describes the output of one item. `None` for a step without an output.
 pub fn output_type(step: &Step) -> Option<OutputType> {
     let output = step.output.as_ref()?;
     Some(match (step.schema.as_deref(), step.kind()) {
@@ -74,7 +74,7 @@ pub fn output_type(step: &Step) -> Option<OutputType> {
     })
 }
 
-/// What the name of a schema stands for.
+/// What the value of `schema:` stands for.
 pub fn named_type(name: &str) -> OutputType {
     match name {
         "text" => OutputType::Text,
@@ -83,13 +83,13 @@ pub fn named_type(name: &str) -> OutputType {
     }
 }
 
-/// The file of a schema: `plan` and `plan.schema.json` name the same.
+/// The file name of a schema: `plan` and `plan.schema.json` name the same file.
 fn schema_file(name: &str) -> String {
     let whole = Path::new(name).extension().is_some_and(|extension| extension == "json");
     if whole { name.to_owned() } else { format!("{name}.schema.json") }
 }
 
-/// What an output of a text that is being written must be, by the keys that its step has so far.
+/// What an output must be in a file that the user is still writing, judged by the keys that its step has so far.
 pub fn output_type_so_far(output: &str, schema: Option<&str>, has: impl Fn(&str) -> bool) -> Option<OutputType> {
     match schema {
         Some(name) => Some(named_type(name)),
@@ -98,7 +98,7 @@ pub fn output_type_so_far(output: &str, schema: Option<&str>, has: impl Fn(&str)
     }
 }
 
-/// The artifact of a command without a `schema`.
+/// The schema of the artifact of a command that has no `schema`.
 static COMMAND: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "additionalProperties": false, "required": ["exit_code", "stdout", "stderr"],
@@ -109,7 +109,7 @@ static COMMAND: LazyLock<Value> = LazyLock::new(|| {
     })
 });
 
-/// The artifact of a step that writes files.
+/// The schema of the artifact of a step that writes files.
 static WRITTEN: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "required": ["files"],
@@ -120,7 +120,7 @@ static WRITTEN: LazyLock<Value> = LazyLock::new(|| {
     })
 });
 
-/// The artifact of an approval.
+/// The schema of the artifact of an approval.
 static APPROVAL: LazyLock<Value> = LazyLock::new(|| {
     json!({
         "type": "object", "additionalProperties": false, "required": ["approved", "note", "by"],
@@ -129,7 +129,7 @@ static APPROVAL: LazyLock<Value> = LazyLock::new(|| {
 });
 
 impl Project {
-    /// The file of a step's schema in `schemas/`; `None` for text and any JSON.
+    /// The name of a step's schema file in `schemas/`; `None` if the output has no schema file.
     pub fn schema_file(step: &Step) -> Option<String> {
         match output_type(step)? {
             OutputType::File(name) => Some(name),
@@ -137,15 +137,16 @@ impl Project {
         }
     }
 
-    /// The prompts as name and text, with those of called pipelines, for the template engine.
+    /// The prompts by name, including those of called pipelines, for the template engine.
     pub fn prompt_sources(&self) -> BTreeMap<&str, &str> {
         let mut all: BTreeMap<&str, &str> = self.called.values().flat_map(|project| project.prompt_sources()).collect();
         all.extend(self.prompts.iter().map(|(name, file)| (name.as_str(), file.text.as_str())));
         all
     }
 
-    /// The files that it is loaded from, called pipelines included, and those that the next load would take if they
-    /// were there: an `orch.yaml` in any folder from the pipeline up to the root, and prompts that may be missing.
+    /// The files that the project was loaded from, including called pipelines, and those that the next load would read
+    /// if they existed: an `orch.yaml` in any folder from the pipeline up to the root, and included prompts that may be
+    /// missing.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let one = |project: &Project| {
             let within = |folder: &str, name: &str| project.root.join(folder).join(name);
@@ -164,7 +165,7 @@ impl Project {
         self.with_called().into_iter().flat_map(one).collect()
     }
 
-    /// This project and those of the pipelines that it calls, at any depth; each file once.
+    /// This project and those of the pipelines that it calls, at any depth, each file once.
     pub fn with_called(&self) -> Vec<&Project> {
         let mut found: Vec<&Project> = vec![self];
         let mut next = 0;
@@ -180,7 +181,7 @@ impl Project {
     }
 }
 
-/// Every step with its place in the file, from top to bottom: `/steps/0/parallel/1`.
+/// Every step with its pointer in the file, such as `/steps/0/parallel/1`, from top to bottom.
 pub fn places(pipeline: &Pipeline) -> Vec<(String, &Step)> {
     fn add<'a>(base: &str, steps: &'a [Step], found: &mut Vec<(String, &'a Step)>) {
         for (index, step) in steps.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Where a project is: its root, and the pipelines in it.
+//! Finds the root of a project, and the pipelines and test cases in it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,19 +9,19 @@ use crate::diagnostic::{Diagnostic, Severity};
 /// The file that marks a root and holds the settings.
 pub const SETTINGS_FILE: &str = "orch.yaml";
 
-/// How many folders above a file are looked at for a root.
+/// How many folders above a file are searched for a root.
 const MAX_FOLDERS: usize = 128;
 
-/// The root that a pipeline file belongs to.
+/// The root of the project that a pipeline file belongs to.
 ///
-/// The nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor folder
-/// named `pipelines`, else the file's folder. Relative paths stay relative when the root
-/// is below the current folder, so that messages stay short.
+/// It is the nearest ancestor with `orch.yaml`, else the parent of the nearest ancestor named `pipelines`, else the
+/// file's folder. A relative path gives a relative root if the root is below the current folder, which keeps messages
+/// short.
 pub fn find_root(pipeline: &Path) -> PathBuf {
     find_root_from(&Sources::default(), pipeline)
 }
 
-/// The same, with texts that stand for files.
+/// Like [`find_root`], with texts that replace files.
 pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     let plain = !pipeline.components().any(|part| matches!(part, Component::ParentDir));
     let near = if plain { pipeline.to_owned() } else { absolute(pipeline) };
@@ -35,15 +35,15 @@ pub fn find_root_from(sources: &Sources, pipeline: &Path) -> PathBuf {
     match marked {
         Some(folder) => shown_folder(Some(folder)),
         None => named().map_or(own, |folder| match folder.parent() {
-            // `pipelines` itself is the current folder's name, not part of the path.
+            // The current folder is itself named `pipelines`, so no part of the path names its parent.
             None => PathBuf::from(".."),
             parent => shown_folder(parent),
         }),
     }
 }
 
-/// The first of some folders that has `orch.yaml`; the 128 nearest are looked at. A folder `pipelines` that is a link
-/// belongs to the project that has the link, and what is behind it does not make it another one.
+/// The first of the folders that has `orch.yaml`, among the first 128. A folder `pipelines` that is a link belongs to
+/// the project with the link, so an `orch.yaml` at the link's target does not make it a root.
 pub fn marked_root<'a>(sources: &Sources, folders: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
     let linked = |folder: &Path| folder.file_name().is_some_and(|name| name == "pipelines") && folder.is_symlink();
     folders.take(MAX_FOLDERS).find(|folder| sources.is_file(&folder.join(SETTINGS_FILE)) && !linked(folder))
@@ -56,7 +56,7 @@ fn shown_folder(folder: Option<&Path>) -> PathBuf {
     }
 }
 
-/// The path from the root of the file system, without `..`; links are not looked at.
+/// The absolute path without `..`; does not resolve links.
 pub fn absolute(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut out = PathBuf::new();
@@ -71,12 +71,13 @@ pub fn absolute(path: &Path) -> PathBuf {
     out
 }
 
-/// The pipeline files of a root, relative to it and sorted: `pipelines/default.yaml`.
+/// The pipeline files of a root, as sorted paths relative to it, such as `pipelines/default.yaml`.
 pub fn list_pipelines(root: &Path) -> Vec<String> {
     look_for_pipelines(root).names
 }
 
-/// The same, with what of `pipelines/` was not looked at. What test cases are given may be as it likes.
+/// Like [`list_pipelines`], with the problems of what was skipped. Files below `pipelines/tests` are left out: they
+/// belong to test cases and need not be valid.
 pub fn look_for_pipelines(root: &Path) -> FolderListing {
     let folder = shown(root, "pipelines");
     if let Some(problem) = files::link_outside(root, &root.join("pipelines"), &folder) {
@@ -89,7 +90,7 @@ pub fn look_for_pipelines(root: &Path) -> FolderListing {
     found
 }
 
-/// The test cases of a root, relative to it and sorted: `pipelines/tests/default.yaml`.
+/// The test cases of a root, as sorted paths relative to it, such as `pipelines/tests/default.yaml`.
 pub fn list_cases(root: &Path) -> Vec<String> {
     let folder = root.join("pipelines").join("tests");
     if files::escapes(root, &folder) {
@@ -99,27 +100,27 @@ pub fn list_cases(root: &Path) -> Vec<String> {
     names.map(|name| format!("pipelines/tests/{name}")).filter(|name| is_case(Path::new(name))).collect()
 }
 
-/// Whether a file is a test case by its place: a YAML file in `pipelines/tests/`.
+/// Whether the location of a file makes it a test case: a YAML file directly in `pipelines/tests/`.
 pub fn is_case(path: &Path) -> bool {
     is_pipeline(&path.to_string_lossy()) && path.parent().is_some_and(|folder| folder.ends_with("pipelines/tests"))
 }
 
-/// Whether a file belongs to test cases, with what they are given.
+/// Whether a file lies below `pipelines/tests/`: a test case, or a file that one uses.
 fn is_of_tests(path: &Path) -> bool {
     path.ancestors().skip(1).any(|folder| folder.ends_with("pipelines/tests"))
 }
 
-/// Whether a file may be a pipeline by its name.
+/// Whether a file's name allows it to be a pipeline.
 fn is_pipeline(name: &str) -> bool {
     let path = Path::new(name);
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
         && path.file_name().is_some_and(|name| name != SETTINGS_FILE)
 }
 
-/// The pipeline files below a folder, sorted, and what of it was not looked at.
+/// The pipeline files below a folder, sorted, and the problems of what was skipped.
 ///
-/// Where there are folders named `pipelines`, here, above or below, only what is in them counts: a
-/// project has other YAML files too, and other folders that are nobody's business.
+/// If any of the files is in a folder named `pipelines`, at, above or below this one, only such files count: a project
+/// has other YAML files and folders too, which need not be pipelines.
 pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     let FolderListing { names, problems } = files::look(folder, &shown(folder, ""), &is_pipeline);
     let ours = |path: &PathBuf| is_case(path) || !is_of_tests(path);
@@ -142,13 +143,13 @@ pub fn pipelines_below(folder: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     (files.into_iter().filter(|file| in_pipelines(file)).collect(), problems)
 }
 
-/// The path of a file of a folder of a root by its name, such as `plan.md` in `prompts`; `None` for a name
-/// that leads out of the folder.
+/// The path of a file by its name in a folder of a root, such as `plan.md` in `prompts`; `None` if the name leads out
+/// of the folder.
 pub fn member_path(root: &Path, folder: &str, name: &str) -> Option<PathBuf> {
     files::confined(&root.join(folder), name).ok().filter(|path| !files::escapes(root, path))
 }
 
-/// How a file of a root is called in messages.
+/// The name that messages use for a file of a root.
 pub(super) fn shown(root: &Path, name: &str) -> String {
     let path = if root == Path::new(".") { PathBuf::from(name) } else { root.join(name) };
     path.to_string_lossy().replace('\\', "/").trim_end_matches('/').to_owned()

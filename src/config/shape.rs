@@ -1,7 +1,7 @@
-//! Does a file have the shape that its generated schema asks for?
+//! Checks whether a file has the shape that its generated schema requires.
 //!
-//! A walker over the plain schemas of `generate`: it reports every mistake at its exact
-//! place, in the words of the file format. User's own schemas are not its business.
+//! Walks the file along the plain schemas of `generate`, and reports each mistake at its exact location and in the
+//! terms of the file format. Does not handle schemas that users write.
 
 use serde_json::{Map, Value};
 
@@ -14,7 +14,7 @@ use crate::model::Span;
 use crate::model::agent::TOOLS_PATTERN;
 use crate::model::pipeline::{INPUT_PATTERN, NAME_PATTERN, is_name};
 
-/// What a pattern means: the check, and what the text must be, in words.
+/// A pattern, the function that checks a string against it, and a description of the strings that it allows.
 type Pattern = (&'static str, fn(&str) -> bool, &'static str);
 
 /// The patterns that generated schemas may use.
@@ -42,14 +42,15 @@ pub(super) const KNOWN_PATTERNS: &[Pattern] = &[
     ),
 ];
 
-/// Every way in which the document differs from the schema, whose type is called `place`.
+/// Every difference between the document and the schema, whose type is called `place`.
 pub(super) fn check(document: &Document, form: &SchemaForm<'_>, place: &str) -> Vec<Diagnostic> {
     let mut walker = ShapeWalker { document, root: form, found: Vec::new() };
     walker.value(&document.value, form, At { place, key: "" }, "");
     walker.found
 }
 
-/// Where a value stands: the type that has it as a member, or is it, and the member's key.
+/// Where a value is: the name of the type that contains it and its key there. The root, list items and entries of
+/// mappings with free keys have the name of their own type and an empty key.
 #[derive(Clone, Copy)]
 struct At<'a> {
     place: &'a str,
@@ -96,7 +97,7 @@ impl<'a> ShapeWalker<'a> {
         Some(advice::wrong_type(problem, value, at.place, at.key, form, &allowed))
     }
 
-    /// A key that stands in the file: neither the message nor a source line may show it.
+    /// For a secret that is written in the file: neither the message nor a source line may show it.
     fn secret(&self, pointer: &str) -> Diagnostic {
         let (line, _) = self.document.file.line_column(self.document.spans.value(pointer).start);
         let message = format!("{} in line {line} must be a mapping, not the secret itself", subject(pointer));
@@ -188,7 +189,7 @@ impl<'a> ShapeWalker<'a> {
         }
     }
 
-    /// Checks a text, or a key, against one of the known patterns.
+    /// Checks a string or a key against one of the known patterns.
     fn pattern(&mut self, text: &str, pattern: &str, pointer: &str, is_key: bool) {
         let Some((source, fits, words)) = KNOWN_PATTERNS.iter().find(|known| pattern == known.0) else { return };
         if fits(text) {
@@ -235,12 +236,12 @@ fn is_input(pointer: &str) -> bool {
     pointer.strip_prefix("/inputs/").is_some_and(|name| !name.contains('/'))
 }
 
-/// Where an entry of a list or of a mapping with free keys stands: it is what its form is called.
+/// Where an entry of a list or of a mapping with free keys is: it has the name of its form.
 fn entry<'f>(form: &'f SchemaForm<'_>) -> At<'f> {
     At { place: form.name().unwrap_or_default(), key: "" }
 }
 
-/// What a message calls the value at a pointer: its key, or its number in a list.
+/// What a message calls the value at a pointer: its key, or its position in a list.
 fn subject(pointer: &str) -> String {
     let tokens: Vec<String> = pointer.split('/').skip(1).map(|t| t.replace("~1", "/").replace("~0", "~")).collect();
     match tokens.as_slice() {

@@ -1,4 +1,4 @@
-//! Where the texts of files come from: the disk, or an editor that has them open.
+//! Where file contents come from: the disk, or an editor that has the files open.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::files::{self, FolderListing};
 use crate::diagnostic::{Diagnostic, SourceFile};
 
-/// The files of the disk, with texts that stand for some of them.
+/// The files on the disk, some of them replaced by texts that an editor holds.
 ///
-/// Remembers which paths were asked for: when none of them changes, neither does what was made of them.
+/// Records every path that is asked for: as long as none of these files changes, neither do results that were computed
+/// from them.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     open: BTreeMap<PathBuf, Arc<str>>,
@@ -19,17 +20,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Lets a text stand for a file, also for one that the disk does not have.
+    /// Replaces a file by a text, also one that does not exist on the disk.
     pub fn put(&mut self, path: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
         self.open.insert(path.into(), text.into());
     }
 
-    /// Lets the file on the disk count again.
+    /// Uses the file on the disk again.
     pub fn drop_text(&mut self, path: &Path) {
         self.open.remove(path);
     }
 
-    /// Reads a text file, shown to people as `shown`.
+    /// Reads a text file. Messages call it `shown`.
     ///
     /// # Errors
     /// One diagnostic about the file as a whole.
@@ -41,7 +42,7 @@ impl Sources {
         }
     }
 
-    /// Whether there is something at a path, be it unreadable.
+    /// Whether something exists at a path, even if it can't be read.
     pub fn exists(&self, path: &Path) -> bool {
         self.ask(path);
         self.text(path).is_some() || files::exists(path)
@@ -58,7 +59,7 @@ impl Sources {
         self.look(folder, "").names
     }
 
-    /// The same, with what was not looked at in the folder, which is shown to people as `shown`.
+    /// Like [`list`](Self::list), with the problems of what was skipped. Messages call the folder `shown`.
     pub fn look(&self, folder: &Path, shown: &str) -> FolderListing {
         let mut found = files::look(folder, shown, &|_| true);
         let names = &mut found.names;
@@ -69,7 +70,7 @@ impl Sources {
         found
     }
 
-    /// Every path that was asked for, whether there is a file or not.
+    /// Every path that was asked for, whether or not a file exists there.
     pub fn asked(&self) -> BTreeSet<PathBuf> {
         self.asked.borrow().clone()
     }
@@ -83,7 +84,7 @@ impl Sources {
     }
 }
 
-/// The path without ways up: `pipelines/tests/../default.yaml` is `pipelines/default.yaml`.
+/// The path without `..`: `pipelines/tests/../default.yaml` becomes `pipelines/default.yaml`.
 fn direct(path: &Path) -> Cow<'_, Path> {
     if !path.components().any(|part| matches!(part, Component::ParentDir)) {
         return Cow::Borrowed(path);

@@ -1,4 +1,4 @@
-//! Where things are in a file: JSON pointer to byte range.
+//! Maps the parts of a file to byte ranges, by JSON pointer.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,14 +9,14 @@ use serde_json::Value;
 
 use crate::diagnostic::SourceFile;
 
-/// A parsed file: its text, its value, and where each part of the value is written.
+/// A parsed file: its text, its value, and the byte range of each part.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// The file.
     pub file: Arc<SourceFile>,
-    /// What it says.
+    /// The parsed value.
     pub value: Value,
-    /// Where it says it.
+    /// The byte range of each key and value.
     pub spans: SpanIndex,
 }
 
@@ -33,27 +33,27 @@ struct SpanEntry {
 }
 
 impl SpanIndex {
-    /// Records where a value is, and its key if it has one.
+    /// Records the range of a value, and of its key if it has one.
     pub(super) fn insert(&mut self, pointer: String, key: Option<Range<usize>>, value: Range<usize>) {
         self.entries.insert(pointer, SpanEntry { key, value });
     }
 
-    /// The bytes of a value; of its nearest known ancestor when it is unknown itself.
+    /// The byte range of a value, or of its nearest known ancestor if the value itself is unknown.
     pub fn value(&self, pointer: &str) -> Range<usize> {
         self.nearest(pointer).map_or(0..0, |entry| entry.value.clone())
     }
 
-    /// The bytes of a value's key, or of the value where there is no key.
+    /// The byte range of a value's key, or of the value if it has no key.
     pub fn key(&self, pointer: &str) -> Range<usize> {
         self.nearest(pointer).map_or(0..0, |entry| entry.key.clone().unwrap_or_else(|| entry.value.clone()))
     }
 
-    /// Whether the place itself is known, not just an ancestor.
+    /// Whether the value itself is known, and not only an ancestor.
     pub fn has(&self, pointer: &str) -> bool {
         self.entries.contains_key(pointer)
     }
 
-    /// Every pointer, in no order.
+    /// Every pointer, in no particular order.
     pub fn pointers(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -84,7 +84,7 @@ pub fn item(parent: &str, index: usize) -> String {
     out
 }
 
-/// Makes a pointer that of a member below it.
+/// Extends a pointer to a member of the value.
 pub(super) fn push_child(pointer: &mut String, token: &str) {
     pointer.push('/');
     for c in token.chars() {
@@ -96,16 +96,15 @@ pub(super) fn push_child(pointer: &mut String, token: &str) {
     }
 }
 
-/// Makes a pointer that of an item below it, counted from 0.
+/// Extends a pointer to an item of the value, counted from 0.
 pub(super) fn push_item(pointer: &mut String, index: usize) {
-    // Writing into a text can't fail.
+    // Writing to a string can't fail.
     let _ = write!(pointer, "/{index}");
 }
 
 impl Document {
-    /// The bytes in the file of a range of a string value, such as an expression within
-    /// a template that stands in the YAML. The whole value when they differ too much
-    /// (escapes).
+    /// The range in the file for a range of a string value, such as an expression within a template that is written in
+    /// the YAML file. Returns the range of the whole value if the two texts differ too much, as with escapes.
     pub fn within(&self, pointer: &str, range: Range<usize>) -> Range<usize> {
         let whole = self.spans.value(pointer);
         let written = self.file.text.get(whole.clone()).unwrap_or_default();
@@ -118,8 +117,8 @@ impl Document {
     }
 }
 
-/// Finds `start..end` of `value` in the text that it was written as: the same characters
-/// in the same order, with more white space, quotes around it, or a block header before.
+/// Finds where `start..end` of `value` is in the text that it was parsed from. Both must have the same characters in
+/// the same order; the text may have more white space, quotes around it, or a block header before it.
 fn align(value: &str, written: &str, start: usize, end: usize) -> Option<Range<usize>> {
     if start == value.len() && start > 0 {
         let last = value.char_indices().next_back().map_or(0, |(at, _)| at);

@@ -1,9 +1,8 @@
-//! YAML text to a JSON value and an index of byte ranges.
+//! Parses YAML into a JSON value and an index of byte ranges.
 //!
-//! The only file that knows the YAML crates. Two passes: the *span pass* reads parser
-//! events, builds the index and refuses what would otherwise be swallowed (a key written
-//! twice, tags, `.nan`, merge keys, alias bombs); then the YAML crate builds the value.
-//! Work and memory are bounded on any input.
+//! The only file that uses the YAML crates. Works in two passes. The *span pass* reads parser events, builds the index
+//! and refuses what the second pass would accept silently (duplicate keys, tags, `.nan`, merge keys, alias bombs). The
+//! YAML crate then builds the value. Work and memory are bounded on any input.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -17,15 +16,15 @@ use crate::diagnostic::{Code, Diagnostic, SourceFile};
 
 /// How deep lists and mappings may be nested.
 const MAX_DEPTH: usize = 128;
-/// How many values a file may hold once its aliases are expanded.
+/// How many values a file may contain after its aliases are expanded.
 pub(super) const MAX_NODES: usize = 100_000;
-/// How many bytes of text a file may hold once its aliases are expanded.
+/// How many bytes of text a file may contain after its aliases are expanded.
 const MAX_BYTES: usize = 16 << 20;
 
 /// Parses one YAML document.
 ///
 /// # Errors
-/// Every mistake that could be found, at least one.
+/// Every mistake that was found, at least one.
 pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     let spans = index(file)?;
     let value = serde_yaml::from_str::<Value>(&file.text).map_err(|error| {
@@ -35,7 +34,7 @@ pub fn parse(file: &Arc<SourceFile>) -> Result<Document, Vec<Diagnostic>> {
     if value.is_null() {
         return Err(vec![Diagnostic::error(Code::YamlSyntax, "the file is empty").in_file(file)]);
     }
-    // Two readers went over the text. Where they disagree, what was checked is not what would be used.
+    // Two parsers have read the text. If they disagree, the value that is used is not the one that was checked.
     if let Some(pointer) = spans.pointers().find(|pointer| value.pointer(pointer).is_none()) {
         let problem = Diagnostic::error(Code::YamlSyntax, "this can be read in two ways").at(file, spans.key(pointer));
         return Err(vec![
@@ -58,7 +57,7 @@ fn lower(message: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
-/// What the parser says without where it was in its own work: `while parsing a block collection, …`.
+/// The parser's message without its own context, such as `while parsing a block collection, …`.
 fn plain(message: &str) -> &str {
     match message.split_once(", ") {
         Some((context, rest)) if context.starts_with("while parsing ") => rest,
@@ -66,7 +65,7 @@ fn plain(message: &str) -> &str {
     }
 }
 
-/// What to do about an error of the parser that speaks of YAML's grammar.
+/// Advice for a parser error whose message only makes sense to readers who know YAML's grammar.
 fn advice(message: &str) -> Option<&'static str> {
     if message.contains("did not find expected") && message.contains("block") {
         return Some("is the line indented like those that it belongs with?");
@@ -78,7 +77,7 @@ fn advice(message: &str) -> Option<&'static str> {
     colon.then_some("put quotes around a text with `: ` in it, or mend the indentation")
 }
 
-/// The first tab that indents a line, from the line of an offset on.
+/// The first tab in the indentation of a line, starting with the line of an offset.
 fn tab_at(text: &str, from: usize) -> Option<usize> {
     let start = text.get(..from)?.rfind('\n').map_or(0, |at| at + 1);
     let mut at = start;
@@ -97,10 +96,10 @@ fn deep() -> Diagnostic {
     problem.help("is a bracket too many open above? no key needs values nested so deep")
 }
 
-/// A mistake that ends the pass; boxed, since it is rare and large.
+/// A mistake that ends the pass. Boxed, because it is rare and large.
 type Fatal = Box<Diagnostic>;
 
-/// What an anchored value costs each time it is referred to.
+/// How much an anchored value adds each time an alias refers to it.
 #[derive(Clone, Copy, Default)]
 struct AnchorCost {
     nodes: usize,
@@ -108,7 +107,7 @@ struct AnchorCost {
     height: usize,
 }
 
-/// A list or mapping that is being read.
+/// A list or mapping whose end has not been read yet.
 struct YamlFrame {
     pointer: String,
     key: Option<Range<usize>>,
@@ -190,7 +189,7 @@ impl<'a> YamlPass<'a> {
                 self.close(range.end);
                 Ok(())
             }
-            // Comments and metadata carry no value; further events would be metadata too.
+            // Comments and metadata have no value; event types that are added to the crate later would be metadata too.
             _ => Ok(()),
         }
     }
@@ -225,7 +224,7 @@ impl<'a> YamlPass<'a> {
             self.set_key(String::new(), range);
             return Ok(());
         }
-        // An anchor without a cost is still open: the value would contain itself.
+        // An anchor without a recorded cost has not ended yet, so the value would contain itself.
         let Some(cost) = self.anchors.get(&id).copied() else {
             let message = "an alias inside the value that it stands for";
             return Err(Box::new(Diagnostic::error(Code::YamlBounds, message).at(self.file, range)));
@@ -241,7 +240,7 @@ impl<'a> YamlPass<'a> {
         if self.awaits_key() {
             let message = "a list or mapping cannot be a key";
             let problem = Diagnostic::error(Code::YamlRefused, message).at(self.file, range.clone());
-            // `{{ x }}` without quotes is, to YAML, a mapping with a mapping for a key.
+            // Without quotes, YAML reads `{{ x }}` as a mapping that has a mapping as its key.
             let is_template = self.file.text.get(..range.start).is_some_and(|before| before.ends_with('{'))
                 && self.file.text.get(range.start..).is_some_and(|rest| rest.starts_with('{'));
             let help = "put quotes around a text that begins with `{{`";
@@ -266,7 +265,7 @@ impl<'a> YamlPass<'a> {
         self.spans.insert(frame.pointer, frame.key, trimmed(&self.file.text, frame.start..end.max(frame.start)));
     }
 
-    /// Notes that the innermost open value holds one of this height.
+    /// Records that the innermost open list or mapping contains a value of this height.
     fn grow(&mut self, height: usize) {
         if let Some(frame) = self.stack.last_mut() {
             frame.height = frame.height.max(height);
@@ -318,7 +317,7 @@ impl<'a> YamlPass<'a> {
         *key = Some((name, range));
     }
 
-    /// The pointer of the value that starts now, and its key; moves on to the next.
+    /// The pointer and key of the value that starts now. Advances to the next item or key.
     fn place(&mut self) -> (String, Option<Range<usize>>) {
         match self.stack.last_mut() {
             None => (String::new(), None),
@@ -334,18 +333,18 @@ impl<'a> YamlPass<'a> {
     }
 }
 
-/// The range without white space at its end: blocks reach to the next key.
+/// The range without trailing white space, because the range of a block extends to the next key.
 fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
     let slice = text.get(range.clone()).unwrap_or_default();
     range.start..range.start + slice.trim_end().len()
 }
 
-/// Whether a plain scalar is a string, and not null, a boolean or a number.
+/// Whether a plain scalar is a string, rather than null, a boolean or a number.
 fn is_string(text: &str) -> bool {
     matches!(serde_yaml::from_str::<Value>(text), Ok(Value::String(_))) && !is_unsafe_number(text)
 }
 
-/// Whether a plain scalar is an infinity, not a number, or an integer beyond 64 bits.
+/// Whether a plain scalar is infinite, `.nan`, or an integer of more than 64 bits.
 fn is_unsafe_number(text: &str) -> bool {
     let digits = text.trim_start_matches(['+', '-']);
     if matches!(digits, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
@@ -353,7 +352,7 @@ fn is_unsafe_number(text: &str) -> bool {
     }
     let body = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0o")).unwrap_or(digits);
     if body.len() < 16 || !body.starts_with(|c: char| c.is_ascii_hexdigit()) {
-        // Short numbers are exact, or floats such as `1e999`.
+        // A short number is exact, unless it is a float that overflows, such as `1e999`.
         return digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
             && digits.parse::<f64>().is_ok_and(f64::is_infinite);
     }

@@ -1,16 +1,15 @@
-//! What each code means, with a wrong and a right example; the source of `docs/checks.md`.
+//! Explains each code, with a wrong and a right example; the source of `docs/checks.md`.
 //!
-//! The entries stand beside the table of codes, in `explain/`, one file a group. Every example is
-//! a small project that a test checks.
+//! The entries are in `explain/`, one file per group of codes. Every example is a small project that a test checks.
 
 use std::fmt::Write as _;
 
 use super::Code;
 
-/// The beginning of the page, with the project that examples are part of.
+/// The beginning of the page, with the project that the examples belong to.
 const BASE: &str = include_str!("explain/base.md");
 
-/// The entries, a text for each group of codes.
+/// The entries, one text per group of codes.
 const GROUPS: &[&str] = &[
     include_str!("explain/reading.md"),
     include_str!("explain/shape.md"),
@@ -24,24 +23,24 @@ const GROUPS: &[&str] = &[
 /// A file of an example.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExampleFile {
-    /// Whether the file makes the project wrong; else it makes it right.
+    /// Whether the file belongs to the wrong example; otherwise it belongs to the right one.
     pub wrong: bool,
-    /// The path in the project.
+    /// The path relative to the project.
     pub path: &'static str,
-    /// What the file holds.
+    /// The content of the file.
     pub text: &'static str,
 }
 
-/// What a code means.
+/// The explanation of a code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// A few sentences.
+    /// A few sentences in Markdown.
     pub text: &'static str,
-    /// The files of the wrong example and of the right one; none when no text can show it.
+    /// The files of the wrong and of the right example; empty if text can't show the mistake.
     pub files: Vec<ExampleFile>,
 }
 
-/// What a code means; `None` for a code without an entry, which a test refuses.
+/// The explanation of a code; `None` for a code without an entry, which a test rules out.
 pub fn explanation(code: Code) -> Option<Explanation> {
     let mark = format!("\n# {code}\n");
     let entry = GROUPS.iter().find_map(|group| group.split_once(mark.as_str()))?.1;
@@ -49,7 +48,7 @@ pub fn explanation(code: Code) -> Option<Explanation> {
     Some(Explanation { text: entry.split("\n```").next().unwrap_or(entry).trim(), files: files(entry) })
 }
 
-/// The files of the project that the examples are part of.
+/// The files of the project that the examples belong to.
 pub fn example_base() -> Vec<ExampleFile> {
     files(BASE)
 }
@@ -115,7 +114,7 @@ mod tests {
             let entry = explanation(*code).unwrap_or_else(|| panic!("{code} has no entry in src/diagnostic/explain/"));
             assert!(entry.text.ends_with('.') && !entry.text.contains("# ORCH"), "{code}: {}", entry.text);
             let shown = [true, false].map(|wrong| entry.files.iter().any(|file| file.wrong == wrong));
-            // Text is UTF-8 and no link, and 4 MiB are too long to read.
+            // The examples are short UTF-8 texts without links, so they can't show these mistakes.
             let unshown = matches!(code, Code::NotText | Code::TooLarge | Code::LinkOutside);
             assert_eq!(shown, [!unshown, !unshown], "{code}");
         }

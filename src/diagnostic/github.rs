@@ -1,10 +1,10 @@
-//! Findings as workflow commands of GitHub Actions, which become notes beside the changed lines.
+//! Renders findings as workflow commands of GitHub Actions, which appear as annotations on the changed lines.
 
 use crate::model::visible::visible;
 
 use super::{Diagnostic, Severity};
 
-/// One command a finding, a line each; empty for none.
+/// Renders each finding as one command on its own line; empty without findings.
 pub fn github(list: &[Diagnostic]) -> String {
     list.iter().map(command).collect()
 }
@@ -21,7 +21,7 @@ fn command(d: &Diagnostic) -> String {
             let (line, column) = file.line_column(span.start);
             let (end_line, end_column) = file.line_column(span.end.max(span.start));
             properties.push(format!("line={line},col={column}"));
-            // GitHub refuses an end column on another line than the start.
+            // GitHub rejects an end column if the end is on another line than the start.
             if line == end_line && end_column > column {
                 properties.push(format!("endLine={line},endColumn={end_column}"));
             }

@@ -1,4 +1,4 @@
-//! Findings as data: one of them, or all with their count.
+//! Renders findings as JSON: a single one, or all of them with their counts.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Diagnostic, SourceFile};
 
-/// One diagnostic as data; a place is `{path, start, end, line, column}`, offsets in bytes.
+/// One finding as JSON. A place is `{path, start, end, line, column}`; `start` and `end` are byte offsets.
 pub fn to_json(d: &Diagnostic) -> Value {
     let mut out = json!({
         "code": d.code.as_str(),
@@ -38,7 +38,7 @@ pub fn to_json(d: &Diagnostic) -> Value {
     out
 }
 
-/// A whole check as data: the files that were checked, the counts, and each finding.
+/// A whole check as JSON: the files that were checked, the counts, and all findings.
 pub fn json_report(checked: &[String], list: &[Diagnostic]) -> Value {
     let errors = list.iter().filter(|d| d.is_error()).count();
     json!({

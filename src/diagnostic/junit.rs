@@ -1,4 +1,4 @@
-//! Findings as a JUnit report, which most CI systems show: a suite a file, a case a finding.
+//! Renders findings as a JUnit report, which most CI systems show: one suite per file, one case per finding.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::model::visible::{one_line, visible};
 use super::render::to_line;
 use super::{Diagnostic, RenderStyle, render};
 
-/// The report of a check: a failed case for each error, a passed one with its text for each
-/// warning, and one passed case for each checked file without a finding.
+/// The report of a check: a failed case for each error, a passed case with its text for each warning, and one passed
+/// case for each checked file without a finding.
 ///
 /// # Errors
-/// The texts can't be written as XML; what XML forbids is written out before.
+/// When the texts can't be written as XML. Characters that XML forbids are escaped first.
 pub fn junit(checked: &[String], list: &[Diagnostic]) -> Result<String, SerializeError> {
     let mut files: BTreeMap<&str, Vec<&Diagnostic>> = checked.iter().map(|path| (path.as_str(), Vec::new())).collect();
     let shown = |path: &str| visible(&one_line(path)).into_owned();

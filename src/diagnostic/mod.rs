@@ -1,8 +1,8 @@
-//! What is wrong with a user's files: one value, many renderings.
+//! Findings about a user's files, and all ways to render them.
 //!
-//! Owns [`Diagnostic`], the table of codes, and the ways to show one: with source and
-//! caret for people, on one line, and in the formats of other programs. Promises stable codes, and that a rendering
-//! never panics on any span. Refuses to know where files come from or who prints.
+//! Contains [`Diagnostic`], the table of codes, and the renderings: with source and caret for people, on one line, and
+//! in the formats of other programs. Codes are stable, and no span can make a rendering panic. This module does not
+//! know where files come from or who prints the result.
 
 mod code;
 pub mod equivalents;
@@ -27,7 +27,7 @@ pub use render::{RenderStyle, render, render_all, summary, to_line};
 pub use sarif::sarif;
 pub use suggest::did_you_mean;
 
-/// A file that was read: how it is called in messages, and its text.
+/// A file that was read: its path in messages, and its text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// The path as shown to people, with `/` on every system.
@@ -37,7 +37,7 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// A file by its shown path and text.
+    /// Creates a file from the path to show and its text.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         Arc::new(Self { path: path.into(), text: text.into() })
     }
@@ -61,17 +61,17 @@ fn floor_boundary(text: &str, offset: usize) -> usize {
     end
 }
 
-/// How bad it is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The pipeline can't run as written.
     Error,
-    /// The pipeline can run, but something is likely not meant.
+    /// The pipeline can run, but probably not as the author intended.
     Warning,
 }
 
 impl Severity {
-    /// The word for people and machines.
+    /// The word that orch prints, also in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -80,56 +80,56 @@ impl Severity {
     }
 }
 
-/// A second place that explains the first.
+/// A second place that explains the finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The file of the place.
     pub file: Arc<SourceFile>,
     /// The bytes of the place.
     pub span: Range<usize>,
-    /// What is there, such as "first written here".
+    /// A few words about the place, such as "first written here".
     pub text: String,
 }
 
-/// An edit that mends the mistake.
+/// An edit that fixes the mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fix {
-    /// The bytes to replace, in the file of the diagnostic.
+    /// The bytes to replace, in the file of the finding.
     pub span: Range<usize>,
-    /// What to put there.
+    /// The text to insert there.
     pub replacement: String,
 }
 
-/// One mistake in a user's file.
+/// A finding: one mistake in a user's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// The stable code.
     pub code: Code,
-    /// How bad it is.
+    /// How serious it is.
     pub severity: Severity,
     /// One sentence, lower case, literals in backticks, without a full stop.
     pub message: String,
-    /// The file that is wrong, when there is one.
+    /// The file with the mistake, if there is one.
     pub file: Option<Arc<SourceFile>>,
-    /// The bytes that are wrong; `None` when the file as a whole is.
+    /// The bytes of the mistake; `None` if it concerns the whole file.
     pub span: Option<Range<usize>>,
-    /// A few words beside the caret.
+    /// A few words to show beside the caret.
     pub label: Option<String>,
-    /// Other places that explain this one.
+    /// Other places that explain the mistake.
     pub labels: Vec<Label>,
-    /// What to do about it, a sentence each.
+    /// What the user can do about it; each item is one sentence.
     pub help: Vec<String>,
-    /// An edit that mends it.
+    /// An edit that fixes it.
     pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
-    /// An error without a place.
+    /// Creates an error without a place.
     pub fn error(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Error, message.into())
     }
 
-    /// A warning without a place.
+    /// Creates a warning without a place.
     pub fn warning(code: Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Warning, message.into())
     }
@@ -139,7 +139,7 @@ impl Diagnostic {
         Self { code, severity, message, file, span, label, labels, help, fix }
     }
 
-    /// The same, at a place of a file.
+    /// Sets the place in a file.
     #[must_use]
     pub fn at(mut self, file: &Arc<SourceFile>, span: Range<usize>) -> Self {
         self.file = Some(Arc::clone(file));
@@ -147,36 +147,36 @@ impl Diagnostic {
         self
     }
 
-    /// The same, about a file as a whole.
+    /// Sets the file, for a finding about the whole file.
     #[must_use]
     pub fn in_file(mut self, file: &Arc<SourceFile>) -> Self {
         self.file = Some(Arc::clone(file));
         self
     }
 
-    /// The same, with a few words beside the caret.
+    /// Sets the words beside the caret.
     #[must_use]
     pub fn label(mut self, text: impl Into<String>) -> Self {
         self.label = Some(text.into());
         self
     }
 
-    /// The same, with a second place.
+    /// Adds a second place.
     #[must_use]
     pub fn also(mut self, file: &Arc<SourceFile>, span: Range<usize>, text: impl Into<String>) -> Self {
         self.labels.push(Label { file: Arc::clone(file), span, text: text.into() });
         self
     }
 
-    /// The same, with advice.
+    /// Adds advice.
     #[must_use]
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
         self
     }
 
-    /// The same, with the advice to write the known name that `got` looks like, if any,
-    /// and the edit that does it when no other name is meant as likely.
+    /// Adds the advice to write the known name that is most similar to `got`, if one is similar enough. Adds the fix
+    /// too if no other name is similar.
     #[must_use]
     pub fn suggest<'a>(mut self, got: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         if let Some((name, only)) = suggest::near(got, known) {
@@ -186,7 +186,7 @@ impl Diagnostic {
         self
     }
 
-    /// The same, with the edit that writes `name` in place of `got`, if there is such a name.
+    /// Sets the fix that replaces `got` by `name`, if there is such a name.
     #[must_use]
     pub fn replaced(mut self, got: &str, name: Option<&str>) -> Self {
         if let (Some(span), Some(name)) = (self.span.clone(), name) {
@@ -195,7 +195,7 @@ impl Diagnostic {
         self
     }
 
-    /// Replaces `got` inside `span` when it stands there literally and once.
+    /// Replaces `got` inside `span` if the text contains it there exactly once.
     fn fix_within(&self, span: &Range<usize>, got: &str, name: &str) -> Option<Fix> {
         let text = self.file.as_ref()?.text.get(span.clone())?;
         let at = text.find(got)?;
@@ -205,7 +205,7 @@ impl Diagnostic {
         })
     }
 
-    /// Whether it keeps the pipeline from running.
+    /// Whether the finding prevents the pipeline from running.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
@@ -216,7 +216,7 @@ impl Diagnostic {
         Some(file.line_column(span.start))
     }
 
-    /// The order of reports: by file, then by place, then by code.
+    /// The order in reports: by file, then by place, then by code, then by message.
     pub fn order(&self, other: &Self) -> Ordering {
         let key = |d: &Self| {
             let place = d.span.as_ref().map_or(0, |span| span.start);
@@ -226,13 +226,14 @@ impl Diagnostic {
     }
 }
 
-/// Whether a finding's edit may be made unasked: the name of a missing schema may be the artifact's own, which is not
-/// for us to change.
+/// Whether orch may apply a finding's fix without asking. Not for a missing schema: the name may be right as the name
+/// of the artifact, and orch must not rename the user's artifact.
 pub fn is_certain(finding: &Diagnostic) -> bool {
     finding.code != Code::SchemaNotFound
 }
 
-/// The findings of one file with their edits, in order and apart from one another, so that all of them can be made.
+/// The certain fixes of one file with their findings, in order. Fixes that overlap or touch an earlier one are left
+/// out, so that all the returned ones can be applied.
 pub fn apart<'a>(found: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Diagnostic, &'a Fix)> {
     let mut edits: Vec<(&Diagnostic, &Fix)> = Vec::new();
     for d in found {
@@ -252,7 +253,7 @@ pub fn apart<'a>(found: impl IntoIterator<Item = &'a Diagnostic>) -> Vec<(&'a Di
     edits
 }
 
-/// Sorts by file and place, and drops what is said twice.
+/// Sorts by file and place, and removes duplicates.
 pub fn sort(list: &mut Vec<Diagnostic>) {
     list.sort_by(Diagnostic::order);
     list.dedup();

@@ -1,4 +1,4 @@
-//! The renderings of a diagnostic for people: with its source, and on one line.
+//! Renders a finding for people: with its source, and on one line.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -15,22 +15,22 @@ use super::{Diagnostic, Label, Severity, SourceFile, floor_boundary};
 /// How a rendering for people looks.
 #[derive(Clone, Copy, Debug)]
 pub struct RenderStyle {
-    /// ANSI colours.
+    /// Whether to use ANSI colours.
     pub colour: bool,
-    /// Lines drawn with Unicode characters instead of ASCII.
+    /// Whether to draw lines with Unicode characters instead of ASCII.
     pub unicode: bool,
-    /// The width to fit, in columns.
+    /// The maximum width, in columns.
     pub width: usize,
 }
 
 impl Default for RenderStyle {
-    /// No colour, ASCII, 80 columns: what a snapshot or a log wants.
+    /// No colour, ASCII, 80 columns: suitable for snapshots and logs.
     fn default() -> Self {
         Self { colour: false, unicode: false, width: 80 }
     }
 }
 
-/// One diagnostic with its source, a caret and its advice, ending in a line break.
+/// Renders one finding with its source, a caret and its advice. Ends with a line break.
 pub fn render(d: &Diagnostic, style: RenderStyle) -> String {
     let mut group = level(d.severity).primary_title(clean_line(&d.message)).id(d.code.as_str()).elements(snippets(d));
     for help in &d.help {
@@ -44,13 +44,13 @@ pub fn render(d: &Diagnostic, style: RenderStyle) -> String {
     format!("{}\n", visible::visible_except(&text, |rest| if style.colour { colour_length(rest) } else { 0 }))
 }
 
-/// Every diagnostic for people, an empty line between two.
+/// Renders all findings, separated by empty lines.
 pub fn render_all(list: &[Diagnostic], style: RenderStyle) -> String {
     let parts: Vec<_> = list.iter().map(|d| render(d, style)).collect();
     parts.join("\n")
 }
 
-/// How many errors and warnings there are, such as `2 errors, 1 warning`; empty for none.
+/// The number of errors and warnings, such as `2 errors, 1 warning`; empty without findings.
 pub fn summary(list: &[Diagnostic]) -> String {
     let errors = list.iter().filter(|d| d.is_error()).count();
     let plural = |count: usize, word: &str| match count {
@@ -62,7 +62,7 @@ pub fn summary(list: &[Diagnostic]) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// One diagnostic on one line: `path:line:column: error[CODE]: message (advice)`.
+/// Renders one finding on one line: `path:line:column: error[CODE]: message (advice)`.
 pub fn to_line(d: &Diagnostic) -> String {
     let mut line = String::new();
     if let Some(file) = &d.file {
@@ -87,7 +87,7 @@ fn level(severity: Severity) -> Level<'static> {
     }
 }
 
-/// The source snippets: the file of the mistake first, then the other files in order.
+/// The source snippets: first the file with the mistake, then the other files in order.
 fn snippets(d: &Diagnostic) -> Vec<Element<'_>> {
     let Some(file) = &d.file else { return Vec::new() };
     let Some(span) = &d.span else {
@@ -112,8 +112,8 @@ fn annotation<'a>(kind: AnnotationKind, file: &SourceFile, span: &Range<usize>, 
     kind.span(drawn(file, span)).label(label.map(clean_line))
 }
 
-/// A span that can be drawn: on character boundaries, and on its first line only, since
-/// a caret under a whole block says nothing.
+/// The part of a span to draw: on character boundaries and on the first line only, because a caret under a whole block
+/// is not helpful.
 fn drawn(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
     let start = floor_boundary(&file.text, span.start);
     let end = floor_boundary(&file.text, span.end.max(start));
@@ -124,7 +124,7 @@ fn drawn(file: &SourceFile, span: &Range<usize>) -> Range<usize> {
 
 fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
     let (fix, file) = (d.fix.as_ref()?, d.file.as_ref()?);
-    // A replaced word is already in the advice; a diff is for what is added.
+    // The advice names a replaced word already; only an addition needs a diff.
     if !fix.span.is_empty() {
         return None;
     }
@@ -136,17 +136,18 @@ fn fix_group(d: &Diagnostic) -> Option<Group<'_>> {
     Some(Level::HELP.secondary_title("write").element(patch))
 }
 
-/// The same in one line: a name in a message must not begin a line of its own.
+/// The text on one line: a line break in a name must not begin a new line of the message.
 fn clean_line(text: &str) -> String {
     clean(&visible::one_line(text))
 }
 
-/// The text without control characters that could disturb a terminal.
+/// The text without control characters, which could disturb the terminal.
 fn clean(text: &str) -> String {
     normalize_untrusted_str(&visible::visible(text))
 }
 
-/// The length of a colour of the renderer. It writes out each escape character of the source lines that it shows.
+/// The length of a colour code at the start of the text, or 0. Only the renderer's own codes can occur, because it
+/// escapes the escape characters in the source lines that it shows.
 fn colour_length(text: &str) -> usize {
     let Some(inside) = text.strip_prefix("\u{1b}[") else { return 0 };
     let digits = inside.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();

@@ -1,6 +1,6 @@
-//! Findings as SARIF 2.1.0, which code hosts and editors read.
+//! Renders findings as SARIF 2.1.0, which code hosts and editors read.
 //!
-//! Rules are the whole table of codes, so that a rule's index is its place in the table.
+//! The rules are the whole table of codes, so the index of a rule is its position in the table.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use super::{Code, Diagnostic, Fix, SourceFile, explain, explanation, floor_bound
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
 
-/// One SARIF log with one run that holds every finding.
+/// One SARIF log, whose single run contains all findings.
 pub fn sarif(list: &[Diagnostic]) -> Value {
     json!({
         "$schema": SCHEMA,
@@ -101,7 +101,7 @@ fn fixed(file: &SourceFile, fix: &Fix) -> Value {
     })
 }
 
-/// A path as a URI reference: relative as it is, absolute as `file:`.
+/// A path as a URI reference. A relative path stays relative; an absolute path becomes a `file:` URI.
 fn uri(path: &str) -> String {
     let mut out = String::new();
     let drive = path.get(1..3) == Some(":/");

@@ -1,14 +1,15 @@
-//! "Did you mean": the known name that is closest to an unknown one.
+//! "Did you mean": finds the known name that is most similar to an unknown one.
 
-/// The name of `known` that `got` was most likely meant to be, if any is close enough.
+/// The name in `known` that the user most likely meant by `got`, if one is similar enough.
 ///
-/// Close is a third of the letters, at least one; case and `-` for `_` cost nothing,
-/// and so does being a plural. Of equally close names the first wins.
+/// A name is similar enough if its edit distance to `got` is at most a third of the letters of `got`; a distance of 1
+/// is always accepted. Case, `-` instead of `_`, and a plural `s` do not count. Of equally similar names, the first
+/// wins.
 pub fn did_you_mean<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     near(got, known).map(|(name, _)| name)
 }
 
-/// The same, and whether it is the only name that is close.
+/// The same, and whether no other name is similar enough.
 pub(super) fn near<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, bool)> {
     let wanted = fold(got);
     let limit = (wanted.chars().count() / 3).max(1);
@@ -31,7 +32,7 @@ pub(super) fn near<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> O
 }
 
 fn distance(a: &str, b: &str) -> usize {
-    // Long strings are never typos of each other, and comparing them is quadratic.
+    // Long strings are not typos of each other, and the comparison takes quadratic time.
     if a.len() > 200 || b.len() > 200 {
         return usize::MAX;
     }

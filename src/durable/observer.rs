@@ -1,35 +1,35 @@
-//! What follows a run: facts, and signs of life between them.
+//! The interface for code that follows a run: it receives recorded events, and unrecorded progress between them.
 
 use crate::model::{CallKey, Event, StepKey};
 
-/// A lossy sign of life of a call in flight.
+/// Progress of a call in flight. Not recorded, and not every update is delivered.
 #[derive(Clone, Debug)]
 pub enum CallProgress {
     /// The call was sent.
     Sent(CallKey),
-    /// The model is reading the prompt: tokens done and in all.
+    /// The model is processing the prompt: tokens done, and tokens in total.
     Reading(CallKey, u32, u32),
-    /// The model wrote some text.
+    /// The model generated this text.
     Text(CallKey, String),
-    /// The model wrote some reasoning, with its length in bytes.
+    /// The model generated reasoning of this length in bytes.
     Reasoning(CallKey, usize),
-    /// A command wrote a line, or a program used a tool.
+    /// A command wrote a line, or a CLI agent used a tool.
     Output(CallKey, String),
-    /// The person in front of the terminal is asked: until the answer, nothing else may write there.
+    /// orch asks the user at the terminal for an approval; until the answer, nothing else may write there.
     Asking(StepKey),
-    /// The call waits this many milliseconds before its step is tried again.
+    /// orch waits this many milliseconds before it retries the step.
     Backoff(StepKey, u64),
-    /// The user stops the run.
+    /// The user asked the run to stop.
     Stopping {
-        /// Whether its process ends now, whatever is under way.
+        /// Whether the process ends at once, without waiting for calls in flight.
         at_once: bool,
     },
 }
 
-/// Follows a run: every durable event after it is durable, and signals in between.
+/// Follows a run: receives each event once it is durable, and progress in between.
 pub trait Observer: Send + Sync {
-    /// A fact was recorded.
+    /// Called with each event that was recorded.
     fn event(&self, event: &Event);
-    /// Something happened that is not recorded.
+    /// Called with progress that is not recorded.
     fn signal(&self, signal: &CallProgress);
 }

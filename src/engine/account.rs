@@ -1,4 +1,4 @@
-//! One limit with what counts against it.
+//! The ledger of one budget limit: what is spent and reserved, and whether more fits.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::model::{Class, Failure, StepKey};
 use super::budget::BudgetScope;
 use super::spent::{Certainty, CountedUsage};
 
-/// An amount of dollars that makes no difference.
+/// A tolerance in dollars, for rounding errors of sums.
 const SMALLEST: f64 = 1e-9;
 
-/// What a limit counts beside time.
+/// The units of a limit other than time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unit {
     /// Tokens.
@@ -23,7 +23,7 @@ pub(super) enum Unit {
     Usd,
 }
 
-/// What a call holds back of limits, and how far that is known.
+/// The amount that a call reserves, and how exactly it is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reserve {
     pub(super) amount: Amount,
@@ -31,23 +31,23 @@ pub(super) struct Reserve {
     pub(super) usd: AmountEstimate,
 }
 
-/// A limit with what counts against it.
+/// A limit with the amounts that count against it.
 pub(super) struct BudgetLedger {
     pub(super) holder: BudgetScope,
     pub(super) limit: Budget,
     pub(super) spent: Amount,
     pub(super) reserved: Amount,
     pub(super) open: usize,
-    /// When the calls under way began.
+    /// When the calls in flight started.
     pub(super) running: Vec<Instant>,
 }
 
-/// How far the amount of a call is known before it is made.
+/// What is known about a call's amount before the call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AmountEstimate {
-    /// It is an upper bound.
+    /// The amount is an upper bound.
     Known,
-    /// It is the least: nothing fits a limit that is used up.
+    /// The amount is a lower bound, so an amount that would reach the limit exactly does not fit.
     More,
 }
 
@@ -60,7 +60,7 @@ impl AmountEstimate {
     }
 }
 
-/// Something that is spent.
+/// An amount of each unit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Amount {
     pub(super) tokens: u64,
@@ -86,7 +86,8 @@ impl BudgetLedger {
         self.holder.holds(step)
     }
 
-    /// What counts against a limit of time: of the run what processes owned it, of a step its calls.
+    /// Returns the time that counts against a limit of time. For the run, this is the time that processes owned it; for
+    /// a step or an agent, the summed duration of its calls.
     pub(super) fn time(&self, owned: Duration) -> Duration {
         match self.holder {
             BudgetScope::Run => owned,
@@ -96,7 +97,8 @@ impl BudgetLedger {
         }
     }
 
-    /// How long until so much time has passed, when the calls under way go on.
+    /// Returns how long the calls in flight may continue until the time reaches `most`. Parallel calls of a step use it
+    /// up faster.
     pub(super) fn left(&self, most: Duration, owned: Duration) -> Duration {
         let left = most.saturating_sub(self.time(owned));
         match self.holder {
@@ -107,10 +109,10 @@ impl BudgetLedger {
         }
     }
 
-    /// A limit that is used up; `unit` is the key to raise.
+    /// Returns the failure for an exhausted limit; `unit` is the key that the user can raise.
     pub(super) fn failure(&self, what: &str, unit: &str) -> Failure {
         let whose = &self.holder;
-        // Only the run's own budget can be given on the command line, and then as a whole.
+        // `--budget` sets only the run's own budget, and replaces it as a whole.
         let raised = match self.holder {
             BudgetScope::Run => format!(", as with `--budget {}`", self.raised(unit)),
             BudgetScope::Step(_) | BudgetScope::Agent(..) => String::new(),
@@ -121,7 +123,7 @@ impl BudgetLedger {
         Failure::new(Class::BudgetExceeded, format!("the budget of {whose} is {what}")).with_hint(hint)
     }
 
-    /// The limit as `--budget` takes it, with one unit raised.
+    /// Formats the limit as an argument of `--budget`, with one unit raised.
     fn raised(&self, unit: &str) -> String {
         let Budget { usd, tokens, seconds, unpriced, unreported } = &self.limit;
         let count = |name: &str, count: u64, least: u64| {
@@ -141,7 +143,7 @@ impl BudgetLedger {
         parts.into_iter().flatten().collect::<Vec<_>>().join(",")
     }
 
-    /// The unit of this limit in which it is not known what a call took, if there is one.
+    /// Returns the unit of this limit in which the usage of a call is unknown, if any.
     pub(super) fn unknown(&self, counted: &CountedUsage, replied: bool) -> Option<Unit> {
         let refuses = replied && self.limit.unreported == Some(Unreported::Refuse);
         let stops = |certainty| match certainty {
@@ -156,7 +158,8 @@ impl BudgetLedger {
         (self.limit.usd.is_some() && stops(counted.usd)).then_some(Unit::Usd)
     }
 
-    /// Why so much more does not fit, if it does not.
+    /// Returns the failure if reserving `more` exceeds the limit, or if the time is used up; `owned` is `None` where
+    /// time does not count.
     pub(super) fn exceeded(&self, more: Reserve, owned: Option<Duration>) -> Option<Failure> {
         let (spent, held) = (self.spent, self.reserved);
         let Reserve { amount: more, tokens, usd } = more;
@@ -169,7 +172,7 @@ impl BudgetLedger {
         }
         if let Some(most) = self.limit.usd {
             let then = spent.usd + held.usd + more.usd;
-            // Sums of cents have no exact binary form.
+            // Binary floating point can't represent most sums of cents exactly.
             if then > most + SMALLEST || (usd == AmountEstimate::More && then >= most) {
                 let (most, used, more) = (dollars(most), rounded(spent.usd), rounded(more.usd));
                 let what = format!("{most}; {used} are spent, and {} {more}", usd.words());

@@ -1,4 +1,4 @@
-//! Agent steps: a model is asked until its answer is taken.
+//! Agent steps: ask one model after another until a reply is accepted.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ pub(super) async fn run(
     leaf.end(scope, attempt, result.map(Some)).await
 }
 
-/// A step about to be opened: what is asked, and what determines its result.
+/// A step ready to be opened: the rendered prompt, and the fingerprint that determines its result.
 struct PreparedStep {
     asked: RenderedPrompt,
     recipe: Fingerprint,
@@ -91,7 +91,7 @@ async fn prepared(
     run.compute(key, work).await
 }
 
-/// What the recipe is made of, in words.
+/// The named parts of the step's fingerprint, which show the user what changed.
 fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<FingerprintPart> {
     let Rules { node, agent, scope, .. } = *rules;
     let shown = |model: &PlannedModel| match &model.weights {
@@ -111,10 +111,11 @@ fn parts(templates: &Templates, rules: &Rules<'_>) -> Vec<FingerprintPart> {
     parts
 }
 
-/// The step's recipe, and those with fewer models: up to the first, the second and so on.
+/// Returns the step's fingerprint, and those with fewer models: only the first, the first two, and so on.
 pub(super) fn recipes_of(rules: &Rules<'_>, asked: &RenderedPrompt) -> (Fingerprint, Vec<Fingerprint>) {
     let Rules { node, agent, scope, .. } = *rules;
-    // What a reply must fit is taken, not asked: under another schema recorded replies are read again.
+    // The schema belongs to the decode digest, not to the request: if only the schema changes, orch parses the recorded
+    // replies again.
     let request = |model| {
         let request = asked.request(node, agent, model);
         ask_value(model, &ChatRequest { schema: None, schema_name: None, ..request })
@@ -126,16 +127,17 @@ pub(super) fn recipes_of(rules: &Rules<'_>, asked: &RenderedPrompt) -> (Fingerpr
     (of(requests), fewer)
 }
 
-/// What is asked of models, one after the other, in a workspace of this state.
+/// The value behind the request digest: the requests to each model in order, and the state of the workspace.
 fn asked_value(requests: Vec<Value>, tree: Value) -> Value {
     Value::Object([("requests".to_owned(), Value::Array(requests)), ("tree".to_owned(), tree)].into_iter().collect())
 }
 
-/// What is asked, as a value: what the digest of a request is taken of.
+/// The value behind the digest of a single request.
 fn ask_value(model: &PlannedModel, request: &ChatRequest) -> Value {
     match (&model.program, &model.weights) {
         (None, None) => json!({ "dialect": model.dialect, "request": request }),
-        // Under the same path another file is another model, and under another path the same file is the same.
+        // Weights are identified by their content: another file at the same path is another model, and a moved file is
+        // the same model.
         (None, Some(weights)) => {
             let request = ChatRequest { model: ModelRef::new(LOCAL, weights), ..request.clone() };
             json!({ "dialect": model.dialect, "request": request })

@@ -1,4 +1,4 @@
-//! Approval steps: a person says yes or no.
+//! Approval steps: the user approves or rejects.
 
 use serde_json::json;
 
@@ -30,7 +30,7 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    // A yes is a yes to exactly this.
+    // An approval is valid only for exactly this text.
     let parts = vec![part("question", &json!(shown))];
     let mut leaf = Leaf::new(run, key, node, recipe_of(&shown, kind, scope), parts);
     let attempt = match leaf.begin(scope).await? {
@@ -72,7 +72,8 @@ async fn rendered(
     run.compute(key, move || templates.render_inline(&message, &scope.context_of(&inputs))).await
 }
 
-/// A yes is a yes to what was shown, of one item; what a no means is taken of it.
+/// The fingerprint of an approval. The request covers the shown text and the item; decode covers what a rejection
+/// means.
 fn recipe_of(shown: &str, kind: &ApproveNode, scope: &ValueScope) -> Fingerprint {
     let mut ask = json!({ "shown": shown });
     if let (Some(ask), Some(item)) = (ask.as_object_mut(), scope.item()) {

@@ -1,20 +1,21 @@
-//! What is known of a call's usage before it is made, and what is estimated of it afterwards.
+//! The upper bound of a call's usage before the call, and the estimate of what it did not report after it.
 
 use crate::durable::{CallOutcome, Effect};
 use crate::model::{ChatReply, EstimatedUsage, Failure, ModelRef, TurnEstimate, Usage};
 
-/// What is known beforehand of what a call takes.
+/// What is known about a call's usage before the call.
 pub(super) enum Bound {
-    /// A request takes this at most.
+    /// A model request uses at most this.
     Request(Usage),
-    /// The turn of a program takes this at most, as its agent says, and is priced as that model if as any.
+    /// A turn of a CLI agent takes at most this, by the agent's `estimate:`. Its tokens cost the list price of the
+    /// model, if one is given.
     Turn(TurnEstimate, Option<ModelRef>),
-    /// It asks no model.
+    /// The call asks no model.
     Nothing,
 }
 
 impl Bound {
-    /// The bound of a call.
+    /// Returns the bound of an effect.
     pub(super) fn of(effect: &Effect) -> Self {
         match effect {
             Effect::Ask(ask) => Self::Request(ask.max_usage),
@@ -23,12 +24,14 @@ impl Bound {
         }
     }
 
-    /// What a call may have used beyond what was reported, at most.
+    /// Returns the upper bound of the usage that the call did not report; `None` if nothing is missing or no bound is
+    /// known.
     pub(super) fn estimated(&self, outcome: &CallOutcome) -> Option<EstimatedUsage> {
         let reported = outcome.reported_usage().unwrap_or_default();
         match (self, &outcome.result) {
             (Self::Request(most), Ok(_)) => reported.missing(most),
-            // Of a reply that broke off no count is the last one.
+            // The counts of an interrupted reply are not final: the model may have generated more after the last
+            // report.
             (Self::Request(most), Err(failure)) if failure.interrupted => Some(EstimatedUsage {
                 input: if reported.input.is_some() { 0 } else { most.input },
                 output: most.output.saturating_sub(reported.at_least().output),
@@ -43,17 +46,17 @@ impl Bound {
     }
 }
 
-/// A reply without counts that can't be true.
+/// Removes token counts that can't be true from a reply.
 pub(super) fn believable(reply: ChatReply) -> ChatReply {
     ChatReply { usage: reply.usage.of_reply(&reply.text), ..reply }
 }
 
-/// A failure without counts that can't be true of a reply that broke off.
+/// Removes token counts that can't be true from the failure of an interrupted reply.
 pub(super) fn believable_failure(failure: Failure) -> Failure {
     if !failure.interrupted {
         return failure;
     }
-    // What text there was is not known: no count of it is the last one anyway.
+    // The partial text is not available here, and its output count is not final anyway, so a count of 0 may stay.
     let usage = failure.used().map(|usage| usage.of_reply("")).filter(|usage| !usage.is_nothing());
     Failure { usage: usage.map(Box::new), ..failure }
 }

@@ -1,8 +1,8 @@
 //! Budgets: what is spent, what is reserved, and whether a call still fits.
 //!
-//! A call reserves an upper estimate before it is made and settles for what it took. What does not
-//! fit waits while other calls hold reservations, since they may give some back. When one is refused for
-//! good the run is over, and no call begins any more but those of `finally`.
+//! A call reserves an upper estimate before it is made, and settles for its actual usage afterwards. A call that does
+//! not fit waits while other calls hold reservations, since they may release some. Once orch refuses a call because
+//! nothing can make room for it, the run is over: no other call begins, except those of `finally`.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,14 +23,14 @@ use super::plan::Plan;
 use super::spend_history::Past;
 use super::spent::{Spent, StepModels};
 
-/// Whose limit it is.
+/// What a limit applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BudgetScope {
-    /// The run's.
+    /// The whole run.
     Run,
-    /// That of a step and what is inside it.
+    /// A step and the steps inside it.
     Step(StepKey),
-    /// That of an agent, by its name, in these steps.
+    /// An agent, by its name, in these steps.
     Agent(String, Vec<StepKey>),
 }
 
@@ -44,25 +44,26 @@ impl std::fmt::Display for BudgetScope {
     }
 }
 
-/// A limit with its holder.
+/// A limit with its scope.
 pub type Limit = (BudgetScope, Budget);
 
 /// The budgets of a run.
 pub struct Budgets {
     accounts: Mutex<Vec<BudgetLedger>>,
-    /// Why the run is over, once a call did not fit.
+    /// Why the run is over, set once a call did not fit.
     over: OnceLock<Failure>,
     models: Arc<ModelRegistry>,
     askers: StepModels,
-    /// Told when something was given back, a call began, or the run is over: what fits may be another now.
+    /// Notified when a reservation is released, a call starts or the run ends; waiters then check again whether they
+    /// fit.
     changed: Arc<Notify>,
-    /// How long earlier sessions owned the run.
+    /// How long the processes of earlier sessions owned the run.
     before: Duration,
     since: Instant,
 }
 
 impl BudgetScope {
-    /// Whether what a step spends counts against it.
+    /// Whether the usage of a step counts against this scope.
     pub(super) fn holds(&self, step: &StepKey) -> bool {
         let step = step.place();
         match self {
@@ -73,7 +74,7 @@ impl BudgetScope {
     }
 }
 
-/// What a call holds back while it goes on; given back when dropped.
+/// The reservation of a call in flight; released when dropped.
 pub struct Reservation {
     budgets: Arc<Budgets>,
     accounts: Vec<usize>,
@@ -94,7 +95,7 @@ impl Drop for Reservation {
     }
 }
 
-/// A call under way, whose time counts as it goes by; until dropped.
+/// A call in flight, whose elapsed time counts until it is dropped.
 pub struct InFlight {
     budgets: Arc<Budgets>,
     step: StepKey,
@@ -112,8 +113,8 @@ impl Drop for InFlight {
 }
 
 impl Budgets {
-    /// The budgets of a plan, with what the events of its run say was spent.
-    /// `died` is when the process of the last session was last alive, unless it ended in order.
+    /// Creates the budgets of a plan, with what the run spent so far according to its events. `died` is when the
+    /// process of the last session was last alive; `None` if it ended in order.
     pub fn new(plan: &Plan, events: &[Event], died: Option<Timestamp>, models: Arc<ModelRegistry>) -> Arc<Self> {
         let account = |(holder, limit)| BudgetLedger {
             holder,
@@ -141,8 +142,8 @@ impl Budgets {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts what a call took: what was reported, and what is estimated of the rest. Where a limit holds of which
-    /// it is not known how much the call took, the run is over.
+    /// Counts the usage of a call: what was reported, and an estimate of the rest. If a limit applies to a unit in
+    /// which the usage is unknown, the run is over.
     pub fn settle(&self, step: &StepKey, model: Option<&ModelRef>, outcome: &CallOutcome) {
         self.count(&Spent {
             step: step.clone(),
@@ -168,15 +169,16 @@ impl Budgets {
         }
     }
 
-    /// Why the run is over, when it is not known how much a call took of what a budget limits.
+    /// Returns why the run is over, if that is because a call's usage of a limited unit is unknown.
     pub fn usage_unknown(&self) -> Option<Failure> {
         self.over.get().filter(|failure| failure.class == Class::UsageUnknown).cloned()
     }
 
-    /// Reserves the upper estimate of a call; steps of `finally` (`closing`) tidy up also when the time is over.
+    /// Reserves the upper estimate of a call. Steps of `finally` (`closing`) may clean up even after the time is used
+    /// up.
     ///
     /// # Errors
-    /// `budget_exceeded` when it does not fit and nothing else could give room.
+    /// `budget_exceeded` when it does not fit and no other reservation could make room.
     pub async fn reserve(self: &Arc<Self>, call: &Call, closing: bool) -> Result<Reservation, Failure> {
         let known = |amount| Reserve { amount, tokens: AmountEstimate::Known, usd: AmountEstimate::Known };
         let reserve = match &call.effect {
@@ -185,7 +187,7 @@ impl Budgets {
             Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => known(Amount::default()),
         };
         loop {
-            // Told of before looking, so that nothing given back in between is missed.
+            // Subscribe before checking, so that no release in between is missed.
             let changed = self.changed.notified();
             match self.try_reserve(&call.key.step, closing, reserve) {
                 Ok(accounts) => {
@@ -200,14 +202,14 @@ impl Budgets {
         }
     }
 
-    /// A call does not fit, or was ended: the run is over.
+    /// Ends the run, because a call did not fit or was cut off by a budget.
     pub fn end(&self, failure: &Failure) {
-        // The first one is what the run is told to have ended by.
+        // Only the first failure is kept: it is the reason that the run reports.
         drop(self.over.set(failure.clone()));
         self.changed.notify_waiters();
     }
 
-    /// Whether a call may still begin: one beside it may have come to the end of a budget while it waited.
+    /// Checks whether a call may still begin: a parallel call may have used up a budget while this one waited.
     ///
     /// # Errors
     /// Why the run is over.
@@ -215,16 +217,16 @@ impl Budgets {
         self.over.get().filter(|_| !closing).map_or(Ok(()), |failure| Err(failure.clone()))
     }
 
-    /// Says that a call of a step is under way.
+    /// Marks a call of a step as in flight.
     pub fn run(self: &Arc<Self>, step: &StepKey) -> InFlight {
         let since = Instant::now();
         self.lock().iter_mut().filter(|account| account.holds(step)).for_each(|account| account.running.push(since));
-        // Those beside it have less time from now on.
+        // Parallel calls share the same time, so each has less left from now on.
         self.changed.notify_waiters();
         InFlight { budgets: self.clone(), step: step.clone(), since }
     }
 
-    /// Resolves when the time of a call under way is over, with what is to be said then.
+    /// Resolves when the time limit of a call in flight is reached, with the failure to report.
     pub async fn time_over(&self, step: &StepKey) -> Failure {
         loop {
             let changed = self.changed.notified();
@@ -240,8 +242,8 @@ impl Budgets {
         }
     }
 
-    /// How long a call under way may go on, with what is to be said when that is over; `None` when nothing limits
-    /// it. Calls beside it use up the same time, so that it may be less when it is asked again.
+    /// Returns how long a call in flight may continue, and the failure to report after that; `None` when nothing limits
+    /// it. Parallel calls use up the same time, so a later answer may be shorter.
     fn time_left(&self, step: &StepKey) -> Option<(Duration, Failure)> {
         let owned = self.owned();
         let accounts = self.lock();
@@ -255,12 +257,12 @@ impl Budgets {
         left.min_by_key(|(left, _)| *left)
     }
 
-    /// How long processes owned the run until now.
+    /// How long processes owned the run until now, in all sessions.
     fn owned(&self) -> Duration {
         self.before + self.since.elapsed()
     }
 
-    /// Reserves at once; else why not, and whether waiting may help.
+    /// Tries to reserve without waiting. On failure, the boolean says whether waiting may help.
     fn try_reserve(&self, step: &StepKey, closing: bool, reserve: Reserve) -> Result<Vec<usize>, (Failure, bool)> {
         self.goes_on(closing).map_err(|failure| (failure, false))?;
         let owned = (!closing).then(|| self.owned());
@@ -279,7 +281,7 @@ impl Budgets {
         Ok(held)
     }
 
-    /// How much in US dollars a program may spend in a turn of this step; `None` when nothing limits it.
+    /// Returns how many US dollars a CLI agent may spend in a turn of this step; `None` when nothing limits it.
     pub fn usd_left(&self, step: &StepKey) -> Option<f64> {
         let accounts = self.lock();
         let left = accounts.iter().filter(|account| account.holds(step)).filter_map(|account| {
@@ -297,8 +299,8 @@ impl Budgets {
         }
     }
 
-    /// What a turn takes: at most what its agent says, else at least its words. What a program asks of its model is
-    /// its own affair.
+    /// What a turn reserves: the agent's `estimate:` as an upper bound, or else the size of the prompt as a lower
+    /// bound, since orch can't know what a CLI agent sends to its model.
     fn reserve_of_turn(&self, turn: &AgentTurn) -> Reserve {
         let usage = Usage { output: 0, ..super::gate::most(&turn.request) };
         let usd = turn.program.priced_as().map_or(0.0, |model| self.usd(&model, &usage));
@@ -315,8 +317,9 @@ impl Budgets {
     }
 }
 
-/// The first program that never reports what a limit counts, the limit's unit, and whether the limit takes no estimates:
-/// `tokens`, where its agent says no estimate; either unit, where the limit takes none.
+/// Finds the first CLI agent that never reports a usage that a limit counts. Returns the agent, the unit, and whether
+/// the limit refuses estimates. `tokens` matter if the agent has no estimate or the limit refuses it; `usd` only if the
+/// limit refuses the agent's estimate.
 pub fn uncounted<'a>(
     limits: &[Limit],
     asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,
@@ -324,7 +327,7 @@ pub fn uncounted<'a>(
     let unknown = |budget: &Budget, estimate: TurnEstimate| {
         let refuses = budget.unreported == Some(Unreported::Refuse);
         let tokens = budget.tokens.is_some() && (refuses || estimate.tokens.is_none());
-        // Without an estimate it is a model without a price.
+        // Without an estimate, the agent counts as a model without a price; see `unpriced`.
         let usd = budget.usd.is_some() && refuses && estimate.usd.is_some();
         tokens.then_some("tokens").or_else(|| usd.then_some("usd")).map(|unit| (unit, refuses))
     };
@@ -337,7 +340,7 @@ pub fn uncounted<'a>(
     })
 }
 
-/// The first model without a known price under a limit of money that refuses such models.
+/// Finds the first model without a known price under a limit of `usd` that refuses such models.
 pub fn unpriced<'a>(
     limits: &[Limit],
     asked: impl IntoIterator<Item = (StepKey, &'a PlannedModel)>,

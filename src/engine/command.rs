@@ -1,4 +1,4 @@
-//! Command steps: a program runs in the workspace, and its output is the artifact.
+//! Command steps: run a program in the workspace and turn its output into the artifact.
 
 use std::borrow::Cow;
 
@@ -19,8 +19,8 @@ use super::leaf::{Leaf, OpenedStep, common_parts, digest, mixed_up, part, recipe
 use super::node::{CommandNode, Contract, PlanNode};
 use super::scope::ValueScope;
 
-/// How much of each output of a command its artifact holds, in bytes: half of it of the beginning and half of the end
-/// when there is more.
+/// How many bytes of each output the artifact contains; of a longer output, half of that from its beginning and half
+/// from its end.
 const SHOWN: usize = 4 << 20;
 
 pub(super) async fn run(
@@ -37,7 +37,7 @@ pub(super) async fn run(
             return Ok(Err(failure));
         }
     };
-    // How long it may take changes nothing about what it is.
+    // The time limit is not part of the fingerprint.
     let what = json!(CommandSpec { timeout_ms: None, ..what });
     let contract = node.output.as_ref().map(|output| output.contract.digest());
     let recipe = recipe(
@@ -83,7 +83,7 @@ pub(super) async fn run(
     }
 }
 
-/// The command as it will be run, and as it is compared with what ran before.
+/// Returns the command as it will run, and in the form that the fingerprint covers.
 async fn rendered(
     run: Run<'_>,
     key: &StepKey,
@@ -99,7 +99,7 @@ async fn rendered(
     run.compute(key, move || twice(&templates, &node, &kind, &scope)).await
 }
 
-/// Every text of a command that may have templates.
+/// Returns every text of a command that may contain templates.
 fn texts(kind: &CommandNode) -> impl Iterator<Item = &str> {
     let parts = match &kind.line {
         CommandLine::Argv(parts) => parts.as_slice(),
@@ -108,10 +108,10 @@ fn texts(kind: &CommandNode) -> impl Iterator<Item = &str> {
     parts.iter().chain(&kind.stdin).chain(&kind.cwd).map(String::as_str)
 }
 
-/// What stands for the project's folder where commands are compared: a project that was moved has the same commands.
+/// Replaces the project's folder in the fingerprint, so that a project that was moved reuses its results.
 const ANY_FOLDER: &str = "‹project›";
 
-/// A command with the project where it is, and with it anywhere.
+/// Renders the command twice: with the real folder of the project, and with [`ANY_FOLDER`].
 fn twice(
     templates: &Templates,
     node: &PlanNode,
@@ -123,15 +123,15 @@ fn twice(
         return Ok((command.clone(), command));
     }
     let anywhere = CommandNode { project: ANY_FOLDER.into(), ..kind.clone() };
-    // A text that is made otherwise of another path may fail with this one.
+    // A template that computes with the path may fail with the placeholder; then the fingerprint covers the real path.
     let what = render(templates, node, &anywhere, scope).unwrap_or_else(|_| command.clone());
     Ok((command, what))
 }
 
-/// The variable through which commands know the project.
+/// The template variable with the project's folder.
 const PROJECT: &str = "project";
 
-/// The artifact of a command that ended, made elsewhere when that may take long.
+/// Returns the artifact of a command that ended. Work that may take long runs on a separate thread.
 async fn read_output(
     run: Run<'_>,
     key: &StepKey,
@@ -148,7 +148,7 @@ async fn read_output(
     run.compute(key, move || read(&node, &kind, &done)).await
 }
 
-/// The command with its values, as it will be run.
+/// Renders the command with the values in scope.
 pub(super) fn render(
     templates: &Templates,
     node: &PlanNode,
@@ -201,7 +201,7 @@ fn text(templates: &Templates, template: &str, context: &TemplateContext) -> Res
     rendered.map_err(|error| Failure::new(Class::TemplateError, error.to_string()))
 }
 
-/// The artifact of a command that ended.
+/// Returns the artifact of a command that ended, or why it failed.
 fn read(node: &PlanNode, kind: &CommandNode, done: &CommandOutput) -> Result<Value, Failure> {
     let ended_well = kind.success.is_empty() || kind.success.iter().any(|code| i32::from(*code) == done.exit_code);
     if !ended_well {
@@ -230,7 +230,7 @@ fn read(node: &PlanNode, kind: &CommandNode, done: &CommandOutput) -> Result<Val
     }
 }
 
-/// How the step would take this exit code for success.
+/// Returns the hint on how to make this exit code count as success.
 fn accept(success: &[u8], code: i32) -> String {
     let Ok(code) = u8::try_from(code) else { return String::new() };
     let mut codes = [success, &[code]].concat();
@@ -239,7 +239,7 @@ fn accept(success: &[u8], code: i32) -> String {
     format!("; `expect: {{ exit_code: [{}] }}` says which codes count as success", codes.join(", "))
 }
 
-/// What programs say about a file that is not there; shells say it with exit code 127 also in other languages.
+/// What programs print in English about a missing file; a shell's exit code 127 means the same in every language.
 const NOT_THERE: &[&str] = &[
     "no such file",
     "not found",
@@ -251,7 +251,7 @@ const NOT_THERE: &[&str] = &[
     "enoent",
 ];
 
-/// The folder in which a command ran, when it may have looked for a file in another one.
+/// Names the folder in which the command ran, if the command may have looked for a file elsewhere.
 fn ran_in(done: &CommandOutput) -> String {
     let said = last_lines(&done.stderr).to_lowercase();
     let missed = done.exit_code == 127 || NOT_THERE.iter().any(|words| said.contains(words));
@@ -261,10 +261,10 @@ fn ran_in(done: &CommandOutput) -> String {
     format!("\nit ran in `{}`, {OF_PROJECT}", done.folder)
 }
 
-/// Where a command finds what is not in its folder.
+/// A hint on where commands run, and how to refer to files of the project.
 pub(super) const OF_PROJECT: &str = "in the workspace; a file of the project is `{{ project.root }}/NAME` in `run:`";
 
-/// Standard output as the artifact: text, or exactly one JSON value that fits the schema.
+/// Turns standard output into the artifact: text, or exactly one JSON value that fits the schema.
 fn take(contract: &Contract, done: &CommandOutput) -> Result<Value, Failure> {
     if done.stdout.len() > SHOWN {
         let why =
@@ -287,7 +287,7 @@ fn take(contract: &Contract, done: &CommandOutput) -> Result<Value, Failure> {
     }
 }
 
-/// The last lines of an output, for a message.
+/// Returns the last lines of an output, for a message.
 fn tail(output: &str) -> String {
     let last = last_lines(output);
     if last.is_empty() { last } else { format!(":\n{last}") }

@@ -1,6 +1,6 @@
-//! Work of the interpreter that may take long: templates, expressions and replies that are large, or that make much of
-//! little. It is handed over with all that it needs ([`Durable::compute`](crate::durable::Durable::compute)); what is small
-//! is done at once.
+//! Work of the interpreter that may take long: large templates, expressions and replies, or those that expand to much
+//! more than their size. It gets its own copy of everything that it needs and goes through
+//! [`Durable::compute`](crate::durable::Durable::compute); small work runs at once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,13 +15,13 @@ use super::message::holds_in;
 use super::node::PlanNode;
 use super::scope::ValueScope;
 
-/// Whether what these texts make of the values in reach may take long.
+/// Whether evaluating these texts may take long, given the values in scope.
 pub(super) fn takes_long<'t>(scope: &ValueScope, texts: impl IntoIterator<Item = &'t str>) -> bool {
     texts.into_iter().any(may_take_long) || scope.is_large()
 }
 
 impl Run<'_> {
-    /// Has work done that may take long, and waits for its result.
+    /// Does work that may take long, and waits for its result.
     pub(super) async fn compute<T: Send + 'static>(
         self,
         key: &StepKey,
@@ -38,7 +38,7 @@ impl Run<'_> {
         })
     }
 
-    /// The value of an expression over what a step sees.
+    /// Evaluates an expression over the values that a step sees.
     pub(super) async fn eval(
         self,
         key: &StepKey,
@@ -53,7 +53,7 @@ impl Run<'_> {
         self.compute(key, move || eval(&expression, &scope.context_of(&inputs))).await
     }
 
-    /// Whether a condition holds over what a step sees, and what its own steps gained.
+    /// Evaluates a condition over the values that a step sees and what the steps inside it produced.
     pub(super) async fn holds(
         self,
         key: &StepKey,

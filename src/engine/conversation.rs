@@ -1,5 +1,5 @@
-//! One step's talk with its models: `re_ask` continues a conversation, `retry` starts one
-//! anew, `fallback` moves on to the next model.
+//! The requests of one agent step: `re_ask` continues a conversation, `retry` starts a new one, `fallback` moves on to
+//! the next model.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::node::{AgentNode, PlannedModel};
 use super::reading::{ReplyReader, Unread};
 use super::retry::impatient;
 
-/// The talk of one opening of a step.
+/// All requests that one opening of a step makes.
 pub(super) struct Conversation<'a> {
     leaf: &'a Leaf<'a>,
     agent: &'a AgentNode,
@@ -42,17 +42,17 @@ impl<'a> Conversation<'a> {
         Self { leaf, agent, asked, reader, attempt, place: 0, began: None, ended: None }
     }
 
-    /// The attempt that is going on or was the last.
+    /// The current attempt, or the last one.
     pub(super) fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Which of the step's models was asked last.
+    /// The position of the model that was asked last in the step's list of models.
     pub(super) fn place(&self) -> usize {
         self.place
     }
 
-    /// Asks until a value is taken or everything is used up.
+    /// Asks until a reply is accepted, or all tries, re-asks and fallbacks are used up.
     pub(super) async fn run(&mut self) -> Result<Result<Value, Failure>, Interrupt> {
         let mut last = Failure::new(Class::NotInstalled, "the step has no model");
         let mut first = true;
@@ -85,7 +85,7 @@ impl<'a> Conversation<'a> {
         Ok(Err(last.of_step()))
     }
 
-    /// Whether the step's deadline has passed, as far as recorded outcomes tell.
+    /// Whether the step's deadline has passed, judged by the times of recorded outcomes.
     fn is_over(&self) -> bool {
         match (self.agent.limits.deadline, self.began, self.ended) {
             (Some(deadline), Some(began), Some(ended)) => {
@@ -95,7 +95,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// One conversation: a request, and re-asks while replies do not validate.
+    /// Runs one conversation: a request, then re-asks while replies do not validate.
     async fn talk(
         &mut self,
         model: &PlannedModel,
@@ -117,7 +117,8 @@ impl<'a> Conversation<'a> {
                 Err(unread) => *unread,
             };
             let again = ordinal <= self.agent.re_asks;
-            // The model gets its answer back, without its reasoning and the turns that it invented.
+            // The re-ask contains the model's previous answer, without reasoning and without turns that the model
+            // invented.
             let said = extract::answer_text(&reply.text).text.unwrap_or(&reply.text);
             let next = again.then(|| re_ask(&request, said, &failure, &words)).flatten();
             let next = next.map(|next| (most(&next), next));
@@ -178,7 +179,7 @@ impl<'a> Conversation<'a> {
         };
         let outcome =
             self.leaf.run.durable.call(Call { key, request_digest: ask_digest(model, request), effect }).await?;
-        // Recorded, so that a resumed step keeps its deadline.
+        // Taken from the recorded outcome, so that a resumed step keeps its deadline.
         self.began.get_or_insert(outcome.started);
         self.ended = Some(outcome.ended);
         Ok(match outcome.result {

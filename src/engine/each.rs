@@ -1,4 +1,4 @@
-//! A step that runs once for each item of a list.
+//! Runs a step once for each item of a list (`for_each`).
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::leaf::{Leaf, OpenedStep, recipe};
 use super::node::{Each, PlanNode};
 use super::scope::ValueScope;
 
-/// How an item ended; `None` when it did not come to its end.
+/// The result of an item; `None` when the item did not run to its end.
 type ItemEnd = Option<Result<Option<Arc<Value>>, Failure>>;
 
 pub(super) async fn run(
@@ -40,7 +40,8 @@ pub(super) async fn run(
         Ok(value) => {
             let recipe = recipe(&json!({ "items": value }), &json!("for_each"));
             let mut leaf = Leaf::new(run, key, node, recipe, Vec::new());
-            // The items wrote, if any did; that they came to their end changes nothing.
+            // Only the items change the workspace. Recording their end must not change its version, so the version is
+            // restored below.
             let tree = scope.tree().clone();
             let given = match leaf.begin(scope).await? {
                 OpenedStep::Stands(value) => Ok(value),
@@ -73,12 +74,12 @@ async fn list(
     })
 }
 
-/// The scope of an item.
+/// The scope of one item.
 fn within(scope: &ValueScope, index: usize, item: Value) -> ValueScope {
     scope.with([("item", item), ("index", Value::from(index))])
 }
 
-/// One item after another: each sees the workspace as the one before left it.
+/// Runs the items in order; each sees the workspace as the previous item left it.
 async fn one_by_one(
     run: Run<'_>,
     key: &StepKey,
@@ -137,7 +138,7 @@ async fn side_by_side(
     Ok(items)
 }
 
-/// The values of all items, or why there are none.
+/// Collects the values of all items, or returns the failure of the step.
 fn collect(each: &Each, ends: Vec<ItemEnd>, scope: &mut ValueScope) -> Result<Value, Failure> {
     let failures: Vec<(usize, &Failure)> = ends
         .iter()
@@ -172,7 +173,7 @@ fn value(value: Option<Arc<Value>>) -> Value {
     value.map_or(Value::Null, |value| (*value).clone())
 }
 
-/// One entry of an output that tells failed items apart.
+/// An entry of the output that records the status of each item (`on_error: continue`).
 fn record(index: usize, end: ItemEnd) -> Value {
     match end {
         Some(Ok(given)) => json!({ "index": index, "status": "completed", "value": value(given) }),

@@ -19,15 +19,15 @@ use crate::secret::{Redactor, StreamRedactor};
 use super::command::OF_PROJECT;
 use super::perform::Performer;
 
-/// How much of each output of a command is on record, in bytes: half of it of the beginning and half of the end when there
-/// is more.
+/// How many bytes of each output are recorded; of a longer output, half of that from its beginning and half from its
+/// end.
 const KEPT: usize = 16 << 20;
 /// Variables that every command sees: where programs and their settings are, and the language.
 const BASIC: &[&str] =
     &["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "SystemRoot"];
 
-/// What a command sees of the environment of orch: the basic variables, and those named `more`. No key is among them
-/// unless it is named.
+/// Returns the part of orch's environment that a command sees: the basic variables, and those named in `more`. No API
+/// key is among them unless it is named.
 pub fn environment<'a>(
     variables: &dyn Fn(&str) -> Option<String>,
     more: impl IntoIterator<Item = &'a str>,
@@ -36,7 +36,7 @@ pub fn environment<'a>(
     taken.filter_map(|name| Some((name.to_owned(), variables(name)?))).collect()
 }
 
-/// Runs a command in the workspace, to its end or until it is cut off.
+/// Runs a command in the workspace until it ends or is cut off.
 pub(super) async fn command(
     own: &Performer,
     key: &CallKey,
@@ -58,7 +58,7 @@ pub(super) async fn command(
     };
     let folder = spec.cwd.display().to_string();
     own.observer.signal(&CallProgress::Sent(key.clone()));
-    // A secret may begin in one piece of an output and end in the next.
+    // A secret may begin in one chunk of an output and end in the next.
     let pieces = || Mutex::new(StreamRedactor::new(&own.redactor));
     let (out, err) = (pieces(), pieces());
     let heard = |stream: Stream, bytes: &[u8]| {
@@ -76,11 +76,11 @@ pub(super) async fn command(
         ended = process::run(&spec, &heard) => ended.map_err(|error| failure(error, &folder)),
         failure = cut => Err(failure),
     };
-    // One that was cut off may still write until it has ended.
+    // The processes of a command that was cut off may still write files until they have ended.
     spec.endings.settled().await;
     let ended = ended?;
     let redactor = own.redactor.clone();
-    // Up to 16 MiB of each.
+    // Each output may have up to 16 MiB, which is too much to redact on the run's thread.
     let done = off_thread(own.clock.hold(), move || CommandOutput {
         exit_code: ended.code.unwrap_or(-1),
         cut: ended.stdout.left_out() + ended.stderr.left_out() > 0,
@@ -91,7 +91,7 @@ pub(super) async fn command(
     Ok(CallOutput::Command(done.await))
 }
 
-/// An output as it is recorded: of a secret that a cut went through no part is left.
+/// Returns an output as it is recorded. A secret that the truncation cut in two is removed as well.
 fn recorded(redactor: &Redactor, output: &Captured) -> String {
     match (output.parts(), output.left_out()) {
         ((all, _), 0) => all,
@@ -101,7 +101,7 @@ fn recorded(redactor: &Redactor, output: &Captured) -> String {
 
 fn failure(error: ProcessError, folder: &str) -> Failure {
     match &error {
-        // A path is looked for from the folder in which the command runs.
+        // A relative program path is resolved from the folder in which the command runs.
         ProcessError::NotFound(program) if program.contains(['/', '\\']) => {
             Failure::new(Class::NotInstalled, format!("{error}: the command ran in `{folder}`"))
                 .with_hint(format!("it ran {OF_PROJECT}"))
@@ -124,7 +124,7 @@ fn failure(error: ProcessError, folder: &str) -> Failure {
     }
 }
 
-/// A folder of the workspace; it must be there, and inside, links resolved.
+/// Resolves a folder of the workspace. The folder must exist and, with links resolved, lie inside the workspace.
 fn folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
     let refuse = |why: &str| {
         Failure::new(Class::PathRefused, format!("`cwd: {cwd}` {why}"))
@@ -144,7 +144,7 @@ fn folder(workspace: &Path, cwd: &str) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-/// Looks at the files that are about to be written.
+/// Takes a snapshot of the files that are about to be written.
 pub(super) async fn look(own: &Performer, files: Files) -> Result<CallOutput, Failure> {
     let (workspace, project) = (own.workspace.clone(), own.project.clone());
     blocking(move || {
@@ -156,12 +156,12 @@ pub(super) async fn look(own: &Performer, files: Files) -> Result<CallOutput, Fa
     .await
 }
 
-/// Writes files, given how they were when they were looked at.
+/// Writes files, given the snapshot that was taken of them.
 pub(super) async fn write(own: &Performer, record: Value) -> Result<CallOutput, Failure> {
     let (workspace, laid) = (own.workspace.clone(), own.laid.clone());
     blocking(move || {
         let look: ChangeSet = serde_json::from_value(record).map_err(unreadable)?;
-        // Whoever looks at what is gone must not see files half-way through being swapped.
+        // The lock is held during the swap, so that no other step checks for missing files in the middle of it.
         let mut laid = laid.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = Tree::open(&workspace)?.apply(&look)?;
         laid.lay(&look);
@@ -170,25 +170,25 @@ pub(super) async fn write(own: &Performer, record: Value) -> Result<CallOutput, 
     .await
 }
 
-/// Which files that steps made are gone, or as they were before, after a command or a turn. `files` is what a
-/// turn did itself, as it is recorded.
+/// Returns the files of earlier steps that are missing or reverted after a command or a turn. `files` are the turn's
+/// own changes, as recorded.
 pub(super) fn undone(own: &Performer, files: Option<Value>) -> Vec<String> {
     let mut laid = own.laid.lock().unwrap_or_else(PoisonError::into_inner);
-    // A record that was made just now can be read.
+    // This record was serialized just now, so it can be parsed.
     if let Some(look) = files.and_then(|files| serde_json::from_value(files).ok()) {
         laid.lay(&look);
     }
     let tree = Tree::open(&own.workspace).ok();
     if tree.is_none() && own.workspace.exists() {
-        // What can't be looked at is not known to be gone.
+        // If the workspace exists but can't be opened, nothing is known about its files.
         return Vec::new();
     }
     laid.undone(tree.as_ref()).into_iter().map(|file| file.path).collect()
 }
 
-/// From now on these files are nobody's concern: that they are gone is about to be recorded.
+/// Stops tracking these files, because the outcome of the call records them as reverted.
 pub(super) fn forget(own: &Performer, undone: &[String]) {
-    // A step that writes files holds the lock while it does.
+    // Without files there is no need to wait for the lock, which a writing step holds.
     if undone.is_empty() {
         return;
     }

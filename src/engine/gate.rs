@@ -1,5 +1,5 @@
-//! How much may go on at once: one limit for the run, one for each provider, and the pace that
-//! a provider asks for. Fair: who waits longest comes first.
+//! Limits how many calls are in flight: for the run, for each provider, and at the rate that a provider allows. Fair:
+//! the call that waits longest goes first.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,54 +13,54 @@ use crate::model::event::{Event, Fact};
 use crate::model::name::longest_reply;
 use crate::model::{ChatReply, ChatRequest, Class, Failure, Usage};
 
-/// Calls of a run at once, when nothing else is said.
+/// The default number of concurrent calls of a run.
 pub const CONCURRENCY: usize = 64;
-/// The window of the limits by the minute.
+/// The window of the per-minute limits.
 const MINUTE: Duration = Duration::from_mins(1);
-/// The longest pause that a provider may impose on its other calls.
+/// The longest pause that a provider's `Retry-After` can impose on its other calls.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// What a provider allows.
+/// The limits of a provider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProviderAllowance {
-    /// Requests at once.
+    /// Concurrent requests.
     pub concurrency: Option<usize>,
-    /// Requests a minute.
+    /// Requests per minute.
     pub requests: Option<u32>,
-    /// Tokens a minute, input and output together.
+    /// Tokens per minute, input and output together.
     pub tokens: Option<u64>,
 }
 
-/// The gates of a run.
+/// The rate limiters of a run.
 pub struct RateLimiters {
     run: Arc<Semaphore>,
     providers: HashMap<String, Arc<RateLimiter>>,
-    /// The providers that have answered in this run, be it with a failure.
+    /// The providers that have answered in this run, also with a failure.
     answered: Mutex<HashSet<String>>,
 }
 
-/// The gate of a provider.
+/// The rate limiter of a provider.
 struct RateLimiter {
     allowance: ProviderAllowance,
     places: Arc<Semaphore>,
     pace: Mutex<RateWindow>,
 }
 
-/// What went through lately, and until when nothing may.
+/// The requests sent in the last minute, and until when a `Retry-After` blocks the next ones.
 #[derive(Default)]
 struct RateWindow {
     sent: Vec<(Instant, u64)>,
     closed_until: Option<Instant>,
 }
 
-/// Places in the run and at a provider.
+/// The permits of a call, from the run and from the provider.
 struct CallPermit {
     _run: Option<OwnedSemaphorePermit>,
     _provider: Option<OwnedSemaphorePermit>,
 }
 
 impl RateLimiters {
-    /// Gates for a run: `concurrency` calls at once, and what each provider allows.
+    /// Creates the limiters of a run: `concurrency` calls at once, and the limits of each provider.
     pub fn new(concurrency: usize, providers: impl IntoIterator<Item = (String, ProviderAllowance)>) -> Self {
         let gate = |(name, allowance): (String, ProviderAllowance)| {
             let places = Arc::new(Semaphore::new(allowance.concurrency.unwrap_or(Semaphore::MAX_PERMITS)));
@@ -73,7 +73,7 @@ impl RateLimiters {
         }
     }
 
-    /// Takes in which providers answered in earlier sessions of the run.
+    /// Notes from the events which providers answered in earlier sessions of the run.
     pub fn remember(&self, events: &[Event]) {
         let calls = events.iter().filter_map(|event| match &event.fact {
             Fact::CallEnded(call) => Some(call),
@@ -84,7 +84,7 @@ impl RateLimiters {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
     }
 
-    /// The failure of a call, which says whether the provider was never reached in this run.
+    /// Returns the failure of a call, with `unreached` set only if the provider has never answered in this run.
     pub fn judged(&self, provider: &str, failure: Failure) -> Failure {
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         if is_answer(&failure) {
@@ -94,25 +94,25 @@ impl RateLimiters {
         Failure { unreached, ..failure }
     }
 
-    /// Waits for a place.
+    /// Waits until the limits of the run and of the provider allow the call, and returns its permit.
     pub async fn admit(&self, call: &Call) -> Permit {
         let ask = match &call.effect {
             Effect::Ask(ask) => Some(ask),
             Effect::Turn(_) | Effect::Command(_) | Effect::Look(_) | Effect::Write(_) => None,
         };
         let gate = ask.and_then(|ask| self.providers.get(&ask.request.model.provider));
-        // The provider's place first: who waits for it must not hold up other providers.
+        // The provider's permit comes first, so that a call that waits for it does not hold up other providers.
         let mut provider = None;
         if let (Some(gate), Some(ask)) = (gate, ask) {
             provider = gate.places.clone().acquire_owned().await.ok();
             gate.pass(ask.max_usage.total()).await;
         }
-        // A closed semaphore does not occur: nobody closes it.
+        // Acquiring fails only on a closed semaphore, and orch never closes one.
         let run = self.run.clone().acquire_owned().await.ok();
         Box::new(CallPermit { _run: run, _provider: provider })
     }
 
-    /// Takes in what a provider answered: its `Retry-After` holds for every call to it.
+    /// Notes a provider's answer: its `Retry-After` delays every call to the provider.
     pub fn heard(&self, provider: &str, answer: &Result<ChatReply, Failure>) {
         if answer.is_ok() {
             self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(provider.to_owned());
@@ -127,13 +127,13 @@ impl RateLimiters {
     }
 }
 
-/// Whether a failure is an answer of the provider.
+/// Whether a failure shows that the provider answered: it sent a status, or broke off during the reply.
 fn is_answer(failure: &Failure) -> bool {
     failure.status.is_some() || failure.interrupted && failure.class == Class::ProviderUnavailable
 }
 
 impl RateLimiter {
-    /// Waits until a request of so many tokens may be sent, and counts it.
+    /// Waits until a request of this many tokens may be sent, and counts it.
     async fn pass(&self, tokens: u64) {
         loop {
             let until = {
@@ -149,7 +149,7 @@ impl RateLimiter {
 }
 
 impl RateWindow {
-    /// When the next request may be sent; `None` and counted when now.
+    /// Returns when the next request may be sent; `None` if that is now, and then counts the request.
     fn opens(&mut self, allowance: ProviderAllowance, tokens: u64) -> Option<Instant> {
         let now = Instant::now();
         if let Some(until) = self.closed_until.filter(|until| *until > now) {
@@ -159,7 +159,7 @@ impl RateWindow {
         let used: u64 = self.sent.iter().map(|(_, tokens)| tokens).sum();
         let many =
             allowance.requests.is_some_and(|most| self.sent.len() >= usize::try_from(most).unwrap_or(usize::MAX));
-        // A request larger than the whole allowance goes alone: waiting would not help it.
+        // A request larger than the whole allowance goes through alone, since waiting would never make it fit.
         let much = allowance.tokens.is_some_and(|most| used > 0 && used.saturating_add(tokens) > most);
         if let (true, Some((first, _))) = (many || much, self.sent.first()) {
             return Some(*first + MINUTE);
@@ -171,7 +171,7 @@ impl RateWindow {
     }
 }
 
-/// What a request may use at most: two bytes a token of input at least, and the longest reply.
+/// Returns the upper bound of a request's usage: one input token for every two bytes, and the longest reply.
 pub fn most(request: &ChatRequest) -> Usage {
     let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
     let schema = request.schema.as_ref().map_or(0, |schema| schema.to_string().len());
@@ -190,7 +190,7 @@ mod tests {
         let gates = RateLimiters::new(1, []);
         let refused = || Failure { unreached: true, ..Failure::new(Class::ProviderUnavailable, "connection refused") };
         assert!(gates.judged("lab", refused()).unreached);
-        // A refusal is an answer, of this provider alone.
+        // A refusal counts as an answer, and only for this provider.
         let busy = Failure { status: Some(503), ..Failure::new(Class::ProviderUnavailable, "loading model") };
         assert!(!gates.judged("lab", busy).unreached);
         assert!(!gates.judged("lab", refused()).unreached);

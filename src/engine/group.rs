@@ -1,4 +1,4 @@
-//! Steps made of steps: side by side, one after another, again and again, and other pipelines.
+//! Steps that contain steps: `parallel`, sequences, `repeat`, and sub-pipelines.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::leaf::{Leaf, OpenedStep, recipe};
 use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, RepeatNode};
 use super::scope::ValueScope;
 
-/// Steps one after another, as one.
+/// Runs the steps of a sequence in order, as one step.
 pub(super) async fn sequence(
     run: Run<'_>,
     key: &StepKey,
@@ -30,7 +30,7 @@ pub(super) async fn sequence(
     close(run, key, node, inner.into_gained(), flow, scope).await
 }
 
-/// Steps side by side: none sees what another one produces.
+/// Runs steps in parallel; none of them sees what another one produces.
 pub(super) async fn parallel(
     run: Run<'_>,
     key: &StepKey,
@@ -54,7 +54,7 @@ pub(super) async fn parallel(
         BranchOutcome::Ended(_, RunFlow::Halt) => Some(child.id.clone()),
         BranchOutcome::Ended(_, RunFlow::Go) | BranchOutcome::Dropped | BranchOutcome::NotBegun => None,
     });
-    // Of steps side by side one may write: what it made of the workspace is what those after the group see.
+    // At most one of the parallel steps may write. The steps after the group see the workspace version of that step.
     let before = scope.tree().clone();
     let mut tree = before.clone();
     for (end, child) in ends.into_iter().zip(nodes) {
@@ -76,7 +76,7 @@ pub(super) async fn parallel(
     close(run, key, node, inner.into_gained(), flow, scope).await
 }
 
-/// Steps again and again, until a condition holds.
+/// Runs steps repeatedly until a condition holds.
 pub(super) async fn repeat(
     run: Run<'_>,
     key: &StepKey,
@@ -126,7 +126,7 @@ pub(super) async fn repeat(
     }
 }
 
-/// Another pipeline, with inputs of its own; the caller sees its outputs.
+/// Runs a sub-pipeline with its own inputs; the caller sees its outputs.
 pub(super) async fn pipeline(
     run: Run<'_>,
     key: &StepKey,
@@ -147,7 +147,7 @@ pub(super) async fn pipeline(
     };
     match verdict {
         PipelineEnd::Completed(outputs) => {
-            // What failed inside is the called pipeline's own affair once it says that it succeeded.
+            // Once the called pipeline reports success, failures inside it do not count for the caller.
             gained.failed = None;
             gained.artifacts = outputs.into_iter().map(|(name, value)| (name, Arc::new(value))).collect();
             close(run, key, node, gained, RunFlow::Go, scope).await
@@ -174,7 +174,7 @@ async fn inputs(
     if !slow && !takes_long(scope, call.with.values().map(String::as_str)) {
         return Ok(call_inputs(node, call, scope));
     }
-    // The steps of the pipeline are not needed for its inputs.
+    // Evaluating the inputs does not need the steps of the pipeline, so they are not cloned.
     let body = PlanBody { nodes: Vec::new(), finally: Vec::new(), outputs: IndexMap::new(), ..call.body.clone() };
     let call = PipelineNode { body, with: call.with.clone(), inputs: call.inputs.clone() };
     let node = PlanNode { kind: NodeKind::Sequence(Vec::new()), ..node.clone() };
@@ -204,7 +204,7 @@ fn call_inputs(node: &PlanNode, call: &PipelineNode, scope: &ValueScope) -> Resu
     Ok(inputs)
 }
 
-/// Ends a group: what it gained is seen by what comes after, unless it is an item.
+/// Records the end of a group. Later steps see what its steps produced, unless the group is an item or has an output.
 async fn close(
     run: Run<'_>,
     key: &StepKey,
@@ -256,7 +256,7 @@ fn merge(key: &StepKey, node: &PlanNode, gained: &ScopeDelta, scope: &mut ValueS
     }
 }
 
-/// Why a group stopped: the step that ended it.
+/// Returns why a group stopped: the failure of the step that halted it.
 fn stopped(gained: &ScopeDelta) -> Failure {
     match (&gained.stopped, &gained.failed) {
         (Some((id, failure)), _) => {

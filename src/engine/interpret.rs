@@ -1,7 +1,7 @@
 //! Runs a plan: a pure function of the plan, the inputs and recorded outcomes.
 //!
-//! Everything that touches the world goes through [`Durable`]; nothing here joins, spawns,
-//! sleeps or reads a clock, and the future may be dropped at any await.
+//! Every external effect goes through [`Durable`]. Nothing here joins, spawns, sleeps or reads a clock, and the future
+//! may be dropped at any await.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ use super::plan::Plan;
 use super::scope::ValueScope;
 use super::{agent, approve, command, each, group, ways, write};
 
-/// What a step gave: its value, if it has one, or why it failed.
+/// The result of a step: its value, if it has one, or why it failed.
 pub(super) type StepResult = Result<Option<Arc<Value>>, Failure>;
 
-/// Runs every step of a plan and says how the run ended.
+/// Runs every step of a plan and returns how the run ended.
 pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, Interrupt> {
     let run = Run { durable, plan };
     let mut scope = ValueScope::new(plan.inputs.clone(), ValueScope::untouched());
@@ -42,23 +42,23 @@ pub async fn interpret(durable: &dyn Durable, plan: &Plan) -> Result<RunEnded, I
 
 /// How a pipeline ended.
 pub(super) enum PipelineEnd {
-    /// It succeeded; what it gives.
+    /// It succeeded, with these outputs.
     Completed(Map<String, Value>),
-    /// It failed; why, when no step tells.
+    /// It failed; the failure, if it is not that of a step.
     Failed(Option<Failure>),
 }
 
 /// A run, as its steps see it.
 #[derive(Clone, Copy)]
 pub(super) struct Run<'a> {
-    /// What does and records things.
+    /// Performs calls and records facts.
     pub(super) durable: &'a dyn Durable,
-    /// What is run.
+    /// The plan that is run.
     pub(super) plan: &'a Plan,
 }
 
 impl<'a> Run<'a> {
-    /// Runs a pipeline's steps, then `finally`, and decides.
+    /// Runs a pipeline's steps, then `finally`, and decides whether the pipeline succeeded.
     pub(super) async fn body(
         self,
         body: &'a PlanBody,
@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
         Ok(self.told(body, verdict))
     }
 
-    /// A verdict that tells what leads on from a failure.
+    /// Adds a hint on how to continue to a failed verdict.
     fn told(self, body: &PlanBody, verdict: PipelineEnd) -> PipelineEnd {
         let PipelineEnd::Failed(Some(failure)) = verdict else { return verdict };
         let class = failure.class;
@@ -104,7 +104,7 @@ impl<'a> Run<'a> {
         PipelineEnd::Failed(Some(ways::out_of_run(self.plan, failure, texts)))
     }
 
-    /// Says that only the steps of `finally` are left to do.
+    /// Announces that only the steps of `finally` remain.
     async fn closing(self, body: &PlanBody, parent: Option<&StepKey>) -> Result<(), Interrupt> {
         if body.finally.is_empty() {
             return Ok(());
@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
         self.durable.record(StepFact::Finally(keys)).await.map(drop)
     }
 
-    /// Runs steps one after another.
+    /// Runs steps in order.
     pub(super) fn sequence<'b>(
         self,
         nodes: &'a [PlanNode],
@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         .boxed()
     }
 
-    /// Runs a step if it can and should run.
+    /// Runs a step, unless an input is missing or its condition is false.
     pub(super) async fn step(
         self,
         key: &StepKey,
@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
         Ok(ended(node, scope, given))
     }
 
-    /// Runs a step once: the whole of it, or one item.
+    /// Runs a step once: the whole step, or one item.
     pub(super) fn once<'b>(
         self,
         key: &'b StepKey,
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
         Ok(RunFlow::Go)
     }
 
-    /// Records that a step failed for good.
+    /// Records that a step failed, after any retries.
     pub(super) async fn fail(
         self,
         key: &StepKey,
@@ -211,7 +211,7 @@ impl<'a> Run<'a> {
         let failure = ways::out_of_step(self.plan, node, failure);
         let fact = StepFailed { step: key.clone(), attempt, failure, stops: node.stops };
         let mark = self.durable.record(StepFact::Failed(fact)).await?;
-        // Nobody knows how far it came, once an attempt began.
+        // An attempt that started may have changed the workspace before it failed, so the workspace version changes.
         if attempt > 0 && node.access == Access::Write && !node.kind.name().is_group() {
             scope.touched(mark);
         }
@@ -219,7 +219,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether a pipeline that came to its end succeeded, and what it gives; `failed` is whether a step failed.
+/// Decides whether a pipeline that ran to its end succeeded, and evaluates its outputs; `failed` says whether a step
+/// failed.
 fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &ValueScope, failed: bool) -> PipelineEnd {
     let context = scope.everything();
     let succeeded = match success {
@@ -249,7 +250,7 @@ fn verdict(success: Option<&str>, given: &IndexMap<String, String>, scope: &Valu
     PipelineEnd::Completed(outputs)
 }
 
-/// Notes how a step ended; its failure is recorded by then.
+/// Notes in the scope how a step ended. Its failure is recorded already.
 fn ended(node: &PlanNode, scope: &mut ValueScope, given: StepResult) -> RunFlow {
     match given {
         Ok(value) => scope.completed(node, value),

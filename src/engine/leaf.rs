@@ -1,4 +1,4 @@
-//! What steps without children share: opening with a recipe, completing, failing, trying again.
+//! What steps without children share: opening with a fingerprint, completing, failing, retrying.
 
 use std::sync::Arc;
 
@@ -14,29 +14,29 @@ use super::node::{NodeKind, PlanNode, StepLimits};
 use super::retry::{most_tries, pause};
 use super::scope::ValueScope;
 
-/// The version of the recipe digests; a new one makes every recorded result stale.
+/// The version of the fingerprints; a new version invalidates every recorded result.
 const RECIPE_VERSION: u32 = 1;
 
-/// A step that was opened.
+/// A step that is opened, or about to be.
 pub(super) struct Leaf<'a> {
     pub(super) run: Run<'a>,
     pub(super) node: &'a PlanNode,
     pub(super) open: StepSpec,
-    /// Why the step runs although it ran before, and the attempt that tells it.
+    /// Why the step runs again although it ran before, and the attempt whose record says so.
     why: Option<(u32, String)>,
     answered: Option<Fingerprint>,
 }
 
-/// What opening a step told.
+/// The result of opening a step.
 pub(super) enum OpenedStep {
-    /// The recorded result stands.
+    /// The recorded result is still valid.
     Stands(Option<Arc<Value>>),
-    /// These recorded replies may fit now; else go on with the attempt.
+    /// These recorded replies may fit now; if none does, continue with this attempt.
     Run(Vec<CallReply>, u32),
 }
 
 impl<'a> Leaf<'a> {
-    /// A step about to be opened: `ask` and `take` are what determines its result.
+    /// A step about to be opened: `recipe` is its fingerprint, and `parts` are the named parts of it.
     pub(super) fn new(
         run: Run<'a>,
         key: &StepKey,
@@ -44,7 +44,7 @@ impl<'a> Leaf<'a> {
         recipe: Fingerprint,
         parts: Vec<FingerprintPart>,
     ) -> Self {
-        // What an item gives is local to it.
+        // The result of an item is local to the item, so no file shows it.
         let shown = !key.is_item();
         let open = StepSpec {
             step: key.clone(),
@@ -60,18 +60,19 @@ impl<'a> Leaf<'a> {
         Self { run, node, open, why: None, answered: None }
     }
 
-    /// The same with recipes whose result is as good.
+    /// Adds other fingerprints whose results are equally valid.
     pub(super) fn or(mut self, also: Vec<Fingerprint>) -> Self {
         self.open.also = also;
         self
     }
 
-    /// The recipe of what was asked until there was an answer, when that is less than all.
+    /// Notes that the model at `place` answered. If it has fallbacks after it, the result is recorded with the
+    /// fingerprint of the models up to that one.
     pub(super) fn answered(&mut self, place: usize) {
         self.answered = self.open.also.get(place).cloned();
     }
 
-    /// Asks whether a recorded result stands.
+    /// Opens the step: asks whether a recorded result is still valid.
     pub(super) async fn begin(&mut self, scope: &mut ValueScope) -> Result<OpenedStep, Interrupt> {
         Ok(match self.run.durable.begin(&self.open).await? {
             BeginOutcome::Reusable(artifact, mark) => {
@@ -89,12 +90,12 @@ impl<'a> Leaf<'a> {
         })
     }
 
-    /// Says that an attempt begins.
+    /// Records that an attempt starts.
     pub(super) async fn start(&self, attempt: u32) -> Result<(), Interrupt> {
         self.start_with(attempt, "", None, None).await
     }
 
-    /// The same of an agent, with what its first request may use at most.
+    /// Records that an attempt of an agent starts, with the upper bound of its first request's usage.
     pub(super) async fn start_with(
         &self,
         attempt: u32,
@@ -115,12 +116,12 @@ impl<'a> Leaf<'a> {
         self.run.durable.record(StepFact::Started(fact)).await.map(drop)
     }
 
-    /// The key of a call of an attempt.
+    /// The key of a call in an attempt.
     pub(super) fn call(&self, attempt: u32, ordinal: u32) -> CallKey {
         CallKey { step: self.open.step.clone(), attempt, ordinal }
     }
 
-    /// Records the result.
+    /// Records the result of the step.
     pub(super) async fn end(
         &self,
         scope: &mut ValueScope,
@@ -165,7 +166,7 @@ impl<'a> Leaf<'a> {
         }
     }
 
-    /// Waits and returns true when a failure is worth another try.
+    /// Returns whether to retry after this failure, and waits for the back-off first.
     pub(super) async fn try_again(
         &self,
         limits: &StepLimits,
@@ -184,7 +185,7 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// The journal entry of a call has another type than the call.
+/// The failure for a recorded outcome whose type does not match its call.
 pub(super) fn mixed_up() -> Failure {
     Failure::new(
         Class::Storage,
@@ -192,9 +193,9 @@ pub(super) fn mixed_up() -> Failure {
     )
 }
 
-/// What determines a step's result: what is asked, and what is taken of the answer.
+/// Computes the fingerprint of a step from the request and from the rules that decode the answer.
 pub(super) fn recipe(ask: &Value, take: &Value) -> Fingerprint {
-    // Canonical JSON of `{ "of": value, "version": … }`; the value itself is large, and not copied for it.
+    // This is canonical JSON of `{ "of": value, "version": … }`, built as text so that the large value is not copied.
     let version =
         |value: &Value| Digest::of(format!(r#"{{"of":{},"version":{RECIPE_VERSION}}}"#, canonical(value)).as_bytes());
     Fingerprint { request: version(ask), decode: version(take) }
@@ -205,12 +206,12 @@ pub(super) fn digest(value: &Value) -> Digest {
     Digest::of(canonical(value).as_bytes())
 }
 
-/// A part of a recipe, named in words.
+/// A named part of a fingerprint.
 pub(super) fn part(name: impl Into<String>, content: &Value) -> FingerprintPart {
     FingerprintPart { name: name.into(), digest: digest(content) }
 }
 
-/// The parts that steps of every kind have: what they read, and the workspace if they see it.
+/// The fingerprint parts that steps of every kind have: the inputs, and the workspace if the step sees it.
 pub(super) fn common_parts(node: &PlanNode, scope: &ValueScope) -> Vec<FingerprintPart> {
     let inputs = node.inputs.iter().filter_map(|input| {
         let value = scope.artifact(&input.name)?;
@@ -228,7 +229,7 @@ pub(super) fn common_parts(node: &PlanNode, scope: &ValueScope) -> Vec<Fingerpri
     parts
 }
 
-/// The state of the workspace, for the recipe of a step that can see it.
+/// The workspace version, for the fingerprint of a step that sees the workspace.
 pub(super) fn tree_of(node: &PlanNode, scope: &ValueScope) -> Value {
     match node.access {
         Access::None => Value::Null,

@@ -1,4 +1,4 @@
-//! The words of a request: the system prompt, the user message, the re-ask.
+//! The texts of a request: the system prompt, the user message, the re-ask.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::template::{TemplateContext, Templates, eval_bool, fence};
 use super::node::{AgentNode, Contract, PlanNode, PlannedModel};
 use super::scope::ValueScope;
 
-/// The rendered texts of a step: what is asked, before any reply.
+/// The rendered texts of a step's first request.
 pub(super) struct RenderedPrompt {
     system: String,
     message: String,
@@ -30,7 +30,7 @@ impl RenderedPrompt {
             None => default_message(node, scope),
         };
         let (system, message) = (system.trim().to_owned(), message.trim().to_owned());
-        // With nothing else to say, the prompt is what is said.
+        // Without any message, the prompt itself is sent as the user message.
         if message.is_empty() && agent.message.is_none() && !system.is_empty() {
             return Ok(Self { system: message, message: system });
         }
@@ -87,7 +87,7 @@ fn default_message(node: &PlanNode, scope: &ValueScope) -> String {
     parts.join("\n\n")
 }
 
-/// The request with its schema in words, for a provider that does not hold replies to it.
+/// Appends the schema to the first message, for a provider that can't enforce a schema on its replies.
 pub(super) fn with_contract(mut request: ChatRequest) -> ChatRequest {
     if let (Some(schema), Some(first)) = (&request.schema, request.messages.first_mut()) {
         let words = "Answer with one JSON value and nothing else. It must fit this JSON Schema:";
@@ -96,7 +96,7 @@ pub(super) fn with_contract(mut request: ChatRequest) -> ChatRequest {
     request
 }
 
-/// What is said to the model after a reply that was not taken; `None` when asking again is no use.
+/// Returns the request that asks again after a rejected reply; `None` when asking again can't help.
 pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mismatches: &str) -> Option<ChatRequest> {
     let mismatches = if mismatches.is_empty() { failure.message.as_str() } else { mismatches };
     let words = match failure.class {
@@ -114,7 +114,7 @@ pub(super) fn re_ask(request: &ChatRequest, reply: &str, failure: &Failure, mism
         _ => return None,
     };
     let mut next = request.clone();
-    // A cut or empty reply teaches nothing and may fill the context: only the words go back.
+    // A truncated or empty reply does not help the model and may fill its context, so only the instruction is sent.
     if matches!(failure.class, Class::MaxTokensReached | Class::EmptyReply) || reply.trim().is_empty() {
         if let Some(last) = next.messages.last_mut() {
             last.content = format!("{}\n\n{words}", last.content);
@@ -131,7 +131,7 @@ pub(super) fn holds(expression: &str, context: &TemplateContext) -> Result<bool,
     eval_bool(expression, context).map_err(|error| Failure::new(Class::ExpressionError, error.to_string()))
 }
 
-/// Evaluates a condition over a step's values and what its own steps gained.
+/// Evaluates a condition over a step's values and what the steps inside it produced.
 pub(super) fn holds_in(expression: &str, mut context: TemplateContext, gained: &ScopeDelta) -> Result<bool, Failure> {
     for (name, value) in &gained.artifacts {
         context.insert(name, value);

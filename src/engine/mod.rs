@@ -1,7 +1,7 @@
 //! Runs a plan.
 //!
-//! [`interpret`](interpret::interpret) walks the steps and decides; [`perform`] does what it asks
-//! for. Between them stands [`crate::durable`].
+//! [`interpret`](interpret::interpret) walks the steps and makes all decisions; [`perform`] carries out the effects
+//! that it requests. The interface between them is [`crate::durable`].
 
 mod account;
 mod agent;

@@ -1,4 +1,4 @@
-//! Asks a model or a program, within the limits of the step, and shows what comes meanwhile.
+//! Sends a request to a model or a CLI agent, within the limits of the step, and reports its progress.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::secret::StreamRedactor;
 use super::message::with_contract;
 use super::perform::Performer;
 
-/// Shows a text while it comes, without secrets: one may begin in one piece and end in the next.
+/// Shows a text as it arrives, redacted. A secret may begin in one chunk and end in the next.
 struct RedactedStream<'a> {
     own: &'a Performer,
     key: &'a CallKey,
@@ -45,7 +45,7 @@ impl<'a> RedactedStream<'a> {
     }
 }
 
-/// Has a program take a turn.
+/// Lets a CLI agent take a turn.
 pub(super) async fn program(
     own: &Performer,
     key: &CallKey,
@@ -74,12 +74,13 @@ pub(super) async fn program(
     answer
 }
 
-/// A number of a call among those of its step: an answer that was not taken must not come again.
+/// Returns a number that differs between the calls of a step. The embedded model adds it to its seed, so that it does
+/// not repeat a rejected answer.
 fn draw(key: &CallKey) -> u32 {
     key.attempt.saturating_sub(1).saturating_mul(100).saturating_add(key.ordinal.saturating_sub(1))
 }
 
-/// Asks a model.
+/// Sends a request to a model.
 pub(super) async fn answer(
     own: &Performer,
     key: &CallKey,
@@ -92,7 +93,7 @@ pub(super) async fn answer(
     let mut limits = RequestLimits { clock: own.clock.clone(), cut: cut.clone(), draw: draw(key), ..provider.limits() };
     if let Some(millis) = ask.timeout_ms {
         limits.total = Duration::from_millis(millis);
-        // Whoever allows a request more time has a slow server, whose first byte is late too.
+        // A user who allows a request more time has a slow server, whose first byte is late too.
         limits.first_byte = limits.total;
     }
     let mut by_deadline = false;

@@ -12,45 +12,45 @@ use crate::model::step::{Accept, Access, CommandLine, Outcome};
 use crate::model::{Class, Digest, ModelRef, Program, StepKey, TurnEstimate};
 use crate::schema::Schema;
 
-/// Steps with what is done after them: a pipeline file, ready to run.
+/// The steps of a pipeline file and what happens after them, ready to run.
 #[derive(Clone)]
 pub struct PlanBody {
     /// The pipeline's name.
     pub name: String,
     /// The steps, in order.
     pub nodes: Vec<PlanNode>,
-    /// What is done at the end, whatever happened.
+    /// The steps of `finally`, which run at the end in any case.
     pub finally: Vec<PlanNode>,
-    /// What it may spend.
+    /// The budget of the pipeline.
     pub budget: Option<Budget>,
     /// The expression that decides about success.
     pub success: Option<String>,
-    /// What is given to a caller: names with expressions.
+    /// The outputs for a calling pipeline: names with expressions.
     pub outputs: IndexMap<String, String>,
 }
 
-/// One step ready to run.
+/// A step, ready to run.
 #[derive(Clone)]
 pub struct PlanNode {
     /// The step's id.
     pub id: String,
     /// The condition under which the step runs.
     pub when: Option<String>,
-    /// The list that it runs over.
+    /// The list that it runs over (`for_each`).
     pub each: Option<Each>,
     /// The artifacts that it reads.
     pub inputs: Vec<InputRef>,
-    /// What it produces.
+    /// The artifact that it produces.
     pub output: Option<ArtifactOutput>,
-    /// Whether its artifact is shown as a file: not inside an item or a called pipeline.
+    /// Whether a workspace file shows its artifact; not so inside an item or a called pipeline.
     pub shown: bool,
-    /// What it does to the workspace.
+    /// How it uses the workspace.
     pub access: Access,
-    /// What it may spend.
+    /// The budget of the step.
     pub budget: Option<Budget>,
-    /// Whether a failure stops what comes after.
+    /// Whether its failure stops the following steps.
     pub stops: bool,
-    /// What it is.
+    /// The kind, with the data of that kind.
     pub kind: NodeKind,
 }
 
@@ -59,68 +59,68 @@ pub struct PlanNode {
 pub struct Each {
     /// The expression that gives the list.
     pub list: String,
-    /// How many items run at once.
+    /// How many items run in parallel.
     pub limit: usize,
-    /// Whether failed items stand in the output beside the others.
+    /// Whether the output records the status of each item, failed ones included (`on_error: continue`).
     pub records: bool,
 }
 
-/// What a step produces.
+/// The artifact that a step produces.
 #[derive(Clone)]
 pub struct ArtifactOutput {
     /// The artifact's name.
     pub name: String,
-    /// What the artifact must be; with `for_each`, what each item must be.
+    /// What the artifact must fit; with `for_each`, what each item must fit.
     pub contract: Contract,
 }
 
-/// What a step is.
+/// The kind of a step.
 #[derive(Clone)]
 pub enum NodeKind {
-    /// A model is asked.
+    /// Asks a model or a CLI agent.
     Agent(Box<AgentNode>),
-    /// A command is run.
+    /// Runs a command.
     Command(Box<CommandNode>),
-    /// Files are written.
+    /// Writes files.
     Write(WriteNode),
-    /// A person is asked.
+    /// Asks the user for an approval.
     Approve(ApproveNode),
-    /// Steps side by side.
+    /// Runs steps in parallel, at most this many at once.
     Parallel(Vec<PlanNode>, usize),
-    /// Steps again and again.
+    /// Runs steps repeatedly.
     Repeat(RepeatNode),
-    /// Steps one after another.
+    /// Runs steps in order.
     Sequence(Vec<PlanNode>),
-    /// Another pipeline.
+    /// Calls another pipeline.
     Pipeline(Box<PipelineNode>),
 }
 
-/// An agent's part of a step.
+/// The data of an agent step.
 #[derive(Clone)]
 pub struct AgentNode {
     /// The agent's name.
     pub agent: String,
-    /// The models to ask: the agent's, then the fallbacks.
+    /// The models to ask in order: the agent's own, then the fallbacks.
     pub models: Vec<PlannedModel>,
     /// Sampling temperature.
     pub temperature: Option<f64>,
-    /// Upper bound of a reply in tokens.
+    /// The upper bound of a reply, in tokens.
     pub max_output_tokens: u32,
-    /// What the agent may spend in all its steps together.
+    /// The agent's budget for all its steps together.
     pub budget: Option<Budget>,
     /// The prompt's file name.
     pub prompt: String,
     /// The inline template of the user message.
     pub message: Option<String>,
-    /// When and how often it is tried again.
+    /// Time limits and retries.
     pub limits: StepLimits,
-    /// How often a reply that does not validate is sent back.
+    /// How often the step asks again when a reply does not validate.
     pub re_asks: u32,
-    /// Whether replies must be exact.
+    /// Whether a reply must be exact JSON (`extract: strict`).
     pub strict: bool,
-    /// What must hold of a reply beyond its schema.
+    /// Conditions that a reply must meet beyond its schema.
     pub accept: Vec<Accept>,
-    /// The steps after it that write files of its artifact.
+    /// The later steps that write files of its artifact.
     pub written: Vec<WrittenBy>,
 }
 
@@ -129,126 +129,126 @@ pub struct AgentNode {
 pub struct WrittenBy {
     /// The step.
     pub step: StepKey,
-    /// The members that lead from the artifact to the list of files.
+    /// The members that lead from the artifact to its list of files.
     pub members: Vec<String>,
 }
 
-/// How long a step may take, and how often it is tried.
+/// The time limits of a step, and how often it is retried.
 #[derive(Clone, Debug)]
 pub struct StepLimits {
-    /// How long one request or command may take.
+    /// The time limit of one request or command.
     pub timeout: Option<Duration>,
-    /// How long the whole step may take.
+    /// The time limit of the whole step.
     pub deadline: Option<Duration>,
-    /// Tries in all.
+    /// The number of tries in total.
     pub tries: u32,
     /// The first pause between two tries.
     pub backoff: Option<Duration>,
-    /// The classes of failure that are tried again.
+    /// The classes of failure that are retried.
     pub retry_on: Vec<Class>,
-    /// Whether a provider that is unavailable is waited for longer than `tries` and `backoff` say: the
-    /// pipeline says neither, and the step asks a model.
+    /// Whether the step waits longer for an unavailable provider than `tries` and `backoff` say. True if it asks a
+    /// model and the pipeline sets neither.
     pub patient: bool,
 }
 
 impl StepLimits {
-    /// Whether it is the deadline that ends a first try.
+    /// Whether the deadline is shorter than the time-out, so that it ends the first try.
     pub(super) fn deadline_is_less(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.timeout.is_none_or(|timeout| deadline < timeout))
     }
 }
 
-/// A command's part of a step.
+/// The data of a command step.
 #[derive(Clone)]
 pub struct CommandNode {
-    /// The command as written, with templates.
+    /// The command as the pipeline file has it, with templates.
     pub line: CommandLine,
-    /// Names of variables that it may see.
+    /// Names of environment variables that the command may see.
     pub env: Vec<String>,
-    /// The folder in which it runs, a template.
+    /// The folder in which it runs, as a template.
     pub cwd: Option<String>,
-    /// The expression of its standard input.
+    /// The expression for its standard input.
     pub stdin: Option<String>,
-    /// Where the project lies: `project.root` of its templates.
+    /// The project's folder, which templates see as `project.root`.
     pub project: Arc<str>,
-    /// The exit codes that count as success; empty for all.
+    /// The exit codes that count as success; all of them if empty.
     pub success: Vec<u8>,
     /// Whether its standard output is the artifact.
     pub takes_stdout: bool,
-    /// When and how often it is tried again.
+    /// Time limits and retries.
     pub limits: StepLimits,
 }
 
-/// The part of a step that writes files.
+/// The data of a step that writes files.
 #[derive(Clone)]
 pub struct WriteNode {
-    /// The expression that gives the files.
+    /// The expression for the list of files.
     pub files: String,
-    /// The steps of agents whose artifacts the files are a part of, as far as the pipeline's text tells.
+    /// The agent steps whose artifacts contain the files, as far as the text of the pipeline shows.
     pub from: Vec<StepKey>,
 }
 
-/// The part of a step that asks a person.
+/// The data of an approval step.
 #[derive(Clone)]
 pub struct ApproveNode {
-    /// The template of what is shown.
+    /// The template of the text that the user sees.
     pub message: String,
-    /// What a no means.
+    /// What happens after a rejection.
     pub on_reject: Outcome,
-    /// How long an answer is waited for.
+    /// How long the step waits for an answer.
     pub timeout: Option<Duration>,
 }
 
-/// A loop.
+/// The data of a loop.
 #[derive(Clone)]
 pub struct RepeatNode {
     /// The condition that ends it.
     pub until: Option<String>,
-    /// Rounds at most.
+    /// The maximal number of rounds.
     pub max: u32,
-    /// What it means that the condition never held.
+    /// What happens if the condition is still false after the last round.
     pub on_max_iterations: Outcome,
-    /// What is done in a round.
+    /// The steps of a round.
     pub nodes: Vec<PlanNode>,
 }
 
-/// A pipeline that is called.
+/// The data of a step that calls a pipeline.
 #[derive(Clone)]
 pub struct PipelineNode {
-    /// What is run.
+    /// The called pipeline.
     pub body: PlanBody,
     /// Its inputs: names with expressions over the caller's values.
     pub with: IndexMap<String, String>,
-    /// What its inputs must be.
+    /// What its inputs must fit.
     pub inputs: IndexMap<String, InputContract>,
 }
 
-/// What an input of a called pipeline must be.
+/// What an input of a called pipeline must fit.
 #[derive(Clone)]
 pub struct InputContract {
     /// Its schema.
     pub schema: Schema,
-    /// What it is when nothing is given.
+    /// Its value when the caller gives none.
     pub default: Option<Value>,
 }
 
-/// A model, or a program in its place, with what the engine must know of it.
+/// A model or a CLI agent, with what the engine has to know about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedModel {
     /// The model.
     pub reference: ModelRef,
-    /// The dialect in which it is asked.
+    /// The API dialect of the requests, or the kind of CLI agent.
     pub dialect: String,
-    /// What tells the weights of a file from others: the digest of its content.
+    /// The digest of a weights file, which identifies its content.
     pub weights: Option<String>,
-    /// The program that stands in the model's place, if one does.
+    /// The CLI agent, if it is one.
     pub program: Option<Program>,
-    /// What one turn of the program takes at most, as its agent says: no part of a recipe.
+    /// The upper bound of one turn of the CLI agent, by its `estimate:`. Not part of the fingerprint.
     pub estimate: TurnEstimate,
 }
 
 impl PlannedModel {
-    /// A model that is asked in a dialect.
+    /// A model that is asked in the given dialect.
     pub fn of(reference: ModelRef, dialect: &str) -> Self {
         Self { reference, dialect: dialect.to_owned(), weights: None, program: None, estimate: TurnEstimate::default() }
     }
@@ -256,7 +256,7 @@ impl PlannedModel {
 
 impl From<Program> for PlannedModel {
     fn from(program: Program) -> Self {
-        // What a program makes of a schema is its own affair: the prompt shows it all the same.
+        // orch can't know how a CLI agent treats a schema, so its requests always contain the schema as text.
         let (reference, dialect) = (program.reference(), program.kind.as_str().to_owned());
         Self { reference, dialect, weights: None, program: Some(program), estimate: TurnEstimate::default() }
     }
@@ -267,7 +267,7 @@ impl From<Program> for PlannedModel {
 pub struct InputRef {
     /// The artifact's name.
     pub name: String,
-    /// Whether the step runs without it.
+    /// Whether the step also runs without it.
     pub optional: bool,
 }
 
@@ -281,10 +281,10 @@ impl InputRef {
     }
 }
 
-/// What a step's artifact must be.
+/// What a step's artifact must fit.
 #[derive(Clone)]
 pub enum Contract {
-    /// A string, as it comes.
+    /// A string, without conversion.
     Text,
     /// JSON that fits a schema.
     Json(Schema),
@@ -296,7 +296,7 @@ impl Contract {
         matches!(self, Self::Text)
     }
 
-    /// Whether to check a value may take long, however small the value is.
+    /// Whether checking a value may take long, however small the value is.
     pub fn takes_long(&self) -> bool {
         match self {
             Self::Text => false,
@@ -314,7 +314,7 @@ impl Contract {
 }
 
 impl NodeKind {
-    /// The kind as journals name it.
+    /// The kind as the journal stores it.
     pub fn name(&self) -> StepKind {
         match self {
             Self::Agent(_) => StepKind::Agent,
@@ -342,7 +342,7 @@ impl PlanNode {
         }
     }
 
-    /// The same, to be changed.
+    /// The steps inside it, for changing them.
     pub(super) fn children_mut(&mut self) -> Box<dyn Iterator<Item = &mut PlanNode> + '_> {
         match &mut self.kind {
             NodeKind::Parallel(nodes, _) | NodeKind::Sequence(nodes) => Box::new(nodes.iter_mut()),
@@ -354,8 +354,8 @@ impl PlanNode {
         }
     }
 
-    /// The artifacts that are there once the step completed: its own, else those of a group's steps,
-    /// else what a called pipeline gives.
+    /// The artifacts that exist once the step has completed: its own, or those of a group's steps, or the outputs of a
+    /// called pipeline.
     pub fn names(&self) -> Vec<String> {
         if let Some(output) = &self.output {
             return vec![output.name.clone()];
@@ -375,7 +375,7 @@ impl PlanNode {
         }
     }
 
-    /// The file that shows its artifact, relative to the workspace.
+    /// The workspace file that shows its artifact, as a relative path.
     pub fn path(&self) -> Option<String> {
         let output = self.output.as_ref().filter(|_| self.shown)?;
         let as_text = self.each.is_none() && output.contract.is_text();

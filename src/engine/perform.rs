@@ -1,5 +1,5 @@
-//! Does what calls say: asks the model, runs the command, writes the files; keeps secrets out of
-//! what comes back.
+//! Performs calls: asks the model, runs the command, writes the files. Everything that comes back is redacted before it
+//! is recorded.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -31,39 +31,39 @@ use super::model_call::{answer, program};
 /// Performs the calls of a run.
 #[derive(Clone)]
 pub struct Performer {
-    /// The models that can be asked.
+    /// The models that are available.
     pub models: Arc<ModelRegistry>,
-    /// Who is told of signals.
+    /// Receives progress.
     pub observer: Arc<dyn Observer>,
-    /// Keeps secrets out of what is recorded.
+    /// Removes secrets from everything that is recorded.
     pub redactor: Arc<Redactor>,
-    /// The workspace, absolute.
+    /// The absolute path of the workspace.
     pub workspace: PathBuf,
-    /// The folder in which agent programs keep their things during this run.
+    /// The folder in which CLI agents keep their own files during this run.
     pub homes: OwnFolder,
-    /// The files of the workspace that show artifacts.
+    /// The workspace files that show artifacts.
     pub artifacts: Vec<String>,
-    /// The files of the workspace that the project is made of; those that are not there yet included.
+    /// The project files that lie inside the workspace, including those that do not exist yet.
     pub project: Vec<String>,
     /// The environment of this process.
     pub variables: Variables,
-    /// How much may go on at once.
+    /// The limits of concurrent calls and of request rates.
     pub gates: Arc<RateLimiters>,
-    /// How much may be spent.
+    /// The budgets of the run.
     pub budgets: Arc<Budgets>,
-    /// Where exchanges are written, and where they come from instead of a model.
+    /// Records exchanges with models, or replays them.
     pub exchange: Exchange,
-    /// The files that steps made in the workspace.
+    /// The files that steps wrote into the workspace.
     pub laid: Arc<Mutex<FileLedger>>,
-    /// The time that calls begin and end at.
+    /// The clock for the start and end of calls.
     pub clock: Arc<dyn Clock>,
-    /// The guard of programs: orch itself.
+    /// The guard for child processes: the executable of orch itself.
     pub guard: GuardProgram,
-    /// Where what is left of programs goes when their calls are dropped.
+    /// The child processes that orch is still ending after their calls were cut off or dropped.
     pub endings: Arc<CallEndings>,
 }
 
-/// What is left of the programs of calls that were dropped, by call.
+/// The child processes that orch is still ending, by call.
 #[derive(Debug, Default)]
 pub struct CallEndings(Mutex<HashMap<CallKey, EndingGroups>>);
 
@@ -78,12 +78,12 @@ impl CallEndings {
     }
 }
 
-/// What becomes of exchanges with models.
+/// Whether exchanges with models are recorded or replayed.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
-    /// Writes each one down.
+    /// Records each exchange, if set.
     pub recorder: Option<Arc<Recorder>>,
-    /// Answers instead of the models.
+    /// Answers instead of the models, if set.
     pub replay: Option<Arc<Replay>>,
 }
 
@@ -93,7 +93,7 @@ impl Perform for Performer {
             let reserved = self.budgets.reserve(call, closing).await.map_err(Interrupt::OverBudget)?;
             let place = tokio::select! {
                 biased;
-                // Time goes by here too: what has none left is not begun.
+                // The time budget also runs out while a call waits for its permit; such a call does not start.
                 failure = self.time_over(&call.key.step, closing) => return Err(Interrupt::OverBudget(failure.of_step())),
                 place = self.gates.admit(call) => place,
             };
@@ -114,7 +114,8 @@ impl Perform for Performer {
             let Performed { result, cost, work } = own.effect(call, started, closing, stop).await;
             let work = (!work.is_nothing()).then(|| Box::new(own.redactor.work(work)));
             let undone = if is_program { own.undone(&result, work.as_deref()).await } else { Vec::new() };
-            // Not before: a call that is dropped while it looks has told nobody.
+            // Stop tracking these files only now: if this future were dropped during the scan, the removals would not
+            // be on record.
             effects::forget(&own, &undone);
             let result = own.redacted(result).await;
             let (estimated, estimated_cost) = (None, None);
@@ -140,7 +141,8 @@ impl Perform for Performer {
     fn recorded(&self, call: &Call) {
         if matches!(call.effect, Effect::Turn(_)) {
             let (homes, key) = (self.homes.clone(), call.key.clone());
-            // The call does not wait; a resume removes a note whose outcome is on record.
+            // The call does not wait for this; if the note remains, a resume removes it, since the outcome is on
+            // record.
             drop(tokio::task::spawn_blocking(move || turn_recorded(&homes, &key)));
         }
     }
@@ -148,7 +150,7 @@ impl Perform for Performer {
     fn given_up<'a>(&'a self, call: &'a Call, started: Timestamp) -> BoxFuture<'a, CallOutcome> {
         async move {
             let failure = given_up();
-            // What it still does while it is being ended counts too.
+            // The processes may still change files while they are being ended, so wait until they have ended.
             self.endings.of(&call.key, &self.clock).settled().await;
             self.endings.forget(&call.key);
             let undone = match call.effect {
@@ -176,7 +178,8 @@ impl Perform for Performer {
     }
 }
 
-/// Asks until the time is over. A reply that is whole by then, though the connection is still open, counts.
+/// Performs a request until the time is over. If the reply is complete by then and only the connection is still open,
+/// the reply counts.
 async fn cut_off(
     over: impl Future<Output = Failure>,
     cut: &CancellationToken,
@@ -196,12 +199,12 @@ async fn cut_off(
     }
 }
 
-/// The failure with what the provider had counted by then.
+/// Adds to a failure the usage that the provider had reported until then.
 fn with_usage(failure: Failure, of: Option<Failure>) -> Failure {
     Failure { usage: of.and_then(|of| of.usage), ..failure }
 }
 
-/// Resolves when a call must end: when its time is over, or at a stop.
+/// Resolves when a call must end: when its time is over or the run is stopped.
 async fn cut(over: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) -> Failure {
     tokio::select! {
         biased;
@@ -210,12 +213,12 @@ async fn cut(over: impl Future<Output = Failure>, stop: BoxFuture<'static, ()>) 
     }
 }
 
-/// Why a call ended that a stop cut off.
+/// The failure of a call that a stop cut off.
 fn given_up() -> Failure {
     Failure { interrupted: true, ..Failure::new(Class::Cancelled, "it was given up at a stop") }
 }
 
-/// What a call gave.
+/// The result of an effect.
 struct Performed {
     result: Result<CallReply, Failure>,
     cost: Option<f64>,
@@ -229,12 +232,14 @@ impl From<Result<CallReply, Failure>> for Performed {
 }
 
 impl Performer {
-    /// Resolves when the time of a step is over. Steps of `finally` (`closing`) tidy up also then.
+    /// Resolves when the time of a step is over; never for steps of `finally` (`closing`), which may clean up even
+    /// then.
     async fn time_over(&self, step: &StepKey, closing: bool) -> Failure {
         if closing { std::future::pending().await } else { self.budgets.time_over(step).await }
     }
 
-    /// Which files that steps made a command or a turn removed or put back. Many files may have to be read for it.
+    /// Returns the files of earlier steps that a command or a turn deleted or reverted. Runs on another thread, because
+    /// it may have to read many files.
     async fn undone(&self, result: &Result<CallReply, Failure>, work: Option<&AgentActivity>) -> Vec<String> {
         let answered = match result {
             Ok(CallReply::Chat(reply)) => reply.agent_activity.as_deref(),
@@ -244,12 +249,12 @@ impl Performer {
         match tokio::task::spawn_blocking(move || effects::undone(&own, files)).await {
             Ok(undone) => undone,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The process ends, and nothing more is recorded.
+            // The runtime is shutting down, and nothing more is recorded.
             Err(_) => Vec::new(),
         }
     }
 
-    /// What a call gave, without secrets.
+    /// Returns the result of a call without secrets.
     async fn redacted(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         let size = match &result {
             Ok(CallReply::Chat(reply)) => reply.text.len(),
@@ -263,8 +268,7 @@ impl Performer {
         off_thread(self.clock.hold(), move || redactor.result(result)).await
     }
 
-    /// Does what a call says until its time is over, or until `stop` if it can tell what it did by then; what it
-    /// gave, and what it cost.
+    /// Performs an effect until its time is over, or until `stop`; file operations ignore both.
     async fn effect(&self, call: Call, started: Timestamp, closing: bool, stop: BoxFuture<'static, ()>) -> Performed {
         let key = &call.key;
         let over = self.time_over(&key.step, closing);
@@ -287,13 +291,13 @@ impl Performer {
             Effect::Command(command) => {
                 effects::command(self, key, &command, cut(over, stop)).await.map(CallReply::Output).into()
             }
-            // Files take no time to speak of, and must not stop half-way.
+            // File operations take hardly any time and must not stop half-way.
             Effect::Look(files) => effects::look(self, files).await.map(CallReply::Output).into(),
             Effect::Write(record) => effects::write(self, record).await.map(CallReply::Output).into(),
         }
     }
 
-    /// Asks a model.
+    /// Sends a request to a model.
     async fn ask(&self, key: &CallKey, ask: &Ask, started: Timestamp, cut: &CancellationToken) -> Performed {
         let provider = &ask.request.model.provider;
         let answer = self.exchange(key, ask, started, cut).await;
@@ -302,7 +306,7 @@ impl Performer {
         answer.map(believable).map(CallReply::Chat).into()
     }
 
-    /// An outcome with what is estimated of its use, and what it cost: at most, where that is not known.
+    /// Adds the estimated usage and the cost to an outcome; an upper bound of the cost where that is unknown.
     fn priced(&self, outcome: CallOutcome, model: Option<&ModelRef>, bound: Bound) -> CallOutcome {
         let estimated = bound.estimated(&outcome);
         let outcome = CallOutcome { estimated, ..outcome };
@@ -315,13 +319,13 @@ impl Performer {
         let bounded = usage.unknown_calls == 0 && estimated.is_none_or(|estimated| estimated.undivided == 0);
         let price = priced_as.filter(|_| bounded && !usage.is_nothing());
         let price = price.and_then(|model| self.models.cost(model, &usage.divided()));
-        // What costs nothing at most costs nothing.
+        // If even the upper bound is zero, the cost is known to be zero.
         let cost = outcome.cost.or_else(|| price.filter(|usd| usage.is_reported() || *usd == 0.0));
         let estimated_cost = if cost.is_some() { None } else { price.or(most) };
         CallOutcome { cost, estimated_cost, ..outcome }
     }
 
-    /// The model's answer, or the recorded one; written down if that is wanted.
+    /// Returns the model's reply, or the recorded one in a replay; records it if exchanges are recorded.
     async fn exchange(
         &self,
         key: &CallKey,
@@ -341,7 +345,7 @@ impl Performer {
 }
 
 impl Performer {
-    /// The program's answer, or the recorded one; what it did to the workspace is not replayed.
+    /// Returns the CLI agent's reply, or the recorded one in a replay, which does not repeat changes to the workspace.
     async fn turn(
         &self,
         key: &CallKey,
@@ -351,7 +355,7 @@ impl Performer {
     ) -> TurnResult {
         if let Some(replay) = &self.exchange.replay {
             return match replay.answer(&key.step, &turn.request) {
-                // What is replayed costs nothing.
+                // A replayed turn costs nothing.
                 Ok(reply) => TurnResult { reply: Ok(reply), cost: Some(0.0), work: AgentActivity::default() },
                 Err(failure) => failure.into(),
             };

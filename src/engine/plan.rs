@@ -1,7 +1,6 @@
-//! What will be run: a checked pipeline with every name resolved.
+//! The plan of a run: a checked pipeline with every name resolved.
 //!
-//! A plan is plain data plus compiled schemas and templates. It refuses to know files,
-//! the environment and the clock.
+//! A plan is plain data plus compiled schemas and templates. It never reads files, the environment or the clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,19 +22,19 @@ use super::written;
 
 /// A pipeline ready to run.
 pub struct Plan {
-    /// What is run.
+    /// The pipeline to run.
     pub body: PlanBody,
-    /// What the run may spend.
+    /// The budget of the run.
     pub budget: Option<Budget>,
-    /// Every prompt that its steps use.
+    /// The templates of every prompt that its steps use.
     pub templates: Arc<Templates>,
     /// The values given to the run.
     pub inputs: Map<String, Value>,
-    /// The files of the workspace that no step may write.
+    /// The workspace files that no step may write.
     kept: Arc<ReservedNames>,
 }
 
-/// What the command line and `orch.yaml` add to a step that says nothing itself.
+/// Settings from the command line and `orch.yaml` for steps that do not set them.
 #[derive(Clone, Debug, Default)]
 pub struct StepDefaults {
     /// `--continue-on-error`.
@@ -46,30 +45,30 @@ pub struct StepDefaults {
     pub re_ask: Option<u32>,
     /// `defaults.max_output_tokens`.
     pub max_output_tokens: Option<u32>,
-    /// `budget` of `orch.yaml`: holds when the pipeline has none.
+    /// `budget` of `orch.yaml`, used if the pipeline has none.
     pub budget: Option<Budget>,
-    /// `--budget`: takes the place of the run's budget.
+    /// `--budget`, which replaces the run's budget.
     pub given: Option<Budget>,
-    /// Where the project lies, for commands.
+    /// The project's folder, for commands.
     pub project: Arc<str>,
 }
 
-/// Resolves the names in a pipeline file that lead outside it.
+/// Resolves names in a pipeline file that refer to something outside of it.
 pub trait Resolve<E> {
-    /// The model of a name: `auto`, an alias, `provider/model`.
+    /// Resolves the name of a model: `auto`, an alias, or `provider/model`.
     fn model(&self, name: &str) -> Result<PlannedModel, E>;
-    /// The contract of a step's output; any JSON for a step of a kind that takes no schema.
+    /// Returns the contract of a step's output; any JSON if steps of this kind take no schema.
     fn contract(&self, step: &Step) -> Result<Contract, E>;
-    /// The schema of an input of a pipeline.
+    /// Returns the compiled schema of a pipeline's input.
     fn input(&self, name: &str, schema: &Map<String, Value>) -> Result<Schema, E>;
-    /// A pipeline that another one calls, with what resolves its names.
+    /// Returns a pipeline that another one calls, and what resolves its names.
     fn pipeline(&self, file: &str) -> Result<(&Pipeline, Box<dyn Resolve<E> + '_>), E>;
-    /// A step that can't be planned; checking refuses those first.
+    /// The error for a step that can't be planned. `check` reports such steps earlier.
     fn refuse(&self, why: String) -> E;
 }
 
 impl Plan {
-    /// Plans a pipeline that was checked.
+    /// Plans a pipeline that passed the check.
     pub fn new<E>(
         pipeline: &Pipeline,
         inputs: Map<String, Value>,
@@ -85,20 +84,20 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The same for a workspace with these files of the project: no agent may list them to be written.
+    /// Returns the plan for a workspace that contains these project files, which no agent may list for writing.
     #[must_use]
     pub fn beside(self, own: Vec<String>) -> Self {
         let artifacts = self.kept.artifacts.clone();
         Self { kept: Arc::new(ReservedNames { artifacts, project: own }), ..self }
     }
 
-    /// The files of the workspace that no step may write: those that show artifacts, and those of the project.
+    /// The workspace files that no step may write: those that show artifacts, and those of the project.
     pub(super) fn kept(&self) -> &Arc<ReservedNames> {
         &self.kept
     }
 
-    /// Visits every step with its key, in the order of the file; `many` where it is inside of what runs
-    /// any number of times.
+    /// Visits every step with its key, in the order of the file. The boolean is true inside a loop or `for_each`, where
+    /// a step may run any number of times.
     fn visit<'a>(&'a self, visit: &mut dyn FnMut(StepKey, &'a PlanNode, bool)) {
         fn go<'a>(
             node: &'a PlanNode,
@@ -114,7 +113,7 @@ impl Plan {
         self.body.nodes.iter().chain(&self.body.finally).for_each(|node| go(node, None, false, visit));
     }
 
-    /// The steps as they are announced to the journal, with those inside groups.
+    /// The steps as the journal announces them, including those inside groups.
     pub fn announced(&self) -> Vec<PlannedStep> {
         let mut found = Vec::new();
         self.visit(&mut |step, node, many| {
@@ -136,7 +135,7 @@ impl Plan {
         found
     }
 
-    /// The file in the workspace that shows an artifact.
+    /// The workspace file that shows an artifact.
     pub(super) fn shown(&self, name: &str) -> Option<String> {
         let mut found = None;
         self.visit(&mut |_, node, _| {
@@ -146,7 +145,7 @@ impl Plan {
         found
     }
 
-    /// The step that gives an artifact; the whole loop, where that step is in one.
+    /// The step that produces an artifact, or the loop around that step.
     pub(super) fn giver(&self, name: &str) -> Option<StepKey> {
         let mut found = None;
         self.visit(&mut |step, node, _| {
@@ -157,12 +156,12 @@ impl Plan {
         found.map(|step| self.runs_once(&step))
     }
 
-    /// A step, or the loop around it: `--from` with a step of a loop begins the loop anew.
+    /// The step itself, or the loop around it: `--from` with a step of a loop starts the whole loop again.
     pub(super) fn runs_once(&self, wanted: &StepKey) -> StepKey {
         let (mut once, mut found) = (None, None);
         self.visit(&mut |step, _, many| {
             let is_wanted = step == *wanted;
-            // A loop is visited before what is in it.
+            // A loop is visited before the steps inside it.
             if !many {
                 once = Some(step);
             }
@@ -173,14 +172,14 @@ impl Plan {
         found.unwrap_or_else(|| wanted.clone())
     }
 
-    /// Every budget of the plan: of the run, of steps, of agents, and of pipelines that steps call.
+    /// Every budget of the plan: those of the run, of steps, of agents, and of called pipelines.
     pub fn budgets(&self) -> Vec<Limit> {
         let mut found: Vec<Limit> = self.budget.clone().map(|budget| (BudgetScope::Run, budget)).into_iter().collect();
         budgets(&self.body, None, &mut found);
         found
     }
 
-    /// Every step that asks, with its agent.
+    /// Every agent step, with its agent.
     pub(super) fn agents(&self) -> Vec<(StepKey, &AgentNode)> {
         let mut found = Vec::new();
         self.visit(&mut |step, node, _| {
@@ -191,13 +190,13 @@ impl Plan {
         found
     }
 
-    /// Every model that may be asked, with the step that asks.
+    /// Every model that a step may ask, with the step.
     pub fn asked(&self) -> Vec<(StepKey, &PlannedModel)> {
         let agents = self.agents().into_iter();
         agents.flat_map(|(step, agent)| agent.models.iter().map(move |model| (step.clone(), model))).collect()
     }
 
-    /// The variables that commands and agent programs are given by name.
+    /// The names of the environment variables that commands and CLI agents receive.
     pub fn variables(&self) -> Vec<&str> {
         let mut found: Vec<&str> = Vec::new();
         self.visit(&mut |_, node, _| match &node.kind {
@@ -218,7 +217,7 @@ impl Plan {
         found
     }
 
-    /// The artifact files that the plan writes, relative to the workspace.
+    /// The workspace files that show the plan's artifacts, as relative paths.
     pub fn paths(&self) -> Vec<String> {
         let mut found = Vec::new();
         self.visit(&mut |_, node, _| found.extend(node.path()));
@@ -226,16 +225,16 @@ impl Plan {
     }
 }
 
-/// Files of the workspace that are kept from `write`.
+/// Workspace files that `write` may not touch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReservedNames {
-    /// Those that show artifacts of the run.
+    /// Files that show artifacts of the run.
     pub(super) artifacts: Vec<String>,
-    /// Those that the run's own project is made of.
+    /// Files of the run's own project.
     pub(super) project: Vec<String>,
 }
 
-/// The budgets of a pipeline's steps and agents; an agent's counts in all steps of its own file.
+/// Collects the budgets of a pipeline's steps and agents. An agent's budget covers all its steps in the same file.
 fn budgets(body: &PlanBody, parent: Option<&StepKey>, found: &mut Vec<Limit>) {
     fn add<'a>(node: &'a PlanNode, parent: Option<&StepKey>, agents: &mut PlanAgents<'a>, found: &mut Vec<Limit>) {
         let step = StepKey::below(parent, &node.id);

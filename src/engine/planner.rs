@@ -1,4 +1,4 @@
-//! From a pipeline as written to the tree of nodes that is run: names resolved, defaults filled in.
+//! Turns a pipeline as written into the tree of nodes that runs, with names resolved and defaults filled in.
 
 use indexmap::IndexMap;
 
@@ -12,11 +12,11 @@ use super::node::{
 };
 use super::plan::{Resolve, StepDefaults};
 
-/// Tries of a request in all, when a step gives no `retry.max`.
+/// The default of `retry.max`: the tries of a request in total.
 pub(super) const TRIES: u32 = 3;
-/// Re-asks of a step that gives none.
+/// The default number of re-asks of a step.
 pub(super) const RE_ASKS: u32 = 2;
-/// How many items of a `for_each` run at once, when a step gives no `max_parallel`.
+/// The default of `max_parallel`: how many items of a `for_each` run in parallel.
 pub(super) const MAX_PARALLEL: usize = 4;
 
 /// Plans one pipeline file.
@@ -24,21 +24,21 @@ pub(super) struct Planner<'a, E> {
     pipeline: &'a Pipeline,
     defaults: &'a StepDefaults,
     resolve: &'a dyn Resolve<E>,
-    /// Whether artifacts are shown as files here.
+    /// Whether workspace files show the artifacts of this pipeline.
     shown: bool,
     depth: usize,
 }
 
-/// How deep pipelines may call one another.
+/// How deeply pipelines may call one another.
 const MAX_CALLS: usize = 32;
 
 impl<'a, E> Planner<'a, E> {
-    /// A planner for the pipeline of a run.
+    /// Creates the planner for the pipeline of a run.
     pub(super) fn new(pipeline: &'a Pipeline, defaults: &'a StepDefaults, resolve: &'a dyn Resolve<E>) -> Self {
         Self { pipeline, defaults, resolve, shown: true, depth: 0 }
     }
 
-    /// Everything that the file says to do.
+    /// Plans everything in the file.
     pub(super) fn body(&self) -> Result<PlanBody, E> {
         Ok(PlanBody {
             name: self.pipeline.name.clone(),
@@ -62,7 +62,7 @@ impl<'a, E> Planner<'a, E> {
         let each = step.for_each.as_ref().map(|list| Each {
             list: list.clone(),
             limit: step.max_parallel.map_or(MAX_PARALLEL, count),
-            // Told by the file alone: a flag must not change what the artifact is.
+            // Only the file decides this: a flag must not change the shape of the artifact.
             records: step.on_error == Some(OnError::Continue),
         });
         let inside = shown && each.is_none();
@@ -132,7 +132,7 @@ impl<'a, E> Planner<'a, E> {
             },
             None => self.resolve.model(agent.map_or("auto", |agent| agent.model.as_str()))?,
         };
-        // A program with tools may have changed something before it failed.
+        // A CLI agent with tools may have changed something before it failed, so it is not retried by default.
         let tries = if first.program.as_ref().is_some_and(|program| !program.tools.is_empty()) { 1 } else { TRIES };
         let is_model = first.program.is_none();
         let others = step.fallback.iter().map(|name| self.resolve.model(name));

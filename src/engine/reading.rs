@@ -1,4 +1,4 @@
-//! Reading a reply: the value that it holds, or why there is none and what is said to the model about it.
+//! Reads a reply: extracts its value, or returns why there is none and what to tell the model about it.
 
 use std::sync::Arc;
 
@@ -21,23 +21,23 @@ use super::node::{AgentNode, Contract, PlanNode, WrittenBy};
 use super::plan::ReservedNames;
 use super::scope::ValueScope;
 
-/// What helps a program that was denied a tool.
+/// The hint for a CLI agent that was denied a tool.
 const GRANT: &str = "grant it under `tools:` of the agent, or tell it in the prompt to do without";
-/// What helps one whose command said that its sandbox refused a write.
+/// The hint for a CLI agent whose sandbox refused a write of a command.
 const IN_SANDBOX: &str = "tell the agent in its prompt to write only in the workspace, which needs `access: write`; \
                           if the line was only quoted, in a log that a command printed, tell it not to print that log";
 
-/// A value taken from a reply.
+/// A value extracted from a reply.
 pub(super) struct ExtractedValue {
     /// The value.
     pub(super) value: Value,
     read: Option<Extraction>,
-    /// What was left out of a reply in plain text.
+    /// The parts of a plain-text reply that are not in the value.
     left_out: Vec<String>,
 }
 
 impl ExtractedValue {
-    /// How it was taken, for the record.
+    /// The fact that records how the value was extracted.
     pub(super) fn fact(&self, call: CallKey) -> ReplyParsed {
         let (source, repairs, others, left_out) = match &self.read {
             Some(read) => (
@@ -61,11 +61,11 @@ impl ExtractedValue {
     }
 }
 
-/// A reply that was not taken.
+/// A reply that was rejected.
 pub(super) struct Unread {
-    /// Why.
+    /// Why it was rejected.
     pub(super) failure: Failure,
-    /// What is wrong with it, line by line, for the model; may be empty.
+    /// What is wrong with it, one problem per line, for the model; may be empty.
     pub(super) words: String,
 }
 
@@ -81,12 +81,12 @@ pub(super) struct ReplyReader<'a> {
     key: &'a StepKey,
     node: &'a PlanNode,
     agent: &'a AgentNode,
-    /// What the step sees.
+    /// The values that the step sees.
     scope: ValueScope,
 }
 
 impl<'a> ReplyReader<'a> {
-    /// A reader of the replies of a step that sees this scope.
+    /// Creates the reader for a step that sees this scope.
     pub(super) fn new(
         run: Run<'a>,
         key: &'a StepKey,
@@ -97,7 +97,7 @@ impl<'a> ReplyReader<'a> {
         Self { run, key, node, agent, scope: scope.clone() }
     }
 
-    /// Reads a reply, elsewhere when that may take long.
+    /// Reads a reply, on a separate thread if that may take long.
     pub(super) async fn read(&self, reply: &ChatReply) -> Result<Result<ExtractedValue, Box<Unread>>, Interrupt> {
         let kept = self.run.plan.kept();
         let contract = self.node.output.as_ref().map(|output| &output.contract);
@@ -113,7 +113,7 @@ impl<'a> ReplyReader<'a> {
     }
 }
 
-/// What decides whether a reply of a step is taken, and as what.
+/// The rules that decide whether a step accepts a reply, and which value it takes.
 pub(super) struct Rules<'a> {
     pub(super) node: &'a PlanNode,
     pub(super) agent: &'a AgentNode,
@@ -123,7 +123,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// The rules as a value, for the recipe of the step.
+    /// The rules as a value, for the step's fingerprint.
     pub(super) fn value(&self) -> Value {
         let contract = self.node.output.as_ref().map(|output| output.contract.digest());
         let mut rules = Map::new();
@@ -138,7 +138,7 @@ impl Rules<'_> {
         Value::Object(rules)
     }
 
-    /// The rules beyond the schema as parts of the recipe, named in words.
+    /// The rules beyond the schema, as named parts of the fingerprint.
     pub(super) fn parts(&self) -> Vec<FingerprintPart> {
         let mut parts = Vec::new();
         if !self.agent.accept.is_empty() {
@@ -152,7 +152,7 @@ impl Rules<'_> {
         parts
     }
 
-    /// The conditions of `accept` with the values that they look at, the reply aside.
+    /// The conditions of `accept`, with digests of the values that they use, except for the reply itself.
     fn conditions(&self) -> Value {
         let output = self.node.output.as_ref().map(|output| output.name.as_str());
         let conditions: Vec<&str> = self.agent.accept.iter().map(|accept| accept.that.as_str()).collect();
@@ -165,14 +165,14 @@ impl Rules<'_> {
         json!({ "conditions": conditions, "seen": seen })
     }
 
-    /// Which members of the reply become files, and which files may not be among them.
+    /// Which members of the reply become files, and which files they may not name.
     fn written(&self) -> Value {
         let members: Vec<&[String]> = self.agent.written.iter().map(|by| by.members.as_slice()).collect();
         let ReservedNames { artifacts, project } = self.kept;
         json!({ "members": members, "rules": files::RULES, "kept": [artifacts, project] })
     }
 
-    /// Reads a reply: the value, or why there is none.
+    /// Reads a reply: returns the value, or why there is none.
     fn read(&self, reply: &ChatReply) -> Result<ExtractedValue, Box<Unread>> {
         let found = read_reply(self.node, self.agent, reply)?;
         let breaches: Vec<Breach> = self.refused(&found.value).chain(self.unmet(&found.value)).collect();
@@ -187,11 +187,11 @@ impl Rules<'_> {
         }))
     }
 
-    /// What steps that write the files of this value would refuse.
+    /// What the steps that write files of this value would refuse.
     fn refused(&self, value: &Value) -> impl Iterator<Item = Breach> {
         let reserved = Reserved { artifacts: &self.kept.artifacts, project: &self.kept.project };
         let refused = move |by: &WrittenBy| {
-            // What is absent here may be guarded by a condition of the step that writes.
+            // If the member is absent, the writing step may be skipped by its own condition, so this is no breach.
             let listed = by.members.iter().try_fold(value, |at, name| at.get(name)).filter(|at| !at.is_null())?;
             let words = files::refusals(listed, reserved);
             let why = format!("step `{}` can't write the files of the reply: {}", by.step, words.join("; "));
@@ -199,7 +199,7 @@ impl Rules<'_> {
         };
         let mut found: Vec<Breach> = Vec::new();
         for breach in self.agent.written.iter().filter_map(refused) {
-            // Two steps that write the same list refuse the same.
+            // Several steps may write the same list; report its problems once.
             if !found.iter().any(|other| other.words == breach.words) {
                 found.push(breach);
             }
@@ -207,7 +207,7 @@ impl Rules<'_> {
         found.into_iter()
     }
 
-    /// The conditions of `accept` that do not hold.
+    /// The conditions of `accept` that are false or can't be evaluated.
     fn unmet(&self, value: &Value) -> impl Iterator<Item = Breach> {
         let mut context = self.scope.context(self.node);
         if let (Some(output), false) = (&self.node.output, self.agent.accept.is_empty()) {
@@ -224,15 +224,15 @@ impl Rules<'_> {
     }
 }
 
-/// A rule beyond the schema that a value does not keep.
+/// A rule beyond the schema that a value breaks.
 struct Breach {
-    /// What is wrong, for people.
+    /// What is wrong, for the user.
     why: String,
-    /// The same for the model, line by line.
+    /// What is wrong, for the model, one problem per line.
     words: Vec<String>,
 }
 
-/// Reads a reply by its schema: the value, or why there is none together with the list of mismatches.
+/// Extracts the value by its schema, or returns why there is none with the list of mismatches.
 fn read_reply(node: &PlanNode, agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box<Unread>> {
     if let Some(denied) = reply.agent_activity.as_ref().and_then(|work| work.denied.first()) {
         let why = format!("the agent was denied what it asked for: {denied}");
@@ -280,7 +280,7 @@ fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box
         StopReason::Refusal => Failure::new(Class::Refusal, "the model refused to answer"),
         StopReason::Length => Failure::new(Class::MaxTokensReached, "the reply was cut off at the token limit"),
         _ if reply.text.trim().is_empty() => empty_reply(reply),
-        // What stands before the call of a tool is no answer.
+        // The text before a tool call is not an answer.
         StopReason::ToolUse => {
             Failure::new(Class::EmptyReply, "the model called a tool instead of answering").with_hint(NO_TOOLS)
         }
@@ -300,13 +300,13 @@ fn read_text(agent: &AgentNode, reply: &ChatReply) -> Result<ExtractedValue, Box
     Err(with_hint(failure, agent).into())
 }
 
-/// What to do about a model that calls tools.
+/// The hint for a model that calls tools.
 const NO_TOOLS: &str = "agents that are models have no tools: tell the model in the prompt to answer in its text";
 
-/// What to do about a reply that holds only reasoning.
+/// The hint for a reply that contains only reasoning.
 const ANSWER_OUTSIDE: &str = "the answer must stand outside of the reasoning: raise `max_output_tokens` of the agent, or have the server reason less";
 
-/// The failure of a reply without text, with what came instead.
+/// The failure for a reply without text; it names what came instead.
 fn empty_reply(reply: &ChatReply) -> Failure {
     let Some(instead) = &reply.remarks.instead else {
         return Failure::new(Class::EmptyReply, "the reply is empty");
@@ -319,12 +319,12 @@ fn empty_reply(reply: &ChatReply) -> Failure {
     }
 }
 
-/// A stop reason for a sentence.
+/// Shortens a stop reason for use in a sentence.
 fn shown_reason(reason: &str) -> String {
     reason.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-/// Whether a program of the user's answers, and no model.
+/// Whether the reply comes from a program of the user (`command:`), not from a model.
 fn is_program(agent: &AgentNode) -> bool {
     let program = agent.models.first().and_then(|model| model.program.as_ref());
     program.is_some_and(|program| program.kind == ProgramKind::Command)

@@ -1,31 +1,31 @@
-//! How often a failed request is tried again, and how long to wait before that.
+//! Decides how often a failed request is retried, and how long the back-off is.
 
 use crate::durable::Wait;
 use crate::model::{Class, Failure};
 
 use super::node::StepLimits;
 
-/// The first pause, in milliseconds; it doubles with every try.
+/// The first back-off, in milliseconds; it doubles with every try.
 const BASE: u64 = 500;
-/// The first pause before a provider that is unavailable is asked again, in milliseconds. With
-/// [`PATIENT_TRIES`] the pauses are at least 31 s in all: as long as a server takes to load a model.
+/// The first back-off for an unavailable provider, in milliseconds. With [`PATIENT_TRIES`] the pauses add up to at
+/// least 31 s, which is how long a server may take to load a model.
 const PATIENT_BASE: u64 = 1000;
-/// Tries in all of a request to a provider that is unavailable.
+/// The number of tries, in total, of a request to an unavailable provider.
 const PATIENT_TRIES: u32 = 6;
-/// Tries in all of a request whose reply ended for an unknown reason: another one rarely ends better.
+/// The number of tries, in total, of a request whose reply ended for an unknown reason. Another try rarely ends better.
 const UNKNOWN_STOP_TRIES: u32 = 2;
-/// The longest pause of our own choosing, in milliseconds.
+/// The longest back-off that orch chooses, in milliseconds.
 const CAP: u64 = 30_000;
-/// The longest pause that a provider may ask for, in milliseconds; beyond it the step fails at once.
+/// The longest pause that a provider may ask for, in milliseconds. If it asks for more, the step fails at once.
 const PATIENCE: u64 = 300_000;
 
-/// Whether a provider is waited for until it is available again. A reply that broke off may have been
-/// paid for, and where nobody ever answered the address may be wrong: both get the short pauses.
+/// Whether to wait longer, until a provider is available again. Not after a reply that broke off, which may have cost
+/// money, and not if the provider was never reached, since its address may be wrong.
 fn is_waited_for(limits: &StepLimits, failure: &Failure) -> bool {
     limits.patient && failure.class == Class::ProviderUnavailable && !failure.interrupted && !failure.unreached
 }
 
-/// How often a request may be tried in all that failed so.
+/// The number of tries, in total, for a request that failed in this way.
 pub(super) fn most_tries(limits: &StepLimits, failure: &Failure) -> u32 {
     match failure.class {
         Class::UnknownStop => limits.tries.min(UNKNOWN_STOP_TRIES),
@@ -34,10 +34,10 @@ pub(super) fn most_tries(limits: &StepLimits, failure: &Failure) -> u32 {
     }
 }
 
-/// The pause before the next try, `None` when the provider asks for more than we wait.
+/// The pause before the next try; `None` when the provider asks for a longer one than [`PATIENCE`].
 ///
-/// Exponential backoff with jitter between half and all of it; a `Retry-After` is the least. A provider that
-/// is waited for gets all of it and up to a quarter more, also when it asks for less.
+/// The back-off is exponential, with jitter between half and all of it; a `Retry-After` is the lower bound. For an
+/// unavailable provider that is worth waiting for, the pause is at least the whole back-off, and up to a quarter more.
 pub(super) fn pause(limits: &StepLimits, failure: &Failure, tries: u32) -> Option<Wait> {
     let waited_for = is_waited_for(limits, failure);
     let own = if waited_for { PATIENT_BASE } else { BASE };
@@ -55,7 +55,7 @@ pub(super) fn pause(limits: &StepLimits, failure: &Failure, tries: u32) -> Optio
     }
 }
 
-/// The failure of a step that was not tried again, saying so when the provider asks for too long a pause.
+/// Returns the failure of a step that was not retried. If the provider asked for too long a pause, the message says so.
 pub(super) fn impatient(failure: Failure) -> Failure {
     let Some(asked) = failure.retry_after_ms.filter(|asked| *asked > PATIENCE) else { return failure };
     let (asked, most) = (asked.div_ceil(1000), PATIENCE / 1000);

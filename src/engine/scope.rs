@@ -1,4 +1,4 @@
-//! What a step can see: the inputs, the artifacts so far, how steps ended, the item or round.
+//! The values that a step sees: the inputs, the artifacts so far, how steps ended, the item or round.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::template::TemplateContext;
 
 use super::node::{InputRef, PlanNode};
 
-/// The values in reach at one place of a run; cheap to clone.
+/// The values in scope at one point of a run; cheap to clone.
 #[derive(Clone)]
 pub(super) struct ValueScope {
     inputs: Arc<Map<String, Value>>,
     locals: Arc<Vec<(&'static str, Value)>>,
     artifacts: Arc<IndexMap<String, Arc<Value>>>,
     steps: Arc<IndexMap<String, StepOutcome>>,
-    /// Artifacts of the round before that this round has not made anew: seen as optional inputs alone.
+    /// Artifacts of the previous round that this round has not produced yet. Steps see them only as optional inputs.
     recalled: Arc<Vec<String>>,
-    /// What stands for the state of the workspace: another after each step that wrote.
+    /// The workspace version: a digest that changes with each step that writes.
     tree: Digest,
-    /// What was gained since this scope was opened.
+    /// What was added since this scope was opened.
     gained: ScopeDelta,
 }
 
@@ -41,17 +41,17 @@ impl ValueScope {
         }
     }
 
-    /// The workspace of a run before its first step.
+    /// The workspace version of a run before its first step.
     pub(super) fn untouched() -> Digest {
         Digest::of(b"workspace")
     }
 
-    /// A scope inside this one: sees everything, and keeps what it gains to itself.
+    /// An inner scope: it sees everything, and collects separately what is added to it.
     pub(super) fn inner(&self) -> Self {
         Self { gained: ScopeDelta::default(), ..self.clone() }
     }
 
-    /// A scope inside this one, with an item or a round.
+    /// An inner scope with an item or a round.
     pub(super) fn with(&self, locals: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
         let mut inner = self.inner();
         let mut all = (*self.locals).clone();
@@ -63,12 +63,12 @@ impl ValueScope {
         inner
     }
 
-    /// What was gained here.
+    /// What was added to this scope.
     pub(super) fn into_gained(self) -> ScopeDelta {
         ScopeDelta { workspace_version: Some(self.tree), ..self.gained }
     }
 
-    /// Takes in what an inner scope gained: after a group, or from the round before.
+    /// Adds what an inner scope collected, after a group.
     pub(super) fn merge(&mut self, gained: &ScopeDelta) {
         for (name, value) in &gained.artifacts {
             self.add(name, value.clone());
@@ -82,7 +82,7 @@ impl ValueScope {
         }
     }
 
-    /// Shows what the round before gained, without making it this round's own.
+    /// Shows the results of the previous round, without counting them as results of this round.
     pub(super) fn recall(&mut self, gained: &ScopeDelta) {
         let old = Arc::make_mut(&mut self.recalled);
         old.extend(gained.artifacts.keys().cloned());
@@ -109,12 +109,12 @@ impl ValueScope {
         &self.tree
     }
 
-    /// A step that may have written ran, or stands as it ran then.
+    /// Changes the workspace version after a step that may write, whether it ran or its recorded result was reused.
     pub(super) fn touched(&mut self, mark: ExecutionId) {
         self.tree = Digest::of(format!("{} {mark}", self.tree).as_bytes());
     }
 
-    /// The state of the workspace as somebody else left it.
+    /// Sets the workspace version that other steps left.
     pub(super) fn set_tree(&mut self, tree: Digest) {
         self.tree = tree;
     }
@@ -139,7 +139,7 @@ impl ValueScope {
         self.end(node, StepStatus::Failed, Some(failure.to_string()));
     }
 
-    /// The step that ended the list of this scope, and why it failed: the first of them.
+    /// Notes the step that halted this scope's sequence, and why it failed; only the first one counts.
     pub(super) fn stopped(&mut self, by: Option<(String, Failure)>) {
         if self.gained.stopped.is_none() {
             self.gained.stopped = by;
@@ -159,34 +159,34 @@ impl ValueScope {
         self.gained.steps.insert(id.to_owned(), end);
     }
 
-    /// A step that was given up because another one failed.
+    /// Notes a step that was dropped because a parallel step failed.
     pub(super) fn cancelled(&mut self, node: &PlanNode) {
         self.end(node, StepStatus::Cancelled, None);
     }
 
-    /// The first failure of any step, here or below.
+    /// The first failure of a step, here or in an inner scope.
     pub(super) fn failure(&self) -> Option<&Failure> {
         self.gained.failed.as_ref()
     }
 
-    /// Takes the failure so far out: those that come after it are told from it.
+    /// Removes and returns the failure so far, so that later failures can be distinguished from it.
     pub(super) fn take_failure(&mut self) -> Option<Failure> {
         self.gained.failed.take()
     }
 
-    /// Why its list ended before its end, if it did.
+    /// Why this scope's sequence was halted, if it was.
     pub(super) fn stop(&self) -> Option<&Failure> {
         self.gained.stopped.as_ref().map(|(_, failure)| failure)
     }
 
-    /// Notes a failure below that no step of this scope tells.
+    /// Notes a failure in an inner scope, unless one is noted already.
     pub(super) fn note_failure(&mut self, failure: Option<Failure>) {
         if self.gained.failed.is_none() {
             self.gained.failed = failure;
         }
     }
 
-    /// Why a required input of a step is not there, in words; `None` when all are.
+    /// Why a required input of a step is missing, in words; `None` when all of them exist.
     pub(super) fn missing(&self, node: &PlanNode) -> Option<String> {
         let there = |name: &String| self.artifacts.contains_key(name) && !self.recalled.contains(name);
         let input = node.inputs.iter().find(|input| !input.optional && !there(&input.name))?;
@@ -198,19 +198,19 @@ impl ValueScope {
         })
     }
 
-    /// Whether the values in reach are so large that to look at them all takes long.
+    /// Whether the values in scope are so large that evaluating templates over all of them may take long.
     pub(super) fn is_large(&self) -> bool {
         let mut left = LARGE_TEXT;
         let values = self.inputs.values().chain(self.locals.iter().map(|(_, value)| value));
         values.chain(self.artifacts.values().map(|value| &**value)).any(|value| exceeds(value, &mut left))
     }
 
-    /// The variables of a step's templates: its inputs and no other artifact.
+    /// The variables of a step's templates; of the artifacts only the step's inputs.
     pub(super) fn context(&self, node: &PlanNode) -> TemplateContext {
         self.context_of(&node.inputs)
     }
 
-    /// The same of a step with these inputs.
+    /// The same for a step with these inputs.
     pub(super) fn context_of(&self, inputs: &[InputRef]) -> TemplateContext {
         let mut context = self.base();
         for input in inputs {
@@ -221,7 +221,7 @@ impl ValueScope {
         context
     }
 
-    /// What a name stands for in expressions; for `steps`, how each step ended.
+    /// The value of a name in expressions; for `steps`, how each step ended.
     pub(super) fn value_named(&self, name: &str) -> Option<Value> {
         if name == "steps" {
             return Some(self.steps.iter().map(|(id, end)| (id.clone(), value_of(end))).collect());
@@ -231,7 +231,7 @@ impl ValueScope {
         self.inputs.get(name).or(local).or_else(artifact).cloned()
     }
 
-    /// The variables of an expression over everything in reach.
+    /// The variables of an expression that sees everything in scope.
     pub(super) fn everything(&self) -> TemplateContext {
         let mut context = self.base();
         for (name, value) in self.artifacts.iter() {
@@ -255,7 +255,7 @@ impl ValueScope {
     }
 }
 
-/// Whether a value takes more than so many bytes as JSON, about; takes them off when it does not.
+/// Whether the value's size as JSON, roughly, exceeds `left`; otherwise subtracts the size from `left`.
 fn exceeds(value: &Value, left: &mut usize) -> bool {
     let own = match value {
         Value::String(text) => text.len(),

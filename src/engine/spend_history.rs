@@ -1,4 +1,5 @@
-//! What the events of a run tell of time and tokens that are spent, also by processes that died.
+//! Computes from the events of a run what earlier sessions spent in time and tokens, including sessions whose process
+//! died.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,28 +10,28 @@ use crate::model::{EstimatedUsage, Event, Fact, ModelRef, StepKey, Usage, UsageT
 
 use super::spent::Spent;
 
-/// What was spent in earlier sessions.
+/// What earlier sessions spent.
 #[derive(Default)]
 pub(super) struct Past {
-    /// How long processes owned the run.
+    /// How long processes owned the run, in total.
     pub(super) owned: Duration,
-    /// What calls took.
+    /// The usage of each call.
     pub(super) spent: Vec<Spent>,
-    /// What the last request that asked a step again may take, with the attempt.
+    /// For each step, the upper bound of its last re-ask, with the attempt that it belongs to.
     again: HashMap<StepKey, (u32, Usage)>,
 }
 
-/// A call that was under way at some event.
+/// A call that was in flight at some event.
 struct InFlightCall {
     since: Timestamp,
     model: Option<ModelRef>,
-    /// What it may take at most; none of a program's turn.
+    /// The upper bound of its usage; none for a turn of a CLI agent.
     most: Option<Usage>,
-    /// Whether it has a reply, which did not fit or was not read yet.
+    /// Whether its reply is on record, so that nothing is in flight even if the reply was rejected or not parsed yet.
     answered: bool,
 }
 
-/// A session: what a process did between two events.
+/// A session: the events that one process recorded.
 #[derive(Default)]
 struct PastSession {
     began: Option<Timestamp>,
@@ -39,8 +40,7 @@ struct PastSession {
 }
 
 impl Past {
-    /// Reads the events; `died` is when the process of the last session was last alive, unless it
-    /// ended in order.
+    /// Reads the events. `died` is when the process of the last session was last alive; `None` if it ended in order.
     pub(super) fn of(events: &[Event], died: Option<Timestamp>) -> Self {
         let mut past = Self::default();
         let mut session = PastSession::default();
@@ -59,13 +59,13 @@ impl Past {
         past
     }
 
-    /// Takes one event in. `asked` are the attempts whose question is on record: it is asked once, and waited for
-    /// in any number of sessions.
+    /// Applies one event. `asked` contains the attempts whose approval request is on record: orch records the request
+    /// once, and waits for the answer in any number of sessions.
     fn take(&mut self, session: &mut PastSession, asked: &mut HashSet<(StepKey, u32)>, event: &Event) {
         match &event.fact {
             Fact::StepStarted(fact) if asked.contains(&(fact.step.clone(), fact.attempt)) => {}
             Fact::StepStarted(fact) => {
-                // An attempt that goes on after a crash goes on with its last request.
+                // After a crash, an attempt continues with its last request, which may be a re-ask.
                 let again = self.again.get(&fact.step).filter(|(attempt, _)| *attempt == fact.attempt);
                 let most = again.map(|(_, most)| *most).or(fact.max_usage);
                 let model = fact.model.clone();
@@ -99,12 +99,12 @@ impl Past {
             Fact::StepFailed(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepSkipped(fact) => drop(session.under_way.remove(&fact.step)),
             Fact::StepReused(fact) => drop(session.under_way.remove(&fact.step)),
-            // The time that a person takes to answer does not count.
+            // The time that the user takes to answer does not count.
             Fact::ApprovalAsked(fact) => {
                 session.under_way.remove(&fact.step);
                 asked.insert((fact.step.clone(), fact.attempt));
             }
-            // In order: what was given up then is on record.
+            // The session ended in order, so every call that was dropped then is on record.
             Fact::RunEnded(_) => session.under_way.clear(),
             Fact::RunStarted(_)
             | Fact::RunResumed(_)
@@ -114,7 +114,7 @@ impl Past {
         }
     }
 
-    /// Ends a session; with what was under way, if its process died.
+    /// Ends a session. If its process died, the calls in flight then count as spent.
     fn close(&mut self, session: &mut PastSession, died: Option<Timestamp>) {
         let PastSession { began, last, under_way } = std::mem::take(session);
         let (Some(began), Some(last)) = (began, last) else { return };
@@ -123,7 +123,7 @@ impl Past {
         self.owned += between(began);
         for (step, call) in under_way.into_iter().filter(|(_, call)| !call.answered) {
             let time = between(call.since);
-            // A command asks no model. How much a request had used is unknown.
+            // A command asks no model. The actual usage of an interrupted request is unknown.
             let usage = UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), call.model.is_some());
             let (model, cost, estimated_cost) = (call.model, None, None);
             self.spent.push(Spent { step, model, usage, cost, estimated_cost, replied: false, time });

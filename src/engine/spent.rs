@@ -1,4 +1,4 @@
-//! What a call took, as budgets count it: tokens and dollars, and how far each is known.
+//! Computes what a call counts against budgets: tokens and dollars, and how certain each amount is.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,30 +11,30 @@ use super::account::{Amount, Unit};
 use super::budget::Limit;
 use super::plan::Plan;
 
-/// What one call took, as its event tells.
+/// What one call used, according to its event.
 pub(super) struct Spent {
     pub(super) step: StepKey,
     pub(super) model: Option<ModelRef>,
     pub(super) usage: UsageTotal,
-    /// What it cost, when that is known.
+    /// The cost in US dollars, if it is known.
     pub(super) cost: Option<f64>,
-    /// What it cost at most, when that was recorded.
+    /// The upper bound of the cost, if one was recorded.
     pub(super) estimated_cost: Option<f64>,
-    /// Whether there is a whole reply.
+    /// Whether a complete reply arrived.
     pub(super) replied: bool,
     pub(super) time: Duration,
 }
 
-/// How far it is known what a call took of a unit.
+/// How certain the usage of a call is, for one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Certainty {
-    /// It was reported, or follows from what was.
+    /// The provider reported it, or it follows from what the provider reported.
     Reported,
-    /// It is an upper estimate of what was not reported.
+    /// It is an upper estimate of usage that was not reported.
     Estimated,
     /// No price applies.
     Unpriced,
-    /// It was not reported, and there is no estimate.
+    /// It was not reported, and no estimate exists.
     Unknown,
 }
 
@@ -45,11 +45,11 @@ pub(super) struct CountedUsage {
     pub(super) usd: Certainty,
 }
 
-/// What the plan says of those that are asked, by step and model.
+/// What the plan says about each model and CLI agent, by step and model.
 #[derive(Default)]
 pub(super) struct StepModels(HashMap<(StepKey, ModelRef), StepModel>);
 
-/// One model or program that a step asks.
+/// A model or CLI agent that a step asks.
 #[derive(Clone)]
 pub(super) struct StepModel {
     /// The agent's name.
@@ -79,12 +79,12 @@ impl StepModels {
         Self(found)
     }
 
-    /// Who was asked; `None` when the plan has it no more.
+    /// Returns the plan's entry for the model that the call asked; `None` when the plan no longer has it.
     pub(super) fn of_call(&self, spent: &Spent) -> Option<&StepModel> {
         self.0.get(&(spent.step.place(), spent.model.clone()?))
     }
 
-    /// What a call counts, with the estimates and the prices that hold now.
+    /// Returns what a call counts, by the current estimates and prices.
     pub(super) fn count(&self, spent: &Spent, models: &ModelRegistry) -> CountedUsage {
         let asker = self.of_call(spent);
         let estimate = asker.map(|asker| asker.estimate).unwrap_or_default();
@@ -95,7 +95,7 @@ impl StepModels {
 }
 
 impl StepModels {
-    /// The failure of a run that can't go on, since it is not known how much a call took of what a budget limits.
+    /// The failure of a run that can't continue, because a call's usage of a limited unit is unknown.
     pub(super) fn unknown(&self, spent: &Spent, limit: &Limit, unit: Unit, counted: &CountedUsage) -> Failure {
         let (holder, budget) = limit;
         let (key, certainty, what) = match unit {
@@ -131,7 +131,7 @@ impl StepModels {
     }
 }
 
-/// Whether it was answered from a recording, and so took nothing that is not known.
+/// Whether a recording answered the call, so that nothing about its usage is unknown.
 fn is_replayed(spent: &Spent) -> bool {
     spent.model.as_ref().is_some_and(|model| model.provider == REPLAY)
 }
@@ -154,7 +154,7 @@ fn dollars(spent: &Spent, asker: Option<&StepModel>, models: &ModelRegistry) -> 
     if spent.usage.is_nothing() || is_replayed(spent) {
         return (0.0, Certainty::Reported);
     }
-    // The plan no longer has this model; only its name is known.
+    // For a model that the plan no longer has, only the name is known, so the price is looked up by that.
     let priced_as = asker.map_or(spent.model.as_ref(), |asker| asker.priced_as.as_ref());
     let price = priced_as.and_then(|model| models.cost(model, &spent.usage.divided()));
     let undivided = spent.usage.estimated.is_some_and(|estimated| estimated.undivided > 0);

@@ -1,4 +1,4 @@
-//! What leads on from a failure: each that is recorded says what a person can do about it.
+//! Adds a hint to each recorded failure that tells the user how to continue.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use crate::template::variables;
 use super::node::{NodeKind, PlanNode};
 use super::plan::Plan;
 
-/// The command that goes on where a run ended.
+/// The command that resumes a run.
 const RESUME: &str = "`orch pipeline resume`";
 
-/// The failure of a step with what leads on from it.
+/// Returns the failure of a step with a hint on how to continue.
 pub(super) fn out_of_step(plan: &Plan, node: &PlanNode, failure: &Failure) -> Failure {
     let hint = failure.hint.clone().or_else(|| words(failure.class, node).map(str::to_owned));
     let others = if is_of_data(failure.class, node) { other_data(plan, node) } else { Vec::new() };
@@ -26,7 +26,8 @@ pub(super) fn out_of_step(plan: &Plan, node: &PlanNode, failure: &Failure) -> Fa
     Failure { hint: Some(ways.join(or)), ..failure.clone() }
 }
 
-/// The failure of a run whose steps all ended, with what leads on from it; `texts` decided, and name artifacts.
+/// Returns the failure of a run whose steps all ended, with a hint on how to continue. `texts` are the expressions that
+/// decided; they name artifacts.
 pub(super) fn out_of_run<'t>(plan: &Plan, failure: Failure, texts: impl Iterator<Item = &'t str>) -> Failure {
     let names: BTreeSet<String> = texts.flat_map(variables).collect();
     let given = names.iter().filter_map(|name| plan.giver(name)).map(|step| again(&step));
@@ -34,7 +35,8 @@ pub(super) fn out_of_run<'t>(plan: &Plan, failure: Failure, texts: impl Iterator
     failure.with_hint(std::iter::once(correct).chain(given).collect::<Vec<_>>().join(", or "))
 }
 
-/// Whether other data may help: what steps before gave stands, and would fail in the same way.
+/// Whether only other data can help: the results of earlier steps are still valid, so a resume would fail in the same
+/// way.
 fn is_of_data(class: Class, node: &PlanNode) -> bool {
     match class {
         Class::OutputRejected | Class::Rejected | Class::TemplateError | Class::ExpressionError => true,
@@ -43,7 +45,7 @@ fn is_of_data(class: Class, node: &PlanNode) -> bool {
     }
 }
 
-/// How a person changes what the step was given.
+/// The ways in which the user can change the data that the step received.
 fn other_data(plan: &Plan, node: &PlanNode) -> Vec<String> {
     let names = || node.inputs.iter().map(|input| input.name.as_str());
     let edits = names()
@@ -63,7 +65,7 @@ fn again(step: &StepKey) -> String {
     format!("let `{step}` run again: `orch pipeline resume --from {step}`")
 }
 
-/// What helps against a failure whose maker knows nothing better.
+/// The hint for a failure that has none of its own.
 fn words(class: Class, node: &PlanNode) -> Option<&'static str> {
     let asks = matches!(node.kind, NodeKind::Agent(_));
     Some(match class {

@@ -1,4 +1,5 @@
-//! Steps that write files: what is there is recorded first, then all or none is written.
+//! Steps that write files. A snapshot of the current files is recorded first; then either all files are written or
+//! none.
 
 use serde_json::{Value, json};
 
@@ -39,8 +40,8 @@ pub(super) async fn run(
     leaf.end(scope, attempt, result.map(Some)).await
 }
 
-/// Looks, then writes; each is on record before the next, so that a crash in between is mended
-/// by doing the same again, and what was there before can be put back.
+/// Takes a snapshot, then writes. Each outcome is on record before the next call, so that after a crash the same calls
+/// can be repeated, and the previous contents can be restored.
 async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Value, Failure>, Interrupt> {
     let effect = Effect::Look(Files { files: files.clone(), reserved: leaf.run.plan.kept().artifacts.clone() });
     let ask = digest(&json!({ "look": files }));
@@ -53,7 +54,8 @@ async fn write(leaf: &Leaf<'_>, attempt: u32, files: Value) -> Result<Result<Val
     let ask = digest(&json!({ "write": record }));
     let call = Call { key: leaf.call(attempt, 2), request_digest: ask, effect: Effect::Write(record) };
     Ok(match leaf.run.durable.call(call).await?.result {
-        // How many files this very application touched differs after a crash; what became of them does not.
+        // The number of files that this call changed differs when it is repeated after a crash. The list of files does
+        // not, so the artifact contains only the list.
         Ok(CallReply::Output(CallOutput::Applied(record))) => Ok(json!({ "files": record.get("files") })),
         Ok(_) => Err(mixed_up()),
         Err(failure) => Err(failure),

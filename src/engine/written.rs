@@ -1,8 +1,8 @@
-//! Which artifacts of agents become files: followed through a pipeline's text, so that what `write` would refuse is
-//! told to the agent while it can still answer again.
+//! Finds out from the text of a pipeline which artifacts of agents become files. So orch can report what `write` would
+//! refuse while the agent can still answer again.
 //!
-//! Only expressions that look something up are followed (`code`, `code.files`), through groups, loops and called
-//! pipelines; conditions are taken to hold. What else `write` is given is checked when it is written, as everything is.
+//! The analysis follows only expressions that look something up (`code`, `code.files`), through groups, loops and
+//! called pipelines, and assumes that every condition holds. Whatever it misses is checked when the files are written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::template::lookup;
 
 use super::node::{NodeKind, PipelineNode, PlanBody, PlanNode, WrittenBy};
 
-/// Notes at each agent which steps write its files, and at each of those whose files it writes.
+/// Notes in each agent node which steps write its files, and in each `write` node whose files it writes.
 pub(super) fn note(body: &mut PlanBody) {
     let mut flow = ArtifactFlow::default();
     flow.body(body, None, &mut ArtifactSources::default());
@@ -22,27 +22,28 @@ pub(super) fn note(body: &mut PlanBody) {
     }
 }
 
-/// A part of an agent's artifact, as it stands in a value.
+/// A part of an agent's artifact, and where a value contains it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct ArtifactPart {
-    /// The members of the value that lead to it.
+    /// The members of the value that lead to the part.
     at: Vec<String>,
-    /// The agent's step.
+    /// The step of the agent.
     step: StepKey,
-    /// The members of the artifact that lead to it.
+    /// The members of the artifact that lead to the part.
     members: Vec<String>,
 }
 
-/// What each name may hold of artifacts; cheap to clone.
+/// The parts of artifacts that each variable may contain; cheap to clone.
 type ArtifactSources = RedBlackTreeMap<String, BTreeSet<ArtifactPart>>;
 
 #[derive(Default)]
 struct ArtifactFlow {
-    /// By agent's step: who writes its files.
+    /// By agent step: the steps that write its files.
     by: BTreeMap<StepKey, BTreeSet<WrittenBy>>,
-    /// By step that writes: whose files.
+    /// By `write` step: the agent steps whose files it writes.
     from: BTreeMap<StepKey, BTreeSet<StepKey>>,
-    /// Whether only what a round leaves is looked for: loops inside are walked once, not twice each.
+    /// Whether the walk only collects what a round leaves. Then inner loops are walked once, so that the time does not
+    /// double with each level of nesting.
     scouting: bool,
 }
 
@@ -58,7 +59,7 @@ impl ArtifactFlow {
         }
     }
 
-    /// Follows one step; afterwards `env` is what those after it see.
+    /// Follows one step, and updates `env` to what the following steps see.
     fn node(&mut self, node: &PlanNode, parent: Option<&StepKey>, env: &mut ArtifactSources) {
         let key = StepKey::below(parent, &node.id);
         let mut after = env.clone();
@@ -67,9 +68,9 @@ impl ArtifactFlow {
             after.insert_mut(output.name.clone(), own);
         }
         for name in node.names() {
-            // Of a list of items no part is followed.
+            // The parts of a list of items are not followed.
             let mut parts = if node.each.is_some() { BTreeSet::new() } else { parts_of(&after, &name) };
-            // What does not run, or fails, leaves what was there.
+            // A step that is skipped or fails leaves the previous value in place.
             if node.when.is_some() || !node.stops {
                 parts.extend(parts_of(env, &name));
             }
@@ -77,7 +78,7 @@ impl ArtifactFlow {
         }
     }
 
-    /// Follows what a step does, in the scope of the steps inside it; gives what its own artifact holds.
+    /// Follows a step in the scope of the steps inside it, and returns the parts that its own artifact contains.
     fn kind(&mut self, node: &PlanNode, key: &StepKey, env: &mut ArtifactSources) -> BTreeSet<ArtifactPart> {
         match &node.kind {
             NodeKind::Agent(_) => {
@@ -103,7 +104,7 @@ impl ArtifactFlow {
                 }
             }
             NodeKind::Repeat(repeat) => {
-                // A second walk sees what the round before left.
+                // The second walk sees what the previous round left.
                 if !self.scouting {
                     let mut first = env.clone();
                     self.scouting = true;
@@ -135,7 +136,7 @@ impl ArtifactFlow {
         BTreeSet::new()
     }
 
-    /// What a called pipeline gives, by the names of its outputs.
+    /// The parts in the outputs of a called pipeline, by output name.
     fn called(&mut self, call: &PipelineNode, key: &StepKey, env: &ArtifactSources) -> ArtifactSources {
         let given = |(name, text): (&String, &String)| (name.clone(), looked_up(text, env));
         let mut inner: ArtifactSources = call.with.iter().map(given).collect();
@@ -143,7 +144,7 @@ impl ArtifactFlow {
         call.body.outputs.iter().map(|(name, text)| (name.clone(), looked_up(text, &inner))).collect()
     }
 
-    /// Puts what was found into the nodes.
+    /// Stores the findings in the nodes.
     fn put(&self, node: &mut PlanNode, parent: Option<&StepKey>) {
         let key = StepKey::below(parent, &node.id);
         match &mut node.kind {
@@ -169,7 +170,7 @@ fn parts_of(env: &ArtifactSources, name: &str) -> BTreeSet<ArtifactPart> {
     env.get(name).cloned().unwrap_or_default()
 }
 
-/// What an expression gives of artifacts, when it only looks something up.
+/// The parts of artifacts in an expression's value, if the expression only looks something up.
 fn looked_up(expression: &str, env: &ArtifactSources) -> BTreeSet<ArtifactPart> {
     let Some((name, members)) = lookup(expression) else { return BTreeSet::new() };
     let parts = env.get(&name).into_iter().flatten();

@@ -1,25 +1,25 @@
-//! Which words of a reply are its answer: the reasoning before them and all that follows the end
-//! of the turn are left out.
+//! Separates the answer in a reply from the markup around it: removes the reasoning before the answer and everything
+//! after the end of the model's turn.
 //!
-//! A JSON step and a text step ask the same question here. In a text only whole markup counts that
-//! a model family puts there itself; a text that mentions a tag in a code span, a fenced block or
-//! in the middle of a sentence keeps it.
+//! Steps with a schema and steps with plain text share this module. In plain text only complete markup counts, and only
+//! markup that a model family writes itself: a text keeps a tag that it mentions in a code span, in a fenced block or
+//! in the middle of a sentence.
 
 use super::fences;
 use super::marks::{self, MarkKind};
 use super::markup::{self, MarkupToken, TokenKind};
 use crate::model::text::without_mark;
 
-/// The words of a reply.
+/// The answer in a plain-text reply, and what was removed around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerText<'a> {
-    /// The answer; none when the reply holds nothing but reasoning.
+    /// The answer; `None` when the reply holds nothing but reasoning.
     pub text: Option<&'a str>,
-    /// What was left out, in order: `reasoning in <think>`, `what follows <|im_end|>`.
+    /// What was removed, in order: `reasoning in <think>`, `what follows <|im_end|>`.
     pub left_out: Vec<String>,
 }
 
-/// The answer that a reply in plain text gives.
+/// Returns the answer that a reply in plain text gives.
 pub fn answer_text(reply: &str) -> AnswerText<'_> {
     let reply = without_mark(reply);
     let mut lead = leading(reply, Markup::Native);
@@ -51,22 +51,22 @@ pub fn answer_text(reply: &str) -> AnswerText<'_> {
 /// Which tags count as reasoning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Markup {
-    /// Those that model families write themselves.
+    /// Tags that model families write themselves.
     Native,
-    /// All that `marks` knows.
+    /// All reasoning tags that [`marks`] knows.
     Any,
 }
 
-/// What a reply begins with before its answer.
+/// The markup at the start of a reply, before its answer.
 pub(super) struct Lead {
-    /// Where the answer may start.
+    /// The byte at which the answer may start.
     pub(super) start: usize,
     /// Whether anything follows the reasoning.
     pub(super) answered: bool,
     pub(super) left_out: Vec<String>,
 }
 
-/// Skips headers of the model's turn and reasoning at the start of a reply.
+/// Skips headers of the model's turn, and reasoning, at the start of a reply.
 pub(super) fn leading(text: &str, markup: Markup) -> Lead {
     let mut lead = Lead { start: 0, answered: true, left_out: Vec::new() };
     loop {
@@ -101,8 +101,8 @@ fn is_reasoning(name: &str, markup: Markup) -> bool {
     marks::kind(name) == MarkKind::Reasoning && (markup == Markup::Any || marks::is_native(name))
 }
 
-/// The end of reasoning whose opening tag was part of the prompt, on a line where nothing is
-/// before or after it: the byte after it, and the tag.
+/// Finds a closing reasoning tag whose opening tag was part of the prompt. The tag must begin or end its line. Returns
+/// the byte after the tag, and the tag.
 fn lone_end(text: &str, from: usize) -> Option<(usize, &str)> {
     let mut found = None;
     prose(text, from, |at| {
@@ -110,7 +110,7 @@ fn lone_end(text: &str, from: usize) -> Option<(usize, &str)> {
             (Some(token), _) if token.kind == TokenKind::ReasoningEnd => token.end,
             (None, Some(tag)) if is_reasoning(tag.name, Markup::Native) => {
                 if !tag.closing {
-                    // Its own opening tag is in the text: no reasoning that began in the prompt.
+                    // The text itself has the opening tag, so the reasoning did not begin in the prompt.
                     return true;
                 }
                 tag.end
@@ -127,7 +127,7 @@ fn lone_end(text: &str, from: usize) -> Option<(usize, &str)> {
     found
 }
 
-/// Where the turn of the model ends within a text, and the token that says so.
+/// Returns where the model's turn ends within a text, and the token that ends it.
 fn turn_end(text: &str) -> Option<(usize, &str)> {
     let mut found = None;
     prose(text, 0, |at| {
@@ -138,7 +138,7 @@ fn turn_end(text: &str) -> Option<(usize, &str)> {
     found
 }
 
-/// Whether a token is in force, and not a mention of it.
+/// Whether a token takes effect here, as opposed to a text that mentions it.
 fn ends_turn(text: &str, at: usize, token: &MarkupToken<'_>) -> bool {
     if !matches!(token.kind, TokenKind::EndOfTurn | TokenKind::ModelTurn | TokenKind::OtherTurn) {
         return false;
@@ -160,15 +160,15 @@ fn ends_turn(text: &str, at: usize, token: &MarkupToken<'_>) -> bool {
     }
 }
 
-/// How far around a token is looked, which keeps the search linear.
+/// How many bytes around a token are inspected; the limit keeps the search linear.
 const WINDOW: usize = 256;
 
-/// What follows on the line, without spaces around it.
+/// The rest of the line after `at`, trimmed.
 fn line_after(text: &str, at: usize) -> &str {
     window(text, at, at + WINDOW).split('\n').next().unwrap_or_default().trim()
 }
 
-/// The text between two places, moved apart to the next character boundaries.
+/// The text between two positions, widened to the next character boundaries.
 fn window(text: &str, mut from: usize, to: usize) -> &str {
     let mut to = to.min(text.len());
     while !text.is_char_boundary(from) {
@@ -187,7 +187,7 @@ fn is_role(line: &str) -> bool {
     )
 }
 
-/// Calls `see` with every place outside code where markup may start, until it says that it is done.
+/// Calls `see` with each place outside code where markup may start, until `see` returns true.
 fn prose(text: &str, from: usize, mut see: impl FnMut(usize) -> bool) {
     let bytes = text.as_bytes();
     let mut at = from;
@@ -195,7 +195,7 @@ fn prose(text: &str, from: usize, mut see: impl FnMut(usize) -> bool) {
     while at < text.len() {
         if starts && let Some(open) = fences::fence(text, at) {
             let line = fences::line_end(text, at) + 1;
-            // A fence that is never closed is a line like others, or code up to the end: code.
+            // A fence that is never closed counts as code up to the end of the text.
             let Some(close) = fences::closing(text, line, &open) else { return };
             at = fences::line_end(text, close);
         }
@@ -212,10 +212,10 @@ fn prose(text: &str, from: usize, mut see: impl FnMut(usize) -> bool) {
     }
 }
 
-/// The longest code span that is read as one.
+/// The longest code span, in bytes; a longer one is read as plain text.
 const LONGEST_SPAN: usize = 2000;
 
-/// The last byte of the code span that starts here, or of its marks when nothing closes it.
+/// The last byte of the code span that starts here, or of its backticks when nothing closes it.
 fn code_span(text: &str, at: usize) -> usize {
     let bytes = text.as_bytes();
     let run = |at: usize| bytes.iter().skip(at).take_while(|b| **b == b'`').count();
@@ -230,7 +230,7 @@ fn code_span(text: &str, at: usize) -> usize {
                 }
                 to += here;
             }
-            // A span does not go past its paragraph.
+            // A code span can't cross a paragraph break.
             b'\n' if bytes.get(to + 1) == Some(&b'\n') => break,
             _ => to += 1,
         }

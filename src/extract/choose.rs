@@ -1,4 +1,4 @@
-//! The schema's choice among the values of a reply.
+//! Chooses the answer among the values of a reply: the last one that fits the schema.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,20 +10,20 @@ use super::scan::{ScanSink, ScannedValue};
 use super::{Options, coerce, guard};
 use crate::schema::Schema;
 
-/// The most values that fit nothing and are kept for a second look.
+/// How many values that do not fit are stored for a second look; the oldest are dropped first.
 const MOST_MISFITS: usize = 32;
 
-/// A value that fits, and where it started.
+/// A value, and where it started.
 struct Pick {
     value: Value,
     source: ValueSource,
     repairs: Vec<Repair>,
     start: usize,
-    /// Whether it can't be a part of a string that began before it.
+    /// Whether the value can't be part of a string that began before it.
     apart: bool,
 }
 
-/// Sees every value of a reply and keeps what the answer needs.
+/// Receives every value of a reply from the scanner and stores what the answer may need.
 pub(super) struct Chooser<'a> {
     schema: &'a Schema,
     names: Vec<&'a str>,
@@ -31,13 +31,13 @@ pub(super) struct Chooser<'a> {
     repaired: Option<Pick>,
     distinct: HashSet<u64>,
     misfits: VecDeque<Pick>,
-    /// Values of blocks in another language, and how many distinct ones fit.
+    /// The last fitting value from a block in another language; `last_distinct` counts the distinct ones.
     last: Option<Pick>,
     last_distinct: HashSet<u64>,
     broken: Option<(&'static str, usize)>,
     /// Where the last value starts that can be read in more than one way.
     ambiguous: Option<usize>,
-    /// Where the first thing begins that looks like JSON and is none.
+    /// Where the first text starts that looks like JSON and can't be read as JSON.
     failed: Option<usize>,
     cut: bool,
     marked: bool,
@@ -139,7 +139,7 @@ impl<'a> Chooser<'a> {
         *slot = Some(pick);
     }
 
-    /// The answer, or why there is none. `before`: what was repaired in the text as a whole.
+    /// Returns the answer, or why there is none. `before` lists the repairs of the text as a whole.
     pub(super) fn finish(mut self, options: Options, before: &[Repair]) -> Result<Extraction, Box<Rejection>> {
         if self.cut {
             return no(RejectionReason::MaxTokensReached, "the reply ends inside a JSON value");
@@ -152,7 +152,7 @@ impl<'a> Chooser<'a> {
             self.repaired = self.last.take().filter(|_| alone);
             self.second_look();
         }
-        // A later value is the answer all the same, unless a string of the ambiguous one may hold it.
+        // A value after the ambiguous one is still the answer, unless a string of the ambiguous one may contain it.
         let last = self.exact.as_ref().or(self.repaired.as_ref());
         let is_quoted = last.is_some_and(|last| !last.apart && self.failed.is_some_and(|start| start < last.start));
         if is_quoted || self.ambiguous.is_some_and(|start| last.is_none_or(|last| last.start < start || !last.apart)) {
@@ -171,7 +171,7 @@ impl<'a> Chooser<'a> {
                 format!("{} different values of the reply fit the schema", others + 1),
             );
         }
-        // A byte that was replaced outside the value does not concern it.
+        // A replaced byte outside the value does not affect it.
         let touched = |repair: &Repair| *repair != Repair::InvalidUtf8 || pick.value.to_string().contains('\u{fffd}');
         let repairs: Vec<Repair> = before.iter().copied().filter(touched).chain(pick.repairs.iter().copied()).collect();
         if options.strict && !repairs.is_empty() {
@@ -184,7 +184,7 @@ impl<'a> Chooser<'a> {
         Ok(Extraction { value: pick.value, source: pick.source, repairs, others, left_out: Vec::new() })
     }
 
-    /// Looks for values that fit in another type or without their wrapping.
+    /// Tries the stored values again, with scalars converted to the schema's types or wrappings removed.
     fn second_look(&mut self) {
         for mut misfit in std::mem::take(&mut self.misfits) {
             match coerce::fit(&misfit.value, self.schema, &misfit.repairs) {
@@ -219,7 +219,7 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// A digest that is the same for equal values, whatever the order of their keys.
+/// Hashes a value; equal values have the same hash, whatever the order of their keys.
 fn digest(value: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     match value {

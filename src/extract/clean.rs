@@ -1,11 +1,11 @@
-//! The text of a reply: decoded, without a byte order mark and terminal colours.
+//! Decodes a reply to text, and removes terminal colour codes and the space around it.
 
 use std::borrow::Cow;
 
 use super::cursor::is_space;
 use super::report::Repair;
 
-/// The text, and what was done to the whole of it.
+/// Decodes the reply and removes terminal codes; returns the text and the repairs that this took.
 pub(super) fn clean(reply: &[u8]) -> (Cow<'_, str>, Vec<Repair>) {
     let mut repairs = Vec::new();
     let text = String::from_utf8_lossy(reply);
@@ -22,12 +22,12 @@ pub(super) fn clean(reply: &[u8]) -> (Cow<'_, str>, Vec<Repair>) {
     (text, repairs)
 }
 
-/// The text without spaces around it.
+/// Trims white space, byte order marks and NUL characters.
 pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|c| is_space(c) || c == '\0')
 }
 
-/// The text without its terminal codes; none when there are none.
+/// The text without its terminal codes; `None` when it has none.
 fn plain(text: &str) -> Option<String> {
     let first = text.find('\u{1b}')?;
     let mut out = String::with_capacity(text.len());
@@ -42,7 +42,7 @@ fn plain(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// The length of what follows the escape character of a terminal code.
+/// The length of a terminal code without its escape character.
 fn code_length(code: &str) -> usize {
     let bytes = code.as_bytes();
     match bytes.first() {

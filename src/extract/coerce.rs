@@ -1,5 +1,5 @@
-//! A second look at a value that does not fit: its wrapping taken off, its scalars in the
-//! schema's type. Nothing is lost, nothing is added.
+//! Makes a value fit that does not fit as it is: removes its wrappings and converts its scalars to the schema's types.
+//! No content is lost and none is added.
 
 use serde_json::{Map, Value};
 
@@ -9,16 +9,16 @@ use super::report::Repair;
 use super::words;
 use crate::schema::{Schema, type_of};
 
-/// The most wrappings that are taken off.
+/// The most wrappings that are removed from one value.
 const MOST_WRAPPINGS: usize = 3;
 
-/// How deep the schema is followed.
+/// How many levels deep the schema is followed.
 const DEEPEST: usize = 64;
 
-/// The most steps of one value through the schema, unions multiply them.
+/// The most schema steps for one value; a limit is necessary because nested unions multiply the steps.
 const MOST_STEPS: usize = 200_000;
 
-/// The value in a form that fits, with what was done.
+/// Returns the value in a form that fits, and the repairs that this took. `read_with` lists the parser's repairs.
 pub(super) fn fit(value: &Value, schema: &Schema, read_with: &[Repair]) -> Option<(Value, Vec<Repair>)> {
     let mut value = value.clone();
     let mut repairs = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn fit(value: &Value, schema: &Schema, read_with: &[Repair]) -> Optio
     None
 }
 
-/// Takes off one wrapping.
+/// Removes one wrapping.
 fn unwrap(value: Value) -> Option<(Value, Repair)> {
     match value {
         Value::Array(mut items) if items.len() == 1 => Some((items.pop()?, Repair::OneElementArray)),
@@ -54,7 +54,7 @@ fn unwrap(value: Value) -> Option<(Value, Repair)> {
     }
 }
 
-/// The object or array that a string holds.
+/// The object or array that a string contains as JSON.
 fn decode(text: &str) -> Option<Value> {
     let text = text.trim();
     let parsed = text.starts_with(['{', '[']).then(|| parser::read_as(text, 0, Mode::Exact).ok()).flatten()?;
@@ -63,14 +63,14 @@ fn decode(text: &str) -> Option<Value> {
 
 struct Coercer<'a> {
     root: &'a Value,
-    /// Whether the reading changed how a number is spelled.
+    /// Whether the parser changed how a number is spelled.
     respelled: bool,
     repairs: Vec<Repair>,
     steps: usize,
 }
 
 impl<'a> Coercer<'a> {
-    /// The value as this part of the schema wants it; none when there is nothing to do.
+    /// The value converted to this part of the schema; `None` when nothing changes.
     fn value(&mut self, value: &Value, schema: &'a Value, depth: usize) -> Option<Value> {
         self.steps += 1;
         if depth > DEEPEST || self.steps > MOST_STEPS {
@@ -96,7 +96,7 @@ impl<'a> Coercer<'a> {
         inside.or(changed)
     }
 
-    /// The first branch that changes something, unless one takes the value's type as it is.
+    /// Applies the first branch that changes something, unless a branch accepts the value's type as it is.
     fn union(&mut self, value: &Value, branches: &'a [Value], depth: usize) -> Option<Value> {
         let fits = |branch: &Value| {
             branch.get("type").is_some_and(|wanted| {
@@ -120,7 +120,7 @@ impl<'a> Coercer<'a> {
     }
 
     fn members(&mut self, members: &Map<String, Value>, schema: &'a Value, depth: usize) -> Option<Value> {
-        // Each member is copied, whether the schema speaks of it or not.
+        // Every member is copied, also those that the schema does not mention.
         self.steps = self.steps.saturating_add(members.len());
         let properties = schema.get("properties").and_then(Value::as_object);
         let rest = schema.get("additionalProperties");
@@ -151,7 +151,7 @@ impl<'a> Coercer<'a> {
         if prefix.is_none() && rest.is_none() {
             return None;
         }
-        // Each item is copied, whether the schema speaks of it or not.
+        // Every item is copied, also those that the schema does not mention.
         self.steps = self.steps.saturating_add(items.len());
         let mut changed = false;
         let mut out = Vec::with_capacity(items.len());
@@ -174,7 +174,7 @@ impl<'a> Coercer<'a> {
         }
         let (new, repair) = match value {
             Value::String(text) => from_text(text, wanted)?,
-            // A number that was written otherwise is another text.
+            // A number that the parser respelled would become a different text.
             Value::Number(number) if has_type(wanted, "string") && !self.respelled => {
                 (Value::String(number.to_string()), Repair::Coerced)
             }
@@ -184,7 +184,8 @@ impl<'a> Coercer<'a> {
         Some(new)
     }
 
-    /// The one word of an enumeration that differs in letter case alone.
+    /// The only word of an enumeration that differs from the value in letter case alone, or the number of the
+    /// enumeration that a string spells.
     fn word(&mut self, value: &Value, words: &[Value]) -> Option<Value> {
         if words.contains(value) {
             return None;
@@ -212,7 +213,7 @@ impl<'a> Coercer<'a> {
     }
 }
 
-/// What a text says in one of the wanted types, when it says just that.
+/// Converts a text to one of the wanted types, when the text contains that value and nothing else.
 fn from_text(text: &str, wanted: &Value) -> Option<(Value, Repair)> {
     let trimmed = text.trim();
     let number = has_type(wanted, "number") || has_type(wanted, "integer");

@@ -1,33 +1,33 @@
-//! A place in a text, and what was repaired on the way there.
+//! A position in a text, with the repairs and doubts of the reading so far.
 
 use super::doubts::Doubts;
 use super::report::Repair;
 
-/// Something stands where values were left out.
+/// The fault for an ellipsis or a comment that replaces values which the model left out.
 pub(super) const LEFT_OUT: &str = "something is left out";
 
-/// A number that JSON doesn't have.
+/// The fault for a number that JSON can't express.
 pub(super) const NO_NUMBER: &str = "JSON has no NaN, Infinity or undefined";
 
-/// Why a reading ended without a value.
+/// Why the parser stopped without a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The text ended first.
+    /// The text ended inside the value.
     Cut,
-    /// It is no JSON, or none that may be read; why.
+    /// The text is not JSON, or can't be repaired safely; holds the reason.
     Bad(&'static str),
 }
 
-/// How far a reading may depart from JSON.
+/// How far the parser accepts departures from JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// RFC 8259 and nothing else.
+    /// Accepts strict JSON only (RFC 8259).
     Exact,
-    /// With repairs. `bare`: also strings without quotes, which prose is full of.
+    /// Accepts JSON that needs repairs. `bare` also accepts strings without quotes, which prose is full of.
     Tolerant { bare: bool },
 }
 
-/// A place in a text.
+/// A position in a text, and what the parser noted on the way there.
 pub(super) struct TextCursor<'a> {
     pub(super) text: &'a str,
     pub(super) pos: usize,
@@ -56,7 +56,10 @@ impl<'a> TextCursor<'a> {
         self.text.get(self.pos..).unwrap_or_default()
     }
 
-    /// Writes a repair down; an exact reading ends at the first.
+    /// Records a repair.
+    ///
+    /// # Errors
+    /// In exact mode, which allows no repairs.
     pub(super) fn note(&mut self, repair: Repair) -> Result<(), Fault> {
         if self.mode == Mode::Exact {
             return Err(Fault::Bad("it is no strict JSON"));
@@ -67,7 +70,7 @@ impl<'a> TextCursor<'a> {
         Ok(())
     }
 
-    /// Skips spaces and comments.
+    /// Skips white space and comments.
     pub(super) fn space(&mut self) -> Result<(), Fault> {
         loop {
             match self.byte() {
@@ -90,7 +93,7 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// A line break written as two characters between tokens, as in text that was escaped once too often.
+    /// Whether a line break or tab is written here as two characters, as in text that was escaped once too often.
     fn written_break(&self) -> bool {
         let next = self.text.as_bytes().get(self.pos + 1);
         let after = self.text.as_bytes().get(self.pos + 2);
@@ -118,7 +121,7 @@ impl<'a> TextCursor<'a> {
     }
 }
 
-/// A comment such as `// ... the rest as before`.
+/// Whether a comment replaces omitted content, such as `// ... the rest as before`.
 fn stands_for_more(comment: &str) -> bool {
     let body = comment.trim_start_matches(['/', '#', '*', ' ', '\t']);
     if body.starts_with("...") || body.starts_with('…') {
@@ -133,7 +136,7 @@ fn stands_for_more(comment: &str) -> bool {
         || open && ["more", "other", "etc", "rest", "continue"].iter().any(|w| head.contains(w))
 }
 
-/// A space between tokens, also one that JSON doesn't know.
+/// Whether a character is white space between tokens, including characters that JSON does not allow there.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{feff}' | '\u{200b}' | '\u{200c}' | '\u{200d}' | '\u{2060}' | '\u{180e}')
 }

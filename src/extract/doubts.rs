@@ -1,9 +1,8 @@
-//! Where a repaired reading could have gone another way.
+//! Records where the parser could have read repaired JSON in another way.
 //!
-//! Quotes in a text come in pairs. A reading in whose strings and comments every inner quote has its
-//! partner is the one that was meant. A quote without a partner casts doubt: its string may end
-//! elsewhere. What is unpaired is counted, and every place where another decision leads to another
-//! reading is a fork; [`super::rivals`] follows the forks.
+//! Inner quotes come in pairs. When each inner quote in the strings and comments has its partner, the reading is the
+//! one that was meant. When a quote has no partner, its string may end elsewhere. This module counts the unpaired
+//! quotes, and records each decision that would lead to another reading as a fork; [`super::rivals`] tries the forks.
 
 use super::cursor::is_space;
 use super::strings::StringRole;
@@ -13,36 +12,37 @@ use super::strings::StringRole;
 pub(super) enum QuoteRole {
     /// It closes its string.
     Closes,
-    /// It belongs to the text.
+    /// It is part of the string's text.
     Text,
 }
 
-/// A decision about the quote at a place.
+/// What the quote at a byte position does.
 pub(super) type Decision = (usize, QuoteRole);
 
-/// The most forks of one reading that are kept; past it the reading counts as ambiguous.
+/// The most forks that one reading stores; a reading with more counts as ambiguous.
 pub(super) const MOST_FORKS: usize = 64;
 
-/// The decisions of a reading.
+/// The decisions of one reading.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Doubts {
-    /// Decisions that are given, in order.
+    /// The decisions that were made before the reading, sorted.
     pub(super) given: Vec<Decision>,
-    /// Decisions that another reading may take otherwise.
+    /// Decisions that would lead to another reading.
     pub(super) forks: Vec<Decision>,
-    /// How many quotes of texts and comments have no partner.
+    /// The number of quotes in strings and comments that have no partner.
     pub(super) unpaired: usize,
-    /// Whether no reading can be trusted: a string with quotes of its own goes straight over into a comment
-    /// with quotes, or an unpaired one into any comment.
+    /// Whether no reading can be trusted. That is so when a comment follows a string directly and both contain quotes,
+    /// or either contains an unpaired quote. It is also so when an inner quote opens something that nothing closes, or
+    /// when inner quotes are laid out like those of members or items.
     pub(super) lost: bool,
-    /// The quote that closed the last string that is a value.
+    /// The position of the quote that closed the last string that is a value.
     last_close: Option<usize>,
-    /// Whether that string holds quotes, and whether one of them is unpaired.
+    /// Whether that string contains quotes, and whether one of them is unpaired.
     last_holds: (bool, bool),
 }
 
 impl Doubts {
-    /// What the quote at `quote` does, where that is given.
+    /// What the quote at `quote` does, if that was decided before the reading.
     pub(super) fn given(&self, quote: usize) -> Option<QuoteRole> {
         self.given.iter().find(|(at, _)| *at == quote).map(|(_, role)| *role)
     }
@@ -53,18 +53,19 @@ impl Doubts {
         }
     }
 
-    /// A string ends at the quote at `close`.
+    /// Records that a string ends at the quote at `close`.
     ///
-    /// `bare_keys`: keys of this value have no quotes, so that a text may hold them as well.
+    /// `bare_keys`: whether keys of this value have no quotes, so that the string may contain such a key.
     pub(super) fn string_ends(&mut self, pairs: &Pairs, close: usize, role: StringRole, bare_keys: bool) {
         let unpaired = pairs.unpaired();
-        // A quote too many, or the one that closes is missing: `"say "yes"`.
+        // The text has one quote too many or lost its closing quote, as in `"say "yes"`, or its quotes lie where those
+        // of members and items do.
         let laid_out =
             pairs.at_line_end || pairs.after_key && bare_keys || pairs.after_comma && role == StringRole::Item;
         self.lost |= pairs.is_open() || laid_out;
         if unpaired > 0 {
             self.unpaired += unpaired;
-            // Its first unpaired quote may pair with one of the string before.
+            // The first unpaired quote may pair with one in the string before.
             if let Some(before) = self.last_close {
                 self.fork(before, QuoteRole::Text);
             }
@@ -79,7 +80,7 @@ impl Doubts {
         }
     }
 
-    /// The comment at `at`; an unpaired quote in it may close the string before.
+    /// Records the comment at `at`; an unpaired quote in it may be the one that closes the string before.
     pub(super) fn comment(&mut self, text: &str, at: usize, body: &str) {
         let mut pairs = Pairs::default();
         for (at, c) in body.char_indices().filter(|(_, c)| matches!(c, '"' | '\'' | '“' | '”')) {
@@ -96,48 +97,48 @@ impl Doubts {
         }
     }
 
-    /// A string whose closing quote is missing before the quote at `next`.
+    /// Records a string whose closing quote is missing before the quote at `next`.
     pub(super) fn missing_quote(&mut self, next: usize) {
         self.unpaired += 1;
         self.fork(next, QuoteRole::Text);
     }
 }
 
-/// The inner quotes of one string, paired as they come.
+/// The inner quotes of one string, paired in the order in which they come.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     open: usize,
-    /// Quotes in the middle of a word, which may open.
+    /// Quotes in the middle of a word, which may be opening quotes.
     middle: usize,
     stray: usize,
-    /// Quotes before a colon: the text holds what looks like a key.
+    /// Quotes before a colon: the text contains what looks like a key.
     keys: usize,
-    /// Whether one begins or ends a line, as the quotes around members do.
+    /// Whether a quote begins or ends a line, as the quotes around members do.
     at_line_end: bool,
-    /// Whether one follows what looks like a key without quotes.
+    /// Whether a quote follows what looks like a key without quotes.
     after_key: bool,
-    /// Whether one follows a comma, as the next item of a list does.
+    /// Whether a quote follows a comma, as the next item of a list does.
     after_comma: bool,
-    /// All of them, apostrophes left out.
+    /// The number of quotes, without apostrophes.
     count: usize,
     may_close: Vec<usize>,
 }
 
-/// The most quotes of one string that are remembered as possible ends.
+/// The most quotes of one string that are stored as possible ends.
 const MOST_ENDS: usize = 8;
 
 impl Pairs {
-    /// How many have no partner.
+    /// The number of quotes without a partner.
     pub(super) fn unpaired(&self) -> usize {
         self.open + self.middle + self.stray + self.keys
     }
 
-    /// Whether the last quotes opened something.
+    /// Whether a quote opened something that no later quote closed.
     pub(super) fn is_open(&self) -> bool {
         self.open > 0
     }
 
-    /// Takes in the quote `c` at `at` of a string that starts at `start`.
+    /// Records the quote `c` at `at` in a string that starts at `start`.
     pub(super) fn see(&mut self, text: &str, at: usize, c: char, start: usize) {
         let before = text.get(start..at).unwrap_or_default();
         let rest = text.get(at + c.len_utf8()..).unwrap_or_default();
@@ -145,7 +146,7 @@ impl Pairs {
         self.place(before, rest, at);
     }
 
-    /// Takes in a quote whose backslash is at `at`: it may be the partner of one without.
+    /// Records an escaped quote whose backslash is at `at`; it may be the partner of one without a backslash.
     pub(super) fn see_escaped(&mut self, text: &str, at: usize, c: char, start: usize) {
         let before = text.get(start..at).unwrap_or_default();
         self.pair(before, c, text.get(at + 1 + c.len_utf8()..).unwrap_or_default());
@@ -164,7 +165,7 @@ impl Pairs {
         }
     }
 
-    /// Looks at what is around a quote.
+    /// Records what is around a quote.
     fn place(&mut self, before: &str, rest: &str, at: usize) {
         let after = rest.trim_start_matches(is_space);
         self.after_comma |= before.trim_end_matches(is_space).ends_with([',', '，']);
@@ -183,7 +184,7 @@ impl Pairs {
     }
 }
 
-/// Whether a text ends as one does in which the quote that closes is missing: `, key:`.
+/// Whether a text ends with `, key:`, as it does when the closing quote before the key is missing.
 fn follows_key(before: &str) -> bool {
     let lead = before.trim_end_matches([' ', '\t']);
     let Some(head) = lead.strip_suffix(':') else { return false };
@@ -199,7 +200,7 @@ enum Side {
     Apostrophe,
 }
 
-/// What a quote looks like by its neighbours.
+/// Classifies a quote by the characters next to it.
 fn side(before: &str, c: char, rest: &str) -> Side {
     let before = before.chars().next_back();
     let next = rest.chars().next();

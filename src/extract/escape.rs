@@ -1,9 +1,9 @@
-//! Backslashes in strings.
+//! Reads escape sequences in strings.
 
 use super::cursor::{Fault, TextCursor};
 use super::report::Repair;
 
-/// Reads the escape here into `out`; a backslash that escapes nothing stays.
+/// Reads the escape sequence here into `out`. A backslash that escapes nothing stays in the text.
 pub(super) fn read(cursor: &mut TextCursor<'_>, out: &mut String, quotes: &[char]) -> Result<(), Fault> {
     let next = cursor.rest().chars().nth(1).ok_or(Fault::Cut)?;
     let plain = match next {
@@ -40,7 +40,7 @@ fn literally(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault>
     Ok(())
 }
 
-/// Whether this backslash is in a path such as `C:\Work\new`, in a reading that repairs anyway.
+/// Whether this backslash is part of a path such as `C:\Work\new`. Always false in exact mode.
 fn in_path(cursor: &TextCursor<'_>) -> bool {
     if cursor.mode == super::cursor::Mode::Exact {
         return false;
@@ -69,7 +69,8 @@ fn unicode(cursor: &mut TextCursor<'_>, out: &mut String) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The code unit of an escape (`\u` and four hexadecimal digits) at the start of the text; none when it is no such escape.
+/// The code unit of an escape (`\u` and four hexadecimal digits) at the start of the text; `None` when the text starts
+/// with something else.
 fn unit(text: &str) -> Result<Option<u32>, Fault> {
     let Some(digits) = text.strip_prefix("\\u") else { return Ok(None) };
     let mut value = 0;

@@ -1,15 +1,15 @@
-//! How far something reaches that opened a bracket and is no JSON.
+//! Estimates where text ends that opened a bracket and is not JSON, so that the scanner can skip it as a whole.
 
-/// The byte after what opened a bracket and can't be read: the later of two estimates; none when it is never closed.
+/// The byte after unreadable text that starts with a bracket: the later of two estimates. `None` when the bracket is
+/// never closed.
 pub(super) fn latest(text: &str, start: usize) -> Option<usize> {
     let end = end(text, start)?;
     Some(end.max(end_of_brackets(text, start).unwrap_or(text.len())))
 }
 
-/// The byte after the bracket that closes the one at `start`; none when it is never closed.
+/// The byte after the bracket that closes the one at `start`; `None` when it is never closed.
 ///
-/// A quote counts only where a string can start, so that an apostrophe in prose does not swallow
-/// the rest.
+/// A quote counts only where a string can start. Otherwise an apostrophe in prose would hide the closing bracket.
 fn end(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
@@ -39,8 +39,8 @@ fn end(text: &str, start: usize) -> Option<usize> {
     None
 }
 
-/// The byte after the bracket that closes the one at `start` when quotes count for nothing; none when it is
-/// never closed. Where quotes can't be trusted, nothing before it is outside.
+/// The byte after the bracket that closes the one at `start` when quotes are ignored; `None` when it is never closed.
+/// If the quotes are unreliable, all text before this byte may be inside the brackets.
 fn end_of_brackets(text: &str, start: usize) -> Option<usize> {
     let mut depth = 0_usize;
     let brackets = text.as_bytes().iter().enumerate().skip(start);
@@ -68,7 +68,7 @@ fn string_end(bytes: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// Whether what follows a single quote ends a string: it may be an apostrophe.
+/// Whether a single quote before `after` ends a string, as opposed to an apostrophe.
 fn ends(bytes: &[u8], after: usize) -> bool {
     let next = bytes.iter().skip(after).find(|b| !b.is_ascii_whitespace());
     next.is_none_or(|b| matches!(b, b',' | b':' | b'}' | b']'))

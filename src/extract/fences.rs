@@ -1,17 +1,17 @@
-//! Fenced blocks, as `CommonMark` has them, whatever their indentation.
+//! Finds fenced blocks by the rules of `CommonMark`, but with any indentation.
 
 /// A line that opens or closes a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fence<'a> {
     pub(super) mark: u8,
     pub(super) length: usize,
-    /// What follows the marks on the line.
+    /// The rest of the line after the marks.
     pub(super) info: &'a str,
     /// The byte after the marks.
     pub(super) end: usize,
 }
 
-/// The end of the line that starts at `at`, its line break left out.
+/// The end of the line that starts at `at`, without its line break.
 pub(super) fn line_end(text: &str, at: usize) -> usize {
     text.as_bytes().get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\n')).map_or(text.len(), |i| at + i)
 }
@@ -31,7 +31,7 @@ pub(super) fn fence(text: &str, at: usize) -> Option<Fence<'_>> {
     Some(Fence { mark, length, info, end })
 }
 
-/// Where the line that closes a block starts, from the line at `at` on; none when none does.
+/// Where the line that closes a block starts, searched from the line at `at`; `None` when no line closes it.
 pub(super) fn closing(text: &str, mut at: usize, open: &Fence<'_>) -> Option<usize> {
     while at < text.len() {
         if fence(text, at)

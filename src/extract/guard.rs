@@ -1,20 +1,20 @@
-//! Brackets in prose that read as JSON and mean something else.
+//! Recognizes brackets in prose that can be parsed as JSON but mean something else.
 
 use serde_json::Value;
 
 use super::parser::Parsed;
 use super::report::{Repair, ValueSource};
 
-/// Where a bracket stands.
+/// Where a bracket is.
 #[derive(Clone, Copy)]
 pub(super) struct BracketPlace {
     pub(super) source: ValueSource,
-    /// Whether it is the first thing of its line, block or tag, or follows a colon.
+    /// Whether the bracket is the first thing of its line, block or tag, or follows a colon.
     pub(super) leads: bool,
     pub(super) start: usize,
 }
 
-/// Whether what follows a bracket can be JSON at all: most brackets in prose are told by one byte.
+/// Whether JSON can follow this bracket. One byte is enough to rule out most brackets in prose.
 pub(super) fn is_plausible(text: &str, start: usize) -> bool {
     let bytes = text.as_bytes();
     let at = (start + 1..start + 65).find(|at| bytes.get(*at).is_some_and(|b| !b.is_ascii_whitespace()));
@@ -34,24 +34,24 @@ pub(super) fn is_plausible(text: &str, start: usize) -> bool {
     }
 }
 
-/// What a value that was read is.
+/// What a parsed value turns out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GuardVerdict {
-    /// A value.
+    /// A value of the reply.
     Value,
     /// Punctuation: a footnote, an index, a check box, a call.
     Prose,
-    /// A piece of something larger.
+    /// A piece of a larger text that is not JSON.
     Fragment,
 }
 
-/// Whether only spaces precede on the line, or a colon does.
+/// Whether the text before `at` on its line is blank, or ends with a colon.
 pub(super) fn leads_line(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default().trim_end_matches([' ', '\t', '*', '`']);
     before.is_empty() || before.ends_with(['\n', ':', '：'])
 }
 
-/// Judges a value by what surrounds it.
+/// Judges a parsed value by the text around it.
 pub(super) fn check(text: &str, parsed: &Parsed, place: &BracketPlace) -> GuardVerdict {
     let after = text.get(parsed.end..).unwrap_or_default();
     if fragment(after) {
@@ -79,19 +79,19 @@ pub(super) fn check(text: &str, parsed: &Parsed, place: &BracketPlace) -> GuardV
     if prose { GuardVerdict::Prose } else { GuardVerdict::Value }
 }
 
-/// Whether the quotes of a value were guessed at: in the middle of prose an apostrophe may have begun it.
+/// Whether the parser guessed at the quotes of a value: in the middle of prose it may have begun at an apostrophe.
 fn is_rough(parsed: &Parsed) -> bool {
     let rough = [Repair::UnescapedQuote, Repair::RawControl, Repair::MissingComma, Repair::UnquotedValue];
     parsed.repairs.iter().any(|repair| rough.contains(repair))
 }
 
-/// `[see below]`
+/// Whether a value is a note such as `[see below]`.
 fn is_note(parsed: &Parsed) -> bool {
     parsed.repairs.contains(&Repair::UnquotedValue)
         && parsed.value.as_array().is_some_and(|items| items.len() == 1 && items.iter().any(Value::is_string))
 }
 
-/// `- [ ] to do`
+/// Whether a value is the check box of a list item: `- [ ] to do`.
 fn check_box(before: &str, items: &[Value], after: &str) -> bool {
     let mut from = before.len().saturating_sub(24);
     while !before.is_char_boundary(from) {
@@ -101,7 +101,7 @@ fn check_box(before: &str, items: &[Value], after: &str) -> bool {
     items.is_empty() && (matches!(line, "-" | "*" | "+") || line.ends_with('.')) && after.starts_with(' ')
 }
 
-/// Whether the next member of an object follows: the value was closed too early.
+/// Whether the next member of an object follows, which means that the value was closed too early.
 fn fragment(after: &str) -> bool {
     let Some(rest) = after.trim_start().strip_prefix(',') else { return false };
     let Some(key) = rest.trim_start().strip_prefix('"') else { return false };
@@ -109,7 +109,7 @@ fn fragment(after: &str) -> bool {
     end.and_then(|end| key.get(end + 1..)).is_some_and(|rest| rest.trim_start().starts_with(':'))
 }
 
-/// Whether a value of prose says too little to be an answer where everything would fit: `[1]`, `{}`.
+/// Whether a value in prose (`[1]`, `{}`) is too small to be an answer when the schema accepts everything.
 pub(super) fn is_vague(value: &Value) -> bool {
     match value {
         Value::Array(items) => {

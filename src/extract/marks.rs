@@ -1,19 +1,19 @@
-//! What marks a place as not the answer: reasoning, quoted documents, another language's code.
+//! Recognizes markup around text that is not the answer: reasoning, quoted documents, code in another language.
 
-/// What a tag says about what is in it.
+/// What a tag says about its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MarkKind {
-    /// Thoughts on the way to the answer.
+    /// The model's reasoning.
     Reasoning,
-    /// Someone else's text.
+    /// Text that the model quotes.
     Document,
-    /// Nothing, or that the answer is here.
+    /// Any other tag; the answer may be inside.
     Other,
 }
 
-/// Reasoning tags that model families write themselves, whatever the prompt says: DeepSeek, Qwen, GLM,
-/// MiniMax, Nemotron, Granite, Phi, Hermes, Hunyuan and ERNIE (`think`, also with a prefix as in
-/// `seed:think` and `mm:think`), EXAONE (`thought`), and the spellings that servers take for the same.
+/// Reasoning tags that model families write without a request in the prompt: DeepSeek, Qwen, GLM, MiniMax, Nemotron,
+/// Granite, Phi, Hermes, Hunyuan and ERNIE (`think`, also with a prefix as in `seed:think` and `mm:think`), EXAONE
+/// (`thought`), and the spellings that servers treat in the same way.
 const NATIVE: [&str; 5] = ["think", "thinking", "thought", "reason", "reasoning"];
 
 /// Reasoning tags that prompts ask for.
@@ -87,7 +87,7 @@ const DOCUMENT: [&str; 47] = [
     "untrusted_content",
 ];
 
-/// What a tag of this name says.
+/// The kind of a tag, by its name.
 pub(super) fn kind(name: &str) -> MarkKind {
     let lower = local(name);
     if NATIVE.contains(&lower.as_str()) || REASONING.contains(&lower.as_str()) {
@@ -104,12 +104,12 @@ pub(super) fn is_native(name: &str) -> bool {
     NATIVE.contains(&local(name).as_str())
 }
 
-/// A name in lower case, without its prefix: `seed:think` is `think`.
+/// A tag name in lower case, without its prefix: `seed:think` becomes `think`.
 fn local(name: &str) -> String {
     name.rsplit(':').next().unwrap_or(name).to_ascii_lowercase().replace('-', "_")
 }
 
-/// Whether the block at `at` that folds away, `<details>`, holds reasoning by its summary.
+/// Whether `tag` opens a collapsible block (`<details>`) whose summary says that it contains reasoning.
 pub(super) fn folds_reasoning(text: &str, tag: &MarkupTag<'_>) -> bool {
     let Some(rest) = text.get(tag.end..).map(str::trim_start).filter(|_| tag.name.eq_ignore_ascii_case("details"))
     else {
@@ -126,16 +126,16 @@ pub(super) fn folds_reasoning(text: &str, tag: &MarkupTag<'_>) -> bool {
 pub(super) struct MarkupTag<'a> {
     pub(super) name: &'a str,
     pub(super) closing: bool,
-    /// `<file path="x"/>`
+    /// Whether the tag closes itself: `<file path="x"/>`.
     pub(super) empty: bool,
     /// The byte after it.
     pub(super) end: usize,
 }
 
-/// The longest tag that is read as one, with its attributes.
+/// The longest tag, in bytes, with its attributes.
 const LONGEST_TAG: usize = 400;
 
-/// The tag at `at`, where a `<` is (or a `[`, for `[THINK]`).
+/// The tag at `at`, which must be a `<` (or a `[`, for `[THINK]`).
 pub(super) fn tag(text: &str, at: usize) -> Option<MarkupTag<'_>> {
     let rest = text.get(at..)?;
     let close = match rest.as_bytes().first()? {
@@ -168,8 +168,7 @@ pub(super) fn tag(text: &str, at: usize) -> Option<MarkupTag<'_>> {
     Some(MarkupTag { name, closing, empty: attributes.ends_with('/'), end })
 }
 
-/// The byte after the tag that closes `open`, those of the same name in between counted; none
-/// when it is never closed.
+/// The byte after the tag that closes `open`, with nested tags of the same name counted; `None` when no tag closes it.
 pub(super) fn close(text: &str, open: &MarkupTag<'_>) -> Option<usize> {
     let mut depth = 1_usize;
     let mut at = open.end;
@@ -190,13 +189,13 @@ pub(super) fn close(text: &str, open: &MarkupTag<'_>) -> Option<usize> {
     None
 }
 
-/// Whether a block of this info string may hold the answer: JSON, plain text, or nothing said.
+/// Whether a block with this info string may contain the answer: JSON, plain text, or no language at all.
 pub(super) fn may_answer(info: &str) -> bool {
     PLAIN.contains(&label(info).as_str())
 }
 
-/// Whether a block of this info string is taken for the answer when it holds one JSON value and nothing
-/// else, and there is no other JSON: the value is a value of that language as well.
+/// Whether a block with this info string may contain the answer when the block is a single JSON value and the reply has
+/// no other JSON. These are languages in which a JSON value is valid too.
 pub(super) fn may_hold_only_json(info: &str) -> bool {
     ["python", "py", "python3", "javascript", "js", "typescript", "ts", "yaml", "yml", "markdown", "md"]
         .contains(&label(info).as_str())

@@ -1,25 +1,25 @@
-//! The markup that model families put around reasoning, answers and turns.
+//! Lists the markup that model families put around reasoning, answers and turns.
 //!
-//! Each row names where the markup comes from: the chat template or the tokenizer of the family, or
-//! the reasoning parser of a server that runs it. Tags such as `<think>` are in [`super::marks`];
-//! the tokens here have a spelling of their own. `docs/extraction.md` shows the same table.
+//! A comment above each group of tokens names the model families that write them, as found in their chat template or
+//! tokenizer, or in the reasoning parser of a server that runs them. Tags such as `<think>` are in [`super::marks`];
+//! this file has the tokens with a spelling of their own. `docs/extraction.md` shows the same table.
 
-/// What a token says about the text around it.
+/// What a token means for the text around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenKind {
-    /// What follows, up to the closing token, is reasoning.
+    /// The text up to the closing token is reasoning.
     Reasoning,
-    /// Reasoning ends here; the opening token was part of the prompt.
+    /// Reasoning ends here; its opening token was part of the prompt.
     ReasoningEnd,
-    /// The answer follows, or ends.
+    /// The answer follows.
     Answer,
     /// A turn of the model begins.
     ModelTurn,
-    /// A turn of someone else begins.
+    /// A turn of another role begins, such as the user or a tool.
     OtherTurn,
     /// The turn ends.
     EndOfTurn,
-    /// A special token that no row names.
+    /// A special token that the tables do not list.
     Unknown,
 }
 
@@ -27,16 +27,16 @@ pub(super) enum TokenKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MarkupToken<'a> {
     pub(super) kind: TokenKind,
-    /// The token as it is written.
+    /// The token as written.
     pub(super) text: &'a str,
     /// The byte after it.
     pub(super) end: usize,
     closes: &'static [&'static str],
 }
 
-/// Tokens that open reasoning, and those that close it.
+/// Tokens that open reasoning, each with the tokens that close it.
 const REASONING: [(&str, &[&str]); 8] = [
-    // gpt-oss: the harmony format. A channel ends where a message ends or the next one begins.
+    // gpt-oss, in the harmony format. A channel ends where a message ends or the next one begins.
     ("<|channel|>analysis", &["<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>"]),
     ("<|channel|>commentary", &["<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|>"]),
     // Kimi.
@@ -53,7 +53,7 @@ const REASONING: [(&str, &[&str]); 8] = [
     ("<|think|>", &["<|/think|>", "<|end|>"]),
 ];
 
-/// Tokens around an answer.
+/// Tokens before an answer.
 const ANSWER: [&str; 6] = [
     // gpt-oss.
     "<|channel|>final<|message|>",
@@ -114,7 +114,7 @@ const END_OF_TURN: [&str; 27] = [
     "<|end_of_sentence|>",
 ];
 
-/// Tokens after which the role of a turn is written as a word.
+/// Tokens that are followed by the role of a turn, written as a word.
 const TURN_WITH_ROLE: [&str; 9] = [
     "<|im_start|>",
     "<|start_header_id|>",
@@ -127,10 +127,10 @@ const TURN_WITH_ROLE: [&str; 9] = [
     "]~b]",
 ];
 
-/// Tokens that end the role of a turn.
+/// Tokens after the role of a turn.
 const ROLE_END: [&str; 5] = ["<|end_header_id|>", "<|header_end|>", "<|end_of_role|>", "<|im_middle|>", "<|message|>"];
 
-/// Tokens that are a role by themselves; whether it is the model's.
+/// Tokens that stand for a role by themselves, and whether the role is the model.
 const TURN: [(&str, bool); 22] = [
     // Llama 2, Mistral.
     ("<s>[INST]", false),
@@ -163,13 +163,13 @@ const TURN: [(&str, bool); 22] = [
     ("<|user_start|>", false),
 ];
 
-/// The longest special token that is read as one.
+/// The longest special token, in bytes.
 const LONGEST_TOKEN: usize = 80;
 
-/// The token that starts at `at`; known ones first, then anything written as `<|name|>`.
+/// The token that starts at `at`: a listed one, or else any text of the form `<|name|>`.
 pub(super) fn token(text: &str, at: usize) -> Option<MarkupToken<'_>> {
     let rest = text.get(at..)?;
-    // Most brackets begin no token; one byte tells.
+    // Most brackets do not begin a token; the next byte rules them out cheaply.
     let next = rest.as_bytes().get(1).copied().unwrap_or_default();
     let may = match rest.chars().next()? {
         '<' => matches!(next, b'|' | b'/' | b'e' | b's' | b't' | b'c' | 0xef),
@@ -202,8 +202,8 @@ pub(super) fn token(text: &str, at: usize) -> Option<MarkupToken<'_>> {
     unknown(rest).map(|length| found(TokenKind::Unknown, length, &[]))
 }
 
-/// The rest of the header of a channel of the harmony format, up to its message:
-/// ` <|constrain|>json<|message|>`, ` to=functions.f code<|message|>`. Its length; none when it has no such end.
+/// The length of the rest of a channel header in the harmony format, up to and including its `<|message|>`:
+/// ` <|constrain|>json<|message|>`, ` to=functions.f code<|message|>`. 0 when the header does not end that way.
 fn channel_header(rest: &str, open: &str) -> usize {
     let tail = rest.get(open.len()..).unwrap_or_default();
     let near = tail.get(..tail.floor_char_boundary(LONGEST_TOKEN)).unwrap_or_default();
@@ -212,19 +212,19 @@ fn channel_header(rest: &str, open: &str) -> usize {
     if words.contains(['<', '\n', '{']) { 0 } else { at + MESSAGE.len() }
 }
 
-/// What ends the header of a message of the harmony format.
+/// The token that ends the header of a message in the harmony format.
 const MESSAGE: &str = "<|message|>";
 
-/// Whether instructions of someone else begin here, and end: `[INST] … [/INST]`.
+/// Whether a block of instructions, `[INST] … [/INST]`, begins here.
 fn names_instructions(rest: &str) -> bool {
     let near = rest.get(..rest.floor_char_boundary(LONGEST_INSTRUCTIONS)).unwrap_or_default();
     near.starts_with("[INST]") && near.contains("[/INST]")
 }
 
-/// How far the end of instructions is looked for.
+/// How many bytes are searched for the end of instructions.
 const LONGEST_INSTRUCTIONS: usize = 4096;
 
-/// The header of a turn at the start of the text: its length, and whether the model speaks.
+/// The header of a turn at the start of the text: its length, and whether the turn is the model's.
 fn turn(rest: &str) -> Option<(usize, bool)> {
     let (mut length, mut model, worded) = match TURN.iter().find(|(open, _)| rest.starts_with(open)) {
         Some((open, model)) => (open.len(), *model, false),
@@ -246,7 +246,7 @@ fn turn(rest: &str) -> Option<(usize, bool)> {
     Some((length, model))
 }
 
-/// The length of a special token that no row names: `<|name|>`, or with DeepSeek's wide bars.
+/// The length of a special token that the tables do not list: `<|name|>`, or the same with DeepSeek's wide bars.
 fn unknown(rest: &str) -> Option<usize> {
     let (bar, inner) = match (rest.strip_prefix("<|"), rest.strip_prefix("<｜")) {
         (Some(inner), _) => ("|>", inner),
@@ -258,15 +258,15 @@ fn unknown(rest: &str) -> Option<usize> {
     inner.get(length..)?.starts_with(bar).then_some(rest.len() - inner.len() + length + bar.len())
 }
 
-/// The end of the reasoning that a token opens: before a token that begins the next message,
-/// after one that only closes; none when nothing closes it.
+/// The end of the reasoning that a token opens: the start of a token that begins the next message, or the byte after a
+/// token that only closes. `None` when nothing closes it.
 pub(super) fn reasoning_end(text: &str, open: &MarkupToken<'_>) -> Option<usize> {
     let (at, close) = find_any(text, open.end, open.closes)?;
     Some(if matches!(close, "<|start|>" | "<|channel|>") { at } else { at + close.len() })
 }
 
-/// The end of what an unknown token encloses, by the names that closing tokens have; none when
-/// no such token follows.
+/// The end of the text that an unknown token encloses, found by the usual names of closing tokens; `None` when no such
+/// token follows.
 pub(super) fn enclosed_end(text: &str, open: &MarkupToken<'_>) -> Option<usize> {
     let name = bare_name(open.text);
     let mut closes = vec![format!("/{name}"), format!("end_{name}"), format!("{name}_end")];
@@ -276,7 +276,7 @@ pub(super) fn enclosed_end(text: &str, open: &MarkupToken<'_>) -> Option<usize> 
     find_any(text, open.end, &closes).map(|(at, close)| at + close.len())
 }
 
-/// The first of these tokens from `from` on. One pass, however many tokens there are.
+/// The first of these tokens at or after `from`, found in one pass over the text.
 fn find_any<'c, T: AsRef<str>>(text: &str, from: usize, tokens: &'c [T]) -> Option<(usize, &'c str)> {
     let rest = text.get(from..)?;
     rest.match_indices(['<', '[', '◁']).find_map(|(at, _)| {
@@ -290,7 +290,7 @@ fn bare_name(token: &str) -> &str {
     token.trim_start_matches(['<', '|', '｜']).trim_end_matches(['>', '|', '｜'])
 }
 
-/// Whether an unknown token is written as one that closes.
+/// Whether an unknown token has the form of a closing token.
 pub(super) fn closes(token: &MarkupToken<'_>) -> bool {
     let name = bare_name(token.text).to_ascii_lowercase();
     name.starts_with('/') || name.starts_with("end") || name.contains("_end") || name.contains("suffix")

@@ -1,9 +1,9 @@
-//! The JSON that a reply meant, or a clear no.
+//! Extracts the JSON value that a model's reply contains, or rejects the reply with a reason.
 //!
-//! One pass finds the candidates (the whole text, fenced blocks, tags, balanced values in prose),
-//! each is read exactly or else with repairs, and the schema chooses. Nothing that was cut off is
-//! completed, nothing is invented, and no string or number is changed. What is marked as no
-//! answer (reasoning, quotations, quoted documents, code in another language) is skipped.
+//! One pass finds the candidates: the whole text, fenced blocks, tags, and balanced values in prose. The parser reads
+//! each one exactly or else with repairs, and the schema chooses. orch never completes a value that was cut off, never
+//! invents one, and never changes the content of a string or number, except for the letter case of an enum value. It
+//! skips markup that is not the answer: reasoning, quotations, quoted documents, code in another language.
 
 mod answer;
 mod choose;
@@ -29,30 +29,33 @@ pub use report::{Extraction, Rejection, RejectionReason, Repair, ValueSource};
 
 use crate::schema::Schema;
 
-/// How a reply is read.
+/// How strictly orch reads a reply, and what the provider reported about its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Whether more than one distinct value, or any repair, is refused.
+    /// Whether a reply with more than one distinct value, or with any repair, is rejected.
     pub strict: bool,
     /// Why the model stopped.
     pub stop: StopHint,
 }
 
-/// Why the model stopped, as far as it matters here.
+/// Why the model stopped, as far as extraction needs to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StopHint {
-    /// It had said everything.
+    /// The model finished its reply.
     Complete,
-    /// It was cut off.
+    /// The reply was cut off at the token limit.
     Length,
-    /// It refused.
+    /// The model refused to answer.
     Refusal,
-    /// Nobody knows.
+    /// The reason is not known.
     #[default]
     Unknown,
 }
 
-/// Takes the value that a reply meant.
+/// Extracts the value that fits the schema from a reply.
+///
+/// # Errors
+/// A [`Rejection`] with the reason, when the reply holds no such value or more than one reading is possible.
 pub fn extract(reply: &[u8], schema: &Schema, options: &Options) -> Result<Extraction, Box<Rejection>> {
     match options.stop {
         StopHint::Refusal => return report::no(RejectionReason::Refusal, "the model refused to answer"),

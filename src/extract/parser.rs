@@ -1,4 +1,5 @@
-//! One value, read with an explicit stack: exactly, or with repairs.
+//! Parses one value, exactly or with repairs. An explicit stack replaces recursion, so that deep nesting can't overflow
+//! the call stack.
 
 use serde_json::{Map, Value};
 
@@ -8,17 +9,17 @@ use super::report::Repair;
 use super::strings::{self, StringRole};
 use super::words;
 
-/// The deepest nesting. Values are dropped and validated by recursion, so it can't be unbounded.
+/// The deepest nesting. A limit is necessary because values are dropped and validated recursively.
 pub(super) const DEEPEST: usize = 512;
 
-/// A value that was read.
+/// A parsed value.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) value: Value,
     /// The byte after it.
     pub(super) end: usize,
     pub(super) repairs: Vec<Repair>,
-    /// Where it could have been read otherwise.
+    /// Where the parser could have read the text in another way.
     pub(super) doubts: Doubts,
 }
 
@@ -26,9 +27,9 @@ pub(super) struct Parsed {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ParseFailure {
     pub(super) fault: Fault,
-    /// How far the reading got.
+    /// The byte at which the parser stopped.
     pub(super) at: usize,
-    /// Whether it had seen enough to know JSON from a bracket in prose.
+    /// Whether the parser had read enough to tell JSON from a bracket in prose.
     pub(super) meant: bool,
 }
 
@@ -47,7 +48,7 @@ struct Parser<'a> {
 pub(super) fn read(text: &str, start: usize, bare: bool) -> Result<Parsed, ParseFailure> {
     match read_as(text, start, Mode::Exact) {
         Ok(parsed) => Ok(parsed),
-        // The start of strict JSON up to the very end: it was cut, there is nothing to repair.
+        // Strict JSON up to the end of the text was cut off; repairs can't help.
         Err(exact) if exact.fault == Fault::Cut => Err(exact),
         Err(exact) => read_as(text, start, Mode::Tolerant { bare })
             .map_err(|failure| ParseFailure { meant: failure.meant || exact.meant, ..failure }),
@@ -59,7 +60,7 @@ pub(super) fn read_as(text: &str, start: usize, mode: Mode) -> Result<Parsed, Pa
     run(TextCursor::new(text, start, mode))
 }
 
-/// Reads the value at `start` with repairs, what some quotes do being given.
+/// Reads the value at `start` with repairs, where `given` decides the role of some quotes.
 pub(super) fn read_given(text: &str, start: usize, bare: bool, given: Vec<Decision>) -> Result<Parsed, ParseFailure> {
     let mut cursor = TextCursor::new(text, start, Mode::Tolerant { bare });
     cursor.doubts.given = given;
@@ -78,14 +79,14 @@ fn run(cursor: TextCursor<'_>) -> Result<Parsed, ParseFailure> {
 }
 
 impl Parser<'_> {
-    /// Reads one value with everything in it.
+    /// Reads one value, with all nested values.
     fn value(&mut self) -> Result<Value, Fault> {
         loop {
             let Some(mut done) = self.open_or_scalar()? else { continue };
             loop {
                 let Some(frame) = self.stack.pop() else { return Ok(done) };
                 match self.attach(frame, done)? {
-                    // The container goes on; its next value is read.
+                    // The container stays open, so read its next value.
                     None => break,
                     Some(closed) => done = closed,
                 }
@@ -93,7 +94,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Opens a container (none, or an empty one that closed at once) or reads a scalar.
+    /// Opens a container or reads a scalar. Returns `None` for a container that stays open.
     fn open_or_scalar(&mut self) -> Result<Option<Value>, Fault> {
         self.cursor.space()?;
         let role = match self.stack.last() {
@@ -177,7 +178,7 @@ impl Parser<'_> {
         Ok(key.to_owned())
     }
 
-    /// Puts a value into its container: what is left open (none), or the container when it ends.
+    /// Adds a value to its container. Returns the container when it closes, and `None` while it stays open.
     fn attach(&mut self, frame: ParserFrame, value: Value) -> Result<Option<Value>, Fault> {
         match frame {
             ParserFrame::Array(mut items) => {
@@ -210,7 +211,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Past the comma or the closing bracket; whether it was the bracket.
+    /// Skips the comma or the closing bracket. Returns whether the container is closed.
     fn separator(&mut self, close: u8) -> Result<bool, Fault> {
         let before = self.cursor.pos;
         self.cursor.space()?;
@@ -237,7 +238,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Two neighbours without a comma: plain only where space and a quote or bracket part them.
+    /// Accepts a missing comma between two neighbours only where white space or an opening bracket separates them and
+    /// the next one clearly begins a value or key.
     fn missing_comma(&mut self, before: usize, close: u8, next: char) -> Result<bool, Fault> {
         let gap = self.cursor.text.get(before..self.cursor.pos).unwrap_or_default();
         let line = gap.contains('\n');

@@ -1,15 +1,15 @@
-//! What an extraction says: the value, where it was, what was repaired, or why there is none.
+//! The result of an extraction: the value, where orch found it and what it repaired, or why there is no value.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::schema::Mismatch;
 
-/// Where the value was.
+/// Where orch found the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueSource {
-    /// The reply is the value.
+    /// The value is the whole reply.
     Whole,
     /// In a fenced block.
     Fence,
@@ -31,25 +31,25 @@ impl ValueSource {
     }
 }
 
-/// A value taken from a reply, and how.
+/// A value from a reply, and how orch extracted it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Extraction {
     /// The value; it fits the schema.
     pub value: Value,
-    /// Where it was.
+    /// Where orch found it.
     pub source: ValueSource,
-    /// What was repaired, in order.
+    /// The repairs, in order.
     pub repairs: Vec<Repair>,
     /// How many other distinct values would have fitted.
     pub others: usize,
-    /// What precedes the answer and was left out, such as reasoning.
+    /// What orch skipped before the answer, such as reasoning.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
 
 macro_rules! repairs {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
-        /// Something that was repaired.
+        /// A departure from strict JSON or from the schema that orch repaired.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Repair {
@@ -57,7 +57,7 @@ macro_rules! repairs {
         }
 
         impl Repair {
-            /// Every repair there is.
+            /// All repairs.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             /// The stable name.
@@ -71,7 +71,7 @@ macro_rules! repairs {
 }
 
 repairs! {
-    /// Bytes that are no UTF-8 were replaced by U+FFFD.
+    /// Bytes that are not UTF-8 were replaced by U+FFFD.
     InvalidUtf8 = "invalid_utf8",
     /// Terminal colour codes were removed.
     AnsiCodes = "ansi_codes",
@@ -79,7 +79,7 @@ repairs! {
     Comment = "comment",
     /// A comma before a closing bracket was ignored.
     TrailingComma = "trailing_comma",
-    /// Two neighbours without a comma between them were separated.
+    /// A comma was missing between two neighbours.
     MissingComma = "missing_comma",
     /// A string was in single quotes or backticks.
     SingleQuotes = "single_quotes",
@@ -91,27 +91,27 @@ repairs! {
     UnquotedKey = "unquoted_key",
     /// A string had no quotes.
     UnquotedValue = "unquoted_value",
-    /// The quote that closes a string was missing before the next key.
+    /// The closing quote of a string was missing before the next key.
     MissingQuote = "missing_quote",
-    /// `True`, `None` and the like stood for `true`, `null`.
+    /// A literal had another spelling: `True` for `true`, `None` for `null`.
     LiteralSpelling = "literal_spelling",
-    /// A number was written as JSON doesn't: `+1`, `.5`.
+    /// A number had a form that JSON does not allow: `+1`, `.5`.
     NumberSpelling = "number_spelling",
-    /// A string held a line break or another control character as it is.
+    /// A string contained an unescaped line break or another control character.
     RawControl = "raw_control",
-    /// A string held its own quote without a backslash.
+    /// A string contained its own quote without a backslash.
     UnescapedQuote = "unescaped_quote",
-    /// A backslash that starts no JSON escape was kept, or one before an apostrophe removed.
+    /// A backslash that starts no JSON escape was kept, or a backslash before an apostrophe was removed.
     InvalidEscape = "invalid_escape",
-    /// A space that JSON doesn't know stood between tokens.
+    /// A white-space character that JSON does not allow was between tokens.
     UnicodeSpace = "unicode_space",
-    /// A full-width comma or colon stood for the plain one.
+    /// A full-width comma or colon replaced the plain one.
     WidePunctuation = "wide_punctuation",
     /// A key was given twice with the same value.
     DuplicateKey = "duplicate_key",
-    /// A scalar was turned into the schema's type without loss.
+    /// A scalar was converted to the schema's type without loss.
     Coerced = "coerced",
-    /// A word of an enumeration was in another letter case.
+    /// A word of an enumeration had another letter case.
     EnumCase = "enum_case",
     /// Spaces around a key were removed.
     KeySpaces = "key_spaces",
@@ -123,21 +123,21 @@ repairs! {
     DoublyEncoded = "doubly_encoded",
 }
 
-/// Why no value was taken.
+/// Why there is no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionReason {
-    /// There is no JSON.
+    /// The reply has no JSON.
     NoJson,
-    /// There is JSON, and none fits.
+    /// The reply has JSON, and none of it fits.
     SchemaMismatch,
-    /// Several values fit, and the reading is strict.
+    /// Several values fit in a strict extraction, or a value can be read in more than one way.
     AmbiguousReply,
     /// The reply was cut off.
     MaxTokensReached,
     /// The model refused.
     Refusal,
-    /// There is no text.
+    /// The reply has no text.
     EmptyReply,
 }
 
@@ -155,18 +155,18 @@ impl RejectionReason {
     }
 }
 
-/// A clear no, with what would help.
+/// Why a reply was rejected, with details for the next request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Rejection {
-    /// The class.
+    /// The class of the rejection.
     pub reason: RejectionReason,
     /// One sentence, lower case, without a full stop.
     pub message: String,
-    /// How the best candidate misses the schema.
+    /// Where the best candidate does not fit the schema.
     pub mismatches: Vec<Mismatch>,
 }
 
-/// A no without mismatches.
+/// Returns a rejection without mismatches.
 pub(super) fn no<T>(reason: RejectionReason, message: impl Into<String>) -> Result<T, Box<Rejection>> {
     Err(Box::new(Rejection { reason, message: message.into(), mismatches: Vec::new() }))
 }

@@ -1,4 +1,4 @@
-//! Whether the bytes of a repaired value can be read in another way that fits as well.
+//! Checks whether the bytes of a repaired value can be read in another way that also fits the schema.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -7,21 +7,22 @@ use serde_json::Value;
 use super::doubts::{Decision, MOST_FORKS, Pairs};
 use super::parser::{self, Parsed};
 
-/// The most readings that are tried of one value.
+/// How many readings of one value are tried.
 const MOST_READINGS: usize = 256;
 
-/// What became of a value that was read with repairs.
+/// The result of trying the other readings of a value.
 pub(super) enum Settled {
-    /// One reading is meant.
+    /// Only one reading is possible.
     One(Parsed),
-    /// Several are possible; the byte after the longest.
+    /// Several readings are possible; holds the byte after the longest one.
     Ambiguous(usize),
 }
 
-/// Tries the other readings of a value, and what they cost in bytes.
+/// Tries the other readings of a value. Returns the result, and the number of bytes that the readings cost.
 ///
-/// A reading is a rival when it leaves no more quotes unpaired than the first, or less text behind it. The
-/// first is taken when no rival fits; where one does, or there are too many to try, none is.
+/// A reading is a rival when it leaves no more quotes unpaired than the first reading, or when it reaches further. The
+/// first reading is accepted when no rival with another value fits. If one fits, or if there are too many readings to
+/// try, the result is ambiguous.
 pub(super) fn settle(
     text: &str,
     start: usize,
@@ -31,7 +32,7 @@ pub(super) fn settle(
 ) -> (Settled, usize) {
     let most = first.doubts.unpaired;
     if first.repairs.is_empty() {
-        // Exact JSON is what it is, unless only some quotes of its last text have a backslash: `"a \"b"} c"}`.
+        // Exact JSON has only one reading, unless just some quotes of its last string have a backslash: `"a \"b"} c"}`.
         let broken_off = goes_on(text, first.end) && last_stays_open(text.get(start..first.end).unwrap_or_default());
         return (if broken_off { Settled::Ambiguous(first.end) } else { Settled::One(first) }, 0);
     }
@@ -61,7 +62,7 @@ pub(super) fn settle(
             Ok(rival) => {
                 work += rival.end - start;
                 end = end.max(rival.end);
-                // One that reaches further leaves no text behind.
+                // A reading that reaches further leaves less text unexplained.
                 let longer = rival.end > first_end;
                 if rival.doubts.unpaired > most + 1 && !longer {
                     continue;
@@ -86,13 +87,13 @@ pub(super) fn settle(
     (Settled::One(first), work)
 }
 
-/// Whether a quote follows on the line: the value may have ended too early.
+/// Whether a quote follows on the same line, which means that the value may have ended too early.
 fn goes_on(text: &str, end: usize) -> bool {
     let rest = text.get(end..).unwrap_or_default();
     rest.chars().take(400).take_while(|c| *c != '\n').any(|c| matches!(c, '"' | '“' | '”'))
 }
 
-/// Whether the last string of exact JSON holds a quote that opens something and has no partner.
+/// Whether the last string of exact JSON contains an opening quote without a partner.
 fn last_stays_open(json: &str) -> bool {
     let bytes = json.as_bytes();
     let (mut at, mut open) = (0, None);

@@ -1,4 +1,4 @@
-//! Where in a reply a value may be: one pass, in which a value that was read is opaque.
+//! Finds the places in a reply where a value may be. One pass; the scanner never looks inside a value that it has read.
 
 mod places;
 mod tokens;
@@ -13,63 +13,64 @@ use super::report::{Repair, ValueSource};
 use super::rivals::{self, Settled};
 use super::{extent, guard};
 
-/// A value of a reply.
+/// A value that the scanner found in a reply.
 pub(super) struct ScannedValue {
     pub(super) parsed: Parsed,
     pub(super) source: ValueSource,
     pub(super) start: usize,
-    /// Whether it is apart from what is before it: on lines of its own, and nothing after it closes anything.
+    /// Whether the value can't be part of a string that began before it: it starts a line, block or tag or follows a
+    /// colon, and nothing after it looks like the end of such a string.
     pub(super) apart: bool,
 }
 
-/// What the scanner tells of.
+/// Receives what the scanner finds.
 pub(super) trait ScanSink {
     /// A value.
     fn offer(&mut self, candidate: ScannedValue);
-    /// The only thing in a block of another language: an answer when there is no other JSON.
+    /// A value that is the only content of a block in another language: an answer if the reply has no other JSON.
     fn offer_last(&mut self, candidate: ScannedValue);
-    /// Something that was meant as JSON, and why it is none.
+    /// Text that was meant as JSON, and why it can't be read.
     fn broken(&mut self, why: &'static str, start: usize, text: &str);
     /// A value that can be read in more than one way.
     fn ambiguous(&mut self, start: usize);
-    /// Something that begins as JSON does and is none.
+    /// Text that begins like JSON and can't be read as JSON.
     fn failed(&mut self, start: usize);
-    /// Whether a value fits, as it is or put into the schema's types.
+    /// Whether a value fits the schema, as it is or after conversion to the schema's types.
     fn fits(&self, value: &Value) -> bool;
     /// The reply ends inside a value.
     fn cut(&mut self, start: usize);
-    /// All so far was no answer: it was marked after the fact.
+    /// Discards everything so far: markup after it shows that it was not the answer.
     fn forget(&mut self);
-    /// Something was marked, and skipped.
+    /// The scanner skipped text that markup excludes from the answer.
     fn marked(&mut self);
 }
 
 struct Scanner<'a, S> {
     text: &'a str,
     pos: usize,
-    /// The open block, if any, and where its closing line starts.
+    /// The open block, and where its closing line starts.
     block: Option<(Fence<'a>, Option<usize>)>,
-    /// The byte after the last opening tag, and after the last fence line.
+    /// The byte after the last opening tag; `block_start` is the byte after the last opening fence line.
     tag_end: usize,
     block_start: usize,
-    /// The names of the marking tags so far.
+    /// The names of the tags so far that mark reasoning or documents.
     opened: Vec<&'a str>,
-    /// Whether a name such as `Vec<file>` looked like a tag; the search for its end is not repeated.
+    /// Whether a tag attached to a word, as in `Vec<file>`, had no closing tag; the search for one is not repeated.
     generic: bool,
-    /// Whether words of the answer came before `words_from`, and from where on they were not looked at.
+    /// Whether the answer has begun before `words_from`; the text from there on is not yet checked.
     worded: bool,
     words_from: usize,
-    /// How often the counterpart of an unknown token was looked for.
+    /// How many times the scanner has searched for the counterpart of an unknown token.
     searches: usize,
-    /// The bytes that failed readings may still cost.
+    /// How many more bytes failed readings may cost, which keeps the scan linear.
     budget: usize,
     sink: &'a mut S,
 }
 
-/// How many quotes after a value are looked at.
+/// How many quotes after a value are inspected.
 const MOST_QUOTES: usize = 64;
 
-/// Finds every value of a reply.
+/// Finds all values of a reply.
 pub(super) fn scan<S: ScanSink>(text: &str, sink: &mut S) {
     let budget = text.len().saturating_mul(3) + 4096;
     Scanner {
@@ -110,10 +111,10 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// Moves to the next byte that may matter.
+    /// Moves to the next byte that may begin a line, tag, token or value, and returns it.
     fn next_mark(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.pos..)?;
-        // `◁` is the only mark that is no ASCII character.
+        // `◁` is the only such character outside ASCII.
         let wide = |at: usize| rest.get(at..at + 3).is_some_and(|bytes| bytes == "◁".as_bytes());
         let mark = |(at, byte): (usize, &u8)| matches!(byte, b'\n' | b'<' | b'{' | b'[') || *byte == 0xe2 && wide(at);
         let skip = rest.iter().enumerate().position(mark);
@@ -121,7 +122,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         self.text.as_bytes().get(self.pos).copied()
     }
 
-    /// Looks at the start of a line: a quotation, a fence.
+    /// Handles the start of a line: skips a quotation, opens or closes a block at a fence.
     fn line(&mut self) {
         let rest = self.text.get(self.pos..).unwrap_or_default();
         if rest.trim_start_matches([' ', '\t']).starts_with('>') {
@@ -135,7 +136,7 @@ impl<S: ScanSink> Scanner<'_, S> {
                 self.block = None;
                 self.pos = fences::line_end(self.text, self.pos);
             }
-            // Another block's fence, or one inside a string that went past its block.
+            // The fence of another block, or a fence after a value whose string ran past the end of its block.
             Some((open, _)) => {
                 if found.mark == open.mark && found.length >= open.length && found.info.trim().is_empty() {
                     self.block = None;
@@ -146,7 +147,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// Tries the bracket here.
+    /// Tries to read a value at the bracket here.
     fn value(&mut self) {
         let start = self.pos;
         let limit = match self.block {
@@ -172,7 +173,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// Where the bracket here stands.
+    /// Describes where the bracket here is.
     fn place(&self) -> guard::BracketPlace {
         let before =
             |from: usize| from <= self.pos && self.text.get(from..self.pos).is_some_and(|gap| gap.trim().is_empty());
@@ -189,7 +190,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         guard::BracketPlace { source, leads, start: self.pos }
     }
 
-    /// Takes a value when its bytes can be read in one way only.
+    /// Accepts a value when its bytes have only one reading.
     fn settle(&mut self, parsed: Parsed, limit: usize, bare: bool, place: guard::BracketPlace) {
         let part = self.text.get(..limit).unwrap_or_default();
         let sink = &*self.sink;
@@ -199,7 +200,7 @@ impl<S: ScanSink> Scanner<'_, S> {
             Settled::One(parsed) => self.take(parsed, place),
             Settled::Ambiguous(end) => {
                 self.sink.ambiguous(place.start);
-                // What is inside of it is no value of its own.
+                // Values inside an ambiguous one do not count.
                 self.pos = extent::latest(part, place.start).unwrap_or(limit).max(end);
             }
         }
@@ -224,7 +225,8 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// A value that its block's end cuts: the fence may be a line of one of its strings.
+    /// Handles a value that the closing fence of its block cuts off: the fence may be a line inside one of the value's
+    /// strings.
     fn beyond(&mut self, start: usize, limit: usize, place: guard::BracketPlace) {
         self.pay(self.text.len() - start);
         if self.budget > 0
@@ -285,7 +287,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         }
     }
 
-    /// JSON that was escaped once too often, `{\"a\": 1}`, up to the end of its block.
+    /// Reads JSON that was escaped once too often, such as `{\"a\": 1}`, up to the end of its block.
     fn escaped(&mut self, start: usize, limit: usize, source: ValueSource) -> bool {
         let raw = self.text.get(start..limit).unwrap_or_default().trim_end();
         if !raw.get(1..).is_some_and(|inner| inner.trim_start().starts_with("\\\"")) {
@@ -308,8 +310,8 @@ impl<S: ScanSink> Scanner<'_, S> {
         true
     }
 
-    /// Whether what follows can't be the rest of a string that began before: no quote follows on the line, and no quote
-    /// with a bracket after it.
+    /// Whether the text after `end` can't be the rest of a string that began earlier: the line has no further quote,
+    /// and no later quote is followed by a closing bracket or comma.
     fn closes_nothing(&self, end: usize) -> bool {
         let rest = self.text.get(end..).unwrap_or_default();
         let line = rest.split('\n').next().unwrap_or_default();
@@ -322,9 +324,9 @@ impl<S: ScanSink> Scanner<'_, S> {
         self.budget = self.budget.saturating_sub(cost);
     }
 
-    /// The reply ends inside a value.
+    /// Ends the scan because the reply ends inside a value.
     ///
-    /// What could be salvaged after it may be a string of it: a file's text, say, with a closing
+    /// Any JSON after that point may be part of one of the value's strings, for example a file's text with a closing
     /// tag and an approval.
     fn give_up(&mut self, start: usize) {
         self.sink.cut(start);

@@ -1,14 +1,14 @@
-//! Strings: exact ones, and those whose quotes are not JSON's.
+//! Reads strings: exact ones, and those whose quotes need repair.
 //!
-//! In a tolerant reading a quote closes a string only where what follows continues the JSON;
-//! elsewhere it belongs to the text. What could be read both ways is refused.
+//! In tolerant mode a quote closes a string only where the following text continues the JSON; elsewhere it is part of
+//! the text. A string with two possible readings is refused.
 
 use super::cursor::{Fault, Mode, TextCursor, is_space};
 use super::doubts::{Pairs, QuoteRole};
 use super::escape;
 use super::report::Repair;
 
-/// What a string is.
+/// The position of a string in its value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum StringRole {
     Key,
@@ -18,12 +18,12 @@ pub(super) enum StringRole {
     Alone,
 }
 
-/// Keys in sloppy JSON are short; longer ones are no keys.
+/// The longest key, in bytes. Keys in malformed JSON are short; a longer text is not a key.
 const LONGEST_KEY: usize = 200;
 
 const AMBIGUOUS: Fault = Fault::Bad("the quotes of a string are ambiguous");
 
-/// The characters that close a string that starts with this one.
+/// The characters that may close a string that opens with `open`.
 fn closers(open: char) -> Option<&'static [char]> {
     Some(match open {
         '"' => &['"'],
@@ -84,19 +84,19 @@ fn exact(cursor: &mut TextCursor<'_>) -> Result<String, Fault> {
     }
 }
 
-/// A string in triple quotes, taken as it is.
+/// Reads a string in triple quotes, in which quotes and line breaks need no backslash.
 fn tripled(cursor: &mut TextCursor<'_>, quote: &str) -> Result<String, Fault> {
     cursor.note(Repair::TripleQuotes)?;
     cursor.pos += quote.len();
     let rest = cursor.rest();
     let mut length = rest.find(quote).ok_or(Fault::Cut)?;
-    // `"""a "quoted""""`: the last three quotes close.
+    // In `"""a "quoted""""` the last three quotes close the string.
     while rest.get(length + 3..).is_some_and(|after| after.starts_with(&quote[..1])) {
         length += 1;
     }
     let body = rest.get(..length).unwrap_or_default();
-    // `""" is empty"`: a string that begins with two quotes of its own.
-    // `"""x"" is it", "note": "y """`: the quotes of a string's own and of the next member.
+    // Two forms are ambiguous. `""" is empty"` may be a plain string that begins with two quotes of its own, and in
+    // `"""x"" is it", "note": "y """` the closing quotes may belong to the next member.
     let is_one_line = !body.contains('\n');
     let ends = |(at, _): (usize, &str)| {
         body.get(at + 1..).is_some_and(|after| after.trim_start().starts_with([',', ':', '}', ']']))
@@ -165,11 +165,11 @@ fn tolerant(cursor: &mut TextCursor<'_>, closers: &'static [char], role: StringR
     }
 }
 
-/// The quotes within a string.
+/// The quotes inside a string.
 #[derive(Default)]
 struct InnerQuotes {
     count: usize,
-    /// Whether the first looks like one that closes.
+    /// Whether the first of them looks like a closing quote.
     closes: bool,
     pairs: Pairs,
 }
@@ -187,7 +187,7 @@ impl InnerQuotes {
         self.count += 1;
     }
 
-    /// `"x" or "y"`: the quotes part two strings, they are not inside one.
+    /// Whether the quotes separate two strings, as in `"x" or "y"`, so that they are not inside one.
     fn is_torn(&self) -> bool {
         self.closes && self.count.is_multiple_of(2) && self.pairs.is_open()
     }
@@ -195,14 +195,15 @@ impl InnerQuotes {
 
 enum QuoteVerdict {
     Closes,
-    /// The quoted text is followed by a colon where no key can be.
+    /// A colon follows the quoted text, where no key can be.
     KeyFollows,
-    /// It opens the next key: the quote that closes is missing.
+    /// The quote opens the next key, so the closing quote is missing.
     Unclosed,
     Text,
 }
 
-/// What the quote here is: as given, or by what follows. `count`: the inner quotes before it.
+/// What the quote here does: as decided before the reading, or else judged by the following text. `count` is the number
+/// of inner quotes before it.
 fn verdict(cursor: &TextCursor<'_>, after: usize, role: StringRole, count: usize) -> QuoteVerdict {
     match cursor.doubts.given(cursor.pos) {
         Some(QuoteRole::Closes) => return QuoteVerdict::Closes,
@@ -210,10 +211,10 @@ fn verdict(cursor: &TextCursor<'_>, after: usize, role: StringRole, count: usize
         None => {}
     }
     match judge(cursor.text, after, role) {
-        // In a reading that follows a fork the text may hold keys.
+        // A reading that follows a fork accepts text that looks like a key.
         QuoteVerdict::KeyFollows if !cursor.doubts.given.is_empty() => QuoteVerdict::Text,
         QuoteVerdict::KeyFollows if count == 0 => QuoteVerdict::Unclosed,
-        // A quote that opens what looks like the next key says that a quote is missing before it.
+        // If the quote opens what looks like the next key, the closing quote before it is missing.
         QuoteVerdict::Text
             if count == 0 && role == StringRole::Member && before_key(cursor.text, cursor.pos, after) =>
         {
@@ -223,7 +224,7 @@ fn verdict(cursor: &TextCursor<'_>, after: usize, role: StringRole, count: usize
     }
 }
 
-/// What the quote before `after` is, from what comes next.
+/// Judges the quote before `after` by the following text.
 fn judge(text: &str, after: usize, role: StringRole) -> QuoteVerdict {
     let at = skip(text, after);
     let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) else { return QuoteVerdict::Closes };
@@ -251,7 +252,7 @@ impl From<bool> for QuoteVerdict {
     }
 }
 
-/// Whether a closing bracket here is followed by more JSON or by the end of it.
+/// Whether more JSON, or the end of it, follows the closing bracket here.
 fn closes_well(text: &str, at: usize) -> bool {
     let after = skip(text, at + 1);
     let Some(next) = text.get(after..).and_then(|rest| rest.chars().next()) else { return true };
@@ -283,7 +284,7 @@ fn item_follows(text: &str, at: usize) -> bool {
     opens(next) || literal || next.is_ascii_digit() || matches!(next, '{' | '[' | ']' | ',' | '-' | '/' | '#' | '.')
 }
 
-/// Whether a key and its colon stand here.
+/// Whether a key with its colon starts here.
 fn key_at(text: &str, at: usize) -> bool {
     let rest = text.get(at..).unwrap_or_default();
     let Some(first) = rest.chars().next() else { return false };
@@ -311,13 +312,13 @@ fn colon(text: &str, at: usize) -> bool {
     text.get(skip(text, at)..).is_some_and(|rest| rest.starts_with([':', '：']))
 }
 
-/// Past the spaces here.
+/// The position after the white space here.
 fn skip(text: &str, at: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     at + rest.find(|c: char| !is_space(c)).unwrap_or(rest.len())
 }
 
-/// Whether the quote at `quote` opens the next key, a comma before it.
+/// Whether the quote at `quote` opens the next key, after a comma.
 fn before_key(text: &str, quote: usize, after: usize) -> bool {
     let before = text.get(..quote).unwrap_or_default().trim_end_matches(is_space);
     before.ends_with(',')
@@ -329,7 +330,7 @@ fn before_key(text: &str, quote: usize, after: usize) -> bool {
 fn unclosed(cursor: &mut TextCursor<'_>, start: usize, mut out: String) -> Result<String, Fault> {
     let said = cursor.text.get(start..cursor.pos).unwrap_or_default();
     let kept = said.trim_end_matches(is_space).strip_suffix(',').ok_or(AMBIGUOUS)?;
-    // A text with a comma of its own could end at either.
+    // If the text contains a comma itself, the string could end at either one.
     if kept.contains([',', '\n', '\\']) {
         return Err(AMBIGUOUS);
     }

@@ -1,17 +1,17 @@
-//! Scalars without quotes: numbers, literals, and words that lost their quotes.
+//! Reads scalars without quotes: numbers, literals, and words whose quotes are missing.
 
 use serde_json::Value;
 
 use super::cursor::{Fault, LEFT_OUT, Mode, NO_NUMBER, TextCursor, is_space};
 use super::report::Repair;
 
-/// Words that mean a value JSON doesn't have; nothing may be put in their place.
+/// Words for values that JSON can't express; the parser refuses them instead of a substitution.
 const NO_VALUE: [&str; 9] = ["nan", "infinity", "-infinity", "+infinity", "inf", "-inf", "+inf", "undefined", "-nan"];
 
-/// The longest text that is taken for a string without quotes.
+/// The longest text, in bytes, that is accepted as a string without quotes.
 const LONGEST_WORD: usize = 400;
 
-/// Reads the scalar here. `member`: it is the value of a key.
+/// Reads the scalar here. `member`: whether it is the value of a key.
 pub(super) fn read(cursor: &mut TextCursor<'_>, member: bool) -> Result<Value, Fault> {
     let rest = cursor.rest();
     let token = rest.get(..rest.bytes().position(ends_token).unwrap_or(rest.len())).unwrap_or_default();
@@ -39,13 +39,13 @@ pub(super) fn read(cursor: &mut TextCursor<'_>, member: bool) -> Result<Value, F
     sloppy(cursor, member)
 }
 
-/// Whether what follows a literal ends it: a bracket, a comma, a comment, a quote, or a new line.
+/// Whether the text after a literal ends it: a bracket, a comma, a comment, a quote, or a new line.
 fn alone(rest: &str) -> bool {
     let after = rest.trim_start_matches(|c| is_space(c) && c != '\n' && c != '\r');
     match after.chars().next() {
         None | Some('\n' | '\r' | ',' | '，' | '}' | ']' | '"' | '\'' | '\\' | '“' | '#') => true,
         Some('/') => after.starts_with("//") || after.starts_with("/*"),
-        // Neighbours without a comma between them, `1 2` or `1 key: 2`: only a key makes that plain.
+        // Neighbours without a comma, as in `1 2` or `1 key: 2`, are ambiguous.
         Some(_) => false,
     }
 }
@@ -90,7 +90,7 @@ fn word(rest: &str) -> &str {
         end -= 1;
     }
     let window = rest.get(..end).unwrap_or_default();
-    // A bracket or a quote can't be in a word; past it nothing is looked at, which keeps this linear.
+    // A word can't contain a bracket or a quote. The search stops there to stay linear.
     let stop = window.find([',', '，', '}', ']', '\n', '\r', '{', '[', '"', '<']).unwrap_or(window.len());
     let mut token = window.get(..stop).unwrap_or_default();
     for comment in [" //", " /*", " #", "\t//", "\t#"] {
@@ -108,7 +108,7 @@ fn word(rest: &str) -> &str {
     }
 }
 
-/// A word that lost its quotes.
+/// A word whose quotes are missing.
 fn bare(cursor: &TextCursor<'_>, token: &str, member: bool) -> Result<Value, Fault> {
     if cursor.mode != (Mode::Tolerant { bare: true }) {
         return Err(Fault::Bad("a string has no quotes"));
@@ -122,7 +122,7 @@ fn bare(cursor: &TextCursor<'_>, token: &str, member: bool) -> Result<Value, Fau
         .get(token.len()..)
         .is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with(['{', '[', '"', '<']));
     let colon = glued || token.contains(": ") || token.ends_with(':');
-    // Digits alone are a number that JSON can't write; to take it for a text would be a guess.
+    // Digits alone are a number in a form that JSON can't express; a string would be a guess.
     let hex = ["0x", "0b", "0o", "0X"].iter().any(|prefix| token.starts_with(prefix));
     let odd_number = !first.is_alphabetic()
         && token.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'_' | b'e' | b'E' | b'.' | b'+' | b'n'));
@@ -141,13 +141,13 @@ fn bare(cursor: &TextCursor<'_>, token: &str, member: bool) -> Result<Value, Fau
     Ok(Value::String(token.to_owned()))
 }
 
-/// `1.2.3`
+/// Whether a word is a version such as `1.2.3`.
 fn version(token: &str) -> bool {
     token.split('.').count() > 2
         && token.split('.').all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// `82_461_110`: the digits of a number, grouped by thousands; none when they are grouped otherwise.
+/// The digits of a number that is grouped by thousands, such as `82_461_110`; `None` when the groups are irregular.
 pub(super) fn ungrouped(token: &str) -> Option<String> {
     let digits = token.strip_prefix(['-', '+']).unwrap_or(token).split('.').next()?;
     let mut groups = digits.split('_');
@@ -157,7 +157,7 @@ pub(super) fn ungrouped(token: &str) -> Option<String> {
         .then(|| token.replace('_', ""))
 }
 
-/// `+1`, `.5`, `5.`, `1_000`: the number that JSON writes otherwise.
+/// The number behind a spelling that JSON does not allow: `+1`, `.5`, `5.`, `1_000`.
 fn respelled(token: &str) -> Option<Value> {
     if let Some(plain) = ungrouped(token) {
         return number(plain.trim_start_matches('+'));
@@ -173,12 +173,12 @@ fn respelled(token: &str) -> Option<Value> {
     spelled.then(|| number(&text)).flatten()
 }
 
-/// A JSON number, its digits kept.
+/// Parses a JSON number and keeps all its digits.
 fn number(text: &str) -> Option<Value> {
     is_number(text.as_bytes()).then(|| serde_json::from_str(text).ok()).flatten()
 }
 
-/// Whether this is a number by the grammar of JSON.
+/// Whether this is a number in the grammar of JSON.
 pub(super) fn is_number(text: &[u8]) -> bool {
     let digits = |rest: &[u8]| rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let mut rest = text.strip_prefix(b"-").unwrap_or(text);

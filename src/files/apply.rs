@@ -1,4 +1,4 @@
-//! Makes the disk show a look.
+//! Applies a [`ChangeSet`]: writes its files into the workspace.
 
 use crate::model::{Class, Failure};
 
@@ -10,8 +10,8 @@ use super::record::{Applied, AppliedFile, ChangeSet, FileChange, FileState, show
 use super::tree::Tree;
 
 impl Tree {
-    /// Makes every file of the look as it shall be, or none. A file that shows that state already is not
-    /// touched; one that shows neither state was edited since, and then nothing is written at all.
+    /// Makes every file of the change set as it should be, or none. A file that is so already is not touched. If a file
+    /// has neither its state before nor its state after, it was edited since, and nothing is written at all.
     pub fn apply(&self, look: &ChangeSet) -> Result<Applied, Failure> {
         self.apply_between(look, &mut |_| {})
     }
@@ -47,7 +47,7 @@ impl Tree {
     }
 }
 
-/// Checks the paths again: a record may have been through many hands.
+/// Checks the paths again: a record may have been edited, or come from elsewhere.
 pub(super) fn acceptable(look: &ChangeSet) -> Result<(), Failure> {
     let mut problems = Problems::default();
     let files = look.files.iter().map(|change| change.path.as_str());

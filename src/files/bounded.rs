@@ -1,14 +1,14 @@
-//! Reading files that may be of any size, or have no end.
+//! Reads files that may be of any size, or endless.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// The bytes of a file of at most `most` bytes.
+/// Reads a file of at most `most` bytes.
 ///
 /// # Errors
-/// The file can't be read; with [`io::ErrorKind::FileTooLarge`] when it is larger, which a regular file says before it is
-/// read.
+/// The file can't be read, or it is larger ([`io::ErrorKind::FileTooLarge`]); for a regular file the size is checked
+/// before reading.
 pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = File::open(path)?;
     let about = file.metadata()?;
@@ -18,10 +18,10 @@ pub fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_all(file, most)
 }
 
-/// What comes from a reader until its end, at most `most` bytes.
+/// Reads everything from a reader, at most `most` bytes.
 ///
 /// # Errors
-/// Reading fails; with [`io::ErrorKind::FileTooLarge`] when more comes.
+/// Reading fails, or there is more ([`io::ErrorKind::FileTooLarge`]).
 pub fn read_all(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

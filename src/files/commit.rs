@@ -1,9 +1,8 @@
-//! Moves files from one state to another, all or none.
+//! Moves files from one state to another: all of them or none.
 //!
-//! Every new file is written durably beside its place first; then names are swapped one by one, each old
-//! file kept under a second name until the end. After an error everything is put back by renames, which
-//! need no room on the disk. The temporary names follow from the paths, so that what a crash leaves is
-//! swept away when the same files are moved again.
+//! Every new file is first written durably beside its target. Then the names are swapped one by one, and each old file
+//! is kept under a second name until the end. After an error renames restore everything, which needs no disk space. The
+//! temporary names are derived from the paths, so the next move of the same files removes what a crash left.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use super::problem::shown;
 use super::record::{FileState, shows};
 use super::tree::{Blocked, DiskEntry, Tree, folder_of, folders_of, name_of};
 
-/// One file to move: the state that the disk was seen to show, and the state wanted.
+/// One file to move: the state that was found on disk, and the state wanted.
 #[derive(Clone, Debug)]
 pub(super) struct Move<'a> {
     pub(super) path: &'a str,
@@ -24,13 +23,13 @@ pub(super) struct Move<'a> {
     pub(super) to: Option<&'a FileState>,
 }
 
-/// Called before each swap with its index; tests make faults happen here.
+/// Called before each swap with its index; tests inject faults here.
 pub(super) type Between<'a> = &'a mut dyn FnMut(usize);
 
-/// What a failed move was about.
+/// The path of a failed move, and the reason.
 type FailedMove = (String, Blocked);
 
-/// Makes every move, or none.
+/// Makes all moves, or none.
 pub(super) fn commit(tree: &Tree, moves: &[Move<'_>], between: Between<'_>) -> Result<(), Failure> {
     let mut commit = Commit { tree, moves, made: Vec::new(), swapped: 0 };
     match commit.run(between) {
@@ -42,13 +41,13 @@ pub(super) fn commit(tree: &Tree, moves: &[Move<'_>], between: Between<'_>) -> R
     }
 }
 
-/// Removes what an earlier process left of moving this file.
+/// Removes the temporary files that an earlier process left when it moved this file.
 pub(super) fn sweep(tree: &Tree, path: &str) -> Result<(), Blocked> {
     tree.remove_beside(path, &temporary(path, "new"))?;
     tree.remove_beside(path, &temporary(path, "old"))
 }
 
-/// A file as a state, or none.
+/// The state of a file; `None` if there is none.
 pub(super) fn state(tree: &Tree, path: &str) -> Result<Option<FileState>, Blocked> {
     match tree.find(path, MAX_BYTES)? {
         DiskEntry::Nothing => Ok(None),
@@ -56,7 +55,7 @@ pub(super) fn state(tree: &Tree, path: &str) -> Result<Option<FileState>, Blocke
     }
 }
 
-/// Short, since the name of the file itself may be as long as a name can be.
+/// The temporary name of a file; short, since the file's own name may be as long as the system allows.
 fn temporary(path: &str, role: &str) -> String {
     format!("{TEMPORARY}{}-{role}", Digest::of(path.as_bytes()).short())
 }
@@ -78,7 +77,7 @@ fn failure(path: &str, why: &Blocked, lost: &[String]) -> Failure {
 struct Commit<'a> {
     tree: &'a Tree,
     moves: &'a [Move<'a>],
-    /// The folders made, parents first.
+    /// The folders that were created, parents first.
     made: Vec<String>,
     /// How many moves were made.
     swapped: usize,
@@ -108,7 +107,7 @@ impl Commit<'_> {
         })
     }
 
-    /// Writes the new file beside its place.
+    /// Writes the new file beside its target.
     fn stage(&mut self, step: &Move<'_>) -> Result<(), Blocked> {
         let Some(to) = step.to else { return Ok(()) };
         for folder in folders_of(step.path) {
@@ -120,7 +119,7 @@ impl Commit<'_> {
         self.tree.write_beside(step.path, &temporary(step.path, "new"), to)
     }
 
-    /// Puts the new file in its place, and the old one aside.
+    /// Renames the new file into place, and keeps the old one under its temporary name.
     fn swap(&self, step: &Move<'_>) -> Result<(), Blocked> {
         if !same(state(self.tree, step.path)?.as_ref(), step.from.as_ref()) {
             return Err(Blocked::Kind("was changed by somebody else just now".to_owned()));
@@ -133,7 +132,7 @@ impl Commit<'_> {
             };
         }
         if let Some(from) = &step.from {
-            // Not every file system has second names for a file; a copy does as well.
+            // Not every file system supports hard links; a copy serves as well.
             if self.tree.link_beside(step.path, &old).is_err() {
                 self.tree.write_beside(step.path, &old, from)?;
             }
@@ -142,7 +141,7 @@ impl Commit<'_> {
         self.tree.rename_beside(step.path, &temporary(step.path, "new"), name)
     }
 
-    /// Makes the names durable: of the files, and of the folders made.
+    /// Makes the names durable: those of the files, and those of the folders that were created.
     fn sync(&self) -> Result<(), FailedMove> {
         let made = self.made.iter().map(|folder| folder_of(folder));
         let folders: BTreeSet<&str> = self.moves.iter().map(|step| folder_of(step.path)).chain(made).collect();
@@ -151,7 +150,7 @@ impl Commit<'_> {
             .try_for_each(|folder| self.tree.sync_folder(folder).map_err(|why| (format!("{folder}/"), why)))
     }
 
-    /// Puts everything back; returns what could not be.
+    /// Restores everything; returns what could not be restored.
     fn roll_back(&self) -> Vec<String> {
         let mut lost = Vec::new();
         let mut note = |path: &str, result: Result<(), Blocked>| {
@@ -183,13 +182,13 @@ impl Commit<'_> {
         if self.tree.rename_beside(step.path, &old, name).is_ok() {
             return Ok(());
         }
-        // The old file is no longer kept, so its bytes are written once more.
+        // The old file is not there under its temporary name, so its bytes are written again.
         self.tree.write_beside(step.path, &new, from)?;
         self.tree.rename_beside(step.path, &new, name)
     }
 }
 
-/// Whether the disk is exactly as it was seen.
+/// Whether the disk still shows exactly the state that was found before.
 fn same(found: Option<&FileState>, seen: Option<&FileState>) -> bool {
     found == seen
 }

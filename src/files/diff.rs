@@ -1,4 +1,4 @@
-//! Shows a look to people: a unified diff that `git apply` takes.
+//! Renders a [`ChangeSet`] as a unified diff that `git apply` accepts.
 
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices, group_diff_ops};
 
@@ -8,11 +8,11 @@ use super::shown_mode;
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
 
-/// More lines than this are shown as replaced, and not compared one by one.
+/// With more changed lines than this, orch shows them as replaced and does not compare them one by one.
 const COMPARED: usize = 400_000;
 
-/// The changes of a look as one unified diff, in git's form; empty when nothing changes. Bytes that are no
-/// text are told and not shown, and such a part can't be applied.
+/// The changes of a change set as one unified diff in git's format; empty if nothing changes. A binary file is named
+/// without its bytes, and that part of the diff can't be applied.
 pub fn diff(look: &ChangeSet) -> String {
     look.files.iter().filter(|change| change.kind() != ChangeKind::Unchanged).map(file).collect()
 }
@@ -25,7 +25,7 @@ pub(super) fn counts(before: &str, after: &str) -> (usize, usize) {
         .fold((0, 0), |(added, removed), op| (added + op.new_range().len(), removed + op.old_range().len()))
 }
 
-/// Lines end at `\n` alone, as git has it; the ending belongs to the line.
+/// Splits a text into lines. They end at `\n` alone, as in git, and include it.
 fn lines(text: &str) -> Vec<&str> {
     text.split_inclusive('\n').collect()
 }
@@ -48,7 +48,7 @@ fn operations(old: &[&str], new: &[&str]) -> Vec<DiffOp> {
 fn file(change: &FileChange) -> String {
     let (a, b) = (quoted("a/", &change.path), quoted("b/", &change.path));
     let mut out = format!("diff --git {a} {b}\n");
-    // Git knows two modes, and applies a patch only to a file with the mode that it names.
+    // Git has two file modes, and applies a patch only to a file with the mode that the patch names.
     let mode = |state: &FileState| match state.mode {
         Some(mode) if mode & 0o100 != 0 => "100755".to_owned(),
         _ => "100644".to_owned(),
@@ -87,12 +87,12 @@ fn file(change: &FileChange) -> String {
     out
 }
 
-/// A path as git writes it: in quotes when it holds one.
+/// A path as git writes it: in quotes if it contains one.
 fn quoted(side: &str, path: &str) -> String {
     if path.contains('"') { format!("\"{side}{}\"", path.replace('"', "\\\"")) } else { format!("{side}{path}") }
 }
 
-/// A path at the end of a `---` line: git marks the end of one with spaces by a tab.
+/// A path at the end of a `---` or `+++` line: git ends a path that contains spaces with a tab.
 fn ended(path: &str) -> String {
     if path.contains(' ') { format!("{path}\t") } else { path.to_owned() }
 }
@@ -114,7 +114,7 @@ fn hunks(out: &mut String, old: &[&str], new: &[&str]) {
     }
 }
 
-/// The lines of a hunk as its head has them: an empty range stands after the line before it.
+/// The range of lines in the header of a hunk; an empty range has the number of the line before it.
 fn span(range: &std::ops::Range<usize>) -> String {
     match range.len() {
         0 => format!("{},0", range.start),

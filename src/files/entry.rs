@@ -1,4 +1,4 @@
-//! What an artifact says about files: the list of entries, read from JSON.
+//! Reads an artifact's list of files from JSON.
 
 use std::collections::HashMap;
 
@@ -12,16 +12,16 @@ use super::problem::{Problems, shown};
 /// A file that an artifact lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEntry {
-    /// The path from the workspace, without parts that change nothing (`./`).
+    /// The path relative to the workspace, without parts that change nothing (`./`).
     pub path: String,
     /// The text of the file; `None` deletes it.
     pub content: Option<String>,
-    /// The permission bits, when the artifact says them.
+    /// The permission bits, if the artifact gives them.
     pub mode: Option<u32>,
 }
 
-/// The entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list
-/// as `files`. Other fields are ignored, and entries that are equal count once; all that is wrong is in one failure.
+/// Reads the entries of an artifact: a list of `{path, content, mode?, delete?}`, or an object with such a list as
+/// `files`. Ignores other fields, and keeps equal entries once. The failure lists everything that is wrong.
 pub fn entries(value: &Value) -> Result<Vec<FileEntry>, Failure> {
     let list = match value {
         Value::Array(list) => Some(list),
@@ -48,7 +48,7 @@ pub fn entries(value: &Value) -> Result<Vec<FileEntry>, Failure> {
     Ok(once(entries))
 }
 
-/// The entries without those that say the same as an earlier one.
+/// The entries, without those that equal the first entry for their path.
 fn once(mut entries: Vec<FileEntry>) -> Vec<FileEntry> {
     let mut first: HashMap<&str, &FileEntry> = HashMap::new();
     let repeated: Vec<bool> = entries
@@ -64,7 +64,7 @@ fn once(mut entries: Vec<FileEntry>) -> Vec<FileEntry> {
     entries
 }
 
-/// How a message names an item of the list.
+/// The name of an item of the list in messages.
 fn place(index: usize, item: &Value) -> String {
     match item.get("path").and_then(Value::as_str) {
         Some(path) => format!("file {} (`{}`)", index + 1, shown(path)),
@@ -76,7 +76,7 @@ fn entry(item: &Value) -> Result<FileEntry, String> {
     if !item.is_object() {
         return Err("is no object".to_owned());
     }
-    // Schemas for models often require every field, so null stands for an absent one.
+    // Schemas for models often require every field, so `null` counts as absent.
     let field = |name: &str| item.get(name).filter(|value| !value.is_null());
     let path = match field("path") {
         Some(Value::String(path)) => normal(path),
@@ -102,11 +102,10 @@ fn entry(item: &Value) -> Result<FileEntry, String> {
     }
 }
 
-/// The most that a mode may hold: permission bits for user, group and others, and nothing that lends rights, as setuid
-/// does.
+/// The highest mode: the permission bits of user, group and others, without bits that lend privileges, such as setuid.
 pub(super) const MOST_MODE: u32 = 0o777;
 
-/// The permission bits that a list names.
+/// Parses the permission bits of an entry.
 fn mode(value: &Value) -> Result<u32, String> {
     let text = value.as_str().ok_or("has a `mode` that is no string")?;
     let digits = text.strip_prefix("0o").unwrap_or(text);

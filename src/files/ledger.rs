@@ -1,4 +1,4 @@
-//! Which files were laid into a workspace, and which of them somebody took away again.
+//! Tracks the files that steps wrote into a workspace, to find those that were edited, deleted or reverted since.
 
 use indexmap::IndexMap;
 
@@ -9,38 +9,38 @@ use super::problem::Problems;
 use super::record::{Applied, ChangeSet, FileChange, FileState};
 use super::tree::Tree;
 
-/// The files that looks made, one after another, by the digests of their bytes.
+/// The files that change sets wrote, with the digests of their contents.
 #[derive(Clone, Debug, Default)]
 pub struct FileLedger {
     files: IndexMap<String, PathTraces>,
     looks: usize,
 }
 
-/// What was at a path.
+/// The known contents of a path.
 #[derive(Clone, Debug)]
 struct PathTraces {
-    /// Which look was the last.
+    /// The index of the last change set with this path.
     look: usize,
     after: Option<Digest>,
-    /// Before that look, and at any time before.
+    /// The contents before that change set, and those of all times before; `None` if the file was absent.
     earlier: Vec<Option<Digest>>,
-    /// Whether programs that may change files were at work since.
+    /// Whether programs that may change files have run since.
     stirred: bool,
 }
 
-/// A file that no longer is as it was laid, but gone or as it was before.
+/// A file that is no longer as orch wrote it: it is deleted, or as it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UndoneFile {
-    /// The path from the workspace.
+    /// The path relative to the workspace.
     pub path: String,
-    /// Whether it is gone; else it shows what was there before.
+    /// Whether it is deleted; otherwise it has the content of some time before.
     pub gone: bool,
-    /// Which look made it, from 0.
+    /// The index of the change set that wrote it, from 0.
     pub look: usize,
 }
 
 impl FileLedger {
-    /// The files of a look that was applied.
+    /// Records the files of a change set that was applied.
     pub fn lay(&mut self, look: &ChangeSet) {
         let digest = |state: &Option<FileState>| state.as_ref().map(|state| state.content.digest());
         for change in &look.files {
@@ -58,18 +58,19 @@ impl FileLedger {
         self.looks += 1;
     }
 
-    /// What becomes of a file is nobody's concern any more, until it is laid again.
+    /// Stops tracking a file until a step writes it again.
     pub fn forget(&mut self, path: &str) {
         self.files.shift_remove(path);
     }
 
-    /// Programs that may change files were at work: whose work a change is can't be told any more.
+    /// Records that a program ran that may change files: from now on, the program may have made a change instead of the
+    /// user.
     pub fn stir(&mut self) {
         self.files.values_mut().for_each(|traces| traces.stirred = true);
     }
 
-    /// The files that somebody edited, with the look that made each, as far as it was certainly nobody
-    /// who was at work here.
+    /// The files that the user edited, each with the index of the change set that wrote it. Leaves out files that a
+    /// program may have changed instead.
     pub fn edited(&self, tree: &Tree) -> Vec<(String, usize)> {
         let judge = |(path, traces): (&String, &PathTraces)| {
             let found = Some(state(tree, path).ok()??.content.digest());
@@ -79,15 +80,16 @@ impl FileLedger {
         self.files.iter().filter_map(judge).collect()
     }
 
-    /// The files that are gone, or as they were before, in the order in which they were first laid.
-    /// Without a workspace everything is gone. What can't be read was not undone, but changed.
+    /// The files that are deleted or as they were before, in the order in which orch first wrote them. Without a
+    /// workspace all of them count as deleted. A file that can't be read counts as changed, and is left out.
     pub fn undone(&self, tree: Option<&Tree>) -> Vec<UndoneFile> {
         let judge = |(path, traces): (&String, &PathTraces)| {
             let found = match tree {
                 Some(tree) => state(tree, path).ok()?.map(|state| state.content.digest()),
                 None => None,
             };
-            // A file that was there before the first look may have been gone for a while since.
+            // An absent file counts as well, even if it existed before the first change set: it may have been absent at
+            // some time since.
             let undone = found != traces.after && (found.is_none() || traces.earlier.contains(&found));
             undone.then(|| UndoneFile { path: path.clone(), gone: found.is_none(), look: traces.look })
         };
@@ -96,7 +98,7 @@ impl FileLedger {
 }
 
 impl Tree {
-    /// Makes files as they are wanted, all or none, whatever is there; `None` is an absent file.
+    /// Gives files the wanted states, all or none, whatever is there now; `None` is an absent file.
     pub fn restore(&self, wanted: impl Iterator<Item = (String, Option<FileState>)>) -> Result<Applied, Failure> {
         let (mut look, mut problems) = (ChangeSet::default(), Problems::default());
         for (path, after) in wanted {

@@ -1,4 +1,4 @@
-//! Checks a list of entries against a workspace and reads what is there.
+//! Checks a list of entries against a workspace and reads the files that it would replace.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,20 +16,20 @@ use super::tree::{Blocked, DiskEntry, Tree, folder_of, folders_of, io, name_of};
 /// The most files in one list.
 pub const MAX_FILES: usize = 10_000;
 
-/// The most bytes in one list, and the most bytes that it may replace.
+/// The most bytes in one list, and the most bytes of the files that it replaces.
 pub const MAX_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Files of the workspace that are not for a list to write, relative to it.
+/// Files of the workspace that a list must not write; their paths are relative to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reserved<'a> {
-    /// Those that show artifacts of the run.
+    /// The files that show artifacts of the run.
     pub artifacts: &'a [String],
-    /// Those that the run's own project is made of.
+    /// The files of the project that this run executes.
     pub project: &'a [String],
 }
 
 impl<'a> Reserved<'a> {
-    /// Each file by its folded path, with what it is kept for.
+    /// Each file by its folded path, with the words of a message that says why it is reserved.
     fn folded(self) -> Vec<(String, &'a str, &'static str)> {
         let list = |paths: &'a [String], what| paths.iter().map(move |path| (fold(path), path.as_str(), what));
         let artifacts = list(self.artifacts, "is kept for the artifact in");
@@ -37,11 +37,11 @@ impl<'a> Reserved<'a> {
     }
 }
 
-/// The version of the rules that [`refusals`] checks; another one means that another list may be refused.
+/// The version of the rules that [`refusals`] checks; under another version, other lists may be refused.
 pub const RULES: u32 = 1;
 
-/// What `write` refuses in an artifact whatever the workspace holds: a list that can't be read, one that is too
-/// long, paths that are not allowed or that clash with one another. Empty when there is nothing.
+/// What `write` refuses in an artifact, whatever the workspace contains: a list that can't be parsed or is too long,
+/// and paths that are not allowed or clash. Empty if there is nothing to refuse.
 pub fn refusals(artifact: &Value, reserved: Reserved<'_>) -> Vec<String> {
     let listed = entries(artifact).and_then(|entries| bounded(&entries).map(|()| entries));
     match listed {
@@ -54,12 +54,12 @@ pub fn refusals(artifact: &Value, reserved: Reserved<'_>) -> Vec<String> {
     }
 }
 
-/// What helps where the workspace holds something else than a file.
+/// The hint for paths where something in the workspace is in the way.
 const IN_THE_WAY: &str =
     "nothing was written; remove what is in the way from the workspace and go on with `orch pipeline resume`";
 
 impl Tree {
-    /// Checks every path and reads what is there. Everything that is wrong is in one failure; nothing is
+    /// Checks every path and reads the files that are there. The failure lists everything that is wrong; nothing is
     /// written.
     pub fn look(&self, entries: &[FileEntry], reserved: Reserved<'_>) -> Result<ChangeSet, Failure> {
         bounded(entries)?;
@@ -82,7 +82,7 @@ impl Tree {
                 new_folders.extend(survey.missing(&entry.path).map(str::to_owned));
             }
         }
-        // A folder's path is a prefix of what it holds, so that parents come first.
+        // A folder's path is a prefix of the paths of its contents, so sorted paths have parents first.
         look.new_folders = new_folders.into_iter().collect();
         let hint = if in_the_way { IN_THE_WAY } else { "nothing was written" };
         problems.end(Class::PathRefused, "the files can't be written", hint)?;
@@ -103,16 +103,16 @@ fn bounded(entries: &[FileEntry]) -> Result<(), Failure> {
         .with_hint("split the files over several steps"))
 }
 
-/// The change that an entry makes to the file before.
+/// The change that an entry makes to a file with the state `before`.
 fn change(entry: &FileEntry, before: Option<FileState>) -> FileChange {
     let after = entry.content.as_ref().map(|text| {
         let content = Content::from(text.clone().into_bytes());
         let kept = before.as_ref().and_then(|before| before.mode);
         let mode = match (entry.mode, &before) {
             (Some(mode), _) => cfg!(unix).then_some(mode),
-            // The same bytes: the file stays as it is, with whatever bits it has.
+            // The same bytes: the file keeps its mode, whatever it is.
             (None, Some(before)) if before.content == content => kept,
-            // Other bytes must not inherit the right to run as somebody else.
+            // Other bytes must not inherit bits such as setuid, by which they would run as another user.
             (None, _) => kept.map(|mode| mode & MOST_MODE),
         };
         FileState { content, mode }
@@ -120,7 +120,7 @@ fn change(entry: &FileEntry, before: Option<FileState>) -> FileChange {
     FileChange { path: entry.path.clone(), before, after }
 }
 
-/// The entries whose paths are acceptable as text; what is wrong with the others goes to `problems`.
+/// The entries with paths that are acceptable as text; the problems of the others go to `problems`.
 fn readable<'a>(entries: &'a [FileEntry], reserved: Reserved<'_>, problems: &mut Problems) -> Vec<&'a FileEntry> {
     let reserved = reserved.folded();
     let mut taken: HashMap<String, &FileEntry> = HashMap::new();
@@ -136,7 +136,7 @@ fn readable<'a>(entries: &'a [FileEntry], reserved: Reserved<'_>, problems: &mut
         } else if let Some((folder, other)) = respelled(&entry.path, &folders) {
             problems.add(&entry.path, format!("lies in `{}`, which is also spelled `{}`", shown(folder), shown(other)));
         }
-        // A path may be wrong by itself and listed twice too: both are told, so that one more reply can put both right.
+        // A path may be wrong by itself and also listed twice. Both are reported, so that one more reply can fix both.
         if let Some(other) = taken.get(&key) {
             problems.add(&entry.path, twin(entry, other));
         }
@@ -156,7 +156,7 @@ fn readable<'a>(entries: &'a [FileEntry], reserved: Reserved<'_>, problems: &mut
     clean
 }
 
-/// A folder of a path that another path spells otherwise, with that spelling.
+/// A folder of a path that another path spells differently, with that other spelling.
 fn respelled<'a>(path: &'a str, folders: &HashMap<String, &'a str>) -> Option<(&'a str, &'a str)> {
     folders_of(path).find_map(|folder| {
         let other = folders.get(&fold(folder))?;
@@ -180,17 +180,17 @@ fn overlap(one: &str, other: &str) -> bool {
     one == other || within(one, other) || within(other, one)
 }
 
-/// Reads the disk, each folder's names once.
+/// Reads the disk; lists the names of each folder once.
 struct DiskSurvey<'a> {
     tree: &'a Tree,
-    /// By folder: the names in it by their folded form; `None` when the folder is not there.
+    /// By folder: its names, by their folded form; `None` if the folder does not exist.
     names: HashMap<String, Option<HashMap<String, Vec<String>>>>,
     /// How many bytes may still be read.
     left: u64,
 }
 
 impl DiskSurvey<'_> {
-    /// The file at a path; checks that no name on the way has a twin on disk.
+    /// The file at a path. Fails if a name of the path exists on disk only in another spelling.
     fn find(&mut self, path: &str) -> Result<Option<FileState>, Blocked> {
         for place in folders_of(path).chain([path]) {
             let Some(names) = self.names_in(folder_of(place))? else { return Ok(None) };
@@ -210,7 +210,7 @@ impl DiskSurvey<'_> {
         }
     }
 
-    /// The folders of a path that are not there; known since [`Survey::find`] saw the path.
+    /// The folders of a path that do not exist; they are known since [`DiskSurvey::find`] has read the path.
     fn missing<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
         folders_of(path).filter(|folder| !matches!(self.names.get(*folder), Some(Some(_))))
     }
@@ -227,7 +227,7 @@ impl DiskSurvey<'_> {
 fn names(dir: &Dir) -> Result<HashMap<String, Vec<String>>, Blocked> {
     let mut names: HashMap<String, Vec<String>> = HashMap::new();
     for item in dir.entries().map_err(io("listed"))? {
-        // A name that is no Unicode can't be the twin of one that is.
+        // A name that is not Unicode can't be another spelling of one that is.
         if let Ok(name) = item.map_err(io("listed"))?.file_name().into_string() {
             names.entry(fold(&name)).or_default().push(name);
         }

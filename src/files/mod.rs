@@ -1,15 +1,17 @@
-//! Puts the files that an artifact lists into a workspace folder: all or none, and never outside it.
+//! Writes the files that an artifact lists into a workspace folder: all or none, and never outside it.
 //!
-//! [`entries`] reads the list from JSON. [`Tree::look`] checks every path and reads what is there; its
-//! [`Look`] is recorded before anything is written. [`Tree::apply`] makes the disk show the look,
-//! [`Tree::revert`] takes it back, [`diff`] shows it to people.
+//! [`entries`] reads the list from JSON. [`Tree::look`] checks every path and reads the files that are there; its
+//! [`ChangeSet`] is recorded before anything is written. [`Tree::apply`] writes the files of the change set,
+//! [`Tree::revert`] reverts it, [`diff`] renders it for the user.
 //!
-//! Promises: a path is resolved name by name beneath the open workspace folder and no symbolic link is
-//! ever followed, also when somebody swaps folders meanwhile; a look is applied as a whole or, after an
-//! error, put back as a whole; applying again does nothing, so a run that died in the middle goes on by
-//! applying again; a file that somebody else changed is never overwritten unasked.
+//! Promises:
+//! - A path is resolved name by name beneath the open workspace folder. No symbolic link is ever followed, even if
+//!   another process swaps folders meanwhile.
+//! - A change set is applied as a whole or, after an error, rolled back as a whole.
+//! - Applying it again does nothing, so a run that died halfway continues by applying it again.
+//! - A file that the user or another process has changed is not overwritten, unless the caller forces it.
 //!
-//! Knows nothing of runs, steps and journals. Whoever calls it holds the workspace's lock.
+//! This module knows nothing of runs, steps and journals. Its caller holds the workspace's lock.
 
 mod apply;
 mod bounded;
@@ -37,15 +39,15 @@ pub use record::{
 pub use tree::Tree;
 pub use whole::write_whole;
 
-/// Whether a path in a record may be written, by the rules of `write`.
+/// Checks whether `write` may write a path, which may come from a record.
 ///
 /// # Errors
-/// Why not.
+/// The reason why not.
 pub fn check_path(path: &str) -> Result<(), String> {
     path::refused(path).map_or(Ok(()), Err)
 }
 
-/// Permission bits as people write them.
+/// Permission bits as four octal digits.
 fn shown_mode(mode: u32) -> String {
     format!("{mode:04o}")
 }

@@ -1,8 +1,7 @@
-//! Which paths may be written, told from their text alone.
+//! Which paths may be written, judged by their text alone.
 //!
-//! The rules are the same on every system, so that what one machine accepted another can show:
-//! a path is refused if it leaves the workspace, names orch's or git's own files, or means
-//! something else on another file system.
+//! The rules are the same on every system, so that a path accepted on one machine works on another. A path is refused
+//! if it leaves the workspace, names orch's or git's own files, or means something else on another file system.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::{ComposingNormalizer, DecomposingNormalizer};
@@ -11,32 +10,32 @@ use icu_properties::props::DefaultIgnorableCodePoint;
 
 use super::problem::shown;
 
-/// The longest path, in bytes; the least that a supported system allows.
+/// The longest path in bytes: the smallest limit of all supported systems.
 const PATH_BYTES: usize = 1024;
 
 /// The longest name in a path, in bytes.
 const NAME_BYTES: usize = 255;
 
-/// The most folders in a path.
+/// The most names in a path.
 const DEPTH: usize = 64;
 
-/// The start of the names of orch's temporary files.
+/// The prefix of the names of orch's temporary files.
 pub(super) const TEMPORARY: &str = ".orch-tmp-";
 
-/// The names that Windows keeps for devices, with any ending.
+/// The names that Windows reserves for devices, with any extension.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// The path without parts that change nothing: `./src//a.py` is `src/a.py`. An absolute path stays one, and so does
-/// one that ends with `/`.
+/// The path without parts that change nothing: `./src//a.py` becomes `src/a.py`. An absolute path stays absolute, and a
+/// `/` at the end stays.
 pub(super) fn normal(path: &str) -> String {
     let (start, rest) = if path.starts_with('/') { ("/", path.trim_start_matches('/')) } else { ("", path) };
     let end = if rest.ends_with('/') { "/" } else { "" };
     let parts: Vec<&str> = rest.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
-    // Nothing is left of `.`, which is no file: it stays as it is and is refused.
+    // Nothing would be left of `.`, which is not a file: it stays as it is, and is refused.
     if parts.is_empty() { path.to_owned() } else { format!("{start}{}{end}", parts.join("/")) }
 }
 
-/// Why a path may not be written, if so.
+/// Why a path may not be written; `None` if it may.
 pub(super) fn refused(path: &str) -> Option<String> {
     if path.is_empty() {
         return Some("is empty".to_owned());
@@ -65,7 +64,7 @@ pub(super) fn refused(path: &str) -> Option<String> {
     path.split('/').find_map(refused_name)
 }
 
-/// Why one name of a path is refused, if so.
+/// Why one name of a path is refused; `None` if it is not.
 fn refused_name(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("has an empty part (`//`)".to_owned());
@@ -98,14 +97,14 @@ fn refused_name(name: &str) -> Option<String> {
     device(&plain).then(|| format!("has the name `{}`, which Windows keeps for a device", shown(name)))
 }
 
-/// Whether a name is the short form that Windows gives a hidden folder: `git~1`.
+/// Whether a name is the short form that Windows gives a folder whose name starts with a dot: `git~1`.
 fn short_name(name: &str, stem: &str) -> bool {
     name.strip_prefix(stem)
         .and_then(|rest| rest.strip_prefix('~'))
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Whether Windows opens a device instead of a file of this plain name.
+/// Whether Windows opens a device for this plain name, instead of a file.
 fn device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end();
     let numbered = |port: &str| {
@@ -115,20 +114,21 @@ fn device(name: &str) -> bool {
     DEVICES.contains(&stem) || numbered("com") || numbered("lpt")
 }
 
-/// Whether a character turns or breaks the text around it, so that people read another path.
+/// Whether a character reorders or breaks the text around it, so that people read another path.
 pub(super) fn hides(char: char) -> bool {
     matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Whether a character is not to be seen, as a joiner or a filler.
+/// Whether a character is invisible, such as a joiner or a filler.
 pub(super) fn ignorable(char: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(char)
 }
 
-/// The widest reading of a name, to recognise reserved ones: compatible forms, case and ignorable characters aside.
+/// The loosest reading of a name, to recognise reserved ones: ignores compatibility forms, case and invisible
+/// characters.
 fn plain(name: &str) -> String {
     let folded = fold(name);
-    // Compatible forms may hold capitals again (`ＧＩＴ`), hence the second fold.
+    // Compatibility forms may contain capitals (`ＧＩＴ`), hence the second fold.
     fold(&ComposingNormalizer::new_nfkc().normalize(&folded))
 }
 

@@ -1,4 +1,4 @@
-//! Everything that is wrong with a list of files, collected into one failure.
+//! Collects everything that is wrong with a list of files into one failure.
 
 use indexmap::IndexSet;
 
@@ -12,7 +12,7 @@ const NAMED: usize = 10;
 /// How many characters of a path are shown.
 const SHOWN: usize = 120;
 
-/// The problems of a list, in its order, each once.
+/// The problems of a list, in order, each once.
 #[derive(Debug, Default)]
 pub(super) struct Problems(IndexSet<String>);
 
@@ -22,7 +22,7 @@ impl Problems {
         self.0.insert(format!("`{}` {why}", shown(path)));
     }
 
-    /// Adds what is wrong with the list as such.
+    /// Adds a problem of the list as a whole.
     pub(super) fn note(&mut self, what: impl Into<String>) {
         self.0.insert(what.into());
     }
@@ -32,7 +32,7 @@ impl Problems {
         self.0.len()
     }
 
-    /// The first problems, and how many more there are.
+    /// The first problems as texts, and how many more there are.
     pub(super) fn list(self) -> Vec<String> {
         let mut list: Vec<String> = self.0.into_iter().collect();
         let rest = list.len().saturating_sub(NAMED);
@@ -52,7 +52,7 @@ impl Problems {
     }
 }
 
-/// A path fit for a message: on one line, without characters that a terminal obeys or a person can't see.
+/// A path for a message: on one line, shortened, and with control characters and invisible characters escaped.
 pub(super) fn shown(path: &str) -> String {
     let mut out = String::new();
     for (index, char) in path.chars().enumerate() {

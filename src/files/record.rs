@@ -1,7 +1,7 @@
-//! What is recorded of a change to files: plain data that a journal keeps for years.
+//! What orch records of a change to files: plain data that stays in journals for years.
 //!
-//! A [`Look`] holds everything that applying, showing and taking back needs, so that none of them
-//! depends on the artifact or on the disk of the day. New fields come with defaults.
+//! A [`ChangeSet`] has everything that is needed to apply, show and revert it, so that none of these depends on the
+//! artifact or on the disk at that time. New fields come with defaults.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::model::Digest;
 
 use super::entry::MOST_MODE;
 
-/// The bytes of a file; text in JSON where they are text, Base64 elsewhere.
+/// The bytes of a file; in JSON a string if they are UTF-8, else Base64.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "ContentForm", try_from = "ContentForm")]
 pub struct Content(Vec<u8>);
@@ -74,34 +74,34 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// A file as it is or shall be.
+/// A file as it is or should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
     /// The bytes.
     pub content: Content,
-    /// The permission bits; absent where the system has none, and for a new file with those of its system.
+    /// The permission bits. Absent where the system has none, and for a new file that gets the system's default.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "octal")]
     pub mode: Option<u32>,
 }
 
 impl FileState {
-    /// The state that orch can bring about: no file that it writes lends rights.
+    /// The state that orch can write: the same without mode bits that lend privileges.
     pub(super) fn writable(&self) -> FileState {
         FileState { content: self.content.clone(), mode: self.mode.map(|mode| mode & MOST_MODE) }
     }
 
-    /// Whether the mode lends rights, as setuid does.
+    /// Whether the mode has bits that lend privileges, such as setuid.
     pub(crate) fn lends_rights(&self) -> bool {
         self.mode.is_some_and(|mode| mode & !MOST_MODE != 0)
     }
 
-    /// Whether a file on disk is as this says; a mode that is not said may be any.
+    /// Whether a file on disk is in this state; a mode that is absent matches any mode.
     pub(super) fn shown_by(&self, found: &FileState) -> bool {
         self.content == found.content && (self.mode.is_none() || found.mode.is_none() || self.mode == found.mode)
     }
 }
 
-/// Whether what is on disk is as wanted; `None` is an absent file.
+/// Whether the disk has the wanted state; `None` is an absent file.
 pub(super) fn shows(found: Option<&FileState>, wanted: Option<&FileState>) -> bool {
     match (found, wanted) {
         (None, None) => true,
@@ -110,7 +110,7 @@ pub(super) fn shows(found: Option<&FileState>, wanted: Option<&FileState>) -> bo
     }
 }
 
-/// How a file on disk differs from a state, in words: `was deleted`.
+/// How a file on disk differs from the wanted state, in words: `was deleted`.
 pub(super) fn shown_difference(found: Option<&FileState>, wanted: Option<&FileState>) -> String {
     match (found, wanted) {
         (None, _) => "was deleted".to_owned(),
@@ -123,15 +123,15 @@ pub(super) fn shown_difference(found: Option<&FileState>, wanted: Option<&FileSt
     }
 }
 
-/// One file: how it was and how it shall be.
+/// One file: how it was and how it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
-    /// The path from the workspace, with `/`.
+    /// The path relative to the workspace, with `/`.
     pub path: String,
-    /// The file before; `None` when it is absent.
+    /// The file before; `None` if it was absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<FileState>,
-    /// The file after; `None` when it shall be absent.
+    /// The file after; `None` if it should be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<FileState>,
 }
@@ -156,24 +156,24 @@ pub enum ChangeKind {
     Created,
     /// The file has other bytes or another mode.
     Changed,
-    /// The file is gone.
+    /// The file is deleted.
     Deleted,
-    /// The file was so before.
+    /// The file stays as it is.
     Unchanged,
 }
 
-/// Files as they were when they were looked at, and as they shall be. Applying it again does nothing.
+/// A set of file changes: the files as they were read, and as they should be. Applying it again does nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeSet {
     /// The files, in the order of the artifact.
     #[serde(default)]
     pub files: Vec<FileChange>,
-    /// Folders that were not there before, parents first.
+    /// Folders that did not exist before, parents first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub new_folders: Vec<String>,
 }
 
-/// Looks that were applied one after another as one: every file before the first and after the last.
+/// Merges change sets that were applied one after another: every file before the first and after the last.
 pub fn together(looks: &[ChangeSet]) -> ChangeSet {
     let mut files: IndexMap<&str, FileChange> = IndexMap::new();
     let mut new_folders: Vec<String> = Vec::new();
@@ -189,21 +189,21 @@ pub fn together(looks: &[ChangeSet]) -> ChangeSet {
     ChangeSet { files: files.into_values().collect(), new_folders }
 }
 
-/// What applying a [`Look`] did, without the contents.
+/// What applying a [`ChangeSet`] did, without the contents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// The files, in the order of the artifact; the same however often the look is applied.
+    /// The files, in the order of the artifact; the same however often the change set is applied.
     #[serde(default)]
     pub files: Vec<AppliedFile>,
-    /// How many files this application wrote or deleted; the others showed their state already.
+    /// How many files this application wrote or deleted; the others were as wanted already.
     #[serde(default)]
     pub touched: usize,
 }
 
-/// What became of one file.
+/// What happened to one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppliedFile {
-    /// The path from the workspace.
+    /// The path relative to the workspace.
     pub path: String,
     /// What the change did.
     pub change: ChangeKind,
@@ -221,7 +221,7 @@ pub struct AppliedFile {
     pub removed: usize,
 }
 
-/// What taking a [`Look`] back did.
+/// What reverting a [`ChangeSet`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reverted {
     /// The files, in the order of the artifact.
@@ -229,31 +229,31 @@ pub struct Reverted {
     pub files: Vec<RevertedFile>,
 }
 
-/// What became of one file.
+/// What happened to one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevertedFile {
-    /// The path from the workspace.
+    /// The path relative to the workspace.
     pub path: String,
     /// How it ended.
     pub ending: RevertOutcome,
-    /// Why it was left.
+    /// Why it was left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// How a file ended that was to be taken back.
+/// How reverting a file ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RevertOutcome {
-    /// It is as it was before.
+    /// It is as it was before the change.
     Restored,
-    /// It was as before already.
+    /// It already was as before the change.
     Unchanged,
-    /// Somebody changed it since, so it was left.
+    /// It was left as it is, for example because it was changed since.
     Left,
 }
 
-/// Modes as people write them: `"0644"`.
+/// Writes modes as octal strings: `"0644"`.
 mod octal {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 

@@ -1,4 +1,4 @@
-//! Takes back what applying a look did.
+//! Reverts change sets that were applied.
 
 use std::collections::HashMap;
 
@@ -13,16 +13,16 @@ use super::record::{
 use super::together;
 use super::tree::{Blocked, Tree};
 
-/// What is to be done with one file.
+/// What to do with one file.
 enum RevertPlan<'a> {
     Move(Move<'a>),
     End(RevertOutcome, Option<String>),
 }
 
 impl Tree {
-    /// Puts every file of the look back as it was, where the disk still shows what the look made of it.
-    /// A file that was changed since is left and told, unless `force` is given; what is no file any more
-    /// is always left. Folders that the look made are removed when they are empty.
+    /// Restores every file of the change set to its state before, if the disk still shows its state after. Leaves and
+    /// reports a file that was changed since, unless `force` is given, and always one that is no longer a regular file.
+    /// Removes the folders that the change set created if they are empty.
     pub fn revert(&self, look: &ChangeSet, force: bool) -> Result<Reverted, Failure> {
         acceptable(look)?;
         let mut moves = Vec::new();
@@ -42,8 +42,8 @@ impl Tree {
         Ok(reverted)
     }
 
-    /// Takes back looks that were applied one after another, all or none, as [`Tree::revert`] does: a
-    /// file becomes what it was before the first of them if it shows what any of them made of it.
+    /// Reverts change sets that were applied one after another, all or none, as [`Tree::revert`] does: if a file shows
+    /// the state after any of them, it gets its state before the first.
     pub fn revert_all(&self, looks: &[ChangeSet], force: bool) -> Result<Reverted, Failure> {
         for look in looks {
             acceptable(look)?;
@@ -51,7 +51,7 @@ impl Tree {
         self.revert(&self.seen(looks), force)
     }
 
-    /// What [`Tree::revert_all`] would do to each file; nothing is written.
+    /// What [`Tree::revert_all`] would do to each file. Writes nothing.
     pub fn would_revert(&self, looks: &[ChangeSet], force: bool) -> Result<Reverted, Failure> {
         for look in looks {
             acceptable(look)?;
@@ -68,7 +68,8 @@ impl Tree {
         Ok(Reverted { files: files.collect() })
     }
 
-    /// Looks as one, whose `after` is the state of any of them that the disk shows, if it shows one.
+    /// The change sets merged into one. The `after` of each file is the state that the disk shows, if one of them wrote
+    /// that state.
     fn seen(&self, looks: &[ChangeSet]) -> ChangeSet {
         let mut all = together(looks);
         let mut states: HashMap<&str, Vec<&Option<FileState>>> = HashMap::new();
@@ -76,7 +77,7 @@ impl Tree {
             states.entry(&change.path).or_default().push(&change.after);
         }
         for change in &mut all.files {
-            // What can't be read is told when it is to be put back.
+            // A file that can't be read is reported when it should be restored.
             let Ok(found) = state(self, &change.path) else { continue };
             let known = states.get(change.path.as_str()).into_iter().flatten();
             if let Some(shown) = known.copied().find(|after| shows(found.as_ref(), after.as_ref())) {
@@ -86,7 +87,7 @@ impl Tree {
         all
     }
 
-    /// Removes the folders that the look made; one that is full, or that was replaced, is left.
+    /// Removes the folders that the change set created; leaves those that are not empty or were replaced.
     fn remove_folders(&self, look: &ChangeSet) -> Result<(), Failure> {
         let mut problems = Problems::default();
         for folder in look.new_folders.iter().rev() {
@@ -113,7 +114,7 @@ impl Tree {
     }
 }
 
-/// How a file ends that is found so.
+/// How reverting a file ends that has the state `found`, and why it is left.
 fn judge(change: &FileChange, found: Option<&FileState>, force: bool) -> (RevertOutcome, Option<String>) {
     let restored = change.before.as_ref().filter(|before| before.lends_rights()).map(FileState::writable);
     if shows(found, change.before.as_ref()) || (restored.is_some() && shows(found, restored.as_ref())) {

@@ -1,4 +1,4 @@
-//! A workspace folder held open: every access goes name by name from it, and never through a link.
+//! An open workspace folder: every access starts there, goes name by name and follows no link.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -18,33 +18,33 @@ pub struct Tree {
     root: Dir,
 }
 
-/// What stands at a path.
+/// What is at a path.
 #[derive(Debug)]
 pub(super) enum DiskEntry {
-    /// Nothing, or not even its folder.
+    /// Nothing; its folder may be missing too.
     Nothing,
     /// A file.
     File(FileState),
 }
 
-/// Why what stands at a path can't be had.
+/// Why orch can't use what is at a path.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Blocked {
-    /// The way there, or what is there, is of the wrong kind.
+    /// Something on the way, or at the path itself, is of the wrong kind.
     #[error("{0}")]
     Kind(String),
-    /// The system said no.
+    /// The operating system returned an error.
     #[error("can't be {0}: {1}")]
     Io(&'static str, io::Error),
 }
 
-/// Wraps an error of the system with what was tried.
+/// Wraps an error of the system with the action that failed.
 pub(super) fn io(done: &'static str) -> impl Fn(io::Error) -> Blocked {
     move |error| Blocked::Io(done, error)
 }
 
 impl Tree {
-    /// Opens the folder, which must be there and must not be a link. Links above it are followed once, now.
+    /// Opens the folder, which must exist and must not be a link. Links above it are followed once, now.
     pub fn open(workspace: &Path) -> Result<Self, Failure> {
         match open_dir(workspace) {
             Ok(root) => Ok(Self { root }),
@@ -55,7 +55,7 @@ impl Tree {
         }
     }
 
-    /// The folder of a path, open, with the name in it; `None` when the folder is not there.
+    /// Opens the folder that contains `path`; `None` if it does not exist.
     pub(super) fn folder(&self, path: &str) -> Result<Option<Dir>, Blocked> {
         let mut dir = self.root.try_clone().map_err(io("opened"))?;
         for (end, _) in path.match_indices('/') {
@@ -68,7 +68,7 @@ impl Tree {
         Ok(Some(dir))
     }
 
-    /// The folder itself, given its path; the workspace when that is empty.
+    /// Opens the folder at a path, or the workspace for an empty path; `None` if it does not exist.
     pub(super) fn folder_at(&self, folder: &str) -> Result<Option<Dir>, Blocked> {
         if folder.is_empty() {
             return self.root.try_clone().map(Some).map_err(io("opened"));
@@ -79,7 +79,7 @@ impl Tree {
         }
     }
 
-    /// What stands at a path; a file of more than `limit` bytes is refused.
+    /// What is at a path; a file of more than `limit` bytes is refused.
     pub(super) fn find(&self, path: &str, limit: u64) -> Result<DiskEntry, Blocked> {
         match self.folder(path)? {
             Some(dir) => find_in(&dir, name_of(path), limit),
@@ -87,12 +87,12 @@ impl Tree {
         }
     }
 
-    /// Makes one folder whose parent is there.
+    /// Creates one folder, whose parent must exist.
     pub(super) fn make_folder(&self, folder: &str) -> Result<(), Blocked> {
         self.here(folder)?.create_dir(name_of(folder)).map_err(io("made"))
     }
 
-    /// Removes a folder if it is empty and no link; whether it is gone.
+    /// Removes a folder if it is empty and not a link; returns whether the folder is gone.
     pub(super) fn remove_folder(&self, folder: &str) -> Result<bool, Blocked> {
         let Some(dir) = self.folder(folder)? else { return Ok(true) };
         match dir.remove_dir(name_of(folder)) {
@@ -105,7 +105,7 @@ impl Tree {
         }
     }
 
-    /// Writes a new file durably beside `path`, under the name `name`.
+    /// Writes a new file durably in the folder of `path`, under the name `name`.
     pub(super) fn write_beside(&self, path: &str, name: &str, state: &FileState) -> Result<(), Blocked> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).follow(FollowSymlinks::No);
@@ -113,7 +113,7 @@ impl Tree {
         let mut file = self.here(path)?.open_with(name, &options).map_err(io("written"))?;
         file.write_all(state.content.bytes()).map_err(io("written"))?;
         if let Some(mode) = state.mode {
-            // Whatever is recorded: no file that orch writes lends rights.
+            // Whatever the record says, orch writes no file with mode bits that lend privileges.
             set_mode(&file, mode & MOST_MODE).map_err(io("given its mode"))?;
         }
         file.sync_all().map_err(io("written"))
@@ -125,13 +125,13 @@ impl Tree {
         dir.rename(from, &dir, to).map_err(io("replaced"))
     }
 
-    /// Gives a file a second name in its folder.
+    /// Creates a hard link `name` to a file, in the same folder.
     pub(super) fn link_beside(&self, path: &str, name: &str) -> Result<(), Blocked> {
         let dir = self.here(path)?;
         dir.hard_link(name_of(path), &dir, name).map_err(io("kept"))
     }
 
-    /// Removes a name in the folder of `path`; nothing happens when it is not there.
+    /// Removes a name in the folder of `path`; does nothing if it is not there.
     pub(super) fn remove_beside(&self, path: &str, name: &str) -> Result<(), Blocked> {
         let Some(dir) = self.folder(path)? else { return Ok(()) };
         match dir.remove_file(name) {
@@ -140,7 +140,7 @@ impl Tree {
         }
     }
 
-    /// Makes the names in a folder durable; the workspace itself when the path is empty.
+    /// Makes the names in a folder durable; an empty path is the workspace itself.
     pub(super) fn sync_folder(&self, folder: &str) -> Result<(), Blocked> {
         match self.folder_at(folder)? {
             Some(dir) => sync(&dir).map_err(io("made durable")),
@@ -148,7 +148,7 @@ impl Tree {
         }
     }
 
-    /// The folder of a path, which must be there.
+    /// Opens the folder that contains `path`, which must exist.
     fn here(&self, path: &str) -> Result<Dir, Blocked> {
         self.folder(path)?.ok_or_else(|| Blocked::Kind("lies in a folder that is gone".to_owned()))
     }
@@ -159,7 +159,7 @@ pub(super) fn name_of(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// The folder of a path; empty for the workspace.
+/// The path of the folder that contains a path; empty for the workspace.
 pub(super) fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
@@ -169,7 +169,7 @@ pub(super) fn folders_of(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('/').map(|(end, _)| &path[..end])
 }
 
-/// Opens a folder in a folder without following a link; `None` when nothing is there.
+/// Opens a subfolder without following a link; `None` if it does not exist.
 fn step(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, Blocked> {
     let Some(meta) = meta(dir, name)? else { return Ok(None) };
     if meta.is_symlink() {
@@ -178,7 +178,7 @@ fn step(dir: &Dir, name: &str, path: &str) -> Result<Option<Dir>, Blocked> {
     if !meta.is_dir() {
         return Err(Blocked::Kind(format!("needs the folder `{path}`, which is a file")));
     }
-    // Opened without following links: a link put there since fails, and leads nowhere.
+    // Opened without following links: if a link has replaced the folder since the check, this fails.
     dir.open_dir_nofollow(name).map(Some).map_err(io("reached"))
 }
 
@@ -190,12 +190,12 @@ fn meta(dir: &Dir, name: &str) -> Result<Option<Metadata>, Blocked> {
     }
 }
 
-/// What stands under a name in a folder.
+/// What a folder has under a name.
 fn find_in(dir: &Dir, name: &str, limit: u64) -> Result<DiskEntry, Blocked> {
     let Some(meta) = meta(dir, name)? else { return Ok(DiskEntry::Nothing) };
     refuse_kind(&meta)?;
     let mut options = OpenOptions::new();
-    // A pipe put there since must not make the program wait for a writer.
+    // If a pipe has replaced the file since the check, opening it must not wait for a writer.
     options.read(true).follow(FollowSymlinks::No).nonblock(true);
     let file = dir.open_with(name, &options).map_err(io("read"))?;
     let meta = file.metadata().map_err(io("read"))?;
@@ -230,7 +230,7 @@ fn mode_of(_: &Metadata) -> Option<u32> {
     None
 }
 
-/// Makes a new file as closed as it shall be, before it holds anything.
+/// Restricts the mode of a new file before it has any content.
 #[cfg(unix)]
 fn narrow(options: &mut OpenOptions, mode: Option<u32>) {
     use cap_std::fs::OpenOptionsExt as _;
@@ -253,7 +253,7 @@ fn set_mode(_: &File, _: u32) -> io::Result<()> {
 
 #[cfg(unix)]
 fn sync(dir: &Dir) -> io::Result<()> {
-    // The handle of a folder may be one for paths only; reading needs another.
+    // The open handle of a folder may be for paths only; syncing needs one for reading.
     let mut options = OpenOptions::new();
     options.read(true);
     dir.open_with(".", &options)?.sync_all()

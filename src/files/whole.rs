@@ -1,4 +1,4 @@
-//! A single file, written whole or not at all.
+//! Writes a single file as a whole or not at all.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -7,13 +7,13 @@ use crate::crash::crash_point;
 
 use super::path::TEMPORARY;
 
-/// Writes a file under a temporary name beside its place, makes its bytes durable and gives it its name.
-/// What is there is replaced only when that is wanted; it is an error else.
+/// Writes a file under a temporary name beside its target, makes its bytes durable and renames it. An existing file is
+/// replaced only if `replace` is set; otherwise it is an error.
 pub fn write_whole(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
-    // Private by default; this one is for people, like any new file of theirs.
+    // Temporary files are private by default, but this one gets the permissions of any new file of the user's.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;

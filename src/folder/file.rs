@@ -1,4 +1,4 @@
-//! A file in a folder of orch's own.
+//! A file in one of orch's own folders.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,7 +10,7 @@ use cap_std::fs::{Metadata, OpenOptions};
 
 use super::{OwnFolder, nofollow};
 
-/// A file by its folder and its name below that. Nothing is opened until it is used.
+/// A file, by its folder and its name below that. It is opened only when it is used.
 #[derive(Clone, Debug)]
 pub struct OwnFile {
     folder: OwnFolder,
@@ -22,44 +22,44 @@ impl OwnFile {
         Self { folder, name }
     }
 
-    /// Where the file is, for people.
+    /// The path of the file.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join(&self.name)
     }
 
-    /// Its name without the folders on the way.
+    /// Its last name, without folders.
     pub fn last_name(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or(&self.name)
     }
 
-    /// When it was changed last.
+    /// When it was last changed.
     ///
     /// # Errors
-    /// Nothing is there, or it can't be looked at.
+    /// Nothing is there, or its metadata can't be read.
     pub fn modified(&self) -> io::Result<SystemTime> {
         self.about()?.modified().map(cap_std::time::SystemTime::into_std)
     }
 
-    /// What is there; a link is described itself.
+    /// The metadata of what is there; for a link, that of the link itself.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link on the way.
+    /// Fails with [`super::LinkRefused`] for a link on the way.
     pub fn about(&self) -> io::Result<Metadata> {
         let (dir, name) = self.folder.parent_of(&self.name, false)?;
         dir.symlink_metadata(name)
     }
 
-    /// Which file it is: its device and its number there.
+    /// The identity of the file: its device and its inode number.
     ///
     /// # Errors
-    /// Nothing is there, or it can't be looked at.
+    /// Nothing is there, or its metadata can't be read.
     #[cfg(unix)]
     pub fn identity(&self) -> io::Result<(u64, u64)> {
         use cap_std::fs::MetadataExt as _;
         self.about().map(|meta| (meta.dev(), meta.ino()))
     }
 
-    /// Whether something is there that can be looked at.
+    /// Whether something is there whose metadata can be read.
     pub fn exists(&self) -> bool {
         self.about().is_ok()
     }
@@ -67,23 +67,23 @@ impl OwnFile {
     /// Opens it for reading.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link.
+    /// Fails with [`super::LinkRefused`] for a link.
     pub fn open(&self) -> io::Result<File> {
         self.open_with(OpenOptions::new().read(true), false)
     }
 
-    /// Opens it for reading and writing, as it is, or new; the folders on the way are made.
+    /// Opens it for reading and writing. Creates it, and the folders on the way, if needed.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link.
+    /// Fails with [`super::LinkRefused`] for a link.
     pub fn open_or_create(&self) -> io::Result<File> {
         self.open_with(OpenOptions::new().read(true).write(true).create(true).truncate(false), true)
     }
 
-    /// Makes it, empty.
+    /// Creates it, empty.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] when something is there.
+    /// [`io::ErrorKind::AlreadyExists`] if something is there.
     pub fn create_new(&self) -> io::Result<File> {
         self.open_with(OpenOptions::new().write(true).create_new(true), true)
     }
@@ -93,47 +93,47 @@ impl OwnFile {
         nofollow::open(&dir, &name, options, self.folder.access()).map(cap_std::fs::File::into_std)
     }
 
-    /// Its bytes.
+    /// Reads its bytes.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link.
+    /// Fails with [`super::LinkRefused`] for a link.
     pub fn read(&self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.open()?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// Replaces it, or makes it, by a rename: whoever reads it sees all of it or nothing. Its bytes are durable; its
-    /// name is once the folder is synced.
+    /// Replaces or creates it by a rename, so that a reader sees all of it or nothing. Its bytes are durable; its name
+    /// is durable once the folder is synced.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link on the way; a link in its place is replaced.
+    /// Fails with [`super::LinkRefused`] for a link on the way; replaces a link in its place.
     pub fn replace(&self, bytes: &[u8]) -> io::Result<()> {
         self.folder.replace(&self.name, bytes, true)
     }
 
-    /// The same for a note that a power failure may take.
+    /// Like [`OwnFile::replace`], but for a note that may be lost in a power failure.
     ///
     /// # Errors
-    /// As [`OwnFile::replace`].
+    /// As for [`OwnFile::replace`].
     pub fn note(&self, bytes: &[u8]) -> io::Result<()> {
         self.folder.replace(&self.name, bytes, false)
     }
 
-    /// Gives it the place of another file below the same folder.
+    /// Renames it to `to`, replacing what is there.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link on the way; a link in its place is replaced.
+    /// Fails with [`super::LinkRefused`] for a link on the way; replaces a link in the place of `to`.
     pub fn rename(&self, to: &Self) -> io::Result<()> {
         let (from_dir, from) = self.folder.parent_of(&self.name, false)?;
         let (to_dir, to) = to.folder.parent_of(&to.name, true)?;
         from_dir.rename(from, &to_dir, to)
     }
 
-    /// Removes it; a link is removed itself.
+    /// Removes it; for a link, removes the link itself.
     ///
     /// # Errors
-    /// With [`super::LinkRefused`] for a link on the way.
+    /// Fails with [`super::LinkRefused`] for a link on the way.
     pub fn remove(&self) -> io::Result<()> {
         let (dir, name) = self.folder.parent_of(&self.name, false)?;
         dir.remove_file_or_symlink(name)

@@ -1,8 +1,8 @@
 //! Folders that orch keeps files in: the state folder, the workspace, folders of recordings.
 //!
-//! A project may come from a stranger, with symbolic links in the place of these folders and of the files in them.
-//! [`OwnFolder`] opens the folder itself without following a link, and everything below it name by name from there, so
-//! that no file elsewhere is read, written, locked or removed. A link is an error that names it ([`LinkRefused`]).
+//! A project may come from a stranger, with symbolic links in place of these folders and of their files. [`OwnFolder`]
+//! opens the folder itself without following a link, and everything below it name by name from there, so that orch
+//! never reads, writes, locks or removes a file elsewhere. A link is an error that names it ([`LinkRefused`]).
 
 mod file;
 mod nofollow;
@@ -20,15 +20,15 @@ use cap_std::fs::{Dir, Metadata};
 
 use crate::crash::crash_point;
 
-/// How the names of files begin that are not whole yet.
+/// The prefix of the names of files that are not complete yet.
 pub const TEMPORARY: &str = ".orch-tmp-";
 
-/// Who may read what orch makes in a folder.
+/// Who may access what orch creates in a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FolderAccess {
-    /// The user alone, whatever the umask: folders are 0700, files 0600.
+    /// Only the user, whatever the umask: folders are 0700, files 0600.
     Private,
-    /// Whoever the umask allows.
+    /// Everyone whom the umask allows.
     Ordinary,
 }
 
@@ -44,23 +44,23 @@ impl FolderAccess {
     }
 }
 
-/// A folder by its path without links. Names below it are relative, with `/`, and never have `..`.
+/// A folder, by a path without links. Names below it are relative, with `/`, and never contain `..`.
 #[derive(Clone, Debug)]
 pub struct OwnFolder {
-    /// The folder that was opened by its path: links above it were resolved once.
+    /// The folder that was opened by its path; links above it were resolved once.
     base: PathBuf,
-    /// The names from there to this folder, none of which may become a link.
+    /// The names from there to this folder; none of them may be a link.
     below: String,
-    /// Both together.
+    /// `base` and `below` joined.
     path: PathBuf,
     access: FolderAccess,
 }
 
 impl OwnFolder {
-    /// The folder at a path, which must be there and must not be a link. Links above it are resolved once, now.
+    /// Opens the folder at a path, which must exist and must not be a link. Links above it are resolved once, now.
     ///
     /// # Errors
-    /// With [`LinkRefused`] for a link.
+    /// Fails with [`LinkRefused`] for a link.
     pub fn open(path: &Path, access: FolderAccess) -> io::Result<Self> {
         nofollow::refuse_link(path)?;
         let path = path.canonicalize()?;
@@ -69,10 +69,10 @@ impl OwnFolder {
         Ok(folder)
     }
 
-    /// The same; the folder and those above it are made if they are not there.
+    /// Like [`OwnFolder::open`], but creates the folder and its parents if needed.
     ///
     /// # Errors
-    /// With [`LinkRefused`] for a link.
+    /// Fails with [`LinkRefused`] for a link.
     pub fn create(path: &Path, access: FolderAccess) -> io::Result<Self> {
         nofollow::refuse_link(path)?;
         let mut builder = std::fs::DirBuilder::new();
@@ -93,8 +93,8 @@ impl OwnFolder {
         OwnFile::new(self.clone(), name.into())
     }
 
-    /// Takes the rights of everybody but the owner away; does nothing where that is not possible, as on a medium that
-    /// can't be written: files that orch makes are closed by themselves.
+    /// Removes the permissions of everyone but the owner. Does nothing where that fails, as on a read-only medium: the
+    /// files that orch creates are private anyway.
     pub fn close_to_others(&self) {
         #[cfg(unix)]
         if let Ok(dir) = self.dir()
@@ -105,17 +105,17 @@ impl OwnFolder {
         }
     }
 
-    /// A folder below this one, which need not be there.
+    /// A folder below this one; it need not exist.
     #[must_use]
     pub fn folder(&self, name: &str) -> Self {
         let below = if self.below.is_empty() { name.to_owned() } else { format!("{}/{name}", self.below) };
         Self { base: self.base.clone(), below, path: self.path.join(name), access: self.access }
     }
 
-    /// A folder below this one, made with those on the way if it is not there; this one too.
+    /// Creates a folder below this one if needed, with the folders on the way and this one.
     ///
     /// # Errors
-    /// With [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link on the way.
     pub fn make(&self, name: &str) -> io::Result<Self> {
         let made = self.folder(name);
         let mut dir = open_dir(&self.base)?;
@@ -125,10 +125,10 @@ impl OwnFolder {
         Ok(made)
     }
 
-    /// What is in a folder below this one (itself for an empty name), by name; nothing when it is not there.
+    /// The contents of a folder below this one (of this one for an empty name), by name; empty if it does not exist.
     ///
     /// # Errors
-    /// With [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link on the way.
     pub fn list(&self, name: &str) -> io::Result<Vec<(String, Metadata)>> {
         let dir = match self.descend(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -139,14 +139,14 @@ impl OwnFolder {
             let meta = dir.symlink_metadata(entry.file_name())?;
             Ok((entry.file_name().to_string_lossy().into_owned(), meta))
         });
-        // A file that another process removed meanwhile is not in it.
+        // Leaves out a file that another process removed meanwhile.
         entries.filter(|entry| !is_absent(entry)).collect()
     }
 
-    /// Removes a folder below this one with all that is in it; a link is removed itself.
+    /// Removes a folder below this one with its contents; for a link, removes the link itself.
     ///
     /// # Errors
-    /// With [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link on the way.
     pub fn remove_tree(&self, name: &str) -> io::Result<()> {
         let removed = self.parent_of(name, false).and_then(|(dir, name)| match dir.symlink_metadata(&name) {
             Ok(meta) if meta.is_dir() => dir.remove_dir_all(&name),
@@ -159,10 +159,10 @@ impl OwnFolder {
         }
     }
 
-    /// Makes what was named in a folder below this one durable (in itself for an empty name).
+    /// Makes the names in a folder below this one durable (in this one for an empty name).
     ///
     /// # Errors
-    /// With [`LinkRefused`] for a link on the way.
+    /// Fails with [`LinkRefused`] for a link on the way.
     pub fn sync(&self, name: &str) -> io::Result<()> {
         let dir = self.descend(name)?;
         #[cfg(unix)]
@@ -172,10 +172,10 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// Waits until nobody else has the folder locked in this way, and locks it until the file is dropped.
+    /// Waits for an exclusive lock on the folder, which ends when the returned file is dropped.
     ///
     /// # Errors
-    /// The folder can't be opened, or not be locked, as on systems that lock only files.
+    /// The folder can't be opened or can't be locked, as on systems that lock only files.
     pub fn lock(&self) -> io::Result<std::fs::File> {
         #[cfg(unix)]
         {
@@ -187,14 +187,14 @@ impl OwnFolder {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Replaces a file by a rename, its bytes durable before if that is wanted; the folder is not synced.
+    /// Replaces a file by a rename. Its bytes are synced before if `durable` is set; the folder is not synced.
     pub(crate) fn replace(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let (dir, name) = self.parent_of(name, true)?;
         let temporary = format!("{TEMPORARY}{}", uuid::Uuid::now_v7().simple());
         let written =
             self.write_new(&dir, &temporary, bytes, durable).and_then(|()| dir.rename(&temporary, &dir, &name));
         if written.is_err() {
-            // The failure is returned; a file that is left is swept by a later run.
+            // The error is returned. If the temporary file stays, a later run removes it.
             drop(dir.remove_file(&temporary));
         }
         crash_point!("file::renamed");
@@ -213,7 +213,7 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// The folder of a file, opened, and the file's name in it.
+    /// Opens the folder that contains a file, and returns it with the file's name in it.
     pub(crate) fn parent_of(&self, name: &str, make: bool) -> io::Result<(Dir, String)> {
         let mut parts = nofollow::parts(name)?;
         let last = parts.pop().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -228,7 +228,7 @@ impl OwnFolder {
         match nofollow::step(dir, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match nofollow::make_dir(dir, name, self.access.folder_mode()) {
-                    // Another process was faster.
+                    // Another process created it first.
                     Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                     _ => {}
                 }
@@ -242,7 +242,7 @@ impl OwnFolder {
         nofollow::parts(name)?.into_iter().try_fold(self.dir()?, |dir, part| nofollow::step(&dir, part))
     }
 
-    /// The folder itself, opened.
+    /// Opens the folder itself.
     pub(crate) fn dir(&self) -> io::Result<Dir> {
         let mut parts = nofollow::parts(&self.below)?.into_iter();
         parts.try_fold(open_dir(&self.base)?, |dir, part| nofollow::step(&dir, part))

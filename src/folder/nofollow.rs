@@ -1,4 +1,4 @@
-//! Opening names without following links, and saying so where one is.
+//! Opens files and folders without following links, and reports a link as such.
 
 use std::io;
 use std::path::{Component, Path};
@@ -9,12 +9,12 @@ use cap_std::fs::{Dir, DirBuilder, File, OpenOptions};
 
 use super::FolderAccess;
 
-/// A symbolic link in the place of a file or folder of orch's own.
+/// A symbolic link in place of one of orch's own files or folders.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is a symbolic link, and orch does not follow links here")]
 pub struct LinkRefused(String);
 
-/// Whether an error is about a link that was not followed.
+/// Whether an error is a [`LinkRefused`].
 pub fn is_link_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<LinkRefused>)
 }
@@ -23,15 +23,15 @@ fn refused(name: &Path) -> io::Error {
     io::Error::other(LinkRefused(name.file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned()))
 }
 
-/// Fails when a path itself is a link.
+/// Fails if the path itself is a link.
 pub(super) fn refuse_link(path: &Path) -> io::Result<()> {
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) { Err(refused(path)) } else { Ok(()) }
 }
 
-/// Opens a folder by its path, whose last name may not be a link.
+/// Opens a folder by its path; the last name must not be a link.
 ///
 /// # Errors
-/// With [`LinkRefused`] for a link.
+/// Fails with [`LinkRefused`] for a link.
 pub fn open_dir(path: &Path) -> io::Result<Dir> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => {
@@ -42,10 +42,10 @@ pub fn open_dir(path: &Path) -> io::Result<Dir> {
     }
 }
 
-/// Opens a file for reading by its path, whose last name may not be a link.
+/// Opens a file for reading by its path; the last name must not be a link.
 ///
 /// # Errors
-/// With [`LinkRefused`] for a link.
+/// Fails with [`LinkRefused`] for a link.
 pub fn open_file(path: &Path) -> io::Result<std::fs::File> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -53,7 +53,7 @@ pub fn open_file(path: &Path) -> io::Result<std::fs::File> {
     open(&dir, name, OpenOptions::new().read(true), FolderAccess::Ordinary).map(File::into_std)
 }
 
-/// The parts of a relative name.
+/// The parts of a relative name; fails if the name leads out of its folder.
 pub(super) fn parts(name: &str) -> io::Result<Vec<&str>> {
     let part = |part: Component<'_>| match part {
         Component::Normal(_) => Ok(()),
@@ -63,12 +63,12 @@ pub(super) fn parts(name: &str) -> io::Result<Vec<&str>> {
     Ok(name.split('/').filter(|part| !part.is_empty()).collect())
 }
 
-/// Opens a folder in a folder.
+/// Opens a subfolder.
 pub(super) fn step(dir: &Dir, name: impl AsRef<Path>) -> io::Result<Dir> {
     dir.open_dir_nofollow(&name).map_err(|error| told(dir, name.as_ref(), error))
 }
 
-/// Makes a folder in a folder.
+/// Creates a subfolder.
 pub(super) fn make_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
     #[cfg_attr(not(unix), allow(unused_mut, reason = "there are no modes"))]
     let mut builder = DirBuilder::new();
@@ -79,7 +79,7 @@ pub(super) fn make_dir(dir: &Dir, name: &str, mode: u32) -> io::Result<()> {
     dir.create_dir_with(name, &builder)
 }
 
-/// Opens a file that must not be there.
+/// Creates a file that must not exist yet.
 pub(super) fn create_new(dir: &Dir, name: &str, access: FolderAccess) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -88,7 +88,7 @@ pub(super) fn create_new(dir: &Dir, name: &str, access: FolderAccess) -> io::Res
 
 /// Opens a file, which must be a regular one.
 pub(super) fn open(dir: &Dir, name: &str, options: &mut OpenOptions, access: FolderAccess) -> io::Result<File> {
-    // A pipe must not make the program wait for whoever opens its other end.
+    // Opening a pipe must not wait until another process opens its other end.
     options.follow(FollowSymlinks::No).nonblock(true);
     #[cfg(unix)]
     cap_std::fs::OpenOptionsExt::mode(options, access.file_mode());
@@ -98,7 +98,7 @@ pub(super) fn open(dir: &Dir, name: &str, options: &mut OpenOptions, access: Fol
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other(format!("`{name}` is not a regular file"))) }
 }
 
-/// An error of the system, or that there is a link where that is the reason.
+/// The error of the system, or [`LinkRefused`] if a link is the reason.
 fn told(dir: &Dir, name: &Path, error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::AlreadyExists {
         return error;
@@ -106,7 +106,7 @@ fn told(dir: &Dir, name: &Path, error: io::Error) -> io::Error {
     if dir.symlink_metadata(name).is_ok_and(|meta| meta.is_symlink()) { refused(name) } else { error }
 }
 
-/// The permission bits.
+/// The permission bits of a file or folder.
 #[cfg(unix)]
 pub(super) fn mode(meta: &cap_std::fs::Metadata) -> u32 {
     cap_std::fs::PermissionsExt::mode(&meta.permissions())

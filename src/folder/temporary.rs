@@ -1,4 +1,4 @@
-//! Temporary folders that are removed also when the process ends in the middle.
+//! Temporary folders that are removed even if the process ends early.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-/// The folders that are there now.
+/// The temporary folders that exist now.
 static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// A temporary folder for the user alone, removed when it is dropped.
+/// A private temporary folder, removed when it is dropped.
 #[derive(Debug)]
 pub struct TemporaryFolder(TempDir);
 
 impl TemporaryFolder {
-    /// Makes an empty one.
+    /// Creates an empty one.
     ///
     /// # Errors
-    /// The system's folder of temporary files can't be written.
+    /// The system's temporary folder can't be written.
     pub fn make() -> io::Result<Self> {
         // `remove_temporary_folders` waits for this lock, so that it misses no folder.
         let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -39,14 +39,14 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// How often a folder is removed that another thread still writes to.
+/// How many times to try to remove a folder while another thread still writes to it.
 const TRIES: usize = 100;
 
 /// Removes every [`TemporaryFolder`], for a process that is about to end without dropping them.
 pub fn remove_temporary_folders() {
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // Another thread may add a file between the listing and the removal; it can't make the folder again. A folder
-        // that can't be removed at all is left to the system.
+        // Another thread may add a file between the listing and the removal, but it can't create the folder again. A
+        // folder that can't be removed at all is left to the system.
         let is_removed = || match std::fs::remove_dir_all(&folder) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,

@@ -1,4 +1,4 @@
-//! From a project to its graph: which step produces what another one reads.
+//! Builds the graph of a project: finds which step produces what another one reads.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::config::{OutputType, Project, output_type};
 use crate::model::{Step, StepAction};
 
 impl Graph {
-    /// The graph of a loaded project, with the pipelines that it calls.
+    /// The graph of a loaded project, including the pipelines that it calls.
     pub fn of(project: &Project) -> Self {
         let pipeline = &project.pipeline;
         let mut builder = Builder { next: 0 };
@@ -40,8 +40,8 @@ fn input(name: &str, schema: &serde_json::Map<String, Value>) -> String {
     }
 }
 
-/// How many steps a graph has before pipelines that are called are no longer drawn with their steps: calls of calls
-/// grow with a power of their depth, and no reader can use a picture of ten thousand boxes.
+/// Once a graph has this many steps, pipelines that are called are drawn without their steps: nested calls grow
+/// exponentially, and no reader can use a picture of ten thousand boxes.
 const MAX_STEPS: usize = 2_000;
 
 struct Builder {
@@ -54,7 +54,7 @@ impl Builder {
         self.next - 1
     }
 
-    /// The steps of a pipeline, and what is done at the end as a group.
+    /// The steps of a pipeline, with those in `finally` as a last group.
     fn body(&mut self, project: &Project) -> Vec<GraphNode> {
         let mut nodes = self.nodes(&project.pipeline.steps, project);
         if !project.pipeline.finally.is_empty() {
@@ -147,7 +147,7 @@ fn given(name: &str, step: &Step) -> ProducedArtifact {
     ProducedArtifact { name: name.to_owned(), contract }
 }
 
-/// Who produces an artifact, and whether in the round before.
+/// The step that produces each visible artifact, and whether it does so in the previous iteration of a loop.
 type ProducerScope = BTreeMap<String, (usize, bool)>;
 
 #[derive(Default)]
@@ -156,7 +156,7 @@ struct Edges {
 }
 
 impl Edges {
-    /// Steps one after another: each sees what those before it left.
+    /// Adds the edges of steps that run one after another: each sees what those before it produced.
     fn sequence(&mut self, nodes: &[GraphNode], scope: &mut ProducerScope) {
         for (index, node) in nodes.iter().enumerate() {
             self.node(node, scope);
@@ -195,7 +195,7 @@ impl Edges {
     }
 }
 
-/// The artifacts that are there after a step, with the step that produces each.
+/// The artifacts that later steps see, each with the step that produces it.
 fn left(node: &GraphNode) -> Vec<(String, usize)> {
     if !node.gives.is_empty() {
         return node.gives.iter().map(|given| (given.name.clone(), node.at)).collect();

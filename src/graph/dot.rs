@@ -3,7 +3,7 @@
 use super::words::fit;
 use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
-/// The longest line of a node in columns.
+/// The longest line of a node, in columns.
 const LINE: usize = 48;
 
 /// The graph in DOT.
@@ -35,7 +35,7 @@ pub fn dot(graph: &Graph) -> String {
     out
 }
 
-/// An edge; one to or from a group ends at its frame.
+/// An edge; one from or to a group ends at the frame of the group.
 fn arrow(from: &str, tail: Option<usize>, to: &str, head: Option<usize>, style: &str) -> String {
     let ends = tail.map(|at| format!("ltail=cluster_{at}")).into_iter();
     let ends = ends.chain(head.map(|at| format!("lhead=cluster_{at}")));
@@ -64,7 +64,7 @@ fn add(node: &GraphNode, depth: usize, out: &mut String) {
     out.push_str(&format!("{indent}n{} [shape={shape}, label={}];\n", node.at, quoted(&words.join("\n"))));
 }
 
-/// The first step inside a group that is not a group: an edge can't end at a frame alone.
+/// The number of the first step inside a group that is not a group itself: in DOT, an edge can't end at a frame alone.
 fn leaf(node: &GraphNode) -> usize {
     node.inside.first().map_or(node.at, leaf)
 }

@@ -1,26 +1,26 @@
-//! Where everything stands in the picture: steps below one another, side by side in a parallel
-//! group, groups around their steps; what skips a step runs in lanes at the right.
+//! The layout of the SVG picture: steps below one another, parallel steps side by side, groups around their steps. An
+//! edge that skips a step runs in a lane at the right.
 
 use super::words::{fit, flow, width, wrap};
 use super::{Edge, GraphNode, NodeShape, between};
 
-/// How wide a column of the small text is, and how high a line.
+/// The width of a column of the small text and the height of a line, in pixels.
 pub(super) const COLUMN: usize = 7;
 pub(super) const LINE: usize = 16;
-/// Free room inside a box, and between boxes.
+/// Free space inside a box, and between boxes.
 pub(super) const PAD: usize = 14;
 const GAP: usize = 40;
 const BESIDE: usize = 20;
-/// The columns of the longest line in a box.
+/// The longest line in a box, in columns.
 const WORDS: usize = 46;
 /// The height of the title of a box.
 pub(super) const TITLE: usize = 22;
-/// Steps side by side take at most this much before a new row begins.
+/// The greatest width of a row of parallel steps; beyond it a new row begins.
 const ROW: usize = 900;
 /// Room for the arrow back to the start of a loop.
 const BACK: usize = 26;
 
-/// A node with its place.
+/// A node with its place and size.
 #[derive(Debug)]
 pub(super) struct Placed<'a> {
     pub(super) node: &'a GraphNode,
@@ -33,7 +33,7 @@ pub(super) struct Placed<'a> {
     pub(super) inside: LayoutBlock<'a>,
 }
 
-/// Steps that belong together, and the arrows between them.
+/// Steps that are laid out together, and the arrows between them.
 #[derive(Debug, Default)]
 pub(super) struct LayoutBlock<'a> {
     pub(super) placed: Vec<Placed<'a>>,
@@ -45,7 +45,7 @@ pub(super) struct LayoutBlock<'a> {
 /// A line with a label.
 #[derive(Debug)]
 pub(super) struct Arrow {
-    /// The corners from start to end.
+    /// The corners of the line, from start to end.
     pub(super) points: Vec<(usize, usize)>,
     pub(super) label: String,
     /// Where the label begins.
@@ -53,7 +53,7 @@ pub(super) struct Arrow {
 }
 
 impl LayoutBlock<'_> {
-    /// Moves everything.
+    /// Moves the block with everything in it.
     fn shift(&mut self, dx: usize, dy: usize) {
         for placed in &mut self.placed {
             placed.x += dx;
@@ -69,7 +69,7 @@ impl LayoutBlock<'_> {
     }
 }
 
-/// Steps below one another.
+/// Lays out steps below one another.
 pub(super) fn stack<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
     let mut placed: Vec<Placed<'a>> = nodes.iter().map(|node| place(node, edges)).collect();
     let wide = placed.iter().map(|one| one.w).max().unwrap_or(0);
@@ -109,7 +109,7 @@ fn down(block: &LayoutBlock<'_>, from: usize, to: usize, label: String) -> Optio
     Some(Arrow { points: vec![(x, start), (x, end)], label, at: (x + 10, usize::midpoint(start, end) + 4) })
 }
 
-/// An arrow that passes boxes, in a lane of its own.
+/// Adds an arrow that passes boxes, in a lane of its own.
 fn aside(block: &mut LayoutBlock<'_>, from: usize, to: usize, label: String, index: usize) {
     let (Some(from), Some(to)) = (block.placed.get(from), block.placed.get(to)) else { return };
     let label = fit(&label, WORDS / 2);
@@ -117,13 +117,13 @@ fn aside(block: &mut LayoutBlock<'_>, from: usize, to: usize, label: String, ind
     let nudge = (index % 3) * 8;
     let (start, end) = (from.y + from.h / 2 + nudge, to.y + to.h / 2 - nudge.min(to.h / 2));
     let points = vec![(from.x + from.w, start), (lane, start), (lane, end), (to.x + to.w, end)];
-    // Just below where lanes begin: further down their lines may cross.
+    // Just below the start of the lane: further down, lines of other lanes may cross the label.
     let at = (lane + 6, from.y + from.h / 2 + 30);
     block.w = lane + 10 + width(&label) * COLUMN;
     block.arrows.push(Arrow { points, label, at });
 }
 
-/// Steps side by side, in as many rows as they need.
+/// Lays out parallel steps side by side, in as many rows as they need.
 fn row<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
     let mut block = LayoutBlock::default();
     let (mut x, mut y, mut high) = (0, 0, 0);
@@ -143,7 +143,7 @@ fn row<'a>(nodes: &'a [GraphNode], edges: &[Edge]) -> LayoutBlock<'a> {
     block
 }
 
-/// A box around its words and its steps, at the origin.
+/// Lays out a box around its text and its inner steps, at the origin.
 fn place<'a>(node: &'a GraphNode, edges: &[Edge]) -> Placed<'a> {
     let title = fit(&node.id, WORDS);
     let lines = std::iter::once(node.what.clone()).chain(node.lines.iter().cloned()).chain(flow(node, edges));
@@ -167,7 +167,7 @@ fn place<'a>(node: &'a GraphNode, edges: &[Edge]) -> Placed<'a> {
     Placed { node, title, words, x: 0, y: 0, w, h: head + below, inside }
 }
 
-/// The arrow from the last step of a loop back to the first.
+/// The arrow from the last step of a loop back to its first.
 fn again(block: &LayoutBlock<'_>) -> Option<Arrow> {
     let (first, last) = (block.placed.first()?, block.placed.last()?);
     let (start, end) = (last.y + last.h * 3 / 4, first.y + first.h / 4);

@@ -3,7 +3,7 @@
 use super::words::fit;
 use super::{EdgeKind, Graph, GraphNode, NodeShape};
 
-/// The longest line of a node in columns.
+/// The longest line of a node, in columns.
 const LINE: usize = 48;
 
 /// The graph in Mermaid.
@@ -59,7 +59,7 @@ fn add(node: &GraphNode, depth: usize, out: &mut String) {
     out.push_str(&format!("{indent}n{}{open}\"{}\"{close}\n", node.at, words.join("<br/>")));
 }
 
-/// Text inside quotes: every sign that could end them or be markup is an entity.
+/// Escapes text inside quotes: every character that could end them or be markup becomes an entity.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

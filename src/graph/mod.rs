@@ -1,9 +1,9 @@
-//! A pipeline as a picture: steps and groups, and the artifacts that flow between them.
+//! A pipeline as a graph: steps and groups, and the artifacts that flow between them.
 //!
-//! Owns the graph of a pipeline and its renderings: text for a terminal, Mermaid for READMEs, DOT for
-//! Graphviz, SVG for everything else. Promises the same bytes for the same files, every name escaped
-//! for its format, and text of at most 80 columns. Refuses to know runs, files and whether the
-//! pipeline is right: a name that nothing produces has no edge.
+//! Builds the graph and renders it: as text for a terminal, Mermaid for READMEs, DOT for Graphviz, SVG for everything
+//! else. The same files always give the same bytes, every name is escaped for its format, and text has at most 80
+//! columns. This module knows nothing of runs and does not check the pipeline: a name that nothing produces has no
+//! edge.
 
 mod build;
 mod dot;
@@ -18,43 +18,43 @@ pub use mermaid::mermaid;
 pub use svg::svg;
 pub use text::text;
 
-/// A pipeline's steps with what flows between them.
+/// A pipeline's steps, and what flows between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Graph {
     /// The pipeline's name.
     pub name: String,
-    /// What it is for.
+    /// The pipeline's description.
     pub description: Option<String>,
-    /// The values given to a run, as `task: string`.
+    /// The inputs of a run, as `task: string`.
     pub inputs: Vec<String>,
-    /// The steps from top to bottom; what is done at the end is a last group.
+    /// The steps from top to bottom; the steps in `finally` are a last group.
     pub nodes: Vec<GraphNode>,
-    /// What leads from one step to another.
+    /// What flows from one step to another.
     pub edges: Vec<Edge>,
-    /// What the pipeline gives: names with expressions.
+    /// The outputs of the pipeline: names with expressions.
     pub outputs: Vec<(String, String)>,
 }
 
 /// A step, or a group of steps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GraphNode {
-    /// Its number, from top to bottom.
+    /// Its number, counted from top to bottom.
     pub at: usize,
-    /// The number of the last step inside it; its own for a step without any.
+    /// The number of the last step inside it; its own number if it has none inside.
     pub last: usize,
     /// The step's id.
     pub id: String,
     /// What kind of step it is.
     pub shape: NodeShape,
-    /// The kind in words: `agent coder · auto`.
+    /// The kind as text: `agent coder · auto`.
     pub what: String,
-    /// More about it, a line each: the prompt, the command, conditions.
+    /// Details, one per line: the prompt, the command, conditions.
     pub lines: Vec<String>,
     /// The artifacts that it reads.
     pub reads: Vec<ConsumedArtifact>,
-    /// What it leaves for others: its artifact, or the outputs of the pipeline that it calls.
+    /// What it produces: its artifact, or the outputs of the pipeline that it calls.
     pub gives: Vec<ProducedArtifact>,
-    /// Whether it runs once for each item of a list, so that what is inside stays inside.
+    /// Whether it runs once for each item of a list; then other steps do not see the artifacts of the steps inside.
     pub each: bool,
     /// The steps inside.
     pub inside: Vec<GraphNode>,
@@ -63,23 +63,23 @@ pub struct GraphNode {
 /// What kind of step a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeShape {
-    /// A model is asked.
+    /// Calls a model or a CLI agent.
     Agent,
-    /// A command is run.
+    /// Runs a command.
     Command,
-    /// Files are written.
+    /// Writes files.
     Write,
-    /// A person is asked.
+    /// Asks the user for approval.
     Approve,
-    /// Steps side by side.
+    /// Runs its steps in parallel.
     Parallel,
-    /// Steps one after another.
+    /// Runs its steps one after another.
     Sequence,
-    /// Steps again and again.
+    /// Repeats its steps in a loop.
     Repeat,
-    /// Another pipeline.
+    /// Calls another pipeline.
     Pipeline,
-    /// What is done at the end.
+    /// The steps in `finally`.
     Finally,
 }
 
@@ -88,25 +88,25 @@ pub enum NodeShape {
 pub struct ConsumedArtifact {
     /// Its name.
     pub name: String,
-    /// Whether the step runs without it.
+    /// Whether the step also runs without it.
     pub optional: bool,
 }
 
-/// An artifact that a step gives.
+/// An artifact that a step produces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProducedArtifact {
     /// Its name.
     pub name: String,
-    /// What it must be, as `text` or `schemas/plan.schema.json`; empty when nothing says so.
+    /// Its type, as `text` or `schemas/plan.schema.json`; empty when the pipeline declares none.
     pub contract: String,
 }
 
-/// What leads from one step to another.
+/// A connection from one step to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
-    /// The number of the step that comes first.
+    /// The number of the earlier step.
     pub from: usize,
-    /// The number of the step that comes after it.
+    /// The number of the later step.
     pub to: usize,
     /// What flows.
     pub flow: EdgeKind,
@@ -117,11 +117,11 @@ pub struct Edge {
 pub enum EdgeKind {
     /// An artifact that the step needs.
     Needed(String),
-    /// An artifact that the step can do without.
+    /// An artifact that the step can run without.
     Optional(String),
-    /// An artifact of the round before.
+    /// An artifact of the previous iteration of a loop.
     LastRound(String),
-    /// Nothing: the one only runs after the other.
+    /// Nothing: the later step only runs after the earlier one.
     Order,
 }
 
@@ -131,14 +131,14 @@ impl GraphNode {
         !self.inside.is_empty()
     }
 
-    /// Whether a step is this one or inside it.
+    /// Whether the step with this number is this one or inside it.
     fn holds(&self, at: usize) -> bool {
         (self.at..=self.last).contains(&at)
     }
 }
 
 impl EdgeKind {
-    /// The words on the edge; empty for mere order.
+    /// The label of the edge; empty for mere order.
     pub fn label(&self) -> String {
         match self {
             Self::Needed(name) => name.clone(),
@@ -149,8 +149,8 @@ impl EdgeKind {
     }
 }
 
-/// What flows from one of these nodes to another, with all that is inside them: pairs of places in
-/// the list with the words on the edge, each pair once.
+/// What flows between these nodes, including everything inside them: pairs of positions in the list with the labels of
+/// their edges, each pair once.
 fn between(nodes: &[GraphNode], edges: &[Edge]) -> Vec<(usize, usize, Vec<String>)> {
     let mut found: Vec<(usize, usize, Vec<String>)> = Vec::new();
     for edge in edges.iter().filter(|edge| !matches!(edge.flow, EdgeKind::LastRound(_))) {

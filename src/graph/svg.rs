@@ -1,4 +1,4 @@
-//! The graph as an SVG picture that needs nothing else and is readable on light and dark pages.
+//! The graph as a self-contained SVG picture that is readable on light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ rect{fill:#161b22;stroke:#484f58}rect.agent{fill:#0c2d6b;stroke:#388bfd}rect.com
 rect.write{fill:#4b2900;stroke:#bb8009}rect.approve{fill:#3c1e70;stroke:#a371f7}\
 path{stroke:#9198a1}marker path{fill:#9198a1}.label{fill:#79c0ff;stroke:#0d1117}}";
 
-/// The columns of the lines above and below the picture.
+/// The longest line of the text above the picture, in columns.
 const WORDS: usize = 80;
 
 /// The graph in SVG.
@@ -62,7 +62,7 @@ fn draw(out: &mut String, block: &LayoutBlock<'_>) {
         boxed(out, placed);
     }
     block.arrows.iter().for_each(|arrow| line(out, arrow));
-    // Over the lines, which their edges cover.
+    // Labels come after the lines, so that their outlines cover them.
     for arrow in block.arrows.iter().filter(|arrow| !arrow.label.is_empty()) {
         text(out, "label", arrow.at.0, arrow.at.1, &arrow.label);
     }
@@ -102,7 +102,8 @@ fn text(out: &mut String, class: &str, x: usize, y: usize, words: &str) {
     let _ = writeln!(out, "<text{class} x=\"{x}\" y=\"{y}\">{}</text>", escape(words));
 }
 
-/// Text for XML: signs of markup are entities, and what XML can't hold at all is left out.
+/// Escapes text for XML: markup characters become entities; characters that XML can't hold become spaces or are left
+/// out.
 fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {

@@ -1,11 +1,11 @@
-//! The graph for a terminal: boxes in boxes, at most 80 columns wide.
+//! The graph as text for a terminal: nested boxes, at most 80 columns wide.
 
 use super::words::{fit, flow, width, wrap};
 use super::{Edge, Graph, GraphNode, NodeShape, between};
 
-/// The whole width in columns.
+/// The total width, in columns.
 const COLUMNS: usize = 80;
-/// Below this a box is not made narrower by its depth; deeper ones are only indented less.
+/// A group with less room than this shows its steps as an indented list instead of nested boxes.
 const NARROWEST: usize = 36;
 
 /// The graph as text.
@@ -46,7 +46,7 @@ fn sequence(nodes: &[GraphNode], edges: &[Edge], columns: usize) -> Vec<String> 
     out
 }
 
-/// A step as a box: its id and kind in the upper edge, what it is made of inside.
+/// A step as a box: its id and kind in the upper edge, its details inside.
 fn boxed(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
     let inner = columns.saturating_sub(4);
     let lines = node.lines.iter().map(String::clone).chain(flow(node, edges));
@@ -67,7 +67,7 @@ fn boxed(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
 }
 
 fn group(node: &GraphNode, edges: &[Edge], columns: usize) -> Vec<String> {
-    // Very deep groups would leave no room for words: they stand without a frame of their own.
+    // In very deep groups, frames would leave no room for text.
     if columns < NARROWEST {
         return flat(&node.inside, 0, columns);
     }
@@ -89,7 +89,7 @@ fn flat(nodes: &[GraphNode], depth: usize, columns: usize) -> Vec<String> {
     out
 }
 
-/// The upper edge of a box; more lines when the id is too long for it.
+/// The upper edge of a box; an id or a kind that is too long for it is cut off.
 fn top(node: &GraphNode, columns: usize) -> Vec<String> {
     let room = columns.saturating_sub(8);
     let id = fit(&node.id, room.saturating_sub(width(&node.what).min(room / 2) + 1));

@@ -1,4 +1,4 @@
-//! What a picture says about a step, and how text is fitted into it.
+//! The text that a picture shows for a step, and functions that fit text into columns.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -7,7 +7,7 @@ use crate::model::step::CommandLine;
 use crate::model::visible::visible;
 use crate::model::{Pipeline, Step, StepAction};
 
-/// The kind of a step in words.
+/// The kind of a step as text.
 pub(super) fn what(step: &Step, pipeline: &Pipeline) -> String {
     match step.kind() {
         Some(StepAction::Agent { agent, .. }) => {
@@ -29,7 +29,7 @@ pub(super) fn what(step: &Step, pipeline: &Pipeline) -> String {
     }
 }
 
-/// More about a step, a line each.
+/// Details of a step, one per line.
 pub(super) fn lines(step: &Step) -> Vec<String> {
     let mut out = Vec::new();
     if let Some(list) = &step.for_each {
@@ -49,7 +49,7 @@ pub(super) fn lines(step: &Step) -> Vec<String> {
     out.iter().map(|line| one_line(line)).collect()
 }
 
-/// What a step reads and gives: `plan, code? ─▶ review (schemas/review.schema.json)`.
+/// What a step reads and produces: `plan, code? ─▶ review (schemas/review.schema.json)`.
 pub(super) fn flow(node: &GraphNode, edges: &[Edge]) -> Option<String> {
     if node.reads.is_empty() && node.gives.is_empty() {
         return None;
@@ -74,17 +74,17 @@ pub(super) fn flow(node: &GraphNode, edges: &[Edge]) -> Option<String> {
     })
 }
 
-/// A text in one line: each run of white space is one space, and what is not to be seen is written out.
+/// A text on one line: each run of white space becomes one space, and invisible characters are made visible.
 pub(super) fn one_line(text: &str) -> String {
     visible(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// How many columns a text takes.
+/// How many columns a text takes in a terminal.
 pub(super) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// A text of at most so many columns; what is cut off is an ellipsis.
+/// A text of at most this many columns; an ellipsis marks where it was cut off.
 pub(super) fn fit(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -102,7 +102,7 @@ pub(super) fn fit(text: &str, columns: usize) -> String {
     out
 }
 
-/// A text in lines of at most so many columns, broken at spaces where there are any.
+/// A text in lines of at most this many columns, broken at spaces where possible.
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(4);
     let mut lines = vec![String::new()];

@@ -1,28 +1,28 @@
-//! Edits that mend findings: those that `validate --fix` makes.
+//! Code actions that fix findings, with the same edits as `validate --fix`.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Fix, SourceFile, apart};
 
-/// An edit that a person can choose.
+/// An edit that the user can choose.
 #[derive(Debug)]
 pub(super) struct CodeAction {
-    /// What it does.
+    /// A sentence that says what the edit does.
     pub(super) title: String,
-    /// `quickfix`, or `source.fixAll` for everything at once.
+    /// `quickfix`, or `source.fixAll` for the action with all edits.
     pub(super) kind: &'static str,
-    /// The text that is edited.
+    /// The file that the edits change.
     pub(super) file: Arc<SourceFile>,
-    /// The edits, apart from one another.
+    /// The edits; no two of them overlap or touch.
     pub(super) edits: Vec<Fix>,
-    /// What they mend.
+    /// The findings that the edits fix.
     pub(super) mends: Vec<Diagnostic>,
 }
 
-/// The edits for a range of a text, and the one for the whole of it.
+/// Returns the code actions for a range of a text, and one for all certain fixes of the text.
 pub(super) fn of(found: &[Diagnostic], text: &str, range: &Range<usize>) -> Vec<CodeAction> {
-    // A finding of an older text has its edit in the wrong place.
+    // A finding from an older version of the text has its edit in the wrong place.
     let now = |d: &&Diagnostic| d.file.as_ref().is_some_and(|file| file.text == text.trim_start_matches('\u{feff}'));
     let all = apart(found.iter().filter(now));
     let near = |d: &Diagnostic| d.span.as_ref().is_none_or(|span| span.start <= range.end && range.start <= span.end);

@@ -1,4 +1,4 @@
-//! The names that a test case takes from its pipeline.
+//! The names that a test case can use from its pipeline.
 
 use super::cursor::{EditorCursor, Field};
 use super::documents::Documents;
@@ -7,10 +7,10 @@ use super::outline::Seg;
 use crate::config::{Project, places};
 use crate::model::StepAction;
 
-/// A name, what it is, and what is said of it.
+/// A name, its kind, and its description.
 pub(super) type Name = (String, &'static str, Option<String>);
 
-/// The keys of a mapping of a test case: inputs, approvals and steps of the pipeline.
+/// Returns the keys for a mapping of a test case: the pipeline's inputs, approvals or steps.
 pub(super) fn keys(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Name> {
     let words: Vec<&str> = parent
         .iter()
@@ -41,7 +41,7 @@ fn inputs(project: &Project) -> Vec<Name> {
     facts::inputs(project).map(|(name, about)| (name.to_owned(), "input", about.map(str::to_owned))).collect()
 }
 
-/// The inputs of a pipeline that a step calls, by the file that the step names.
+/// Returns the inputs of a pipeline that a step calls, found through the file that the step names.
 pub(super) fn called(cursor: &EditorCursor, file: &str, documents: &Documents) -> Vec<Name> {
     facts::named_pipeline(cursor, file, documents).map(|project| inputs(&project)).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! What is wrong with the files of the projects that somebody looks at, kept up to date.
+//! Keeps the findings for the open projects up to date.
 //!
-//! Work is done a piece at a time (one pipeline with what it names, the schemas of a root), so that
-//! requests never wait long. A piece remembers which files it asked for: an edit repeats only the pieces
-//! that asked for the edited file.
+//! Work is split into small units (one pipeline with the files that it names, or the settings and schemas of a root),
+//! so that a request never waits long. Each unit records which files it read; an edit repeats only the units that read
+//! the edited file.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -13,28 +13,28 @@ use crate::check::{check, check_file, check_prompt};
 use crate::config::{self, Sources};
 use crate::diagnostic::{self, Diagnostic};
 
-/// How many findings of a file are told.
+/// The most findings that the server publishes for one file.
 const MAX_FOUND: usize = 500;
 
-/// One piece of work.
+/// A unit of work.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum CheckUnit {
     /// A pipeline or test case.
     File(PathBuf),
     /// The settings and the schemas of a root, also those that no pipeline names.
     Root(PathBuf),
-    /// A prompt that no pipeline uses.
+    /// A prompt; its unit has findings only while no pipeline uses the prompt.
     Prompt(PathBuf),
 }
 
-/// What came of a piece.
+/// The result of a unit.
 #[derive(Debug, Default)]
 struct UnitResult {
     found: Vec<Diagnostic>,
     asked: BTreeSet<PathBuf>,
 }
 
-/// All pieces, and what is to be done again.
+/// The results of all units, and the queue of units to repeat.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     roots: BTreeSet<PathBuf>,
@@ -45,26 +45,27 @@ pub(super) struct Checks {
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileEvent {
-    /// Its text is another.
+    /// Its content changed.
     Changed,
-    /// It appeared or went away, so that names may mean something else.
+    /// The file was created, deleted or closed, so that names may now refer to other files.
     Listed,
 }
 
 impl Checks {
-    /// The root that a file belongs to, also when the file is gone.
+    /// The root that a file belongs to, even if the file was deleted.
     pub(super) fn root_of(&self, path: &Path, sources: &Sources) -> Option<PathBuf> {
         let known = || self.roots.iter().rev().find(|root| path.starts_with(root)).cloned();
         member(path, sources).map(|member| member.root).or_else(known)
     }
 
-    /// Notes that something happened to a file; gives the files whose findings are gone with it.
+    /// Records that a file changed, and queues the units that depend on it. Returns the files whose findings this
+    /// removed.
     pub(super) fn touch(&mut self, path: &Path, event: FileEvent, documents: &Documents) -> BTreeSet<PathBuf> {
         let sources = documents.sources();
         let Some(root) = self.root_of(path, &sources) else { return BTreeSet::new() };
         let asks = |(_, outcome): &(&CheckUnit, &UnitResult)| outcome.asked.contains(path);
         let mut asking: Vec<CheckUnit> = self.outcomes.iter().filter(asks).map(|(piece, _)| piece.clone()).collect();
-        // Nobody reads it, and it is not ours: what it says changes nothing.
+        // No unit reads this file and it is not a project file, so its content can't matter.
         if event == FileEvent::Changed && asking.is_empty() && member(path, &sources).is_none() {
             return BTreeSet::new();
         }
@@ -79,7 +80,8 @@ impl Checks {
         BTreeSet::new()
     }
 
-    /// Queues everything of a root.
+    /// Queues all units of a root, and removes those whose files no longer exist. Returns the files whose findings this
+    /// removed.
     fn all(&mut self, root: &Path, first: &Path, documents: &Documents, sources: &Sources) -> BTreeSet<PathBuf> {
         let files = projects::files(root, documents.paths(), sources);
         let mut pieces: Vec<CheckUnit> = files.into_iter().map(CheckUnit::File).collect();
@@ -112,7 +114,7 @@ impl Checks {
         }
     }
 
-    /// Forgets every root below a folder; gives the files whose findings are gone with them.
+    /// Removes all roots below a folder; returns the files whose findings this removed.
     pub(super) fn forget(&mut self, folder: &Path) -> BTreeSet<PathBuf> {
         self.roots.retain(|root| !root.starts_with(folder));
         let below = |piece: &CheckUnit| match piece {
@@ -134,7 +136,7 @@ impl Checks {
         self.queue.is_empty()
     }
 
-    /// Does one piece of work; gives the files whose findings may be others now.
+    /// Runs one unit; returns the files whose findings may have changed.
     pub(super) fn step(&mut self, documents: &mut Documents) -> BTreeSet<PathBuf> {
         let Some(piece) = self.queue.pop_front() else { return BTreeSet::new() };
         let sources = documents.sources();
@@ -161,7 +163,7 @@ impl Checks {
         files
     }
 
-    /// A prompt alone, unless a pipeline uses it, which finds more.
+    /// Checks a prompt alone. Returns nothing if a pipeline uses the prompt, since that pipeline's unit finds more.
     fn prompt(&self, path: &Path, sources: &Sources) -> Vec<Diagnostic> {
         let used = self
             .outcomes
@@ -175,7 +177,7 @@ impl Checks {
         }
     }
 
-    /// Everything that is wrong with a file, in order, each once.
+    /// All findings in a file, sorted and without duplicates.
     pub(super) fn of(&self, path: &Path) -> Vec<Diagnostic> {
         let shown = path.to_string_lossy().replace('\\', "/");
         let of = |d: &&Diagnostic| d.file.as_ref().is_some_and(|file| file.path == shown);
@@ -185,7 +187,7 @@ impl Checks {
         found
     }
 
-    /// The pipelines that asked for a file, the files themselves included.
+    /// The pipelines whose units read a file. A pipeline counts as a reader of itself.
     pub(super) fn users(&self, path: &Path) -> Vec<PathBuf> {
         let each = self.outcomes.iter().filter_map(|(piece, outcome)| match piece {
             CheckUnit::File(file) if !config::is_case(file) && outcome.asked.contains(path) => Some(file.clone()),
@@ -195,7 +197,7 @@ impl Checks {
     }
 }
 
-/// What a person looks at comes first.
+/// Moves the unit of the file that the user is looking at to the front.
 fn own_first(pieces: &mut [CheckUnit], path: &Path) {
     pieces.sort_by_key(|piece| !matches!(piece, CheckUnit::File(file) if file == path));
 }

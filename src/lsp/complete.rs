@@ -1,4 +1,4 @@
-//! What can be written at a place.
+//! Completion: what the user can write at a position.
 
 use std::ops::Range;
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::check::{NameOrigin, VisibleName};
 use crate::config::SETTINGS_FILE;
 use crate::template::{FILTERS, FUNCTIONS, TESTS};
 
-/// How many agents are offered: the model of each is looked up among all values of the text.
+/// The most agents that completion offers. Each one costs a search through all values of the text for its model.
 const MAX_NAMES: usize = 1_000;
 
-/// What kind of thing a choice is, for its icon.
+/// The kind of a choice, which determines its icon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CompletionKind {
     Key,
@@ -32,21 +32,21 @@ pub(super) enum CompletionKind {
     Keyword,
 }
 
-/// Something that can be written.
+/// A completion that the user can choose.
 #[derive(Clone, Debug)]
 pub(super) struct Choice {
     pub(super) label: String,
     pub(super) sort: CompletionKind,
-    /// A few words beside it.
+    /// A short note that the editor shows beside the label.
     pub(super) detail: String,
-    /// What it is, in sentences.
+    /// A description in sentences.
     pub(super) about: Option<String>,
-    /// What is written, and what it replaces.
+    /// The text to insert; it replaces the range `replace`.
     pub(super) insert: String,
     pub(super) replace: Range<usize>,
 }
 
-/// The first words of tags.
+/// The first words of template tags.
 const STATEMENTS: &[&str] = &[
     "if",
     "elif",
@@ -67,7 +67,7 @@ const STATEMENTS: &[&str] = &[
     "break",
 ];
 
-/// The words of JSON Schema that inputs are made of.
+/// The keywords of JSON Schema that completion offers in the schema of an input.
 const OF_INPUTS: &[(&str, &str)] = &[
     ("type", "What the value is: `string`, `integer`, `number`, `boolean`, `array` or `object`."),
     ("description", "What the value is for."),
@@ -78,7 +78,7 @@ const OF_INPUTS: &[(&str, &str)] = &[
     ("required", "The properties that an object must have."),
 ];
 
-/// Everything that can be written at a place.
+/// Returns all completions for a position.
 pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<Choice> {
     let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
     match &cursor.focus {
@@ -132,7 +132,7 @@ fn of_found(found: &VisibleName, replace: &Range<usize>) -> Choice {
     choice(&found.name, sort, &format!("{}{origin}{maybe}", found.ty), found.about.as_deref(), replace)
 }
 
-/// The files of a folder of the project.
+/// The names of the files in a folder of the project.
 pub(super) fn files(cursor: &EditorCursor, folder: &str, documents: &Documents) -> Vec<String> {
     documents.sources().list(&cursor.member.root.join(folder))
 }
@@ -151,7 +151,7 @@ fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<
     let values = node.map(KeyNode::values).unwrap_or_default();
     let values = values.iter().map(|(name, about)| choice(name, CompletionKind::Value, "", *about, &field.word));
     let mut list: Vec<Choice> = named.into_iter().chain(values).collect();
-    // `agent:` wants a space before its value.
+    // `agent:` needs a space before its value.
     if cursor.text.get(..field.word.start).is_some_and(|before| before.ends_with(':')) {
         for choice in &mut list {
             choice.insert.insert(0, ' ');
@@ -160,7 +160,7 @@ fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<
     list
 }
 
-/// The keys of a mapping that are not written yet.
+/// The keys that a mapping may have and does not have yet.
 fn in_mapping(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<Choice> {
     let Some(root) = keys::schema(&cursor.member.kind) else { return Vec::new() };
     let here = |word: &Range<usize>| *word == field.word;
@@ -197,7 +197,8 @@ fn in_mapping(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &
     list
 }
 
-/// The keys that another pipeline gives: the inputs of one that a step calls, and what a test case speaks of.
+/// The keys that depend on another pipeline: the inputs of a pipeline that a step calls, and the names that a test case
+/// uses.
 fn of_pipeline(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: &Documents) -> Vec<case::Name> {
     if cursor.member.kind == FileRole::Case {
         return case::keys(cursor, field, parent, documents);
@@ -211,7 +212,7 @@ fn of_pipeline(cursor: &EditorCursor, field: &Field, parent: &[Seg], documents: 
     file.map(|file| case::called(cursor, file, documents)).unwrap_or_default()
 }
 
-/// The names of things of the project that a value can be.
+/// The names from the project that a value can have.
 fn named(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let new = |name: &str, sort, detail: &str| choice(name, sort, detail, None, &field.word);
     match field.role {
@@ -262,7 +263,7 @@ fn artifacts(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec
     each.collect()
 }
 
-/// Other pipelines, as this file would name them.
+/// The other pipelines, each with the path that this file would use for it.
 fn pipelines(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Choice> {
     let folder = cursor.path.parent().unwrap_or(Path::new(""));
     let is_case = cursor.member.kind == FileRole::Case;
@@ -285,7 +286,7 @@ fn models(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<Ch
     let outline = Outline::of(text, None);
     let [aliases, providers] = ["models", "providers"].map(|key| vec![Seg::Key(key.to_owned())]);
     let mut list: Vec<Choice> = Vec::new();
-    // An alias is not defined by itself.
+    // Completion offers no aliases in the definition of an alias, which must not refer to itself.
     if field.path.first() != aliases.first() {
         list.extend(outline.keys(&aliases).map(|(name, _)| new(name, "alias of orch.yaml")));
     }

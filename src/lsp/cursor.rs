@@ -1,4 +1,4 @@
-//! What a place of a file is about.
+//! Finds out what a position in a file is about. Completion, hover, definitions and references start from here.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::projects::{FileRole, ProjectFile, member};
 use super::template_cursor::{self, TemplateSpot};
 use crate::check::Sight;
 
-/// What a value of a YAML file means.
+/// The meaning of a value in a YAML file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum YamlRole {
     /// The name of an agent.
@@ -27,7 +27,7 @@ pub(super) enum YamlRole {
     Pipeline,
     /// A model.
     Model,
-    /// An expression, with what it sees beside what its step does.
+    /// An expression, with what it can see beyond what its step sees.
     Expression(Sight),
     /// A template.
     Template,
@@ -35,26 +35,26 @@ pub(super) enum YamlRole {
     Plain,
 }
 
-/// A place in a YAML file.
+/// A position in a YAML file.
 pub(super) struct Field {
-    /// Where it is.
+    /// The path to the value or key at the position.
     pub(super) path: Vec<Seg>,
-    /// Whether it is a key, which the path ends with.
+    /// Whether the position is on a key. The path then ends with that key.
     pub(super) is_key: bool,
-    /// The word that stands there: the key or the value.
+    /// The bytes of the key or value at the position.
     pub(super) word: Range<usize>,
-    /// Whether the value stands on the line of its key, so that no key can follow.
+    /// Whether the value is on the line of its key, where no nested key can follow.
     pub(super) inline: bool,
-    /// What the value means.
+    /// The meaning of the value.
     pub(super) role: YamlRole,
-    /// The place in the template or expression that the value is.
+    /// The position inside the template or expression, if the value is one.
     pub(super) spot: Option<TemplateSpot>,
-    /// How far the value reaches.
+    /// The last byte at which the position still belongs to the value.
     pub(super) reach: usize,
     pub(super) outline: Outline,
 }
 
-/// A place of a file of a project.
+/// A position in a file of a project.
 pub(super) struct EditorCursor {
     pub(super) path: PathBuf,
     pub(super) member: ProjectFile,
@@ -63,18 +63,18 @@ pub(super) struct EditorCursor {
     pub(super) focus: Focus,
 }
 
-/// What the file makes of the place.
+/// The kind of position, which depends on the file.
 pub(super) enum Focus {
-    /// A place in a template of its own.
+    /// A position in a prompt file.
     Prompt(TemplateSpot),
-    /// A place in a YAML file.
+    /// A position in a YAML file.
     Field(Field),
-    /// A place in a schema.
+    /// A position in a schema.
     Schema,
 }
 
 impl EditorCursor {
-    /// What a place is about; `None` where nothing is known of it.
+    /// Describes a position; returns `None` if nothing is known about it.
     pub(super) fn at(path: &Path, offset: usize, documents: &Documents) -> Option<Self> {
         let text = Arc::clone(&documents.get(path)?.text);
         let member = member(path, &documents.sources())?;
@@ -109,7 +109,7 @@ fn field(text: &str, offset: usize, kind: &FileRole) -> Option<Field> {
         let block = entry.form == ValueStyle::Block && entry.value.is_empty();
         entry.form != ValueStyle::Flow && !block && entry.value.start <= offset && offset <= entry.reach
     };
-    // An empty place reaches up to the word behind it.
+    // An empty value extends to the start of the word after it. At that byte, the word takes precedence.
     let found = outline
         .entries
         .iter()
@@ -124,7 +124,7 @@ fn field(text: &str, offset: usize, kind: &FileRole) -> Option<Field> {
     };
     let word = match found.form {
         ValueStyle::Empty => offset..offset,
-        // An edit of a completion stays on one line.
+        // The protocol requires that a completion's edit is on one line.
         _ if text.get(found.value.clone()).is_some_and(|value| value.contains('\n')) => offset..offset,
         ValueStyle::Scalar | ValueStyle::Block | ValueStyle::Flow => found.value.clone(),
     };
@@ -132,7 +132,7 @@ fn field(text: &str, offset: usize, kind: &FileRole) -> Option<Field> {
     Some(Field { path, is_key: false, word, inline, role, spot, reach, outline })
 }
 
-/// How much of a path leads to a step: `/steps/0/parallel/1`.
+/// The number of segments of a path that lead to its step, as in `/steps/0/parallel/1`; 0 outside of steps.
 fn step_length(path: &[Seg]) -> usize {
     let key =
         |at: usize, names: &[&str]| matches!(path.get(at), Some(Seg::Key(name)) if names.contains(&name.as_str()));
@@ -152,7 +152,7 @@ fn step_length(path: &[Seg]) -> usize {
     }
 }
 
-/// The path of the step that a path leads into; `None` outside of steps.
+/// The path of the step that contains a path; `None` outside of steps.
 pub(super) fn step_of(path: &[Seg]) -> Option<&[Seg]> {
     path.get(..step_length(path)).filter(|step| !step.is_empty())
 }
@@ -165,7 +165,7 @@ pub(super) fn pointer(path: &[Seg]) -> String {
     })
 }
 
-/// What a value means, by its place.
+/// The meaning of a value, which its path determines.
 pub(super) fn role(kind: &FileRole, path: &[Seg]) -> YamlRole {
     let inside = path.get(step_length(path)..).unwrap_or_default();
     let words: Vec<&str> = inside

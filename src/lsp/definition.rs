@@ -1,4 +1,4 @@
-//! Where a name at a place is declared or produced.
+//! Finds where the name at a position is declared or produced.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -15,14 +15,14 @@ use super::template_cursor::{ExpectedSyntax, TemplateSpot};
 use crate::config::{self, OutputType, SETTINGS_FILE};
 use crate::diagnostic::SourceFile;
 
-/// A place in a file.
+/// A range in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DefinitionTarget {
     pub(super) file: Arc<SourceFile>,
     pub(super) span: Range<usize>,
 }
 
-/// Where the name at a place is declared or produced.
+/// Returns where the name at a position is declared or produced.
 pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Vec<DefinitionTarget> {
     let Some(cursor) = EditorCursor::at(path, offset, documents) else { return Vec::new() };
     let found = match &cursor.focus {
@@ -78,7 +78,7 @@ fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Opti
     }
 }
 
-/// What the output at a path of a pipeline must be, by the keys of its step.
+/// The type that the output at a path of a pipeline must have, determined by the keys of its step.
 pub(super) fn output_type(text: &str, outline: &Outline, path: &[Seg]) -> Option<OutputType> {
     let step = step_of(path)?;
     let key = |name: &str| outline.find(&[step, &[Seg::Key(name.to_owned())]].concat());
@@ -86,7 +86,7 @@ pub(super) fn output_type(text: &str, outline: &Outline, path: &[Seg]) -> Option
     config::output_type_so_far(word("output")?, word("schema"), |name| key(name).is_some())
 }
 
-/// The file of a schema that is one.
+/// The file of an output type; `None` for a type without a schema file.
 pub(super) fn file_of(cursor: &EditorCursor, output: &OutputType) -> Option<PathBuf> {
     match output {
         OutputType::File(name) => config::member_path(&cursor.member.root, "schemas", name),
@@ -94,7 +94,7 @@ pub(super) fn file_of(cursor: &EditorCursor, output: &OutputType) -> Option<Path
     }
 }
 
-/// The file that a value names.
+/// The path of the file that a value names.
 pub(super) fn named_file(cursor: &EditorCursor, role: YamlRole, name: &str) -> Option<PathBuf> {
     let root = &cursor.member.root;
     match role {
@@ -121,7 +121,7 @@ fn whole(path: &Path, documents: &Documents) -> Option<DefinitionTarget> {
     Some(DefinitionTarget { file: facts::file(path, documents)?, span: 0..0 })
 }
 
-/// Where `orch.yaml` says what a name for a model stands for.
+/// Finds the alias of a model in `orch.yaml`.
 pub(super) fn alias(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<DefinitionTarget> {
     let file = facts::file(&cursor.member.root.join(SETTINGS_FILE), documents)?;
     let outline = Outline::of(&file.text, None);

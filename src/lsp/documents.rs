@@ -1,4 +1,4 @@
-//! The texts that the editor has open, and their names as it writes them.
+//! Stores the texts that the editor has open, each with its URI as the editor spells it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,39 +9,39 @@ use url::Url;
 use super::positions::{Encoding, LineIndex, Position};
 use crate::config::Sources;
 
-/// The largest text in which something is looked up; the largest file that is checked.
+/// The largest text in which the server looks things up, in bytes. Files to be checked have the same limit.
 const MAX_TEXT: usize = 4 << 20;
 
-/// The longest address of a file, in bytes: a path has 4096 bytes at most, and an escape three characters a byte.
+/// The longest file URI, in bytes: a path has at most 4096 bytes, and an escape takes three characters per byte.
 const MAX_ADDRESS: usize = 16 << 10;
 
-/// A text that is open.
+/// An open text.
 #[derive(Debug)]
 pub(super) struct OpenDocument {
-    /// Its address, as the client writes it.
+    /// Its URI, as the client spells it.
     pub(super) uri: String,
-    /// The client's number of the text.
+    /// The version number that the client gave the text.
     pub(super) version: i32,
     /// The text.
     pub(super) text: Arc<str>,
-    /// The text when it could be read as what it is for the last time.
+    /// The last version of the text that could be loaded as a pipeline.
     pub(super) good: Option<Arc<str>>,
 }
 
-/// One edit: what stands in a range, or everywhere, is replaced.
+/// One edit: replaces a range, or the whole text when there is no range.
 #[derive(Debug)]
 pub(super) struct DocumentChange {
     pub(super) range: Option<(Position, Position)>,
     pub(super) text: String,
 }
 
-/// All texts that are open, by the paths of their files.
+/// All open texts, by the paths of their files.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     open: BTreeMap<PathBuf, OpenDocument>,
 }
 
-/// The path of an address; `None` for what is no file, and for an address that no file has since it is too long.
+/// The path of a URI; `None` if the URI does not name a file or is too long to do so.
 pub(super) fn path_of(uri: &str) -> Option<PathBuf> {
     if uri.len() > MAX_ADDRESS {
         return None;
@@ -50,12 +50,12 @@ pub(super) fn path_of(uri: &str) -> Option<PathBuf> {
 }
 
 impl Documents {
-    /// Takes over a text.
+    /// Stores a newly opened text.
     pub(super) fn open(&mut self, path: PathBuf, uri: String, version: i32, text: String) {
         self.open.insert(path, OpenDocument { uri, version, text: text.into(), good: None });
     }
 
-    /// Edits a text; later edits count from what earlier ones left.
+    /// Applies edits to a text. Each range refers to the text after the edits before it.
     pub(super) fn change(&mut self, path: &Path, version: i32, changes: Vec<DocumentChange>, encoding: Encoding) {
         let Some(document) = self.open.get_mut(path) else { return };
         let mut text = document.text.to_string();
@@ -73,34 +73,34 @@ impl Documents {
         document.version = version;
     }
 
-    /// Lets go of a text: the file on the disk counts again.
+    /// Forgets a text, so that the file on the disk counts again.
     pub(super) fn close(&mut self, path: &Path) {
         self.open.remove(path);
     }
 
-    /// The text of a file that is open, if it is not too large to look things up in.
+    /// The open text of a file, unless it is too large to look things up in.
     pub(super) fn get(&self, path: &Path) -> Option<&OpenDocument> {
         self.open.get(path).filter(|open| open.text.len() <= MAX_TEXT)
     }
 
-    /// The number of an open text.
+    /// The version number of an open text.
     pub(super) fn version(&self, path: &Path) -> Option<i32> {
         self.open.get(path).map(|open| open.version)
     }
 
-    /// Notes that a text could be read as what it is.
+    /// Records that the current text can be loaded as a pipeline.
     pub(super) fn is_good(&mut self, path: &Path) {
         if let Some(open) = self.open.get_mut(path) {
             open.good = Some(Arc::clone(&open.text));
         }
     }
 
-    /// The files that are open.
+    /// The paths of the open files.
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.open.keys().map(PathBuf::as_path)
     }
 
-    /// The files of the disk with the open texts over them.
+    /// The files on the disk, overlaid with the open texts.
     pub(super) fn sources(&self) -> Sources {
         let mut sources = Sources::default();
         for (path, open) in &self.open {
@@ -109,7 +109,7 @@ impl Documents {
         sources
     }
 
-    /// The address of a file: as the client wrote it, if it did.
+    /// The URI of a file. For an open file this is the client's own spelling.
     pub(super) fn uri(&self, path: &Path) -> Option<String> {
         match self.open.get(path) {
             Some(open) => Some(open.uri.clone()),

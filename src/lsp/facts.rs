@@ -1,7 +1,8 @@
-//! What the checker knows at a place: of a text that is being written, and therefore often broken.
+//! Asks the checker what is visible at a position in a text that the user is editing and that is therefore often
+//! invalid.
 //!
-//! A pipeline that cannot be read is tried with the word at the place replaced, and then as it was
-//! when it could be read for the last time, or as it is on the disk.
+//! If the pipeline can't be loaded as it is, the server tries it with the word at the position replaced, then with the
+//! brackets around the position emptied, and then in its last valid version or, without one, as it is on the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use super::template_cursor::TemplateSpot;
 use crate::check::{self, VisibleName};
 use crate::config::{self, Project, Sources, places};
 
-/// How many pipelines that use a prompt are looked at.
+/// How many of the pipelines that use a prompt are asked.
 const MAX_USERS: usize = 16;
 
-/// Everything that can be written at the place of a template or expression.
+/// Returns all names that are visible at a position in a template or expression.
 pub(super) fn names(cursor: &EditorCursor, documents: &Documents, checks: &Checks) -> Vec<VisibleName> {
     match &cursor.focus {
         Focus::Prompt(spot) => in_prompt(cursor, spot, documents, checks),
@@ -31,7 +32,7 @@ pub(super) fn names(cursor: &EditorCursor, documents: &Documents, checks: &Check
     }
 }
 
-/// A prompt has the facts of every step that uses it.
+/// Returns the names that are visible to any step that uses the prompt.
 fn in_prompt(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, checks: &Checks) -> Vec<VisibleName> {
     let mut users = checks.users(&cursor.path);
     if users.is_empty() {
@@ -56,7 +57,7 @@ fn in_prompt(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, 
     all
 }
 
-/// The pipelines of the project that a file belongs to.
+/// The pipelines of the project that contains the file.
 pub(super) fn pipelines(cursor: &EditorCursor, documents: &Documents) -> Vec<PathBuf> {
     let sources = documents.sources();
     let files = projects::files(&cursor.member.root, documents.paths(), &sources);
@@ -82,7 +83,7 @@ fn in_field(cursor: &EditorCursor, field: &Field, spot: &TemplateSpot, documents
     found.unwrap_or_default()
 }
 
-/// The artifacts that the step at the place can read.
+/// Returns the artifacts that the step at the position can read.
 pub(super) fn artifacts(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Vec<VisibleName> {
     let Some(step) = step_of(&field.path) else { return Vec::new() };
     let found = project(cursor, field, documents, |project| {
@@ -92,7 +93,8 @@ pub(super) fn artifacts(cursor: &EditorCursor, field: &Field, documents: &Docume
     found.unwrap_or_default()
 }
 
-/// What `ask` makes of the pipeline at the place, in the first of its texts that can tell.
+/// The result of `ask` for the pipeline at the position, from the first version of its text for which `ask` returns
+/// one.
 pub(super) fn project<T>(
     cursor: &EditorCursor,
     field: &Field,
@@ -112,7 +114,7 @@ pub(super) fn project<T>(
     })
 }
 
-/// Goes back to the text of a file that could last be read, or to that of the disk.
+/// Switches to the last valid version of a file, or to the version on the disk.
 fn earlier(sources: &mut Sources, path: &Path, documents: &Documents) {
     match documents.get(path).and_then(|open| open.good.clone()) {
         Some(good) => sources.put(path, good),
@@ -120,7 +122,7 @@ fn earlier(sources: &mut Sources, path: &Path, documents: &Documents) {
     }
 }
 
-/// The text with something harmless at the place.
+/// The text with the word at the position replaced by a harmless one.
 fn replaced(cursor: &EditorCursor, field: &Field) -> Option<String> {
     let before = cursor.text.get(..field.word.start)?;
     let after = cursor.text.get(field.reach.max(field.word.end)..)?;
@@ -132,7 +134,7 @@ fn replaced(cursor: &EditorCursor, field: &Field) -> Option<String> {
     Some(format!("{before}{written}{after}"))
 }
 
-/// The text with nothing in the brackets that the place is in, which may lack the one that closes them.
+/// The text with the brackets around the position emptied; the closing bracket may be missing.
 fn emptied(cursor: &EditorCursor, field: &Field) -> Option<String> {
     let around = |entry: &&OutlineEntry| {
         entry.form == ValueStyle::Flow && entry.value.start < cursor.offset && field.path.starts_with(&entry.path)
@@ -144,7 +146,8 @@ fn emptied(cursor: &EditorCursor, field: &Field) -> Option<String> {
     Some(format!("{before}{empty}{}", cursor.text.get(end..)?))
 }
 
-/// Where a step of the text at hand is in a project that may be of another text: by its id, else by its place.
+/// The JSON pointer of a step of the current text in a project that may come from another version of the text. The step
+/// is found by its id, or else by its path.
 fn place_of(project: &Project, cursor: &EditorCursor, field: &Field, step: &[Seg]) -> Option<String> {
     let known = places(&project.pipeline);
     let id = field.outline.find(&[step, &[Seg::Key("id".to_owned())]].concat());
@@ -154,18 +157,18 @@ fn place_of(project: &Project, cursor: &EditorCursor, field: &Field, step: &[Seg
     named.or(known.iter().find(|(place, _)| *place == at)).map(|(place, _)| place.clone())
 }
 
-/// The pipeline that a value names, if it can be read.
+/// The pipeline that a value names, if it can be loaded.
 pub(super) fn named_pipeline(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<Project> {
     config::load_from(&documents.sources(), &named_file(cursor, YamlRole::Pipeline, name)?).ok()
 }
 
-/// The inputs of a pipeline, each with what is said of it.
+/// The inputs of a pipeline, each with its description.
 pub(super) fn inputs(project: &Project) -> impl Iterator<Item = (&str, Option<&str>)> {
     let inputs = project.pipeline.inputs.iter();
     inputs.map(|(name, schema)| (name.as_str(), schema.get("description").and_then(serde_json::Value::as_str)))
 }
 
-/// The text of a file as it counts, with its name in messages.
+/// A file with its current text (the editor's, or else the one on the disk) and the path that messages show.
 pub(super) fn file(path: &Path, documents: &Documents) -> Option<Arc<crate::diagnostic::SourceFile>> {
     let shown = path.to_string_lossy().replace('\\', "/");
     documents.sources().read(path, &shown).ok()

@@ -1,4 +1,4 @@
-//! What the word at a place is.
+//! Hover: describes the word at a position.
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,17 +18,17 @@ use super::template_cursor::{ExpectedSyntax, TemplateSpot};
 use crate::check::{NameOrigin, VisibleName};
 use crate::config::{self, OutputType};
 
-/// A text about a word.
+/// A description of a word.
 #[derive(Debug)]
 pub(super) struct Hover {
     pub(super) text: String,
     pub(super) span: Range<usize>,
 }
 
-/// How much of a text that is not ours is shown.
+/// The most characters that are shown of a text from the user's files.
 const MAX_SHOWN: usize = 2_000;
 
-/// What the word at a place is.
+/// Describes the word at a position.
 pub(super) fn at(path: &Path, offset: usize, documents: &Documents, checks: &Checks) -> Option<Hover> {
     let cursor = EditorCursor::at(path, offset, documents)?;
     match &cursor.focus {
@@ -60,7 +60,7 @@ fn in_tag(cursor: &EditorCursor, spot: &TemplateSpot, documents: &Documents, che
     Some(Hover { text, span: spot.name_at.clone() })
 }
 
-/// A name with its type, and what its schema says.
+/// Describes a name: its type, its origin, and the description in its schema.
 fn told(found: &VisibleName, base: Option<&str>) -> String {
     let whole = base.map_or_else(|| found.name.clone(), |base| format!("{base}.{}", found.name));
     let origin = match found.origin {
@@ -116,7 +116,7 @@ fn in_field(cursor: &EditorCursor, field: &Field, documents: &Documents) -> Opti
     Some(Hover { text: text.or_else(own)?, span: field.word.clone() })
 }
 
-/// What a key of the format is for, and the value that stands there.
+/// Describes a key of the file format and, if it is one of a fixed set, the value at the position.
 fn key(node: KeyNode, field: &Field, value: &str) -> Option<String> {
     let name = field.path.iter().rev().find_map(|seg| match seg {
         Seg::Key(name) => Some(name.as_str()),
@@ -160,7 +160,7 @@ fn schema(cursor: &EditorCursor, name: &str, documents: &Documents) -> Option<St
     Some(about_schema(&file.path, &document.value))
 }
 
-/// A schema by its description and its properties.
+/// Describes a schema with its description and its properties.
 fn about_schema(path: &str, schema: &Value) -> String {
     let name = path.rsplit('/').next().unwrap_or(path);
     let about = schema.get("description").and_then(Value::as_str);

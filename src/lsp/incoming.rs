@@ -1,4 +1,4 @@
-//! What the client says, as plain values.
+//! Decodes the client's messages to plain values, so that only this module and `outgoing` depend on `lsp_types`.
 
 use std::path::PathBuf;
 
@@ -10,17 +10,17 @@ use super::documents::{DocumentChange, path_of};
 use super::positions::{Encoding, Position};
 use super::wire::Refusal;
 
-/// What the client can do, as far as it matters.
+/// The capabilities of the client that the server makes use of.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Client {
     pub(super) encoding: Encoding,
-    /// Whether it watches files when it is asked to.
+    /// Whether the client watches files at the server's request.
     pub(super) watches: bool,
-    /// Whether it shows Markdown.
+    /// Whether the client renders Markdown.
     pub(super) markdown: bool,
-    /// Whether it shows other places beside a finding.
+    /// Whether the client shows related places beside a finding.
     pub(super) related: bool,
-    /// Whether it takes edits as code actions, and not only commands.
+    /// Whether the client accepts code actions with edits, and not only commands.
     pub(super) literals: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) fn parse<T: DeserializeOwned>(params: Value) -> Result<T, Refusal> {
     serde_json::from_value(params).map_err(Refusal::params)
 }
 
-/// Reads `initialize`.
+/// Decodes `initialize`.
 pub(super) fn client(params: Value) -> Result<Client, Refusal> {
     let asked: lsp::InitializeParams = parse(params)?;
     let general = asked.capabilities.general.and_then(|general| general.position_encodings).unwrap_or_default();
@@ -48,7 +48,7 @@ pub(super) fn client(params: Value) -> Result<Client, Refusal> {
     })
 }
 
-/// A text that was opened.
+/// A text that the client opened.
 pub(super) struct OpenedDocument {
     pub(super) path: PathBuf,
     pub(super) uri: String,
@@ -56,14 +56,14 @@ pub(super) struct OpenedDocument {
     pub(super) text: String,
 }
 
-/// Reads `textDocument/didOpen`; `None` for what is no file.
+/// Decodes `textDocument/didOpen`; returns `None` if the URI does not name a file.
 pub(super) fn opened(params: Value) -> Result<Option<OpenedDocument>, Refusal> {
     let document = parse::<lsp::DidOpenTextDocumentParams>(params)?.text_document;
     let uri = document.uri.as_str().to_owned();
     Ok(path_of(&uri).map(|path| OpenedDocument { path, uri, version: document.version, text: document.text }))
 }
 
-/// Reads `textDocument/didChange`.
+/// Decodes `textDocument/didChange`: the path, the version and the edits.
 pub(super) fn changed(params: Value) -> Result<(Option<PathBuf>, i32, Vec<DocumentChange>), Refusal> {
     let asked: lsp::DidChangeTextDocumentParams = parse(params)?;
     let each = asked.content_changes.into_iter().map(|change| DocumentChange {
@@ -73,7 +73,7 @@ pub(super) fn changed(params: Value) -> Result<(Option<PathBuf>, i32, Vec<Docume
     Ok((path_of(asked.text_document.uri.as_str()), asked.text_document.version, each.collect()))
 }
 
-/// Reads whatever names one text, such as `textDocument/didClose`.
+/// Decodes a message about one text, such as `textDocument/didClose`.
 pub(super) fn document(params: Value) -> Result<Option<PathBuf>, Refusal> {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -83,20 +83,20 @@ pub(super) fn document(params: Value) -> Result<Option<PathBuf>, Refusal> {
     Ok(path_of(parse::<Named>(params)?.text_document.uri.as_str()))
 }
 
-/// Reads whatever asks about a place, such as `textDocument/hover`.
+/// Decodes a request about a position, such as `textDocument/hover`.
 pub(super) fn place(params: Value) -> Result<(Option<PathBuf>, Position), Refusal> {
     let asked: lsp::TextDocumentPositionParams = parse(params)?;
     Ok((path_of(asked.text_document.uri.as_str()), position(asked.position)))
 }
 
-/// Reads `textDocument/references`: the place, and whether the declaration counts.
+/// Decodes `textDocument/references`: the path, the position, and whether to include the declaration.
 pub(super) fn references(params: Value) -> Result<(Option<PathBuf>, Position, bool), Refusal> {
     let asked: lsp::ReferenceParams = parse(params)?;
     let at = asked.text_document_position;
     Ok((path_of(at.text_document.uri.as_str()), position(at.position), asked.context.include_declaration))
 }
 
-/// What kinds of code actions are asked for.
+/// A request for code actions.
 pub(super) struct Actions {
     pub(super) path: Option<PathBuf>,
     pub(super) range: (Position, Position),
@@ -104,7 +104,7 @@ pub(super) struct Actions {
 }
 
 impl Actions {
-    /// Whether actions of a kind are wanted: `quickfix`, `source.fixAll`.
+    /// Whether the client wants actions of this kind: `quickfix`, `source.fixAll`.
     pub(super) fn wants(&self, kind: &str) -> bool {
         let covers = |asked: &String| {
             kind == asked || kind.strip_prefix(asked.as_str()).is_some_and(|rest| rest.starts_with('.'))
@@ -113,7 +113,7 @@ impl Actions {
     }
 }
 
-/// Reads `textDocument/codeAction`.
+/// Decodes `textDocument/codeAction`.
 pub(super) fn actions(params: Value) -> Result<Actions, Refusal> {
     let asked: lsp::CodeActionParams = parse(params)?;
     Ok(Actions {
@@ -123,7 +123,8 @@ pub(super) fn actions(params: Value) -> Result<Actions, Refusal> {
     })
 }
 
-/// Reads `workspace/didChangeWatchedFiles`: the files, and whether each only changed.
+/// Decodes `workspace/didChangeWatchedFiles`: the paths, and whether each file only changed (and was not created or
+/// deleted).
 pub(super) fn watched(params: Value) -> Result<Vec<(PathBuf, bool)>, Refusal> {
     let asked: lsp::DidChangeWatchedFilesParams = parse(params)?;
     let each = asked.changes.into_iter();
@@ -132,7 +133,7 @@ pub(super) fn watched(params: Value) -> Result<Vec<(PathBuf, bool)>, Refusal> {
         .collect())
 }
 
-/// Reads `workspace/didChangeWorkspaceFolders`: the folders that are gone.
+/// Decodes `workspace/didChangeWorkspaceFolders`: the folders that were removed.
 pub(super) fn removed_folders(params: Value) -> Result<Vec<PathBuf>, Refusal> {
     let asked: lsp::DidChangeWorkspaceFoldersParams = parse(params)?;
     Ok(asked.event.removed.iter().filter_map(|folder| path_of(folder.uri.as_str())).collect())

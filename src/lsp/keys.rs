@@ -1,4 +1,4 @@
-//! What the file formats say: the generated schemas, by the path of a value.
+//! Looks up keys and values in the generated schemas of the file formats, by their path in a file.
 
 use serde_json::{Map, Value};
 
@@ -16,7 +16,7 @@ pub(super) fn schema(kind: &FileRole) -> Option<&'static Value> {
     }
 }
 
-/// A value of the format: what is said at its key, and what its type says.
+/// A value of the format: the schema at its key (`own`), and the schema that this one refers to (`target`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct KeyNode {
     own: &'static Value,
@@ -29,7 +29,7 @@ impl KeyNode {
         Self { own, target: target.unwrap_or(own) }
     }
 
-    /// The value at a path of a file.
+    /// The value at a path.
     pub(super) fn at(root: &'static Value, path: &[Seg]) -> Option<Self> {
         let mut node = Self::new(root, root);
         for seg in path {
@@ -50,13 +50,13 @@ impl KeyNode {
         [self.own, self.target].iter().find_map(|schema| schema.get("description").and_then(Value::as_str))
     }
 
-    /// An example, as it would be written on one line.
+    /// An example, as written on one line.
     pub(super) fn example(self) -> Option<String> {
         let example = self.own.get("examples").or_else(|| self.target.get("examples"))?.get(0)?;
         Some(example.as_str().map_or_else(|| example.to_string(), str::to_owned))
     }
 
-    /// Whether keys can stand here.
+    /// Whether the value can have keys.
     pub(super) fn is_mapping(self) -> bool {
         self.is("object")
     }
@@ -69,7 +69,7 @@ impl KeyNode {
         }
     }
 
-    /// The type in a word or two.
+    /// The type in a few words.
     pub(super) fn words(self) -> String {
         let named = |name: &str| {
             match name {
@@ -89,7 +89,7 @@ impl KeyNode {
         }
     }
 
-    /// The keys that can stand here, in the order of the format.
+    /// The keys that the value can have, in the order of the format, and whether each is required.
     pub(super) fn keys(self, root: &'static Value) -> Vec<(&'static str, KeyNode, bool)> {
         let required = self.target.get("required").and_then(Value::as_array);
         let needed = |name: &str| required.is_some_and(|all| all.iter().any(|one| one == name));
@@ -97,7 +97,7 @@ impl KeyNode {
         all.map(|(name, own)| (name.as_str(), KeyNode::new(root, own), needed(name))).collect()
     }
 
-    /// The values that can stand here, with what each means, when they are few.
+    /// The fixed set of values, each with its description; empty if the format does not list them.
     pub(super) fn values(self) -> Vec<(String, Option<&'static str>)> {
         if self.is("boolean") {
             return vec![("true".to_owned(), None), ("false".to_owned(), None)];
@@ -107,7 +107,7 @@ impl KeyNode {
         names.enumerate().map(|(index, name)| (name.to_owned(), about(index))).collect()
     }
 
-    /// How a key goes on after its colon.
+    /// What completion inserts after a key: the colon, with a space unless only a mapping can follow.
     pub(super) fn after_colon(self) -> &'static str {
         if self.is_mapping() && !self.is("string") { ":" } else { ": " }
     }

@@ -1,36 +1,36 @@
-//! The words of a tag or an expression, also of one that is not finished.
+//! Splits a template tag or an expression into words, even if it is incomplete.
 
 use std::ops::Range;
 
-/// What a word is.
+/// The kind of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LexemeKind {
     /// A name or keyword.
     Name,
     /// A number.
     Number,
-    /// A text in quotes.
+    /// A string in quotes.
     Text,
     /// An operator or bracket.
     Mark,
 }
 
-/// A word and its bytes; those of a text are without its quotes.
+/// A word and its bytes; for a string, `at` is the range inside the quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lexeme {
     pub(super) sort: LexemeKind,
     pub(super) at: Range<usize>,
-    /// Where the word ends with its quotes.
+    /// The byte after the word, including its closing quote.
     pub(super) end: usize,
 }
 
 impl Lexeme {
-    /// The word as it is written.
+    /// The word as written.
     pub(super) fn text<'t>(&self, text: &'t str) -> &'t str {
         text.get(self.at.clone()).unwrap_or_default()
     }
 
-    /// Whether it is this mark or name.
+    /// Whether the word is this mark or name.
     pub(super) fn is(&self, text: &str, word: &str) -> bool {
         matches!(self.sort, LexemeKind::Mark | LexemeKind::Name) && self.text(text) == word
     }
@@ -40,7 +40,7 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The words of a range of a text.
+/// Returns the words in a range of a text.
 pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Lexeme> {
     let mut found = Vec::new();
     let mut at = range.start;
@@ -73,7 +73,7 @@ pub(super) fn lex(text: &str, range: Range<usize>) -> Vec<Lexeme> {
     found
 }
 
-/// The bytes between the quote that a text begins with and the one that ends it.
+/// The number of bytes between the opening quote of a string and its closing quote.
 fn text_length(rest: &str, quote: char) -> usize {
     let inner = rest.get(1..).unwrap_or_default();
     let mut escaped = false;
@@ -86,11 +86,12 @@ fn text_length(rest: &str, quote: char) -> usize {
     inner.len()
 }
 
-/// Words that are no values although they are names.
+/// Names that can't be variables.
 pub(super) const KEYWORDS: &[&str] =
     &["and", "or", "not", "in", "is", "if", "else", "elif", "for", "set", "with", "include", "filter"];
 
-/// Where the value begins whose last word is the one before `end`: `plan.steps[0]`, `(a | first)`.
+/// The index of the first word of a value such as `plan.steps[0]` or `(a | first)`, where the value's last word is the
+/// one before the index `end`.
 pub(super) fn chain(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> {
     let mut at = end;
     loop {
@@ -119,7 +120,7 @@ pub(super) fn chain(text: &str, tokens: &[Lexeme], end: usize) -> Option<usize> 
     }
 }
 
-/// The bracket that the one at `close` closes.
+/// The index of the bracket that the one at `close` closes.
 fn opening(text: &str, tokens: &[Lexeme], close: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (at, token) in tokens.iter().enumerate().take(close + 1).rev() {

@@ -1,8 +1,8 @@
 //! A language server for pipelines, prompts, schemas and `orch.yaml`.
 //!
-//! Owns the protocol and everything that an editor asks for: findings, completion, hover, places. What it
-//! knows of files it has from `config`, `check` and `template`; it decides nothing anew. Promises
-//! that no message ends it but `exit`. Refuses to run pipelines and to write files.
+//! Implements the protocol and what an editor requests: findings, completion, hover, definitions, references. The facts
+//! about files come from `config`, `check` and `template`; this module has no rules of its own. No message ends the
+//! server except `exit`. The server never runs a pipeline and never writes a file.
 
 mod actions;
 mod case;
@@ -39,24 +39,24 @@ use wire::{Incoming, IncomingMessage, MessageOutput};
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The client asked for it, as it should: `shutdown`, then `exit`.
+    /// The client ended it properly: `shutdown`, then `exit`.
     Asked,
-    /// `exit` without `shutdown`, or the stream ended.
+    /// The client sent `exit` without `shutdown`, or the stream ended.
     Abrupt,
 }
 
-/// How many messages may wait before the client is slowed down.
+/// The capacity of the message queue. When it is full, the server stops reading, which slows the client down.
 const WAITING: usize = 256;
-/// The stack of the thread that serves: as large as that of a process.
+/// The stack size of the serving thread, in bytes: as large as that of a main thread.
 const STACK: usize = 8 << 20;
 
-/// Serves one client until it asks for the end, or its stream ends.
+/// Serves one client until it sends `exit` or its stream ends.
 ///
 /// # Errors
-/// The answers can't be written.
+/// When the answers can't be written.
 pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -> io::Result<End> {
     let (sender, messages) = sync_channel(WAITING);
-    // Not joined: it may wait for a client that says nothing more.
+    // This thread is never joined, because it may be blocked on a client that sends nothing more.
     thread::Builder::new().spawn(move || {
         let mut input = BufReader::new(input);
         while let Ok(Some(message)) = wire::read(&mut input) {
@@ -73,11 +73,11 @@ pub fn serve(input: impl Read + Send + 'static, mut output: impl Write + Send) -
     })
 }
 
-/// Serves a client whose messages are all here: every check is done before the next message is read. For programs
-/// that talk to the server themselves, such as tests.
+/// Serves a client and finishes all checks before it reads the next message. For programs that supply all messages at
+/// once, such as tests.
 ///
 /// # Errors
-/// The answers can't be written.
+/// When the answers can't be written.
 pub fn serve_one_by_one(mut input: impl BufRead, output: &mut impl Write) -> io::Result<End> {
     let mut server = Server::new(MessageOutput(output));
     while let Some(message) = wire::read(&mut input)? {
@@ -97,7 +97,7 @@ mod tests {
     use super::documents::Documents;
     use super::{complete, definition, hover, symbols};
 
-    /// Whatever is cut off, and wherever one asks, there is an answer.
+    /// A request at any position in any prefix of a text gets an answer.
     #[test]
     fn every_beginning_of_a_text_has_answers() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the client is told, from plain values.
+//! Encodes plain values as messages to the client.
 
 use std::ops::Range;
 use std::path::Path;
@@ -19,7 +19,7 @@ use super::symbols::Symbol;
 use crate::diagnostic::{Code, Diagnostic, Severity, is_certain};
 use crate::model::visible::{one_line, visible};
 
-/// What the server can do.
+/// The server's capabilities, as the answer to `initialize`.
 pub(super) fn capabilities(client: &Client) -> Value {
     let encoding = match client.encoding {
         Encoding::Utf8 => "utf-8",
@@ -41,7 +41,7 @@ pub(super) fn capabilities(client: &Client) -> Value {
     })
 }
 
-/// The request to be told of files that change on the disk.
+/// The request that the client report file changes on the disk.
 pub(super) fn watch() -> Value {
     let globs = ["**/*.{yaml,yml}", "**/prompts/**", "**/schemas/**"];
     let watchers: Vec<Value> = globs.iter().map(|glob| json!({ "globPattern": glob })).collect();
@@ -62,7 +62,7 @@ fn range(lines: &LineIndex<'_>, range: &Range<usize>) -> lsp::Range {
     lsp::Range { start: point(start), end: point(end) }
 }
 
-/// The findings of a file, as they are published.
+/// The findings for a file, as the parameters of `textDocument/publishDiagnostics`.
 pub(super) fn findings(
     uri: &str,
     version: Option<i32>,
@@ -80,12 +80,12 @@ pub(super) fn findings(
     params
 }
 
-/// A line of a message: an editor shows it as it is.
+/// Escapes a line of a message, because editors show it without escaping.
 fn shown(line: &str) -> String {
     visible(&one_line(line)).into_owned()
 }
 
-/// One finding. Help stands in its message: editors show nothing else of it.
+/// One finding. Its message contains the help too, because editors do not show help in any other field.
 fn finding(d: &Diagnostic, lines: Option<&LineIndex<'_>>, client: &Client, documents: &Documents) -> Value {
     let place = match (lines, &d.span) {
         (Some(lines), Some(span)) => range(lines, span),
@@ -122,7 +122,7 @@ fn location(path: &Path, range: lsp::Range, documents: &Documents) -> Option<lsp
     Some(lsp::Location { uri, range })
 }
 
-/// What can be written at a place.
+/// The completions for a position.
 pub(super) fn choices(list: &[Choice], lines: &LineIndex<'_>, client: &Client) -> Value {
     let items = list.iter().enumerate().map(|(index, choice)| {
         let kind = match choice.sort {
@@ -141,7 +141,7 @@ pub(super) fn choices(list: &[Choice], lines: &LineIndex<'_>, client: &Client) -
             kind: Some(kind),
             detail: Some(shown(&choice.detail)).filter(|detail| !detail.is_empty()),
             documentation: choice.about.clone().map(|about| documentation(about, client)),
-            // The order is ours: what is needed comes first.
+            // Editors sort by this text. It preserves orch's order, in which required keys come first.
             sort_text: Some(format!("{index:04}")),
             filter_text: Some(choice.label.clone()),
             text_edit: Some(lsp::CompletionTextEdit::Edit(edit)),
@@ -160,7 +160,7 @@ fn markup(value: String, client: &Client) -> lsp::MarkupContent {
     lsp::MarkupContent { kind, value: visible(&value).into_owned() }
 }
 
-/// What something is.
+/// The answer to a hover request.
 pub(super) fn hover(found: Option<Hover>, lines: &LineIndex<'_>, client: &Client) -> Value {
     let each = found.map(|hover| lsp::Hover {
         contents: lsp::HoverContents::Markup(markup(hover.text, client)),
@@ -169,7 +169,7 @@ pub(super) fn hover(found: Option<Hover>, lines: &LineIndex<'_>, client: &Client
     plain(each)
 }
 
-/// Places in files.
+/// Ranges in files.
 pub(super) fn places(list: &[DefinitionTarget], client: &Client, documents: &Documents) -> Value {
     let each = list.iter().filter_map(|target| {
         let lines = LineIndex::new(&target.file.text, client.encoding);
@@ -193,7 +193,7 @@ pub(super) fn symbols(list: &[Symbol], lines: &LineIndex<'_>) -> Value {
     each.collect()
 }
 
-/// Edits that mend findings.
+/// Code actions that fix findings.
 pub(super) fn actions(list: &[CodeAction], uri: &str, client: &Client, documents: &Documents) -> Value {
     let each = list.iter().map(|action| {
         let lines = LineIndex::new(&action.file.text, client.encoding);

@@ -1,45 +1,45 @@
-//! What a YAML text holds and where, read by lines and indentation, so that a text that is being
-//! written has an outline too. What is no YAML yet is a value of the place that it stands at.
+//! Reads the structure of a YAML text by lines and indentation, so that a text that the user is editing has an outline
+//! even while it is invalid. Text that is not valid YAML yet becomes a value at its position.
 
 use std::ops::Range;
 
-/// How deep lists and mappings are followed by their indentation: as deep as a file may be nested.
+/// How many levels of lists and mappings are followed by indentation; the same limit as for the nesting of a file.
 const MAX_LEVELS: usize = 128;
-/// How many values of a text are kept: as many as a file may have.
+/// How many values of a text are stored; the same limit as for the values of a file.
 pub(super) const MAX_ENTRIES: usize = 100_000;
 
-/// A step from a value to one inside it.
+/// A segment of the path to a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Seg {
-    /// The value of a key.
+    /// The name of a key.
     Key(String),
-    /// An item of a list, from 0.
+    /// The index of a list item, from 0.
     Item(usize),
 }
 
 /// How a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueStyle {
-    /// Not at all yet, or as lines below.
+    /// Empty so far, or with its content on the lines below.
     Empty,
-    /// As a word or a line, with or without quotes.
+    /// A word or a line, with or without quotes.
     Scalar,
-    /// As indented lines after `|` or `>`.
+    /// Indented lines after `|` or `>`.
     Block,
-    /// As `{…}` or `[…]`.
+    /// `{…}` or `[…]`.
     Flow,
 }
 
 /// A value, with its key if it has one.
 #[derive(Clone, Debug)]
 pub(super) struct OutlineEntry {
-    /// Where it is. A word without a colon, which may become a key, is at the value that it stands in.
+    /// The path to the value. A word without a colon may become a key; its path is that of the value that contains it.
     pub(super) path: Vec<Seg>,
     /// The bytes of the key.
     pub(super) key: Option<Range<usize>>,
     /// The bytes of the value, without quotes.
     pub(super) value: Range<usize>,
-    /// How far one can write on in it, such as after a space.
+    /// The last byte at which the user can continue the value, for example after a trailing space.
     pub(super) reach: usize,
     /// How it is written.
     pub(super) form: ValueStyle,
@@ -58,21 +58,21 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// Reads a text; `cursor` makes an entry of the empty line that it is in.
+    /// Reads a text. If the cursor is on an empty line, that line becomes an entry.
     pub(super) fn of(text: &str, cursor: Option<usize>) -> Self {
         let mut scan = Scan { text, cursor, stack: Vec::new(), entries: Vec::new(), block: None };
         scan.run();
         Self { entries: scan.entries }
     }
 
-    /// The entry of a path.
+    /// The entry at a path.
     pub(super) fn find(&self, path: &[Seg]) -> Option<&OutlineEntry> {
         self.entries
             .iter()
             .find(|entry| entry.path == path && (entry.key.is_some() || matches!(path.last(), Some(Seg::Item(_)))))
     }
 
-    /// The keys below a path, with their entries.
+    /// The keys of the mapping at a path, with their entries.
     pub(super) fn keys<'o>(&'o self, path: &'o [Seg]) -> impl Iterator<Item = (&'o str, &'o OutlineEntry)> {
         self.entries.iter().filter_map(move |entry| match entry.path.split_last() {
             Some((Seg::Key(name), parent)) if parent == path && entry.key.is_some() => Some((name.as_str(), entry)),
@@ -86,7 +86,7 @@ struct Scan<'t> {
     cursor: Option<usize>,
     stack: Vec<OutlineLevel>,
     entries: Vec<OutlineEntry>,
-    /// The indentation of the key whose block of text goes on.
+    /// The indentation of the key whose block of text is still open.
     block: Option<usize>,
 }
 
@@ -116,14 +116,14 @@ impl Scan<'_> {
         self.text.get(start..end).unwrap_or_default()
     }
 
-    /// The end of the line that `at` is in, without its break.
+    /// The end of the line that contains `at`, without its line break.
     fn line_end(&self, at: usize) -> usize {
         let rest = self.slice(at, self.text.len());
         let end = rest.find('\n').unwrap_or(rest.len());
         at + rest.get(..end).unwrap_or_default().trim_end_matches('\r').len()
     }
 
-    /// Whether a line belongs to a block of text.
+    /// Whether a line belongs to the open block of text. If it does, it extends the block's entry.
     fn in_block(&mut self, at: usize, indent: usize, content: &str, end: usize) -> bool {
         let Some(outer) = self.block else { return false };
         let here = self.cursor.is_some_and(|cursor| at + outer < cursor && cursor <= end);
@@ -140,7 +140,7 @@ impl Scan<'_> {
         true
     }
 
-    /// An empty line is an entry if somebody is about to write there.
+    /// Adds an entry for an empty line if the cursor is on it.
     fn blank(&mut self, at: usize, end: usize) {
         let Some(cursor) = self.cursor.filter(|cursor| (at..=end).contains(cursor)) else { return };
         if !self.slice(at, cursor).trim().is_empty() {
@@ -162,7 +162,7 @@ impl Scan<'_> {
         self.stack.iter().map(|level| level.seg.clone()).collect()
     }
 
-    /// Reads a line, and what it opens; gives where that ends.
+    /// Reads a line and any value that begins on it. Returns where the value ends.
     fn line(&mut self, mut at: usize, mut indent: usize, end: usize) -> usize {
         let is_item = |rest: &str| rest.starts_with("- ") || rest.trim_end() == "-";
         while self.stack.len() < MAX_LEVELS && is_item(self.slice(at, end)) {
@@ -189,7 +189,7 @@ impl Scan<'_> {
             self.stack.push(OutlineLevel { indent, seg: Seg::Key(name), entry: self.entries.len() });
             return self.value(Some(key), after, end, indent);
         }
-        // A further line of what a key says.
+        // A continuation line of a plain value.
         let above = self.stack.last().map(|level| level.entry);
         if let Some(entry) =
             above.and_then(|index| self.entries.get_mut(index)).filter(|entry| entry.form == ValueStyle::Scalar)
@@ -200,7 +200,7 @@ impl Scan<'_> {
         self.value(None, at, end, indent)
     }
 
-    /// A key with its colon: its bytes, its name, and where its value may begin.
+    /// Reads a key and its colon: the bytes of the key, its name, and where its value may begin.
     fn key(&self, at: usize, end: usize) -> Option<(Range<usize>, String, usize)> {
         let line = self.slice(at, end);
         let (name, length) = match line.chars().next()? {
@@ -226,7 +226,7 @@ impl Scan<'_> {
         (line.get(colon..)?.starts_with(':')).then(|| (at..at + length, name.to_owned(), at + colon + 1))
     }
 
-    /// Reads the value that begins on this line; gives where it ends.
+    /// Reads the value that begins on this line. Returns where it ends.
     fn value(&mut self, key: Option<Range<usize>>, after: usize, end: usize, indent: usize) -> usize {
         let rest = self.slice(after, end);
         let start = after + rest.len() - rest.trim_start().len();
@@ -277,7 +277,7 @@ impl Scan<'_> {
         }
     }
 
-    /// The quote that ends a text; the end of the line while it is missing.
+    /// The position of the closing quote; the end of the line if the quote is missing.
     fn closing(&self, quote: char, start: usize, end: usize, indent: usize) -> usize {
         let (mut at, mut line_end) = (start + 1, end);
         let mut escaped = false;

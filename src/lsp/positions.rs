@@ -1,13 +1,13 @@
-//! Places in a text: bytes here, lines and characters in the protocol.
+//! Converts between byte offsets, which orch uses, and lines and characters, which the protocol uses.
 
 use std::ops::Range;
 
-/// In what the protocol counts characters.
+/// The unit in which the protocol counts characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// In bytes, when the client offers it.
+    /// Bytes, if the client offers this.
     Utf8,
-    /// In units of UTF-16, as every client can.
+    /// UTF-16 code units, which every client supports.
     #[default]
     Utf16,
 }
@@ -27,7 +27,7 @@ pub(super) struct LineIndex<'t> {
 }
 
 impl<'t> LineIndex<'t> {
-    /// Finds the lines; they end with `\n`, `\r\n` or `\r`.
+    /// Finds the lines of a text; a line ends with `\n`, `\r\n` or `\r`.
     pub(super) fn new(text: &'t str, encoding: Encoding) -> Self {
         let bytes = text.as_bytes();
         let ends = bytes.iter().enumerate().filter(|(at, byte)| match byte {
@@ -39,7 +39,7 @@ impl<'t> LineIndex<'t> {
         Self { text, starts, encoding }
     }
 
-    /// The line and character of a byte; one inside a character is at its start.
+    /// The position of a byte. A byte inside a character has the position of that character.
     pub(super) fn position(&self, offset: usize) -> Position {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
@@ -55,12 +55,12 @@ impl<'t> LineIndex<'t> {
         Position { line: number(line), character: number(character) }
     }
 
-    /// Both ends of a range of bytes.
+    /// The positions of both ends of a byte range.
     pub(super) fn range(&self, range: &Range<usize>) -> (Position, Position) {
         (self.position(range.start), self.position(range.end))
     }
 
-    /// The byte of a line and character; what lies beyond the end of a line is at its end.
+    /// The byte at a position. A position beyond the end of a line is at the end of that line.
     pub(super) fn offset(&self, position: Position) -> usize {
         let line = position.line as usize;
         let Some(start) = self.starts.get(line).copied() else { return self.text.len() };

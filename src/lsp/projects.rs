@@ -1,12 +1,12 @@
-//! Which files are ours, of which project, and as what.
+//! Decides which files belong to an orch project, to which one, and in which role.
 //!
-//! Editors hand over every YAML file that they open, and most of them are something else.
+//! Editors send every YAML file that they open, and most of them are not orch files.
 
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, SETTINGS_FILE, Sources, find_root_from};
 
-/// What a file is to a project.
+/// The role of a file in a project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FileRole {
     /// A pipeline.
@@ -30,12 +30,12 @@ pub(super) struct ProjectFile {
     pub(super) kind: FileRole,
 }
 
-/// Whether a file is a pipeline of a project.
+/// Whether a file is a pipeline of an orch project.
 pub(super) fn is_pipeline_of_ours(path: &Path, sources: &Sources) -> bool {
     member(path, sources).is_some_and(|member| matches!(member.kind, FileRole::Pipeline))
 }
 
-/// What a file is; `None` for one that is not ours.
+/// Finds the project and the role of a file; returns `None` if the file does not belong to a project.
 pub(super) fn member(path: &Path, sources: &Sources) -> Option<ProjectFile> {
     let root = match config::marked_root(sources, path.ancestors().skip(1)) {
         Some(folder) => folder.to_owned(),
@@ -56,7 +56,8 @@ pub(super) fn member(path: &Path, sources: &Sources) -> Option<ProjectFile> {
     Some(ProjectFile { root, kind })
 }
 
-/// The root of a file without `orch.yaml` above it: where `pipelines/` is, or the file's own folder.
+/// The root for a file with no `orch.yaml` in a folder above it: the folder that contains `pipelines/`, or the file's
+/// own folder.
 fn unmarked(path: &Path, sources: &Sources) -> Option<PathBuf> {
     let named = |folder: &&Path, name: &str| folder.file_name().is_some_and(|own| own == name);
     if path.ancestors().skip(1).any(|folder| named(&folder, "pipelines")) {
@@ -69,7 +70,7 @@ fn unmarked(path: &Path, sources: &Sources) -> Option<PathBuf> {
     }
 }
 
-/// Whether a YAML file outside of `pipelines/` is a pipeline: it says so, or has what one has.
+/// Whether a YAML file outside `pipelines/` is a pipeline: it names the schema of pipelines, or has a pipeline's keys.
 fn is_pipeline(path: &Path, sources: &Sources) -> bool {
     let Ok(file) = sources.read(path, "") else { return false };
     let mut lines = file.text.lines();
@@ -81,7 +82,7 @@ fn is_pipeline(path: &Path, sources: &Sources) -> bool {
             && lines.any(|line| line.trim_start_matches([' ', '-', '{']).starts_with("id:")))
 }
 
-/// The pipelines that lie in a folder itself.
+/// The pipelines directly in a folder.
 fn beside(root: &Path, sources: &Sources) -> Vec<PathBuf> {
     let names = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
     let yaml = names.filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "yml")).take(200);
@@ -89,7 +90,7 @@ fn beside(root: &Path, sources: &Sources) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The pipelines and test cases of a root, with those that are only open.
+/// The pipelines and test cases of a root, including those that are open and not yet on the disk.
 pub(super) fn files<'a>(root: &Path, open: impl Iterator<Item = &'a Path>, sources: &Sources) -> Vec<PathBuf> {
     let ours = |path: &&Path| {
         let member = member(path, sources).filter(|member| member.root == root);

@@ -1,4 +1,4 @@
-//! Where else a name is used: an agent, an artifact, a prompt, a schema, a pipeline.
+//! Finds all uses of a name: of an agent, an artifact, a prompt, a schema or a pipeline.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::projects::{FileRole, ProjectFile};
 use super::template_cursor::{ExpectedSyntax, tags};
 use crate::diagnostic::SourceFile;
 
-/// What is looked for.
+/// The thing whose uses are searched for.
 enum ReferenceQuery {
     Agent(String),
     Artifact(String),
     File(std::path::PathBuf),
 }
 
-/// Every use of the name at a place, and where it is declared if that is wanted.
+/// Returns all uses of the name at a position, and its declaration if that is requested.
 pub(super) fn of(
     path: &Path,
     offset: usize,
@@ -33,7 +33,7 @@ pub(super) fn of(
     let Some(sought) = sought(&cursor) else { return Vec::new() };
     let mut found = Vec::new();
     match &sought {
-        // Agents and artifacts belong to one pipeline; a prompt may serve several.
+        // Agents and artifacts belong to one pipeline; several pipelines may use the same prompt.
         ReferenceQuery::Agent(_) | ReferenceQuery::Artifact(_) => {
             let owners = match cursor.member.kind {
                 FileRole::Prompt(_) => checks.users(&cursor.path),
@@ -120,7 +120,7 @@ fn in_pipeline(
             (ReferenceQuery::File(path), YamlRole::Prompt | YamlRole::Schema | YamlRole::Pipeline) => {
                 named_file(&owner, role, value).as_ref() == Some(path)
             }
-            // Where the step has `schema:` too, that is what names the file.
+            // If the step has `schema:` too, that key names the file.
             (ReferenceQuery::File(path), YamlRole::Output) => {
                 let step = step_of(&entry.path).unwrap_or_default();
                 let alone = outline.find(&[step, &[Seg::Key("schema".to_owned())]].concat()).is_none();
@@ -147,7 +147,7 @@ fn in_pipeline(
     }
     let ReferenceQuery::Artifact(name) = sought else { return };
     for (prompt, step) in prompts {
-        // A name means the artifact only where the step lists it, or where it is an input of the run.
+        // In a prompt, a name means the artifact only if the step lists it in `inputs` or if it is an input of the run.
         let is_input = outline.find(&[Seg::Key("inputs".to_owned()), Seg::Key(name.clone())]).is_some();
         let inputs = [step.as_slice(), &[Seg::Key("inputs".to_owned())]].concat();
         let listed =
@@ -163,7 +163,7 @@ fn in_pipeline(
     }
 }
 
-/// The names among the words of a range that are no properties.
+/// Adds every occurrence of a name in a range, except as a property.
 fn in_words(file: &Arc<SourceFile>, range: std::ops::Range<usize>, name: &str, found: &mut Vec<DefinitionTarget>) {
     let tokens = lex(&file.text, range);
     for (index, token) in tokens.iter().enumerate() {

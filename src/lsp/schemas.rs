@@ -1,4 +1,4 @@
-//! Places in a schema: what a `$ref` can name, and what it leads to.
+//! Completion and targets for a `$ref` in a schema.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,11 +15,11 @@ use super::projects::FileRole;
 use crate::config::{self, Document};
 use crate::diagnostic::SourceFile;
 
-/// The text of the `$ref` that a place is in, and its bytes; also while its quote is missing.
+/// The value of the `$ref` at a position, and its bytes. The closing quote may be missing.
 pub(super) fn reference(text: &str, offset: usize) -> Option<(String, Range<usize>)> {
     let start = text.get(..offset)?.rfind('\n').map_or(0, |at| at + 1);
     let line = text.get(start..)?.lines().next()?;
-    // The last `$ref` of the line that begins before the place.
+    // The last `$ref` on the line that begins before the position.
     let key = line.match_indices("\"$ref\"").map(|(at, _)| at + 6).filter(|at| start + at <= offset).last()?;
     let colon = key + line.get(key..)?.find(':')?;
     let open = colon + line.get(colon..)?.find('"')? + 1;
@@ -29,7 +29,7 @@ pub(super) fn reference(text: &str, offset: usize) -> Option<(String, Range<usiz
         .then(|| (text.get(range.clone()).unwrap_or_default().to_owned(), range))
 }
 
-/// What a `$ref` can name: the definitions of this file, and other files.
+/// Returns completions for a `$ref`: the definitions in this file, and other files.
 pub(super) fn choices(cursor: &EditorCursor, documents: &Documents) -> Vec<Choice> {
     let Some((_, replace)) = reference(&cursor.text, cursor.offset) else { return Vec::new() };
     let FileRole::Schema(own) = &cursor.member.kind else { return Vec::new() };
@@ -38,7 +38,7 @@ pub(super) fn choices(cursor: &EditorCursor, documents: &Documents) -> Vec<Choic
         Choice { label, sort, detail: detail.to_owned(), about: about.map(str::to_owned), insert, replace }
     };
     let mut list = Vec::new();
-    // A text with an empty `$ref` can be parsed; one with an open quote cannot.
+    // JSON with an open quote can't be parsed, so close it.
     let closed = format!("{}\"", cursor.text.get(..replace.end).unwrap_or_default());
     let rest = cursor.text.get(replace.end..).unwrap_or_default().trim_start_matches('"');
     let value: Value = serde_json::from_str(&format!("{closed}{rest}")).unwrap_or_default();
@@ -54,12 +54,12 @@ pub(super) fn choices(cursor: &EditorCursor, documents: &Documents) -> Vec<Choic
     list
 }
 
-/// A schema file with its places.
+/// A parsed schema file, with the byte range of each value.
 pub(super) fn document(file: &Arc<SourceFile>) -> Option<Document> {
     config::parse(file).ok()
 }
 
-/// What the `$ref` at a place leads to, with the schema there.
+/// The target of the `$ref` at a position, the schema there, and the bytes of the `$ref`.
 pub(super) fn target(cursor: &EditorCursor, documents: &Documents) -> Option<(DefinitionTarget, Value, Range<usize>)> {
     let (name, at) = reference(&cursor.text, cursor.offset)?;
     let (file, fragment) = name.split_once('#').unwrap_or((&name, ""));

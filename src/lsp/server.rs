@@ -1,4 +1,4 @@
-//! The loop: messages first, then work, and what came of it.
+//! The server's loop: handles waiting messages first, then runs one unit of checks and publishes the findings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,7 +16,7 @@ use super::positions::{LineIndex, Position};
 use super::wire::{Incoming, IncomingMessage, MessageOutput, Refusal};
 use super::{End, actions, complete, definition, hover, outgoing, references, symbols};
 
-/// How long nothing may be said before an edit is looked at: shorter than a keystroke feels.
+/// How long the client must be silent after an edit before the checks start. Too short for a user to notice.
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,18 +26,18 @@ enum Phase {
     Ending,
 }
 
-/// Everything that the server knows.
+/// The state of the server.
 pub(super) struct Server<'a> {
     out: MessageOutput<'a>,
     phase: Phase,
     client: Client,
     documents: Documents,
     checks: Checks,
-    /// What was told last of each file.
+    /// The last published findings for each file.
     told: BTreeMap<PathBuf, Value>,
-    /// What was closed since: its findings are told again when they are those of the disk.
+    /// Files that the client closed. Their findings are published again once the checks have read them from the disk.
     closed: BTreeSet<PathBuf>,
-    /// Whether somebody may still be typing.
+    /// Whether the user may still be typing.
     typing: bool,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Serves until the client asks for the end, or is gone.
+    /// Serves until the client ends the session or disconnects.
     pub(super) fn run(&mut self, messages: &Receiver<Incoming>) -> io::Result<End> {
         loop {
             let next = if self.checks.is_idle() {
@@ -79,7 +79,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Acts on a message; the end of the session when it asks for it.
+    /// Handles a message; returns how the session ended if this message ends it.
     pub(super) fn take(&mut self, message: Incoming) -> io::Result<Option<End>> {
         match message {
             Incoming::Asked(asked) if asked.method == "exit" => {
@@ -92,7 +92,7 @@ impl<'a> Server<'a> {
         Ok(None)
     }
 
-    /// Does all the work that there is.
+    /// Runs all queued checks.
     pub(super) fn settle(&mut self) -> io::Result<()> {
         while !self.checks.is_idle() {
             self.work()?;
@@ -100,7 +100,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// One piece of work; a defect in it costs its findings, not the server.
+    /// Runs one unit of checks. A panic in it loses that unit's findings, but not the server.
     fn work(&mut self) -> io::Result<()> {
         let (checks, documents) = (&mut self.checks, &mut self.documents);
         let mut files = catch_unwind(AssertUnwindSafe(|| checks.step(documents))).unwrap_or_default();
@@ -116,7 +116,7 @@ impl<'a> Server<'a> {
             let found = self.checks.of(path);
             let version = self.documents.version(path);
             let params = outgoing::findings(&uri, version, &found, &self.client, &self.documents);
-            // Nothing is told of a file of which there is nothing to tell, and nothing twice.
+            // Skip a file that is not open and has no findings, before and now. Never publish the same findings twice.
             let silent = found.is_empty() && version.is_none() && !self.told.contains_key(path);
             if silent || self.told.get(path) == Some(&params) {
                 continue;
@@ -216,7 +216,7 @@ impl<'a> Server<'a> {
         Ok(outgoing::actions(&list, &uri, &self.client, &self.documents))
     }
 
-    /// Takes note of what needs no answer.
+    /// Handles a notification, which gets no answer.
     fn told_of(&mut self, method: &str, params: Value) -> io::Result<()> {
         if self.phase != Phase::Serving {
             return Ok(());
@@ -266,12 +266,12 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Files of the disk that changed, or came and went: then once for each root, however many they are.
+    /// Handles file changes on the disk. Created and deleted files cause one check per root, however many they are.
     fn watched(&mut self, events: Vec<(PathBuf, bool)>) -> BTreeSet<PathBuf> {
         let sources = self.documents.sources();
         let (mut roots, mut gone) = (BTreeSet::new(), BTreeSet::new());
         for (path, only_changed) in events {
-            // The editor's text stands for a file that is open.
+            // For an open file, the editor's text counts instead.
             let event = match only_changed {
                 true if self.documents.version(&path).is_some() => continue,
                 true => FileEvent::Changed,

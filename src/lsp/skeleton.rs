@@ -1,21 +1,21 @@
-//! The part of a template that decides what can be seen at a place, in a form that can be parsed
-//! whatever is broken around it.
+//! Extracts the part of a template that decides what is visible at a position. The result can be parsed even if the
+//! template is broken around the position.
 
 use super::lex::{Lexeme, lex};
 use super::template_cursor::TemplateTag;
 use crate::check::MARK;
 use crate::template::inspect_template;
 
-/// The tags before a place that bind names or show facts, each of them one that can be parsed.
+/// The tags before a position that bind names or imply facts, each one replaced by a valid tag if it can't be parsed.
 #[derive(Default)]
 pub(super) struct Skeleton {
     out: String,
-    /// The words that close what is open.
+    /// The closing words of the open blocks.
     open: Vec<&'static str>,
 }
 
 impl Skeleton {
-    /// Takes over a tag, if it matters.
+    /// Adds a tag from before the position, if it matters.
     pub(super) fn tag(&mut self, text: &str, tag: &TemplateTag) {
         let inner = text.get(tag.inner.clone()).unwrap_or_default().trim();
         let tokens = lex(text, tag.inner.clone());
@@ -59,7 +59,8 @@ impl Skeleton {
         }
     }
 
-    /// The filter of a loop sees the item: `{% for s in plan.steps if s. %}`.
+    /// If the position is in the filter of a loop, adds the loop, because the filter sees the item:
+    /// `{% for s in plan.steps if s. %}`.
     pub(super) fn filtered(&mut self, text: &str, left: &[Lexeme]) {
         let condition = left.iter().position(|token| token.is(text, "if"));
         if let (Some(first), Some(condition)) = (left.first().filter(|token| token.is(text, "for")), condition) {
@@ -74,7 +75,7 @@ impl Skeleton {
         self.out.push_str(" %}");
     }
 
-    /// The whole, with the mark at its end.
+    /// Returns the finished template, with the mark at the position and all blocks closed.
     pub(super) fn finish(mut self) -> String {
         self.out.push_str(&format!("{{{{ {MARK} }}}}"));
         for open in std::mem::take(&mut self.open).into_iter().rev() {

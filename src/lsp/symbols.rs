@@ -1,4 +1,4 @@
-//! The outline of a pipeline: its agents and its steps, groups with the steps inside.
+//! The document symbols of a pipeline: its steps. A group contains its steps as children.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -6,32 +6,32 @@ use std::ops::Range;
 use super::cursor::step_of;
 use super::outline::{Outline, OutlineEntry, Seg};
 
-/// Something with a name in a file.
+/// A named part of a file.
 #[derive(Debug)]
 pub(super) struct Symbol {
     pub(super) name: String,
     pub(super) detail: String,
-    /// Whether there are steps inside.
+    /// Whether the step contains steps.
     pub(super) group: bool,
     pub(super) whole: Range<usize>,
     pub(super) name_at: Range<usize>,
     pub(super) children: Vec<Symbol>,
 }
 
-/// The keys that say what a step is.
+/// The keys that determine the kind of a step.
 const KINDS: &[&str] = &["agent", "run", "write", "approve", "parallel", "repeat", "pipeline", "steps"];
 
-/// What is known of a step once all of its entries were seen.
+/// A step, collected from its entries.
 struct StepDraft<'o> {
     path: &'o [Seg],
     whole: Range<usize>,
     id: Option<&'o OutlineEntry>,
-    /// The place in [`KINDS`], and the value.
+    /// The index in [`KINDS`], and the value.
     kind: Option<(usize, &'o OutlineEntry)>,
     children: Vec<usize>,
 }
 
-/// The steps of a text, from top to bottom.
+/// Returns the steps of a text, from top to bottom.
 pub(super) fn of(text: &str) -> Vec<Symbol> {
     let outline = Outline::of(text, None);
     let mut steps: Vec<StepDraft<'_>> = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn of(text: &str) -> Vec<Symbol> {
         if let Some(step) = steps.get_mut(at) {
             step.note(entry);
         }
-        // What is inside of a step is inside of those around it.
+        // An entry of a step extends the steps around it too.
         for outer in enclosing(path).filter_map(|outer| known.get(outer)) {
             if let Some(step) = steps.get_mut(*outer) {
                 step.cover(entry);
@@ -64,12 +64,12 @@ pub(super) fn of(text: &str) -> Vec<Symbol> {
     top.into_iter().filter_map(|at| symbol(at, &steps, text)).collect()
 }
 
-/// The steps around a step, the nearest first.
+/// The steps that contain a step, innermost first.
 fn enclosing(path: &[Seg]) -> impl Iterator<Item = &[Seg]> {
     std::iter::successors(outer(path), |path| outer(path))
 }
 
-/// The nearest step around a step.
+/// The innermost step that contains a step.
 fn outer(path: &[Seg]) -> Option<&[Seg]> {
     step_of(path.get(..path.len().checked_sub(1)?)?)
 }
@@ -83,7 +83,7 @@ impl<'o> StepDraft<'o> {
         self.whole = self.whole.start.min(start_of(entry))..self.whole.end.max(entry.value.end);
     }
 
-    /// Takes note of an entry in the step, and in none of the steps inside.
+    /// Records an entry that belongs to the step itself and not to a step inside it.
     fn note(&mut self, entry: &'o OutlineEntry) {
         self.cover(entry);
         let own = entry.path.strip_prefix(self.path).filter(|_| entry.key.is_some());
@@ -106,7 +106,7 @@ fn symbol(at: usize, steps: &[StepDraft<'_>], text: &str) -> Option<Symbol> {
     let name = step.id.map(value).filter(|name| !name.is_empty()).unwrap_or_else(|| "step".to_owned());
     let kind = step.kind.and_then(|(kind, entry)| Some((KINDS.get(kind)?, entry)));
     let detail = kind.map(|(kind, entry)| format!("{kind} {}", value(entry)).trim_end().to_owned()).unwrap_or_default();
-    // As deep as the outline at most.
+    // The recursion is at most as deep as the outline.
     let children: Vec<Symbol> = step.children.iter().filter_map(|child| symbol(*child, steps, text)).collect();
     let start = step.whole.start;
     let name_at = step.id.map_or(start..start, |entry| entry.value.clone());

@@ -1,12 +1,12 @@
-//! Templates that are being written: which tag a place is in, what is wanted there, and a text that
-//! can be parsed and shows what can be seen there.
+//! Analyses templates that the user is editing: which tag a position is in, what can be written there, and a template
+//! that can be parsed and has the same names visible (see [`super::skeleton`]).
 
 use std::ops::Range;
 
 use super::lex::{KEYWORDS, Lexeme, LexemeKind, chain, lex};
 use super::skeleton::Skeleton;
 
-/// What can be written at a place.
+/// The kind of word that can be written at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpectedSyntax {
     /// A variable.
@@ -21,7 +21,7 @@ pub(super) enum ExpectedSyntax {
     Include,
     /// The first word of a tag.
     Statement,
-    /// Nothing that is known.
+    /// Nothing that completion knows.
     Nothing,
 }
 
@@ -29,14 +29,14 @@ pub(super) enum ExpectedSyntax {
 #[derive(Debug)]
 pub(super) struct TemplateSpot {
     pub(super) wanted: ExpectedSyntax,
-    /// The value that a property is of.
+    /// The value before a property.
     pub(super) base: Option<String>,
-    /// The word that stands there, and its bytes.
+    /// The word at the position, and its bytes.
     pub(super) name: String,
     pub(super) name_at: Range<usize>,
-    /// A template that sees at its mark what can be seen at the place.
+    /// A template in which the names visible at its mark are those visible at the position.
     pub(super) skeleton: String,
-    /// Where the tag or block that sets a variable of this name has it.
+    /// Where a tag of this template sets the variable of this name.
     pub(super) bound: Option<Range<usize>>,
 }
 
@@ -45,11 +45,11 @@ pub(super) struct TemplateSpot {
 pub(super) struct TemplateTag {
     /// Whether it is `{% … %}`.
     pub(super) is_block: bool,
-    /// What stands in it.
+    /// The bytes of its content.
     pub(super) inner: Range<usize>,
 }
 
-/// The tags of a range of a text, without comments and what is raw.
+/// Returns the tags in a range of a text, without comments and the content of `raw` blocks.
 pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
     let mut found = Vec::new();
     let mut at = region.start;
@@ -83,11 +83,11 @@ pub(super) fn tags(text: &str, region: Range<usize>) -> Vec<TemplateTag> {
     found
 }
 
-/// Where a tag's content ends, and where to read on; one without an end reaches to the next tag.
+/// Returns where a tag's content ends, and where to continue. A tag without an end extends to the next tag.
 fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
     let rest = text.get(from..end).unwrap_or_default();
     let other = ["{{", "{%", "{#"].iter().filter_map(|open| rest.find(open)).min().unwrap_or(rest.len());
-    // A bracket inside a text does not end the tag. What comes after the next tag has begun is not of this one.
+    // A bracket inside a string does not end the tag. The search stops where the next tag begins.
     let tokens = lex(text, from..from + other);
     let close = tokens.windows(2).find(|pair| match pair {
         [one, two] => {
@@ -106,7 +106,7 @@ fn close(text: &str, from: usize, end: usize, mark: &str) -> (usize, usize) {
     }
 }
 
-/// What is at a place of a template, or of an expression; `None` outside of tags.
+/// Describes a position in a template or an expression; returns `None` outside of tags.
 pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression: bool) -> Option<TemplateSpot> {
     let (inner, before, is_block) = if is_expression {
         (region, Vec::new(), false)
@@ -141,7 +141,7 @@ pub(super) fn at(text: &str, region: Range<usize>, offset: usize, is_expression:
     Some(TemplateSpot { wanted, base, name, name_at, skeleton: skeleton.finish(), bound: bound.flatten() })
 }
 
-/// Filters that take the name of a property of the items before them.
+/// Filters that take the name of a property of the items that they process.
 const OF_ITEMS: &[&str] = &["map", "selectattr", "rejectattr", "sort", "groupby", "sum", "unique", "min", "max"];
 
 fn wanted(text: &str, left: &[Lexeme], is_text: bool, is_block: bool) -> (ExpectedSyntax, Option<String>) {
@@ -188,12 +188,12 @@ fn wanted(text: &str, left: &[Lexeme], is_text: bool, is_block: bool) -> (Expect
     }
 }
 
-/// Whether what comes after these words of a tag is a name that it sets.
+/// Whether the next word after these words of a tag is a name that the tag sets.
 fn is_target(text: &str, left: &[Lexeme]) -> bool {
     assignments(text, left).last().is_none_or(|part| !part.iter().any(|token| token.is(text, "=")))
 }
 
-/// The first item of the list that a filter such as `map(attribute="…")` goes over.
+/// An expression for the first item of the list that a filter such as `map(attribute="…")` processes.
 fn of_items(text: &str, left: &[Lexeme]) -> Option<String> {
     let named = left.iter().rposition(|token| token.is(text, "("))?;
     let rest: Vec<&str> = left.get(named + 1..)?.iter().map(|token| token.text(text)).collect();
@@ -208,7 +208,7 @@ fn of_items(text: &str, left: &[Lexeme]) -> Option<String> {
     Some(format!("({list} | first)"))
 }
 
-/// The names that a tag sets, up to the word that ends them.
+/// The names that a tag sets, with their bytes.
 fn targets(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> {
     let end = match tokens.first().map(|token| token.text(text)) {
         Some("for") => "in",
@@ -221,7 +221,7 @@ fn targets(text: &str, tokens: &[Lexeme]) -> Vec<(String, Range<usize>)> {
     names.map(|token| (token.text(text).to_owned(), token.at.clone())).collect()
 }
 
-/// What follows the first word of a tag that sets something; `with` sets several, one after the other.
+/// The assignments of a tag, after its first word. Only `with` can have several, separated by commas.
 fn assignments<'t>(text: &str, tokens: &'t [Lexeme]) -> Vec<&'t [Lexeme]> {
     let Some((first, rest)) = tokens.split_first() else { return Vec::new() };
     if !first.is(text, "with") {
@@ -237,13 +237,13 @@ fn assignments<'t>(text: &str, tokens: &'t [Lexeme]) -> Vec<&'t [Lexeme]> {
     rest.split(between).collect()
 }
 
-/// A block that is open, by the word that ends it, and the names that are bound in it.
+/// An open block: the word that ends it, and the names that are bound in it.
 struct OpenBlock {
     end: &'static str,
     names: Vec<(String, Range<usize>)>,
 }
 
-/// Takes over a tag: what it opens, binds and ends.
+/// Applies a tag: opens or closes a block, and binds names.
 fn follow(text: &str, tag: &TemplateTag, open: &mut Vec<OpenBlock>) {
     let tokens = lex(text, tag.inner.clone());
     let word = tokens.first().map(|token| token.text(text)).unwrap_or_default();
@@ -258,7 +258,7 @@ fn follow(text: &str, tag: &TemplateTag, open: &mut Vec<OpenBlock>) {
             }
         }
         "else" => {
-            // Where there are no items, there is no item.
+            // The `else` part of a loop runs when there are no items, so the loop's name is not bound there.
             if let Some(block) = open.last_mut().filter(|block| block.end == "endfor") {
                 block.names.clear();
             }
@@ -266,7 +266,7 @@ fn follow(text: &str, tag: &TemplateTag, open: &mut Vec<OpenBlock>) {
         word => {
             let Some(depth) = open.iter().rposition(|block| block.end == word && !word.is_empty()) else { return };
             let ended = open.split_off(depth).into_iter().next();
-            // What is set under a condition stays set after it.
+            // A name that is set inside an `if` block remains set after it.
             let kept = ended.filter(|block| block.end == "endif").map(|block| block.names).unwrap_or_default();
             if let Some(block) = open.last_mut() {
                 block.names.extend(kept);
@@ -275,26 +275,26 @@ fn follow(text: &str, tag: &TemplateTag, open: &mut Vec<OpenBlock>) {
     }
 }
 
-/// The names that a tag itself has set where a place in it is reached.
+/// The names that a tag itself has already set at a position inside the tag.
 fn own(text: &str, tokens: &[Lexeme], at: &Range<usize>) -> Vec<(String, Range<usize>)> {
     let reached: Vec<Lexeme> = tokens.iter().take_while(|token| token.at.start < at.start).cloned().collect();
     let is = |word: &str| reached.iter().any(|token| token.is(text, word));
     let mut names = targets(text, tokens);
     match reached.first().map(|token| token.text(text)) {
-        // In `{% with a = 1, b = a %}` the second `a` is the first; in `{% with a = a %}` it is another one.
+        // In `{% with a = 1, b = a %}` the second `a` is the first one. In `{% with a = a %}` it is another variable.
         Some("with") => {
             let parts = assignments(text, &reached);
             let begun = parts.last().and_then(|part| part.first()).filter(|_| !is_target(text, &reached));
             names.retain(|(_, place)| begun.map_or(place.start <= at.start, |begun| place.start < begun.at.start));
         }
-        // In `{% set a = a %}` the second is another `a`; in `{% for a in b if a %}` it is not.
+        // In `{% set a = a %}` the second `a` is another variable. In `{% for a in b if a %}` it is the first one.
         _ if (is("in") || is("=")) && !is("if") => names.clear(),
         _ => {}
     }
     names
 }
 
-/// Where the name at a place was set last, in the tags before or in this one; not by a block that has ended.
+/// Where the name at a position was last set, by an earlier tag or by its own tag. Blocks that have ended do not count.
 fn bound(
     text: &str,
     before: &[TemplateTag],
@@ -308,7 +308,7 @@ fn bound(
     };
     let own = if is_block { last(&own(text, tokens, at)) } else { None };
     own.or_else(|| {
-        // The template itself is a block that never ends.
+        // The whole template acts as an outermost block that never ends.
         let mut open = vec![OpenBlock { end: "", names: Vec::new() }];
         before.iter().filter(|tag| tag.is_block).for_each(|tag| follow(text, tag, &mut open));
         open.iter().rev().find_map(|block| last(&block.names))

@@ -1,37 +1,37 @@
-//! Messages on a stream: a header with a length, then JSON.
+//! Reads and writes messages on a stream: a header with a length, then JSON.
 //!
-//! Reads on after whatever is wrong with a message: it is answered, and the next one is read. A body
-//! has a largest size, and one that is larger is passed over without being kept.
+//! After a malformed message, the server answers with an error and reads the next one. A body has a maximum size; a
+//! larger one is skipped without being stored.
 
 use std::io::{self, BufRead, Read, Write};
 
 use lsp_server::{ErrorCode, Message, Notification, Request, RequestId, Response};
 use serde_json::{Value, json};
 
-/// The largest body that is read.
+/// The largest body, in bytes.
 const MAX_BODY: u64 = 64 << 20;
-/// The longest line of a header.
+/// The longest header line, in bytes.
 const MAX_LINE: u64 = 4 << 10;
 
-/// What came in.
+/// A message from the client.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// A message that can be acted on.
+    /// A valid request or notification.
     Asked(IncomingMessage),
-    /// An answer to one of our own requests.
+    /// An answer to a request from the server.
     Answer,
-    /// Something that is no message, with the answer that it gets.
+    /// A malformed message; holds the error answer to send.
     Malformed(Value),
 }
 
 /// A request or a notification.
 #[derive(Debug)]
 pub(super) struct IncomingMessage {
-    /// Whom to answer; nobody for a notification.
+    /// The id for the answer; `None` for a notification.
     pub(super) id: Option<RequestId>,
-    /// What is asked.
+    /// The method's name.
     pub(super) method: String,
-    /// With what.
+    /// The method's parameters.
     pub(super) params: Value,
 }
 
@@ -48,36 +48,36 @@ impl Refusal {
         Self { code: ErrorCode::MethodNotFound, message: format!("`{method}` is not supported") }
     }
 
-    /// The parameters are not those of the method.
+    /// The parameters do not fit the method.
     pub(super) fn params(why: impl std::fmt::Display) -> Self {
         Self { code: ErrorCode::InvalidParams, message: why.to_string() }
     }
 
-    /// `initialize` comes first.
+    /// The client must send `initialize` first.
     pub(super) fn early() -> Self {
         Self { code: ErrorCode::ServerNotInitialized, message: "`initialize` comes first".to_owned() }
     }
 
-    /// Nothing comes after `shutdown`, and `initialize` only once.
+    /// The client sent a request after `shutdown`, or a second `initialize`.
     pub(super) fn late(message: &str) -> Self {
         Self { code: ErrorCode::InvalidRequest, message: message.to_owned() }
     }
 
-    /// The same for what nobody waits for: a line in the client's log.
+    /// The same as a line in the client's log, for a notification, which gets no answer.
     pub(super) fn logged(&self, method: &str) -> Value {
         json!({ "type": 2, "message": format!("orch: `{method}`: {}", self.message) })
     }
 
-    /// A defect of the server.
+    /// The server has a defect.
     pub(super) fn defect() -> Self {
         Self { code: ErrorCode::InternalError, message: "orch failed at this request".to_owned() }
     }
 }
 
-/// The next message; `None` at the end of the stream.
+/// Reads the next message; returns `None` at the end of the stream.
 ///
 /// # Errors
-/// The stream can't be read.
+/// When the stream can't be read.
 pub(super) fn read(input: &mut impl BufRead) -> io::Result<Option<Incoming>> {
     let Some(length) = header(input)? else { return Ok(None) };
     let Ok(length) = length else {
@@ -98,7 +98,7 @@ pub(super) fn read(input: &mut impl BufRead) -> io::Result<Option<Incoming>> {
     }))
 }
 
-/// The length that a header gives; `None` at the end of the stream.
+/// Reads a header and returns its length; returns `None` at the end of the stream.
 fn header(input: &mut impl BufRead) -> io::Result<Option<Result<u64, ()>>> {
     let mut length = Err(());
     loop {
@@ -118,8 +118,8 @@ fn header(input: &mut impl BufRead) -> io::Result<Option<Result<u64, ()>>> {
     }
 }
 
-/// A message by its value. The crate's own reader takes numbers of 32 bits alone for ids, and a request
-/// with another id for a notification.
+/// Converts a JSON value to a message. The conversion in `lsp_server` accepts only strings and 32-bit numbers as ids,
+/// and treats a request with any other id as a notification.
 fn message(mut value: Value) -> Incoming {
     let refuse = |why: &str, id: Value| malformed(ErrorCode::InvalidRequest, why, id);
     let Some(map) = value.as_object_mut() else { return refuse("a message is an object", Value::Null) };
@@ -148,7 +148,7 @@ fn malformed(code: ErrorCode, message: &str, id: Value) -> Incoming {
     Incoming::Malformed(json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
-/// Where answers and notifications go.
+/// Writes answers, notifications and requests to the client.
 pub(super) struct MessageOutput<'a>(pub(super) &'a mut dyn Write);
 
 impl MessageOutput<'_> {
@@ -161,17 +161,17 @@ impl MessageOutput<'_> {
         self.send(Message::Response(response))
     }
 
-    /// Tells the client something.
+    /// Sends a notification.
     pub(super) fn notify(&mut self, method: &str, params: Value) -> io::Result<()> {
         self.send(Message::Notification(Notification { method: method.to_owned(), params }))
     }
 
-    /// Asks the client something.
+    /// Sends a request to the client.
     pub(super) fn ask(&mut self, id: &str, method: &str, params: Value) -> io::Result<()> {
         self.send(Message::Request(Request { id: RequestId::from(id.to_owned()), method: method.to_owned(), params }))
     }
 
-    /// Answers what is no message.
+    /// Sends the error answer for a malformed message.
     pub(super) fn refuse(&mut self, answer: &Value) -> io::Result<()> {
         let text = answer.to_string();
         write!(self.0, "Content-Length: {}\r\n\r\n{text}", text.len())?;

@@ -1,21 +1,21 @@
-//! The part of an outline that is written as `{…}` or `[…]`.
+//! Reads the parts of an outline in flow style: `{…}` and `[…]`.
 
 use std::ops::Range;
 
 use super::outline::{MAX_ENTRIES, OutlineEntry, Seg, ValueStyle};
 
-/// How deep flows are followed.
+/// How many nested levels of flow style are followed.
 const MAX_DEPTH: usize = 64;
 
-/// Reads the flow that begins at `start`; gives where it ends. One that is not closed ends where a
-/// line is not indented more than `indent`.
+/// Reads the flow value that begins at `start`, and returns where it ends. Without a closing bracket, it ends before
+/// the first line that is not indented more than `indent`.
 pub(super) fn read(text: &str, start: usize, indent: usize, path: &[Seg], entries: &mut Vec<OutlineEntry>) -> usize {
     let mut flow = FlowScanner { text, at: start, end: bound(text, start, indent), entries };
     flow.container(&mut path.to_vec(), 0);
     flow.at
 }
 
-/// Where a flow ends at the latest.
+/// The last byte at which the flow value may end.
 fn bound(text: &str, start: usize, indent: usize) -> usize {
     let mut at = start;
     while let Some(found) = text.get(at..).and_then(|rest| rest.find('\n')) {
@@ -61,7 +61,7 @@ impl FlowScanner<'_, '_> {
         }
     }
 
-    /// Reads from a bracket to the one that closes it.
+    /// Reads from an opening bracket to the one that closes it.
     fn container(&mut self, path: &mut Vec<Seg>, depth: usize) {
         let is_list = self.peek() == Some('[');
         self.at += 1;
@@ -104,7 +104,7 @@ impl FlowScanner<'_, '_> {
         }
     }
 
-    /// A place between brackets and commas where nothing stands yet.
+    /// Adds an entry for an empty place between brackets and commas.
     fn nothing(&mut self, path: &[Seg], index: Option<usize>, gap: usize) {
         let here = self.at;
         let path: Vec<Seg> = path.iter().cloned().chain(index.map(Seg::Item)).collect();
@@ -150,7 +150,7 @@ impl FlowScanner<'_, '_> {
         }
     }
 
-    /// Reads a word, with or without quotes; as a key it ends at a colon.
+    /// Reads a word, with or without quotes. A key ends at a colon.
     fn word(&mut self, is_key: bool) -> (Range<usize>, String) {
         let (start, rest) = (self.at, self.text.get(self.at..self.end).unwrap_or_default());
         if let Some(quote @ ('"' | '\'')) = rest.chars().next() {
@@ -172,7 +172,7 @@ impl FlowScanner<'_, '_> {
                 break;
             }
         }
-        // A bracket inside a word is no YAML; reading goes on behind it.
+        // A bracket inside a word is not valid YAML; skip it and continue.
         self.at += length.max(usize::from(length == 0));
         let written = rest.get(..length).unwrap_or_default().trim_end();
         (start..start + written.len(), written.to_owned())

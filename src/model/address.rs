@@ -1,8 +1,8 @@
-//! What an address must be, wherever it comes from: a file, the environment or the command line.
+//! Checks addresses, wherever they come from: a file, the environment or the command line.
 
-/// Why a text is not an HTTP address, if it is not.
+/// Why a text is not an HTTP address; `None` if it is one.
 pub fn why_no_http_address(text: &str) -> Option<String> {
-    // The parser leaves them out without a word, so that an address could be another one than what is shown.
+    // The URL parser drops some of these characters silently, so orch would use another address than the one shown.
     if text.trim().contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Some("it holds a space or a control character".to_owned());
     }
@@ -10,14 +10,14 @@ pub fn why_no_http_address(text: &str) -> Option<String> {
         Ok(url) => url,
         Err(error) => return Some(error.to_string()),
     };
-    // `localhost:8000` has the scheme `localhost`.
+    // A URL parser takes `localhost:8000` for the scheme `localhost`.
     if !matches!(url.scheme(), "http" | "https") {
         return Some("it does not begin with `http://` or `https://`".to_owned());
     }
     url.host_str().is_none().then(|| "it names no host".to_owned())
 }
 
-/// Why a text is not the base address of an API, behind which paths are put, if it is not.
+/// Why a text is not the base address of an API, to which paths are appended; `None` if it is one.
 pub fn why_no_base_address(text: &str) -> Option<String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let authority = rest.split(['/', '\\', '?', '#']).next().unwrap_or_default();

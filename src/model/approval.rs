@@ -1,50 +1,50 @@
-//! What people are asked and what they answer, as recorded.
+//! Approvals as recorded: what the user is asked and what the user answers.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::id::{Digest, StepKey};
 
-/// A person is asked to agree to something.
+/// The user is asked to approve something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalAsked {
     /// The step that asks.
     pub step: StepKey,
-    /// Its attempt.
+    /// The step's attempt.
     pub attempt: u32,
-    /// What is shown to the person.
+    /// The text that is shown to the user.
     pub shown: String,
-    /// The digest of what is shown: an answer holds for nothing else.
+    /// The digest of that text; an answer is valid for nothing else.
     pub shown_digest: Digest,
-    /// Until when an answer counts.
+    /// The deadline for an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
-/// A person answered.
+/// The user answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalAnswered {
     /// The step that asked.
     pub step: StepKey,
-    /// Its attempt.
+    /// The step's attempt.
     pub attempt: u32,
-    /// The digest of what was shown.
+    /// The digest of the text that was shown.
     pub shown_digest: Digest,
     /// The answer.
     pub answer: ApprovalDecision,
 }
 
-/// What a person said.
+/// The user's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApprovalDecision {
-    /// Yes or no.
+    /// Whether the user approved.
     pub approved: bool,
     /// Why, or what to do instead; may be empty.
     #[serde(default)]
     pub note: String,
-    /// Who said it.
+    /// Who answered.
     #[serde(default)]
     pub by: String,
-    /// When.
+    /// When the user answered.
     pub at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! What calls are, as recorded: their outcome, and what was read of a reply.
+//! Calls as recorded: their outcomes, and what was parsed from their replies.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,46 +21,46 @@ pub struct CallEnded {
     /// The model that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
-    /// When the request was sent.
+    /// When the call started.
     pub started: Timestamp,
     /// When the reply was complete, or the failure certain.
     pub ended: Timestamp,
-    /// The reply, unless it failed.
+    /// The model's reply, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<ChatReply>,
-    /// What a call that asks no model did, unless it failed.
+    /// The output of a call that asks no model, unless the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<CallOutput>,
-    /// The failure, unless there is a reply.
+    /// The failure, if the call failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What an agent program did in a turn that gave no reply.
+    /// What a CLI agent did in a turn that gave no reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
-    /// What the call cost in US dollars; absent when no price applies, or what it used is not known.
+    /// What the call cost in US dollars; absent if no price applies or its usage is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
-    /// What the call may have used beyond what was reported, at most: a reply that reported less than all, or a
-    /// request that broke off. Absent when everything was reported, or no bound is known.
+    /// An upper bound of the usage that was not reported, because a report was incomplete or a request was interrupted.
+    /// Absent if everything was reported, or no bound is known.
     #[serde(default, alias = "lost", skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedUsage>,
-    /// What the call cost at most, when its cost is not known and its use is estimated.
+    /// The most that the call may have cost, if its cost is unknown and its usage is estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_cost: Option<f64>,
-    /// Files that steps before made, and that are gone or as they were before after this command or turn.
+    /// Files that earlier steps wrote and that this command or turn deleted or reverted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reverted_files: Vec<String>,
 }
 
 impl CallEnded {
-    /// The session of an agent program in which the turn was taken.
+    /// The CLI agent's session in which the turn ran.
     pub fn session(&self) -> Option<&String> {
         let answered =
             self.reply.as_ref().filter(|reply| reply.agent_activity.is_some()).and_then(|reply| reply.id.as_ref());
         answered.or_else(|| self.agent_activity.as_ref().and_then(|work| work.session.as_ref()))
     }
 
-    /// What an agent program did in its turn, whether there is a reply or not.
+    /// What a CLI agent did in its turn, with or without a reply.
     pub fn did(&self) -> Option<&AgentActivity> {
         self.reply
             .as_ref()
@@ -69,25 +69,25 @@ impl CallEnded {
             .map(|work| &**work)
     }
 
-    /// What the provider reported, whether there is a reply or not.
+    /// The usage that the provider reported, with or without a reply.
     pub fn reported_usage(&self) -> Option<ReportedUsage> {
         reported_usage(self.reply.as_ref(), self.failure.as_ref(), self.agent_activity.as_deref())
     }
 
-    /// What the call used, with what is estimated or unknown.
+    /// What the call used, including estimated and unknown usage.
     pub fn usage(&self) -> UsageTotal {
         let broke_off = self.failure.as_ref().is_some_and(|failure| failure.interrupted);
         let at_work = self.model.is_some() && (self.reply.is_some() || broke_off);
         UsageTotal::of_call(self.reported_usage(), self.estimated, at_work)
     }
 
-    /// What the call cost, with what is estimated or unknown.
+    /// What the call cost, including estimated and unknown costs.
     pub fn cost_total(&self) -> CostTotal {
         CostTotal::of_call(self.cost, self.estimated_cost, !self.usage().is_nothing())
     }
 }
 
-/// What the provider of a call reported: with its reply, with its failure, or by what a program did.
+/// The usage that the provider reported: with the reply, with the failure, or in the CLI agent's activity.
 pub(crate) fn reported_usage(
     reply: Option<&ChatReply>,
     failure: Option<&Failure>,
@@ -98,38 +98,38 @@ pub(crate) fn reported_usage(
     reply.map(|reply| reply.usage).or_else(failed).or_else(worked)
 }
 
-/// What a call gave.
+/// What a call returned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallReply {
-    /// A model's answer.
+    /// A model's reply.
     Chat(ChatReply),
-    /// What anything else did.
+    /// The output of any other call.
     Output(CallOutput),
 }
 
-/// What a call did that asks no model.
+/// The output of a call that asks no model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallOutput {
     /// A command ran to its end.
     Command(CommandOutput),
-    /// The files that a step is about to write were looked at: the record of how they were.
+    /// The files that a step is about to write were read: the snapshot of their state.
     Snapshot(Value),
     /// Files were written: the record of what changed.
     Applied(Value),
 }
 
-/// A command that ran to its end, whatever it says.
+/// A command that ran to its end, with whatever exit code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommandOutput {
-    /// Its exit code; 128 and the number of the signal that ended it, as shells say it.
+    /// Its exit code; 128 plus the signal's number if a signal ended it, as in shells.
     pub exit_code: i32,
     /// What it wrote to standard output; invalid UTF-8 is replaced.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// What it wrote to standard error; invalid UTF-8 is replaced.
     pub stderr: String,
-    /// Whether more was written than is kept: then a mark in the text tells where how much is missing.
+    /// Whether output was cut: then a marker in the text shows where, and how much.
     #[serde(default)]
     pub cut: bool,
     /// The folder in which it ran.
@@ -137,30 +137,31 @@ pub struct CommandOutput {
     pub folder: String,
 }
 
-/// A reply was read.
+/// A reply was parsed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplyParsed {
     /// The call that gave the reply.
     pub call: CallKey,
-    /// Where in the reply the value was found; absent when none was taken.
+    /// Where in the reply the value was found; absent if no value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// What was repaired, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<String>,
-    /// How many other values of the reply would have fitted.
+    /// How many other values in the reply would have matched.
     #[serde(default)]
     pub other_matches: usize,
-    /// What was left out of the reply, such as reasoning before the answer; the reply itself is recorded whole.
+    /// What was left out when the reply was parsed, such as reasoning before the answer; the recorded reply is
+    /// complete.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
     /// Why no value was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What the request that asks again may use at most; absent when nothing is asked again, or of a program.
+    /// The most that the re-ask may use; absent if there is none, or it goes to a CLI agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
-    /// Whether the same conversation asks again, with what did not fit.
+    /// Whether orch re-asks in the same conversation, with what did not match.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asks_again: bool,
 }

@@ -1,9 +1,9 @@
-//! One spelling for each JSON value: what digests are taken of.
+//! Canonical JSON: one spelling for each value, so that equal values have equal digests.
 
 use serde_json::Value;
 
-/// Canonical JSON: keys sorted, no white space, numbers as written; what digests are taken of.
-/// Follows RFC 8785 but for numbers, whose digits are kept.
+/// The canonical JSON of a value, for digests: sorted keys, no white space, numbers as written. Follows RFC 8785 except
+/// for numbers, whose digits are kept.
 pub fn canonical(value: &Value) -> String {
     let mut out = String::new();
     write(value, &mut out);
@@ -43,12 +43,12 @@ fn write(value: &Value, out: &mut String) {
     }
 }
 
-/// RFC 8785 sorts by UTF-16 code units, which is the order of the bytes where all are ASCII.
+/// Compares keys by UTF-16 code units, as RFC 8785 sorts them; for ASCII that is the order of the bytes.
 fn in_order(a: &str, b: &str) -> std::cmp::Ordering {
     if a.is_ascii() && b.is_ascii() { a.cmp(b) } else { a.encode_utf16().cmp(b.encode_utf16()) }
 }
 
-/// Escapes what RFC 8785 says, as it says it: the short forms where there are some, else four lower-case digits.
+/// Escapes a string as RFC 8785 does: the short forms where there are some, else four lower-case hexadecimal digits.
 fn string(text: &str, out: &mut String) {
     out.push('"');
     let mut rest = text;

@@ -1,7 +1,6 @@
-//! What is asked of a model and what it answers, in the words of no provider.
+//! Requests to models and their replies, independent of any provider.
 //!
-//! These types are written to the journal and live there for years: fields are only
-//! ever added, with a default.
+//! These types are stored in journals for years: fields are only ever added, with a default.
 
 use std::fmt;
 use std::path::Path;
@@ -20,7 +19,7 @@ use super::usage::ReportedUsage;
 pub struct ModelRef {
     /// The provider's name: a built-in one or a key of `providers:` in `orch.yaml`.
     pub provider: String,
-    /// The model's name as the provider spells it; it may contain slashes. Of a file its path, which begins with `/`,
+    /// The model's name as the provider spells it; it may contain slashes. For a file, its path, which begins with `/`,
     /// `./` or `../`.
     pub model: String,
 }
@@ -31,18 +30,18 @@ impl ModelRef {
         Self { provider: provider.into(), model: model.into() }
     }
 
-    /// A model that is a file; a relative path is one from the root of the project.
+    /// A model that is a file; a relative path starts at the root of the project.
     pub fn file(path: &str) -> Self {
         let model = if is_path(path) { path.to_owned() } else { format!("./{path}") };
         Self::new(LOCAL, model)
     }
 
-    /// The path of a model that is a file.
+    /// The path, if the model is a file.
     pub fn path(&self) -> Option<&str> {
         (self.provider == LOCAL && is_path(&self.model)).then_some(self.model.as_str())
     }
 
-    /// Parses `provider/model` and `local:PATH`; `None` when there is no slash or an empty half.
+    /// Parses `provider/model` or `local:PATH`; `None` if there is no slash, or a half is empty.
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(path) = text.strip_prefix(FILE) {
             return (!path.trim().is_empty()).then(|| Self::file(path));
@@ -61,12 +60,12 @@ impl fmt::Display for ModelRef {
     }
 }
 
-/// Whether the name of an embedded model is a path: the names of the others never look like one.
+/// Whether an embedded model's name is a path; other names never look like one.
 fn is_path(name: &str) -> bool {
     ["/", "./", "../"].iter().any(|start| name.starts_with(start)) || Path::new(name).is_absolute()
 }
 
-/// Who speaks in a message after the system prompt.
+/// The author of a message after the system prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -79,7 +78,7 @@ pub enum Role {
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The author.
     pub role: Role,
     /// The text, never empty.
     pub content: String,
@@ -124,7 +123,7 @@ pub struct ChatRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// It had said everything.
+    /// The model completed its reply.
     End,
     /// The token limit or the context window cut it off.
     Length,
@@ -132,7 +131,7 @@ pub enum StopReason {
     Refusal,
     /// The model called a tool, which no request offers, instead of ending its answer.
     ToolUse,
-    /// The provider did not say, or said something unknown.
+    /// The provider gave no reason, or an unknown one.
     Unknown,
 }
 
@@ -143,41 +142,41 @@ pub struct ChatReply {
     pub text: String,
     /// Why the model stopped.
     pub stop: StopReason,
-    /// What the provider reported of its use.
+    /// The usage that the provider reported.
     pub usage: ReportedUsage,
     /// The model that answered, as the provider named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The provider's id of the reply, for support requests; of a program, its session.
+    /// The provider's id of the reply, for support requests; for a CLI agent, its session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Whether the provider constrained the reply to the schema.
     #[serde(default)]
     pub constrained: bool,
-    /// What an agent program did beside answering.
+    /// What a CLI agent did besides answering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_activity: Option<Box<AgentActivity>>,
-    /// What the text does not show.
+    /// What is known about the reply besides its text.
     #[serde(default, skip_serializing_if = "ReplyRemarks::is_empty")]
     pub remarks: Box<ReplyRemarks>,
 }
 
-/// What is known of a reply beside its text, when it is not a plain answer.
+/// What is known about a reply besides its text, if it is not a plain answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyRemarks {
-    /// The provider's stop reason, when it does not say that the reply is whole.
+    /// The provider's stop reason, if it does not confirm that the reply is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_stop: Option<String>,
-    /// What the reply holds instead of text, in words.
+    /// What the reply contains instead of text, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<String>,
-    /// What the server said beside the reply that is no part of it.
+    /// What the server sent besides the reply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<String>,
 }
 
 impl ReplyRemarks {
-    /// Whether there is nothing to remark.
+    /// Whether there are no remarks.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

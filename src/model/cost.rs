@@ -4,7 +4,7 @@ use std::ops::AddAssign;
 
 use serde_json::Value;
 
-/// US dollars of one or several calls, with what is not known of them.
+/// The cost of one or more calls in US dollars, with whether parts of it are estimated or unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CostTotal {
     usd: f64,
@@ -13,7 +13,7 @@ pub struct CostTotal {
 }
 
 impl CostTotal {
-    /// What one call cost: known, else estimated, else unknown if it used anything.
+    /// The cost of one call: known, else estimated, else unknown if the call used anything.
     pub fn of_call(cost: Option<f64>, estimated: Option<f64>, used: bool) -> Self {
         Self {
             usd: cost.or(estimated).unwrap_or(0.0),
@@ -27,7 +27,7 @@ impl CostTotal {
         (!self.unknown && !self.estimated).then_some(self.usd)
     }
 
-    /// The cost at most, if a part of it is an estimate and every other part is known.
+    /// The most that it may cost, if a part is estimated and every other part is known.
     pub fn estimated(&self) -> Option<f64> {
         (!self.unknown && self.estimated).then_some(self.usd)
     }
@@ -41,14 +41,14 @@ impl AddAssign for CostTotal {
     }
 }
 
-/// An amount of dollars with all its digits, and cents at least: `$2.00`, `$0.0003`.
+/// An amount in dollars with all its digits and at least two decimals: `$2.00`, `$0.0003`.
 pub fn dollars(usd: f64) -> String {
     let digits = format!("{usd}");
     let decimals = digits.split_once('.').map_or(0, |(_, decimals)| decimals.len());
     format!("${usd:.*}", decimals.max(2))
 }
 
-/// An amount of dollars as a sum is shown: four digits after the point, or two that count of a smaller one.
+/// An amount in dollars for display: four decimals, or two significant digits if it is below a tenth of a cent.
 pub fn rounded(usd: f64) -> String {
     if usd == 0.0 || usd >= 0.001 {
         return format!("${usd:.4}");
@@ -57,17 +57,17 @@ pub fn rounded(usd: f64) -> String {
     format!("${usd:.*}", usize::try_from(zeros + 1).unwrap_or(4).max(4))
 }
 
-/// More dollars than one turn can cost: whoever reports a larger cost is in error.
+/// More than one turn can cost in dollars; a provider or CLI agent that reports more is in error.
 const MOST_OF_A_TURN: f64 = 1e6;
 
-/// A cost of a turn in US dollars as JSON has it, if it is one.
+/// The cost of a turn in US dollars from JSON, if the value can be one.
 pub fn dollar_amount(value: &Value) -> Option<f64> {
     value.as_f64().and_then(believable_cost)
 }
 
-/// A reported cost of a turn in US dollars, unless it can't be one; then the cost is unknown.
+/// A reported cost of a turn in US dollars; `None` if it can't be one, so that the cost counts as unknown.
 pub fn believable_cost(usd: f64) -> Option<f64> {
-    // No other number is in it, `NaN` included.
+    // The range contains no invalid number, and not `NaN` either.
     (0.0..=MOST_OF_A_TURN).contains(&usd).then_some(usd)
 }
 

@@ -1,8 +1,7 @@
 //! The durable facts of a run, in the order in which they became true.
 //!
-//! Events are only ever appended. Variants are tagged by their key (`{"step_started": {…}}`),
-//! since internally tagged enums lose the digits of numbers. Fields are only ever added,
-//! with a default: journals are kept for years.
+//! Events are only ever appended. Variants are tagged by their key (`{"step_started": {…}}`), since internally tagged
+//! enums lose the digits of numbers. Fields are only ever added, with a default, since journals are kept for years.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -29,35 +28,35 @@ pub struct Event {
     pub fact: Fact,
 }
 
-/// What an event says.
+/// What an event states.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
     /// A run began.
     RunStarted(RunStarted),
-    /// A run was taken up again.
+    /// A run was resumed.
     RunResumed(RunResumed),
-    /// A step's result of an earlier session stands.
+    /// A step reuses its result from an earlier session.
     StepReused(StepReused),
     /// An attempt of a step began.
     StepStarted(StepStarted),
-    /// A call ended: a reply or a failure. The reply is as it came, before it was read.
+    /// A call ended with a reply or a failure. The reply is recorded as it came, before it is parsed.
     CallEnded(CallEnded),
-    /// A reply was read: what was made of it.
+    /// A reply was parsed.
     ReplyParsed(ReplyParsed),
-    /// A step completed with an artifact.
+    /// A step completed, with an artifact if it has an output.
     StepCompleted(StepCompleted),
     /// A step failed for good.
     StepFailed(StepFailed),
     /// A step was not run.
     StepSkipped(StepSkipped),
-    /// A run ended, or was interrupted in an orderly way.
+    /// A run ended, or stopped in an orderly way.
     RunEnded(RunEnded),
-    /// A person's edit of an artifact was accepted in place of what the step produced.
+    /// The user's edit of an artifact was accepted in place of what the step produced.
     ArtifactAccepted(ArtifactAccepted),
-    /// A person is asked.
+    /// The user is asked for an approval.
     ApprovalAsked(ApprovalAsked),
-    /// A person answered.
+    /// The user answered.
     ApprovalAnswered(ApprovalAnswered),
 }
 
@@ -65,22 +64,22 @@ pub enum Fact {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
-    /// A model is asked.
+    /// Asks an agent.
     #[default]
     Agent,
-    /// A command is run.
+    /// Runs a command.
     Command,
-    /// Files are written.
+    /// Writes files.
     Write,
-    /// A person is asked.
+    /// Asks the user for an approval.
     Approve,
-    /// Steps side by side.
+    /// Runs steps in parallel.
     Parallel,
-    /// Steps again and again.
+    /// Repeats steps in a loop.
     Repeat,
-    /// Steps one after another.
+    /// Runs steps in sequence.
     Sequence,
-    /// Another pipeline.
+    /// Calls another pipeline.
     Pipeline,
 }
 
@@ -99,7 +98,7 @@ impl StepKind {
         }
     }
 
-    /// Whether the step is made of other steps.
+    /// Whether the step consists of other steps.
     pub fn is_group(self) -> bool {
         match self {
             Self::Parallel | Self::Repeat | Self::Sequence | Self::Pipeline => true,
@@ -108,12 +107,12 @@ impl StepKind {
     }
 }
 
-/// A step of the plan, as announced at the start of a run.
+/// A step of the plan, as announced when a session starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
     /// The step's key, without items and rounds.
     pub step: StepKey,
-    /// What it is.
+    /// Its kind.
     #[serde(default)]
     pub kind: StepKind,
     /// The agent's name; empty for other kinds.
@@ -125,36 +124,36 @@ pub struct PlannedStep {
     /// The artifact that it produces, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Whether it runs any number of times: it is inside a `for_each` or a `repeat`.
+    /// Whether it may run several times, since it is inside a `for_each` or a `repeat`.
     #[serde(default)]
     pub many: bool,
 }
 
-/// A step's result of an earlier session stands: nothing was asked.
+/// A step reuses its result from an earlier session, without any call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReused {
     /// The step.
     pub step: StepKey,
-    /// The `seq` of the [`StepCompleted`] that stands.
+    /// The `seq` of the [`StepCompleted`] that is reused.
     pub completed: u64,
-    /// The artifact under its new name, when the step or its output was renamed since.
+    /// The artifact under its new name, if the step or its output was renamed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renamed_artifact: Option<Artifact>,
 }
 
 impl StepReused {
-    /// A kept step under its old name.
+    /// A reused result whose artifact kept its name.
     pub fn same(step: StepKey, completed: u64) -> Self {
         Self { step, completed, renamed_artifact: None }
     }
 }
 
-/// The two digests that decide whether a recorded result still stands.
+/// The two digests that decide whether a recorded result can be reused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// What is asked: dialect, models, parameters, system prompt, messages, the schema if sent.
+    /// The request: dialect, models, parameters, system prompt, messages, the schema if sent.
     pub request: Digest,
-    /// What is taken: the schema with its references, and the extract mode.
+    /// How the reply is decoded: the schema with its references, and the extract mode.
     pub decode: Digest,
 }
 
@@ -171,20 +170,20 @@ pub struct StepStarted {
     /// The model that is asked in this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelRef>,
-    /// The step's recipe.
+    /// The step's fingerprint.
     pub fingerprint: Fingerprint,
-    /// What the recipe is made of.
+    /// The parts of the fingerprint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<FingerprintPart>,
-    /// Why it runs although it ran before: `prompt planner.md changed`.
+    /// Why the step runs although it ran before: `prompt planner.md changed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// What its first request may use at most: counts when the process dies while it is under way.
+    /// The most that its first request may use; it counts as used if the process dies during the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_usage: Option<Usage>,
 }
 
-/// A part of a recipe: what it is, in words, and its digest.
+/// A part of a fingerprint: its name in words, and its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FingerprintPart {
     /// `prompt planner.md`, `input plan`, `model`, `schema`.
@@ -200,9 +199,9 @@ pub struct StepCompleted {
     pub step: StepKey,
     /// The attempt that completed.
     pub attempt: u32,
-    /// The step's recipe.
+    /// The step's fingerprint.
     pub fingerprint: Fingerprint,
-    /// The run whose result it is, when it was taken over from another one.
+    /// The run that produced the result, if the result is reused from another run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reused_from: Option<RunId>,
     /// What it produced, if it has an output.
@@ -215,8 +214,8 @@ pub struct StepCompleted {
 pub struct Artifact {
     /// The artifact's name.
     pub name: String,
-    /// The file that shows it, relative to the workspace: `plan.json`, `notes.md`; none for what
-    /// is local to an item or to a pipeline that was called.
+    /// The file that shows it, relative to the workspace: `plan.json`, `notes.md`. None for an artifact that is local
+    /// to an item or to a called pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// The digest of that file's bytes.
@@ -226,19 +225,19 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// The artifact of a value: a string of a text step is shown as Markdown, all else as JSON.
+    /// Builds an artifact and computes its digest.
     pub fn new(name: &str, value: Value, path: Option<String>) -> Self {
         let mut artifact = Self { name: name.to_owned(), path, digest: Digest::of(b""), value };
         artifact.digest = Digest::of(&artifact.bytes());
         artifact
     }
 
-    /// The file that shows an artifact, relative to the workspace.
+    /// The path of the file that shows an artifact, relative to the workspace: Markdown for text, else JSON.
     pub fn path_of(name: &str, as_text: bool) -> String {
         format!("{name}.{}", if as_text { "md" } else { "json" })
     }
 
-    /// The bytes of that file: text with a final newline, or two-space JSON.
+    /// The bytes of that file: text, or JSON indented by two spaces, with a newline at the end.
     pub fn bytes(&self) -> Vec<u8> {
         let mut text = match &self.value {
             Value::String(text) if self.path.as_ref().is_none_or(|path| path.ends_with(".md")) => text.clone(),
@@ -256,11 +255,11 @@ impl Artifact {
 pub struct StepFailed {
     /// The step.
     pub step: StepKey,
-    /// The last attempt; 0 when none was begun.
+    /// The last attempt; 0 if none was started.
     pub attempt: u32,
-    /// Why.
+    /// Why it failed.
     pub failure: Failure,
-    /// Whether the run stops here.
+    /// Whether the failure stops the run.
     pub stops: bool,
 }
 
@@ -273,10 +272,10 @@ pub struct StepSkipped {
     pub reason: String,
 }
 
-/// A person's edit of an artifact file became the artifact.
+/// The user's edit of an artifact file became the artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArtifactAccepted {
-    /// The step that had produced it.
+    /// The step that produced the artifact before.
     pub step: StepKey,
     /// The `seq` of the [`StepCompleted`] whose value is replaced.
     pub completed: u64,

@@ -1,4 +1,4 @@
-//! Names of runs, steps, calls and contents.
+//! Identifiers of runs, steps, calls and contents.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl RunId {
         text[20..].to_owned()
     }
 
-    /// Whether `text` names this run: the whole id, or the start of its short form.
+    /// Whether `text` names this run: the whole id, or at least four digits from the start of its short form.
     pub fn matches(&self, text: &str) -> bool {
         let text = text.to_ascii_lowercase();
         text.len() >= 4
@@ -57,7 +57,7 @@ impl StepKey {
         parent.map_or_else(|| Self::root(id), |parent| parent.child(id))
     }
 
-    /// The key without items and rounds: the place in the file.
+    /// The key without items and rounds: the step's place in the pipeline file.
     #[must_use]
     pub fn place(&self) -> Self {
         let parts = self.0.split('/').map(|part| part.split('[').next().unwrap_or(part));
@@ -69,7 +69,7 @@ impl StepKey {
         self.0.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(['/', '[']))
     }
 
-    /// The keys of what this step is inside of, outermost first.
+    /// The keys of everything that this step is inside of, outermost first.
     pub fn ancestors(&self) -> Vec<Self> {
         let ends = self.0.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'/' | b'['));
         ends.filter_map(|(end, _)| self.0.get(..end)).map(|text| Self(text.to_owned())).collect()
@@ -85,7 +85,7 @@ impl StepKey {
         self.0.strip_suffix(']')?.rsplit_once('[')?.1.parse().ok()
     }
 
-    /// Whether this is an item or a round, not a step as the file has it.
+    /// Whether this is an item or a round, rather than a step of the file.
     pub fn is_item(&self) -> bool {
         self.0.ends_with(']')
     }
@@ -135,7 +135,7 @@ impl Digest {
         &self.0
     }
 
-    /// The first twelve digits, for people.
+    /// The first twelve digits, for display.
     pub fn short(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
     }

@@ -1,7 +1,7 @@
-//! What a pipeline and a run are: plain data.
+//! What a pipeline and a run are, as plain data.
 //!
-//! Owns the words that every other module uses. Promises no I/O, no async and no
-//! import of any other module of this crate, so that everything may depend on it.
+//! Defines the terms that every other module uses. Has no I/O, no async code and no imports of other modules of this
+//! crate, so that every module may depend on it.
 
 pub mod address;
 pub mod agent;

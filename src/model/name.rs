@@ -1,50 +1,50 @@
-//! Model names as files and flags give them, and what they stand for.
+//! Resolves the model names that files and flags give.
 
 use std::collections::BTreeMap;
 
 use super::chat::ModelRef;
 
-/// The providers over HTTP that need no entry in `orch.yaml`.
+/// The HTTP providers that need no entry in `orch.yaml`.
 pub const BUILT_IN: [&str; 9] =
     ["anthropic", "openai", "gemini", "openrouter", "ollama", "lmstudio", "llamacpp", "vllm", "litellm"];
 
 /// The provider of the embedded models.
 pub const LOCAL: &str = "local";
 
-/// What stands before the path of a model that is a file: `local:models/small.gguf`.
+/// The prefix before the path of a model that is a file: `local:models/small.gguf`.
 pub const FILE: &str = "local:";
 
-/// The longest reply of an embedded model in tokens, whatever its agent allows: at a few tokens a second, more is
-/// no help to anyone. A reply with a schema is brought to its end before.
+/// The longest reply of an embedded model in tokens, whatever its agent allows: at a few tokens per second, a longer
+/// one takes too long to be useful. A reply with a schema is closed before this limit.
 const LOCAL_LONGEST: u32 = 2048;
 
-/// The longest reply in tokens that a model gives when its agent allows so many.
+/// The longest reply in tokens that a model gives, if its agent allows `allowed` tokens.
 pub fn longest_reply(model: &ModelRef, allowed: u32) -> u32 {
     if model.provider == LOCAL { allowed.min(LOCAL_LONGEST) } else { allowed }
 }
 
-/// Why a model's name stands for nothing.
+/// Why a model's name can't be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// No alias has this name, and it is no `provider/model`.
+    /// No alias has this name, and it is not `provider/model`.
     #[error("unknown model `{name}`")]
     Unknown {
         /// The name.
         name: String,
-        /// The alias that is spelt most alike.
+        /// The known name with the closest spelling.
         nearest: Option<String>,
     },
-    /// The part before the slash is no provider.
+    /// The part before the slash is not a provider.
     #[error("unknown provider `{provider}` in model `{name}`")]
     Provider {
         /// The name.
         name: String,
-        /// Its first part.
+        /// The part before the slash.
         provider: String,
-        /// The provider that is spelt most alike.
+        /// The provider with the closest spelling.
         nearest: Option<String>,
     },
-    /// An alias stands for itself.
+    /// An alias resolves to itself.
     #[error("the alias `{name}` in orch.yaml leads back to itself")]
     Circle {
         /// The name.
@@ -52,9 +52,9 @@ pub enum NameError {
     },
 }
 
-/// What a name other than `auto` stands for: an alias, `local`, `local:PATH`, or `provider/model`.
+/// Resolves a name other than `auto`: an alias, `local`, `local:PATH`, or `provider/model`.
 ///
-/// `default_local` is the embedded model that `local` alone means.
+/// `default_local` is the embedded model to which `local` alone resolves.
 pub fn resolve_name(
     name: &str,
     aliases: &BTreeMap<String, String>,
@@ -83,7 +83,7 @@ pub fn resolve_name(
     Err(NameError::Circle { name: name.to_owned() })
 }
 
-/// The candidate that is spelt most like `name`, if any is close.
+/// The candidate whose spelling is closest to `name`, if any is close.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     candidates
         .into_iter()

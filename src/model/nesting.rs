@@ -1,14 +1,14 @@
-//! How deep JSON is nested and how many values it has, told before it is parsed: what reads it calls itself for each
-//! level, and a value takes many times the memory of its text.
+//! Measures JSON before it is parsed: how deep it is nested and how many values it has. A parser recurses for each
+//! level, and a value takes many times the memory of its text, so both need limits.
 
-/// The deepest JSON that a journal or an export may hold. Values are at most 512 levels deep when they are taken from a
-/// reply; an event adds a few.
+/// The deepest JSON that a journal or an export may contain. Values from replies are at most 512 levels deep; an event
+/// adds a few.
 pub const MAX_NESTING: usize = 1024;
 
-/// The most JSON values of an import, and of a run from elsewhere that is read.
+/// The most JSON values in an import, and in a run from elsewhere.
 pub const MAX_VALUES: usize = 5_000_000;
 
-/// How many values a JSON text has at most: one, and one more for each comma and each list or object.
+/// An upper bound of the number of values in a JSON text: one, and one more for each comma and each list or object.
 pub fn values(json: &[u8]) -> usize {
     let mut count = 1;
     let mut bytes = json.iter();
@@ -22,7 +22,7 @@ pub fn values(json: &[u8]) -> usize {
     count
 }
 
-/// How deep lists and objects of a JSON text are nested; of a text that is no JSON, a number all the same.
+/// How deep the lists and objects of a JSON text are nested. Returns a number for other text too.
 pub fn nesting(json: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let mut bytes = json.iter();

@@ -1,4 +1,4 @@
-//! What `--output json` prints of a run, made of its state.
+//! What `--output json` prints for a run, built from its state.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,14 +9,14 @@ use super::failure::Failure;
 use super::step_state::{ExtractionSummary, StepState, StepStatus};
 use super::usage::UsageTotal;
 
-/// What `--output json` prints: one object a run.
+/// What `--output json` prints: one object per run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunReport {
     /// The run's short id.
     pub run: String,
     /// The pipeline's name.
     pub pipeline: String,
-    /// How it ended.
+    /// Its status.
     pub status: RunStatus,
     /// Whether it completed.
     pub success: bool,
@@ -27,12 +27,12 @@ pub struct RunReport {
     /// How many processes worked on it, one after another.
     #[serde(default)]
     pub sessions: u32,
-    /// How long they worked together, in milliseconds: without the time in between.
+    /// How long they worked in total, in milliseconds, without the time in between.
     #[serde(default)]
     pub worked_ms: u64,
     /// The workspace, absolute.
     pub workspace: String,
-    /// Why it failed, when no step tells.
+    /// Why it failed, if no step's error says so.
     pub error: Option<Failure>,
     /// The steps, in order.
     pub steps: Vec<StepReport>,
@@ -40,13 +40,13 @@ pub struct RunReport {
     pub artifacts: Vec<ArtifactReport>,
     /// Tokens of all steps.
     pub usage: UsageTotal,
-    /// Cost in US dollars; null when no price applies to a call, or what a call used is not known.
+    /// Cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
     pub cost_usd: Option<f64>,
-    /// The cost at most, when a part of it is an estimate and every other part is known.
+    /// The most that it may cost, if a part is estimated and every other part is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_cost_usd: Option<f64>,
-    /// What the pipeline's `outputs:` give, else the output of its last step that has one (of the
-    /// default pipeline: the review); null when that step did not complete.
+    /// The value of the pipeline's `outputs:`, else the output of its last step that has one (in the default pipeline:
+    /// the review); null if that step did not complete.
     pub result: Option<Value>,
 }
 
@@ -55,38 +55,38 @@ pub struct RunReport {
 pub struct StepReport {
     /// The step's key.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: StepKind,
     /// The agent's name; empty for other kinds.
     pub agent: String,
-    /// The model that answered, or was asked last; empty for other kinds.
+    /// The model that answered or was asked last; empty for other kinds.
     pub model: String,
-    /// How it ended.
+    /// Its status.
     pub status: StepStatus,
     /// Start of the first attempt.
     pub started_at: Option<Timestamp>,
     /// When it completed, failed or was skipped.
     pub ended_at: Option<Timestamp>,
-    /// Attempts begun.
+    /// Attempts started.
     pub attempts: u32,
     /// Requests made.
     pub calls: u32,
-    /// Whether the result was kept from an earlier session.
+    /// Whether the result was reused from an earlier session.
     pub reused: bool,
-    /// The earlier run that the result was taken over from (`--reuse`).
+    /// The earlier run whose result was reused (`--reuse`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reused_from: Option<String>,
-    /// What a person is asked, while the step waits.
+    /// What the user is asked, while the step waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<String>,
     /// Tokens of all its calls.
     pub usage: UsageTotal,
-    /// Cost in US dollars; null when no price applies to a call, or what a call used is not known.
+    /// Cost in US dollars; null if no price applies to a call, or a call's usage is unknown.
     pub cost_usd: Option<f64>,
-    /// The cost at most, when a part of it is an estimate and every other part is known.
+    /// The most that it may cost, if a part is estimated and every other part is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_cost_usd: Option<f64>,
-    /// The session of the agent program that was asked last, in its own words.
+    /// The session of the CLI agent that was asked last, as the agent names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// How the value was found in the reply.

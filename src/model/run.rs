@@ -1,4 +1,4 @@
-//! What a run has come to: a pure fold over its events.
+//! The state of a run: a pure fold over its events.
 
 mod report;
 mod steps;
@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::step_state::StepState;
 
-/// A run, as far as its events tell.
+/// The state of a run, as far as its events show.
 #[derive(Clone, Debug)]
 pub struct RunState {
     /// The run.
@@ -29,36 +29,36 @@ pub struct RunState {
     pub file: String,
     /// The workspace, absolute.
     pub workspace: String,
-    /// The values given.
+    /// The values of the inputs.
     pub inputs: Map<String, Value>,
     /// The model given for all agents, if any.
     pub model: Option<String>,
     /// What model names resolved to.
     pub models: BTreeMap<String, ModelRef>,
-    /// Whether steps go on after a failure by default.
+    /// Whether the run continues after a failure by default.
     pub continue_on_error: bool,
     /// The limits given for the run (`--budget`), if any.
     pub budget: Option<Budget>,
-    /// How far it is.
+    /// Its status.
     pub status: RunStatus,
     /// When it began.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub ended: Option<Timestamp>,
-    /// How often a process took it up.
+    /// How many sessions it has had: how often a process started or resumed it.
     pub sessions: u32,
-    /// How long the sessions before this one took together.
+    /// The total time of the sessions before the current one.
     worked_before: Duration,
-    /// When this session began, and the last that is known of it.
+    /// The start of the current session, and the last time that is known of it.
     session: Option<(Timestamp, Timestamp)>,
-    /// Why it failed, when no step tells.
+    /// Why it failed, if no step's failure says so.
     pub failure: Option<Failure>,
-    /// What the pipeline's `outputs:` gave, if it has any.
+    /// The value of the pipeline's `outputs:`, if it has any.
     pub outputs: Option<Value>,
-    /// The steps, as they came up: first those that were announced, then items and rounds. In the
-    /// order of the file by [`RunState::in_order`].
+    /// The steps in the order in which they came up: first the announced ones, then items and rounds.
+    /// [`RunState::in_order`] returns them in the order of the file.
     pub steps: Vec<StepState>,
-    /// Steps that the files no longer have; what they used stays on record.
+    /// Steps that the files no longer have; what they used still counts.
     pub gone: Vec<StepState>,
     planned: Vec<PlannedStep>,
     places: HashMap<StepKey, usize>,
@@ -108,7 +108,7 @@ impl RunState {
         state
     }
 
-    /// Takes one more event in.
+    /// Applies one more event.
     pub fn apply(&mut self, event: &Event) {
         self.take_time(event);
         match &event.fact {
@@ -154,7 +154,7 @@ impl RunState {
         self.worked_before + self.session.map_or(Duration::ZERO, |(began, last)| between(began, last))
     }
 
-    /// Counts the time of sessions. One that died lasted until its process was last seen.
+    /// Adds up the time of the sessions. A session whose process died lasts until its last heartbeat.
     fn take_time(&mut self, event: &Event) {
         let began = match &event.fact {
             Fact::RunStarted(_) => true,
@@ -179,13 +179,13 @@ impl RunState {
         }
     }
 
-    /// The process of the run died: what was under way is lost.
+    /// Marks the run as interrupted, since its process died: calls in flight are lost.
     pub fn interrupt(&mut self) {
         self.status = RunStatus::Interrupted;
         self.steps.iter_mut().for_each(StepState::lose_call);
     }
 
-    /// The steps of a plan, all pending.
+    /// Sets the steps of a plan, all pending.
     fn plan(&mut self, planned: &[PlannedStep]) {
         self.planned = planned.to_vec();
         self.places = planned.iter().enumerate().map(|(place, step)| (step.step.clone(), place)).collect();
@@ -197,7 +197,7 @@ impl RunState {
         }
     }
 
-    /// A resumed run has the steps that the files say now; what was spent stays on record.
+    /// Sets the steps that the files of a resumed run have now; what was used so far still counts.
     fn replan(&mut self, planned: &[PlannedStep]) {
         let mut old: HashMap<StepKey, StepState> =
             std::mem::take(&mut self.steps).into_iter().map(|step| (step.step.clone(), step)).collect();
@@ -207,12 +207,12 @@ impl RunState {
                 step.take_over(old);
             }
         }
-        // Items and rounds come back when they come up; until then what they spent is kept aside.
+        // Items and rounds are added again when they come up; until then `gone` has what they used.
         self.gone.extend(old.into_values().filter(|step| step.calls > 0 || !step.usage.is_nothing()));
         self.gone_at = self.gone.iter().enumerate().map(|(at, step)| (step.step.clone(), at)).collect();
     }
 
-    /// The state of a step, made when it is an item or in a round that comes up.
+    /// The index of a step's state, which is created if it is an item, or in a round, that comes up.
     fn step_at(&mut self, key: &StepKey) -> Option<usize> {
         if let Some(at) = self.at.get(key) {
             return Some(*at);
@@ -221,7 +221,7 @@ impl RunState {
         let mut step = StepState::pending(key.clone(), planned);
         if let Some(old) = self.gone_at.remove(key) {
             step.take_over(self.gone.swap_remove(old));
-            // The last one has moved to the place that is free.
+            // `swap_remove` has moved the last one to the free index.
             if let Some(moved) = self.gone.get(old) {
                 self.gone_at.insert(moved.step.clone(), old);
             }
@@ -231,7 +231,7 @@ impl RunState {
         Some(self.steps.len() - 1)
     }
 
-    /// Whether a step is the whole of a `for_each`, whose items stand for themselves.
+    /// Whether a step is a `for_each` as a whole, whose items have states of their own.
     pub fn runs_over_items(&self, step: &StepState) -> bool {
         self.at.contains_key(&step.step.item(0))
     }
@@ -241,7 +241,7 @@ impl RunState {
         self.at.get(key).and_then(|at| self.steps.get(*at))
     }
 
-    /// The steps in the order of the file, items and rounds in theirs.
+    /// The steps in the order of the file, with items and rounds in numerical order.
     pub fn in_order(&self) -> Vec<&StepState> {
         let rank = |key: &StepKey| -> Vec<(usize, usize)> {
             let mut path = Vec::new();
@@ -259,7 +259,7 @@ impl RunState {
     }
 }
 
-/// The time between two moments; zero when a clock was put back in between.
+/// The time between two moments; zero if the clock was set back in between.
 fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The facts of a run as a whole: it began, was resumed, ended.
+//! The facts of a run as a whole: that it started, was resumed or ended.
 
 use std::collections::BTreeMap;
 
@@ -24,14 +24,14 @@ pub struct RunStarted {
     pub file: String,
     /// The workspace, absolute.
     pub workspace: String,
-    /// The values given to the run.
+    /// The values of the inputs.
     pub inputs: Map<String, Value>,
     /// The model given for all agents (`--model`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What each model name of the files resolved to, `auto` and aliases included.
+    /// What each model name in the files resolved to, including `auto` and aliases.
     pub models: BTreeMap<String, ModelRef>,
-    /// Whether steps that say nothing themselves go on after a failure.
+    /// Whether the run continues after a failure of a step that does not set this itself.
     #[serde(default)]
     pub continue_on_error: bool,
     /// The limits given for the run (`--budget`), if any.
@@ -39,14 +39,14 @@ pub struct RunStarted {
     pub budget: Option<Budget>,
     /// The steps, in order.
     pub steps: Vec<PlannedStep>,
-    /// The document of an outside tracker that the run belongs to (`--workflow-id`), if any.
+    /// The document of an external tracker that the run belongs to (`--workflow-id`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow_id: Option<String>,
     /// The version of orch that started the run.
     pub version: String,
 }
 
-/// A run was taken up again.
+/// A run was resumed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunResumed {
     /// What each model name resolves to now.
@@ -54,27 +54,27 @@ pub struct RunResumed {
     /// The model given for all agents now (`--model`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Whether steps that say nothing themselves go on after a failure.
+    /// Whether the run continues after a failure of a step that does not set this itself.
     #[serde(default)]
     pub continue_on_error: bool,
-    /// The step whose result no longer stands (`--from`).
+    /// The step that must run again, without reusing its result (`--from`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<StepKey>,
     /// The limits given for the run (`--budget`), if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
-    /// When the process of the session before was last alive, if it died as the owner of the run.
+    /// The last heartbeat of the previous session's process, if it died while it owned the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_owner_last_heartbeat: Option<Timestamp>,
-    /// Where the project is now, when it is elsewhere than before.
+    /// Where the project is now, if it has moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relocated_to: Option<RunPlace>,
-    /// Files that steps made and that were found gone, or as they were before: the run continues without them.
+    /// Files of steps that were found deleted or reverted; the run continues without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_files: Vec<MissingFile>,
-    /// The steps as the files say now, in order.
+    /// The steps that the files have now, in order.
     pub steps: Vec<PlannedStep>,
-    /// The version of orch that took the run up.
+    /// The version of orch that resumed the run.
     pub version: String,
 }
 
@@ -87,32 +87,32 @@ pub struct RunPlace {
     pub workspace: String,
 }
 
-/// A file that a step made and that is not as the step made it.
+/// A file that is not as its step wrote it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingFile {
-    /// The path from the workspace.
+    /// The path relative to the workspace.
     pub path: String,
-    /// The `seq` of the [`StepCompleted`] whose step made it, when a person said to go on without it:
-    /// to the steps after that one the workspace is another.
+    /// The `seq` of the [`StepCompleted`](super::event::StepCompleted) of the step that wrote it, if the user chose to
+    /// continue without the file. For later steps this counts as a change of the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<u64>,
 }
 
-/// How a run ended.
+/// The status of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
-    /// It is going on, or its process died: the lock tells.
+    /// It is in progress, or its process died: its lock shows which.
     Running,
-    /// It waits for a person.
+    /// It waits for the user.
     Waiting,
-    /// Every step completed or was skipped as written, and `success` holds.
+    /// Every step completed or was skipped as the pipeline says, and `success` is true.
     Completed,
-    /// A step failed, or `success` does not hold.
+    /// A step failed, or `success` is false.
     Failed,
-    /// It was stopped by a person.
+    /// The user stopped it.
     Cancelled,
-    /// Its process died; never stored, told from the lock.
+    /// Its process died. This is never stored, but derived from the lock.
     Interrupted,
 }
 
@@ -133,12 +133,12 @@ impl RunStatus {
 /// A run ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEnded {
-    /// How.
+    /// Its status.
     pub status: RunStatus,
-    /// Why, when that is not told by a step: `success` is false, or storage failed.
+    /// Why it failed, if no step's failure says so: `success` is false, or storage failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// What the pipeline's `outputs:` gave, if it has any.
+    /// The value of the pipeline's `outputs:`, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
 }

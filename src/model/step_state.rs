@@ -1,4 +1,4 @@
-//! Where a step of a run is, as far as its events tell.
+//! The state of a step of a run, as far as its events show.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -10,24 +10,24 @@ use super::failure::Failure;
 use super::id::{RunId, StepKey};
 use super::usage::{EstimatedUsage, Usage, UsageTotal};
 
-/// Where a step is.
+/// The status of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
-    /// Not begun.
+    /// It has not started.
     #[default]
     Pending,
-    /// An attempt is going on.
+    /// An attempt is in progress.
     InProgress,
-    /// It waits for a person.
+    /// It waits for the user.
     Waiting,
-    /// Its artifact is recorded.
+    /// It completed; its artifact is recorded, if it has one.
     Completed,
     /// It failed for good.
     Failed,
     /// It was not run.
     Skipped,
-    /// It was stopped with its run.
+    /// It was stopped together with its run.
     Cancelled,
 }
 
@@ -46,24 +46,24 @@ impl StepStatus {
     }
 }
 
-/// One step of a run, as far as its events tell.
+/// The state of one step, as far as its events show.
 #[derive(Clone, Debug)]
 pub struct StepState {
     /// The step's key.
     pub step: StepKey,
-    /// What it is.
+    /// Its kind.
     pub kind: StepKind,
     /// The agent's name; empty for other kinds.
     pub agent: String,
     /// The model that is or was asked last.
     pub model: Option<ModelRef>,
-    /// Where it is.
+    /// Its status.
     pub status: StepStatus,
     /// Start of its first attempt in the latest session.
     pub started: Option<Timestamp>,
     /// When it completed, failed or was skipped.
     pub ended: Option<Timestamp>,
-    /// Attempts begun.
+    /// Attempts started.
     pub attempts: u32,
     /// Requests made.
     pub calls: u32,
@@ -71,7 +71,7 @@ pub struct StepState {
     pub usage: UsageTotal,
     /// Cost of its calls in US dollars.
     pub cost: CostTotal,
-    /// The session of the agent program that was asked last, in its own words.
+    /// The session of the CLI agent that was asked last, as the agent names it.
     pub session: Option<String>,
     /// What it produced.
     pub artifact: Option<Artifact>,
@@ -79,24 +79,24 @@ pub struct StepState {
     pub failure: Option<Failure>,
     /// Why it was skipped.
     pub reason: Option<String>,
-    /// Whether its result was kept from an earlier session.
+    /// Whether its result was reused from an earlier session.
     pub reused: bool,
-    /// The earlier run that its result was taken over from.
+    /// The earlier run whose result was reused.
     pub reused_from: Option<RunId>,
-    /// How the reply was read: source and repairs.
+    /// How the reply was parsed: source and repairs.
     pub extraction: Option<ExtractionSummary>,
-    /// What a person is asked, while the step waits.
+    /// What the user is asked, while the step waits.
     pub question: Option<String>,
-    /// The call of a model or a program whose end is not on record yet.
+    /// The call to a model or a CLI agent whose end is not recorded yet.
     open_call: Option<OpenCall>,
-    /// What the last request that asked again may use at most, with its attempt.
+    /// The attempt of the last re-ask, and the most that it may use.
     asked_again: Option<(u32, Usage)>,
 }
 
-/// A call that was begun and whose end is not on record.
+/// A call that started and whose end is not recorded.
 #[derive(Clone, Copy, Debug)]
 struct OpenCall {
-    /// What it may use at most; none of a program's turn.
+    /// The most that it may use; none for a turn of a CLI agent.
     most: Option<Usage>,
 }
 
@@ -107,7 +107,7 @@ pub struct ExtractionSummary {
     pub source: String,
     /// What was repaired, in order.
     pub repairs: Vec<String>,
-    /// How many other values would have fitted.
+    /// How many other values would have matched.
     pub other_matches: usize,
     /// What was left out of the reply, such as reasoning before the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -115,12 +115,12 @@ pub struct ExtractionSummary {
 }
 
 impl StepState {
-    /// Whether its result was there before: of an earlier session, or of an earlier run.
+    /// Whether its result was reused, from an earlier session or from an earlier run.
     pub fn is_reused(&self) -> bool {
         self.reused || self.reused_from.is_some()
     }
 
-    /// A step that was announced and has not begun; its key may be that of an item or in a round.
+    /// A step that was announced and has not started; its key may be that of an item or inside a round.
     pub(super) fn pending(step: StepKey, planned: &PlannedStep) -> Self {
         Self {
             step,
@@ -147,7 +147,7 @@ impl StepState {
         }
     }
 
-    /// Who does the step: agent and model, or the kind.
+    /// What runs the step: agent and model, or else the kind.
     pub fn who(&self) -> String {
         match &self.model {
             Some(model) => format!("{} · {model}", self.agent),
@@ -155,7 +155,8 @@ impl StepState {
         }
     }
 
-    /// What an earlier session did of the same step stays on record; its times are those of the latest session.
+    /// Takes over what earlier sessions recorded for the same step, except its times, which are those of the latest
+    /// session.
     pub(super) fn take_over(&mut self, old: Self) {
         self.attempts = old.attempts;
         self.calls = old.calls;
@@ -166,14 +167,14 @@ impl StepState {
         self.asked_again = old.asked_again;
     }
 
-    /// An attempt begins: its call is open, until its end is on record. One that goes on after a crash goes on
+    /// An attempt starts: its call is open until its end is recorded. An attempt that continues after a crash continues
     /// with its last request.
     pub(super) fn open_call(&mut self, fact: &StepStarted) {
         let again = self.asked_again.filter(|(attempt, _)| *attempt == fact.attempt).map(|(_, most)| most);
         self.open_call = fact.model.is_some().then_some(OpenCall { most: again.or(fact.max_usage) });
     }
 
-    /// A reply was read, and perhaps another one is asked for.
+    /// A reply was parsed, and perhaps orch re-asks.
     pub(super) fn read_reply(&mut self, fact: &ReplyParsed) {
         self.extraction = fact.source.clone().map(|source| ExtractionSummary {
             source,
@@ -185,12 +186,12 @@ impl StepState {
         self.asked_again = fact.max_usage.map(|most| (fact.call.attempt, most)).or(self.asked_again);
     }
 
-    /// The step has no open call any more.
+    /// Marks that no call of the step is open any more.
     pub(super) fn close_call(&mut self) {
         self.open_call = None;
     }
 
-    /// The process died: it is unknown how much an open call used, and what it cost.
+    /// The process died during an open call: adds its estimated or unknown usage, and an unknown cost.
     pub(super) fn lose_call(&mut self) {
         if let Some(call) = self.open_call.take() {
             self.usage += UsageTotal::of_call(None, call.most.map(EstimatedUsage::from), true);

@@ -1,4 +1,4 @@
-//! Bytes from outside as text: UTF-8 without its byte order mark; UTF-16 is known by its mark.
+//! Converts bytes from outside to text: UTF-8 without its byte order mark; UTF-16 is recognised by its mark.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ impl fmt::Display for NotText {
 /// The text of a file or of standard input.
 ///
 /// # Errors
-/// Why the bytes are not text.
+/// The reason why the bytes are not text.
 pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
     if utf16(&bytes).is_some() {
         return Err(NotText::Utf16);
@@ -37,7 +37,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
     let nul = bytes.iter().position(|byte| *byte == 0);
     let text = match (String::from_utf8(bytes), nul) {
         (Ok(text), None) => text,
-        // Whichever comes first.
+        // Report the one that comes first.
         (Err(error), nul) if nul.is_none_or(|at| error.utf8_error().valid_up_to() <= at) => {
             return Err(NotText::NotUtf8(error.utf8_error().valid_up_to()));
         }
@@ -49,7 +49,7 @@ pub fn text_of(bytes: Vec<u8>) -> Result<String, NotText> {
     })
 }
 
-/// The text of an output, which can't be saved again: UTF-16 is decoded, and bytes that are not text are replaced.
+/// The text of an output, which the user can't save again: UTF-16 is decoded, and bytes that are not text are replaced.
 pub fn text_of_output(bytes: &[u8]) -> String {
     if let Some(text) = utf16(bytes) {
         return text;
@@ -58,7 +58,7 @@ pub fn text_of_output(bytes: &[u8]) -> String {
     without_mark(&text).to_owned()
 }
 
-/// The bytes of a reply that are read leniently: UTF-16 is decoded, and a byte order mark is no part of them.
+/// The bytes of a reply, for lenient parsing: UTF-16 is converted, and a byte order mark is removed.
 pub fn reply_bytes(bytes: Vec<u8>) -> Vec<u8> {
     match utf16(&bytes) {
         Some(text) => text.into_bytes(),
@@ -76,10 +76,10 @@ pub fn without_mark(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// The text of UTF-16 with a byte order mark; none of anything else.
+/// Decodes UTF-16 that has a byte order mark; `None` for anything else.
 ///
-/// The two bytes of the mark may begin binary data too. So all of it must be UTF-16, with an ASCII character in it, as
-/// every text has that is longer than a few words: a space, a line break, a digit.
+/// Binary data may begin with the two bytes of the mark too. So all of it must be valid UTF-16 with an ASCII character
+/// in it. Every text of more than a few words has one: a space, a line break, a digit.
 fn utf16(bytes: &[u8]) -> Option<String> {
     let (little, rest) = match bytes {
         [0xff, 0xfe, rest @ ..] => (true, rest),
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(text_of(b"a\0\xff".to_vec()), Err(NotText::Nul(1)));
         let garbage = b"\xff\xfe garbage \0 no value";
         assert_eq!(text_of_output(garbage), String::from_utf8_lossy(garbage));
-        // A unit of a pair alone.
+        // Half of a surrogate pair.
         assert_eq!(text_of_output(b"\xff\xfe \0\x00\xd8 \0"), String::from_utf8_lossy(b"\xff\xfe \0\x00\xd8 \0"));
     }
 }

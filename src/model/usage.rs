@@ -1,17 +1,17 @@
 //! What calls used, in tokens, and how much of that is known.
 //!
-//! A provider reports what a reply took, or a part of it, or nothing. What it did not report is never
-//! zero: it is estimated where an upper bound is known, and marked as unknown where none is.
+//! A provider reports the usage of a reply, or a part of it, or nothing. What it did not report never counts as zero:
+//! it is estimated if an upper bound is known, and otherwise marked as unknown.
 
 use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// More tokens than one reply can have: whoever reports a larger count is in error.
+/// More tokens than one reply can have; a provider that reports a larger count is in error.
 const MOST_IN_A_REPLY: u64 = 1_000_000_000;
 
-/// Tokens of one or several calls, each count known.
+/// Tokens of one or more calls, with each count known.
 ///
 /// `input` counts every prompt token, cached ones included; `output` every generated
 /// token, reasoning included. The other three are parts of these two.
@@ -39,7 +39,7 @@ impl Usage {
     }
 }
 
-/// Tokens of one call as its provider reported them: a total that was not reported is `None`, never zero.
+/// Tokens of one call as its provider reported them. A total that was not reported is `None`, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedUsage {
     /// Prompt tokens in all.
@@ -72,12 +72,12 @@ impl ReportedUsage {
         self.input.is_none() && self.output.is_none()
     }
 
-    /// Everything that was used, if both totals were reported.
+    /// The whole usage, if both totals were reported.
     pub fn whole(&self) -> Option<Usage> {
         self.input.and(self.output).map(|_| self.at_least())
     }
 
-    /// What was used at least: a total that was not reported adds nothing.
+    /// A lower bound of the usage: a total that was not reported adds nothing.
     pub fn at_least(&self) -> Usage {
         Usage {
             input: self.input.unwrap_or(0),
@@ -88,8 +88,8 @@ impl ReportedUsage {
         }
     }
 
-    /// The same of a reply with this text, without counts that can't be true: no request has an empty prompt, no
-    /// text was generated without a token, and no part is larger than its whole.
+    /// The same for a reply with this text, without counts that can't be true: no request has an empty prompt, no text
+    /// was generated without a token, and no part is larger than its whole.
     #[must_use]
     pub fn of_reply(self, text: &str) -> Self {
         let input = self.input.filter(|count| *count > 0);
@@ -104,8 +104,8 @@ impl ReportedUsage {
         }
     }
 
-    /// What was used since a session had reported `before` in all, when this is what it has reported in all now. A
-    /// session that reports less has begun to count again.
+    /// The usage since a session had reported `before` in total, if `self` is the total that it reports now. A session
+    /// that reports less than before has started to count again.
     #[must_use]
     pub fn since(self, before: Option<Usage>) -> Self {
         let Some(before) = before else { return self };
@@ -121,8 +121,8 @@ impl ReportedUsage {
         }
     }
 
-    /// What a session has reported in all by now, when it had reported `before`. What is not reported now keeps its
-    /// last known count: otherwise the next report would count it a second time.
+    /// The total that a session has reported so far, if it had reported `before`. A count that is not reported now
+    /// keeps its last known value: otherwise the next report would count it a second time.
     #[must_use]
     pub fn session_total(self, before: Option<Usage>) -> Option<Usage> {
         if self.is_nothing() {
@@ -140,8 +140,8 @@ impl ReportedUsage {
         less(self.input, before.input) || less(self.output, before.output)
     }
 
-    /// What a reply may have used beyond what was reported, given what its request could use at most;
-    /// `None` when everything was reported.
+    /// An upper bound of what a reply used but did not report, given the most that its request could use; `None` if
+    /// everything was reported.
     pub fn missing(&self, most: &Usage) -> Option<EstimatedUsage> {
         let missing = |reported: Option<u64>, most| if reported.is_some() { 0 } else { most };
         self.whole().is_none().then(|| EstimatedUsage {
@@ -152,7 +152,7 @@ impl ReportedUsage {
     }
 }
 
-/// A token count as JSON has it, if it is one: not negative, without a fraction, and no larger than a reply can be.
+/// A token count from JSON, if it is valid: not negative, without a fraction and no larger than a reply can be.
 pub fn token_count(value: &Value) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a small whole number")]
     #[expect(clippy::cast_precision_loss, reason = "the bound is far below 2^52")]
@@ -162,7 +162,7 @@ pub fn token_count(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_f64().and_then(whole)).filter(|count| *count <= MOST_IN_A_REPLY)
 }
 
-/// Tokens that were not reported, at most.
+/// An upper bound of tokens that were not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EstimatedUsage {
     /// Prompt tokens.
@@ -171,7 +171,7 @@ pub struct EstimatedUsage {
     /// Generated tokens.
     #[serde(default)]
     pub output: u64,
-    /// Tokens of agent programs, whose `estimate:` does not tell input from output.
+    /// Tokens of CLI agents, whose `estimate:` does not separate input from output.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub undivided: u64,
 }
@@ -187,9 +187,9 @@ impl From<Usage> for EstimatedUsage {
     }
 }
 
-/// Tokens of one or several calls, with what is not known of them.
+/// Tokens of one or more calls, including estimated and unknown usage.
 ///
-/// `input` and `output` hold what was reported and what was estimated.
+/// `input` and `output` contain both what was reported and what was estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsageTotal {
     /// Prompt tokens in all.
@@ -205,17 +205,17 @@ pub struct UsageTotal {
     /// Generated tokens spent on reasoning (part of `output`).
     #[serde(default)]
     pub reasoning: u64,
-    /// The tokens that were not reported, at most: parts of `input` and `output`, but for `undivided`.
+    /// An upper bound of the tokens that were not reported. It is part of `input` and `output`, except for `undivided`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedUsage>,
-    /// Calls that did not report all they used, and for which there is no estimate.
+    /// Calls that did not report all of their usage, and for which there is no estimate.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unknown_calls: u64,
 }
 
 impl UsageTotal {
-    /// What one call used. `at_work` is whether a model may have been at work, so that what it did not report
-    /// is unknown rather than nothing.
+    /// The usage of one call. `at_work` is whether a model may have generated anything: then usage that was not
+    /// reported is unknown rather than nothing.
     pub fn of_call(reported: Option<ReportedUsage>, estimated: Option<EstimatedUsage>, at_work: bool) -> Self {
         let reported = reported.unwrap_or_default();
         let known = reported.at_least();
@@ -231,7 +231,7 @@ impl UsageTotal {
         }
     }
 
-    /// Whether nothing was used, so far as is known, and nothing is unknown.
+    /// Whether nothing was used, as far as is known, and nothing is unknown.
     pub fn is_nothing(&self) -> bool {
         self.total() == 0 && self.estimated.is_none() && self.unknown_calls == 0
     }
@@ -241,13 +241,13 @@ impl UsageTotal {
         self.estimated.is_none() && self.unknown_calls == 0
     }
 
-    /// All tokens together, those included that are estimated.
+    /// All tokens together, including estimated ones.
     pub fn total(&self) -> u64 {
         let undivided = self.estimated.map_or(0, |estimated| estimated.undivided);
         self.input.saturating_add(self.output).saturating_add(undivided)
     }
 
-    /// Prompt and generated tokens, for a price.
+    /// Prompt and generated tokens, to apply a price to.
     pub fn divided(&self) -> Usage {
         let Self { input, cache_read, cache_write, output, reasoning, .. } = *self;
         Usage { input, cache_read, cache_write, output, reasoning }
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(all(None, Some(200)).session_total(before), sum(900, 200));
         assert_eq!(all(Some(1800), Some(200)).session_total(before), sum(1800, 200));
         assert_eq!(all(Some(1800), None).session_total(None), sum(1800, 0));
-        // It has begun to count again: nothing of before is in its sum.
+        // It has started to count again: its total contains nothing from before.
         assert_eq!(all(Some(500), None).session_total(before), sum(500, 0));
     }
 

@@ -1,5 +1,5 @@
-//! Text of others as people may be shown it: what a model, a file or a server wrote can't steer the terminal, turn
-//! the order of the text, or hold what is not visible.
+//! Makes untrusted text safe to display: text from a model, a file or a server can't control the terminal, reorder the
+//! text around it or hide characters.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -12,26 +12,26 @@ use icu_properties::props::{DefaultIgnorableCodePoint, VariationSelector};
 const FLAG: char = '\u{1f3f4}';
 const END_OF_FLAG: char = '\u{e007f}';
 
-/// A text in which control characters, controls of direction and invisible characters are written out, such as
-/// `\u{1b}`; line ends and tabs stay.
+/// A text in which control characters, direction controls and invisible characters are escaped, such as `\u{1b}`; line
+/// ends and tabs stay.
 ///
 /// Joiners, variation selectors and tags stay where a script or an emoji needs them.
 pub fn visible(text: &str) -> Cow<'_, str> {
     visible_except(text, |_| 0)
 }
 
-/// A text as it stands in one line: its line breaks are written out as `\n` and `\r`, so that nothing after them looks
-/// like a line of orch's own. Other characters are left to `visible`.
+/// A text on one line: its line breaks become `\n` and `\r`, so that nothing after them looks like a line from orch.
+/// Other characters are left to `visible`.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     if text.contains(['\n', '\r']) { text.replace('\n', "\\n").replace('\r', "\\r").into() } else { text.into() }
 }
 
-/// A path as it stands in one line.
+/// A path on one line.
 pub fn shown_path(path: &Path) -> String {
     one_line(&path.to_string_lossy()).into_owned()
 }
 
-/// Like `visible`, but keeps the prefix whose length `kept` returns at each place.
+/// Like `visible`, but keeps the prefix whose length `kept` returns at each position.
 pub fn visible_except(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> {
     if !text.contains(is_suspect) {
         return text.into();
@@ -60,40 +60,41 @@ pub fn visible_except(text: &str, kept: impl Fn(&str) -> usize) -> Cow<'_, str> 
     out.into()
 }
 
-/// Whether a character can hide or steer something.
+/// Whether a character can hide or control something.
 pub fn is_suspect(char: char) -> bool {
     match char {
         '\n' | '\t' => false,
         '\u{2028}' | '\u{2029}' | '\u{fff9}'..='\u{fffb}' => true,
-        // Noncharacters, which no text has.
+        // Noncharacters, which never occur in text.
         '\u{fdd0}'..='\u{fdef}' => true,
         _ if u32::from(char) & 0xfffe == 0xfffe => true,
         _ => char.is_control() || (!char.is_ascii() && is_invisible(char)),
     }
 }
 
-/// Whether a character is not to be seen, as a joiner, a filler or a control of direction.
+/// Whether a character is invisible, such as a joiner, a filler or a direction control.
 fn is_invisible(char: char) -> bool {
     CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(char)
 }
 
-/// Whether an invisible character does what it is there for: it changes how the character before it is written.
+/// Whether an invisible character is needed, because it changes how the character before it is displayed.
 fn is_needed(before: Option<char>, char: char) -> bool {
     let Some(before) = before.filter(|before| !before.is_whitespace() && !before.is_control()) else { return false };
     let is_selector = |char| CodePointSetData::new::<VariationSelector>().contains(char);
     match char {
-        // Persian, the scripts of India and emoji of several parts. After a selector it joins emoji.
+        // For Persian, the scripts of India and emoji of several parts. After a variation selector a joiner connects
+        // emoji.
         '\u{200c}' | '\u{200d}' => !before.is_ascii() && (is_selector(before) || !is_invisible(before)),
-        // A digit becomes a keycap with one.
+        // A variation selector turns a digit into a keycap.
         '\u{fe0e}' | '\u{fe0f}' if before.is_ascii_digit() || matches!(before, '#' | '*') => true,
         selector if is_selector(selector) => !before.is_ascii() && !is_invisible(before),
-        // Old Korean and the fillers of its syllables.
+        // Fillers in the syllables of Old Korean.
         '\u{115f}' | '\u{1160}' => matches!(before, '\u{1100}'..='\u{11ff}' | '\u{a960}'..='\u{a97f}'),
         _ => false,
     }
 }
 
-/// The length of the tags that spell an emoji flag.
+/// The length in bytes of the tags that spell an emoji flag; `None` if they do not spell one.
 fn flag_tags(before: Option<char>, rest: &str) -> Option<usize> {
     let letter = |char: &char| matches!(char, '\u{e0030}'..='\u{e0039}' | '\u{e0061}'..='\u{e007a}');
     let letters = rest.chars().take_while(letter).count();

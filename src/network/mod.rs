@@ -1,4 +1,4 @@
-//! The way to a server: proxies and certificates, as the environment names them.
+//! Connections to servers: the proxies and certificates that environment variables name.
 
 mod roots;
 
@@ -10,22 +10,22 @@ use url::Url;
 
 use crate::model::failure::{Class, Failure};
 
-/// A value of the environment, and the variable that it comes from.
+/// The value of an environment variable, and the variable's name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxySetting {
-    /// The variable.
+    /// The variable's name.
     pub variable: &'static str,
-    /// Its value; that of a proxy may hold a password.
+    /// Its value; the URL of a proxy may hold a password.
     pub value: String,
 }
 
-/// How the machine reaches other machines.
+/// How orch reaches other machines: its proxies and trusted certificates.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Network {
     http_proxy: Option<ProxySetting>,
     https_proxy: Option<ProxySetting>,
     no_proxy: String,
-    /// A file of certificates that are trusted instead of those of the system.
+    /// A file of certificates that are trusted instead of the system's.
     cert_file: Option<PathBuf>,
     /// Folders of such files.
     cert_dirs: Vec<PathBuf>,
@@ -50,8 +50,8 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper case before lower case (curl, in contrast,
-    /// ignores an upper-case `HTTP_PROXY`), `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+    /// Reads `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper case before lower case (curl, in
+    /// contrast, ignores an upper-case `HTTP_PROXY`), `SSL_CERT_FILE` and `SSL_CERT_DIR`.
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: [&'static str; 4]| {
             names.into_iter().find_map(|variable| {
@@ -59,7 +59,7 @@ impl Network {
                 (!value.is_empty()).then_some(ProxySetting { variable, value })
             })
         };
-        // A CGI script gets `HTTP_PROXY` from a header of whoever asks it.
+        // In a CGI script, a client sets `HTTP_PROXY` with a request header, so it can't be trusted.
         let is_cgi = lookup("REQUEST_METHOD").is_some();
         let proxy = |names| if is_cgi { None } else { first(names) };
         let no_proxy = first(["NO_PROXY", "no_proxy", "NO_PROXY", "no_proxy"]);
@@ -73,7 +73,7 @@ impl Network {
         }
     }
 
-    /// The proxy on the way to an address; none for the loopback.
+    /// The proxy for an address; `None` for the loopback and for the exceptions in `NO_PROXY`.
     pub(crate) fn proxy(&self, url: &Url) -> Result<Option<ProxySetting>, Failure> {
         let named = if url.scheme() == "https" { &self.https_proxy } else { &self.http_proxy };
         let Some(named) = named.as_ref().filter(|_| !is_loopback(url)) else { return Ok(None) };
@@ -92,7 +92,7 @@ impl Network {
 }
 
 impl Network {
-    /// The TLS of these certificates; none where those of the system hold.
+    /// The TLS configuration that trusts the named certificates; `None` where the system's apply.
     pub(crate) fn tls(&self) -> Result<Option<rustls::ClientConfig>, Failure> {
         prepare_tls();
         roots::config(self.cert_file.as_deref(), &self.cert_dirs)
@@ -102,23 +102,23 @@ impl Network {
 /// Chooses the cryptography of TLS for the process, once.
 pub fn prepare_tls() {
     static RING: Once = Once::new();
-    // Costs nothing: no certificate is read here. An earlier choice of the process stands.
+    // This costs nothing: it reads no certificate. A provider that the process installed before stays in place.
     RING.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
 }
 
-/// Why the certificate of a server was not taken, in words, and what to do; none when something else went wrong.
+/// Why a server's certificate is not trusted, and a hint; `None` when the error has another cause.
 pub(crate) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
     roots::distrust(error)
 }
 
-/// Whether the cause of an error is a server that answered a handshake with something that is not TLS.
+/// Whether the cause of an error is a server that answered a TLS handshake with something else.
 pub(crate) fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     roots::is_no_tls(error)
 }
 
-/// An address without what may be secret in it: user, password, query and fragment.
+/// An address without the parts that may be secret: user, password, query and fragment.
 pub(crate) fn shown(url: &str) -> String {
     let plain = url.split(['?', '#']).next().unwrap_or_default();
     match plain.split_once("://") {
@@ -132,14 +132,14 @@ pub(crate) fn shown(url: &str) -> String {
 }
 
 impl ProxySetting {
-    /// The proxy for a sentence, without user and password.
+    /// The proxy as part of a sentence, without user and password.
     pub(crate) fn phrase(&self) -> String {
         format!("the proxy {} (from {})", shown(&self.value), self.variable)
     }
 }
 
-/// Whether an address is of this machine: `localhost`, or an address of the loopback. Other names below `localhost` go to
-/// the system's resolver, which may ask a server for them.
+/// Whether an address is on this machine: `localhost`, or an IP address of the loopback. Names below `localhost` do not
+/// count: the system's resolver may ask a server for them.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

@@ -1,5 +1,5 @@
-//! Which servers are trusted over TLS: those whose certificate leads to one that the environment names,
-//! or else to one of the system.
+//! Which servers are trusted over TLS: those whose certificate chain leads to a certificate that the environment names,
+//! or, where it names none, to one of the system.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootC
 
 use crate::model::failure::{Class, Failure};
 
-/// The TLS that trusts the certificates of a file and of folders; none where neither is named.
+/// The TLS configuration that trusts the certificates of a file and of folders; `None` where neither is named.
 pub(super) fn config(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<ClientConfig>, Failure> {
     let Some(certificates) = named_certificates(file, dirs)? else { return Ok(None) };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -33,7 +33,7 @@ fn unusable(why: &str) -> Failure {
         .with_hint("correct these variables, or unset them to trust the certificates of the system")
 }
 
-/// The certificates that the environment names, if it names any.
+/// The certificates that the environment names; `None` if it names none.
 fn named_certificates(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<Vec<CertificateDer<'static>>>, Failure> {
     if file.is_none() && dirs.is_empty() {
         return Ok(None);
@@ -53,7 +53,7 @@ fn named_certificates(file: Option<&Path>, dirs: &[PathBuf]) -> Result<Option<Ve
             Err(error) => unread = unread.or(Some((dir, error))),
         }
     }
-    // Lists of folders often name some that another system has.
+    // A folder may be missing as long as another can be read: such lists often serve several systems.
     if let (false, Some((dir, error))) = (any, unread) {
         return Err(wrong("SSL_CERT_DIR", dir, &format!("which can't be read: {error}")));
     }
@@ -81,7 +81,7 @@ fn of_file(file: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     Ok(certificates)
 }
 
-/// The certificates of a folder; files that hold none are left out, as OpenSSL does.
+/// The certificates in a folder; files that hold none are ignored, as OpenSSL does.
 fn of_folder(dir: &Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -92,10 +92,10 @@ fn of_folder(dir: &Path) -> std::io::Result<Vec<CertificateDer<'static>>> {
     Ok(files.flat_map(|bytes| of_pem(&bytes)).collect())
 }
 
-/// The line that begins a certificate in PEM.
+/// The first line of a certificate in PEM.
 const MARK: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
-/// Whether a certificate can be trusted as an authority, or be that of a server.
+/// Whether a certificate can be parsed, as an authority's or as a server's.
 fn is_readable(certificate: &CertificateDer<'_>) -> bool {
     webpki::anchor_from_trusted_cert(certificate).is_ok() || ParsedCertificate::try_from(certificate).is_ok()
 }
@@ -104,7 +104,7 @@ fn of_pem(bytes: &[u8]) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(bytes).filter_map(Result::ok).collect()
 }
 
-/// Trusts chains that lead to a named certificate, and a server that shows a named certificate itself.
+/// Trusts chains that lead to a named certificate, and a server that presents a named certificate itself.
 #[derive(Debug)]
 struct NamedRoots {
     inner: Arc<WebPkiServerVerifier>,
@@ -124,19 +124,19 @@ impl NamedRoots {
         Ok(Self { inner, named })
     }
 
-    /// Whether a server shows a certificate of an authority that is itself named: what `openssl req -x509` makes.
+    /// Whether a server presents a named certificate that is an authority's, such as `openssl req -x509` makes.
     ///
-    /// WebPKI refuses it only since it is one of an authority, and has checked its time before. Who holds its key could
-    /// sign a certificate for any server, so to trust it for its own name trusts no other server.
+    /// WebPKI refuses it only because it is an authority's, and has checked its validity period before. The holder of
+    /// its key could sign a certificate for any server, so accepting it for its own name trusts no further server.
     fn is_named(&self, error: &Error, certificate: &CertificateDer<'_>) -> bool {
         is_ca_as_server(error) && self.named.iter().any(|named| named.as_ref() == certificate.as_ref())
     }
 }
 
-/// What to do about a certificate that is not trusted.
+/// The hint for a certificate that is not trusted.
 const NAME_IT: &str = "if it is one of your own, name the authority that signed it, or the server's certificate if it signed itself, in SSL_CERT_FILE (a file in PEM) or SSL_CERT_DIR";
 
-/// Why a certificate was not taken, and what to do.
+/// Why a certificate is not trusted, and a hint.
 pub(super) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(String, String)> {
     let error = tls_error(error)?;
     let Error::InvalidCertificate(why) = error else { return None };
@@ -155,14 +155,14 @@ pub(super) fn distrust(error: &(dyn std::error::Error + 'static)) -> Option<(Str
     Some((words, hint.to_owned()))
 }
 
-/// Whether a server answered a handshake with something that is not TLS.
+/// Whether a server answered a TLS handshake with something else.
 pub(super) fn is_no_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     matches!(tls_error(error), Some(Error::InvalidMessage(_)))
 }
 
-/// The error of TLS that is the cause of another.
+/// The TLS error that caused another error.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
-    // An error of input and output hides what it holds from `source`, and may hold another one.
+    // `source` of an `io::Error` skips the error that it holds, which may be another `io::Error`.
     fn inside<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
         match error.downcast_ref::<io::Error>() {
             Some(outer) => inside(outer.get_ref()?),
@@ -172,7 +172,7 @@ fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Err
     std::iter::successors(Some(error), |&e| e.source()).find_map(inside)
 }
 
-/// Whether WebPKI refused the certificate of a server since it is one of an authority.
+/// Whether WebPKI refused a server's certificate because it is an authority's.
 fn is_ca_as_server(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::Other(other)) => {

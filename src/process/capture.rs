@@ -1,4 +1,4 @@
-//! Output of a child, kept up to a cap: all of it, or its beginning and its end.
+//! Captures the output of a child process up to a limit: all of it, or its beginning and its end.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -9,12 +9,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::model::text::text_of_output;
 
-/// How many lines a message shows of the end of an output.
+/// How many lines of the end of an output a message shows.
 const LINES: usize = 12;
-/// How many bytes a message shows of it at most.
+/// How many bytes of the end of an output a message shows at most.
 const BYTES: usize = 4 << 10;
 
-/// Which output.
+/// One of a program's two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -23,13 +23,13 @@ pub enum Stream {
     Err,
 }
 
-/// What was kept of an output. When there was more than the cap, that is half of it from the beginning and half of it
-/// from the end.
+/// A captured output. Of an output that is longer than the limit, it has the beginning and the end, each up to half the
+/// limit.
 #[derive(Clone, Debug)]
 pub struct Captured {
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    /// How many bytes there were in all.
+    /// How many bytes the program wrote in all.
     pub total: u64,
     cap: usize,
 }
@@ -50,24 +50,24 @@ impl Captured {
         self.tail.extend(rest);
     }
 
-    /// Whether nothing was written.
+    /// Whether the program wrote nothing.
     pub fn is_empty(&self) -> bool {
         self.total == 0
     }
 
-    /// How many bytes between the beginning and the end are not kept.
+    /// How many bytes between the beginning and the end are missing.
     pub fn left_out(&self) -> u64 {
         self.total - (self.head.len() + self.tail.len()) as u64
     }
 
-    /// The beginning and the end as texts; without a byte order mark; bytes that are not text are replaced. The end is empty when nothing is left
-    /// out: the beginning is all of it then.
+    /// The beginning and the end as texts, without a byte order mark; invalid UTF-8 is replaced. When nothing is left
+    /// out, the first text is the whole output and the second one is empty.
     pub fn parts(&self) -> (String, String) {
         let tail: Vec<u8> = self.tail.iter().copied().collect();
         if self.left_out() == 0 {
             return (text_of_output(&[self.head.as_slice(), &tail].concat()), String::new());
         }
-        // A character that the cut went through is left out.
+        // Characters that the cut splits are left out.
         let continues = |byte: &u8| byte & 0xC0 == 0x80;
         let begins = self.head.iter().rposition(|byte| !continues(byte)).unwrap_or_default();
         let last = self.head.get(begins..).unwrap_or_default();
@@ -77,7 +77,7 @@ impl Captured {
         (head, String::from_utf8_lossy(tail.get(start..).unwrap_or_default()).into_owned())
     }
 
-    /// The text, with a mark where something is left out.
+    /// The text, with a marker where bytes are left out.
     pub fn text(&self) -> String {
         let (head, tail) = self.parts();
         if self.left_out() == 0 { head } else { joined(&head, &tail, self.left_out()) }
@@ -90,12 +90,13 @@ impl Captured {
     }
 }
 
-/// Two parts of an output with a mark between them that tells how much is missing.
+/// Joins two parts of an output with a marker that shows how many bytes are missing between them.
 pub fn joined(head: &str, tail: &str, left_out: u64) -> String {
     format!("{head}\n[… {left_out} bytes are left out here …]\n{tail}")
 }
 
-/// A text of at most so many bytes: a longer one is its beginning and its end, with the mark of [`joined`] between them.
+/// Shortens a text that is longer than `most` bytes to its beginning and its end, with the marker of [`joined`] between
+/// them.
 pub fn beginning_and_end(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return text.into();
@@ -105,7 +106,7 @@ pub fn beginning_and_end(text: &str, most: usize) -> Cow<'_, str> {
     joined(part(0..head), part(tail..text.len()), (tail - head) as u64).into()
 }
 
-/// The last lines of a text, for a message; of long ones their end.
+/// The last lines of a text, for a message; if they are too long, their end.
 pub fn last_lines(text: &str) -> String {
     let text = text.trim_end();
     let from = text.rmatch_indices('\n').nth(LINES - 1).map_or(0, |(at, _)| at + 1);
@@ -115,8 +116,8 @@ pub fn last_lines(text: &str) -> String {
     format!("{cut}{}", lines.get(start..).unwrap_or_default())
 }
 
-/// Reads a pipe to its end, or until there was more than `most`. All of it is read, so that the child
-/// never waits, also what is not kept.
+/// Reads a pipe to its end, or until it has delivered more than `most` bytes. Bytes beyond the limit of `into` are read
+/// too, so that a full pipe never blocks the child.
 pub(super) async fn capture(
     pipe: Option<impl AsyncRead + Unpin>,
     stream: Stream,

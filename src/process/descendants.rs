@@ -1,4 +1,4 @@
-//! Which processes descend from one: read from `/proc`.
+//! Finds the descendants of a process in `/proc`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The processes below another that have not ended, each with whether it is stopped; `None` where `/proc` is not mounted.
+/// The descendants of a process that have not ended, each with whether it is stopped; `None` if `/proc` is not mounted.
 pub(super) fn of(ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     listed(Path::new("/proc"), ancestor)
 }
@@ -16,7 +16,7 @@ fn listed(processes: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     let mut children: HashMap<i32, Vec<(i32, char)>> = HashMap::new();
     for entry in fs::read_dir(processes).ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // It may have ended since it was listed.
+        // The process may have ended since it was listed.
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
         if let Some((state, parent)) = state_and_parent(&stat) {
             children.entry(parent).or_default().push((pid, state));
@@ -35,7 +35,8 @@ fn listed(processes: &Path, ancestor: u32) -> Option<Vec<(Pid, bool)>> {
     Some(found)
 }
 
-/// The state and the parent in the text of `/proc/PID/stat`. The name before them may hold anything, also brackets.
+/// The state and the parent's id in the text of `/proc/PID/stat`. The name before them may contain any characters, even
+/// brackets.
 fn state_and_parent(stat: &str) -> Option<(char, i32)> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))

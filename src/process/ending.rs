@@ -1,4 +1,4 @@
-//! Programs that are being ended: what waits for their guards.
+//! Process groups that are being ended: waits until their guards have exited.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use crate::clock::{Clock, Hold, SystemClock};
 use crate::offload::run_detached;
 
-/// How long a group is waited for that is being ended. A guard takes half a second, unless a process of the group waits
-/// for a device; the guard then continues on its own, and a resume waits for the file that it holds.
+/// How long orch waits for a group that is being ended. A guard takes half a second, unless a process of the group is
+/// blocked on a device. The guard then continues alone, and a resume waits for the locked file that the guard holds.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Groups that are being ended and that no call waits for: whoever looks at what they did waits for them first.
+/// Groups that are being ended in the background. Before orch reads what their programs did, it waits for them here.
 #[derive(Clone, Debug)]
 pub struct EndingGroups {
     waits: Arc<Mutex<Vec<watch::Receiver<bool>>>>,
@@ -32,7 +32,7 @@ impl Default for EndingGroups {
 }
 
 impl EndingGroups {
-    /// None yet; while there are any, the time of `clock` does not leap.
+    /// An empty list. While a group is ending, `clock` must not skip time.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { waits: Arc::default(), clock }
     }
@@ -46,11 +46,11 @@ impl EndingGroups {
         self.lock().push(ended);
     }
 
-    /// Waits until they have ended. May be dropped and called again.
+    /// Waits until all of these groups have ended. The future may be dropped and the method called again.
     pub async fn settled(&self) {
         let all = self.lock().clone();
         for mut ended in all {
-            // An error means that the thread that waits has ended without a word: there is nothing left to wait for.
+            // An error means that the waiting thread ended without sending; then there is nothing left to wait for.
             drop(ended.wait_for(|ended| *ended).await);
         }
         self.lock().retain(|ended| !*ended.borrow() && ended.has_changed().is_ok());
@@ -60,19 +60,19 @@ impl EndingGroups {
 /// A group that is being ended.
 #[derive(Debug)]
 pub(super) struct EndingGroup {
-    /// Our side of the guard's socket, which nothing is written to any more.
+    /// orch's end of the guard's socket, already closed for writing.
     pub(super) control: Socket,
     pub(super) guard: Child,
-    /// The reading ends of its outputs. Without a reader, the first word that a program writes when it is asked to end
-    /// would end it before it could clean up.
+    /// The read ends of the program's outputs. Without a reader, a program that writes while it handles the signal to
+    /// end would be killed by SIGPIPE before it could clean up.
     pub(super) outputs: Vec<OwnedFd>,
-    /// Whether nothing else reads the outputs.
+    /// Whether this type has to read the outputs, since nothing else does.
     pub(super) drains: bool,
 }
 
 impl EndingGroup {
-    /// Waits for it on a thread of its own, since the time that the guard takes is the system's, not that of the
-    /// runtime; becomes true when nothing of it is left.
+    /// Waits for the group on a separate thread, since the guard takes real time, not the runtime's time. The value
+    /// becomes true when no process of the group is left.
     fn watched(self, hold: Hold) -> watch::Receiver<bool> {
         let (ended, watched) = watch::channel(false);
         run_detached("ending", move || {
@@ -89,14 +89,14 @@ impl EndingGroup {
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.read(left) {
                 Ok(false) => {}
-                // The guard has ended: no other process has the other end of its socket.
+                // The guard has exited: it was the only other process with this socket.
                 Ok(true) => return drop(self.guard.wait()),
                 Err(_) => return,
             }
         }
     }
 
-    /// Waits for something to read, and reads it; whether the guard has ended.
+    /// Waits until a file is readable and reads it. Returns whether the guard has exited.
     fn read(&mut self, left: Duration) -> io::Result<bool> {
         let mut files = vec![PollFd::new(&self.control, PollFlags::IN)];
         if self.drains {
@@ -109,13 +109,13 @@ impl EndingGroup {
         }
         let mut ready = files.into_iter().map(|file| !file.revents().is_empty()).collect::<Vec<bool>>().into_iter();
         let has_ended = ready.next() == Some(true) && !has_more(&self.control);
-        // An output that is over would be ready for ever.
+        // An output at its end would stay readable forever, so it is removed.
         self.outputs.retain(|output| ready.next() != Some(true) || has_more(output));
         Ok(has_ended)
     }
 }
 
-/// Reads what is there; whether more may come.
+/// Reads what is available. Returns whether more may follow.
 fn has_more(file: impl AsFd) -> bool {
     let mut buffer = [0; 16 * 1024];
     match rustix::io::read(file, &mut buffer) {

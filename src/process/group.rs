@@ -1,4 +1,4 @@
-//! The owner's side of a guarded program: it is started, waited for, and ended with all that it started.
+//! orch's side of a guarded program: starts it, waits for it, and ends it with every process that it started.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -20,10 +20,10 @@ use super::guard::{COMMAND, WITH_INPUT, WITHOUT_INPUT};
 use super::report::{GuardReport, LENGTH};
 use super::{ProcessError, ProgramSpec};
 
-/// How many guards are started until one lives long enough to take its program.
+/// How often a guard is started until one survives long enough to start its program.
 const TRIES: usize = 5;
 
-/// A program with its guard. What is left of it is ended when this is dropped, as [`Endings`] then knows.
+/// A program with its guard. Dropping it ends the processes that are left, which [`EndingGroups`] then tracks.
 pub(super) struct Group {
     guard: Option<(UnixStream, Child)>,
     endings: EndingGroups,
@@ -39,8 +39,8 @@ pub(super) struct Group {
 impl Group {
     /// Starts a program under a guard. [`Group::exited`] returns the error when the program can't be started.
     ///
-    /// A Ctrl-C reaches every process of the terminal's group, also a guard in the moment before it is in a group of its
-    /// own and heeds no signal. Then no program was started, and another guard is.
+    /// Ctrl-C reaches every process in the terminal's process group, including a guard that has not yet left it and not
+    /// yet installed its signal handlers. Such a guard dies before it starts the program, so another one is started.
     pub(super) async fn start(spec: &ProgramSpec) -> Result<Self, ProcessError> {
         for _ in 0..TRIES {
             let mut group = spawn(spec).map_err(|source| spec.not_guarded(source))?;
@@ -51,7 +51,7 @@ impl Group {
         spawn(spec).map_err(|source| spec.not_guarded(source))
     }
 
-    /// Waits until the guard reports something; false when it is gone.
+    /// Waits for the guard's first report; false if the guard died before.
     async fn begun(&mut self) -> bool {
         let Some((control, _)) = &mut self.guard else { return false };
         while self.received.len() < LENGTH {
@@ -63,7 +63,7 @@ impl Group {
         true
     }
 
-    /// Whether a signal that guards take no notice of once they are ready has ended this one, whose socket is closed.
+    /// Whether this guard, whose socket is closed, was killed by a signal that guards ignore once they are ready.
     async fn interrupted(&mut self) -> bool {
         let Some((_, guard)) = &mut self.guard else { return false };
         for _ in 0..100 {
@@ -71,13 +71,14 @@ impl Group {
                 let signal = status.signal().and_then(Signal::from_named_raw);
                 return signal.is_some_and(|signal| [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal));
             }
-            // The socket is closed a moment before the process is over.
+            // The socket closes a moment before the process can be reaped.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         false
     }
 
-    /// Waits for the program itself, not for what it started: its exit code. May be dropped and called again.
+    /// Waits for the program itself, not for the processes that it started, and returns its exit code. The future may
+    /// be dropped and the method called again.
     pub(super) async fn exited(&mut self) -> io::Result<i32> {
         loop {
             if let Some(code) = self.code {
@@ -99,7 +100,7 @@ impl Group {
         }
     }
 
-    /// The guard was killed: kills the program's process group.
+    /// Handles a guard that was killed: kills the program's process group.
     fn unguarded(&mut self) -> io::Error {
         if let Some(leader) = self.leader.take().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
@@ -107,7 +108,8 @@ impl Group {
         io::Error::other("the process that guards it was ended")
     }
 
-    /// Ends all that is left, and waits for that and for what else [`Endings`] has. The caller still reads the outputs.
+    /// Ends every process that is left, and waits for that and for the other groups in [`EndingGroups`]. The caller
+    /// still reads the outputs.
     pub(super) async fn end(&mut self) {
         if let Some(ending) = self.let_go() {
             self.endings.add(ending);
@@ -115,10 +117,10 @@ impl Group {
         self.endings.settled().await;
     }
 
-    /// The end of our side of the socket is the guard's sign.
+    /// Tells the guard to end its program, by closing orch's end of the socket for writing.
     fn let_go(&mut self) -> Option<EndingGroup> {
         let (control, guard) = self.guard.take()?;
-        // Without a socket the guard is gone, or sees its end all the same.
+        // If this fails, the socket is closed, which the guard notices as well.
         let control = control.into_std().ok()?;
         drop(control.shutdown(std::net::Shutdown::Write));
         Some(EndingGroup { control, guard, outputs: std::mem::take(&mut self.outputs), drains: false })
@@ -142,7 +144,7 @@ fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
     let mut guard = command.spawn()?;
     let (stdout, stderr) = (guard.stdout.take(), guard.stderr.take());
     let stdin = match send_files(&control, spec.stdin.is_some(), spec.guard.held.as_deref()) {
-        // The guard is gone already: whoever reads from it is told.
+        // The guard has exited already; reading its reports returns the error.
         Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => None,
         sent => sent?,
     };
@@ -162,7 +164,8 @@ fn spawn(spec: &ProgramSpec) -> io::Result<Group> {
     })
 }
 
-/// Sends the guard the program's input, if it has any, and the file that it keeps open; our end of the input.
+/// Sends the guard the program's input, if it has any, and the file that the guard keeps open. Returns orch's end of
+/// the input.
 fn send_files(control: &Socket, wanted: bool, held: Option<&File>) -> io::Result<Option<ChildStdin>> {
     let pipe = wanted.then(io::pipe).transpose()?;
     let input = pipe.as_ref().map(|(reader, _)| reader.as_fd());

@@ -1,10 +1,10 @@
-//! The guard of a program: a process between orch and the program that ends all that the program started.
+//! The guard of a program: a process between orch and the program that ends every process which the program started.
 //!
-//! It is orch itself, started with [`COMMAND`] and the program's arguments in the program's folder and environment. It
-//! adopts every process that the program's processes leave behind (on Linux: a child subreaper), also those that left
-//! the process group. When its owner asks for the end, or is gone, it sends TERM to all of them, waits, and then KILL
-//! until none is left. It ends when the program has ended and nothing that it started is left. Until then it keeps
-//! a locked file open that its owner may send, so that others can wait for that.
+//! The guard is orch itself, started with [`COMMAND`] and the program's arguments, in the program's folder and
+//! environment. It adopts processes whose parents have exited (on Linux, as a child subreaper), even those that left
+//! the process group. When orch closes the socket or dies, the guard sends TERM to all of them, waits, and then sends
+//! KILL until none is left. It exits when the program and all of its processes have exited. Until then it keeps a
+//! locked file open, if orch sent one, so that other processes can wait for that.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -26,23 +26,23 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::GuardReport;
 
-/// The argument after which orch is the guard of the program that the other arguments name.
+/// The first argument of an orch process that is a guard; the program to guard follows.
 pub const COMMAND: &str = "__guard";
-/// The byte that the owner sends when the first file beside it is the program's input.
+/// The byte that orch sends when the first file sent with it is the program's input.
 pub(super) const WITH_INPUT: u8 = b'i';
-/// The byte that the owner sends when the program has no input.
+/// The byte that orch sends when the program has no input.
 pub(super) const WITHOUT_INPUT: u8 = b'n';
-/// How long processes have between the signal that they may handle and the one that they can't.
+/// How long processes have between TERM, which they can handle, and KILL, which they can't.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The pauses between two rounds of KILL, from the first to the longest: a process may start others meanwhile, and one
-/// that waits for a disk ends when it has waited.
+/// The shortest and the longest pause between two rounds of KILL. More than one round may be needed: a process may
+/// start others meanwhile, and one that is blocked on a disk ends only after that.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_secs(1));
 
-/// Is the guard of a program: its name and its arguments.
+/// Runs as the guard of a program; `argv` is the program and its arguments.
 pub fn guard(argv: &[OsString]) -> ExitCode {
     match watch(argv) {
         Ok(()) => ExitCode::SUCCESS,
-        // Its owner sees that the control socket is closed, and says so.
+        // orch sees that the control socket is closed, and reports it.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -54,7 +54,7 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let (stdin, _held) = receive(&control)?;
     let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
-    // What may fail comes first: after an error here no process would end the program.
+    // Everything that may fail is done before the start: after an error here, nothing would end the program.
     let null = OpenOptions::new().write(true).open("/dev/null")?;
     let (told, leader_known) = mpsc::channel();
     let owner = control.try_clone()?;
@@ -69,17 +69,18 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
         Ok(child) => Pid::from_child(&child),
         Err(error) => return control.write_all(&GuardReport::NotStarted(error.raw_os_error().unwrap_or(0)).encode()),
     };
-    // If orch is gone, the report is lost; the program is ended anyway.
+    // If orch has died, the report is lost; the program is ended anyway.
     drop(control.write_all(&GuardReport::Started(leader.as_raw_pid()).encode()));
-    // Its input must end when its owner closes it, and its outputs when the program does.
+    // Drops the guard's copies of the program's input and outputs, so that each closes when orch or the program closes
+    // it.
     drop(command);
-    // The thread waits for it.
+    // The thread starts its work only when it knows the leader.
     let _ = told.send(leader);
     if rustix::stdio::dup2_stdout(&null).and_then(|()| rustix::stdio::dup2_stderr(&null)).is_err() {
-        // The thread reads the end of the socket and ends everything.
+        // The thread then reads the end of the socket and ends everything.
         drop(control.shutdown(Shutdown::Both));
     }
-    // The folder may be removed, or be on a disk that goes.
+    // The current folder may be removed, or be on a disk that is unmounted.
     drop(std::env::set_current_dir("/"));
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
@@ -91,26 +92,27 @@ fn watch(argv: &[OsString]) -> io::Result<()> {
             Err(_) => break,
         }
     }
-    // Where the system has no subreaper, processes may be left that are no children of this one.
+    // Without a subreaper, processes may be left that are not children of the guard.
     if cfg!(not(target_os = "linux")) {
         drop(ending.join());
     }
     Ok(())
 }
 
-/// A signal that is meant for orch, or for all of a service, must not end the guard before what it guards. Where SIGCHLD
-/// was ignored, the system would keep no exit status of the program. The program starts without these handlers.
+/// Installs handlers that do nothing. A signal that is meant for orch, or for all processes of a service, must not end
+/// the guard before its program. And if the guard inherited an ignored SIGCHLD, the system would discard the program's
+/// exit status. The program does not inherit these handlers.
 fn heed_no_signal() -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _inside = runtime.enter();
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::child()] {
-        // The handler stays installed after its stream is dropped.
+        // The handler stays installed after the stream is dropped.
         drop(signal(kind)?);
     }
     Ok(())
 }
 
-/// The files that the owner sends beside one byte: the program's input, and the file that the guard keeps open.
+/// The files that orch sends with one byte: the program's input, and the file that the guard keeps open.
 fn receive(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
@@ -123,7 +125,7 @@ fn receive(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> 
         RecvAncillaryMessage::ScmRights(files) => files.collect(),
         _ => Vec::new(),
     });
-    // Not on receipt, which not every system can; the program is started later, by this thread.
+    // Not every system can set this flag on receipt. This is early enough, since this thread starts the program later.
     let files: io::Result<Vec<OwnedFd>> =
         files.map(|file| fcntl_setfd(&file, FdFlags::CLOEXEC).map(|()| file).map_err(Into::into)).collect();
     let mut files = files?.into_iter();
@@ -131,18 +133,18 @@ fn receive(control: &UnixStream) -> io::Result<(Option<OwnedFd>, Vec<OwnedFd>)> 
     Ok((input, files.collect()))
 }
 
-/// The exit code; of a signal, as shells say it.
+/// The exit code; for a signal, 128 plus its number, as in shells.
 fn code(status: WaitStatus) -> i32 {
     status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(-1)
 }
 
-/// Waits for the owner's wish, which is the end of its side of the socket, and ends everything.
+/// Waits until orch closes its end of the socket, and then ends everything.
 #[expect(clippy::disallowed_methods, reason = "in the guard, which is a process of its own")]
 fn end_when_asked(mut owner: UnixStream, leader: Pid) {
     let mut nothing = [0; 16];
     while owner.read(&mut nothing).is_ok_and(|count| count > 0) {}
     signal_all(leader, Signal::TERM);
-    // The guard itself ends as soon as none is left.
+    // The main thread exits as soon as no process is left, and that ends this loop.
     let mut left = PATIENCE;
     while !left.is_zero() && any(leader) {
         let pause = Duration::from_millis(5);
@@ -157,11 +159,12 @@ fn end_when_asked(mut owner: UnixStream, leader: Pid) {
     }
 }
 
-/// Sends a signal to all that is left of the program. A process may end before it is sent, which is what is wanted.
+/// Sends a signal to every process of the program that is left. Errors are ignored: the process may have exited
+/// already.
 #[cfg(target_os = "linux")]
 fn signal_all(leader: Pid, signal: Signal) {
     let Some(descendants) = super::descendants::of(std::process::id()) else {
-        // Without `/proc` the processes of its group are all that is known.
+        // Without `/proc`, only the processes in the program's group are known.
         let _ = rustix::process::kill_process_group(leader, signal);
         return;
     };
@@ -178,7 +181,7 @@ fn signal_all(leader: Pid, signal: Signal) {
     let _ = rustix::process::kill_process_group(leader, signal);
 }
 
-/// Whether anything is left to be ended. On Linux the guard is over by itself when nothing is.
+/// Whether any process is left. On Linux the guard exits by itself when none is, so this is always true.
 #[cfg(target_os = "linux")]
 fn any(_: Pid) -> bool {
     true

@@ -1,9 +1,9 @@
-//! Child processes: ended with all that they started, a time limit, bounded output.
+//! Child processes with a time limit and bounded output, ended together with every process that they started.
 //!
-//! Promises that nothing that a child started outlives the call: not after its end, its time-out, when the call is
-//! given up, or when this process is killed. A guard sees to that (`guard.rs`), which is this program again; the
-//! caller says where it is. Nothing here blocks the thread that it runs on, unless the system has no thread left. The environment is given whole by the
-//! caller; nothing is inherited. Refuses to know what a program is for.
+//! No process that a child started outlives the call: whether the child exits or times out, the caller drops the call,
+//! or orch is killed. A guard ensures that (`guard.rs`): orch itself, whose path the caller passes. Nothing here blocks
+//! the calling thread, unless the system can't start another thread. The caller passes the whole environment; nothing
+//! is inherited. This module does not know what a program is for.
 
 mod capture;
 #[cfg(target_os = "linux")]
@@ -32,17 +32,18 @@ use group::Group;
 pub use guard::{COMMAND, guard};
 pub use talk::{Pipes, Talked, talk};
 
-/// How long output is still read after the program itself has ended: what it left running may hold the pipe.
+/// How long the output is still read after the program has exited: processes that it left running may hold the pipe
+/// open.
 const DRAIN: Duration = Duration::from_millis(500);
-/// How long a program that has said all may take to end by itself.
+/// How long a program may take to exit by itself after its answer is complete.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How a guard is started.
+/// How to start a guard.
 #[derive(Clone, Debug)]
 pub struct GuardProgram {
-    /// The path of orch.
+    /// The path of orch's executable.
     pub path: PathBuf,
-    /// A locked file that the guard keeps open until nothing of its program is left.
+    /// A locked file that the guard keeps open until no process of its program is left.
     pub held: Option<Arc<File>>,
 }
 
@@ -57,21 +58,22 @@ impl From<PathBuf> for GuardProgram {
 pub struct ProgramSpec {
     /// The program and its arguments; at least one entry.
     pub argv: Vec<String>,
-    /// The folder in which it runs.
+    /// The folder in which the program runs.
     pub cwd: PathBuf,
-    /// Its whole environment.
+    /// The program's whole environment.
     pub env: Vec<(String, String)>,
-    /// What it reads on standard input; nothing when absent.
+    /// The program's standard input; empty if absent.
     pub stdin: Option<Vec<u8>>,
-    /// How long it may run.
+    /// How long the program may run.
     pub timeout: Option<Duration>,
-    /// How much of each output is kept, in bytes: half of it of the beginning and half of the end when there is more.
+    /// How much of each output is kept, in bytes: half of that from the beginning and half from the end if there is
+    /// more.
     pub cap: usize,
-    /// How much it may write to each output, in bytes: with more it is ended; any amount when absent.
+    /// How much the program may write to each output, in bytes, before orch ends it; no limit if absent.
     pub most: Option<u64>,
-    /// Its guard: orch, as [`guard`] starts it.
+    /// How to start the guard: an orch process that runs [`guard`].
     pub guard: GuardProgram,
-    /// Where what is left of it goes when the call is dropped.
+    /// Tracks the processes that are left when the call is dropped, until they have ended.
     pub endings: EndingGroups,
 }
 
@@ -80,7 +82,8 @@ impl ProgramSpec {
         self.argv.first().map_or("", String::as_str)
     }
 
-    /// What an error of the child means. ENOENT means the program: the guard has already entered the folder.
+    /// Turns an error from the guard into the program's error. ENOENT means that the program is missing, since the
+    /// guard has already entered the folder.
     fn failed(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         match (source.kind(), source.raw_os_error()) {
@@ -95,7 +98,8 @@ impl ProgramSpec {
 }
 
 impl ProgramSpec {
-    /// What an error at the start of the guard means. The guard has the program's arguments and folder.
+    /// Turns an error while starting the guard into the program's error: the guard gets the program's arguments and
+    /// folder, so the cause may be there.
     fn not_guarded(&self, source: io::Error) -> ProcessError {
         let program = self.program().to_owned();
         if source.kind() == io::ErrorKind::ArgumentListTooLong || !self.cwd.is_dir() {
@@ -108,8 +112,8 @@ impl ProgramSpec {
 /// How a program ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Its exit code; 128 and the number of the signal that ended it, as shells say it. Absent when it had said all
-    /// and was ended.
+    /// The exit code; 128 plus the number of the signal that ended the program, as in shells. `None` when orch ended
+    /// the program after its answer was complete.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: Captured,
@@ -117,13 +121,13 @@ pub struct Ended {
     pub stderr: Captured,
 }
 
-/// Why there is no end to speak of.
+/// Why a program has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// The program is not there.
+    /// The program does not exist.
     #[error("there is no program `{0}`")]
     NotFound(String),
-    /// It could not be started.
+    /// The program could not be started.
     #[error("`{program}` can't be started: {source}")]
     Spawn {
         /// The program.
@@ -131,7 +135,7 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// Its guard could not be started.
+    /// The guard could not be started.
     #[error("the guard of `{program}`, which is orch itself (`{guard}`), can't be started: {source}")]
     Guard {
         /// The program.
@@ -141,19 +145,19 @@ pub enum ProcessError {
         /// Why not.
         source: io::Error,
     },
-    /// It took too long, and was ended with all that it started.
+    /// The program took too long, so orch ended it and every process that it started.
     #[error("`{program}` took longer than {limit:?}")]
     Timeout {
         /// The program.
         program: String,
-        /// How long it was given.
+        /// The time limit.
         limit: Duration,
         /// The last lines of standard output.
         stdout: String,
         /// The last lines of standard error.
         stderr: String,
     },
-    /// It wrote more than it may, and was ended with all that it started.
+    /// The program wrote too much, so orch ended it and every process that it started.
     #[error("`{program}` wrote more than {} MiB", most >> 20)]
     TooMuch {
         /// The program.
@@ -161,7 +165,7 @@ pub enum ProcessError {
         /// How much it may write to each output, in bytes.
         most: u64,
     },
-    /// Its pipes or its guard failed.
+    /// The program's pipes or its guard failed.
     #[error("`{program}` can't be followed: {source}")]
     Io {
         /// The program.
@@ -171,17 +175,17 @@ pub enum ProcessError {
     },
 }
 
-/// Runs a program to its end; `heard` is told of output as it comes. What it left running is being ended then: wait for
-/// the [`Endings`] before looking at what it did.
+/// Runs a program to its end and passes its output to `heard` as it arrives. Processes that the program left running
+/// are being ended when this returns: wait for the [`EndingGroups`] before you read what the program did.
 ///
 /// # Errors
-/// When it can't be started, takes too long, or its pipes fail. An exit code is no error.
+/// The program can't be started, takes too long, or its pipes fail. An exit code other than 0 is not an error.
 pub async fn run(spec: &ProgramSpec, heard: &(dyn Fn(Stream, &[u8]) + Send + Sync)) -> Result<Ended, ProcessError> {
     run_until(spec, heard, std::future::pending()).await
 }
 
-/// Runs a program to its end, or until it has said all: a program whose `said` has resolved is not waited for much
-/// longer, and its time is not over any more.
+/// Runs a program to its end, or until its answer is complete: when `said` resolves, the time limit ends, and the
+/// program has only a short time left to exit by itself.
 ///
 /// # Errors
 /// As [`run`].
@@ -215,7 +219,7 @@ pub async fn run_until(
             tokio::select! {
                 biased;
                 ended = &mut work => Some(match ended {
-                    // It had said all before its guard or its pipes failed.
+                    // The answer was complete before the guard or the pipes failed.
                     Err(_) if said.as_mut().now_or_never().is_some() => Ok(None),
                     ended => ended.map(Some),
                 }),
@@ -228,7 +232,8 @@ pub async fn run_until(
         }
         ended
     };
-    // What is left of one that has ended can't change what it gave, which must not be lost while that is waited for.
+    // Ends the processes that are left without waiting for them: they can't change the result, and a caller that drops
+    // this future during the wait would lose it.
     drop(group);
     match ended {
         Some(Ok(code)) => Ok(Ended { code, stdout: out, stderr: err }),
@@ -240,13 +245,13 @@ pub async fn run_until(
     }
 }
 
-/// Ends a group, and reads what its programs write when they are asked to end.
+/// Ends a group, and reads what its programs write while they end.
 async fn end_and_read(group: &mut Group, read: impl FusedFuture) {
     let end = group.end();
     tokio::pin!(end, read);
     tokio::select! {
         () = &mut end => {}
-        // What it wrote can't matter any more: it was ended, or had ended.
+        // The output no longer matters: the program was ended or had exited.
         _ = &mut read, if !read.is_terminated() => end.await,
     }
 }
@@ -256,11 +261,11 @@ async fn feed(pipe: Option<ChildStdin>, input: &[u8]) -> io::Result<()> {
     let Some(mut pipe) = pipe else { return Ok(()) };
     let fed = pipe.write_all(input).await;
     let fed = if fed.is_ok() { pipe.shutdown().await } else { fed };
-    // A program that does not read its input to the end is its own affair.
+    // A program may exit without reading all of its input; that is not an error.
     fed.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })
 }
 
-/// Waits for the program; what it left running may hold its pipes open only for a moment.
+/// Waits for the program. Processes that it left running may delay this only briefly by holding its pipes open.
 async fn follow(
     group: &mut Group,
     feed: impl Future<Output = io::Result<()>>,

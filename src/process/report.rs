@@ -1,4 +1,4 @@
-//! What a guard tells its owner over their socket.
+//! The reports that a guard sends to orch over their socket.
 
 /// The length of a report on the socket, in bytes.
 pub(super) const LENGTH: usize = 5;
@@ -6,11 +6,11 @@ pub(super) const LENGTH: usize = 5;
 /// One report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GuardReport {
-    /// The program runs, with this process id, which is that of its group too.
+    /// The program runs; this is its process id, and the id of its process group.
     Started(i32),
-    /// It can't be started; the system's number of the error.
+    /// The program can't be started; this is the system's error number.
     NotStarted(i32),
-    /// The program itself has ended with this exit code; 128 and the number of a signal that ended it.
+    /// The program itself has exited with this exit code, or with 128 plus the number of the signal that ended it.
     Exited(i32),
 }
 

@@ -1,4 +1,4 @@
-//! A program that is talked to: its standard input and output are in the caller's hands.
+//! Runs a program with which the caller exchanges messages: the caller gets its standard input and output.
 
 use futures_util::FutureExt as _;
 use futures_util::future::FusedFuture as _;
@@ -7,35 +7,35 @@ use tokio::time::{Duration, timeout};
 
 use super::{Captured, Group, ProcessError, ProgramSpec, Stream, capture, end_and_read};
 
-/// How long a program has to end by itself once the talk is over: its exit code is worth knowing.
+/// How long the program may take to exit by itself after the conversation; orch wants its exit code.
 const FAREWELL: Duration = Duration::from_millis(200);
 
-/// The two ends of a talk.
+/// The pipes of a conversation.
 pub struct Pipes {
-    /// What it reads.
+    /// The program's standard input.
     pub stdin: ChildStdin,
-    /// What it writes.
+    /// The program's standard output.
     pub stdout: ChildStdout,
 }
 
-/// How a talk ended.
+/// The result of a conversation.
 #[derive(Debug)]
 pub struct Talked<T> {
-    /// What came of it.
+    /// The result of the caller's work.
     pub result: T,
-    /// The program's exit code, when it ended by itself.
+    /// The program's exit code, if it exited by itself.
     pub code: Option<i32>,
     /// Standard error.
     pub stderr: Captured,
 }
 
-/// Starts a program, has `work` talk to it, and ends it with all that it started.
+/// Starts a program, runs `work` with its pipes, and ends the program with every process that it started.
 ///
-/// `spec.stdin` is not used; `spec.timeout` bounds the work, `spec.most` standard error only.
+/// `spec.stdin` is not used. `spec.timeout` limits the work, and `spec.most` limits standard error only.
 ///
 /// # Errors
-/// When it can't be started, takes too long, or floods standard error. What goes wrong in the
-/// talk itself is the work's result.
+/// The program can't be started, takes too long, or writes too much to standard error. An error in the conversation is
+/// part of the work's result.
 pub async fn talk<T, F>(spec: &ProgramSpec, work: impl FnOnce(Pipes) -> F) -> Result<Talked<T>, ProcessError>
 where
     F: Future<Output = T>,
@@ -68,7 +68,8 @@ where
         };
         let ended = timeout(FAREWELL, group.exited()).await;
         if !listen.is_terminated() && ended.is_ok() {
-            // Its last words often say why it ended; what is more than is kept does not matter any more.
+            // The last lines often say why the program exited. An error here means too much output, which no longer
+            // matters.
             drop(timeout(FAREWELL, &mut listen).await);
         }
         if !matches!(result, Ok(Ok(_))) {
@@ -78,7 +79,7 @@ where
     };
     drop(group);
     match (result, ended) {
-        // It never ran: whatever came of the talk came of that.
+        // The program never ran, which explains any other error.
         (_, Ok(Err(source))) if source.raw_os_error().is_some() => Err(spec.failed(source)),
         (Ok(Ok(result)), ended) => Ok(Talked { result, code: ended.ok().and_then(Result::ok), stderr }),
         (Ok(Err(source)), _) => Err(spec.failed(source)),

@@ -1,8 +1,8 @@
-//! What kind of answer came, by its content type and its first bytes.
+//! What the body of an answer is (events, JSON, a web page), judged by its content type and its first bytes.
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
-/// What kind of answer came.
+/// What the body of an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnswerShape {
     /// A stream of events.
@@ -15,7 +15,7 @@ pub(super) enum AnswerShape {
     Other,
 }
 
-/// Whether more of the body is needed to tell what it is: where the type says nothing, its first word.
+/// Whether more of the body is needed to recognize it: the content type says nothing, and the first word is incomplete.
 pub(super) fn is_undecided(kind: &str, first: &[u8]) -> bool {
     let word = first.trim_ascii_start();
     matches!(kind, "" | "text/plain" | "application/octet-stream")
@@ -26,7 +26,7 @@ pub(super) fn is_undecided(kind: &str, first: &[u8]) -> bool {
         && !word.starts_with(b":")
 }
 
-/// Tells an answer by its content type, and by its first byte where the type says nothing.
+/// Recognizes an answer by its content type, or by its first bytes where the type says nothing.
 pub(super) fn shape(kind: &str, first: &[u8]) -> AnswerShape {
     match kind {
         "text/event-stream" => AnswerShape::Events,
@@ -49,7 +49,7 @@ pub(super) fn shape(kind: &str, first: &[u8]) -> AnswerShape {
     }
 }
 
-/// The media type without its parameters, lower case.
+/// The media type without its parameters, in lower case.
 pub(super) fn content_type(headers: &HeaderMap) -> String {
     let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()

@@ -1,4 +1,4 @@
-//! Anthropic's Messages dialect.
+//! The dialect of Anthropic's Messages API.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
 
-/// A server of the Messages API.
+/// A provider that speaks the Messages API.
 pub(super) struct Anthropic {
     endpoint: Endpoint,
 }
@@ -54,8 +54,8 @@ impl Provider for Anthropic {
 }
 
 fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
-    // Two marks: the system prompt is shared by the calls of a step, and the conversation
-    // up to its last message by the re-asks that follow.
+    // Two cache breakpoints: the calls of a step share the system prompt, and re-asks share the conversation up to its
+    // last user message.
     let marked = |text: &str| json!([{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]);
     let last_user = request.messages.iter().rposition(|message| message.role == Role::User);
     let messages: Vec<Value> = request
@@ -79,7 +79,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     }
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
-    // Newer models refuse a request with any temperature, be it what they would take anyway.
+    // Newer models refuse any request that sets a temperature, even their own default.
     let own = crate::catalog::claude_has_own_temperature(&request.model.model);
     if let Some(temperature) = request.temperature.filter(|_| !own) {
         body.insert("temperature".into(), json!(temperature));
@@ -92,14 +92,14 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     Value::Object(body)
 }
 
-/// A reply under construction.
+/// A Messages reply under construction.
 #[derive(Default)]
 pub(super) struct AnthropicReply {
     draft: Draft,
 }
 
 impl AnthropicReply {
-    /// Reads what a message says about itself.
+    /// Reads the id, the model, the usage and the stop reason of a message.
     fn head(&mut self, message: &Value) {
         let text = |field: &str| message.get(field).and_then(Value::as_str).map(str::to_owned);
         self.draft.id = text("id");
@@ -113,7 +113,7 @@ impl AnthropicReply {
         self.draft.stop.chunk(stop::ANTHROPIC, reason, false);
     }
 
-    /// Reads a block or a part of one.
+    /// Reads a content block or a delta of one.
     fn say(&mut self, part: Option<&Value>, sink: ReplySink<'_>) {
         let text = |field: &str| part.and_then(|part| part.get(field)?.as_str()).filter(|text| !text.is_empty());
         if let Some(thinking) = text("thinking") {
@@ -161,7 +161,7 @@ impl Assembler for AnthropicReply {
             }
             Some("message_stop") => return StreamItem::End,
             Some("content_block_stop") => {}
-            // A `ping` says nothing, and neither does what is still to be invented.
+            // A `ping` only keeps the connection alive; event types that orch does not know are foreign.
             Some("ping") => return StreamItem::Ignored,
             _ => return StreamItem::Foreign,
         }
@@ -184,7 +184,7 @@ impl Assembler for AnthropicReply {
     }
 
     fn done(&self) -> bool {
-        // The dialect has an end of its own.
+        // The dialect has its own end event, `message_stop`.
         false
     }
 
@@ -193,7 +193,7 @@ impl Assembler for AnthropicReply {
     }
 
     fn answered_whole(&self) -> bool {
-        // Only a message that is still being written has none.
+        // Only a message that is still being written has no stop reason.
         self.draft.stop.came_last()
     }
 

@@ -1,4 +1,4 @@
-//! The body of an answer, under its limits of time and size.
+//! The body of a response, read under its limits of time and size.
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use super::{Endpoint, RequestLimits, errors};
 use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
 
-/// How long a pause in a JSON body is before it is looked whether the body is complete.
+/// How long a JSON body must pause before orch checks whether it is already complete.
 pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the rest of a body is waited for that only explains.
+/// How long orch waits for the rest of a body that only explains a failure.
 const EXPLANATION: Duration = Duration::from_secs(2);
 
-/// The body of a reply, under its time and size limits.
+/// The body of a response, and the limits under which it is read.
 pub(super) struct ResponseBody<'a> {
     pub(super) response: Response,
     pub(super) endpoint: &'a Endpoint,
     pub(super) limits: &'a RequestLimits,
     pub(super) first_byte: Instant,
     pub(super) received: usize,
-    /// Whether the last read ended since nothing came for too long.
+    /// Whether the last read failed because nothing arrived in time.
     pub(super) silent: bool,
 }
 
@@ -61,8 +61,8 @@ impl ResponseBody<'_> {
         }
     }
 
-    /// The beginning of a body that only explains, up to so many bytes, however it comes in pieces. Its end is not
-    /// waited for long.
+    /// Up to `most` bytes from the start of a body that only explains a failure, in whatever chunks it comes. Waits at
+    /// most [`EXPLANATION`] for them.
     pub(super) async fn beginning(&mut self, first: Bytes, most: usize) -> Bytes {
         let mut all = BytesMut::from(&first[..]);
         let deadline = Instant::now() + EXPLANATION.min(self.limits.idle);
@@ -75,8 +75,8 @@ impl ResponseBody<'_> {
         all.freeze()
     }
 
-    /// A JSON body from `first` to its end. A JSON value ends by itself: one that is complete is not
-    /// waited for any longer, and not lost to what becomes of the connection after it.
+    /// A JSON body from `first` to its end. Returns a value as soon as it is complete: neither waits for the connection
+    /// to close nor fails if it breaks after the value.
     pub(super) async fn json(&mut self, first: Bytes) -> Result<Bytes, Failure> {
         let mut all = BytesMut::from(&first[..]);
         let mut looked_at = 0;
@@ -85,7 +85,8 @@ impl ResponseBody<'_> {
             tokio::pin!(next);
             if let Ok(chunk) = timeout(PAUSE, &mut next).await {
                 match chunk {
-                    // White space keeps a connection alive, and comes without a pause.
+                    // Some servers send white space to keep the connection alive; then there is no pause in which to
+                    // check.
                     Ok(Some(chunk)) if chunk.trim_ascii().is_empty() => {
                         if is_complete_at_last(&all, &mut looked_at) {
                             return Ok(all.freeze());
@@ -110,7 +111,8 @@ impl ResponseBody<'_> {
     }
 }
 
-/// Whether the bytes are complete, and were not when they were looked at; each length is looked at once.
+/// Whether the bytes have become complete since the last check. Parses them only if something other than white space
+/// was added.
 fn is_complete_at_last(all: &[u8], looked_at: &mut usize) -> bool {
     let length = all.trim_ascii_end().len();
     std::mem::replace(looked_at, length) < length && is_complete(all)

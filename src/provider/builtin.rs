@@ -1,25 +1,25 @@
-//! The providers that need no configuration.
+//! The providers that work without configuration.
 
 use super::Dialect;
 
-/// A provider that is known without configuration.
+/// A provider that works without configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Builtin {
-    /// The name before the slash of a model.
+    /// The name, as it comes before the slash of a model reference.
     pub name: &'static str,
     /// The wire format.
     pub dialect: Dialect,
-    /// The address, unless the person says another.
+    /// The default base URL.
     pub base_url: &'static str,
-    /// The environment variable of the key; none where no key is needed.
+    /// The environment variable that holds the key; `None` where no key is needed.
     pub key_variable: Option<&'static str>,
-    /// The environment variable that moves the address.
+    /// The environment variable that overrides the base URL, if there is one.
     pub url_variable: Option<&'static str>,
 }
 
 impl Builtin {
-    /// The base URL from the value of `url_variable`, which may be a bare `host:port`
-    /// as Ollama's own tools accept it.
+    /// The base URL for a value of `url_variable`; for Ollama, it may be a bare `host:port`, as Ollama's own tools
+    /// accept it.
     pub fn base_url_from(&self, value: &str) -> String {
         let value = value.trim().trim_end_matches('/');
         if value.is_empty() {
@@ -29,7 +29,7 @@ impl Builtin {
             return value.to_owned();
         }
         let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
-        // A server told to listen everywhere is reached on the loopback.
+        // A server that listens on every interface is reached on the loopback.
         let rest = if let Some(port) = rest.strip_prefix("0.0.0.0") {
             format!("127.0.0.1{port}")
         } else if rest.starts_with(':') {
@@ -57,7 +57,7 @@ const fn builtin(
     Builtin { name, dialect, base_url, key_variable, url_variable }
 }
 
-/// The providers that need no configuration.
+/// The providers that work without configuration.
 pub const BUILTIN: &[Builtin] = &[
     builtin(
         "anthropic",

@@ -1,7 +1,7 @@
 //! Addresses, headers and HTTP clients.
 //!
-//! Owns what every request shares: one client for each sort of address, without
-//! redirects, retries or, for plain HTTP, certificates.
+//! Builds what every request needs. Requests share a client if they agree in TLS, connect time-out, proxy and
+//! certificates. No client follows redirects or retries, and one for plain HTTP loads no certificates.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -29,7 +29,7 @@ pub(super) fn address(url: &str, name: &str) -> Result<Url, Failure> {
     Url::parse(url).map_err(|error| wrong(error.to_string()))
 }
 
-/// Every header of a request; those that may be secret are marked so.
+/// All headers of a request; those that may be secret are marked as sensitive.
 pub(super) fn header_map(
     call_headers: &[(&'static str, &'static str)],
     endpoint: &Endpoint,
@@ -43,7 +43,7 @@ pub(super) fn header_map(
     }
     if let Some(secret) = &endpoint.api_key {
         let (name, prefix) = match &endpoint.key_header {
-            // A header of its own has the bare key, but `authorization` names the scheme too.
+            // A custom key header carries the bare key; only `authorization` needs the scheme too.
             Some(own) if own.eq_ignore_ascii_case("authorization") => (own.as_str(), "Bearer "),
             Some(own) => (own.as_str(), ""),
             None => key,
@@ -73,18 +73,18 @@ pub(super) fn header_map(
     Ok(map)
 }
 
-/// What clients differ in.
+/// What requests must agree in to share a client.
 #[derive(Clone, PartialEq, Eq)]
 struct ClientKey {
     tls: bool,
     connect: Duration,
-    /// The proxy of the address, if it has one.
+    /// The proxy for the address, if there is one.
     proxy: Option<ProxySetting>,
-    /// Whose certificates are trusted.
+    /// Determines which certificates are trusted.
     network: Network,
 }
 
-/// The client for an address; clients are shared, for their open connections.
+/// The client for an address. Clients are shared, so that their open connections are reused.
 pub(super) fn client(url: &Url, connect: Duration, network: &Network) -> Result<Client, Failure> {
     static CLIENTS: Mutex<Vec<(ClientKey, Client)>> = Mutex::new(Vec::new());
     let proxy = network.proxy(url)?;
@@ -111,13 +111,13 @@ fn build(key: &ClientKey) -> Result<Client, Failure> {
         .connect_timeout(key.connect)
         .pool_idle_timeout(Duration::from_secs(30))
         .tcp_nodelay(true)
-        // The environment is read in one place, so that a message can name what it said.
+        // `Network` reads the proxy variables, so that a message can name the variable.
         .no_proxy();
     if let Some(proxy) = &key.proxy {
         builder = builder.proxy(reqwest::Proxy::all(&proxy.value).map_err(unusable)?);
     }
     if !key.tls {
-        // No certificates: the system's are many files, and plain HTTP needs none.
+        // No certificates: loading the system's reads many files, and plain HTTP needs none.
         builder = builder.tls_certs_only([]);
     } else if let Some(tls) = key.network.tls()? {
         builder = builder.tls_backend_preconfigured(tls);
@@ -125,13 +125,13 @@ fn build(key: &ClientKey) -> Result<Client, Failure> {
     builder.build().map_err(unusable)
 }
 
-/// The base URL of a request: with the model's name where it is wanted, and without a slash at its end.
+/// The base URL of a request, with `{model}` replaced by the model's name and without a slash at its end.
 pub(super) fn base_url(endpoint: &Endpoint, model: &str) -> String {
     let base = endpoint.base_url.trim_end_matches('/');
     if base.contains("{model}") { base.replace("{model}", &path_segment(model)) } else { base.to_owned() }
 }
 
-/// A text as one segment of a path; a slash stays one.
+/// Percent-encodes a text for the path of a URL; slashes stay as they are.
 pub(super) fn path_segment(text: &str) -> String {
     let mut segment = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -144,24 +144,24 @@ pub(super) fn path_segment(text: &str) -> String {
     segment
 }
 
-/// The host of an address, lower case and without a final dot; `None` when it has none.
+/// The host of an address, in lower case and without a final dot; `None` when it has none.
 pub fn host_of(url: &str) -> Option<String> {
     Some(Url::parse(url.trim()).ok()?.host_str()?.trim_end_matches('.').to_owned())
 }
 
-/// An address as it is understood, so that what is shown is where a request goes: its host in ASCII, without what the
-/// parser leaves out.
+/// An address as the URL parser reads it, so that orch shows the one that a request goes to: its host is in ASCII, and
+/// characters that the parser ignores are removed.
 pub fn understood_address(url: &str) -> String {
     Url::parse(url.trim()).map_or_else(|_| url.to_owned(), |url| url.to_string().replace("%7Bmodel%7D", "{model}"))
 }
 
-/// Whether an address is on this machine's loopback: its host is compared as a host, so that neither
-/// `http://127.0.0.1@evil.example` nor `http://localhost.evil.example` is.
+/// Whether an address is on this machine's loopback. Compares the parsed host, so that neither
+/// `http://127.0.0.1@evil.example` nor `http://localhost.evil.example` passes.
 pub fn is_loopback_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| is_loopback(&url))
 }
 
-/// Whether what is sent to an address can be read on its way: plain HTTP beyond the loopback.
+/// Whether others could read what is sent to an address: plain HTTP to a host other than the loopback.
 pub fn is_unencrypted_address(url: &str) -> bool {
     Url::parse(url.trim()).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
 }

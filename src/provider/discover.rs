@@ -1,4 +1,4 @@
-//! Which models a server offers.
+//! Lists the models that a server offers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Dialect, Endpoint, RequestLimits, errors, http};
 use crate::model::failure::Failure;
 
-/// The models of a server, by `GET {base_url}/models` in `OpenAI`'s shape, in the server's order. No key is sent.
+/// The models of a server, by `GET {base_url}/models` in `OpenAI`'s format, in the server's order. Sends no key.
 pub async fn served_models(server: &Endpoint, timeout: Duration) -> Result<Vec<String>, Failure> {
     let base = server.base_url.trim_end_matches('/');
     let endpoint = Endpoint {

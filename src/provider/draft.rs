@@ -1,4 +1,4 @@
-//! A reply under construction: what every dialect collects alike.
+//! A reply under construction: the state that every dialect collects in the same way.
 
 use super::StreamEvent;
 use super::http::ReplySink;
@@ -6,7 +6,7 @@ use super::stop::StopTrack;
 use super::usage::{UsageFields, UsageMeter};
 use crate::model::chat::{ChatReply, ReplyRemarks, StopReason};
 
-/// How many names of tools a remark shows.
+/// How many tools and kinds of content a remark lists.
 const SHOWN_TOOLS: usize = 5;
 
 /// A reply under construction.
@@ -17,31 +17,31 @@ pub(super) struct Draft {
     pub(super) usage: UsageMeter,
     pub(super) model: Option<String>,
     pub(super) id: Option<String>,
-    /// Whether the request had the API constrain the reply.
+    /// Whether the request asked the API to constrain the reply to the schema.
     pub(super) constrained: bool,
-    /// The tools that the model called, though none was offered.
+    /// The tools that the model called, although the request offered none.
     tools: Vec<String>,
-    /// The length of the reasoning, in characters.
+    /// The length of the reasoning so far, in characters.
     reasoning: usize,
-    /// Whether reasoning came that the server does not show.
+    /// Whether the server reported reasoning without showing it.
     hidden_reasoning: bool,
-    /// The kinds of content that came and are no text.
+    /// The kinds of content other than text that arrived.
     others: Vec<String>,
 }
 
 impl Draft {
-    /// An empty draft; `constrained` is whether the request had the API constrain the reply.
+    /// An empty draft; `constrained` says whether the request asked the API to constrain the reply.
     pub(super) fn new(constrained: bool) -> Self {
         Self { constrained, ..Self::default() }
     }
 
-    /// Whether nothing came yet: no text, no reasoning, no call of a tool and no other content.
+    /// Whether nothing has arrived yet: no text, no reasoning, no tool call and no other content.
     pub(super) fn is_empty(&self) -> bool {
         let reasoned = self.reasoning > 0 || self.hidden_reasoning;
         self.text.trim().is_empty() && !reasoned && self.tools.is_empty() && self.others.is_empty()
     }
 
-    /// Adds a piece of the text.
+    /// Appends a piece of text and passes it to the sink.
     pub(super) fn say(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
             self.usage.generated();
@@ -50,7 +50,7 @@ impl Draft {
         }
     }
 
-    /// Takes note of a piece of reasoning, which is no part of the text.
+    /// Counts a piece of reasoning, which is not part of the text, and passes it to the sink.
     pub(super) fn reason(&mut self, text: &str, sink: ReplySink<'_>) {
         if !text.is_empty() {
             self.usage.generated();
@@ -59,7 +59,7 @@ impl Draft {
         }
     }
 
-    /// Takes note of a tool that the model called.
+    /// Records that the model called a tool.
     pub(super) fn call_tool(&mut self, name: &str) {
         self.usage.generated();
         if !self.tools.iter().any(|known| known == name) {
@@ -67,13 +67,13 @@ impl Draft {
         }
     }
 
-    /// Takes note of reasoning that the server does not show.
+    /// Records that the model reasoned, but the server does not show it.
     pub(super) fn reason_hidden(&mut self) {
         self.usage.generated();
         self.hidden_reasoning = true;
     }
 
-    /// Takes note of content of a kind that is no text.
+    /// Records content of a kind other than text.
     pub(super) fn other(&mut self, kind: &str) {
         self.usage.generated();
         if self.others.len() < SHOWN_TOOLS && !self.others.iter().any(|known| known == kind) {
@@ -81,14 +81,14 @@ impl Draft {
         }
     }
 
-    /// The reply, with what the provider reported under these fields.
+    /// Finishes the reply; reads the usage from these fields of the provider's reports.
     pub(super) fn reply(self, fields: &UsageFields) -> ChatReply {
         let usage = self.usage.of_reply(fields);
         let instead = if self.text.trim().is_empty() { self.instead(usage.reasoning) } else { None };
         let remarks =
             Box::new(ReplyRemarks { unknown_stop: self.stop.unknown().map(str::to_owned), instead, beside: None });
         let stop = match self.stop.reason() {
-            // A call without the stop reason that belongs to it: some servers say `stop`.
+            // Some servers report `stop` for a tool call, instead of the stop reason for tools.
             StopReason::End if self.text.trim().is_empty() && !self.tools.is_empty() => StopReason::ToolUse,
             stop => stop,
         };
@@ -104,7 +104,7 @@ impl Draft {
         }
     }
 
-    /// What came instead of text, in words; `thoughts` is how many tokens of reasoning were reported.
+    /// Describes what came instead of text; `thoughts` is the reported number of reasoning tokens.
     fn instead(&self, thoughts: u64) -> Option<String> {
         let names: Vec<String> = self.tools.iter().take(SHOWN_TOOLS).map(|name| format!("`{name}`")).collect();
         let calls = match names.as_slice() {

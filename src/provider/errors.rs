@@ -1,7 +1,7 @@
-//! What went wrong, in one sentence and with its class.
+//! Failures in one sentence, with their class.
 //!
-//! Turns statuses, error bodies and broken connections into [`Failure`]s, for every
-//! dialect alike. Promises that no message holds a key or the value of a header.
+//! Turns statuses, error bodies and broken connections into [`Failure`]s, for every dialect alike. No message ever
+//! holds a key or the value of a header.
 
 use std::error::Error;
 use std::io;
@@ -20,14 +20,14 @@ use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
 use crate::network::{self, ProxySetting, distrust};
 
-/// Whom the request went to.
+/// Where a request went, and what is needed to read its errors.
 pub(super) struct RequestContext<'a> {
     pub(super) endpoint: &'a Endpoint,
-    /// The model asked; empty when none was.
+    /// The model of the request; empty when there is none.
     pub(super) model: &'a str,
-    /// Tells how far away a date is that the server names.
+    /// The clock against which a date that the server names becomes a wait.
     pub(super) clock: &'a dyn Clock,
-    /// How long the headers of an answer with a status of success ask to wait, in milliseconds.
+    /// How long the headers of a response with a success status ask to wait, in milliseconds.
     pub(super) header_wait: Option<u64>,
 }
 
@@ -39,12 +39,12 @@ pub(super) fn timed_out(endpoint: &Endpoint, what: &str) -> Failure {
     Failure::new(Class::Timeout, format!("{} {what}", endpoint.name))
 }
 
-/// The connection ended in the middle of a reply.
+/// The connection broke in the middle of a reply.
 pub(super) fn cut(endpoint: &Endpoint, received: usize) -> Failure {
     unavailable(endpoint, &format!("broke off after {received} bytes, before the reply was complete"))
 }
 
-/// The failure with what the stream said beside the reply.
+/// Adds to a failure what the stream held besides the reply.
 pub(super) fn with_words(failure: Failure, words: &str, endpoint: &Endpoint) -> Failure {
     if words.trim().is_empty() {
         return failure;
@@ -53,13 +53,13 @@ pub(super) fn with_words(failure: Failure, words: &str, endpoint: &Endpoint) -> 
     Failure { message: format!("{}; it said: {words}", failure.message), ..failure }
 }
 
-/// The server itself says that it gave the reply up.
+/// The server's stop reason says that it aborted the reply.
 pub(super) fn gave_up(endpoint: &Endpoint, reason: &str) -> Failure {
     let reason = short(&scrubbed(reason, endpoint), 60);
     unavailable(endpoint, &format!("gave the reply up: its stop reason is `{reason}`"))
 }
 
-/// The request could not be sent, or nothing came back.
+/// orch could not send the request, or no response came.
 pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &RequestLimits) -> Failure {
     let url = shown(&endpoint.base_url);
     let proxy = proxy_of(endpoint);
@@ -78,7 +78,7 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
         return Failure::new(Class::BadRequest, message).with_hint(NO_TLS);
     }
     if let Some((why, hint)) = distrust(error) {
-        // Trying again would not make it trusted.
+        // Not retryable: a retry would not make the certificate trusted.
         let message = format!("can't reach {url}{through}: its certificate is not trusted: {}", short(&why, MESSAGE));
         return Failure::new(Class::BadRequest, message).with_hint(hint);
     }
@@ -89,13 +89,13 @@ pub(super) fn unreachable(endpoint: &Endpoint, error: &reqwest::Error, limits: &
         .any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::ConnectionRefused));
     let why = if refused { "connection refused".to_owned() } else { causes(error) };
     let failure = Failure::new(Class::ProviderUnavailable, format!("can't reach {url}{through}: {why}"));
-    // A server that hangs up on the handshake may not know what it is.
+    // A server without TLS may just hang up on the handshake.
     let way = if why == "tls handshake eof" { NO_TLS.to_owned() } else { way_out(endpoint, proxy.as_ref(), refused) };
     let failure = failure.with_hint(way);
     Failure { unreached: true, ..failure }
 }
 
-/// The failure of a proxy that does not open a tunnel to a server over TLS. The error holds no status but 407.
+/// The failure when a proxy opens no tunnel to a TLS server. The only status that the client's error names is 407.
 fn tunnel(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Option<Failure> {
     let why = cause.strip_prefix("tunnel error: ")?;
     let proxy = proxy?;
@@ -112,25 +112,25 @@ fn tunnel(endpoint: &Endpoint, proxy: Option<&ProxySetting>, cause: &str) -> Opt
     )))
 }
 
-/// The failure of a proxy that wants to know who asks, with its words.
+/// The failure when a proxy requires a user and a password; `words` is what it said.
 fn asks_who(proxy: &ProxySetting, words: &str) -> Failure {
     let message = format!("{} asks for a user and password (407): {words}", proxy.phrase());
     let hint = format!("write them into {}, as in `http://USER:PASSWORD@HOST:PORT`", proxy.variable);
     Failure::new(Class::BadRequest, message.trim_end_matches(": ")).with_hint(hint)
 }
 
-/// What may help where a server hangs up on plain http.
+/// The hint when a server hangs up on plain HTTP.
 const MAYBE_TLS: &str = "if the server expects TLS, write `https://` in its base URL";
-/// What may help where a server answers a TLS handshake with something else.
+/// The hint when a server answers a TLS handshake with something else.
 const NO_TLS: &str = "check the port in the base URL; a server without TLS has an address with `http://`";
 
-/// The proxy on the way to an endpoint, if there is one.
+/// The proxy between orch and an endpoint, if there is one.
 fn proxy_of(endpoint: &Endpoint) -> Option<ProxySetting> {
     let url = Url::parse(&endpoint.base_url).ok()?;
     endpoint.network.proxy(&url).ok().flatten()
 }
 
-/// What to do about a server that can't be reached.
+/// The hint for a server that can't be reached.
 fn way_out(endpoint: &Endpoint, proxy: Option<&ProxySetting>, refused: bool) -> String {
     let name = &endpoint.name;
     match proxy {
@@ -149,13 +149,13 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |&e| e.source())
 }
 
-/// The innermost cause: the outer ones only repeat the address.
+/// The message of the innermost cause; the outer ones only repeat the address.
 pub(super) fn causes(error: &reqwest::Error) -> String {
     let innermost = chain(error).last().map(ToString::to_string).unwrap_or_default();
     short(&innermost, MESSAGE)
 }
 
-/// The failure of a status other than 2xx.
+/// The failure for a response with a status other than 2xx.
 pub(super) fn from_status(
     status: StatusCode,
     headers: &HeaderMap,
@@ -179,20 +179,20 @@ pub(super) fn from_status(
     Failure { status: Some(code), retry_after_ms: wait, ..failure }
 }
 
-/// The failure of a proxy that wants to know who asks.
+/// The failure for a 407, if there is a proxy: then the proxy sent it, not the provider.
 fn by_proxy(code: u16, said: &ErrorBody, endpoint: &Endpoint) -> Option<Failure> {
     let proxy = proxy_of(endpoint).filter(|_| code == 407)?;
     let words = short(&scrubbed(&said.message, endpoint), MESSAGE);
     Some(asks_who(&proxy, &words))
 }
 
-/// The beginning of a body, on one line and without secrets.
+/// The beginning of a body, on one line and with secrets redacted.
 pub(super) fn excerpt(bytes: &[u8], endpoint: &Endpoint, length: usize) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(16 * 1024)]);
     short(&scrubbed(&text, endpoint), length)
 }
 
-/// The first characters of a text, on one line.
+/// At most `length` characters of a text, on one line.
 pub(super) fn short(text: &str, length: usize) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
@@ -202,7 +202,7 @@ pub(super) fn short(text: &str, length: usize) -> String {
     }
 }
 
-/// The text with every secret of the endpoint struck out.
+/// The text with every secret of the endpoint redacted.
 pub(super) fn scrubbed(text: &str, endpoint: &Endpoint) -> String {
     let mut text = text.to_owned();
     let key = endpoint.api_key.as_ref().map(|key| key.expose_secret().trim());
@@ -210,14 +210,14 @@ pub(super) fn scrubbed(text: &str, endpoint: &Endpoint) -> String {
         let value = value.trim();
         value.strip_prefix("Bearer ").unwrap_or(value)
     });
-    // Short values are words, not secrets: striking them out would only garble the text.
+    // Short values are ordinary words: redacting them would only garble the text.
     for secret in key.into_iter().chain(headers).filter(|secret| secret.len() >= 6) {
         text = text.replace(secret, "***");
     }
     text
 }
 
-/// The failure with every secret of the endpoint struck out.
+/// The failure with every secret of the endpoint redacted.
 pub(super) fn scrub(mut failure: Failure, endpoint: &Endpoint) -> Failure {
     failure.message = scrubbed(&failure.message, endpoint);
     failure.hint = failure.hint.map(|hint| scrubbed(&hint, endpoint));

@@ -1,4 +1,4 @@
-//! Google's Gemini dialect.
+//! The dialect of Google's Gemini API.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use crate::model::chat::{ChatReply, ChatRequest, Role};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
 
-/// A server of the Gemini API.
+/// A provider that speaks the Gemini API.
 pub(super) struct Gemini {
     endpoint: Endpoint,
 }
@@ -85,7 +85,7 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     Value::Object(body)
 }
 
-/// A reply under construction.
+/// A Gemini reply under construction.
 #[derive(Default)]
 pub(super) struct GeminiReply {
     draft: Draft,
@@ -111,7 +111,7 @@ impl GeminiReply {
         self.draft.stop.chunk(stop::GEMINI, reason, content);
     }
 
-    /// Reads a part; whether it has any content.
+    /// Reads a part; returns whether it has any content.
     fn say(&mut self, part: &Value, sink: ReplySink<'_>) -> bool {
         if let Some(name) = part.pointer("/functionCall/name").and_then(Value::as_str) {
             self.draft.call_tool(name);
@@ -148,7 +148,7 @@ impl Assembler for GeminiReply {
         }
         self.read(event, sink);
         self.count(event);
-        // The stream has no last word of its own: the connection ends.
+        // The stream has no end event: the server closes the connection.
         StreamItem::Part
     }
 
@@ -167,7 +167,7 @@ impl Assembler for GeminiReply {
     }
 
     fn done(&self) -> bool {
-        // Not a part of the dialect; gateways that write it have come to the end of their stream.
+        // `[DONE]` is not part of the dialect; a gateway that sends it has reached the end of its stream.
         self.closed_whole()
     }
 
@@ -176,7 +176,7 @@ impl Assembler for GeminiReply {
     }
 
     fn answered_whole(&self) -> bool {
-        // Without one, the model has not stopped.
+        // Without a stop reason, the model has not stopped.
         self.draft.stop.came_last()
     }
 

@@ -1,7 +1,6 @@
 //! The one path over which requests leave and replies come in.
 //!
-//! Owns time-outs, size caps and the reading of replies. Promises
-//! that nothing is ever sent twice, and that no failure holds a key.
+//! Applies time-outs and size limits, and reads replies. Nothing is ever sent twice, and no failure holds a key.
 
 use std::time::Duration;
 
@@ -23,47 +22,47 @@ use crate::model::failure::{Class, Failure};
 use crate::model::text::json_bytes;
 use crate::model::usage::ReportedUsage;
 
-/// The most that is read of the body of a refused request.
+/// How much of the body of a refused request is read, in bytes.
 const MAX_ERROR_BODY: usize = 64 * 1024;
-/// How much is read of an answer that is no reply, for the message.
+/// How much of an answer that is not a reply is read for the message, in bytes.
 const SHOWN_BODY: usize = 1024;
-/// Statuses of a gateway that passed the request on and gave up waiting: of RFC 9110, and of Cloudflare.
+/// Statuses of a gateway that passed the request on and gave up waiting: 504 (RFC 9110) and 524 (Cloudflare).
 const GATEWAY_TIMEOUTS: [u16; 2] = [504, 524];
 
-/// Puts the parts of a reply together, in the words of one dialect.
+/// Builds a reply from its parts, in one dialect.
 pub(super) trait Assembler: Default + Send {
     /// Reads one event of the stream.
     fn event(&mut self, event: &Value, sink: ReplySink<'_>) -> StreamItem;
 
-    /// A whole reply, from a server that does not stream; false when it is none.
+    /// Reads a complete reply, from a server that does not stream; returns false when it is not a reply.
     fn whole(&mut self, body: &Value, sink: ReplySink<'_>) -> bool;
 
-    /// What has come so far.
+    /// The reply so far.
     fn draft(&self) -> &Draft;
 
-    /// Whether the reply is whole when `[DONE]` comes.
+    /// Whether the reply is complete when `[DONE]` comes.
     fn done(&self) -> bool;
 
-    /// Whether the reply is whole when the body of a stream ends in order.
+    /// Whether the reply is complete when the body of a stream ends properly.
     fn closed_whole(&self) -> bool;
 
-    /// Whether a reply that is not streamed is whole.
+    /// Whether a reply that is not streamed is complete.
     fn answered_whole(&self) -> bool;
 
-    /// Takes the usage out of an event that comes after the end of the reply.
+    /// Reads only the usage of an event, such as one that comes after the end of the reply.
     fn count(&mut self, event: &Value);
 
-    /// Whether the provider reported a usage.
+    /// Whether the provider has reported a usage that covers all output.
     fn counted(&self) -> bool;
 
-    /// What the provider has reported so far.
+    /// The usage reported so far.
     fn usage(&self) -> ReportedUsage;
 
-    /// The reply.
+    /// Finishes the reply.
     fn reply(self) -> ChatReply;
 }
 
-/// Who hears the parts of a reply.
+/// Receives the parts of a reply as they arrive.
 pub(super) type ReplySink<'a> = &'a (dyn Fn(StreamEvent) + Send + Sync);
 
 /// One request, ready to be sent.
@@ -72,14 +71,14 @@ pub(super) struct HttpCall<'a> {
     /// The model's name, for messages.
     pub(super) model: &'a str,
     pub(super) url: String,
-    /// The header that carries the key, and what precedes the key in it.
+    /// The header that carries the key, and the prefix before the key in it.
     pub(super) key_header: (&'static str, &'static str),
     pub(super) headers: &'a [(&'static str, &'static str)],
     pub(super) body: Value,
     pub(super) limits: &'a RequestLimits,
 }
 
-/// An answer of a server that is here already.
+/// A server's answer that has already been received.
 pub(super) struct ReceivedAnswer<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) response: Response,
@@ -101,7 +100,7 @@ pub(super) async fn exchange<A: Assembler>(
     supervise(call.endpoint, call.limits, AnswerSource::Request(call), assembler, sink).await
 }
 
-/// Reads the reply of an answer that is here already to its end.
+/// Reads the reply, to its end, in an answer that has already been received.
 pub(super) async fn read_received<A: Assembler>(
     answer: ReceivedAnswer<'_>,
     assembler: A,
@@ -110,7 +109,7 @@ pub(super) async fn read_received<A: Assembler>(
     supervise(answer.endpoint, answer.limits, AnswerSource::Received(answer), assembler, sink).await
 }
 
-/// Reads an answer within its limits of time.
+/// Reads an answer within its time limits, and turns the outcome into a reply or a failure.
 async fn supervise<A: Assembler>(
     endpoint: &Endpoint,
     limits: &RequestLimits,
@@ -140,7 +139,7 @@ async fn supervise<A: Assembler>(
         }
     };
     let result = match result {
-        // No time-out comes after the end of an answer.
+        // The answer had already ended, so the time-out does not matter.
         Err((_, true)) if progress.ended || assembler.draft().stop.ended_on_open_line() => Ok(()),
         Err((failure, true)) => Err(errors::with_words(failure, &progress.words, endpoint)),
         Err((failure, false)) => Err(failure),
@@ -161,7 +160,7 @@ async fn supervise<A: Assembler>(
     }
 }
 
-/// The reply with what the server said beside it, or instead of a text.
+/// The reply, with a remark about what the server said besides it or instead of text.
 fn finished(mut reply: ChatReply, words: &str, endpoint: &Endpoint) -> ChatReply {
     if words.trim().is_empty() {
         return reply;
@@ -176,7 +175,7 @@ fn finished(mut reply: ChatReply, words: &str, endpoint: &Endpoint) -> ChatReply
     reply
 }
 
-/// Sends and reads; `progress` tells how far it came when it ends with a failure or is dropped.
+/// Sends the request and reads the answer; `progress` records how far this came, in case it fails or is dropped.
 async fn converse<A: Assembler>(
     call: HttpCall<'_>,
     assembler: &mut A,
@@ -209,7 +208,7 @@ async fn converse<A: Assembler>(
     receive(response, context, limits, first_byte, assembler, progress, sink).await
 }
 
-/// Reads an answer from its status on.
+/// Reads a response, from its status on.
 async fn receive<A: Assembler>(
     response: Response,
     mut context: RequestContext<'_>,
@@ -222,7 +221,7 @@ async fn receive<A: Assembler>(
     let endpoint = context.endpoint;
     let status = response.status();
     if !status.is_success() {
-        // Behind a gateway that gave up waiting, the model was at work.
+        // A gateway that gave up waiting has passed the request on, so the model may have generated something.
         progress.at_work = GATEWAY_TIMEOUTS.contains(&status.as_u16());
         return Err(refused(response, &context, limits).await);
     }
@@ -254,8 +253,8 @@ async fn receive<A: Assembler>(
     }
 }
 
-/// The JSON value of a body, and its own bytes. White space and more may follow an object or a list: whether that is
-/// waited for depends on the pieces in which the body comes, so it must not count.
+/// The JSON value of a body, and its own bytes. After white space, more may follow an object or a list: whether orch
+/// waits for it depends on the chunks in which the body comes, so it must not change the result.
 fn first_value(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let body = json_bytes(bytes);
     let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
@@ -287,7 +286,7 @@ fn read_json<A: Assembler>(
         let what = errors::excerpt(bytes, endpoint, 200);
         let failure = errors::unavailable(endpoint, &format!("answered with JSON that is no reply: {what}"));
         let said = said::instead(&value.to_string(), context);
-        // Words that are known as an error tell that nothing was generated; any others may be a reply.
+        // An error that orch recognizes means that the model generated nothing; any other words may be a reply.
         let known = said.class != Class::ProviderUnavailable && said::said(&value).is_some();
         progress.at_work = !known || tells_of_work(assembler, &value);
         return Err(Failure { class: said.class, retry_after_ms: said.retry_after_ms, ..failure });
@@ -299,7 +298,7 @@ fn read_json<A: Assembler>(
     }
 }
 
-/// The failure of an answer that is neither a stream of events nor JSON.
+/// The failure for an answer that is neither a stream of events nor JSON.
 fn no_reply(page: bool, kind: &str, first: &[u8], context: &RequestContext<'_>) -> Failure {
     let endpoint = context.endpoint;
     let what = errors::excerpt(first, endpoint, 200);
@@ -311,12 +310,12 @@ fn no_reply(page: bool, kind: &str, first: &[u8], context: &RequestContext<'_>) 
     errors::unavailable(endpoint, &format!("answered with {kind}: {what}"))
 }
 
-/// The failure of an answer with a status other than 2xx.
+/// The failure for a response with a status other than 2xx.
 async fn refused(mut response: Response, context: &RequestContext<'_>, limits: &RequestLimits) -> Failure {
     let status = response.status();
     let headers = response.headers().clone();
     let mut body = BytesMut::new();
-    // The body only explains: whatever came of it is enough, and the status is not lost to its end.
+    // The body only explains the failure: take what arrives in time, and report the status even if the body breaks off.
     let patience = limits.idle.min(Duration::from_secs(10)).min(limits.total / 4);
     let deadline = Instant::now() + patience;
     while body.len() < MAX_ERROR_BODY && !is_complete(&body) {
@@ -329,7 +328,7 @@ async fn refused(mut response: Response, context: &RequestContext<'_>, limits: &
     errors::from_status(status, &headers, &body, context)
 }
 
-/// Reads `GET url` as JSON.
+/// Requests `GET url` and parses the response as JSON.
 pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLimits) -> Result<Value, Failure> {
     let target = address(url, &endpoint.name)?;
     let client = client(&target, limits.connect, &endpoint.network)?;
@@ -356,7 +355,7 @@ pub(super) async fn get_json(endpoint: &Endpoint, url: &str, limits: &RequestLim
     result.map_err(|failure| errors::scrub(failure, endpoint))
 }
 
-/// A duration for a sentence.
+/// A duration as text for a message.
 pub(super) fn seconds(duration: Duration) -> String {
     if duration.subsec_millis() == 0 {
         format!("{} s", duration.as_secs())

@@ -1,7 +1,7 @@
-//! Model providers over HTTP: three dialects, one trait.
+//! Model providers over HTTP: three wire formats (dialects) behind one trait.
 //!
-//! A provider sends one request and reads one streamed reply. It never retries: the
-//! engine does, from the class of the [`Failure`].
+//! A provider sends one request and reads one streamed reply. It never retries: the engine decides about a retry from
+//! the class of the [`Failure`].
 
 mod answer_shape;
 mod anthropic;
@@ -46,20 +46,20 @@ pub use schema::strict_schema;
 
 /// Something that answers chat requests.
 pub trait Provider: Send + Sync {
-    /// The dialect's name: `anthropic`, `openai` or `gemini` for the HTTP ones.
+    /// The dialect's name: `anthropic`, `openai` or `gemini` for the HTTP providers.
     fn dialect(&self) -> &'static str;
 
-    /// How long and how large a request may get, unless its step says otherwise.
+    /// The time-outs and the size limit of a request, unless its step sets others.
     fn limits(&self) -> RequestLimits {
         RequestLimits::default()
     }
 
-    /// Whether every reply is forced to fit the schema (only the embedded model).
+    /// Whether the provider forces every reply to fit the schema (only the embedded model does).
     fn constrains(&self) -> bool {
         false
     }
 
-    /// Sends one request and reads its reply to the end; `sink` hears the parts as they come.
+    /// Sends one request and reads its reply to the end; calls `sink` with each part of the reply as it arrives.
     fn chat<'a>(
         &'a self,
         request: &'a ChatRequest,
@@ -68,13 +68,13 @@ pub trait Provider: Send + Sync {
     ) -> BoxFuture<'a, Result<ChatReply, Failure>>;
 }
 
-/// How long the body of a reply may be, in bytes, decompressed.
+/// The largest body of a reply, in bytes after decompression.
 const MAX_REPLY: usize = 32 << 20;
 
-/// How long and how large one request may get.
+/// The time-outs and the size limit of one request.
 #[derive(Clone, Debug)]
 pub struct RequestLimits {
-    /// Until the connection stands, TLS included.
+    /// Until the connection is established, TLS included.
     pub connect: Duration,
     /// From the request to the first byte of the reply's body.
     pub first_byte: Duration,
@@ -82,13 +82,14 @@ pub struct RequestLimits {
     pub idle: Duration,
     /// For the whole exchange.
     pub total: Duration,
-    /// Bytes of the reply's body, decompressed.
+    /// The most bytes that the body of the reply may have, after decompression.
     pub max_bytes: usize,
-    /// Tells how far away a date is that a provider names.
+    /// The clock against which a date that the provider names becomes a wait.
     pub clock: Arc<dyn Clock>,
-    /// Ends the exchange before its time: a reply that is whole by then is given back all the same.
+    /// Cancels the exchange early; a reply that is complete by then is still returned.
     pub cut: CancellationToken,
-    /// Tells this request from others of the same step, from 0: where orch itself draws, another draw is made for each.
+    /// The number of this request among those of the same step, from 0. Where orch itself samples (the embedded model),
+    /// each number gives another seed.
     pub draw: u32,
 }
 
@@ -107,7 +108,7 @@ impl Default for RequestLimits {
     }
 }
 
-/// What a provider tells while a reply is under way.
+/// What a provider reports while a reply is arriving.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamEvent {
@@ -115,7 +116,7 @@ pub enum StreamEvent {
     Reading {
         /// Tokens read.
         done: u32,
-        /// Tokens in all.
+        /// Tokens of the prompt.
         total: u32,
     },
     /// A piece of the reply.
@@ -152,7 +153,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// The name is not one of a dialect.
+/// The text is not the name of a dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a dialect: use anthropic, openai or gemini")]
 pub struct UnknownDialect(pub String);
@@ -170,28 +171,28 @@ impl FromStr for Dialect {
     }
 }
 
-/// Where requests go and how they are signed.
+/// Where requests go and how they are authenticated.
 #[derive(Clone)]
 pub struct Endpoint {
     /// The provider's name, for messages.
     pub name: String,
     /// The wire format.
     pub dialect: Dialect,
-    /// The address that the dialect's paths are appended to; `{model}` in it stands for the model's name.
+    /// The address that the dialect's paths are appended to; `{model}` in it is replaced by the model's name.
     pub base_url: String,
     /// The key, if there is one.
     pub api_key: Option<SecretString>,
     /// The environment variable that holds the key, for hints.
     pub key_variable: Option<String>,
-    /// Further headers of every request; they override the dialect's own.
+    /// Additional headers of every request; they override the dialect's own.
     pub headers: Vec<(String, String)>,
     /// Whether a schema is sent as native structured output.
     pub structured: bool,
     /// The header that carries the key, instead of the dialect's own.
     pub key_header: Option<String>,
-    /// What is put behind the path of every request, as name and value.
+    /// Query parameters that are added to the URL of every request, as name and value.
     pub query: Vec<(String, String)>,
-    /// The way there.
+    /// The proxies and certificates for the connection.
     pub network: Arc<Network>,
 }
 
@@ -213,7 +214,7 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// A provider that speaks the endpoint's dialect; nothing is sent yet.
+/// Creates a provider for the endpoint's dialect; sends nothing yet.
 pub fn connect(endpoint: Endpoint) -> Box<dyn Provider> {
     match endpoint.dialect {
         Dialect::Anthropic => Box::new(anthropic::Anthropic::new(endpoint)),

@@ -1,4 +1,4 @@
-//! `OpenAI`'s Chat Completions dialect, as spoken by most servers.
+//! The dialect of `OpenAI`'s Chat Completions API, which most servers speak.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use crate::model::chat::{ChatReply, ChatRequest, Role, StopReason};
 use crate::model::failure::Failure;
 use crate::model::usage::ReportedUsage;
 
-/// A server of the Chat Completions API.
+/// A provider that speaks the Chat Completions API.
 pub(super) struct OpenAi {
     endpoint: Endpoint,
 }
@@ -70,13 +70,13 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     body.insert("messages".into(), Value::Array(messages));
     body.insert("stream".into(), json!(true));
     body.insert("stream_options".into(), json!({"include_usage": true}));
-    // `OpenAI` itself has given up `max_tokens`, and its newer models refuse it; others know only that.
+    // `OpenAI` itself has deprecated `max_tokens`, and its newer models refuse it; other servers know only that name.
     let limit = if is_openai(endpoint) { "max_completion_tokens" } else { "max_tokens" };
     body.insert(limit.into(), json!(request.max_output_tokens));
     if let Some(temperature) = request.temperature.filter(|_| !reasons(endpoint, &request.model.model)) {
         body.insert("temperature".into(), json!(temperature));
     }
-    // `OpenAI` itself refuses every schema whose root is no object; others take them.
+    // `OpenAI` itself refuses a schema whose root is not an object; other servers accept it.
     let fits = |schema: &&Value| {
         endpoint.structured && (!is_openai(endpoint) || schema.get("type").and_then(Value::as_str) == Some("object"))
     };
@@ -89,22 +89,22 @@ fn body(endpoint: &Endpoint, request: &ChatRequest) -> Value {
     Value::Object(body)
 }
 
-/// Whether the endpoint is `OpenAI`'s own, or Azure's of the same models.
+/// Whether the endpoint is `OpenAI`'s own, or Azure's with the same models.
 fn is_openai(endpoint: &Endpoint) -> bool {
     let host = client::host_of(&endpoint.base_url);
     host.is_some_and(|host| {
-        // Azure runs the same models, and refuses what they refuse.
+        // Azure runs the same models and refuses the same parameters.
         let of = ["api.openai.com", "openai.azure.com"];
         of.iter().any(|own| host == *own || host.strip_suffix(own).is_some_and(|sub| sub.ends_with('.')))
     })
 }
 
-/// Whether the model is one of `OpenAI`'s own reasoning models, which refuse any temperature but theirs.
+/// Whether the model is one of `OpenAI`'s own reasoning models, which refuse any temperature except their own.
 fn reasons(endpoint: &Endpoint, model: &str) -> bool {
     is_openai(endpoint) && crate::catalog::reasons(model)
 }
 
-/// A reply under construction.
+/// A Chat Completions reply under construction.
 #[derive(Default)]
 pub(super) struct OpenAiReply {
     draft: Draft,
@@ -130,7 +130,7 @@ impl OpenAiReply {
         self.count(value);
     }
 
-    /// Reads a message or a part of one; whether it has any content.
+    /// Reads a message or a delta of one; returns whether it has any content.
     fn say(&mut self, said: &Value, sink: ReplySink<'_>) -> bool {
         let text = |field: &str| said.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
         let before = self.draft.text.len();
@@ -163,7 +163,7 @@ impl OpenAiReply {
         thought || parts || self.draft.text.len() > before || called
     }
 
-    /// Reads one part of a content that is a list. Mistral writes reasoning as a part that holds a list of texts.
+    /// Reads one element of a content list. Mistral writes reasoning as an element that holds a list of texts.
     fn part(&mut self, part: &Value, sink: ReplySink<'_>) {
         if let Some(text) = part.get("text").and_then(Value::as_str) {
             return self.draft.say(text, sink);
@@ -178,7 +178,7 @@ impl OpenAiReply {
         }
     }
 
-    /// Takes note of a piece of reasoning in an object: as text, as a summary (`OpenRouter`), or not shown.
+    /// Records a piece of reasoning in an object: as text, as a summary (`OpenRouter`), or as data that can't be read.
     fn reason(&mut self, detail: &Value, sink: ReplySink<'_>) {
         let texts = ["text", "summary", "thinking"].iter().filter_map(|field| detail.get(*field)?.as_str());
         match texts.into_iter().find(|text| !text.is_empty()) {
@@ -188,7 +188,7 @@ impl OpenAiReply {
         }
     }
 
-    /// Takes note of calls of tools, of which only the first part has a name.
+    /// Records tool calls, of which only the first delta names the tool; returns whether there are any.
     fn called(&mut self, said: &Value) -> bool {
         let list = said.get("tool_calls").and_then(Value::as_array).into_iter().flatten();
         let calls: Vec<&Value> =
@@ -200,7 +200,7 @@ impl OpenAiReply {
     }
 }
 
-/// The elements of a list in a field.
+/// The elements of the list in a field; none if it is not a list.
 fn list_of<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }

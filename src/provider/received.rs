@@ -1,4 +1,5 @@
-//! Answers of servers that are here already: what a recording or a test holds, read as if it came over the network.
+//! Reads answers that have already been received, such as those of a recording or a test, as if they came over the
+//! network.
 
 use bytes::Bytes;
 use reqwest::{Body, Response};
@@ -8,14 +9,14 @@ use super::{Dialect, Endpoint, RequestLimits, anthropic, gemini, openai};
 use crate::model::chat::ChatReply;
 use crate::model::failure::Failure;
 
-/// The answer of a server.
+/// A server's answer.
 #[derive(Clone, Debug)]
 pub struct ServerAnswer {
     /// The status, such as 200.
     pub status: u16,
     /// The content type; empty when the server named none.
     pub content_type: String,
-    /// The body, in the pieces in which it came.
+    /// The body, in the chunks in which it came.
     pub pieces: Vec<Bytes>,
 }
 
@@ -35,10 +36,10 @@ impl ServerAnswer {
     }
 }
 
-/// Reads the reply in an answer, in the dialect of the endpoint.
+/// Parses the reply in an answer, in the dialect of the endpoint.
 ///
 /// # Errors
-/// The same failures as those of a request that gets this answer.
+/// The same failures as for a request that gets this answer.
 pub async fn read_answer(
     endpoint: &Endpoint,
     answer: ServerAnswer,
@@ -60,7 +61,7 @@ mod tests {
 
     const REPLY: &str = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
 
-    /// What is read of a JSON body that comes in pieces of so many bytes.
+    /// The text that is read from a JSON body that comes in chunks of `size` bytes.
     async fn read(body: &str, size: usize) -> Result<String, Class> {
         let pieces = body.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
         let answer = ServerAnswer { status: 200, content_type: "application/json".to_owned(), pieces };
@@ -88,7 +89,8 @@ mod tests {
                 assert_eq!(read(&format!("{REPLY}{rest}"), size).await.as_deref(), Ok("hi"), "{rest:?} {size}");
             }
         }
-        // In pieces of which one ends the value, nothing after it is waited for.
+        // If a chunk ended with the value, orch might not wait for more; with these sizes none does, so orch reads the
+        // rest.
         for size in [1, 2, 3, 1000].into_iter().filter(|size| !REPLY.len().is_multiple_of(*size)) {
             let read = read(&format!("{REPLY}x"), size).await;
             assert_eq!(read, Err(Class::ProviderUnavailable), "{size}");

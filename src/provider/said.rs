@@ -1,4 +1,4 @@
-//! What a server says when it does not answer: error bodies of every shape, and their class.
+//! Error bodies of every shape: reads what a server says when it sends no reply, and classifies it.
 
 use serde_json::Value;
 
@@ -7,26 +7,26 @@ use super::errors::{RequestContext, scrubbed, short};
 use super::waits;
 use crate::model::failure::{Class, Failure};
 
-/// The longest message taken over from a provider.
+/// The longest message of a provider that orch quotes, in characters.
 pub(super) const MESSAGE: usize = 300;
 
 /// What an error body says.
 #[derive(Default)]
 pub(super) struct ErrorBody {
     pub(super) message: String,
-    /// Type, code and status names in lower case, joined: errors are classified by them.
+    /// Type, code and status names in lower case, joined; the failure class is derived from them.
     kind: String,
     code: Option<u16>,
 }
 
 impl ErrorBody {
-    /// A text that is no JSON.
+    /// An error body that is text instead of JSON.
     pub(super) fn plain(message: String) -> Self {
         Self { message, ..Self::default() }
     }
 }
 
-/// Whether a value says anything: `false`, `0`, `""`, `{}` and `[]` are what servers write for "no error".
+/// Whether a field reports an error: servers write `false`, `0`, `""`, `{}` and `[]` for "no error".
 fn tells(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -38,16 +38,16 @@ fn tells(value: &Value) -> bool {
     }
 }
 
-/// The value, or the first one of a list.
+/// The value itself, or the first element of a list.
 fn first(value: &Value) -> &Value {
     value.as_array().and_then(|list| list.first()).unwrap_or(value)
 }
 
-/// The part of a value that is the error, where the value says that it is one.
+/// The part of a value that describes an error; `None` when the value does not report one.
 fn error_in(value: &Value) -> Option<&Value> {
     let value = first(value);
     let part = |pointer: &str| value.pointer(pointer).filter(|part| tells(part));
-    // A flag beside the words: `{"error": true, "message": …}`.
+    // Some servers put a flag beside the message: `{"error": true, "message": …}`.
     let own = |part: &'static str| value.get(part).filter(|part| tells(part));
     if let Some(error) = own("error") {
         return Some(if error.is_boolean() || error.is_number() { value } else { error });
@@ -72,7 +72,7 @@ fn error_in(value: &Value) -> Option<&Value> {
 }
 
 impl ErrorBody {
-    /// Whether code or kind say that this is a failure, and no note.
+    /// Whether the code or the kind marks this as a failure rather than a note.
     fn is_failure(&self) -> bool {
         self.code.is_some() || self.kind.contains("error")
     }
@@ -105,7 +105,7 @@ pub(super) fn said(value: &Value) -> Option<ErrorBody> {
     Some(ErrorBody { message, kind: kinds.join(" ").to_ascii_lowercase(), code: code(error) })
 }
 
-/// The status that an error body names, as a number or as a text.
+/// The status from 400 to 599 that an error body names, as a number or as text.
 fn code(error: &Value) -> Option<u16> {
     ["code", "status", "status_code", "error_code"].iter().find_map(|field| {
         let value = error.get(*field)?;
@@ -114,11 +114,11 @@ fn code(error: &Value) -> Option<u16> {
     })
 }
 
-/// The failure that a JSON value reports, if it reports one: an error in a stream, or with a status
-/// that says success.
+/// The failure that a JSON value reports, if it reports one: an error event in a stream, or an error body with a
+/// success status.
 pub(super) fn reported(value: &Value, context: &RequestContext<'_>) -> Option<Failure> {
     match value.as_array().filter(|list| list.len() > 1) {
-        // Gemini answers with a list, in which the error may come after parts of the reply.
+        // Gemini answers with a list; the error may follow parts of the reply.
         Some(list) => list.iter().find_map(|part| reported_by_one(part, context)),
         None => reported_by_one(value, context),
     }
@@ -135,23 +135,23 @@ fn reported_by_one(value: &Value, context: &RequestContext<'_>) -> Option<Failur
     };
     let said = ErrorBody { kind, ..said };
     let failure = describe(code, &said, context);
-    // The wait may stand beside the error.
+    // Some servers name the wait beside the error instead of inside it.
     let wait = wait(error, "", failure.class, context).or_else(|| wait(value, &said.message, failure.class, context));
     Some(Failure { status: code, retry_after_ms: wait, ..failure })
 }
 
-/// How long the headers or the words of an error ask to wait, where waiting helps.
+/// How long the headers or else the error ask to wait, in milliseconds; `None` where waiting does not help.
 fn wait(error: &Value, message: &str, class: Class, context: &RequestContext<'_>) -> Option<u64> {
     let in_body = waits::in_body(error, message, class, context.clock.now());
     context.header_wait.filter(|_| waits::helps(class)).or(in_body)
 }
 
-/// Whether a value reports an error as FastAPI does, in `detail`.
+/// Whether a value reports an error in `detail`, as FastAPI does.
 pub(super) fn has_detail(value: &Value) -> bool {
     value.get("detail").is_some_and(tells)
 }
 
-/// Whether a value holds a part of a reply, of whatever dialect.
+/// Whether a value holds a part of a reply, in any dialect.
 pub(super) fn has_content(value: &Value) -> bool {
     let parts = [
         "/choices/0/delta/content",
@@ -165,7 +165,7 @@ pub(super) fn has_content(value: &Value) -> bool {
     list.iter().any(|value| parts.iter().any(|part| value.pointer(part).is_some_and(tells)))
 }
 
-/// The failure of an answer that is no reply, by what the server said instead.
+/// The failure for an answer that is not a reply, from what the server sent instead.
 pub(super) fn instead(words: &str, context: &RequestContext<'_>) -> Failure {
     let parsed: Option<Value> = serde_json::from_str(words).ok();
     let said = parsed.as_ref().and_then(said).unwrap_or_else(|| ErrorBody::plain(words.to_owned()));
@@ -176,7 +176,7 @@ pub(super) fn instead(words: &str, context: &RequestContext<'_>) -> Failure {
     Failure { retry_after_ms: wait(&body, &said.message, class, context), ..failure }
 }
 
-/// The failure of an event or a line that is marked as an error, whatever it holds.
+/// The failure for an event or a line that the server marks as an error, whatever its content.
 pub(super) fn named_error(value: &Value, context: &RequestContext<'_>) -> Failure {
     let plain = || ErrorBody::plain(value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let said = said(value).unwrap_or_else(plain);
@@ -185,11 +185,11 @@ pub(super) fn named_error(value: &Value, context: &RequestContext<'_>) -> Failur
     Failure { status: said.code, retry_after_ms: wait, ..failure }
 }
 
-/// Names and phrases by which a provider says that the account has no credit: `OpenAI`
-/// (`insufficient_quota`, `billing_hard_limit_reached`, `billing_not_active`), Anthropic (`billing_error`,
-/// "Your credit balance is too low"), `DeepSeek` ("Insufficient Balance"), `OpenRouter` ("Insufficient
-/// credits"), Moonshot (`exceeded_current_quota_error`), Gemini ("Your prepayment credits are depleted"), xAI ("Your newly created
-/// team doesn't have any credits yet", "Your team has either used all available credits or reached its monthly spending
+/// Names and phrases with which a provider reports that the account has no credit: `OpenAI` (`insufficient_quota`,
+/// `billing_hard_limit_reached`, `billing_not_active`), Anthropic (`billing_error`, "Your credit balance is too low"),
+/// `DeepSeek` ("Insufficient Balance"), `OpenRouter` ("Insufficient credits"), Moonshot
+/// (`exceeded_current_quota_error`), Gemini ("Your prepayment credits are depleted"), xAI ("Your newly created team
+/// doesn't have any credits yet", "Your team has either used all available credits or reached its monthly spending
 /// limit"; both with status 403).
 const NO_CREDIT: &[&str] = &[
     "insufficient_quota",
@@ -206,7 +206,7 @@ const NO_CREDIT: &[&str] = &[
     "used all available credits",
 ];
 
-/// Names and phrases of a request that is longer than the model takes.
+/// Names and phrases with which a provider reports that a request exceeds the model's context window.
 const TOO_LONG: &[&str] = &[
     "context_length",
     "exceed_context_size",
@@ -216,36 +216,38 @@ const TOO_LONG: &[&str] = &[
     "prompt is too long",
 ];
 
-/// Names and phrases of a request that a filter refused: Azure (`content_filter`), `OpenRouter`'s moderation.
+/// Names and phrases with which a provider reports that a content filter refused the request: Azure (`content_filter`),
+/// `OpenRouter`'s moderation.
 const FILTERED: &[&str] =
     &["content_filter", "content_policy_violation", "responsibleaipolicyviolation", "input was flagged"];
 
-/// Whether a provider says that the account has no credit left. The payment is a matter of its own: the key is right.
+/// Whether a provider reports that the account has no credit left. This is not [`Class::Auth`]: the key is valid.
 fn has_no_credit(code: Option<u16>, said: &ErrorBody) -> bool {
     code == Some(402) || said.has(NO_CREDIT)
 }
 
 impl ErrorBody {
-    /// Whether the error is named so, or says so.
+    /// Whether the kind or the message contains one of these signs.
     fn has(&self, signs: &[&str]) -> bool {
         let message = self.message.to_lowercase();
         signs.iter().any(|sign| self.kind.contains(sign) || message.contains(sign))
     }
 
-    /// Whether the error is named so.
+    /// Whether the kind contains one of these.
     fn is(&self, kinds: &[&str]) -> bool {
         kinds.iter().any(|kind| self.kind.contains(kind))
     }
 }
 
-/// The class, by what the provider calls the error and else by the status.
+/// The failure class. Names that are certain (no credit, too long, filtered) count before the status, others only where
+/// the status does not decide.
 fn classify(code: Option<u16>, said: &ErrorBody) -> Class {
-    // Gemini answers 400 to a wrong key, and tells it only in the details or the message.
+    // Gemini answers a wrong key with 400 and says so only in the details or the message.
     let wrong_key = code == Some(400) && said.message.contains("API key not valid");
     if has_no_credit(code, said) || code != Some(429) && said.has(TOO_LONG) {
         return Class::BadRequest;
     }
-    // Too many requests are too many whatever else the message names, such as a limit by context window.
+    // A 429 stays a rate limit, whatever else its message mentions, such as a limit by context window.
     if code != Some(429) && said.has(FILTERED) {
         return Class::Refusal;
     }
@@ -282,7 +284,7 @@ pub(super) fn describe(code: Option<u16>, said: &ErrorBody, context: &RequestCon
     let class = classify(code, said);
     let what = what(code, said, context, class);
     let code_shown = code.map_or_else(String::new, |code| format!(" ({code})"));
-    // Scrubbed before it is shortened: half a key is a key still.
+    // Redact before shortening: half a key would no longer match, and is still secret.
     let message = short(&scrubbed(&said.message, context.endpoint), MESSAGE);
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     let failure = Failure::new(class, format!("{what}{code_shown}{message}"));

@@ -1,8 +1,7 @@
-//! Schemas as the providers take them.
+//! JSON Schemas, adapted to what each provider accepts.
 //!
-//! Every provider accepts its own part of JSON Schema. Pure functions: the reply is
-//! always validated against the full schema afterwards, so leaving a keyword out here
-//! loses a hint to the model and nothing else.
+//! Every provider accepts its own subset of JSON Schema. These are pure functions. orch always validates the reply
+//! against the full schema afterwards, so a keyword that is left out here costs no more than a hint to the model.
 
 mod anthropic;
 mod gemini;
@@ -34,7 +33,7 @@ fn is_object(object: &Map<String, Value>) -> bool {
     is_type(object, "object") || object.contains_key("properties")
 }
 
-/// `oneOf` as `anyOf`: what no grammar can tell apart.
+/// Renames `oneOf` to `anyOf`: constrained decoding can't enforce that exactly one branch matches.
 fn rename_one_of(schema: &Value) -> Value {
     let mut schema = schema.clone();
     walk(&mut schema, &mut |object| {
@@ -52,11 +51,12 @@ fn rename_one_of(schema: &Value) -> Value {
     schema
 }
 
-/// Keywords that say nothing about the value.
+/// Keywords that do not restrict the value: when they are dropped, the description need not mention them.
 const SILENT: &[&str] =
     &["$schema", "$id", "$comment", "$anchor", "examples", "default", "deprecated", "readOnly", "writeOnly"];
 
-/// Drops keywords; what a model can still heed is said in the description.
+/// Drops the keywords that `keep` rejects. Simple ones, such as `minLength: 3`, are noted in the description, where the
+/// model can still read them.
 fn drop_keywords(object: &mut Map<String, Value>, keep: impl Fn(&str) -> bool) {
     let dropped: Vec<String> = object.keys().filter(|key| !keep(key)).cloned().collect();
     let mut said = Vec::new();
@@ -79,7 +79,7 @@ fn drop_keywords(object: &mut Map<String, Value>, keep: impl Fn(&str) -> bool) {
     }
 }
 
-/// Visits every schema within a schema, the inner ones first; names of properties are no keywords.
+/// Visits every schema inside a schema, inner ones first. Does not mistake property names for keywords.
 fn walk(schema: &mut Value, visit: &mut dyn FnMut(&mut Map<String, Value>)) {
     let Some(object) = schema.as_object_mut() else { return };
     for (key, value) in object.iter_mut() {
@@ -99,7 +99,7 @@ fn walk(schema: &mut Value, visit: &mut dyn FnMut(&mut Map<String, Value>)) {
 mod tests {
     use serde_json::{Value, json};
 
-    /// A schema with keywords that not every provider takes.
+    /// A schema with keywords that not every provider accepts.
     pub(super) fn verdict() -> Value {
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -1,4 +1,5 @@
-//! What a stream or an error holds besides the events of a reply: a reply in one piece, and signs of work.
+//! What a stream or an error holds besides the events of a reply: a reply in one piece, and signs that the model
+//! generated something.
 
 use serde_json::Value;
 
@@ -9,26 +10,26 @@ use crate::model::text::json_bytes;
 /// What a stream has held so far.
 #[derive(Default)]
 pub(super) struct StreamContent {
-    /// Whether a part of the reply came.
+    /// Whether a part of the reply arrived.
     pub(super) began: bool,
-    /// The first event that is not of the dialect's shape.
+    /// The first event that does not have the dialect's shape.
     pub(super) first_foreign: Option<Value>,
-    /// An event that is a whole reply by itself.
+    /// An event that is a complete reply by itself.
     reply: Option<Value>,
-    /// Whether several events are replies by themselves: then each may be a part.
+    /// Whether several events are complete replies by themselves; then each may be only a part.
     several: bool,
-    /// The whole body, when it begins like a JSON value rather than like an event.
+    /// The whole body, if it begins like a JSON value rather than like an event.
     json: Option<Vec<u8>>,
-    /// Whether bytes came, other than white space.
+    /// Whether anything other than white space arrived.
     begins: bool,
-    /// How much was looked at in vain.
+    /// How much had arrived when `is_new` was last called.
     looked_at: usize,
 }
 
 impl StreamContent {
-    /// Takes in bytes of the body.
+    /// Records bytes of the body.
     pub(super) fn body(&mut self, bytes: &[u8]) {
-        // A first piece may be a line break alone.
+        // The first chunk may be only a line break.
         if !self.begins && bytes.trim_ascii_start().is_empty() {
             return;
         }
@@ -43,14 +44,14 @@ impl StreamContent {
         self.begins = true;
     }
 
-    /// Reads a stream that holds one whole reply, as servers send it that do not stream: as the body, or as an event.
+    /// Reads a stream that holds one complete reply, as the body or as one event: some servers do not stream.
     pub(super) fn is_one_reply<A: Assembler>(&mut self, assembler: &mut A, sink: ReplySink<'_>) -> bool {
         let body = self.value().filter(is_whole::<A>);
         let reply = body.as_ref().or(self.reply.as_ref().filter(|_| !self.several));
         reply.is_some_and(|reply| assembler.whole(reply, sink))
     }
 
-    /// Takes in an event that is not of the dialect's shape.
+    /// Records an event that does not have the dialect's shape.
     pub(super) fn foreign<A: Assembler>(&mut self, event: &Value) {
         if is_whole::<A>(event) {
             self.several |= self.reply.replace(event.clone()).is_some();
@@ -58,14 +59,14 @@ impl StreamContent {
         self.first_foreign.get_or_insert_with(|| event.clone());
     }
 
-    /// Whether more came than when this was asked before.
+    /// Whether more arrived since the last call.
     pub(super) fn is_new(&mut self) -> bool {
         let length = self.json.as_ref().map_or(0, |body| body.trim_ascii_end().len());
         let seen = length + usize::from(self.reply.is_some());
         std::mem::replace(&mut self.looked_at, seen) < seen
     }
 
-    /// The JSON value that the body begins with, when nothing follows it but comments and events.
+    /// The JSON value that the body begins with, if only comments and events follow it.
     pub(super) fn value(&self) -> Option<Value> {
         let body = json_bytes(self.json.as_ref()?);
         let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
@@ -76,14 +77,14 @@ impl StreamContent {
     }
 }
 
-/// Whether a value is a whole reply by itself.
+/// Whether a value is a complete reply by itself.
 fn is_whole<A: Assembler>(value: &Value) -> bool {
     let mut trial = A::default();
     trial.whole(value, &|_| {}) && trial.answered_whole() && !trial.draft().is_empty()
 }
 
-/// Whether a value that reports an error also reports tokens, or holds a part of a reply: then the model was at work.
-/// Takes in the tokens that it reports.
+/// Whether a value that reports an error also reports tokens or holds a part of a reply: then the model generated
+/// something. Adds the tokens to the assembler's usage.
 pub(super) fn tells_of_work<A: Assembler>(assembler: &mut A, value: &Value) -> bool {
     value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice).iter().for_each(|part| assembler.count(part));
     assembler.usage().at_least().total() > 0 || said::has_content(value)

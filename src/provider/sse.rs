@@ -1,39 +1,39 @@
 //! Server-sent events, as far as model providers use them: the data of each event.
 //!
-//! Names of events matter only where they say that the data is an error; every dialect says in
-//! the data what an event is. Lines that are no field of an event are kept: some servers write their
-//! errors so. Reads bytes as they come, each once, and never fails.
+//! The name of an event matters only if it is `error`: in every dialect, the data says what the event is. Lines that
+//! are not a field of an event are returned too, since some servers write errors that way. The decoder accepts chunks
+//! that end anywhere, reads each byte once, and never fails.
 
 use std::mem;
 
-/// Something that a stream holds.
+/// One item of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SseItem {
     /// The data of an event.
     Data(Vec<u8>),
     /// The data of an event that is named `error`.
     Error(Vec<u8>),
-    /// A line that is no field of an event.
+    /// A line that is not a field of an event.
     Stray(Vec<u8>),
 }
 
-/// Reads a stream of events from chunks that end anywhere.
+/// Decodes a stream of events from chunks that may end anywhere.
 #[derive(Default)]
 pub(super) struct Decoder {
-    /// The line under way.
+    /// The current, unfinished line.
     line: Vec<u8>,
-    /// The data of the event under way, with a line feed after each line.
+    /// The data of the current event, with a line feed after each line.
     data: Vec<u8>,
-    /// Whether the event under way is named `error`.
+    /// Whether the current event is named `error`.
     error: bool,
-    /// Whether the last byte was a carriage return: a line feed after it ends no further line.
+    /// Whether the last byte was a carriage return: a line feed right after it belongs to the same line end.
     returned: bool,
-    /// Whether the first line is over; a byte order mark may precede it.
+    /// Whether the first line is complete; only that one may begin with a byte order mark.
     begun: bool,
 }
 
 impl Decoder {
-    /// What these bytes complete.
+    /// Reads bytes and returns the items that they complete.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Vec<SseItem> {
         let mut items = Vec::new();
         if mem::take(&mut self.returned) && !bytes.is_empty() {
@@ -53,9 +53,9 @@ impl Decoder {
         items
     }
 
-    /// What the end of the stream completes: a last line, and an event that lacks its blank line.
+    /// Returns what is left at the end of the stream: an unfinished line, and an event without its blank line.
     pub(super) fn finish(&mut self) -> Vec<SseItem> {
-        // The beginning of a field that was cut is nothing that the server said.
+        // The beginning of a field name, cut off by the end of the stream, is not a stray line.
         if [&b"data:"[..], b"event:", b"id:", b"retry:"].iter().any(|field| field.starts_with(&self.line)) {
             self.line.clear();
         }
@@ -72,7 +72,7 @@ impl Decoder {
         if text.is_empty() {
             let error = mem::take(&mut self.error);
             let mut data = mem::take(&mut self.data);
-            // The line feed after the last line of the data.
+            // Drops the line feed after the last line, and ends here for an event without data.
             data.pop()?;
             return Some(if error { SseItem::Error(data) } else { SseItem::Data(data) });
         }

@@ -1,25 +1,23 @@
-//! Why a reply ended: the closed table of stop reasons of each dialect, and whether a reply that
-//! gave one is whole.
+//! Why a reply ended: the table of stop reasons of each dialect, and whether a reply with such a reason is complete.
 //!
-//! A reason that is in no table is never taken as an end: the reply may be cut, and what is
-//! unknown is not whole.
+//! A reason that no table lists never counts as an end: the reply may have been cut off.
 
 use serde_json::Value;
 
 use crate::model::chat::StopReason;
 
-/// What a stop reason says about the reply.
+/// What a stop reason means for the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// The model ended its reply: by itself, at a limit, by refusing, or with a tool call.
     Ended(StopReason),
-    /// The server gave the reply up.
+    /// The server aborted the reply.
     ServerFailed,
-    /// The API knows the reason, and it does not say that the reply is whole.
+    /// The API defines the reason, but it does not mean that the reply is complete.
     NotWhole,
 }
 
-/// The stop reasons of one dialect, in lower case.
+/// The stop reasons of one dialect, in lower case, with their meanings.
 pub(super) type StopTable = &'static [(&'static str, Meaning)];
 
 const END: Meaning = Meaning::Ended(StopReason::End);
@@ -30,7 +28,7 @@ const TOOL: Meaning = Meaning::Ended(StopReason::ToolUse);
 /// `stop_reason` of Anthropic's Messages API
 /// (<https://docs.anthropic.com/en/api/handling-stop-reasons>).
 ///
-/// `pause_turn` asks the client to send the conversation again, so the turn is not over.
+/// `pause_turn` asks the client to send the conversation again, so the turn has not ended.
 pub(super) const ANTHROPIC: StopTable = &[
     ("end_turn", END),
     ("stop_sequence", END),
@@ -55,8 +53,8 @@ pub(super) const ANTHROPIC: StopTable = &[
 ///   `maxPredictedTokensReached`, `contextLengthReached`, `toolCalls`, `userStopped`,
 ///   `modelUnloaded`, `failed`
 /// - Zhipu: `sensitive`, `network_error`
-/// - gateways that pass on the words of Anthropic, Gemini or the Responses API: `end_turn`,
-///   `max_tokens`, `max_output_tokens`, `refusal`, `tool_use`
+/// - gateways that pass on the reasons of Anthropic, Gemini or the Responses API: `end_turn`, `max_tokens`,
+///   `max_output_tokens`, `refusal`, `tool_use`
 pub(super) const OPENAI: StopTable = &[
     ("stop", END),
     ("eos", END),
@@ -89,8 +87,8 @@ pub(super) const OPENAI: StopTable = &[
     ("repetition", Meaning::NotWhole),
 ];
 
-/// `FinishReason` of the Gemini API (<https://ai.google.dev/api/generate-content#FinishReason>), and
-/// `MODEL_ARMOR` of Vertex AI. `FINISH_REASON_UNSPECIFIED` is the default value of the field and no reason.
+/// `FinishReason` of the Gemini API (<https://ai.google.dev/api/generate-content#FinishReason>), and `MODEL_ARMOR` of
+/// Vertex AI. `FINISH_REASON_UNSPECIFIED` is the field's default value, not a reason.
 pub(super) const GEMINI: StopTable = &[
     ("stop", END),
     ("max_tokens", LENGTH),
@@ -114,8 +112,8 @@ pub(super) const GEMINI: StopTable = &[
     ("malformed_response", Meaning::NotWhole),
 ];
 
-/// The reason in a field, unless its value says that there is none yet. A value that is no text is a reason
-/// that no table holds.
+/// The reason in a field; `None` if the value means that there is none yet. A value that is not text becomes a reason
+/// that no table lists.
 fn given(value: &Value) -> Option<String> {
     let text = match value {
         Value::Null => return None,
@@ -126,21 +124,21 @@ fn given(value: &Value) -> Option<String> {
     (!none.iter().any(|none| text.eq_ignore_ascii_case(none))).then_some(text)
 }
 
-/// What the chunks of a reply say about its end.
+/// Tracks what the chunks of a reply say about its end.
 #[derive(Debug, Default)]
 pub(super) struct StopTrack {
     /// The reason that counts, with the server's own text: the first one that is not [`END`], else the last one.
     counted: Option<(String, Option<Meaning>)>,
-    /// How many chunks bore one.
+    /// How many chunks carried a reason.
     bearers: u32,
-    /// Whether content came in a chunk after the first that bore one.
+    /// Whether content came in a chunk after the first one with a reason.
     content_after_first: bool,
-    /// Whether content came in a chunk after the last that bore one.
+    /// Whether content came in a chunk after the last one with a reason.
     content_after_last: bool,
 }
 
 impl StopTrack {
-    /// Takes in one chunk: its stop reason, and whether it has any content.
+    /// Records one chunk: its stop reason, and whether it has any content.
     pub(super) fn chunk(&mut self, table: StopTable, reason: Option<&Value>, content: bool) {
         if content && self.bearers > 0 {
             self.content_after_first = true;
@@ -152,7 +150,7 @@ impl StopTrack {
         }
     }
 
-    /// Counts a reason. A later one does not make a reply whole that an earlier one says is not.
+    /// Records a reason. A later one does not complete a reply that an earlier one declared incomplete.
     fn bear(&mut self, text: String, meaning: Option<Meaning>) {
         if self.counted.as_ref().is_none_or(|(_, earlier)| *earlier == Some(END)) {
             self.counted = Some((text, meaning));
@@ -161,17 +159,17 @@ impl StopTrack {
         self.content_after_last = false;
     }
 
-    /// Takes in a refusal that is reported in another way than by a stop reason.
+    /// Records a refusal that the server reports without a stop reason.
     pub(super) fn refused(&mut self) {
         self.bear("refusal".to_owned(), Some(REFUSAL));
     }
 
-    /// Whether a reason came.
+    /// Whether the server has given a reason.
     pub(super) fn came(&self) -> bool {
         self.counted.is_some()
     }
 
-    /// Why the model stopped; `Unknown` when the server did not say.
+    /// Why the model stopped; `Unknown` unless the reason says that the model ended its reply.
     pub(super) fn reason(&self) -> StopReason {
         match self.counted {
             Some((_, Some(Meaning::Ended(reason)))) => reason,
@@ -179,7 +177,7 @@ impl StopTrack {
         }
     }
 
-    /// The text of a reason that does not say that the reply is whole.
+    /// The server's text for a reason that is unknown, or that does not mean that the reply is complete.
     pub(super) fn unknown(&self) -> Option<&str> {
         match &self.counted {
             Some((text, None | Some(Meaning::NotWhole))) => Some(text),
@@ -187,7 +185,7 @@ impl StopTrack {
         }
     }
 
-    /// The text of a reason that says that the server gave the reply up.
+    /// The server's text for a reason that says that it aborted the reply.
     pub(super) fn server_failed(&self) -> Option<&str> {
         match &self.counted {
             Some((text, Some(Meaning::ServerFailed))) => Some(text),
@@ -195,18 +193,19 @@ impl StopTrack {
         }
     }
 
-    /// Whether a reason came, and no content after it: enough where the body ended in order.
+    /// Whether a reason came, and no content after the last one: enough if the body ended properly.
     pub(super) fn came_last(&self) -> bool {
         self.came() && !self.content_after_last
     }
 
-    /// Whether no content came after the first reason: a reason in every chunk says nothing.
+    /// Whether a reason came, and no content after the first one. A server that sends a reason in every chunk marks no
+    /// end with it.
     pub(super) fn ended_once(&self) -> bool {
         self.came() && !self.content_after_first
     }
 
-    /// Whether exactly one chunk bore a reason and no content came after it: then the reply is whole,
-    /// though the server left the connection open.
+    /// Whether exactly one chunk carried a reason and no content came after it: then the reply is complete, even if the
+    /// server left the connection open.
     pub(super) fn ended_on_open_line(&self) -> bool {
         self.bearers == 1 && !self.content_after_first
     }

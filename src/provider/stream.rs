@@ -1,4 +1,4 @@
-//! Reading the events of a stream to the end of its reply.
+//! Reads the events of a stream to the end of its reply.
 
 use std::time::Duration;
 
@@ -16,42 +16,42 @@ use super::seen::{StreamContent, tells_of_work};
 use super::sse::{Decoder, SseItem};
 use crate::model::failure::{Class, Failure};
 
-/// How long a stream may send usage after the end of its reply.
+/// How long orch waits for the usage after the end of a reply.
 const GRACE: Duration = Duration::from_secs(2);
-/// The most that is kept of what a stream holds beside the reply, in bytes.
+/// How much orch keeps of what a stream holds besides the reply, in bytes.
 const MOST_WORDS: usize = 4096;
 
-/// What one event of a stream was.
+/// What one event of a stream is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamItem {
     /// A part of the reply.
     Part,
-    /// The dialect's own end.
+    /// The dialect's own end event.
     End,
-    /// A sign of life, which says nothing.
+    /// An event that only keeps the connection alive.
     Ignored,
-    /// Nothing that the dialect knows.
+    /// Not an event of the dialect.
     Foreign,
 }
 
-/// What is known of an exchange when it ends, however it ends.
+/// The state of an exchange; it outlives the exchange, however that ends.
 #[derive(Debug, Default)]
 pub(super) struct ExchangeProgress {
-    /// Whether the model may have begun.
+    /// Whether the model may have started to generate.
     pub(super) at_work: bool,
-    /// Whether the dialect's own end was seen.
+    /// Whether the end of the reply was seen.
     pub(super) ended: bool,
-    /// What the stream held that is not of the dialect's shape.
+    /// What the stream held that does not have the dialect's shape.
     pub(super) words: String,
-    /// Where in `words` begins what came after content and before a stop reason.
+    /// Where in `words` the part starts that came after content and before a stop reason.
     pub(super) amid: Option<usize>,
     /// How long the headers ask to wait, in milliseconds.
     pub(super) header_wait: Option<u64>,
 }
 
 impl ExchangeProgress {
-    /// The failure of a reply without a stop reason in which the server said something else after content: it may
-    /// have told why it ended.
+    /// Fails for a reply without a stop reason if the server said something else after content: it may say why the
+    /// reply ended.
     pub(super) fn broken_off(&self, draft: &Draft, endpoint: &Endpoint) -> Result<(), Failure> {
         let Some(at) = self.amid.filter(|_| !draft.stop.came()) else { return Ok(()) };
         let words = self.words.get(at..).filter(|words| !words.trim().is_empty()).unwrap_or(&self.words);
@@ -59,7 +59,7 @@ impl ExchangeProgress {
     }
 }
 
-/// An event stream as it is read into the assembler.
+/// Reads an event stream into an assembler.
 pub(super) struct Hearing<'a, A> {
     pub(super) context: &'a RequestContext<'a>,
     pub(super) assembler: &'a mut A,
@@ -80,7 +80,7 @@ impl<A: Assembler> Hearing<'_, A> {
             for item in decoder.push(&bytes) {
                 self.item(&item)?;
             }
-            // White space and comments keep a connection alive, and may leave no pause.
+            // White space and comments keep a connection alive, and may leave no pause in which to check.
             if matches!(bytes.trim_ascii().first(), None | Some(b':')) {
                 self.look()?;
             }
@@ -90,7 +90,7 @@ impl<A: Assembler> Hearing<'_, A> {
             });
         }
         for item in decoder.finish() {
-            // Half an event at the end is a broken connection, not a broken server.
+            // Half an event at the end means a broken connection, not a faulty server.
             let half = matches!(&item, SseItem::Data(data) if !is_done(data) && serde_json::from_slice::<Value>(data).is_err());
             if !half {
                 self.item(&item)?;
@@ -99,7 +99,7 @@ impl<A: Assembler> Hearing<'_, A> {
         self.close(body, broken)
     }
 
-    /// The next bytes; none when nothing more is to come.
+    /// The next bytes; `None` when nothing more is needed.
     async fn next(
         &mut self,
         body: &mut ResponseBody<'_>,
@@ -110,7 +110,7 @@ impl<A: Assembler> Hearing<'_, A> {
                 return Ok(None);
             }
             let until = *grace.get_or_insert_with(|| Instant::now() + GRACE);
-            // The reply is complete: whatever becomes of the connection now does not matter.
+            // The reply is complete, so an error of the connection no longer matters.
             return Ok(timeout_at(until, body.chunk()).await.ok().and_then(Result::ok).flatten());
         }
         if !self.assembler.draft().is_empty() {
@@ -125,8 +125,8 @@ impl<A: Assembler> Hearing<'_, A> {
         if self.progress.ended { Ok(None) } else { next.await }
     }
 
-    /// Looks whether what came so far is one JSON value: a whole reply, or an error. Such a value ends by itself,
-    /// whatever becomes of the connection.
+    /// Checks whether what came so far is one JSON value: a complete reply, or an error. Such a value is complete by
+    /// itself, even if the connection breaks or stays open.
     fn look(&mut self) -> Result<(), Failure> {
         if !self.assembler.draft().is_empty() || self.progress.ended || !self.seen.is_new() {
             return Ok(());
@@ -139,7 +139,7 @@ impl<A: Assembler> Hearing<'_, A> {
         Ok(())
     }
 
-    /// Reads the one value that is a whole reply by itself; false when there is none.
+    /// Reads a value that is a complete reply by itself; returns false when there is none.
     fn one_reply(&mut self) -> bool {
         let is_reply = self.seen.is_one_reply(self.assembler, self.sink);
         if is_reply {
@@ -149,14 +149,14 @@ impl<A: Assembler> Hearing<'_, A> {
         is_reply
     }
 
-    /// Judges a stream that is over; `broken` is why it did not end in order.
+    /// Decides about a stream that is over; `broken` is the failure if it did not end properly.
     fn close(&mut self, body: &ResponseBody<'_>, broken: Option<Failure>) -> Result<(), Failure> {
         let whole = match &broken {
-            // What came after the stop reason is no content, however much it was.
+            // What came after the stop reason is not content, however much it was.
             Some(failure) if body.silent || failure.class == Class::OutputTooLarge => {
                 self.assembler.draft().stop.ended_on_open_line()
             }
-            // Whoever breaks off did not come to the end.
+            // A stream that broke off did not reach its end.
             Some(_) => false,
             None => self.assembler.closed_whole(),
         };
@@ -168,7 +168,7 @@ impl<A: Assembler> Hearing<'_, A> {
             return Ok(());
         }
         if let Some(failure) = self.said_instead() {
-            // Words that are known as an error tell that nothing was generated; any others may be a reply.
+            // An error that orch recognizes means that the model generated nothing; any other words may be a reply.
             let known = failure.class != Class::ProviderUnavailable
                 && self.seen.first_foreign.as_ref().is_none_or(|event| said::said(event).is_some());
             self.progress.at_work = self.seen.began || !known;
@@ -181,8 +181,8 @@ impl<A: Assembler> Hearing<'_, A> {
         Err(errors::with_words(failure, &self.progress.words, self.context.endpoint))
     }
 
-    /// The failure of a stream that has words of the server in place of a reply. An empty reply with a mere note
-    /// beside it is a reply.
+    /// The failure for a stream in which the server said something in place of a reply. An empty reply with only a note
+    /// beside it counts as a reply.
     fn said_instead(&self) -> Option<Failure> {
         let words = &self.progress.words;
         let empty = self.assembler.draft().is_empty() && !words.trim().is_empty();
@@ -220,7 +220,7 @@ impl<A: Assembler> Hearing<'_, A> {
 
     fn value(&mut self, value: &Value, named: bool, data: &[u8]) -> Result<(), Failure> {
         if self.progress.ended {
-            // What comes once usage is reported would not be read if it came in a later piece.
+            // Once the usage is complete, ignore the rest: orch would not read it either if it came in a later chunk.
             if !self.assembler.counted() {
                 self.assembler.count(value);
             }
@@ -242,8 +242,8 @@ impl<A: Assembler> Hearing<'_, A> {
         Ok(())
     }
 
-    /// Takes in a value that is not of the dialect's shape. After content, one with a `detail` reports an error, as
-    /// FastAPI's servers do.
+    /// Handles a value that does not have the dialect's shape. After content, one with a `detail` reports an error, as
+    /// FastAPI servers send it.
     fn foreign(&mut self, value: &Value, data: &[u8]) -> Result<(), Failure> {
         self.seen.foreign::<A>(value);
         if !self.assembler.draft().is_empty() && said::has_detail(value) {
@@ -253,7 +253,7 @@ impl<A: Assembler> Hearing<'_, A> {
         Ok(())
     }
 
-    /// Takes in words that are no part of the reply. After content, those that call themselves an error are one.
+    /// Handles text that is not part of the reply. After content, text that begins with `error:` is an error.
     fn text(&mut self, words: &[u8]) -> Result<(), Failure> {
         if !self.assembler.draft().is_empty() && after_error_mark(words).is_some() {
             let value = Value::String(String::from_utf8_lossy(words).into_owned());
@@ -263,8 +263,8 @@ impl<A: Assembler> Hearing<'_, A> {
         Ok(())
     }
 
-    /// Reads a line that is no field of an event: llama.cpp writes its errors as `error: {…}`, and a
-    /// gateway may send a bare JSON object or a sentence.
+    /// Reads a line that is not a field of an event: llama.cpp writes its errors as `error: {…}`, and a gateway may
+    /// send a bare JSON object or a sentence.
     fn stray(&mut self, line: &[u8]) -> Result<(), Failure> {
         if self.progress.ended {
             return Ok(());
@@ -283,7 +283,7 @@ impl<A: Assembler> Hearing<'_, A> {
         }
     }
 
-    /// The failure that a value reports. When it came first and shows no work, nothing was generated.
+    /// Passes on the failure that `value` reports, and records whether the model generated anything before it.
     fn refused(&mut self, failure: Failure, value: &Value) -> Failure {
         self.progress.at_work = tells_of_work(self.assembler, value) || self.seen.began;
         failure
@@ -308,12 +308,12 @@ fn after_error_mark(line: &[u8]) -> Option<&[u8]> {
     mark.eq_ignore_ascii_case(b"error:").then_some(rest)
 }
 
-/// Whether the data of an event is words rather than JSON that was damaged: text without an opening bracket.
+/// Whether the data of an event is text rather than damaged JSON: valid UTF-8 without an opening bracket.
 fn is_text(data: &[u8]) -> bool {
     !data.starts_with(b"{") && !data.starts_with(b"[") && std::str::from_utf8(data).is_ok()
 }
 
-/// Whether the data of an event is the end mark of Chat Completions.
+/// Whether the data of an event is `[DONE]`, the end mark of Chat Completions.
 fn is_done(data: &[u8]) -> bool {
     data.trim_ascii() == b"[DONE]"
 }

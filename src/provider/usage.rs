@@ -1,24 +1,24 @@
-//! What servers report of tokens, wherever they put it in a reply.
+//! Reads the token usage that servers report, wherever in a reply they put it.
 //!
 //! The places and names are those of the published APIs and of servers that speak their dialects: `OpenAI` (the last
 //! chunk), xAI and Perplexity (every chunk), Moonshot (inside the choice), Groq (`x_groq`), llama.cpp (`timings`),
-//! Ollama (`prompt_eval_count`, `eval_count`), Gemini (`usageMetadata`), Anthropic (`message_start`,
-//! `message_delta`, and `iterations` where the API works in several).
+//! Ollama (`prompt_eval_count`, `eval_count`), Gemini (`usageMetadata`), Anthropic (`message_start`, `message_delta`,
+//! and `iterations` where the API ran a model several times for one message).
 
 use serde_json::{Map, Value};
 
 use crate::model::usage::{ReportedUsage, token_count};
 
-/// The words of one dialect.
+/// The names of the usage fields in one dialect.
 pub(super) struct UsageFields {
-    /// Fields that say how much was generated: they are out of date when more is generated after them.
+    /// Fields that count generated tokens: a report of them is out of date once more is generated.
     output: &'static [&'static str],
     /// The other fields that are read.
     other: &'static [&'static str],
     read: fn(&Map<String, Value>) -> ReportedUsage,
 }
 
-/// The fields of `OpenAI` and of those that speak its dialect.
+/// The usage fields of `OpenAI` and of servers that speak its dialect.
 pub(super) const OPENAI: UsageFields = UsageFields {
     output: &["completion_tokens", "output_tokens", "total_tokens", "eval_count", "predicted_n"],
     other: &[
@@ -36,36 +36,36 @@ pub(super) const OPENAI: UsageFields = UsageFields {
     read: openai,
 };
 
-/// The fields of Anthropic's Messages API.
+/// The usage fields of Anthropic's Messages API.
 pub(super) const ANTHROPIC: UsageFields = UsageFields {
     output: &["output_tokens", "iterations"],
     other: &["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"],
     read: anthropic,
 };
 
-/// The fields of Gemini.
+/// The usage fields of Gemini.
 pub(super) const GEMINI: UsageFields = UsageFields {
     output: &["candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"],
     other: &["promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"],
     read: gemini,
 };
 
-/// Keeps what a reply under construction was reported to take.
+/// Collects the reported usage of a reply under construction.
 #[derive(Default)]
 pub(super) struct UsageMeter {
     reported: Map<String, Value>,
-    /// Whether something was generated after the last report of it.
+    /// Whether more was generated since the output was last reported.
     out_of_date: bool,
 }
 
 impl UsageMeter {
-    /// Takes in a report: later counts replace earlier ones, since they are totals.
+    /// Merges a report. Counts are totals, so a later one replaces an earlier one.
     pub(super) fn report(&mut self, report: Option<&Value>, fields: &UsageFields) {
         let Some(report) = report.and_then(Value::as_object) else { return };
         for name in fields.output.iter().chain(fields.other) {
             let Some(value) = report.get(*name).filter(|value| !value.is_null()) else { continue };
             let known = self.reported.get(*name).and_then(token_count);
-            // A zero after a count is a field that is not filled in.
+            // Some servers leave fields at zero in later reports, so a zero never replaces a count.
             if token_count(value) == Some(0) && known.is_some_and(|count| count > 0) {
                 continue;
             }
@@ -76,45 +76,45 @@ impl UsageMeter {
         }
     }
 
-    /// Something was generated.
+    /// Notes that more was generated, so that the reported output is out of date.
     pub(super) fn generated(&mut self) {
         self.out_of_date = true;
     }
 
-    /// Whether the last thing that was heard of the output is how many tokens it has.
+    /// Whether the output was reported after the last piece of it.
     pub(super) fn is_up_to_date(&self, fields: &UsageFields) -> bool {
         !self.out_of_date && fields.output.iter().any(|name| self.reported.contains_key(*name))
     }
 
-    /// What was reported so far: of a reply that broke off.
+    /// The usage reported so far, for a reply that broke off.
     pub(super) fn so_far(&self, fields: &UsageFields) -> ReportedUsage {
         (fields.read)(&self.reported)
     }
 
-    /// What was reported of the whole reply.
+    /// The usage of the complete reply; its output is unknown if more was generated after the last report.
     pub(super) fn of_reply(&self, fields: &UsageFields) -> ReportedUsage {
         let usage = self.so_far(fields);
         ReportedUsage { output: usage.output.filter(|_| !self.out_of_date), ..usage }
     }
 }
 
-/// A count under the first of several names that is there; one that is no count hides those after it.
+/// The count under the first of these names that is present. If that value is not a count, later names are not tried.
 fn count(report: &Map<String, Value>, names: &[&str]) -> Option<u64> {
     names.iter().find_map(|name| report.get(*name)).and_then(token_count)
 }
 
-/// Whether a field is there and is no count: then nothing is worked out in its place.
+/// Whether a field is present but not a count; then no value is derived in its place.
 fn is_broken(report: &Map<String, Value>, names: &[&str]) -> bool {
     names.iter().any(|name| report.get(*name).is_some_and(|value| token_count(value).is_none()))
 }
 
-/// A count inside of a field.
+/// The count in `field` of the first of these objects that has it.
 fn detail(report: &Map<String, Value>, names: &[&str], field: &str) -> Option<u64> {
     names.iter().find_map(|name| report.get(*name)?.get(field)).and_then(token_count)
 }
 
-/// The two totals, completed by the sum of both where one is missing, or leaves out what the sum has: some servers
-/// count reasoning in the sum alone.
+/// Input and output tokens, completed from their sum where one is missing or where the sum is larger: some servers
+/// count reasoning only in the sum.
 fn completed(input: Option<u64>, output: Option<u64>, sum: Option<u64>) -> (Option<u64>, Option<u64>) {
     match (input, output, sum) {
         (Some(input), Some(output), Some(sum)) => (Some(input), Some(output.max(sum.saturating_sub(input)))),
@@ -128,7 +128,7 @@ fn openai(report: &Map<String, Value>) -> ReportedUsage {
     const INPUT: &[&str] = &["prompt_tokens", "input_tokens", "prompt_eval_count"];
     const OUTPUT: &[&str] = &["completion_tokens", "output_tokens", "eval_count", "predicted_n"];
     let broken = is_broken(report, INPUT) || is_broken(report, OUTPUT);
-    // Prompt tokens of llama.cpp are those that it had to read; the others were in its cache.
+    // `prompt_n` of llama.cpp counts only the prompt tokens that it had to read; `cache_n` were in its cache.
     let read = report.get("prompt_n").zip(report.get("cache_n")).and_then(|(read, cached)| {
         Some(token_count(read)?.saturating_add(token_count(cached)?)).filter(|_| !is_broken(report, INPUT))
     });
@@ -146,7 +146,8 @@ fn openai(report: &Map<String, Value>) -> ReportedUsage {
     }
 }
 
-/// The three inputs do not overlap; the totals leave out all iterations but the last.
+/// Adds input, cache reads and cache writes, which do not overlap. Where there are `iterations`, adds up those, since
+/// the totals cover only the last one.
 fn anthropic(report: &Map<String, Value>) -> ReportedUsage {
     let parts = |report: &Map<String, Value>| {
         let cached = |name| if report.contains_key(name) { count(report, &[name]) } else { Some(0) };
@@ -208,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    /// A report between the beginning and the end of what was generated, as its dialect writes one.
+    /// The input and output tokens after these reports, which arrive after all generated text.
     fn read(fields: &UsageFields, reports: &[Value]) -> (Option<u64>, Option<u64>) {
         let mut meter = UsageMeter::default();
         meter.generated();
@@ -285,7 +286,7 @@ mod tests {
     fn a_sum_tells_what_its_parts_leave_out() {
         let of = |report: Value| read(&OPENAI, &[report]);
         let (input, output, sum) = ("prompt_tokens", "completion_tokens", "total_tokens");
-        // xAI, and Gemini behind the dialect: reasoning is in the sum alone.
+        // xAI, and Gemini behind this dialect, count reasoning only in the sum.
         assert_eq!(of(json!({ input: 21, output: 0, sum: 81 })), (Some(21), Some(60)));
         assert_eq!(of(json!({ input: 21, output: 5, sum: 81 })), (Some(21), Some(60)));
         assert_eq!(of(json!({ input: 21, sum: 81 })), (Some(21), Some(60)));

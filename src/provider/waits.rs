@@ -1,4 +1,4 @@
-//! How long a provider asks to wait: in headers, in error bodies, and in the words of its message.
+//! How long a provider asks to wait: reads headers, error bodies and the text of messages.
 
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::model::failure::Class;
 
-/// The longest wait taken over from a provider, in milliseconds: a day.
+/// The longest wait that orch accepts from a provider: one day, in milliseconds. A longer one is capped.
 const LONGEST_WAIT: u64 = 24 * 60 * 60 * 1000;
 
-/// The wait that headers ask for, in milliseconds; `now` is when they came.
+/// The wait that headers ask for, in milliseconds; `now` is when they arrived.
 ///
-/// `retry-after-ms` (`OpenAI` and Azure) is exact, `Retry-After` (RFC 9110) is seconds or a date of one of three forms. Else the
-/// reset of a limit of which nothing remains: `x-ratelimit-reset-requests` and `-tokens` (`OpenAI`, Groq,
-/// as durations such as `6m0s`), `anthropic-ratelimit-*-reset` (Anthropic, as dates).
+/// `retry-after-ms` (`OpenAI` and Azure) is exact; `Retry-After` (RFC 9110) holds seconds, or a date in one of three
+/// forms. Without them, the reset of an exhausted limit counts: `x-ratelimit-reset-requests` and `-tokens` (`OpenAI`,
+/// Groq, as durations such as `6m0s`), `anthropic-ratelimit-*-reset` (Anthropic, as dates).
 pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
     let milliseconds = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok());
@@ -23,7 +23,7 @@ pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     }
     let date = |name: &str| http_date(text(name)?);
     if let Some(until) = date(RETRY_AFTER.as_str()) {
-        // Its own date, when it tells one: its clock may differ from ours.
+        // Compare with the server's own `Date`, if it sends one: its clock may differ from ours.
         return Some(between(date(DATE.as_str()).unwrap_or(now), until));
     }
     limits()
@@ -32,13 +32,13 @@ pub(super) fn in_headers(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
         .max()
 }
 
-/// A date of HTTP: as RFC 9110 wants it written, and in the two older forms that it wants read, of RFC 850 and of
-/// `asctime`.
+/// Parses a date of HTTP: in the form that RFC 9110 prescribes, or in the two obsolete forms that recipients must
+/// accept, those of RFC 850 and of `asctime`.
 fn http_date(text: &str) -> Option<Timestamp> {
     if let Ok(date) = jiff::fmt::rfc2822::parse(text) {
         return Some(date.timestamp());
     }
-    // The day of the week adds nothing, and a wrong one is no reason to ask at once.
+    // Ignore the day of the week: a wrong one is no reason to retry at once.
     let (_, date) = text.split_once(' ')?;
     let date = date.split_whitespace().collect::<Vec<_>>().join(" ");
     let read = |form: &str| jiff::civil::DateTime::strptime(form, &date).ok();
@@ -46,7 +46,7 @@ fn http_date(text: &str) -> Option<Timestamp> {
     Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
 }
 
-/// The names of the headers that tell what remains of a limit and when it is reset.
+/// The headers that report what remains of a limit, each with the one that says when the limit is reset.
 fn limits() -> impl Iterator<Item = (String, String)> {
     let openai = ["requests", "tokens"]
         .map(|what| (format!("x-ratelimit-remaining-{what}"), format!("x-ratelimit-reset-{what}")));
@@ -62,18 +62,18 @@ fn reset_of(text: &str, now: Timestamp) -> Option<u64> {
     }
 }
 
-/// Whether a failure of this class goes away by waiting.
+/// Whether waiting can help after a failure of this class.
 pub(super) fn helps(class: Class) -> bool {
     matches!(class, Class::RateLimited | Class::ProviderUnavailable | Class::Timeout)
 }
 
-/// The wait that an error body asks for, in milliseconds; only where waiting helps. A list asks for the longest
-/// wait of its parts.
+/// The wait that an error body asks for, in milliseconds; `None` where waiting does not help. If the body is a list,
+/// its longest wait counts.
 ///
 /// Gemini puts it into `details` as `RetryInfo.retryDelay` (<https://cloud.google.com/apis/design/errors>),
 /// `OpenRouter` into `metadata.headers` as a time in milliseconds; other servers into a field, as a number of seconds
-/// (`retry_after`, `estimated_time` of Hugging Face while a model loads). `OpenAI`, Groq, Azure and Gemini say it
-/// in the message: "Please try again in 4.5s", "Please retry after 7 seconds".
+/// (`retry_after`, `estimated_time` of Hugging Face while a model loads). `OpenAI`, Groq, Azure and Gemini put it into
+/// the message: "Please try again in 4.5s", "Please retry after 7 seconds".
 pub(super) fn in_body(error: &Value, message: &str, class: Class, now: Timestamp) -> Option<u64> {
     if !helps(class) {
         return None;
@@ -82,14 +82,14 @@ pub(super) fn in_body(error: &Value, message: &str, class: Class, now: Timestamp
     parts.iter().flat_map(errors_in).filter_map(|part| in_fields(part, now)).max().or_else(|| in_words(message))
 }
 
-/// The objects of a value that may describe an error: itself, and those under the names of errors.
+/// The objects that may describe an error: the value itself, and those in `error`, `errors` and `detail`.
 fn errors_in(value: &Value) -> impl Iterator<Item = &Value> {
     let inner = ["error", "errors", "detail"].iter().filter_map(|field| value.get(*field));
     std::iter::once(value)
         .chain(inner.flat_map(|inner| inner.as_array().map_or(std::slice::from_ref(inner), Vec::as_slice)))
 }
 
-/// The wait that the fields of an error name.
+/// The wait in the fields of an error, in milliseconds.
 fn in_fields(error: &Value, now: Timestamp) -> Option<u64> {
     let details = error.get("details").and_then(Value::as_array).into_iter().flatten();
     let delay = details.filter_map(|detail| duration(detail.get("retryDelay")?.as_str()?)).map(|(wait, _)| wait).max();
@@ -99,7 +99,7 @@ fn in_fields(error: &Value, now: Timestamp) -> Option<u64> {
     })
 }
 
-/// The wait of a field that is named so: a number of milliseconds or of seconds, or a duration with its unit.
+/// The wait in a field with a known name: a number of milliseconds or seconds, or a duration with its unit.
 fn named_wait(holder: &Value) -> Option<u64> {
     let milliseconds = ["retry_after_ms", "retryAfterMs"].map(|name| (name, 1.0));
     let seconds = ["retry_after", "retry_after_seconds", "retryAfter", "retryAfterSeconds", "estimated_time"];
@@ -117,7 +117,8 @@ fn routed_reset(error: &Value, now: Timestamp) -> Option<u64> {
     Some(between(now, Timestamp::from_millisecond(millis).ok()?))
 }
 
-/// The wait that a sentence asks for: the first duration behind "again in", "retry in" or "retry after".
+/// The wait that a message asks for: the first duration after "try again in", "try again after", "retry in" or "retry
+/// after".
 fn in_words(message: &str) -> Option<u64> {
     let message = message.to_ascii_lowercase();
     let behind = |phrase: &str| message.find(phrase).and_then(|at| message.get(at + phrase.len()..));
@@ -127,8 +128,8 @@ fn in_words(message: &str) -> Option<u64> {
         .map(|(wait, _)| wait)
 }
 
-/// Reads a duration at the beginning of a text, such as `4.5s`, `6m0s`, `250ms` or `7 seconds`, in
-/// milliseconds; with what follows it. A number without a unit is none.
+/// Parses a duration at the beginning of a text, such as `4.5s`, `6m0s`, `250ms` or `7 seconds`. Returns milliseconds
+/// and the rest of the text; `None` for a number without a unit.
 fn duration(text: &str) -> Option<(u64, &str)> {
     let (mut rest, mut sum, mut any) = (text.trim_start(), 0.0_f64, false);
     loop {
@@ -154,7 +155,7 @@ fn duration(text: &str) -> Option<(u64, &str)> {
     if any { Some((whole(sum)?, rest)) } else { None }
 }
 
-/// So many milliseconds as a whole number, unless they are none.
+/// Rounds milliseconds up to a whole number, capped at [`LONGEST_WAIT`]; `None` if they are negative or infinite.
 fn whole(wait: f64) -> Option<u64> {
     if !wait.is_finite() || wait < 0.0 {
         return None;
@@ -163,7 +164,7 @@ fn whole(wait: f64) -> Option<u64> {
     Some((wait.ceil() as u64).min(LONGEST_WAIT))
 }
 
-/// The time from one moment to another, in milliseconds; none when it is over.
+/// Milliseconds from one moment to another; 0 when `until` comes first.
 fn between(from: Timestamp, until: Timestamp) -> u64 {
     let wait = until.as_millisecond().saturating_sub(from.as_millisecond());
     u64::try_from(wait).unwrap_or(0).min(LONGEST_WAIT)

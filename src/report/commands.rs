@@ -1,11 +1,11 @@
-//! Commands of orch as messages print them: with the options that they need to work where they are copied to.
+//! The commands that messages suggest, with the options that they need to work when the user copies them.
 
 use std::fmt::Display;
 use std::path::Path;
 
 use crate::model::RunId;
 
-/// The options that printed commands need.
+/// The options that suggested commands need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrintedCommands {
     run: Option<RunId>,
@@ -13,17 +13,17 @@ pub struct PrintedCommands {
     trust: String,
 }
 
-/// The commands that look for runs, and so take `--state`.
+/// The commands that read a journal and so take `--state`.
 const TAKE_STATE: &[&str] = &["orch runs ", "orch pipeline resume", "orch pipeline run", "orch resume", "orch run "];
-/// The commands that take the latest run when none is named.
+/// The commands that use the latest run when the user names none.
 const TAKE_RUN: &[&str] = &["orch pipeline resume", "orch runs show", "orch runs approve", "orch runs reject"];
-/// Those among them that send what orch.yaml says, and so take `--trust`.
+/// The commands that send what orch.yaml configures and so take `--trust`.
 const TAKE_TRUST: &[&str] =
     &["orch pipeline resume", "orch pipeline run", "orch resume", "orch run ", "orch runs track"];
 
 impl PrintedCommands {
-    /// Commands that find the runs in `state` (without one: those of the project in the current folder), and trust
-    /// the settings with the digest that was given on the command line.
+    /// Commands for the runs in `state` (if `None`, those of the project in the current folder) that trust the settings
+    /// with the digest from the command line.
     pub fn new(state: Option<&Path>, trust: Option<&str>) -> Self {
         let trust = trust.map(|digest| format!(" --trust {}", shell_word(digest))).unwrap_or_default();
         Self { trust, ..Self::default() }.in_state(state)
@@ -36,7 +36,7 @@ impl PrintedCommands {
         Self { state: state.unwrap_or_default(), ..self }
     }
 
-    /// The same for messages about this run: it may not be the latest one when they are followed.
+    /// The same for messages about this run, which may not be the latest one when the user runs the command.
     #[must_use]
     pub fn about(self, run: RunId) -> Self {
         Self { run: Some(run), ..self }
@@ -47,7 +47,7 @@ impl PrintedCommands {
         self.of(format!("orch pipeline resume {run}"))
     }
 
-    /// A command with the options that it takes and does not have.
+    /// A command, with the options that it takes and does not have yet.
     pub fn of(&self, command: impl Display) -> String {
         let mut command = self.named(command.to_string());
         let takes = |command: &str, list: &[&str]| list.iter().any(|begin| command.starts_with(begin));
@@ -60,7 +60,7 @@ impl PrintedCommands {
         command
     }
 
-    /// A command that names the run, if it takes one and names none.
+    /// A command, with the run's id if it takes one and has none.
     fn named(&self, command: String) -> String {
         let Some(run) = self.run else { return command };
         let parts = TAKE_RUN.iter().find_map(|begin| Some((begin, command.strip_prefix(begin)?)));
@@ -70,14 +70,14 @@ impl PrintedCommands {
         }
     }
 
-    /// A text in which every command between backticks has these options.
+    /// A text, with these options added to every command between backticks.
     pub fn complete(&self, text: &str) -> String {
         let complete = |(index, text): (usize, &str)| if index % 2 == 1 { self.of(text) } else { text.to_owned() };
         text.split('`').enumerate().map(complete).collect::<Vec<_>>().join("`")
     }
 }
 
-/// A word as a POSIX shell reads it.
+/// Quotes a word for a POSIX shell, if necessary.
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "_-./:@%+=,".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

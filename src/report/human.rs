@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::model::cost::rounded;
 use crate::model::{CostTotal, ReportedUsage, UsageTotal};
 
-/// `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
+/// A duration: `0.8s`, `12.3s`, `4m 05s`, `2h 03m`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -17,12 +17,12 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// The time between two moments; zero when they are the wrong way round.
+/// The time between two moments; zero if `end` is before `start`.
 pub fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
-/// `640`, `12.4k`, `1.2M`.
+/// A number: `640`, `12.4k`, `1.2M`.
 pub fn count(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
     let float = number as f64;
@@ -33,8 +33,8 @@ pub fn count(number: u64) -> String {
     }
 }
 
-/// `1204 in, 312 out`, with cached tokens when there are some; `~` stands before what is estimated, and what is
-/// unknown is said: `1204 in, ~4096 out`, `not reported`.
+/// Token usage: `1204 in, 312 out`, with cached tokens if there are any. Estimates begin with `~`, and unknown usage is
+/// named: `1204 in, ~4096 out`, `not reported`.
 pub fn usage(usage: &UsageTotal) -> String {
     let estimated = usage.estimated.unwrap_or_default();
     let mark = |part: u64| if part > 0 { "~" } else { "" };
@@ -57,7 +57,7 @@ pub fn usage(usage: &UsageTotal) -> String {
     facts.join(", ")
 }
 
-/// The same of what one reply reported: `1204 in, output not reported`.
+/// The usage that one reply reported: `1204 in, output not reported`.
 pub fn reported(reported: &ReportedUsage) -> String {
     match (reported.whole(), reported.input, reported.output) {
         (Some(_), ..) => usage(&UsageTotal::of_call(Some(*reported), None, true)),
@@ -67,13 +67,13 @@ pub fn reported(reported: &ReportedUsage) -> String {
     }
 }
 
-/// `$0.0042`, `~$0.0042` of an estimate, `cost unknown`.
+/// A cost: `$0.0042`, `~$0.0042` for an estimate, `cost unknown`.
 pub fn cost(cost: CostTotal) -> String {
     let estimated = || cost.estimated().map(|usd| format!("~{}", money(usd)));
     cost.known().map(money).or_else(estimated).unwrap_or_else(|| "cost unknown".to_owned())
 }
 
-/// `$0.0042`, `$1.25`; `no charge` for zero.
+/// An amount in US dollars: `$0.0042`, `$1.25`; `no charge` for zero.
 pub fn money(usd: f64) -> String {
     if usd <= 0.0 {
         "no charge".to_owned()
@@ -84,7 +84,7 @@ pub fn money(usd: f64) -> String {
     }
 }
 
-/// `1.1 GB`, `98 MB`, in decimal units.
+/// A size in decimal units: `1.1 GB`, `98 MB`.
 pub fn bytes(number: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
     let float = number as f64;
@@ -95,7 +95,7 @@ pub fn bytes(number: u64) -> String {
     }
 }
 
-/// The first line of a text, at most `width` characters of it.
+/// The first line of a text, cut to at most `width` characters.
 pub fn first_line(text: &str, width: usize) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     if line.chars().count() <= width {

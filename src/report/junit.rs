@@ -6,21 +6,21 @@ use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStat
 
 use crate::model::visible::visible;
 
-/// How a test case went.
+/// The result of a test case.
 #[derive(Clone, Debug)]
 pub struct CaseResult {
-    /// The case's file, as people see it.
+    /// The case's file, as messages show it.
     pub name: String,
-    /// What was not as expected; nothing for a case that passed.
+    /// What was not as expected; empty if the case passed.
     pub wrong: Vec<String>,
-    /// How long it took.
+    /// How long the case took.
     pub took: Duration,
 }
 
-/// The report of some test cases.
+/// Creates the report for these test cases.
 ///
 /// # Errors
-/// The texts can't be written as XML; what XML forbids is written out before.
+/// The texts can't be written as XML. Characters that XML forbids are escaped before.
 pub fn junit(results: &[CaseResult]) -> Result<String, SerializeError> {
     let mut suite = TestSuite::new("pipelines");
     for result in results {

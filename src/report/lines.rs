@@ -1,4 +1,4 @@
-//! Progress as plain lines, for pipes and logs: one when a step begins, one when it ends.
+//! Progress as plain lines, for pipes and logs: one when a step starts, one when it ends.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use super::human;
 use super::style::printable;
 use super::summary::step_words;
 
-/// Writes one line for each thing that happened.
+/// Writes one line for each event that users want to see.
 pub struct LineReport {
     inner: Mutex<LineReportState>,
 }
@@ -22,7 +22,7 @@ struct LineReportState {
 }
 
 impl LineReport {
-    /// Follows a run that has the given events already.
+    /// Follows a run that has these events already.
     pub fn new(run: RunId, events: &[Event], out: Box<dyn Write + Send>) -> Self {
         Self { inner: Mutex::new(LineReportState { state: RunState::fold(run, events), out }) }
     }
@@ -33,7 +33,7 @@ impl Observer for LineReport {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.state.apply(event);
         if let Some(line) = line(event, &inner.state) {
-            // Progress is for people: a closed pipe must not stop the run.
+            // Progress is only information: a closed pipe must not stop the run.
             let _ = writeln!(inner.out, "{}", printable(&one_line(&line)));
             let _ = inner.out.flush();
         }
@@ -58,7 +58,7 @@ impl Observer for LineReport {
     }
 }
 
-/// What is said when somebody stops a run.
+/// The message when the user stops a run.
 pub fn stopping(at_once: bool) -> &'static str {
     if at_once {
         return "stopping at once";

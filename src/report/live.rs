@@ -1,5 +1,4 @@
-//! Progress on a terminal: a line that moves for the step that is going on, and one that
-//! stays for each that has ended.
+//! Progress on a terminal: a moving line for each step that runs, and a permanent one for each step that has ended.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,15 +15,15 @@ use super::style::{TerminalStyle, printable};
 use super::summary::{NameColumn, step_line};
 use super::width::{columns, fitted, fitted_end, padded};
 
-/// How often what moves is drawn.
+/// How often the moving lines are redrawn.
 const TICK: Duration = Duration::from_millis(100);
-/// What turns while a step goes on.
+/// The frames of the spinner of a running step.
 const SPINNER: &[char] = &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 
-/// Draws the steps of a run as they go on.
+/// Draws the steps of a run while it runs.
 pub struct Live {
     inner: Arc<Mutex<LiveState>>,
-    /// Ends the thread that draws, as it is dropped.
+    /// Dropping this ends the thread that redraws.
     _ticks: Sender<()>,
 }
 
@@ -32,15 +31,15 @@ struct LiveState {
     state: RunState,
     style: TerminalStyle,
     screen: Screen,
-    /// Steps that go on, in the order in which they began.
+    /// The running steps, in the order in which they started.
     going_on: Vec<Going>,
-    /// Lines that wait while a person is asked.
+    /// The lines that are held back while orch asks the user.
     held: Option<Vec<String>>,
     /// How many questions are open.
     asking: usize,
-    /// Where what is said of steps begins.
+    /// The column in which the text after a step's name starts.
     names: NameColumn,
-    /// Whether nothing moves any more: the run is over, or its process is about to end.
+    /// Whether moving lines are no longer drawn: the run is over, or its process is about to exit.
     over: bool,
     begun: Instant,
 }
@@ -53,7 +52,7 @@ struct Going {
 }
 
 impl Live {
-    /// Follows a run that has the given events already, on a terminal.
+    /// Follows a run that has these events already, on a terminal.
     pub fn new(run: RunId, events: &[Event], style: TerminalStyle, terminal: ScreenTerminal) -> Self {
         let state = RunState::fold(run, events);
         let inner = Arc::new(Mutex::new(LiveState {
@@ -69,7 +68,7 @@ impl Live {
         }));
         let (ticks, ended) = channel();
         let drawn = Arc::downgrade(&inner);
-        // Without the thread what moves is drawn when something happens.
+        // If the thread can't start, moving lines are redrawn only when an event arrives.
         drop(std::thread::Builder::new().name("progress".to_owned()).spawn(move || tick(&drawn, &ended)));
         Self { inner, _ticks: ticks }
     }
@@ -80,13 +79,13 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// Nothing that moves is left behind, also when the run broke off.
+    /// Removes the moving lines, even when the run was interrupted.
     fn drop(&mut self) {
         self.inner().screen.clear();
     }
 }
 
-/// Draws what moves until nobody follows the run any more.
+/// Redraws the moving lines until the [`Live`] is dropped.
 fn tick(inner: &Weak<Mutex<LiveState>>, ended: &Receiver<()>) {
     while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
         let Some(inner) = inner.upgrade() else { return };
@@ -98,7 +97,7 @@ fn tick(inner: &Weak<Mutex<LiveState>>, ended: &Receiver<()>) {
 }
 
 impl LiveState {
-    /// A line that stays.
+    /// Writes a permanent line.
     fn line(&mut self, text: &str) {
         match &mut self.held {
             Some(held) => held.push(text.to_owned()),
@@ -107,7 +106,7 @@ impl LiveState {
     }
 
     fn draw(&mut self, stay: &str) {
-        // A question has the terminal for itself.
+        // While orch asks a question, nothing else is drawn.
         if self.held.is_some() {
             return;
         }
@@ -115,7 +114,7 @@ impl LiveState {
         self.screen.draw(stay, &moving);
     }
 
-    /// The lines of the steps that go on.
+    /// The moving lines for the running steps.
     fn moving(&self) -> Vec<String> {
         let width = self.screen.width();
         let frame = self.begun.elapsed().as_millis() / TICK.as_millis();
@@ -156,27 +155,27 @@ impl LiveState {
         }
     }
 
-    /// Leaves the terminal to a question.
+    /// Clears the moving lines and holds output back while orch asks a question.
     fn hush(&mut self) {
         self.asking += 1;
         self.held.get_or_insert_with(Vec::new);
         self.screen.clear();
     }
 
-    /// Takes the terminal back.
+    /// Writes the lines that were held back, and draws again.
     fn speak(&mut self) {
         for line in self.held.take().unwrap_or_default() {
             self.line(&line);
         }
     }
 
-    /// The column behind the names of steps, this one among them.
+    /// The column for texts after names, with this step's name taken into account.
     fn names(&mut self, step: &StepKey) -> NameColumn {
         self.names.see(step.as_str());
         self.names.within(Some(self.screen.width()))
     }
 
-    /// What a failed call or reply is told with.
+    /// Writes a permanent line about a failed call or reply.
     fn trouble(&mut self, step: &StepKey, words: &str) {
         let line = format!("{} {}", self.style.warn("!"), self.names(step).line(step.as_str(), words));
         self.line(&line);
@@ -196,7 +195,7 @@ impl LiveState {
         let Some((model, is_model)) = self.state.step(step).map(|step| (step.who(), step.model.is_some())) else {
             return;
         };
-        // What the run has cost so far, once it costs anything that is known.
+        // The cost of the run so far, if it is known or estimated and not zero.
         let cost = self.state.cost();
         let usd = cost.known().or(cost.estimated()).filter(|usd| *usd > 0.0);
         let spent = usd.map(|_| format!(" · {}", human::cost(cost))).unwrap_or_default();
@@ -225,18 +224,18 @@ impl LiveState {
         going.words = printable(&format!("{message}{spent}")).into_owned();
     }
 
-    /// Says that the run stops; before the process ends, nothing that moves may be left.
+    /// Prints that the run stops. If the process is about to exit, the moving lines are removed for good.
     fn stop(&mut self, at_once: bool) {
         self.over |= at_once;
         match self.held {
-            // The cursor stands behind a question.
+            // The cursor is at the end of a question, so the message needs a line of its own.
             Some(_) => self.screen.put(&format!("\n{}\n", stopping(at_once))),
             None => self.draw(stopping(at_once)),
         }
     }
 }
 
-/// How long a step goes on: `7s`, `4m 05s`.
+/// How long a step has been running: `7s`, `4m 05s`.
 fn elapsed(time: Duration) -> String {
     if time.as_secs() < 60 { format!("{}s", time.as_secs()) } else { human::duration(time) }
 }

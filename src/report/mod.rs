@@ -1,7 +1,7 @@
-//! What people see of a run: consumers of events and signals, and nothing else.
+//! What users see of a run, derived from its events and signals.
 //!
-//! Knows events and [`crate::model::RunState`], never the engine or a provider. Writes only
-//! to writers that it is given.
+//! This module uses events and [`crate::model::RunState`], never the engine or a provider. It writes only to the
+//! writers that it is given.
 
 pub mod commands;
 pub mod human;

@@ -1,6 +1,6 @@
-//! The end of a terminal that moves: lines that are drawn again and again below those that stay.
+//! The part of a terminal that is redrawn: moving lines below permanent ones.
 //!
-//! The cursor waits in the line below the last, so that what the terminal itself writes there, such as `^C`, moves
+//! The cursor rests on the line below the last one, so that output of the terminal itself, such as `^C`, shifts
 //! nothing.
 
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::io::Write;
 
 use super::width::{columns, fitted, wrapped};
 
-/// How many columns and lines a terminal has.
+/// The size of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     /// Columns.
@@ -17,18 +17,18 @@ pub struct Size {
     pub lines: usize,
 }
 
-/// Where the lines of a screen go, and how large it is now.
+/// A terminal: its output and its current size.
 pub struct ScreenTerminal {
-    /// Where to.
+    /// The output.
     pub out: Box<dyn Write + Send>,
-    /// How large.
+    /// Returns the current size.
     pub size: Box<dyn Fn() -> Size + Send>,
 }
 
-/// Lines that stay, and lines that move below them.
+/// Permanent lines, and moving lines below them.
 pub(super) struct Screen {
     terminal: ScreenTerminal,
-    /// The widths of the moving lines that are drawn.
+    /// The widths of the moving lines on the terminal, in columns.
     drawn: Vec<usize>,
 }
 
@@ -37,12 +37,13 @@ impl Screen {
         Self { terminal, drawn: Vec::new() }
     }
 
-    /// The columns that a line may take. The last column stays free: a terminal that filled it waits with the next line.
+    /// The maximum width of a line. The last column stays empty: when it is filled, terminals wrap only before the next
+    /// character.
     pub(super) fn width(&self) -> usize {
         (self.terminal.size)().columns.saturating_sub(1).max(1)
     }
 
-    /// Draws printed lines that stay, and below them the moving lines in place of those that were drawn before.
+    /// Draws permanent lines, and below them the moving lines that replace the earlier ones.
     pub(super) fn draw(&mut self, stay: &str, moving: &[String]) {
         let (width, lines) = (self.width(), (self.terminal.size)().lines);
         let mut text = self.back();
@@ -63,7 +64,7 @@ impl Screen {
         self.put(&text);
     }
 
-    /// Takes the moving lines away.
+    /// Removes the moving lines.
     pub(super) fn clear(&mut self) {
         if self.drawn.is_empty() {
             return;
@@ -73,16 +74,17 @@ impl Screen {
         self.put(&text);
     }
 
-    /// Leads to the first moving line. On a terminal that became narrower since, they take more lines.
+    /// The escape codes that move the cursor to the first moving line. If the terminal has become narrower, each line
+    /// may take up several rows.
     fn back(&self) -> String {
         let columns = (self.terminal.size)().columns.max(1);
         let lines: usize = self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum();
         if lines == 0 { "\r".to_owned() } else { format!("\r\x1b[{lines}A") }
     }
 
-    /// Writes a text as it is.
+    /// Writes a text unchanged.
     pub(super) fn put(&mut self, text: &str) {
-        // A terminal that went away must not stop the run.
+        // Errors are ignored: a terminal that was closed must not stop the run.
         drop(self.terminal.out.write_all(text.as_bytes()).and_then(|()| self.terminal.out.flush()));
     }
 }

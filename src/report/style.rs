@@ -1,7 +1,7 @@
-//! Colours, where the reader's terminal has them; never the only carrier of a meaning.
+//! Colours for terminals that support them; a colour is never the only sign of something.
 //!
-//! A colour is a mark in the text until the text is printed. The mark holds a number of this process that no one else
-//! knows, so no text of others can have a colour, and every escape code in it is shown as what it is.
+//! Until a text is printed, its colours are markers in it. A marker contains a random number that only this process
+//! knows, so that texts from elsewhere can't contain colours, and all their escape codes are printed visibly.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -10,11 +10,11 @@ use std::sync::OnceLock;
 
 use crate::model::visible::visible_except;
 
-/// What marks begin and end with: noncharacters, which are written out in any other place.
+/// The first and last character of a marker: noncharacters, which are escaped everywhere else.
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
 
-/// Whether to colour.
+/// Whether to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TerminalStyle {
     /// Whether escape codes may be written.
@@ -26,33 +26,33 @@ impl TerminalStyle {
         if self.colour { format!("{}{text}{}", mark(code), mark("0")) } else { text.to_string() }
     }
 
-    /// Something went well.
+    /// Marks success.
     pub fn good(self, text: impl Display) -> String {
         self.paint("32", text)
     }
 
-    /// Something failed.
+    /// Marks a failure.
     pub fn bad(self, text: impl Display) -> String {
         self.paint("1;31", text)
     }
 
-    /// Something to look at.
+    /// Marks something that needs attention.
     pub fn warn(self, text: impl Display) -> String {
         self.paint("33", text)
     }
 
-    /// What matters in a line.
+    /// Emphasizes a part of a line.
     pub fn strong(self, text: impl Display) -> String {
         self.paint("1", text)
     }
 
-    /// What matters less.
+    /// Makes a part of a line less prominent.
     pub fn dim(self, text: impl Display) -> String {
         self.paint("2", text)
     }
 }
 
-/// A text as it is printed for people: with our colours, and everything else visible
+/// A text as it is printed for people: with orch's colours, and everything else made visible
 /// ([`crate::model::visible::visible`]).
 pub fn printable(text: &str) -> Cow<'_, str> {
     let shown = visible_except(text, mark_length);
@@ -68,7 +68,7 @@ fn mark(code: &str) -> String {
     format!("{OPEN}{}{code}{CLOSE}", secret())
 }
 
-/// The length of the mark that a text begins with; zero when it begins with none of ours.
+/// The length of the marker at the start of a text, in bytes; zero if there is none from this process.
 fn mark_length(text: &str) -> usize {
     let inside = text.strip_prefix(OPEN).and_then(|text| text.strip_prefix(secret()));
     let Some(end) = inside.and_then(|inside| inside.find(CLOSE)).filter(|end| *end <= 4) else { return 0 };

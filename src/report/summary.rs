@@ -1,4 +1,4 @@
-//! The end of a run in one screen: how it went, where things are, what to do next.
+//! The summary at the end of a run: how it ended, where its files are, and what to do next.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -13,10 +13,10 @@ use super::human;
 use super::style::TerminalStyle;
 use super::width::{columns, padded};
 
-/// The words for a run's end, for people; ends with a newline.
+/// The summary of a run that has ended or waits; ends with a newline.
 ///
-/// `commands` prints those that find the run.
-/// `columns` are those of the terminal, if it goes to one.
+/// `commands` adds the options with which suggested commands find the run. `columns` is the width of the terminal;
+/// `None` if the output is not a terminal.
 pub fn summary(
     state: &RunState,
     style: TerminalStyle,
@@ -32,7 +32,7 @@ pub fn summary(
     };
     line(headline(state, style));
     let steps = state.in_order();
-    // Of a loop the last round's artifact is what the file shows.
+    // A loop writes its file in each round, so the file shows the artifact of the last round.
     let (mut seen, mut files) = (HashSet::new(), Vec::new());
     for artifact in steps.iter().rev().filter_map(|step| step.artifact.as_ref()) {
         if let Some(path) = artifact.path.as_ref().filter(|_| seen.insert(&artifact.name)) {
@@ -43,7 +43,7 @@ pub fn summary(
     for (name, path) in files.into_iter().rev() {
         line(format!("  {}", names.line(&one_line(name), &one_line(&path))));
     }
-    // A group says no more than the step in it that failed.
+    // The failure of a group only repeats that of the step inside it.
     for step in &steps {
         let Some(failure) = &step.failure else { continue };
         if step.kind.is_group() && has_failed_inside(&steps, step) {
@@ -70,7 +70,7 @@ pub fn summary(
     out
 }
 
-/// A failure with its class behind the first line: in front stands who failed.
+/// A failure's message with the class at the end of its first line; callers write the step's name before it.
 fn in_one(failure: &Failure) -> String {
     let class = failure.class;
     match failure.message.split_once('\n') {
@@ -102,7 +102,7 @@ fn headline(state: &RunState, style: TerminalStyle) -> String {
             style.warn(state.status.as_str())
         }
     };
-    // What a group did is told by its steps.
+    // Groups are not counted, since their steps are.
     let leaves = || state.steps.iter().filter(|step| !step.kind.is_group() && !state.runs_over_items(step));
     let done = leaves().filter(|step| step.status == StepStatus::Completed).count();
     let usage = state.usage();
@@ -120,7 +120,7 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     let resume = commands.resume(state.run);
     match state.status {
         RunStatus::Completed => None,
-        // Hints that name commands are followed instead: not every cause is gone when the run is just resumed.
+        // If the hint names a command, the user follows that: a plain resume might fail for the same reason again.
         RunStatus::Failed if state.steps.iter().any(is_without_way) => {
             Some(format!("fix the cause, then `{resume}`; completed steps are not asked again"))
         }
@@ -131,7 +131,7 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
             commands.of(format!("orch runs approve {}", state.run)),
             commands.of(format!("orch runs reject {}", state.run)),
         )),
-        // The hint of a failed disk says it all.
+        // The hint for the storage failure is enough.
         RunStatus::Interrupted if state.failure.is_some() => None,
         RunStatus::Running | RunStatus::Cancelled | RunStatus::Interrupted => {
             Some(format!("`{resume}` goes on from here; nothing that was answered is asked again"))
@@ -139,10 +139,10 @@ fn next_step(state: &RunState, commands: &PrintedCommands) -> Option<String> {
     }
 }
 
-/// Whether the hint of a step that failed leaves it to the reader how the run goes on.
+/// Whether a step failed and its hint does not show how to continue the run.
 fn is_without_way(step: &StepState) -> bool {
     let hint = step.failure.as_ref().and_then(|failure| failure.hint.as_deref()).unwrap_or_default();
-    // A run that recordings answer is not resumed.
+    // A run with replayed replies can't be resumed.
     let is_replay = step.failure.as_ref().is_some_and(|failure| failure.class == Class::NoRecording);
     step.status == StepStatus::Failed && !step.kind.is_group() && !hint.contains("`orch pipeline ") && !is_replay
 }
@@ -156,17 +156,17 @@ fn after_a_limit(failure: &Failure, resume: &str) -> Option<String> {
         (Class::BudgetExceeded | Class::UsageUnknown, _) => {
             Some(format!("do what the hint says, then `{resume}`; what was answered is not asked again"))
         }
-        // Its own hint says it all.
+        // The failure's own hint is enough.
         _ => None,
     }
 }
 
-/// A path as short as it can be said from `here`.
+/// A path for messages: relative to `here` if it is below it.
 pub fn shown(path: &Path, here: &Path) -> String {
     path.strip_prefix(here).unwrap_or(path).display().to_string()
 }
 
-/// One step that has ended, in one line.
+/// One line for a step that has ended, with notes below it.
 pub fn step_line(step: &StepState, names: NameColumn, style: TerminalStyle) -> String {
     let mark = match step.status {
         StepStatus::Completed => style.good("✓"),
@@ -181,41 +181,41 @@ pub fn step_line(step: &StepState, names: NameColumn, style: TerminalStyle) -> S
     text
 }
 
-/// Where what is said of names begins, so that it stands in one column.
+/// The column in which the texts after names start, so that they are aligned.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NameColumn {
     longest: usize,
 }
 
 impl NameColumn {
-    /// The least width of the column, and the most without a terminal.
+    /// The minimum width of the column, and the maximum without a terminal.
     const WIDTHS: (usize, usize) = (10, 48);
 
-    /// The column of the steps of a run, as far as they are known.
+    /// The column for the steps of a run that are known so far.
     pub fn of_steps(state: &RunState) -> Self {
         state.steps.iter().fold(Self::default(), |names, step| names.with(step.step.as_str()))
     }
 
-    /// The same with a name more.
+    /// The same with one more name.
     #[must_use]
     pub fn with(mut self, name: &str) -> Self {
         self.see(name);
         self
     }
 
-    /// Takes a name in.
+    /// Takes a name into account.
     pub fn see(&mut self, name: &str) {
         self.longest = self.longest.max(columns(name));
     }
 
-    /// The column on a terminal of so many columns, of which names have two fifths at most.
+    /// The column on a terminal with this many columns: names get at most two fifths of them.
     #[must_use]
     pub fn within(self, terminal: Option<usize>) -> Self {
         let (least, most) = Self::WIDTHS;
         Self { longest: self.longest.max(least).min(terminal.map_or(most, |columns| columns * 2 / 5)) }
     }
 
-    /// A name with what is said of it; below a name that is too long.
+    /// A name with a text after it, or below it if the name is too long.
     pub fn line(self, name: &str, words: &str) -> String {
         if columns(name) > self.longest {
             return format!("{name}\n{}{words}", " ".repeat(self.longest + 3));
@@ -227,7 +227,7 @@ impl NameColumn {
 /// How a step ended, without its name.
 pub fn step_words(step: &StepState) -> String {
     let word = match step.reused_from {
-        // What a failed or skipped step says goes before.
+        // For a failed or skipped step, that status matters more than that its result was reused.
         _ if step.status != StepStatus::Completed => step.status.as_str().to_owned(),
         Some(run) => format!("reused from run {run}"),
         None if step.reused => "reused".to_owned(),
@@ -254,7 +254,7 @@ pub fn step_words(step: &StepState) -> String {
     facts.join(", ")
 }
 
-/// What is worth knowing of how a step got its result.
+/// Notes on how a step got its result: retries, re-asks and repairs.
 fn step_notes(step: &StepState) -> Vec<String> {
     let mut notes = Vec::new();
     let asks = step.kind == StepKind::Agent;

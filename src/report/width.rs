@@ -1,15 +1,15 @@
-//! Text in the columns of a terminal: how wide it is, where it breaks, and what of it fits.
+//! Measures, breaks and shortens text for the columns of a terminal.
 
 use std::borrow::Cow;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// What a line of the report may begin with, with a space after it.
+/// The signs with which a line of a report may begin, followed by a space.
 const MARKS: &[char] = &['✓', '✗', '·', '!', '-'];
-/// How far the rest of a broken line is set in under such a mark.
+/// How far the rest of a wrapped line is indented under such a sign.
 const UNDER_A_MARK: usize = 4;
 
-/// How many columns a printed text takes; colours take none.
+/// How many columns a printed text takes; colour codes take none.
 pub fn columns(text: &str) -> usize {
     if !text.contains('\u{1b}') {
         return text.width();
@@ -19,12 +19,12 @@ pub fn columns(text: &str) -> usize {
     first + parts.map(|part| after_code(part).width()).sum::<usize>()
 }
 
-/// What follows a colour, of which the escape character was taken off.
+/// The text after a colour code whose escape character was removed.
 fn after_code(text: &str) -> &str {
     text.split_once('m').map_or(text, |(_, rest)| rest)
 }
 
-/// A plain text in at most so many columns: cut at its end, with `…` for what is missing.
+/// Shortens a plain text to at most `width` columns: cuts its end and adds `…`.
 pub fn fitted(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
@@ -42,7 +42,7 @@ pub fn fitted(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(short)
 }
 
-/// The same, cut at its beginning: of a step's key the end tells more.
+/// The same, but cuts the beginning: the end of a step's key says more.
 pub fn fitted_end(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
@@ -58,13 +58,13 @@ pub fn fitted_end(text: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{mark}{}", text.get(from..).unwrap_or_default()))
 }
 
-/// A plain text with spaces after it, so that it takes at least so many columns.
+/// A plain text with spaces added, so that it takes at least `width` columns.
 pub fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
 }
 
-/// A printed text whose lines have at most so many columns, broken between words. What stands between backticks is
-/// one word as long as it fits into a line; a word that is longer than a line is left whole.
+/// Wraps a printed text between words, so that its lines have at most `width` columns. Text between backticks counts as
+/// one word if it fits into a line; a word that is longer than a line is not broken.
 pub fn wrapped(text: &str, width: usize) -> Cow<'_, str> {
     if text.lines().all(|line| columns(line) <= width) {
         return Cow::Borrowed(text);
@@ -94,7 +94,7 @@ fn wrapped_line(line: &str, width: usize) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Where the rest of a line goes on that is broken.
+/// How far the rest of a wrapped line is indented, in columns.
 fn continuation(line: &str) -> usize {
     let plain = line.trim_start_matches(' ');
     let leading = line.len() - plain.len();
@@ -122,12 +122,12 @@ fn words(line: &str, width: usize) -> Vec<(&str, &str)> {
     found
 }
 
-/// The length of the word that a text begins with; one between backticks may hold spaces.
+/// The length of the first word of a text; a word between backticks may contain spaces.
 fn word_end(text: &str, width: usize) -> usize {
     let plain = text.find(' ').unwrap_or(text.len());
     let Some(open) = text.get(..plain).and_then(|word| word.find('`')) else { return plain };
     let inside = text.get(open + 1..).unwrap_or_default();
-    // A word that has both is whole already.
+    // A word with both backticks is complete.
     let Some(close) = inside.find('`') else { return plain };
     let closed = open + 1 + close + 1;
     let after = text.get(closed..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A schema made self-contained: the files that it refers to, under `$defs`.
+//! Makes a schema self-contained: copies the files that it refers to into its `$defs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 
 use super::SchemaError;
 
-/// The schema of `root` with every file that it reaches inlined under `$defs`.
+/// The schema of the file `root`, with every file that it reaches, directly or not, under `$defs`.
+///
+/// # Errors
+/// A reference that does not resolve or is remote, or a schema that is nested too deep.
 pub(super) fn closure(files: &BTreeMap<String, Value>, root: &str) -> Result<Value, SchemaError> {
     let mut work = Closure { files, root, wanted: Vec::new(), done: BTreeSet::new() };
     let mut document = work.rewritten(root)?;
@@ -69,7 +72,8 @@ impl Closure<'_> {
             Value::Object(map) => {
                 for (name, inner) in map {
                     path.push(name.clone());
-                    // Inside data, `$ref` is just a word.
+                    // In data, such as the value of `const`, `$ref` is an ordinary key. A member of `properties` or the
+                    // like is a schema even if its name is that of such a keyword.
                     let names = path.len() > 1
                         && matches!(
                             path.get(path.len() - 2).map(String::as_str),
@@ -99,7 +103,7 @@ impl Closure<'_> {
         Ok(())
     }
 
-    /// The reference as it reads inside the closure.
+    /// The reference as it must be written inside the closure.
     fn target(&mut self, file: &str, reference: &str) -> Result<String, String> {
         let (base, fragment) = reference.split_once('#').unwrap_or((reference, ""));
         let target = if base.is_empty() { file.to_owned() } else { self.file_named(base)? };
@@ -139,12 +143,12 @@ fn located(file: &str, path: &[String], message: String) -> SchemaError {
     SchemaError { file: file.to_owned(), pointer, message, help: None }
 }
 
-/// A file's key under `$defs`: needs no escaping in a pointer.
+/// A file's key under `$defs`, made of characters that need no escape in a pointer.
 fn key(file: &str) -> String {
     file.replace(['/', '~', '%', '#'], "_")
 }
 
-/// A URI fragment as a JSON pointer.
+/// Decodes a URI fragment into a JSON pointer.
 pub(super) fn unescaped(fragment: &str) -> String {
     fragment.replace("%24", "$").replace("%20", " ").replace("%7E", "~").replace("%25", "%")
 }

@@ -1,4 +1,4 @@
-//! Why a value does not fit, in words for people and for models.
+//! Explains to people and models why a value does not fit its schema.
 
 use super::work::{MAX_CHECK_DEPTH, MAX_VISITS, TooMuchWork};
 use jsonschema::ValidationError;
@@ -6,34 +6,34 @@ use jsonschema::error::ValidationErrorKind as Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The most mismatches that a model is shown, and the most bytes that they may take.
+/// How many mismatches a model is shown at most, and how many bytes they may take.
 const MOST_SHOWN: usize = 20;
 const MOST_BYTES: usize = 4096;
 
 /// One way in which a value does not fit its schema.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mismatch {
-    /// Where in the value, as a JSON pointer; empty for the whole.
+    /// Where in the value, as a JSON pointer; empty for the whole value.
     pub pointer: String,
-    /// Where in the schema.
+    /// Where in the schema, as a JSON pointer.
     pub schema_pointer: String,
-    /// The keyword that is not met.
+    /// The keyword that the value violates.
     pub keyword: String,
-    /// What the schema wants, in words.
+    /// What the schema requires, in words.
     pub expected: String,
-    /// What the value has, shortened.
+    /// What the value contains instead, shortened.
     pub got: String,
 }
 
 impl Mismatch {
-    /// That a value does not fit, where a list of why would be too long.
+    /// The mismatch for a value that does not fit, if a list of the reasons would be too long.
     pub(super) fn unlisted() -> Self {
         let expected = "a value that fits one of the alternatives of the schema".to_owned();
         let got = "one that fits none; the ways in which it does not are too many to list".to_owned();
         Self { pointer: String::new(), schema_pointer: String::new(), keyword: String::new(), expected, got }
     }
 
-    /// That a value takes too much work to check.
+    /// The mismatch for a value that takes too much work to check.
     pub(super) fn too_much_work(why: TooMuchWork) -> Self {
         let (expected, got) = match why {
             TooMuchWork::Visits => (
@@ -59,7 +59,8 @@ impl std::fmt::Display for Mismatch {
     }
 }
 
-/// The mismatches as a list for a re-ask: pointer, expected, got; capped in number and size.
+/// Renders the mismatches as a list that a re-ask sends to the model: for each the pointer, what was expected and what
+/// the value has. Limited in number and size.
 pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
     let mut out = String::new();
     let mut shown = 0;
@@ -78,23 +79,23 @@ pub fn render_mismatches(mismatches: &[Mismatch]) -> String {
     out
 }
 
-/// The pattern of a schema that could not be compiled, if that is the mistake.
+/// The pattern that could not be compiled, if the error is about a `pattern`.
 pub(super) fn broken_pattern<'a>(error: &'a ValidationError<'_>) -> Option<&'a str> {
     let is_pattern = matches!(error.kind(), Kind::Format { format } if format.as_str() == "regex");
     error.instance().as_str().filter(|_| is_pattern)
 }
 
-/// An error of the validator, or of the best branch of a union.
+/// Explains an error of the validator. For a union, explains the errors of the alternative that was probably meant.
 pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
     match error.kind() {
         Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
             let best = context.iter().filter(|branch| !branch.is_empty()).min_by_key(|branch| rank(branch));
             match best {
-                // A branch that differs in its very type says less than "one of".
+                // If every error of the alternative is about the value's own type, "one of the alternatives" says more.
                 Some(branch) if context.len() == 1 || !branch.iter().all(|inner| is_type_at_root(inner, error)) => {
                     branch.iter().flat_map(explain).collect()
                 }
-                // The alternative of a single value says more than "an alternative".
+                // For a string, an alternative with an `enum` says more than "one of the alternatives".
                 _ => match context.iter().flatten().find(|inner| {
                     matches!(inner.kind(), Kind::Enum { .. }) && inner.instance_path() == error.instance_path()
                 }) {
@@ -107,7 +108,8 @@ pub(super) fn explain(error: &ValidationError<'_>) -> Vec<Mismatch> {
     }
 }
 
-/// Branches whose discriminating words fit and that fail deep and rarely are what was meant.
+/// Ranks a failed alternative of a union; the lowest rank was probably meant. Prefers few failures of `const` and
+/// `type`, then few failures in all, then failures deep in the value.
 fn rank(branch: &[ValidationError<'static>]) -> (usize, usize, std::cmp::Reverse<usize>) {
     let wrong_words = branch.iter().filter(|e| matches!(e.kind(), Kind::Constant { .. } | Kind::Type { .. })).count();
     let depth = branch.iter().map(|e| e.instance_path().to_string().matches('/').count()).max().unwrap_or(0);
@@ -163,7 +165,7 @@ fn expected_and_got(error: &ValidationError<'_>) -> (String, String) {
     }
 }
 
-/// The validator's own words, without the value, whose length has no bound.
+/// The validator's own message, without the value, which can be of any length.
 pub(super) fn words(error: &ValidationError<'_>) -> String {
     cut(&error.masked().to_string(), 300)
 }

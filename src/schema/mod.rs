@@ -1,7 +1,7 @@
-//! JSON Schema: compiled once, offline, and the errors in words.
+//! JSON Schema: compiles schemas once and offline, and explains mismatches in words.
 //!
-//! The only module that knows the `jsonschema` crate. Drafts other than 2020-12 are accepted
-//! when a schema names them; remote references never.
+//! The only module that uses the `jsonschema` crate. Accepts drafts other than 2020-12 if a schema names them, and
+//! never loads a remote reference.
 
 mod closure;
 mod mismatch;
@@ -32,7 +32,7 @@ struct CompiledSchema {
     name: String,
     closure: Arc<Value>,
     validator: Validator,
-    /// Whether the work of a check is counted before it is done.
+    /// Whether the work of a check is counted before the check runs.
     counted: WorkCounting,
     digest: OnceLock<Digest>,
 }
@@ -47,7 +47,7 @@ impl fmt::Debug for Schema {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SchemaError {
-    /// The schema file in which the mistake is.
+    /// The schema file that contains the mistake.
     pub file: String,
     /// Where in that file, as a JSON pointer.
     pub pointer: String,
@@ -59,13 +59,16 @@ pub struct SchemaError {
 
 impl Schema {
     /// Compiles a schema that refers to no other file.
+    ///
+    /// # Errors
+    /// The schema is invalid, too complex, or has a reference that does not resolve.
     pub fn compile(name: &str, document: Value) -> Result<Self, SchemaError> {
         let mut set = SchemaSet::default();
         set.insert(name, document);
         set.get(name)
     }
 
-    /// The schema that everything fits.
+    /// The schema that every value fits.
     pub fn any() -> Self {
         match Self::from_closure("any", json!(true)) {
             Ok(schema) => schema,
@@ -93,7 +96,7 @@ impl Schema {
             .offline()
             .should_validate_formats(true)
             .should_ignore_unknown_formats(true)
-            // Linear-time regular expressions only: a pattern of a user's file must not hang a run.
+            // Only regular expressions that match in linear time: a pattern that a user writes must not hang a run.
             .with_pattern_options(PatternOptions::regex().size_limit(4 << 20));
         let validator = if plain { plain::build(options, &closure) } else { options.build(&closure) };
         let validator = validator.map_err(|invalid| {
@@ -108,7 +111,7 @@ impl Schema {
         Ok(Self(Arc::new(CompiledSchema { name, closure, validator, counted, digest: OnceLock::new() })))
     }
 
-    /// The digest of the schema with everything that it refers to.
+    /// The digest of the schema, including everything that it refers to.
     pub fn digest(&self) -> Digest {
         self.0.digest.get_or_init(|| Digest::of(canonical(&self.0.closure).as_bytes())).clone()
     }
@@ -118,17 +121,17 @@ impl Schema {
         &self.0.name
     }
 
-    /// The schema with everything that it refers to under `$defs`.
+    /// The schema, with everything that it refers to under `$defs`.
     pub fn closure(&self) -> Arc<Value> {
         self.0.closure.clone()
     }
 
-    /// The same, borrowed.
+    /// Like [`closure`](Self::closure), borrowed.
     pub fn document(&self) -> &Value {
         &self.0.closure
     }
 
-    /// Whether everything fits.
+    /// Whether every value fits.
     pub fn is_any(&self) -> bool {
         match &*self.0.closure {
             Value::Bool(flag) => *flag,
@@ -137,26 +140,26 @@ impl Schema {
         }
     }
 
-    /// Whether a check may take long, however small the value is.
+    /// Whether a check may take long even if the value is small.
     pub fn takes_long(&self) -> bool {
         self.0.counted == WorkCounting::Growth
     }
 
-    /// Whether a value fits; one that takes too much work to check does not.
+    /// Whether a value fits. A value that takes too much work to check does not.
     pub fn is_valid(&self, value: &Value) -> bool {
         self.work(value).is_ok() && self.0.validator.is_valid(value)
     }
 
-    /// How many visits a check takes, where that is counted.
+    /// How many visits a check takes; 0 if the schema does not need them counted.
     fn work(&self, value: &Value) -> Result<u64, work::TooMuchWork> {
         if self.0.counted == WorkCounting::No { Ok(0) } else { work::visits(&self.0.closure, value) }
     }
 
-    /// Why a value does not fit; empty when it does. At most 50 are listed.
+    /// Why a value does not fit, as at most 50 mismatches; empty if it fits.
     pub fn errors(&self, value: &Value) -> Vec<Mismatch> {
         match self.work(value) {
             Err(why) => return vec![Mismatch::too_much_work(why)],
-            // A list of what is wrong has an entry for each visit: it would fill the memory.
+            // The list of errors has an entry for each visit and would exhaust memory, so only the result is computed.
             Ok(visits) if visits > work::MAX_LISTED => {
                 return if self.0.validator.is_valid(value) { Vec::new() } else { vec![Mismatch::unlisted()] };
             }
@@ -166,14 +169,14 @@ impl Schema {
     }
 }
 
-/// The schemas of a project by file name; each may refer to the others.
+/// The schemas of a project by file name. Each may refer to the others.
 #[derive(Clone, Debug, Default)]
 pub struct SchemaSet {
     files: BTreeMap<String, Value>,
     compiled: Compiled,
 }
 
-/// What was compiled already; shared by copies of a set, which have the same files.
+/// The schemas that were compiled already. Copies of a set have the same files, so they share them.
 type Compiled = Arc<Mutex<BTreeMap<String, Result<Schema, SchemaError>>>>;
 
 impl SchemaSet {
@@ -193,7 +196,10 @@ impl SchemaSet {
         self.files.get(file)
     }
 
-    /// The schema of a file with the files that it refers to, compiled once.
+    /// The schema of a file, including the files that it refers to; compiled once.
+    ///
+    /// # Errors
+    /// The schema is missing, invalid or too complex, or has a reference that does not resolve.
     pub fn get(&self, file: &str) -> Result<Schema, SchemaError> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = compiled.get(file) {

@@ -1,5 +1,5 @@
-//! Why a `pattern` can't be used. Patterns are matched in time that grows with the text, so that no pattern of a
-//! schema can hang a run; look-around and back-references need backtracking, which takes longer.
+//! Explains why a `pattern` can't be used. orch matches patterns in time that is linear in the text, so that no pattern
+//! in a schema can hang a run. Look-around and back-references need backtracking, which is not linear.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ impl fmt::Display for Backtracking {
     }
 }
 
-/// What is wrong with a pattern that did not compile, and what to do about it.
+/// Explains a pattern that does not compile: the message, and what the user can do about it if there is advice.
 pub(super) fn explain(pattern: &str) -> (String, Option<String>) {
     if let Some((what, written)) = backtracking(pattern) {
         let message = format!("the pattern `{pattern}` uses {what} (`{written}`), which is not supported");
@@ -42,7 +42,7 @@ pub(super) fn explain(pattern: &str) -> (String, Option<String>) {
     }
 }
 
-/// The first part of a pattern that needs backtracking, as it is written.
+/// The first part of a pattern that needs backtracking, with its source text.
 fn backtracking(pattern: &str) -> Option<(Backtracking, &str)> {
     let mut in_class = false;
     let mut rest = pattern;

@@ -1,31 +1,32 @@
-//! Schemas that are plainly valid: a quick yes, so that the meta-schema is compiled only for the others.
+//! Recognizes most valid schemas without the meta-schema, so that it is compiled only for the others.
 //!
-//! Compiling the meta-schema of 2020-12 takes longer than everything else that a small project needs.
-//! A yes must be right; a no means that the meta-schema decides, and says what is wrong.
+//! Compiling the meta-schema of 2020-12 takes longer than everything else that a small project needs. A positive answer
+//! must be right. After a negative one, the meta-schema decides and says what is wrong.
 
 use std::collections::HashSet;
 
 use jsonschema::{Draft, Registry, RegistryBuilder, ValidationError, ValidationOptions, Validator};
 use serde_json::{Map, Value, json};
 
-/// How deep schemas are followed; deeper ones are left to the meta-schema.
+/// How many levels deep schemas are checked; deeper ones are left to the meta-schema.
 const MAX_DEPTH: usize = 64;
-/// What a schema is called when it is compiled; never shown.
+/// The URI under which a schema is compiled; never shown.
 const NAME: &str = "orch:/schema";
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 const TYPES: &[&str] = &["array", "boolean", "integer", "null", "number", "object", "string"];
 
-/// Compiles a schema that is plainly valid.
+/// Compiles a schema that is plainly valid, without validating it again.
 ///
-/// The library checks whatever it compiles against the meta-schema, and has no switch for that. What the schema
-/// refers to it does not check, so it is given a reference, in the dialect whose meta-schema is the smallest.
+/// The library validates every schema that it compiles against the meta-schema and has no option to skip that. It does
+/// not validate the schemas that such a schema refers to. So it compiles a `$ref` to the schema, in the dialect with
+/// the smallest meta-schema.
 pub(super) fn build(options: ValidationOptions<'_>, schema: &Value) -> Result<Validator, ValidationError<'static>> {
     let resource = Draft::Draft202012.create_resource_ref(schema);
     let registry = Registry::new().add(NAME, resource).and_then(RegistryBuilder::prepare)?;
     options.with_draft(Draft::Draft4).with_registry(&registry).build(&json!({ "$ref": NAME }))
 }
 
-/// Whether a schema is valid under the meta-schema of 2020-12, as far as that can be told quickly.
+/// Whether a schema is certainly valid under the meta-schema of 2020-12. False if a quick check can't tell.
 pub(super) fn is_plainly_valid(schema: &Value) -> bool {
     subschema(schema, MAX_DEPTH)
 }
@@ -38,13 +39,13 @@ fn subschema(schema: &Value, depth: usize) -> bool {
     }
 }
 
-/// Whether a keyword has a value that it may have. Keywords that are not listed are not plain: the meta-schema
-/// allows any value for those that it does not know, and they are rare.
+/// Whether the value of a keyword is certainly valid. False for a keyword that is not listed: those are rare, and the
+/// meta-schema decides about them.
 fn keyword(key: &str, value: &Value, depth: usize) -> bool {
     match key {
         "$schema" => value == DIALECT,
         "$ref" => value.as_str().is_some_and(|text| text.starts_with("#/") && text.bytes().all(plain_byte)),
-        // Its expression is compiled, and refused if it is none, where the schema is.
+        // An invalid `pattern` is refused when the schema is compiled.
         "title" | "description" | "pattern" | "format" | "$comment" | "contentEncoding" | "contentMediaType" => {
             value.is_string()
         }
@@ -67,7 +68,7 @@ fn keyword(key: &str, value: &Value, depth: usize) -> bool {
     }
 }
 
-/// A byte that needs no escape in the fragment of a URI, nor a closer look.
+/// Whether a byte may be in a URI fragment without an escape.
 fn plain_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"#/$_-.~".contains(&byte)
 }
@@ -84,7 +85,7 @@ fn kinds(value: &Value) -> bool {
     }
 }
 
-/// A list of strings, none of them twice.
+/// Whether a value is a list of strings without duplicates.
 fn distinct(value: &Value) -> bool {
     let Some(list) = value.as_array() else { return false };
     let mut seen = HashSet::new();
@@ -98,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// Values that keywords have, and some that they may not have.
+    /// Values that keywords may have, and some that they may not have.
     fn values() -> impl Strategy<Value = Value> {
         prop_oneof![
             Just(json!(true)),

@@ -1,37 +1,37 @@
-//! Values that stand for one that is not known yet: what a schema says of a value before there is one.
+//! Derives from a schema what is known about a value before it exists: placeholders to show, and sizes for forecasts.
 //!
-//! A sample is for showing and for measuring; it need not fit its schema in everything (patterns, formats).
+//! A sample need not fit its schema in every respect, such as patterns and formats.
 
 use serde_json::{Map, Value, json};
 
 use super::Schema;
 
-/// How deep samples go; deeper parts are told by their type alone.
+/// How many levels deep samples are made; deeper parts are shown by their type alone.
 const DEPTH: usize = 8;
-/// How many places of a schema a sample may visit: schemas may be recursive.
+/// How many parts of a schema a sample may visit, because schemas may be recursive.
 const PLACES: usize = 2_000;
-/// What JSON needs for a number, in bytes, as far as anyone writes numbers.
+/// How many bytes a number takes in JSON, for numbers of usual length.
 const NUMBER: u64 = 24;
 
 impl Schema {
-    /// A value of the schema's shape whose parts say what they are, such as `‹plan.summary: string›`;
-    /// lists have one item.
+    /// A value with the schema's structure whose parts name their path and type, such as `‹plan.summary: string›`.
+    /// Lists have one item.
     pub fn placeholder(&self, name: &str) -> Value {
         ValueSampler::new(self.document()).shown(self.document(), name, 0)
     }
 
-    /// About the smallest value that fits.
+    /// A value that is about as small as the schema allows.
     pub fn least(&self) -> Value {
         ValueSampler::new(self.document()).least(self.document(), 0)
     }
 
-    /// How long the value can be as JSON, in bytes; `None` when the schema sets no bound.
+    /// The maximum length of the value as JSON, in bytes; `None` if the schema sets no limit.
     pub fn most_bytes(&self) -> Option<u64> {
         ValueSampler::new(self.document()).most(self.document(), 0)
     }
 
-    /// How many items the list at a path of properties may have: at least, and at most if that is bounded.
-    /// `None` where the schema knows no list.
+    /// The minimum and maximum number of items of the list at a path of properties; no maximum if the schema sets none.
+    /// `None` if the schema has no list there.
     pub fn count_at(&self, path: &[&str]) -> Option<(u64, Option<u64>)> {
         let sampler = ValueSampler::new(self.document());
         let mut node = sampler.target(self.document());
@@ -42,7 +42,7 @@ impl Schema {
     }
 }
 
-/// What stands for a value of which only the name is known.
+/// The placeholder for a value of which only the name and kind are known.
 pub fn unknown(name: &str, kind: &str) -> Value {
     Value::from(format!("‹{name}: {kind}›"))
 }
@@ -57,7 +57,7 @@ impl<'a> ValueSampler<'a> {
         Self { root, left: PLACES }
     }
 
-    /// Where references lead, and the first of several branches.
+    /// Follows references, and takes the first alternative of a union that is not null.
     fn target(&self, mut node: &'a Value) -> &'a Value {
         for _ in 0..DEPTH {
             let next = match node.get("$ref").and_then(Value::as_str) {
@@ -70,7 +70,7 @@ impl<'a> ValueSampler<'a> {
         node
     }
 
-    /// Whether another place may be visited at a depth.
+    /// Counts a visit, and returns whether the sample may go deeper.
     fn visit(&mut self, depth: usize) -> bool {
         self.left = self.left.saturating_sub(1);
         depth < DEPTH && self.left > 0
@@ -156,7 +156,8 @@ impl<'a> ValueSampler<'a> {
             return None;
         }
         match kind(node)? {
-            // What a schema leaves open is rarely used by who was shown the schema.
+            // Properties that the schema does not declare are not counted: a model that is shown the schema rarely adds
+            // any.
             "object" => properties(node).try_fold(2_u64, |sum, (key, schema)| {
                 let name = u64::try_from(key.len()).ok()?.saturating_add(4);
                 Some(sum.saturating_add(name).saturating_add(self.most(schema, depth + 1)?))
@@ -184,7 +185,7 @@ fn first_not_null(branches: &Value) -> Option<&Value> {
     branches.iter().find(|branch| kind(branch) != Some("null")).or(branches.first())
 }
 
-/// The type that a schema names, or that its words are for.
+/// The type that a schema names, or that its keywords imply.
 fn kind(node: &Value) -> Option<&str> {
     match node.get("type") {
         Some(Value::String(name)) => Some(name),

@@ -1,9 +1,9 @@
-//! How much work it is to check a value against a schema, counted before the work is done.
+//! Counts how much work it is to check a value against a schema, before the check runs.
 //!
-//! A validator follows every alternative. Where alternatives refer to the same parts by `$ref`, it comes to a part of
-//! the schema in many ways, with the same part of the value each time: forty definitions that each offer the next one
-//! twice are 2^40 visits. So for schemas that can be like that, the visits are counted first. A count needs
-//! each pair of a schema part and a value part only once, and is quick where the check would not be.
+//! A validator tries every alternative. If alternatives refer to the same parts by `$ref`, it reaches a part of the
+//! schema on many paths, each time with the same part of the value: forty definitions that each offer the next one
+//! twice make 2^40 visits. So for schemas where this can happen, the visits are counted first. Counting needs each pair
+//! of a schema part and a value part only once, and is therefore fast even where the check would not be.
 
 use std::collections::HashMap;
 
@@ -11,47 +11,47 @@ use serde_json::{Map, Value};
 
 use super::SchemaError;
 
-/// How many visits one check may take: a few seconds at most.
+/// How many visits one check may take: a few seconds of work at most.
 pub(super) const MAX_VISITS: u64 = 10_000_000;
-/// Up to how many visits it is listed what is wrong with a value, where visits are counted.
+/// Up to how many visits the reasons are listed why a value does not fit, if visits are counted.
 pub(super) const MAX_LISTED: u64 = 200_000;
-/// How many pairs of a schema part and a value part are counted before the answer is "too much".
+/// How many pairs of a schema part and a value part are counted before the result is "too much".
 const MAX_PAIRS: usize = 2_000_000;
-/// How many schemas may be entered inside of one another during one check, from value to value and from reference to
-/// reference: a validator calls itself for each.
+/// How many schemas a check may enter inside of one another, through values and through references. The validator
+/// recurses for each.
 pub(super) const MAX_CHECK_DEPTH: usize = 2_000;
-/// How deep a value is that a reply may have.
+/// The greatest nesting depth of a reply's value.
 const DEEPEST_VALUE: usize = 513;
-/// How many values an `enum` may have before its comparisons are counted.
+/// How many values an `enum` may have before its comparisons count as work.
 const LONG_ENUM: usize = 100;
-/// Keywords whose value is data and no schema.
+/// Keywords whose value is data rather than a schema.
 const DATA: &[&str] = &["const", "default", "enum", "examples"];
-/// References that depend on the way on which a check came to them.
+/// References whose target depends on how a check reached them.
 const DYNAMIC: &[&str] = &["$dynamicRef", "$recursiveRef"];
-/// Keywords whose value is a schema for the same value.
+/// Keywords whose value is a schema that applies to the same value.
 const SAME_VALUE: &[&str] = &["not", "if", "then", "else"];
-/// Keywords whose value is a list of schemas for the same value.
+/// Keywords whose value is a list of schemas that apply to the same value.
 const SAME_VALUE_LISTS: &[&str] = &["allOf", "anyOf", "oneOf"];
 
-/// Whether and why the work of checks against a schema is counted before they are made.
+/// Whether the work of a check against a schema is counted first, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WorkCounting {
-    /// It is not: the work grows no faster than the value.
+    /// It is not counted, because the work grows no faster than the value.
     No,
-    /// Chains of references make a check deeper than the value.
+    /// It is counted because chains of references make a check nest deeper than the value.
     Depth,
-    /// The work may grow faster than the value.
+    /// It is counted because the work may grow faster than the value.
     Growth,
 }
 
-/// Whether the work of checks against a schema has to be counted: it may grow faster than the value.
+/// Whether the work of checks against a schema must be counted, because it may grow faster than the value.
 ///
-/// The work can't grow if no keyword offers alternatives, or if nothing refers to another part: then no part is reached
-/// in two ways with the same value.
+/// The work grows no faster if no keyword offers alternatives, or if nothing refers to another part: then the check
+/// reaches no part twice with the same value.
 ///
 /// # Errors
-/// The schema takes too long for every value, with the first part of it that does; or it has references that are
-/// resolved only while a value is checked.
+/// The schema takes too much work for every value, with the first part that does; or it has references that resolve
+/// only during a check.
 pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<WorkCounting, SchemaError> {
     let mut survey = SchemaSurvey::default();
     survey.part(schema);
@@ -67,7 +67,7 @@ pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<WorkCounting
     let mut counter = Counter::new(schema);
     let mut deepest = 0;
     match too_much(&mut counter, schema, &mut String::new(), &mut deepest) {
-        // Each level of a value adds at most as many steps as the longest way through one value.
+        // Each nesting level of a value adds at most `deepest` levels to the check.
         None if may_grow => Ok(WorkCounting::Growth),
         None if deepest.saturating_mul(DEEPEST_VALUE) > MAX_CHECK_DEPTH => Ok(WorkCounting::Depth),
         None => Ok(WorkCounting::No),
@@ -75,19 +75,19 @@ pub(super) fn must_be_counted(name: &str, schema: &Value) -> Result<WorkCounting
     }
 }
 
-/// Why a check takes too much.
+/// Why a check takes too much work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TooMuchWork {
     /// Too many visits.
     Visits,
-    /// Too many visits inside of one another.
+    /// Too many visits nested inside of one another.
     Depth,
 }
 
-/// The work that a check of a value takes, at most.
+/// The maximum number of visits that a check of a value takes.
 ///
 /// # Errors
-/// It is too much.
+/// The check would take too much work.
 pub(super) fn visits(schema: &Value, value: &Value) -> Result<u64, TooMuchWork> {
     let mut counter = Counter::new(schema);
     let work = counter.work(schema, Some(value));
@@ -100,7 +100,7 @@ pub(super) fn visits(schema: &Value, value: &Value) -> Result<u64, TooMuchWork> 
     Ok(work.visits)
 }
 
-/// What a check takes: how many visits, and how many inside of one another.
+/// The work of a check: the number of visits, and how deep they nest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct CheckWork {
     visits: u64,
@@ -115,7 +115,7 @@ impl CheckWork {
         Self { visits: self.visits.saturating_add(other.visits), depth: self.depth.max(other.depth) }
     }
 
-    /// The finding about a part of a schema that takes too much for every value.
+    /// The error for the part of a schema that takes too much work for every value.
     fn refusal(self, name: &str, pointer: String) -> SchemaError {
         let (message, help) = if self.depth > MAX_CHECK_DEPTH {
             (
@@ -135,14 +135,14 @@ impl CheckWork {
     }
 }
 
-/// What a schema is made of, as far as it decides whether work must be counted.
+/// The properties of a schema that decide whether its work must be counted.
 #[derive(Default)]
 struct SchemaSurvey {
     refers: bool,
     has_alternatives: bool,
-    /// Whether a keyword looks at the same parts twice, or at a long list for each value.
+    /// Whether a keyword checks the same parts twice, or compares each value with a long list.
     repeats: bool,
-    /// A keyword whose target is known only during a check.
+    /// The keyword, if there is one, whose target is known only during a check.
     dynamic: Option<&'static str>,
 }
 
@@ -169,7 +169,8 @@ impl SchemaSurvey {
     }
 }
 
-/// The first part that takes too much for every value, with its work; notes how deep parts are at most.
+/// The first part that takes too much work for every value, with that work. Updates `deepest`, the deepest nesting of
+/// any part.
 fn too_much<'a>(
     counter: &mut Counter<'a>,
     part: &'a Value,
@@ -203,11 +204,12 @@ fn too_much<'a>(
     None
 }
 
-/// Counts work, once for each pair of a schema part and a value part; without a value, that of any value.
+/// Counts work once for each pair of a schema part and a value part. Without a value, counts the work that every value
+/// takes.
 struct Counter<'a> {
     root: &'a Value,
     known: HashMap<(*const Value, *const Value), CheckWork>,
-    /// How many calls of [`work`](Self::work) are under way: a count nests as deep as the check that it is of.
+    /// How many calls of [`work`](Self::work) are active: the count nests as deep as the check would.
     depth: usize,
 }
 
@@ -228,7 +230,8 @@ impl<'a> Counter<'a> {
         if self.depth >= MAX_CHECK_DEPTH {
             return CheckWork::BOTTOMLESS;
         }
-        // A part that leads back to itself with the same value is no work: the validator refuses it.
+        // Breaks cycles. A part that leads back to itself with the same value adds no work, because the validator stops
+        // there.
         self.known.insert(pair, CheckWork::default());
         self.depth += 1;
         let same = self.of_same_value(map, value);
@@ -243,7 +246,7 @@ impl<'a> Counter<'a> {
         work
     }
 
-    /// The work of schemas that look at the same value.
+    /// The work of the schemas that apply to the same value.
     fn of_same_value(&mut self, map: &'a Map<String, Value>, value: Option<&'a Value>) -> CheckWork {
         let mut parts: Vec<&'a Value> = SAME_VALUE.iter().filter_map(|key| map.get(*key)).collect();
         let lists = SAME_VALUE_LISTS.iter().filter_map(|key| map.get(*key)?.as_array());
@@ -253,7 +256,7 @@ impl<'a> Counter<'a> {
         parts.into_iter().fold(CheckWork::default(), |sum, part| sum.and(self.work(part, value)))
     }
 
-    /// The work of schemas that look at members and items of the value. Every pattern is taken to match.
+    /// The work of the schemas that apply to members and items of the value, as if every pattern matched.
     fn of_parts(&mut self, map: &'a Map<String, Value>, value: &'a Value) -> CheckWork {
         let mut pairs: Vec<(&'a Value, &'a Value)> = Vec::new();
         match value {
@@ -284,7 +287,7 @@ impl<'a> Counter<'a> {
         pairs.into_iter().fold(CheckWork::default(), |sum, (schema, part)| sum.and(self.work(schema, Some(part))))
     }
 
-    /// What a reference within the schema leads to.
+    /// The part of the schema that a local reference leads to.
     fn target(&self, reference: &str) -> Option<&'a Value> {
         self.root.pointer(&super::closure::unescaped(reference.strip_prefix('#')?))
     }

@@ -1,14 +1,15 @@
-//! The forms in which a secret is searched for.
+//! The encodings in which a secret is searched for.
 
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
-/// The value itself, its lines, and the value in Base64 and hexadecimal.
+/// The value itself, its lines, and the value in Base64 and hexadecimal, without those that are too short to search
+/// for.
 pub(super) fn of(value: &str) -> Vec<String> {
     let mut forms = vec![value.to_owned()];
     if value.contains(char::is_whitespace) {
-        // As forms are sent: spaces become `+`.
+        // Form encoding writes a space as `+`.
         forms.push(value.replace(' ', "+"));
-        // The text is also looked at without line breaks.
+        // The redactor also searches the text with its line breaks removed.
         forms.push(value.replace(['\n', '\r'], ""));
         forms.extend(value.lines().map(str::trim).filter(|line| line.len() >= super::SHORTEST).map(str::to_owned));
     }
@@ -20,8 +21,8 @@ pub(super) fn of(value: &str) -> Vec<String> {
     forms
 }
 
-/// Base64 of the value at each of the three places that it can have in what is encoded, without
-/// the characters that depend on what stands before and after it.
+/// Base64 of the value at each of the three offsets that it can have in the encoded bytes, without the characters that
+/// depend on the bytes before and after it.
 fn inside(engine: &impl base64::Engine, value: &[u8]) -> Vec<String> {
     (0..3_usize)
         .map(|before| {

@@ -1,11 +1,10 @@
-//! Secrets: the values that must never be written, and the redactor that keeps them out.
+//! Secrets: the values that orch must never write, and the redactor that removes them.
 //!
-//! Values come from the environment only: the keys of providers, and what is a secret by the name of its
-//! variable. Every writer of the program (journal, blobs,
-//! messages, reports) gets text that passed through a [`Redactor`]; text that comes in pieces
-//! passes through a [`Pieces`]. A secret is found as it is, in Base64 and hexadecimal, and where
-//! the text escapes it for JSON or for an address. What a program derives from it otherwise
-//! can't be known.
+//! Values come only from the environment: the keys of providers, and variables whose names or values mark them as
+//! secrets. All text that orch writes (journal, blobs, messages, reports) passes through a [`Redactor`]; text that
+//! arrives in pieces passes through a [`StreamRedactor`]. The redactor finds a secret as it is, in Base64 and
+//! hexadecimal, and where the text escapes it for JSON or a URL. It can't recognize what a program derives from it in
+//! other ways.
 
 mod forms;
 mod pieces;
@@ -23,10 +22,10 @@ use crate::model::{AgentActivity, Failure, ReplyRemarks};
 pub use pieces::StreamRedactor;
 pub use sources::{secrets_among, secrets_listed};
 
-/// Values shorter than this are not searched for: they would hit ordinary text.
+/// Values shorter than this, in bytes, are not searched for: they would match ordinary text.
 pub const SHORTEST: usize = 8;
 
-/// Replaces every known secret, in the forms that programs write it in, by a mark.
+/// Replaces every known secret, in the encodings that programs use, with a mark.
 #[derive(Default)]
 pub struct Redactor {
     needles: Vec<(SecretString, String)>,
@@ -35,7 +34,7 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// A redactor for named values; the name stands in the mark that replaces the value.
+    /// A redactor for named values; the mark that replaces a value shows its name.
     pub fn new<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a SecretString)>) -> Self {
         let mut needles: Vec<(SecretString, String)> = Vec::new();
         for (name, secret) in secrets {
@@ -52,36 +51,36 @@ impl Redactor {
         }
         let texts = || needles.iter().map(|(needle, _)| needle.expose_secret());
         let longest = texts().map(str::len).max().unwrap_or_default();
-        // Too many needles for an automaton are more than an environment can hold.
+        // This fails only for more needles than an environment can hold.
         let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts()).ok();
         Self { search: search.filter(|_| longest > 0), needles, longest }
     }
 
-    /// The text without secrets.
+    /// The text with every secret redacted.
     pub fn text(&self, text: &str) -> String {
         self.struck(text, self.find(text))
     }
 
-    /// The same for a text whose end was cut off: of a secret that the cut went through no part is left.
+    /// Like [`Self::text`], for a text whose end was cut off: also redacts the part of a secret before the cut.
     pub fn beginning(&self, text: &str) -> String {
         let mut places = self.find(text);
         places.extend(self.begun(text));
         self.struck(text, places)
     }
 
-    /// The same for a text whose beginning was cut off.
+    /// Like [`Self::text`], for a text whose beginning was cut off: also redacts the part of a secret after the cut.
     pub fn ending(&self, text: &str) -> String {
         let mut places = self.find(text);
         places.extend(self.ended(text));
         self.struck(text, places)
     }
 
-    /// Whether a secret is in the text.
+    /// Whether the text holds a secret.
     pub fn finds_in(&self, text: &str) -> bool {
         !self.find(text).is_empty()
     }
 
-    /// A reply or failure as it may be recorded: redacted once, on arrival.
+    /// A reply or a failure as it may be recorded; orch redacts it once, when it arrives.
     pub fn result(&self, result: Result<CallReply, Failure>) -> Result<CallReply, Failure> {
         match result {
             Ok(CallReply::Chat(mut reply)) => {
@@ -93,16 +92,16 @@ impl Redactor {
                 Ok(CallReply::Chat(reply))
             }
             Ok(CallReply::Output(CallOutput::Command(mut done))) => {
-                // What was cut is redacted at its ends already.
+                // Where output was cut off, its ends are redacted already.
                 (done.stdout, done.stderr) = (self.text(&done.stdout), self.text(&done.stderr));
                 Ok(CallReply::Output(CallOutput::Command(done)))
             }
-            // What was there before is kept as it was, so that it can be put back.
+            // Snapshots hold files as they were, so that orch can restore them exactly.
             Ok(CallReply::Output(done @ (CallOutput::Snapshot(_) | CallOutput::Applied(_)))) => {
                 Ok(CallReply::Output(done))
             }
             Err(mut failure) => {
-                // Messages quote the beginning of what somebody said, with a mark where it was cut.
+                // Messages quote the beginning of a server's or a program's text, with `…` where it was cut off.
                 failure.message = match failure.message.strip_suffix('…') {
                     Some(beginning) => self.beginning(beginning) + "…",
                     None => self.text(&failure.message),
@@ -113,7 +112,7 @@ impl Redactor {
         }
     }
 
-    /// Remarks about a reply, without secrets.
+    /// Remarks about a reply, with every secret redacted.
     pub fn remarks(&self, remarks: ReplyRemarks) -> ReplyRemarks {
         let text = |text: Option<String>| text.map(|text| self.text(&text));
         ReplyRemarks {
@@ -123,7 +122,7 @@ impl Redactor {
         }
     }
 
-    /// What a program did, as it may be recorded: a file that holds a secret is named, and not shown.
+    /// What a CLI agent did, as it may be recorded: a file that holds a secret is named, but its content is left out.
     pub fn work(&self, mut work: AgentActivity) -> AgentActivity {
         work.session = work.session.map(|session| self.text(&session));
         for lines in [&mut work.tools, &mut work.changed, &mut work.left_out, &mut work.denied] {
@@ -144,7 +143,7 @@ impl Redactor {
         work
     }
 
-    /// Where secrets are, with the number of the needle found.
+    /// Where secrets are in the text, each with the index of its needle.
     fn find(&self, text: &str) -> Vec<(Range<usize>, usize)> {
         let Some(search) = &self.search else { return Vec::new() };
         let mut found = Vec::new();
@@ -156,7 +155,7 @@ impl Redactor {
         found
     }
 
-    /// The end of a text that is the beginning of a secret.
+    /// The end of the text, if it is the beginning of a secret.
     fn begun(&self, text: &str) -> Option<(Range<usize>, usize)> {
         let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
         let longest = needles.filter_map(|(number, needle)| {
@@ -167,7 +166,7 @@ impl Redactor {
         longest.max().map(|(length, number)| (text.len() - length..text.len(), number))
     }
 
-    /// The beginning of a text that is the end of a secret.
+    /// The beginning of the text, if it is the end of a secret.
     fn ended(&self, text: &str) -> Option<(Range<usize>, usize)> {
         let needles = self.needles.iter().map(|(needle, _)| needle.expose_secret()).enumerate();
         let longest = needles.filter_map(|(number, needle)| {
@@ -178,7 +177,7 @@ impl Redactor {
         longest.max().map(|(length, number)| (0..length, number))
     }
 
-    /// The text with marks in these places, where they overlap one for all.
+    /// The text with a mark in each of these places; places that overlap share one mark.
     fn struck(&self, text: &str, mut places: Vec<(Range<usize>, usize)>) -> String {
         places.sort_unstable_by_key(|(place, number)| (place.start, std::cmp::Reverse(place.end), *number));
         let (mut out, mut done) = (String::with_capacity(text.len()), 0);

@@ -1,24 +1,23 @@
-//! Text that comes in pieces: a secret may begin in one and end in another.
+//! Redacts text that arrives in pieces: a secret may begin in one and end in another.
 
 use super::Redactor;
 
-/// How many bytes an escape takes for a byte of what it stands for: `\u0041`, and that in a string again.
+/// How many bytes an escape may take for one byte: `\u0041`, with its backslash escaped once more.
 const ESCAPED: usize = 7;
 
-/// Redacts a text that comes in pieces. What may be the beginning of a secret is held back until
-/// more of the text tells.
+/// Redacts a text that arrives in pieces. Holds back what may be the beginning of a secret until more text arrives.
 pub struct StreamRedactor<'a> {
     redactor: &'a Redactor,
     held: String,
 }
 
 impl<'a> StreamRedactor<'a> {
-    /// The beginning of a text.
+    /// A redactor at the beginning of a text.
     pub fn new(redactor: &'a Redactor) -> Self {
         Self { redactor, held: String::new() }
     }
 
-    /// Takes the next piece; returns what can be shown now.
+    /// Adds the next piece; returns what can be shown now.
     pub fn push(&mut self, piece: &str) -> String {
         self.held.push_str(piece);
         let end = self.settled();
@@ -28,12 +27,12 @@ impl<'a> StreamRedactor<'a> {
         shown
     }
 
-    /// The rest, once the text is over; a secret that was begun is not shown.
+    /// The rest, at the end of the text; the beginning of an unfinished secret is redacted too.
     pub fn end(self) -> String {
         self.redactor.beginning(&self.held)
     }
 
-    /// Up to where no secret can be that is not there as a whole.
+    /// Up to which byte the text holds no part of an unfinished secret.
     fn settled(&self) -> usize {
         if self.redactor.longest == 0 {
             return self.held.len();
@@ -44,7 +43,7 @@ impl<'a> StreamRedactor<'a> {
                 end = end.min(place.start);
             }
         }
-        // Not inside of a character or an escape, whose parts mean other things.
+        // Do not cut inside a character or an escape: its parts would mean something else.
         let inside = |end: usize| {
             let before = self.held.as_bytes().get(end.saturating_sub(6)..end).unwrap_or_default();
             !self.held.is_char_boundary(end) || before.iter().any(|byte| matches!(byte, b'\\' | b'%'))

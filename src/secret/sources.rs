@@ -1,18 +1,16 @@
-//! Which values of an environment are secrets, told by their names and their form.
+//! Which environment variables hold secrets, judged by their names and by the form of their values.
 
 use secrecy::SecretString;
 
-/// Words that end the names of variables which hold secrets.
+/// Words at the end of a variable's name that mark a secret.
 const WORDS: &[&str] =
     &["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "CREDENTIALS", "PAT"];
-/// Endings of such names that are written in one word.
+/// Endings of names that are written as one word.
 const ENDINGS: &[&str] = &["APIKEY", "AUTHTOKEN", "ACCESSKEY", "SECRETKEY", "PRIVATEKEY"];
-/// A value of a variable that is a secret by its name alone is at least this long: a shorter one, such as
-/// `postgres`, would hit ordinary text.
+/// The shortest value, in bytes, that counts as a secret. A shorter one, such as `postgres`, would match ordinary text.
 const LEAST: usize = 16;
 
-/// The secrets among variables, each with its name: values of variables that are called like a secret, and
-/// passwords in addresses.
+/// The secrets among variables, each with its name: values of variables with a secret's name, and passwords in URLs.
 pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
     let secret = |(name, value): (String, String)| {
         let found = if is_called_secret(&name) && !is_path(&value) { Some(value.trim()) } else { password(&value) };
@@ -22,8 +20,8 @@ pub fn secrets_among(variables: impl IntoIterator<Item = (String, String)>) -> V
     variables.into_iter().filter_map(secret).collect()
 }
 
-/// The secrets among variables that a file hands to a command or an agent program by name: values that
-/// look drawn by lot, of what is called like a secret short ones too.
+/// The secrets among variables that a pipeline passes to a command or a CLI agent by name: values that look random. If
+/// the name marks a secret, shorter values count too.
 pub fn secrets_listed(variables: impl IntoIterator<Item = (String, String)>) -> Vec<(String, SecretString)> {
     let secret = |(name, value): (String, String)| {
         let text = value.trim();
@@ -34,8 +32,8 @@ pub fn secrets_listed(variables: impl IntoIterator<Item = (String, String)>) -> 
     variables.into_iter().filter_map(secret).collect()
 }
 
-/// Whether a value is one long word with letters and digits between one another, as no word, name, path,
-/// address or number is: `ghp_x2Yd81kQ…`.
+/// Whether a value looks random: one long word whose digits, upper-case and lower-case letters alternate more than in
+/// any word, name, path, URL or number: `ghp_x2Yd81kQ…`.
 fn looks_random(value: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '+' | '=' | '~');
     let kind = |c: char| (c.is_ascii_digit(), c.is_ascii_uppercase());
@@ -50,13 +48,13 @@ fn is_called_secret(name: &str) -> bool {
     WORDS.contains(&last) || ENDINGS.iter().any(|ending| last.ends_with(ending))
 }
 
-/// Whether a value names a file that holds the secret: `/home/me/key.json`.
+/// Whether a value is the path of a file that holds the secret: `/home/me/key.json`.
 fn is_path(value: &str) -> bool {
     let value = value.trim();
     ["/", "./", "~/"].iter().any(|start| value.starts_with(start)) && value.contains('.')
 }
 
-/// The password of an address: `pw` of `scheme://user:pw@host`.
+/// The password in a URL: `pw` of `scheme://user:pw@host`.
 fn password(value: &str) -> Option<&str> {
     let (_, rest) = value.trim().split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;

@@ -21,7 +21,7 @@ fn quoted(text: &str) -> String {
     json[1..json.len() - 1].to_owned()
 }
 
-/// Forms in which programs write a secret, each from the plain value.
+/// The forms in which programs write a secret, from its plain value.
 fn forms(secret: &str) -> Vec<String> {
     let wrapped: Vec<String> =
         STANDARD.encode(secret).as_bytes().chunks(7).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
@@ -43,7 +43,7 @@ fn forms(secret: &str) -> Vec<String> {
     ]
 }
 
-/// Whether a reader who undoes escapes finds the secret.
+/// Whether the text holds the secret, escaped or not.
 fn is_in(secret: &str, text: &str) -> bool {
     let found = redactor(secret);
     !found.find(text).is_empty()

@@ -1,19 +1,19 @@
-//! A text as a reader sees it who undoes escapes, with the way back to where everything stands.
+//! A text with its escapes undone, which remembers where each byte comes from in the original text.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// How many escapes in one another are undone.
+/// How many levels of nested escapes are undone.
 const DEPTH: usize = 3;
 
 /// A text with some escapes undone.
 pub(super) struct DecodedText<'a> {
     bytes: Cow<'a, [u8]>,
-    /// For each byte where it comes from in the original text; none when the view is that text.
+    /// For each byte, where it comes from in the original text; `None` when this is the original text.
     from: Option<Vec<Range<usize>>>,
 }
 
-/// An escape: how many bytes it takes, and what it stands for.
+/// An escape: how many bytes it takes, and the bytes that it means.
 type Escape = (usize, Vec<u8>);
 
 impl DecodedText<'_> {
@@ -21,7 +21,7 @@ impl DecodedText<'_> {
         &self.bytes
     }
 
-    /// Where a part of the view stands in the original text.
+    /// Where a part of the decoded text is in the original text.
     pub(super) fn place(&self, part: Range<usize>) -> Range<usize> {
         let Some(from) = &self.from else { return part };
         match (from.get(part.start), from.get(part.end.saturating_sub(1))) {
@@ -30,7 +30,7 @@ impl DecodedText<'_> {
         }
     }
 
-    /// The view with one kind of escape undone; `None` when it has none of them.
+    /// The text with one kind of escape undone; `None` when it has no such escape.
     fn without(&self, sign: u8, escape: fn(&[u8]) -> Option<Escape>) -> Option<DecodedText<'static>> {
         if !self.bytes.contains(&sign) {
             return None;
@@ -49,7 +49,7 @@ impl DecodedText<'_> {
         any.then(|| DecodedText { bytes: bytes.into(), from: Some(from) })
     }
 
-    /// The view without line breaks, as Base64 is often written with some.
+    /// The text without line breaks, since Base64 is often wrapped.
     fn joined(&self) -> Option<DecodedText<'static>> {
         let is_break = |byte: u8| matches!(byte, b'\n' | b'\r');
         if !self.bytes.iter().any(|byte| is_break(*byte)) {
@@ -61,7 +61,7 @@ impl DecodedText<'_> {
     }
 }
 
-/// Hands over every view of a text: as it is, and with escapes of JSON and of addresses undone.
+/// Calls `look` with every decoding of a text: as it is, and with escapes of JSON and of URLs undone, nested ones too.
 pub(super) fn each(text: &str, look: &mut dyn FnMut(&DecodedText<'_>)) {
     let whole = DecodedText { bytes: text.as_bytes().into(), from: None };
     each_below(&whole, DEPTH, look);
@@ -98,7 +98,7 @@ fn of_json(text: &[u8]) -> Option<Escape> {
 fn of_unicode(text: &[u8]) -> Option<Escape> {
     let unit = |at: usize| -> Option<u16> {
         let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        // `from_str_radix` would take a sign.
+        // `from_str_radix` would accept a sign.
         let digits = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
         u16::from_str_radix(digits, 16).ok()
     };
@@ -107,7 +107,7 @@ fn of_unicode(text: &[u8]) -> Option<Escape> {
     Some((6 * first.len_utf16(), first.to_string().into_bytes()))
 }
 
-/// `%41`.
+/// `%41`: the escapes of URLs.
 fn of_address(text: &[u8]) -> Option<Escape> {
     let digits = std::str::from_utf8(text.get(1..3)?).ok()?;
     let digits = Some(digits).filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;

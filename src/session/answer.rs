@@ -1,4 +1,4 @@
-//! Answering a run that waits for a person, from any process.
+//! Answers approvals of a run, from any process.
 
 use jiff::Timestamp;
 
@@ -13,27 +13,28 @@ use super::error::SessionError;
 use super::location::{locate, run_workspace};
 use super::project_state::{StateFolder, find_run, project_root};
 
-/// How many runs of a status are looked through for one that waits.
+/// How many runs of each status are searched for one with a pending approval.
 const SEARCHED: usize = 1000;
 
-/// A person's answer to a question of a run; see [`Runner::answer`].
+/// The user's answer to an approval; see [`Runner::answer`].
 #[derive(Clone, Debug, Default)]
 pub struct AnswerRequest {
-    /// The run, by its id or the start of it; the only one that waits when it is `None`.
+    /// The run, by its id or the start of it; if `None`, the only run with a pending approval.
     pub run: Option<String>,
-    /// The step, when several of the run wait.
+    /// The step, if several steps of the run have a pending approval.
     pub step: Option<String>,
     /// Where the journal is.
     pub state: StateFolder,
-    /// Whether the answer is yes.
+    /// Whether the user approves.
     pub approved: bool,
-    /// Why, or what to do instead; later steps can read it.
+    /// The reason, or what to do instead; later steps can read it.
     pub note: String,
-    /// Who answers.
+    /// The name of the user who answers.
     pub by: String,
-    /// Whether the caller resumes the run next: what would refuse that is then checked before the answer is recorded.
+    /// Whether the caller resumes the run next. Then everything that could refuse the resume is checked before the
+    /// answer is recorded.
     pub resumes: bool,
-    /// The digest of what the user trusts orch.yaml to send, for a run that is resumed next.
+    /// The digest of what the user trusts orch.yaml to send, for the resume.
     pub trust: Option<String>,
 }
 
@@ -44,18 +45,18 @@ pub struct Answered {
     pub run: RunId,
     /// The step.
     pub step: StepKey,
-    /// How the run stood before.
+    /// The run's status before the answer.
     pub status: RunStatus,
     /// The folder of the run's journal.
     pub state: std::path::PathBuf,
 }
 
 impl Runner {
-    /// Records a person's answer. It holds for exactly what was shown; a run that no process runs uses it when it is
-    /// resumed.
+    /// Records the user's answer, which is bound to exactly the text that was shown. If no process runs the run, the
+    /// next resume uses the answer.
     ///
     /// # Errors
-    /// Nothing waits for this answer.
+    /// There is no matching pending approval.
     pub fn answer(&self, request: &AnswerRequest) -> Result<Answered, SessionError> {
         let here = self.current_dir();
         let journal = request.state.journal(&project_root(here))?;
@@ -66,7 +67,8 @@ impl Runner {
         let location = locate(&journal, &run, &request.state, &project_root(here))?;
         let settings = load_settings(&location.root)?;
         if request.resumes {
-            // Before the answer is recorded: the same command must work once the project is trusted.
+            // Checked before the answer is recorded, so that the user can repeat the same command after trusting the
+            // project.
             self.ensure_trusted(&location.root, &settings, request.trust.as_deref())?;
             run_workspace(&journal, row.run, None, &location, here).map_err(|error| {
                 let resume = format!("orch pipeline resume {} --workspace DIR", row.run);
@@ -85,7 +87,7 @@ impl Runner {
     }
 }
 
-/// The run of a name, else the only one that waits for an answer.
+/// The run with this name, or the only one with a pending approval.
 fn waiting(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     if let Some(name) = name {
         return find_run(journal, name);
@@ -106,7 +108,7 @@ fn waiting(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError
         .ok_or_else(|| SessionError::usage("no run waits for an answer").hint("`orch runs list` shows past runs"))
 }
 
-/// That several runs wait, each with what it asks.
+/// The error that several runs have pending approvals; lists each approval.
 fn several(found: &[(RunRow, Vec<ApprovalAsked>)]) -> SessionError {
     let text = format!("{} runs wait for an answer:", found.len());
     let mut lines = Vec::new();
@@ -119,7 +121,7 @@ fn several(found: &[(RunRow, Vec<ApprovalAsked>)]) -> SessionError {
     SessionError::usage(text).with_details(lines).hint("name the run")
 }
 
-/// The questions of a run that have no answer yet.
+/// The approvals of a run that have no answer yet.
 pub(crate) fn open_questions(
     journal: &Journal,
     run: RunId,
@@ -129,7 +131,7 @@ pub(crate) fn open_questions(
     Ok(asked.all().filter(|question| !asked.is_answered(question)).cloned().collect())
 }
 
-/// What a run asked and what was answered, also what lies in its inbox.
+/// The approvals and answers of a run, in its events and in its inbox.
 struct RunQuestions<'e> {
     events: &'e [Event],
     letters: Vec<Fact>,
@@ -145,7 +147,7 @@ impl<'e> RunQuestions<'e> {
         self.events.iter().map(|event| &event.fact).chain(&self.letters)
     }
 
-    /// What each step asked last: what it asked before in vain, or with other words, is past.
+    /// The latest approval request of each step; earlier ones are obsolete.
     fn all(&self) -> impl Iterator<Item = &ApprovalAsked> {
         let asked =
             || self.facts().filter_map(|fact| if let Fact::ApprovalAsked(asked) = fact { Some(asked) } else { None });
@@ -167,7 +169,7 @@ impl<'e> RunQuestions<'e> {
     }
 }
 
-/// The question that is answered: open, in time, and the only one or the one that was named.
+/// The approval to answer: pending, not expired, and either the named one or the only one.
 fn question(
     request: &AnswerRequest,
     journal: &Journal,

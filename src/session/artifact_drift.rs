@@ -19,24 +19,24 @@ use super::Runner;
 use super::error::SessionError;
 use super::file_drift::{FileHistory, RemovedFile, ValidResults};
 
-/// A crash leaves an older file only of what was recorded shortly before it: the file is written
-/// right after its record, and reaches the disk of a machine that loses its power a while later.
+/// How old a file's record may be at a crash for the crash to explain outdated contents: orch writes the file right
+/// after the record, and a power failure may lose the latest writes.
 const WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
 /// What resuming does with files that the user changed or removed since the run wrote them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChangedFiles {
-    /// The run is not resumed.
+    /// Refuse to resume.
     #[default]
     Refuse,
-    /// They are the artifacts from now on.
+    /// Use the files as they are; changed artifact files become the artifacts.
     Accept,
-    /// They are restored as they were recorded.
+    /// Restore the files as recorded.
     Discard,
 }
 
 impl ChangedFiles {
-    /// What would become of them.
+    /// What would happen to the files, for a message.
     pub(crate) fn outlook(self) -> &'static str {
         match self {
             Self::Refuse => {
@@ -48,49 +48,49 @@ impl ChangedFiles {
     }
 }
 
-/// The files of a run.
+/// What is needed to check the files of a run.
 pub(crate) struct DriftCheck<'a> {
     pub(crate) journal: &'a Journal,
     pub(crate) run: RunId,
-    /// Nothing when there is no workspace any more.
+    /// `None` if the workspace does not exist any more.
     pub(crate) view: Option<&'a WorkspaceView>,
     pub(crate) events: &'a [Event],
     /// When the process of the last session was last alive, if it died.
     pub(crate) died: Option<Timestamp>,
-    /// What will be run: files of other steps are not looked at.
+    /// The plan to run; artifact files that it does not write are only reported.
     pub(crate) plan: &'a Plan,
-    /// The step that is to run again, whatever stands.
+    /// The step that runs again even if its result could be reused.
     pub(crate) from: Option<&'a StepKey>,
 }
 
-/// What somebody did to the files of a run since it wrote them.
+/// How the files of a run changed since the run wrote them.
 pub(crate) struct ArtifactDrift {
     artifacts: Vec<(ExpectedFile, FileDrift)>,
     files: Vec<RemovedFile>,
     record: FileHistory,
 }
 
-/// What is recorded of a run that accepts its files as they are.
+/// What the journal records when the user accepts the files as they are.
 #[derive(Default)]
 pub(crate) struct AcceptedDrift {
-    /// Artifacts as a person wrote them.
+    /// Artifacts with the contents that the user gave them.
     pub(crate) artifacts: Vec<ArtifactAccepted>,
-    /// Files of steps that are there no more.
+    /// Files of steps that were removed.
     pub(crate) without: Vec<MissingFile>,
 }
 
-/// What the file of an artifact should show.
+/// An artifact file as it should be.
 struct ExpectedFile {
     completed: u64,
     step: StepKey,
     artifact: Artifact,
-    /// When the file was made to show it, and in which session.
+    /// When the latest event about the file was recorded, and the number of its session.
     at: Timestamp,
     session: usize,
 }
 
 impl DriftCheck<'_> {
-    /// Looks at every file; what no step writes any more is told and left.
+    /// Compares every file with its record. A changed file that no step writes any more is only reported.
     pub(crate) fn find(&self, runner: &Runner) -> Result<ArtifactDrift, SessionError> {
         let record = FileHistory::of(self.run, self.events)?;
         let stands = ValidResults { plan: self.plan, events: self.events, from: self.from, told: OnceCell::new() };
@@ -128,7 +128,7 @@ impl ExpectedFile {
 }
 
 impl ArtifactDrift {
-    /// Does as is chosen with every file; what is to be recorded.
+    /// Handles every file as the user chose. Returns what to record.
     pub(crate) fn settle(
         self,
         view: &WorkspaceView,
@@ -147,7 +147,7 @@ impl ArtifactDrift {
         }
     }
 
-    /// What is recorded when the user says that the files are right as they are.
+    /// What to record when the user accepts the files as they are.
     pub(crate) fn accept(&self, view: &WorkspaceView, project: &Project) -> Result<AcceptedDrift, SessionError> {
         let accept = |(shown, _): &(ExpectedFile, FileDrift)| {
             let artifact = accept(view, &shown.artifact, project)?;
@@ -157,8 +157,8 @@ impl ArtifactDrift {
         Ok(AcceptedDrift { artifacts, without: self.files.iter().map(|taken| taken.lost(true)).collect() })
     }
 
-    /// Refuses to go on when somebody changed a file; what a program of the run may have done itself
-    /// as its process died is only told.
+    /// Refuses to resume if the user changed a file. If a program of the run may have removed or reverted the file
+    /// itself when orch was killed, a note is enough.
     fn refuse(self, view: &WorkspaceView, runner: &Runner) -> Result<AcceptedDrift, SessionError> {
         let suspect = self.record.suspect();
         let asks = !self.artifacts.is_empty() || (suspect.is_none() && !self.files.is_empty());
@@ -176,12 +176,12 @@ impl ArtifactDrift {
         Ok(AcceptedDrift { artifacts: Vec::new(), without: self.files.iter().map(|taken| taken.lost(false)).collect() })
     }
 
-    /// The artifact files among them, relative to the workspace.
+    /// The changed artifact files, relative to the workspace.
     pub(crate) fn artifacts(&self) -> Vec<&str> {
         self.artifacts.iter().filter_map(|(shown, _)| shown.artifact.path.as_deref()).collect()
     }
 
-    /// What happened to each file, in words.
+    /// A message for each changed file.
     pub(crate) fn words(&self, folder: &Path) -> Vec<String> {
         let artifact = |(shown, edit): &(ExpectedFile, FileDrift)| {
             let file = shown.file(folder);
@@ -197,7 +197,7 @@ impl ArtifactDrift {
     }
 }
 
-/// The first few of many.
+/// Lists the first few messages and counts the rest.
 pub(crate) fn listed(words: &[String]) -> String {
     const MOST: usize = 5;
     match words.get(..MOST).filter(|_| words.len() > MOST + 1) {
@@ -206,7 +206,7 @@ pub(crate) fn listed(words: &[String]) -> String {
     }
 }
 
-/// Of each session when its process died, if it did.
+/// For each session, when its process was last alive, if it died.
 fn deaths(events: &[Event], last: Option<Timestamp>) -> Vec<Option<Timestamp>> {
     let (mut found, mut before): (Vec<Option<Timestamp>>, Option<&Event>) = (Vec::new(), None);
     let death = |event: &Event, seen: Option<Timestamp>| match &event.fact {
@@ -223,7 +223,7 @@ fn deaths(events: &[Event], last: Option<Timestamp>) -> Vec<Option<Timestamp>> {
     found
 }
 
-/// What each artifact file should show, in the order in which they came up.
+/// The artifact files as they should be, in the order in which they were first written.
 fn shown(events: &[Event]) -> Vec<ExpectedFile> {
     let mut results: IndexMap<u64, (StepKey, Artifact)> = IndexMap::new();
     let mut files: IndexMap<String, ExpectedFile> = IndexMap::new();
@@ -258,14 +258,15 @@ fn shown(events: &[Event]) -> Vec<ExpectedFile> {
     files.into_values().collect()
 }
 
-/// What the items of a `for_each` gave; where failed ones are told apart, each is inside an entry.
+/// The results of a `for_each` step's items. With `on_error: continue` each item is wrapped in an entry, and failed
+/// items have no `value`.
 fn items<'a>(step: &Step, list: &'a serde_json::Value) -> Option<Vec<&'a serde_json::Value>> {
     let told_apart = step.on_error == Some(OnError::Continue);
     let item = |entry: &'a serde_json::Value| if told_apart { entry.get("value") } else { Some(entry) };
     Some(list.as_array()?.iter().filter_map(item).collect())
 }
 
-/// An edited file as the artifact: read, checked against its schema, and recorded as it is.
+/// The artifact with the contents of its edited file, which are checked against the schema.
 fn accept(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Result<Artifact, SessionError> {
     let name = artifact.path.as_deref().unwrap_or_default();
     let path = view.folder().join(name);
@@ -285,7 +286,7 @@ fn accept(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Resul
     let step = steps.into_iter().find(|step| step.output.as_ref() == Some(&artifact.name));
     if let Some(file) = step.and_then(Project::schema_file) {
         let schema = project.schemas.get(&file).map_err(|error| refuse(error.to_string()))?;
-        // With `for_each` the schema is that of one item.
+        // With `for_each`, the schema is for one item.
         let values = match step.filter(|step| step.for_each.is_some()) {
             Some(step) => items(step, &value).ok_or_else(|| refuse("it is no list".to_owned()))?,
             None => vec![&value],
@@ -294,6 +295,6 @@ fn accept(view: &WorkspaceView, artifact: &Artifact, project: &Project) -> Resul
             return Err(refuse(first.to_string()));
         }
     }
-    // The file stays as the person wrote it: its digest is that of its bytes.
+    // The file stays as the user wrote it, so the digest is that of its bytes, not of a reformatted value.
     Ok(Artifact { digest: crate::model::Digest::of(&bytes), value, ..artifact.clone() })
 }

@@ -1,4 +1,4 @@
-//! Stopping a run from outside of it.
+//! Cancels a run from outside.
 
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use crate::durable::{CallProgress, Observer};
 use crate::store::CancelSwitch;
 
-/// Stops a run of this process. Copies stop the same run.
+/// Cancels a run of this process. Clones cancel the same run.
 #[derive(Clone)]
 pub struct CancelHandle {
     switch: CancelSwitch,
@@ -24,8 +24,8 @@ impl CancelHandle {
         self.switch.press()
     }
 
-    /// Has the observer of the run say that it stops. It does so on a thread of its own, since a pipe without a reader
-    /// would block this one; the channel closes when it is done. `None` when the run is over.
+    /// Makes the run's observer print that the run stops. This happens on a separate thread, since printing to a pipe
+    /// without a reader would block this one. The channel closes when that is done. Returns `None` if the run is over.
     pub(crate) fn announce(&self, at_once: bool) -> Option<mpsc::Receiver<()>> {
         let observer = self.observer.upgrade()?;
         let (done, is_done) = mpsc::channel();

@@ -1,4 +1,5 @@
-//! `--clean`: removes what earlier runs made in a workspace, and nothing that anybody else had a hand in.
+//! `--clean`: removes the files that earlier runs created in a workspace, unless the user or another program changed
+//! them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,8 +10,8 @@ use super::Runner;
 use super::error::{ExitStatus, SessionError};
 use super::writes::written;
 
-/// Removes artifacts, and files that `write` steps made, whose bytes are as orch wrote them; not those that
-/// the project which is about to run is made of by now (`own`).
+/// Removes artifact files, and files that `write` steps created, if their bytes are still as orch wrote them. Project
+/// files (`own`) stay.
 pub(crate) fn clean(
     journal: &Journal,
     view: &WorkspaceView,
@@ -40,14 +41,14 @@ pub(crate) fn clean(
     Ok(())
 }
 
-/// What the `write` steps of a workspace's runs did to files that were not there before, the earliest first.
+/// The changes by `write` steps in all runs of a workspace, oldest run first, without files that orch did not create.
 fn made(journal: &Journal, workspace: &str) -> Result<Vec<ChangeSet>, SessionError> {
     let mut runs = journal.runs(usize::MAX >> 1)?;
     runs.retain(|row| row.workspace == workspace);
     runs.sort_by_key(|row| row.run.0);
     let mut looks = Vec::new();
     for row in runs {
-        // What a record from elsewhere says of files is not known of them.
+        // A journal from elsewhere proves nothing about the files here.
         if journal.is_foreign(row.run)? {
             continue;
         }
@@ -61,7 +62,8 @@ fn made(journal: &Journal, workspace: &str) -> Result<Vec<ChangeSet>, SessionErr
     Ok(looks)
 }
 
-/// Paths at which a look found a file that orch had not written: it is somebody's, whatever became of it.
+/// The paths where a step found a file that orch had not written: that file is not orch's, whatever happened to it
+/// later.
 fn foreign(looks: &[ChangeSet]) -> HashSet<String> {
     let mut last: HashMap<&str, Option<&FileState>> = HashMap::new();
     let mut found = HashSet::new();

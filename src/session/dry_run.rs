@@ -1,4 +1,4 @@
-//! What resuming a run would do, without doing it.
+//! Predicts what resuming a run would do, without doing it.
 
 use futures_util::FutureExt as _;
 
@@ -14,7 +14,7 @@ use super::error::SessionError;
 pub struct PlannedAction {
     /// The step.
     pub step: StepKey,
-    /// What would become of it.
+    /// What would happen to it.
     pub action: DryRunAction,
     /// Why; empty when there is nothing to say.
     pub why: String,
@@ -35,7 +35,7 @@ pub enum DryRunAction {
     Removed,
 }
 
-/// What a resume would do, step by step: first the steps of the plan, then those that the files no longer have.
+/// What a resume would do with each step: first the steps of the plan, then those that the files no longer have.
 pub(crate) fn actions(
     plan: &Plan,
     events: &[Event],
@@ -61,7 +61,7 @@ pub(crate) fn actions(
     Ok(fates.chain(removed).collect())
 }
 
-/// Interprets a plan over recorded results alone: nothing of it waits.
+/// Interprets a plan with recorded results only, so that nothing has to wait.
 pub(crate) fn interpret_recorded(rehearsal: &DryRunDurable, plan: &Plan) -> Result<(), SessionError> {
     let ended = engine::interpret(rehearsal, plan).now_or_never();
     let ended = ended.ok_or_else(|| SessionError::internal("the dry run waited for something"))?;

@@ -1,4 +1,4 @@
-//! What a session takes from the process that it runs in.
+//! What a session reads from its process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Those of this process. Variables that are not Unicode are left out.
+    /// The environment of this process. Variables that are not valid Unicode are left out.
     ///
     /// # Errors
     /// The current folder can't be read.
@@ -38,7 +38,7 @@ impl Environment {
         })
     }
 
-    /// The same with another current folder, an absolute path: relative paths of requests are from there.
+    /// The same with another current folder, which must be absolute: relative paths of requests start there.
     #[must_use]
     pub fn with_current_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.current_dir = folder.into();
@@ -59,8 +59,8 @@ impl Environment {
         self
     }
 
-    /// The same with another program that watches over the processes of a run: one that calls
-    /// [`guard_main`](super::guard_main) first, or `orch` itself.
+    /// The same with another guard for the processes of a run: `orch` itself, or a program that calls
+    /// [`guard_main`](super::guard_main) first.
     #[must_use]
     pub fn with_guard(mut self, program: impl Into<PathBuf>) -> Self {
         self.guard = program.into();
@@ -72,8 +72,8 @@ impl Environment {
         &self.current_dir
     }
 
-    /// The folder of the user's configuration: `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, in the folder
-    /// of application data). `None` when the environment names no such folder.
+    /// The folder of the user's configuration: `$XDG_CONFIG_HOME/orch`, else `~/.config/orch` (on Windows, below
+    /// `%APPDATA%`). `None` if the environment names no such folder.
     pub fn configuration(&self) -> Option<&Path> {
         self.configuration.as_deref()
     }
@@ -83,12 +83,12 @@ impl Environment {
         &self.model_cache
     }
 
-    /// The program that watches over the processes of a run.
+    /// The program that guards the processes of a run.
     pub(crate) fn guard(&self) -> &Path {
         &self.guard
     }
 
-    /// Looks variables up; empty values count as unset.
+    /// A function that looks up variables; empty values count as unset.
     pub(crate) fn variables(&self) -> Variables {
         let variables = self.variables.clone();
         Arc::new(move |name| variables.get(name).filter(|value| !value.trim().is_empty()).cloned())
@@ -104,9 +104,9 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// The folder of the user's configuration, by the environment of this process.
+/// The folder of the user's configuration, from the environment of this process.
 pub(crate) fn configuration() -> Option<PathBuf> {
-    // A relative one would be wherever the program is started, as in a project.
+    // A relative path would depend on where orch is started, for example in a project.
     let folder = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let folder = folder("XDG_CONFIG_HOME")
         .or_else(|| folder("APPDATA"))
@@ -123,7 +123,7 @@ fn model_cache() -> PathBuf {
     cache.join("orch").join("models")
 }
 
-/// This program. The path in `/proc` still works after the executable was replaced.
+/// The path of this executable. The one in `/proc` works even after the file was replaced.
 fn guard() -> PathBuf {
     let own = PathBuf::from("/proc/self/exe");
     if own.exists() { own } else { std::env::current_exe().unwrap_or_else(|_| "orch".into()) }

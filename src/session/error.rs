@@ -10,17 +10,17 @@ use crate::store::{LockError, StoreError};
 /// The exit codes of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// Everything went well.
+    /// The command succeeded.
     Success = 0,
     /// The pipeline failed; for `orch extract`, no value was found.
     Failed = 1,
-    /// It could not run as written.
+    /// The command could not run as written.
     Usage = 2,
-    /// The run waits for a person.
+    /// The run waits for the user.
     Waiting = 3,
     /// A budget or a limit was reached.
     Limit = 4,
-    /// A defect of orch.
+    /// A bug in orch.
     Internal = 5,
     /// The user stopped it.
     Interrupted = 130,
@@ -49,7 +49,7 @@ impl SessionError {
         Self { status, message: message.into(), details, hints, findings, broken_pipe: false }
     }
 
-    /// What was asked for can't be done as written: exit code 2.
+    /// The request can't be carried out as written: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitStatus::Usage, message)
     }
@@ -67,7 +67,7 @@ impl SessionError {
         })
     }
 
-    /// A defect of orch: exit code 5.
+    /// A bug in orch: exit code 5.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ExitStatus::Internal, message)
     }
@@ -137,7 +137,7 @@ impl SessionError {
         &self.findings
     }
 
-    /// Whether the reader of standard output is gone, which is the reader's choice and no failure.
+    /// Whether the reader of standard output closed it. That is the reader's choice, not a failure.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         self.broken_pipe
     }

@@ -1,4 +1,4 @@
-//! What starting and resuming share: this process runs a plan and owns the run to its end.
+//! What starting and resuming a run share: this process runs a plan and owns the run until its end.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -41,28 +41,28 @@ pub(crate) struct RunContext<'a> {
     pub(crate) locks: &'a RunLocks,
     /// Its workspace.
     pub(crate) view: WorkspaceView,
-    /// The files of the workspace that its project is made of.
+    /// The project files that lie inside the workspace.
     pub(crate) project: Vec<String>,
-    /// What will be run.
+    /// The plan to run.
     pub(crate) plan: &'a Plan,
     /// The models.
     pub(crate) models: Arc<ModelRegistry>,
-    /// How many calls may be made at once.
+    /// The limits for concurrent calls and for request rates.
     pub(crate) gates: Arc<RateLimiters>,
-    /// Who answers approvals; the user whom the session can ask when it is `None`.
+    /// The prompter for approvals; if `None`, the one of the session.
     pub(crate) asker: Option<Arc<dyn ApprovalPrompter>>,
-    /// Where exchanges with models are written, or come from.
+    /// The recorder or the replay for exchanges with models.
     pub(crate) exchange: Exchange,
-    /// Results of earlier runs, if they may be taken over.
+    /// Results of earlier runs, if they may be reused.
     pub(crate) reuse: Option<ResultCache>,
-    /// What is announced first.
+    /// The events to record first.
     pub(crate) first: Vec<Fact>,
-    /// Who follows it from outside.
+    /// The trackers that follow the run.
     pub(crate) trackers: Trackers,
 }
 
 impl RunContext<'_> {
-    /// When the process of the session before was last alive, if it died and that is not on record yet.
+    /// When the previous owner of the run was last alive, if it died and the journal does not have that yet.
     fn died(&self) -> Option<jiff::Timestamp> {
         self.first.iter().find_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.previous_owner_last_heartbeat,
@@ -70,7 +70,7 @@ impl RunContext<'_> {
         })
     }
 
-    /// The files that the run does without from now on.
+    /// Missing files that the resumed run accepts.
     fn without(&self) -> impl Iterator<Item = &MissingFile> {
         self.first.iter().flat_map(|fact| match fact {
             Fact::RunResumed(fact) => fact.missing_files.as_slice(),
@@ -79,7 +79,7 @@ impl RunContext<'_> {
     }
 }
 
-/// How a run of a project begins: what every run says of itself; the rest is for the caller to fill in.
+/// The first event of a run, with what every run has in common; the caller fills in the rest.
 pub(crate) fn started(root: &Path, file: &Path, project: &Project, view: &WorkspaceView, plan: &Plan) -> RunStarted {
     RunStarted {
         pipeline: project.pipeline.name.clone(),
@@ -97,8 +97,8 @@ pub(crate) fn started(root: &Path, file: &Path, project: &Project, view: &Worksp
     }
 }
 
-/// Runs a plan to its end, or until it waits for a person, followed by its trackers; returns the
-/// run as it stands then.
+/// Runs a plan to its end, or until it waits for the user, and has the trackers follow it. Returns the state of the
+/// run.
 pub(crate) async fn execute(context: RunContext<'_>, runner: &Runner) -> Result<RunState, SessionError> {
     let run = context.run;
     for name in context.models.too_short() {
@@ -109,7 +109,7 @@ pub(crate) async fn execute(context: RunContext<'_>, runner: &Runner) -> Result<
     let follower = trackers.follow(context.journal.state(), run, seq, runner);
     let observer = follower.observer(runner.reporter.observer(run, context.events));
     let ended = to_its_end(context, &observer, runner).await;
-    // What it draws must not be in the way of what is said from now on.
+    // Stops drawing before anything else is printed.
     drop(observer);
     trackers.finish(follower, run, runner).await;
     ended
@@ -136,14 +136,14 @@ async fn to_its_end(
         let numbers: Vec<i64> = letters.iter().map(|(number, _)| *number).collect();
         let ended = match run_ended(ended) {
             Ok(ended) if ended.status == RunStatus::Completed => {
-                // Every step completed, but it is not known whether the run kept to its budget.
+                // Every step completed, but orch can't know whether the run stayed within its budget.
                 budgets.usage_unknown().map_or(ended, |failure| over(RunStatus::Failed, Some(failure)))
             }
             Ok(ended) if ended.status == RunStatus::Waiting => {
                 if let Err(stop) = taken_in(&run, &context, &numbers).await {
                     return broke_off(stop, run, &context, runner);
                 }
-                // An answer may have come while other steps ran.
+                // The user may have answered while other steps ran.
                 if !context.journal.letters(context.run)?.is_empty() {
                     drop(run);
                     events = context.journal.events(context.run)?;
@@ -165,7 +165,7 @@ async fn to_its_end(
     }
 }
 
-/// How a run ended whose plan was interpreted to this.
+/// The end of a run, by the result of interpreting its plan.
 ///
 /// # Errors
 /// The journal, a blob or the workspace failed, so that the end can't be recorded.
@@ -179,7 +179,7 @@ pub fn run_ended(interpreted: Result<RunEnded, Interrupt>) -> Result<RunEnded, I
     }
 }
 
-/// Takes letters out of the inbox once what they say is on record.
+/// Removes messages from the inbox once their facts are in the journal.
 async fn taken_in(run: &LocalRun, context: &RunContext<'_>, letters: &[i64]) -> Result<(), Interrupt> {
     if letters.is_empty() {
         return Ok(());
@@ -226,20 +226,20 @@ fn parts(
     Ok(RunParts { run, view, perform, observer, switch, asker, reuse, heartbeat, clock })
 }
 
-/// The gates, with what the events of the run say about its providers.
+/// The rate limiters, updated with what the run's events say about providers.
 fn remembering(gates: &Arc<RateLimiters>, events: &[Event]) -> Arc<RateLimiters> {
     gates.remember(events);
     gates.clone()
 }
 
-/// The secrets among the variables that steps and agents hand on by name.
+/// The secrets among the variables that steps and agents list.
 pub(crate) fn listed(plan: &Plan, runner: &Runner) -> Vec<(String, secrecy::SecretString)> {
     let variables = runner.environment.variables();
     let set = |name: &str| Some((name.to_owned(), variables(name)?));
     secrets_listed(plan.variables().into_iter().filter_map(set))
 }
 
-/// A run that could not be recorded any further, or whose files could not be written: as far as it is on record.
+/// The state of a run whose journal or files could not be written: as far as it is recorded.
 fn broke_off(
     stop: Interrupt,
     run: LocalRun,
@@ -248,7 +248,7 @@ fn broke_off(
 ) -> Result<RunState, SessionError> {
     let Interrupt::Storage(mut failure) = stop else { return Err(SessionError::usage(stop.to_string())) };
     let unrecorded = run.state();
-    // The writer puts down what waits before it ends.
+    // When it is dropped, the writer records what is still queued.
     drop(run);
     let events = context.journal.events(context.run);
     let is_unrecorded = events.as_ref().is_ok_and(Vec::is_empty);
@@ -267,7 +267,7 @@ fn broke_off(
     Ok(state)
 }
 
-/// The limits that the settings of a project set.
+/// The rate limiters for the limits in a project's settings.
 pub(crate) fn gates(project: &Project) -> Arc<RateLimiters> {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let settings = &project.settings;
@@ -280,7 +280,7 @@ pub(crate) fn gates(project: &Project) -> Arc<RateLimiters> {
         (name.clone(), allowance)
     });
     let known: Vec<(String, ProviderAllowance)> = providers.collect();
-    // A provider that the file does not name has no limits but those that it asks for itself.
+    // A provider without settings has only the limits that it reports itself.
     let others = crate::model::name::BUILT_IN.iter().chain([&crate::model::name::LOCAL]);
     let others = others.filter(|name| !settings.providers.contains_key(**name));
     let others: Vec<_> = others.map(|name| ((*name).to_owned(), ProviderAllowance::default())).collect();
@@ -290,11 +290,11 @@ pub(crate) fn gates(project: &Project) -> Arc<RateLimiters> {
     ))
 }
 
-/// The exit code of a run that ended.
+/// The exit code for the end of a run.
 pub(crate) fn exit_status(state: &RunState) -> ExitStatus {
     match state.status {
         RunStatus::Completed => ExitStatus::Success,
-        // A disk that failed stopped it, and no person.
+        // A storage failure interrupted the run, not the user.
         RunStatus::Interrupted if state.failure.is_some() => ExitStatus::Failed,
         RunStatus::Cancelled | RunStatus::Interrupted => ExitStatus::Interrupted,
         RunStatus::Waiting => ExitStatus::Waiting,
@@ -303,24 +303,25 @@ pub(crate) fn exit_status(state: &RunState) -> ExitStatus {
     }
 }
 
-/// Whether a run that ended so came to a limit.
+/// Whether a failure of this class means that a limit was reached.
 fn is_limit(class: Class) -> bool {
     matches!(class, Class::BudgetExceeded | Class::UsageUnknown)
 }
 
-/// The folder of a workspace flag. One that the user named may be a link; a project must not bring one.
+/// The folder for a `--workspace` flag. A folder that the user names may be a link; the default one must not be, since
+/// the project could contain it.
 pub(crate) fn workspace(flag: Option<&PathBuf>, here: &Path) -> PathBuf {
     flag.map_or_else(|| here.join("workspace"), |named| super::project_state::without_link(here.join(named)))
 }
 
-/// A path of a request as files are opened by it, and as messages show it: relative where it is below the current folder
-/// and that is the folder of the process too.
+/// A path of a request, for opening files and for messages: relative if it is below the current folder and that is the
+/// process's current folder too.
 pub(crate) fn short_path(path: &Path, here: &Path) -> PathBuf {
     let is_own = std::env::current_dir().is_ok_and(|own| own == here);
     if is_own { path.strip_prefix(here).unwrap_or(path).to_owned() } else { here.join(path) }
 }
 
-/// A project's root, absolute, and its pipeline file relative to it.
+/// A project's root, which is absolute, and its pipeline file, relative to the root.
 pub(crate) fn places(project: &Project, here: &Path) -> (PathBuf, PathBuf) {
     let root = here.join(&project.root);
     let root = root.canonicalize().unwrap_or(root);

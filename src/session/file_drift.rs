@@ -16,29 +16,29 @@ use super::dry_run::interpret_recorded;
 use super::error::{ExitStatus, SessionError};
 use super::writes::{StepWrite, written};
 
-/// What a run's events say of the files that its steps made.
+/// What a run's events say about the files that its steps wrote.
 pub(crate) struct FileHistory {
-    /// The files.
+    /// The files, with their digests.
     laid: FileLedger,
     writes: Vec<StepWrite>,
-    /// Results and failures of steps, with the numbers of their events.
+    /// The ends of steps: the `seq` of the event, the step, and whether it completed.
     ends: Vec<(u64, StepKey, bool)>,
-    /// A step whose program was under way when the process died: it may have taken files away.
+    /// A step whose program was running when orch died, so that it may have removed or reverted files.
     suspect: Option<StepKey>,
 }
 
-/// A file that is gone, or as it was before.
+/// A file that was deleted, or reverted to what it was before.
 pub(crate) struct RemovedFile {
     /// The file.
     pub(crate) file: UndoneFile,
-    /// The step that made it.
+    /// The step that wrote it.
     pub(crate) step: StepKey,
-    /// The result that stands for it.
+    /// The `seq` of the result that the file belongs to.
     pub(crate) completed: Option<u64>,
 }
 
 impl FileHistory {
-    /// Reads the events of a run.
+    /// Reads the history from a run's events.
     pub(crate) fn of(run: RunId, events: &[Event]) -> Result<Self, SessionError> {
         let mut writes = written(run, events)?;
         writes.retain(|write| write.done.is_some());
@@ -70,17 +70,17 @@ impl FileHistory {
         Ok(record)
     }
 
-    /// The files, for whoever goes on with the run.
+    /// The files, for the process that resumes the run.
     pub(crate) fn laid(&self) -> FileLedger {
         self.laid.clone()
     }
 
-    /// The step that may have taken files away itself as the process died.
+    /// The step that may have removed or reverted files itself when orch died.
     pub(crate) fn suspect(&self) -> Option<&StepKey> {
         self.suspect.as_ref()
     }
 
-    /// The files of results that stand which are gone, or as they were before.
+    /// The files of valid results that were deleted or reverted since.
     pub(crate) fn taken(
         &self,
         view: Option<&WorkspaceView>,
@@ -100,19 +100,20 @@ impl FileHistory {
         Ok(taken.collect())
     }
 
-    /// The result that a write belongs to, if there is one; whether the write stands for certain, if it may.
+    /// The result that a write belongs to, if any. Then whether that result is still valid: `true` for certain, `false`
+    /// maybe, `None` if not.
     fn stands(&self, write: &StepWrite, standing: &HashMap<u64, bool>) -> (Option<u64>, Option<bool>) {
         match self.ends.iter().find(|(seq, step, _)| Some(*seq) > write.done && *step == write.step) {
             Some((seq, _, true)) => (Some(*seq), standing.get(seq).copied()),
             Some((_, _, false)) => (None, None),
-            // The turn is taken again, and nothing stands on what it left.
+            // The turn runs again, so nothing depends on what it left.
             None if write.cut => (None, None),
-            // It did not come to its end: the attempt goes on after the write.
+            // The step has no result yet; its attempt continues after the write, so the write is needed.
             None => (None, Some(true)),
         }
     }
 
-    /// Files that a person edited and that may be written over, since their steps run again; in words.
+    /// Messages about files that the user edited and that orch may overwrite, since their steps run again.
     pub(crate) fn in_the_way(
         &self,
         view: &WorkspaceView,
@@ -133,7 +134,7 @@ impl FileHistory {
         Ok(words.collect())
     }
 
-    /// Makes files as their steps made them, all or none.
+    /// Restores files as their steps wrote them: all or none.
     pub(crate) fn restore(&self, view: &WorkspaceView, taken: &[RemovedFile]) -> Result<(), SessionError> {
         let tree = Tree::open(view.folder())?;
         let wanted = taken.iter().filter_map(|RemovedFile { file, .. }| {
@@ -144,8 +145,8 @@ impl FileHistory {
     }
 }
 
-/// Keeps track of steps that may be programs, and whether one of them is at work. A model can't touch
-/// files; how much it takes at most is known when it is asked.
+/// Tracks the steps that may be programs, and whether each is running. Steps with a model can't change files; their
+/// `max_usage` is known when they start.
 fn follow(programs: &mut IndexMap<StepKey, bool>, fact: &Fact) {
     let (step, busy) = match fact {
         Fact::StepStarted(fact) if fact.max_usage.is_none() => {
@@ -168,29 +169,29 @@ fn follow(programs: &mut IndexMap<StepKey, bool>, fact: &Fact) {
 }
 
 impl RemovedFile {
-    /// What is recorded when the run goes on without the file; `asked` when a person said so.
+    /// What to record when the run continues without the file; `asked` is true if the user chose that.
     pub(crate) fn lost(&self, asked: bool) -> MissingFile {
         MissingFile { path: self.file.path.clone(), completed: self.completed.filter(|_| asked) }
     }
 
-    /// What happened, in words.
+    /// A message about what happened to the file.
     pub(crate) fn words(&self, folder: &Path) -> String {
         let how = if self.file.gone { "was deleted" } else { "was put back to what it was before" };
         format!("`{}`, which step {} wrote, {how}", folder.join(&self.file.path).display(), self.step)
     }
 }
 
-/// Which results stand: the same interpreter tells, over the records alone.
+/// The results that are still valid, as a dry run over the recorded events finds them.
 pub(crate) struct ValidResults<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) events: &'a [Event],
     pub(crate) from: Option<&'a StepKey>,
-    /// What was told, once somebody asked.
+    /// The results by the `seq` of their events, computed on first use.
     pub(crate) told: OnceCell<HashMap<u64, bool>>,
 }
 
 impl ValidResults<'_> {
-    /// The results that stand, by the `seq` of their events, and whether that is certain.
+    /// The valid results by the `seq` of their events, each with whether it is certain to stay valid.
     fn told(&self) -> Result<&HashMap<u64, bool>, SessionError> {
         if let Some(known) = self.told.get() {
             return Ok(known);

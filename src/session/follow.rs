@@ -1,4 +1,4 @@
-//! Following a run from any process: its events as they are recorded.
+//! Follows a run from any process: returns its events as they are recorded.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::store::{Journal, Lock};
 
 use super::error::SessionError;
 
-/// How often the journal of a run that is followed is read.
+/// The pause between two reads of the journal.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The events of a run, in the order in which they were recorded. See [`Runner::follow`](super::Runner::follow).
@@ -29,8 +29,8 @@ impl Follow {
         self.run
     }
 
-    /// The next event; waits for it while some process runs the run. `None` when no process does and every event was
-    /// given.
+    /// The next event; waits for it while a process runs the run. `None` when no process does and every event was
+    /// returned.
     ///
     /// # Errors
     /// The journal can't be read.
@@ -43,7 +43,8 @@ impl Follow {
             if self.is_over {
                 return Ok(None);
             }
-            // Asked before reading: what the owner of the run wrote until it let go is read then.
+            // Checked before reading, so that the events which the owner recorded before it released the run are read
+            // too.
             let is_running = Lock::is_held(&self.journal.lock_file(self.run));
             self.ready = self.journal.events_after(self.run, self.seen)?.into_iter();
             self.is_over = !is_running;

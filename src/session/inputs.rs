@@ -11,9 +11,9 @@ use super::error::SessionError;
 /// The inputs that are not given and have no default, with their schemas.
 pub(crate) type MissingInputs = Vec<(String, Schema)>;
 
-/// Gives the inputs of a run, once the pipeline is known.
+/// Provides the inputs of a run when the pipeline is known.
 pub trait InputSource {
-    /// The inputs of a run of `pipeline`: defaults are filled in and every value is checked.
+    /// The inputs for a run of `pipeline`, with defaults filled in and every value checked.
     ///
     /// # Errors
     /// A value is missing, unknown or does not fit its schema.
@@ -26,23 +26,23 @@ impl InputSource for Map<String, Value> {
     }
 }
 
-/// The inputs of a run: those given, defaults filled in, every value checked.
+/// The inputs for a run: the given ones, with defaults filled in and every value checked.
 pub(crate) fn of(pipeline: &Pipeline, given: &Map<String, Value>) -> Result<Map<String, Value>, SessionError> {
     complete(pipeline, given, &|_| None)
 }
 
-/// Where a given input is written.
+/// The position of an input in the file that it was read from.
 pub(crate) trait InputPlace {
-    /// The file, line and column of the part of the value at this JSON pointer.
+    /// The file, line and column of the part of the value that a JSON pointer selects.
     fn part(&self, pointer: &str) -> String;
-    /// The same of the name that the value has in its object.
+    /// The file, line and column of the value's key.
     fn name(&self) -> String;
 }
 
-/// Where the input of a name is written, when it was read from a file.
+/// Returns the position of the input with this name, if it was read from a file.
 type PlaceOf<'a> = &'a dyn Fn(&str) -> Option<Box<dyn InputPlace>>;
 
-/// The same as [`of`]; messages say where an input is written.
+/// The same as [`of`]; error messages contain the position of the input.
 pub(crate) fn complete(
     pipeline: &Pipeline,
     given: &Map<String, Value>,
@@ -58,7 +58,7 @@ pub(crate) fn complete(
     Err(SessionError::usage(format!("the input `{name}` is missing")).hint(hint))
 }
 
-/// The inputs as far as they are given, and the schemas of those that are not.
+/// The values of the inputs that are given or have a default, and the schemas of the others.
 pub(crate) fn checked(
     pipeline: &Pipeline,
     given: &Map<String, Value>,

@@ -1,4 +1,4 @@
-//! Turns of agent programs that the end of a process cut off: what they did is put on record when the run is resumed.
+//! Turns of CLI agents that were cut off because orch was killed: a resume records what they changed.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::store::{Journal, WorkspaceView};
 use super::Runner;
 use super::error::SessionError;
 
-/// How long programs may still run after their process was last seen: its heartbeat comes each second, and a guard waits half
-/// a second before it kills them.
+/// How long programs may run after the last sign of life of their orch process: its heartbeat comes every second, and a
+/// guard waits half a second before it kills them.
 const LONGEST_AFTER: Duration = Duration::from_secs(2);
 
 /// Turns whose end was never recorded, as failed calls with the files that they changed.
@@ -56,7 +56,8 @@ pub(crate) fn turns(
     Ok(facts)
 }
 
-/// Whether the end of the call is on record; one that a stop gave up at once does not say what it did.
+/// Whether the journal has the end of the call. A call that was dropped by a stop does not count if its changes are not
+/// recorded.
 fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     events.iter().any(|event| match &event.fact {
         // An earlier turn of the same call may have been cut off and recorded.
@@ -70,7 +71,7 @@ fn is_recorded(events: &[Event], turn: &InterruptedTurn) -> bool {
     })
 }
 
-/// The time that the call took is counted with the process that was killed.
+/// The failed call for a turn. Its duration is zero, since its time already counts for the killed process.
 fn ended(turn: InterruptedTurn, redactor: &Redactor) -> CallEnded {
     let failure = Failure::new(Class::Crashed, "the turn was cut off before what it did was on record");
     CallEnded {

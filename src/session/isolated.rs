@@ -1,4 +1,4 @@
-//! Running a pipeline apart from the project's own runs, as test cases do.
+//! Runs a pipeline separately from the project's own runs, for test cases.
 
 use std::sync::Arc;
 
@@ -19,24 +19,24 @@ use super::models::ResolvedModels;
 use super::prepare::{self, PlanOptions};
 use super::trackers::Trackers;
 
-/// A run with a journal and a workspace of its own, which no tracker follows.
+/// A run with its own journal and workspace, which no tracker follows.
 pub(crate) struct IsolatedRun<'a> {
     pub(crate) project: &'a Project,
     pub(crate) inputs: Map<String, Value>,
     /// The model of every agent, if the user named one.
     pub(crate) model: Option<String>,
-    /// What the models of the files stand for.
+    /// The models that the names in the files stand for.
     pub(crate) names: ResolvedModels,
     pub(crate) models: Arc<ModelRegistry>,
     pub(crate) exchange: Exchange,
     pub(crate) journal: &'a Journal,
     pub(crate) view: WorkspaceView,
-    /// Who answers approvals.
+    /// Answers approvals.
     pub(crate) asker: Arc<dyn ApprovalPrompter>,
 }
 
 impl Runner {
-    /// Runs a project's pipeline to its end, or until it waits for a person.
+    /// Runs a project's pipeline to its end, or until it waits for the user.
     pub(crate) async fn run_isolated(&self, isolated: IsolatedRun<'_>) -> Result<RunState, SessionError> {
         let IsolatedRun { project, inputs, model, names, models, exchange, journal, view, asker } = isolated;
         let plan = prepare::plan(project, inputs.clone(), &names, &models, &PlanOptions::default(), self)?;

@@ -16,12 +16,12 @@ pub(crate) struct Location {
     pub(crate) root: PathBuf,
     /// The workspace.
     pub(crate) workspace: PathBuf,
-    /// Whether the project is elsewhere than when the run was last taken up.
+    /// Whether the project is in another folder than in the run's last session.
     pub(crate) moved: bool,
 }
 
-/// The workspace of a run whose files are about to be written: the one that the user names, else the recorded one. The
-/// record of a run from elsewhere may name any folder.
+/// The workspace of a run that is about to be written: the one that the user names, or the recorded one. The record of
+/// a run from elsewhere is not trusted, since it may name any folder.
 pub(crate) fn run_workspace(
     journal: &Journal,
     run: RunId,
@@ -44,14 +44,14 @@ pub(crate) fn run_workspace(
     Err(SessionError::usage(why).hint(format!("name a workspace with --workspace; it was `{}`", recorded.display())))
 }
 
-/// Whether a path below a root lies elsewhere, links resolved.
+/// Whether a path below a root leads outside of it, with links resolved.
 fn leads_out(root: &Path, path: &Path) -> bool {
     path.starts_with(root) && config::escapes(root, path)
 }
 
-/// Where the project of a run is whose journal lies in `state` of `root`. A journal that lies in its project
-/// tells where that is; of one that lies elsewhere (`--state`), and that several projects may share, the run
-/// itself knows.
+/// Where the project and the workspace of a run are; `root` is the project of the current folder. A journal inside a
+/// project shows where the project is. A journal elsewhere (`--state`) may be shared by several projects, so the run's
+/// record decides.
 pub(crate) fn locate(
     journal: &Journal,
     run: &RunState,
@@ -62,8 +62,8 @@ pub(crate) fn locate(
     Ok(location(run, state, root, foreign))
 }
 
-/// The pipeline file of a run, in its project. The record of a run from elsewhere may name any file, also one of a
-/// project that the user trusts with keys.
+/// The pipeline file of a run. The record of a run from elsewhere may name any file, even one of a project that the
+/// user trusts with keys, so only files inside this project are accepted.
 pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> Result<PathBuf, SessionError> {
     let path = root.join(&run.file);
     let plain = Path::new(&run.file).components().all(|part| matches!(part, Component::Normal(_)));
@@ -74,7 +74,7 @@ pub(crate) fn pipeline_file(journal: &Journal, run: &RunState, root: &Path) -> R
     Err(SessionError::usage(format!("{why} is not in this project")).hint("run the pipeline that you mean again"))
 }
 
-/// The project of a run from elsewhere is this one, whatever it says.
+/// The location of a run. A run from elsewhere belongs to the current project, whatever its record says.
 fn location(run: &RunState, state: &StateFolder, root: &Path, foreign: bool) -> Location {
     let (old, workspace) = (PathBuf::from(&run.root), PathBuf::from(&run.workspace));
     let here = root.canonicalize().unwrap_or_else(|_| root.to_owned());
@@ -85,7 +85,7 @@ fn location(run: &RunState, state: &StateFolder, root: &Path, foreign: bool) -> 
     }
     let has = |root: &Path| root.join(&run.file).is_file();
     let lies = state.folder(root).canonicalize().ok();
-    // A copy of the project has a journal of its own; whoever has this very one was not left.
+    // A copied project has a journal of its own, so the project did not move if its old root has this journal.
     let stays = state.is_named() || (lies.is_some() && state.folder(&old).canonicalize().ok() == lies);
     let home = lies.as_deref().and_then(Path::parent).filter(|home| !state.is_named() && has(home));
     let here = home.map_or(here, Path::to_owned);

@@ -1,8 +1,8 @@
-//! Running pipelines from a program: start, resume, dry-run, answer, cancel and follow a run.
+//! Runs pipelines from Rust code: starts, resumes, dry-runs, answers, cancels and follows runs.
 //!
-//! A [`Runner`] does what the command line does, without a terminal: it takes folders and variables from an
-//! [`Environment`], shows what happens through a [`Reporter`] and asks through a [`Prompter`]. The command line is one
-//! program that is built on it.
+//! A [`Runner`] does what the command line does, but needs no terminal: it takes folders and variables from an
+//! [`Environment`], reports through a [`Reporter`] and asks the user through a [`Prompter`]. The command line itself is
+//! built on it.
 //!
 //! ```no_run
 //! use orch::session::{Environment, RunRequest, Runner};
@@ -17,7 +17,7 @@
 //! # }
 //! ```
 //!
-//! The futures are made for a runtime of one thread: they hold the locks of the run, and are not `Send`.
+//! The futures need a single-threaded runtime: they hold the run's locks and are not `Send`.
 
 mod answer;
 mod artifact_drift;
@@ -95,21 +95,22 @@ impl Runner {
         Self { environment, reporter: Arc::new(Silent), prompter: Arc::new(Silent), active: Mutex::default() }
     }
 
-    /// The same, that shows what happens.
+    /// The same with a reporter that shows what happens.
     #[must_use]
     pub fn with_reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
         self.reporter = reporter;
         self
     }
 
-    /// The same, that asks the user.
+    /// The same with a prompter that asks the user.
     #[must_use]
     pub fn with_prompter(mut self, prompter: Arc<dyn Prompter>) -> Self {
         self.prompter = prompter;
         self
     }
 
-    /// Asks a run that this runner started or resumed to stop; see [`CancelHandle::cancel`]. Returns whether it runs.
+    /// Asks a run that this runner started or resumed to stop; see [`CancelHandle::cancel`]. Returns whether the run
+    /// was running.
     pub fn cancel(&self, run: RunId) -> bool {
         let handle = self.active.lock().unwrap_or_else(PoisonError::into_inner).get(&run).cloned();
         if let Some(handle) = &handle {
@@ -118,8 +119,8 @@ impl Runner {
         handle.is_some()
     }
 
-    /// Follows a run, whatever process runs it: its events so far, then each new one as it is recorded. The run is named
-    /// by its id or the start of it; the latest one is followed when `run` is `None`.
+    /// Follows a run, whichever process runs it: returns its events so far, then each new one as it is recorded. `run`
+    /// is the run's id or the start of it; if `None`, the latest run is followed.
     ///
     /// # Errors
     /// There is no such run, or no journal.
@@ -137,7 +138,7 @@ impl Runner {
         self.environment.current_dir()
     }
 
-    /// Lists a run as one that can be cancelled, until what this returns is dropped.
+    /// Registers a run as one that can be cancelled, until the returned value is dropped.
     pub(crate) fn active(&self, run: RunId, cancel: CancelHandle) -> ActiveRun<'_> {
         self.reporter.run_started(run, &cancel);
         self.active.lock().unwrap_or_else(PoisonError::into_inner).insert(run, cancel);
@@ -157,14 +158,14 @@ impl Drop for ActiveRun<'_> {
     }
 }
 
-/// How a run ended, or where it waits.
+/// How a run ended, or the state in which it waits.
 #[derive(Clone, Debug)]
 pub struct RunResult {
-    /// The run as it is now, folded from its events.
+    /// The state of the run, folded from its events.
     pub state: RunState,
     /// The folder of its journal.
     pub state_folder: PathBuf,
-    /// Why the recordings of its exchanges are not complete, if they were asked for and are not.
+    /// Why the recordings are incomplete, if the request asked for recordings.
     pub recording: Option<Failure>,
 }
 
@@ -174,7 +175,7 @@ impl RunResult {
         Self { state, state_folder: state_folder.to_owned(), recording }
     }
 
-    /// The exit code of the program for this run: recordings that were asked for and are not complete are a failure too.
+    /// The exit code for this run. If recordings were requested and are incomplete, that counts as a failure.
     pub fn exit_status(&self) -> ExitStatus {
         match (execute::exit_status(&self.state), &self.recording) {
             (ExitStatus::Success, Some(_)) => ExitStatus::Failed,
@@ -185,8 +186,8 @@ impl RunResult {
 
 /// Runs the guard of a run's processes and returns its exit code, if this process was started as one.
 ///
-/// orch starts itself a second time to watch over the commands and agents of a run, and so does a program that embeds it:
-/// call this first in `main`, before anything else reads the arguments.
+/// orch starts its own executable again to guard the commands and agents of a run, and a program that embeds orch does
+/// the same. Call this first in `main`, before anything else reads the arguments.
 pub fn guard_main() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
     let is_guard = arguments.next().is_some_and(|first| first == crate::process::COMMAND);

@@ -1,4 +1,4 @@
-//! Which models a run asks: names in files and flags to providers, `auto` included.
+//! Resolves the models of a run: names in files and flags, including `auto`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,13 +19,14 @@ use super::error::SessionError;
 use super::trust::Trusted;
 use super::{Runner, weights};
 
-/// What each name resolved to.
+/// The model that each name stands for.
 pub(crate) type ResolvedModels = BTreeMap<String, ModelRef>;
 
 impl Runner {
-    /// The models that a project can ask with the variables and the cache of this session.
+    /// The models that a project can use, with the variables and the cache of this session.
     ///
-    /// Without the user's agreement no provider is asked that `orch.yaml` sends a key in a way that needs one.
+    /// Without the user's agreement, orch does not connect to providers that need it because of what `orch.yaml` sends
+    /// them.
     pub(crate) fn models(
         &self,
         root: &Path,
@@ -40,14 +41,14 @@ impl Runner {
     }
 }
 
-/// The providers of some settings that need the user's agreement.
+/// The providers in these settings that need the user's agreement.
 fn untrusted(settings: &crate::config::Settings) -> BTreeSet<String> {
     let disclosures = Disclosures::of(settings);
     let names = disclosures.untrusted().filter_map(|disclosure| disclosure.key.strip_prefix("providers."));
     names.map(ToOwned::to_owned).collect()
 }
 
-/// Resolves every model name of a project, fetches what is embedded, and checks keys.
+/// Resolves every model name of a project, downloads embedded models, and checks that keys are set.
 pub(crate) async fn resolve(
     project: &Project,
     models: &ModelRegistry,
@@ -71,16 +72,17 @@ pub(crate) async fn resolve(
     Ok(names)
 }
 
-/// Variables of keys that are not set, with a model that needs each.
+/// The variables of keys that are not set, each with a model that needs it.
 pub(crate) type Missing = BTreeMap<String, ModelRef>;
 
-/// The keys that models need and that are not set.
+/// The keys that these models need and that are not set.
 pub(crate) fn missing_keys<'a>(named: impl IntoIterator<Item = &'a ModelRef>, models: &ModelRegistry) -> Missing {
     let missing = |model: &ModelRef| Some((models.missing_key(&model.provider)?.to_owned(), model.clone()));
     named.into_iter().filter_map(missing).collect()
 }
 
-/// Resolves every model name of a project, and says whether nobody chose the embedded model by name.
+/// Resolves every model name of a project. Also returns whether `auto` chose the embedded model, without the user
+/// naming it.
 pub(crate) async fn named_by(
     project: &Project,
     models: &ModelRegistry,
@@ -110,7 +112,7 @@ pub(crate) async fn named_by(
     Ok((names, by_choice))
 }
 
-/// The names of a project whose models are replayed: no model is resolved, and no key is needed.
+/// The names of a project whose replies are replayed: they stand for no model and need no key.
 pub(crate) fn replayed(project: &Project) -> ResolvedModels {
     let all = project.with_called();
     let steps = all.iter().flat_map(|project| project.pipeline.all_steps().into_iter().map(|step| (*project, step)));
@@ -124,8 +126,8 @@ pub(crate) fn replayed(project: &Project) -> ResolvedModels {
     names
 }
 
-/// Writes the exchanges of a run into a folder. No link below the project's root is followed on the way there: the
-/// project may have brought it. Elsewhere the folder may be a link of the user's.
+/// A recorder that writes into `folder`. Below the project's root it follows no links, since the project may contain
+/// them; elsewhere the folder may be a link of the user's.
 pub(crate) fn recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Arc<Recorder>, SessionError> {
     let refuse = |error: std::io::Error| {
         let linked = is_link_refused(&error);
@@ -143,14 +145,14 @@ pub(crate) fn recorder(folder: &Path, root: &Path, runner: &Runner) -> Result<Ar
     made.map(Arc::new).map_err(refuse)
 }
 
-/// The recordings of a folder.
+/// The recordings in a folder.
 pub(crate) fn replay(folder: &Path) -> Result<Arc<Replay>, SessionError> {
     Replay::open(folder)
         .map(Arc::new)
         .map_err(|why| SessionError::usage(why).hint("`orch pipeline run … --record DIR` writes recordings"))
 }
 
-/// What a name other than `auto` stands for.
+/// The model that a name other than `auto` stands for.
 pub(crate) fn named(models: &ModelRegistry, name: &str) -> Result<ModelRef, SessionError> {
     models.resolve(name).map_err(|error| {
         let hint = match &error {
@@ -170,7 +172,8 @@ pub(crate) fn named(models: &ModelRegistry, name: &str) -> Result<ModelRef, Sess
     })
 }
 
-/// What `auto` is, and whether nobody named it: not a file, not an earlier session.
+/// Resolves `auto`. Also returns whether orch chose the model, so that neither orch.yaml nor an earlier session had
+/// named it.
 async fn auto(
     project: &Project,
     models: &ModelRegistry,
@@ -208,9 +211,9 @@ async fn auto(
     Ok((model, true))
 }
 
-/// What the server on Ollama's loopback port has, if one answers.
+/// The address and the models of the server on Ollama's loopback port, if one answers.
 async fn served(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
-    // Nothing beyond this machine is asked which models it has.
+    // orch asks only a server on this machine for its models.
     if models.bad_address("ollama").is_some() {
         return None;
     }
@@ -222,7 +225,7 @@ async fn served(models: &ModelRegistry) -> Option<(String, Vec<String>)> {
     Some((endpoint.base_url.clone(), list))
 }
 
-/// A model as the engine plans with it.
+/// A model in the form that the engine plans with.
 pub(crate) fn planned(models: &ModelRegistry, reference: &ModelRef) -> Result<PlannedModel, SessionError> {
     let dialect = match reference.provider.as_str() {
         REPLAY => REPLAY,

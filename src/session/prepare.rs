@@ -1,4 +1,4 @@
-//! From files to a plan: the project of a pipeline file, loaded and checked, with its models and inputs.
+//! Turns files into a plan: loads and checks the project of a pipeline file, and adds its models and inputs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::error::SessionError;
 use super::execute::{places, short_path};
 use super::models::{ResolvedModels, planned};
 
-/// Loads and checks the project of a pipeline file; `model` takes the place of every agent's model.
+/// Loads and checks the project of a pipeline file; `model` replaces the model of every agent.
 pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<Project, SessionError> {
     let mut project = config::load(&short_path(path, runner.current_dir()))?;
     let findings = check::check(&project);
@@ -42,7 +42,7 @@ pub(crate) fn load(path: &Path, model: Option<&str>, runner: &Runner) -> Result<
     Ok(project)
 }
 
-/// One model for everything: no other is asked, nor needs a key.
+/// Uses one model for every agent and removes fallbacks, so that no other model is called or needs a key.
 fn only(project: &mut Project, model: &str) {
     for agent in project.pipeline.agents.values_mut().filter(|agent| agent.kind().is_none()) {
         model.clone_into(&mut agent.model);
@@ -53,12 +53,12 @@ fn only(project: &mut Project, model: &str) {
     }
 }
 
-/// What a request says of its plan.
+/// The options of a request that affect its plan.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PlanOptions {
-    /// Whether steps that do not need a failed one still run.
+    /// Whether steps that do not depend on a failed step still run.
     pub(crate) continue_on_error: bool,
-    /// The budget, in place of the file's.
+    /// The budget that replaces the one in the file.
     pub(crate) budget: Option<Budget>,
 }
 
@@ -90,13 +90,13 @@ pub(crate) fn plan(
     within_limits(&plan, models).map(|()| plan)
 }
 
-/// Plans a loaded project: `planned` gives each model by the name that the files have for it.
+/// Plans a loaded project; `planned` returns the model for a name in the files.
 ///
-/// [`Runner::start`] does this with the models of the session; on its own it is for programs that interpret a plan
-/// themselves, such as tests.
+/// [`Runner::start`] does this with the models of the session. Programs that interpret a plan themselves, such as
+/// tests, can call it directly.
 ///
 /// # Errors
-/// A prompt or a schema of the project is broken, or `planned` does not know a model.
+/// A prompt or a schema of the project is invalid, or `planned` does not know a model.
 pub fn plan_project(
     project: &Project,
     inputs: Map<String, Value>,
@@ -108,7 +108,7 @@ pub fn plan_project(
     Plan::new(&project.pipeline, inputs, templates, defaults, &Resolver { project, planned })
 }
 
-/// Checks that each model and program has a price or an estimate for what a budget limits.
+/// Checks that each model and CLI agent has a price or an estimate for the units that a budget limits.
 fn within_limits(plan: &Plan, models: &ModelRegistry) -> Result<(), SessionError> {
     let budgets = plan.budgets();
     if let Some((program, unit, refuses)) = budget::uncounted(&budgets, plan.asked()) {
@@ -118,7 +118,7 @@ fn within_limits(plan: &Plan, models: &ModelRegistry) -> Result<(), SessionError
             .hint(format!("say under `estimate: {{ {unit}: … }}` of its agent what one turn takes at most{allow}, or leave `{unit}` out of the budget")));
     }
     match budget::unpriced(&budgets, plan.asked(), models) {
-        // What is replayed costs nothing.
+        // Replayed replies cost nothing.
         Some(model) if model.reference.provider != crate::agent::REPLAY => {
             let way = match model.program {
                 Some(_) => "say under `estimate: { usd: … }` of its agent what one turn costs at most",

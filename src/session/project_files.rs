@@ -8,7 +8,7 @@ use crate::engine::Plan;
 
 use super::error::SessionError;
 
-/// The files of a workspace (an absolute folder, links resolved) that a project is made of, relative to it.
+/// The project files in a workspace, relative to it; `workspace` is absolute, with links resolved.
 fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
     let inside = |path: PathBuf| {
         let relative = real(&here.join(path))?.strip_prefix(workspace).ok()?.to_path_buf();
@@ -18,12 +18,12 @@ fn files(project: &Project, here: &Path, workspace: &Path) -> Vec<String> {
     project.files().into_iter().filter_map(inside).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// A path without links; of what is not there, the nearest folder's that is, with the names below.
+/// A path with links resolved. If it does not exist, links in its nearest existing parent are resolved.
 fn real(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok().or_else(|| Some(real(path.parent()?)?.join(path.file_name()?)))
 }
 
-/// The plan as a run in the default workspace would have it.
+/// The plan for a run in the default workspace.
 pub(crate) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
     let workspace = super::execute::workspace(None, here);
     match real(&workspace) {
@@ -32,14 +32,15 @@ pub(crate) fn beside(plan: Plan, project: &Project, here: &Path) -> Plan {
     }
 }
 
-/// Refuses a plan whose artifacts would be shown where its project is.
+/// Refuses a plan with an artifact file that would replace a project file.
 fn check(plan: &Plan, own: &[String]) -> Result<(), SessionError> {
     let Some(path) = plan.paths().into_iter().find(|path| own.contains(path)) else { return Ok(()) };
     Err(SessionError::usage(format!("the artifact file `{path}` would take the place of a file of the project"))
         .hint("give another --workspace, or another name to the `output:`"))
 }
 
-/// The plan for a workspace, with the files there that the project is made of, after it was checked against them.
+/// Checks a plan against the project files in its workspace. Returns the plan with these files protected, and the
+/// files.
 pub(crate) fn checked(
     plan: Plan,
     project: &Project,

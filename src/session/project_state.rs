@@ -1,4 +1,4 @@
-//! Where a project is, and where its journal: found from the current folder.
+//! Finds the project and its journal from the current folder.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ use super::execute::short_path;
 pub struct StateFolder(Option<PathBuf>);
 
 impl StateFolder {
-    /// The folder that the user names, absolute or relative to the folder of the process; `.orch` in the project's root
-    /// when it is `None`.
+    /// The folder that the user names, which is absolute or relative to the process's current folder; if `None`,
+    /// `.orch` in the project's root.
     pub fn new(named: Option<PathBuf>) -> Self {
         Self(named)
     }
@@ -26,12 +26,13 @@ impl StateFolder {
         self.0.is_some()
     }
 
-    /// The folder, for a project's root. One that the user named may be a link; a project must not bring one.
+    /// The folder for a project's root. A folder that the user names may be a link; `.orch` must not be, since the
+    /// project could contain it.
     pub(crate) fn folder(&self, root: &Path) -> PathBuf {
         self.0.clone().map_or_else(|| root.join(".orch"), without_link)
     }
 
-    /// The journal of a project, which must be there.
+    /// The journal of a project, which must exist.
     pub(crate) fn journal(&self, root: &Path) -> Result<Journal, SessionError> {
         let folder = self.folder(root);
         Journal::open_existing(&folder)?.ok_or_else(|| {
@@ -41,14 +42,14 @@ impl StateFolder {
     }
 }
 
-/// Where a folder is that the user named: a link is theirs, and is followed once.
+/// Resolves a folder that the user named if it is a link; a link from the user may be followed.
 pub(crate) fn without_link(named: PathBuf) -> PathBuf {
     if named.is_symlink() { named.canonicalize().unwrap_or(named) } else { named }
 }
 
 /// The root of the project that a folder belongs to.
 pub(crate) fn project_root(here: &Path) -> PathBuf {
-    // A folder that can't be reached counts as well: reading it gives the reason.
+    // A folder that can't be read counts too: reading it later reports the reason.
     let has_pipelines = |folder: &Path| match std::fs::metadata(folder.join("pipelines")) {
         Ok(about) => about.is_dir(),
         Err(_) => folder.join("pipelines").is_symlink(),
@@ -57,13 +58,14 @@ pub(crate) fn project_root(here: &Path) -> PathBuf {
     marked.map_or_else(|| config::find_root(&here.join("pipeline.yaml")), Path::to_owned)
 }
 
-/// The pipeline files of a root, absolute, and what of `pipelines/` was not looked at.
+/// The absolute paths of the pipeline files in a root, and the problems that kept parts of `pipelines/` from being
+/// searched.
 pub(crate) fn pipeline_files(root: &Path, here: &Path) -> (Vec<PathBuf>, Vec<Diagnostic>) {
     let found = config::look_for_pipelines(&short_path(root, here));
     (found.names.iter().map(|name| root.join(name)).collect(), found.into_problems())
 }
 
-/// The one run of a name: its id or the start of it.
+/// The only run with this name: its id or the start of it.
 pub(crate) fn find_run(journal: &Journal, name: &str) -> Result<RunRow, SessionError> {
     let mut rows = journal.find(name)?;
     match rows.len() {
@@ -76,7 +78,7 @@ pub(crate) fn find_run(journal: &Journal, name: &str) -> Result<RunRow, SessionE
     }
 }
 
-/// The commands that messages print about runs of a journal, as they work from the current folder.
+/// The commands for messages about the runs of a journal, with the options that they need in the current folder.
 pub(crate) fn printed_commands(journal: &Path, here: &Path, given: &PrintedCommands) -> PrintedCommands {
     let found = project_root(here).join(".orch");
     let same =

@@ -1,4 +1,4 @@
-//! How a session talks to its user: what it shows, and what it asks.
+//! How a session communicates with the user: what it shows, and what it asks.
 
 use std::sync::Arc;
 
@@ -21,22 +21,22 @@ pub trait Reporter: Send + Sync {
     /// Something that may go wrong.
     fn warning(&self, _text: &str) {}
 
-    /// Something that went wrong beside the run, such as a tracker that could not be reached; also shown by a program
-    /// that otherwise prints nothing but failures.
+    /// Something that failed besides the run, such as a tracker that could not be reached. A program that otherwise
+    /// prints only failures should show it too.
     fn problem(&self, _text: &str) {}
 
-    /// Findings in the user's files that do not keep the run from starting.
+    /// Findings in the user's files that do not prevent the run.
     fn findings(&self, _findings: &[Diagnostic]) {}
 
-    /// What follows a run from here on, whose events so far are these.
+    /// The observer for a run that has these events so far.
     fn observer(&self, _run: RunId, _events: &[Event]) -> Arc<dyn Observer> {
         Arc::new(Silent)
     }
 
-    /// A run starts or continues now; `cancel` stops it.
+    /// A run starts or continues; `cancel` stops it.
     fn run_started(&self, _run: RunId, _cancel: &CancelHandle) {}
 
-    /// A download starts: of the weights of an embedded model.
+    /// A download of an embedded model's weights starts.
     fn download(&self, _title: &str) -> Box<dyn DownloadReporter + '_> {
         Box::new(Silent)
     }
@@ -47,50 +47,50 @@ pub trait Reporter: Send + Sync {
     }
 }
 
-/// Shows the progress of one download, and that it ended when it is dropped.
+/// Shows the progress of one download; it is dropped when the download has ended.
 pub trait DownloadReporter: Send + Sync {
-    /// What happens now.
+    /// Shows progress.
     fn progress(&self, _progress: &DownloadProgress) {}
 }
 
-/// A step of a download.
+/// The progress of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownloadProgress {
-    /// So many bytes are here; the total is 0 while it is not known.
+    /// The downloaded bytes; the total is 0 while it is unknown.
     Bytes {
-        /// Bytes that are here.
+        /// Downloaded bytes.
         done: u64,
-        /// Bytes in all.
+        /// The total number of bytes.
         total: u64,
     },
-    /// Another process downloads the same file, and this one waits for it.
+    /// Another process downloads the same file, and this process waits for it.
     Waiting,
-    /// The download starts from this source, in place of one that failed for this reason.
+    /// The download starts from this source, because an earlier source failed.
     Source {
         /// Its name.
         name: String,
         /// Why an earlier source failed.
         instead: Option<String>,
     },
-    /// The digest of the file is computed.
+    /// orch verifies the digest of the file.
     Checking,
 }
 
-/// Asks the user. Every method has a default that answers nothing.
+/// Asks the user. Every method has a default that gives no answer.
 pub trait Prompter: Send + Sync {
-    /// A question to be answered with yes or no; `None` when there is no user to answer.
+    /// Asks a yes-or-no question; `None` if there is no user to answer.
     fn confirm(&self, _question: &str) -> Option<bool> {
         None
     }
 
-    /// Answers the approvals of a run while it runs; without one, the run stops and waits for
+    /// Answers the approvals of a run while it runs. If `None`, the run stops and waits for
     /// [`Runner::answer`](super::Runner::answer).
     fn approver(&self) -> Option<Arc<dyn ApprovalPrompter>> {
         None
     }
 }
 
-/// Shows nothing and answers nothing.
+/// Shows nothing and gives no answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

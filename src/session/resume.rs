@@ -1,4 +1,4 @@
-//! Resuming a run, and saying what a resume would do.
+//! Resumes a run, or shows what a resume would do.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,23 +32,23 @@ use super::{RunResult, Runner, interrupted_turns, models, project_files};
 /// What [`Runner::resume`] resumes, and how.
 #[derive(Clone, Debug, Default)]
 pub struct ResumeRequest {
-    /// The run, by its id or the start of it; the latest one that did not complete when it is `None`.
+    /// The run, by its id or the start of it; if `None`, the latest one that did not complete.
     pub run: Option<String>,
-    /// The workspace, for a run whose record came from elsewhere; the recorded one when it is `None`.
+    /// The workspace, for a run whose record came from elsewhere; if `None`, the recorded one.
     pub workspace: Option<PathBuf>,
     /// Where the journal is.
     pub state: StateFolder,
     /// The model of every agent from now on.
     pub model: Option<String>,
-    /// Whether steps that do not need a failed one still run.
+    /// Whether steps that do not depend on a failed step still run.
     pub continue_on_error: bool,
     /// A step that runs again even if its result could be reused.
     pub from: Option<String>,
-    /// What becomes of files that were changed or removed since the run wrote them.
+    /// What to do with files that were changed or removed since the run wrote them.
     pub changed_files: ChangedFiles,
-    /// Whether the embedded model may be downloaded without a question.
+    /// Whether the embedded model may be downloaded without asking.
     pub may_download: bool,
-    /// What the run may spend, in place of the file's budget.
+    /// The budget that replaces the one in the file.
     pub budget: Option<Budget>,
     /// A folder into which each exchange with a model is written from now on.
     pub record: Option<PathBuf>,
@@ -63,11 +63,11 @@ pub struct DryRun {
     pub run: RunId,
     /// The name of its pipeline.
     pub pipeline: String,
-    /// What would become of each step.
+    /// What would happen to each step.
     pub steps: Vec<PlannedAction>,
 }
 
-/// A run that is about to be resumed, as the files are now.
+/// A run that is about to be resumed with the current files.
 struct PreparedResume {
     journal: Journal,
     row: RunRow,
@@ -82,7 +82,7 @@ struct PreparedResume {
     resumed: RunResumed,
 }
 
-/// What a resume is prepared for: a dry run sends nothing, and needs no agreement of the user.
+/// Why a resume is prepared. A dry run sends nothing, so it does not need the user's agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Run,
@@ -117,7 +117,7 @@ impl Runner {
         let exchange = Exchange { recorder, replay: None };
         let view = WorkspaceView::open(&workspace)?;
         let locks = RunLocks::take(&journal, row.run, &view)?;
-        // Read again under the lock: the former owner may have written until it let go.
+        // Read again under the lock, since the previous owner may have recorded events until it released the lock.
         let events = journal.events(row.run)?;
         let (plan, own) = project_files::checked(plan, &project, here, view.folder())?;
         let edits = DriftCheck {
@@ -132,7 +132,7 @@ impl Runner {
         if moved {
             journal.workspace_moved(row.run, &old.workspace, &view.name())?;
         }
-        // Nothing is restored before everything that may refuse the run was checked.
+        // Files are restored only after all other checks that can refuse the run have passed.
         let found = edits.find(self)?;
         let (records, paths, edited) = (journal.records(&view.name())?, plan.paths(), found.artifacts());
         view.check_free(paths.iter().map(String::as_str).filter(|path| !edited.contains(path)), &records)?;
@@ -172,11 +172,11 @@ impl Runner {
         Ok(RunResult::new(state, journal.state(), &exchange))
     }
 
-    /// Says what [`resume`](Self::resume) would do with each step. The run, its workspace and its journal stay as they are,
-    /// and no model is asked; an embedded model that is missing is downloaded as for a resume.
+    /// Shows what [`resume`](Self::resume) would do with each step. The run, its workspace and its journal stay
+    /// unchanged, and no model is called; a missing embedded model is downloaded as for a resume.
     ///
     /// # Errors
-    /// The run could not be resumed as the files are.
+    /// The run could not be resumed with the current files.
     pub async fn dry_run(&self, request: &ResumeRequest) -> Result<DryRun, SessionError> {
         let (journal, row) = self.found(request)?;
         let run = row.run;
@@ -221,14 +221,14 @@ impl Runner {
         Ok(DryRun { run, pipeline: old.pipeline, steps: actions(&plan, &events, from)? })
     }
 
-    /// The run that is meant, with its journal.
+    /// The run to resume, with its journal.
     fn found(&self, request: &ResumeRequest) -> Result<(Journal, RunRow), SessionError> {
         let journal = request.state.journal(&project_root(self.current_dir()))?;
         let row = latest(&journal, request.run.as_deref())?;
         Ok((journal, row))
     }
 
-    /// Everything up to where a resume would write: the run, its files, its models and its plan.
+    /// Prepares everything before the first write of a resume: the run, its files, its models and its plan.
     async fn prepare_resume(
         &self,
         request: &ResumeRequest,
@@ -261,7 +261,7 @@ impl Runner {
         let names = models::resolve(&project, &available, pinned, request.may_download, self).await?;
         let continue_on_error = request.continue_on_error || old.continue_on_error;
         let budget = request.budget.clone().or_else(|| old.budget.clone());
-        // An input that was added since has its default.
+        // An input that was removed since is dropped; one that was added since gets its default.
         let known = |(name, _): &(String, Value)| project.pipeline.inputs.contains_key(name);
         let inputs = old.inputs.clone().into_iter().filter(known).collect();
         let inputs = inputs::of(&project.pipeline, &inputs)?;
@@ -286,7 +286,7 @@ impl Runner {
     }
 }
 
-/// The error of a run that the user did not name says which one it is.
+/// Adds a hint with the run's id to an error, if the user did not name the run.
 fn about(error: SessionError, request: &ResumeRequest, run: RunId) -> SessionError {
     match request.run {
         Some(_) => error,
@@ -296,7 +296,7 @@ fn about(error: SessionError, request: &ResumeRequest, run: RunId) -> SessionErr
     }
 }
 
-/// Refuses a run that was answered from recordings, unless another model is named.
+/// Refuses a run whose replies were replayed, unless the user names another model.
 fn not_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Result<(), SessionError> {
     if !pinned.is_some_and(|names| names.values().any(|model| model.provider == crate::agent::REPLAY)) {
         return Ok(());
@@ -305,13 +305,13 @@ fn not_replayed(run: RunId, pinned: Option<&BTreeMap<String, ModelRef>>) -> Resu
     Err(error.hint("start it again with `orch pipeline run … --replay DIR`, or name a model with --model"))
 }
 
-/// Where the run continues, if that is elsewhere than on record.
+/// The new location of the run, if it differs from the recorded one.
 fn new_place(old: &RunState, root: &Path, view: &WorkspaceView, moved: bool) -> Option<RunPlace> {
     let place = RunPlace { root: root.display().to_string(), workspace: view.name() };
     (moved || place.workspace != old.workspace).then_some(place)
 }
 
-/// Refuses artifacts that a person put a key into: they would be recorded.
+/// Refuses artifacts that contain a key, since artifacts are recorded.
 fn without_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<(), SessionError> {
     let redactor = models.redactor();
     match accepted.artifacts.iter().find(|fact| redactor.finds_in(&fact.artifact.value.to_string())) {
@@ -327,7 +327,7 @@ fn without_secrets(accepted: &AcceptedDrift, models: &ModelRegistry) -> Result<(
 pub(crate) fn step_named(plan: &Plan, name: &str) -> Result<StepKey, SessionError> {
     let steps = plan.announced();
     let whole = steps.iter().find(|step| step.step.as_str() == name);
-    // The id alone will do: ids are unique in a file.
+    // The last part of the name is enough: ids are unique in a file.
     let found = whole.or_else(|| steps.iter().find(|step| step.step.last() == name));
     found.map(|step| step.step.clone()).ok_or_else(|| {
         let known: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
@@ -339,7 +339,7 @@ pub(crate) fn step_named(plan: &Plan, name: &str) -> Result<StepKey, SessionErro
     })
 }
 
-/// The run of a name, or the latest one that did not complete.
+/// The run with this name, or the latest one that did not complete.
 fn latest(journal: &Journal, name: Option<&str>) -> Result<RunRow, SessionError> {
     if let Some(name) = name {
         find_run(journal, name)

@@ -1,4 +1,4 @@
-//! Starting a run.
+//! Starts a run.
 
 use std::path::{Path, PathBuf};
 
@@ -24,31 +24,31 @@ use super::{RunResult, Runner, clean, models, project_files};
 
 /// What [`Runner::start`] runs, and how.
 pub struct RunRequest {
-    /// The pipeline's file; a relative path is from the current folder of the session.
+    /// The pipeline's file; a relative path starts at the current folder of the session.
     pub pipeline: PathBuf,
     /// The inputs.
     pub inputs: Box<dyn InputSource>,
-    /// Where artifacts and files go; `workspace` in the current folder when it is `None`.
+    /// The folder for artifacts and files; if `None`, `workspace` in the current folder.
     pub workspace: Option<PathBuf>,
     /// Where the journal is.
     pub state: StateFolder,
-    /// The model of every agent, in place of those in the files: `provider/model`, an alias, `local` or `auto`.
+    /// The model that replaces the one of every agent in the files: `provider/model`, an alias, `local` or `auto`.
     pub model: Option<String>,
     /// The workflow of `tracker.convex` that the run belongs to.
     pub workflow_id: Option<String>,
-    /// Whether steps that do not need a failed one still run; the run fails all the same.
+    /// Whether steps that do not depend on a failed step still run; the run fails all the same.
     pub continue_on_error: bool,
-    /// Whether the files that earlier runs made in the workspace are removed first, unless they were changed since.
+    /// Whether orch first removes the files that earlier runs created in the workspace, unless they were changed since.
     pub clean: bool,
-    /// Whether the embedded model may be downloaded without a question.
+    /// Whether the embedded model may be downloaded without asking.
     pub may_download: bool,
-    /// Whether results of earlier runs with equal requests are reused.
+    /// Whether orch reuses results of earlier runs with equal requests.
     pub reuse: bool,
-    /// A folder into which each exchange with a model is written.
+    /// A folder into which orch writes each exchange with a model.
     pub record: Option<PathBuf>,
-    /// A folder of recordings that answer in place of models.
+    /// A folder of recordings that replace the models.
     pub replay: Option<PathBuf>,
-    /// What the run may spend, in place of the file's budget.
+    /// The budget that replaces the one in the file.
     pub budget: Option<Budget>,
     /// The digest of what the user trusts orch.yaml to send; see `orch trust`.
     pub trust: Option<String>,
@@ -77,10 +77,10 @@ impl RunRequest {
 }
 
 impl Runner {
-    /// Runs a pipeline to its end, or until it waits for a person.
+    /// Runs a pipeline to its end, or until it waits for the user.
     ///
-    /// Files, inputs, models and keys are checked first: nothing is asked of a model while anything is wrong. Every
-    /// reply is in the journal before it is used, so that a run which stops or fails can be resumed.
+    /// orch checks files, inputs, models and keys before it calls any model. It records every reply in the journal
+    /// before using it, so that a run that stops or fails can be resumed.
     ///
     /// # Errors
     /// The run could not start. A run that started and failed is a [`RunResult`].
@@ -116,7 +116,7 @@ impl Runner {
         let locks = RunLocks::take(&journal, run, &view)?;
         let records = journal.records(&view.name())?;
         let (plan, own) = project_files::checked(plan, &project, here, view.folder())?;
-        // Nothing is removed for a run that can't start.
+        // Nothing is removed before it is certain that the run can start.
         view.check_free(plan.paths().iter().map(String::as_str), &records)?;
         if request.clean {
             clean::clean(&journal, &view, &records, &own, self)?;
@@ -151,7 +151,7 @@ impl Runner {
         Ok(RunResult::new(state, journal.state(), &exchange))
     }
 
-    /// The user's agreement to what the run sends; recordings answer in place of providers, and only trackers are left.
+    /// The user's agreement to what the run sends. With recordings, no provider is called, so only trackers matter.
     fn trusted_to_start(&self, request: &RunRequest, project: &Project) -> Result<Trusted, SessionError> {
         let tracker = &project.settings.tracker;
         if request.replay.is_some() && tracker.convex.is_none() && tracker.webhook.is_none() {
@@ -161,7 +161,7 @@ impl Runner {
         self.ensure_trusted(&root, &project.settings, request.trust.as_deref())
     }
 
-    /// What a request says about exchanges with models.
+    /// The recorder and the replay for a request.
     fn exchange(&self, request: &RunRequest, root: &Path) -> Result<Exchange, SessionError> {
         let here = self.current_dir();
         let record = request.record.as_deref().map(|folder| short_path(folder, here));
@@ -172,7 +172,7 @@ impl Runner {
     }
 }
 
-/// Inputs are recorded as they are given, so that a run can be resumed: keys have no place in them.
+/// Refuses inputs that contain a key: inputs are recorded unchanged, so that a run can be resumed.
 fn without_secrets(inputs: &Map<String, Value>, redactor: &Redactor) -> Result<(), SessionError> {
     match inputs.iter().find(|(_, value)| redactor.finds_in(&value.to_string())) {
         None => Ok(()),

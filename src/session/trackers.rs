@@ -1,4 +1,4 @@
-//! The trackers of a session: from `orch.yaml` and the environment to what delivers.
+//! The trackers of a session: turns settings of `orch.yaml` and variables into delivery targets.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,21 +16,21 @@ use crate::track::{DeliveryReport, Follower, TrackerTarget};
 use super::Runner;
 use super::trust::Trusted;
 
-/// How long the end of a run waits for its trackers, unless `orch.yaml` says otherwise.
+/// How long the end of a run waits for its trackers by default.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// The trackers of a project, as far as the environment has what they need.
+/// The trackers of a project.
 #[derive(Clone, Default)]
 pub(crate) struct Trackers {
-    /// Those that can be asked.
+    /// The trackers with everything that they need.
     pub(crate) targets: Vec<TrackerTarget>,
-    /// The names of the others, with what they lack.
+    /// The names of the other trackers, each with what is missing.
     pub(crate) off: Vec<(&'static str, String)>,
     flush: Duration,
 }
 
 impl Trackers {
-    /// Reads addresses and secrets from the environment; the user agreed that runs are sent there.
+    /// Reads addresses and secrets from the environment. [`Trusted`] proves that the user agreed to send runs there.
     pub(crate) fn new(settings: &TrackerSettings, variables: &Variables, _: &Trusted) -> Self {
         let flush = settings.flush.map_or(FLUSH, |span| span.0);
         let mut trackers = Self { targets: Vec::new(), off: Vec::new(), flush };
@@ -63,7 +63,7 @@ impl Trackers {
         }
     }
 
-    /// Begins to follow a run whose last event so far is `seq`.
+    /// Starts to follow a run whose last event so far is `seq`.
     pub(crate) fn follow(&self, state: &Path, run: RunId, seq: u64, runner: &Runner) -> Follower {
         if !self.targets.is_empty() {
             crate::network::prepare_tls();
@@ -77,7 +77,7 @@ impl Trackers {
         Follower::start(state, run, seq, &self.targets, jiff::Timestamp::now)
     }
 
-    /// Puts those that are off into the outbox, so that the run is delivered once they are on.
+    /// Adds the trackers that are off to the outbox, so that the run is delivered once they can be used.
     fn remember(&self, state: &Path, run: RunId) -> Result<(), StoreError> {
         if self.off.is_empty() {
             return Ok(());
@@ -91,7 +91,7 @@ impl Trackers {
         Ok(())
     }
 
-    /// Waits for the trackers of a run that has ended, and says what they have not got.
+    /// Waits for the trackers of a run that has ended, and reports the events that were not delivered.
     pub(crate) async fn finish(&self, follower: Follower, run: RunId, runner: &Runner) {
         for report in follower.finish(self.flush).await {
             if !report.is_complete() {
@@ -103,7 +103,7 @@ impl Trackers {
     }
 }
 
-/// What a tracker has not got, and why.
+/// A message about the events that a tracker did not get, and why.
 pub(crate) fn missing(report: &DeliveryReport) -> String {
     let mut parts = Vec::new();
     if report.pending() > 0 || report.problem.is_some() {
@@ -116,7 +116,7 @@ pub(crate) fn missing(report: &DeliveryReport) -> String {
     parts.join("; ")
 }
 
-/// A number of events in words.
+/// A number of events as text.
 pub(crate) fn events(count: u64) -> String {
     format!("{count} event{}", if count == 1 { "" } else { "s" })
 }

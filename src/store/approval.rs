@@ -1,4 +1,4 @@
-//! Waiting for a person: the question is recorded, and so is the answer.
+//! Approvals: records the question and the answer, and parks the run if the user can't be asked now.
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -9,14 +9,14 @@ use crate::model::{CallKey, Digest, StepKey};
 
 use super::LocalRun;
 
-/// Asks the person in front of the terminal.
+/// Asks the user at the terminal.
 pub trait ApprovalPrompter: Send + Sync {
-    /// Shows what is asked; `None` when the person leaves it for later.
+    /// Shows `shown` and returns the decision; `None` if the user postpones it.
     fn ask(&self, step: StepKey, shown: String) -> BoxFuture<'static, Option<ApprovalDecision>>;
 }
 
 impl LocalRun {
-    /// The recorded answer, else that of the person in front of the terminal, else the run parks.
+    /// Returns the recorded answer, else asks the user at the terminal, else parks the run.
     pub(super) async fn ask_person(&self, key: CallKey, approval: Approval) -> Result<WaitOutcome, Interrupt> {
         let ask = Digest::of(approval.shown.as_bytes());
         if let Some(verdict) = self.lock().index.answer(&key, &ask) {
@@ -44,7 +44,7 @@ impl LocalRun {
                 Err(Interrupt::Parked)
             };
         };
-        // The files that the question is about must be there to be looked at.
+        // The user must be able to look at the files that the question is about.
         self.settle().await?;
         self.observer.signal(&CallProgress::Asking(key.step.clone()));
         let closing = self.closing(&key.step);
@@ -61,7 +61,7 @@ impl LocalRun {
         Ok(WaitOutcome::Answered(answer))
     }
 
-    /// Resolves at a time; never without one.
+    /// Resolves at `until`; never if there is none.
     async fn over(&self, until: Option<Timestamp>) {
         let Some(until) = until else { return std::future::pending().await };
         let left = until.duration_since(self.clock.now());

@@ -6,13 +6,13 @@ use crate::model::Digest;
 
 use super::StoreError;
 
-/// Payloads of at least this many bytes become blobs.
+/// Payloads of at least this many bytes are stored as blobs.
 pub(super) const THRESHOLD: usize = 64 * 1024;
 
-/// The folder of blobs, in the state folder.
+/// The folder in the state folder that holds the blobs.
 const FOLDER: &str = "blobs";
 
-/// The folder `blobs/`: one file a payload, named by its BLAKE3 digest.
+/// The folder `blobs/`: one file per payload, named by its BLAKE3 digest.
 #[derive(Clone, Debug)]
 pub(super) struct Blobs {
     state: OwnFolder,
@@ -31,7 +31,7 @@ impl Blobs {
         self.state.file(format!("{}/{digest}", Self::folder(digest)))
     }
 
-    /// Every file of the folder.
+    /// Every file in the folder.
     pub(super) fn files(&self) -> Result<Vec<OwnFile>, StoreError> {
         let list = |name: &str| {
             self.state.list(name).map_err(|error| StoreError::io("list", &self.state.path().join(name))(error))
@@ -48,9 +48,9 @@ impl Blobs {
     pub(super) fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         let (file, folder) = (self.file(digest.as_str()), Self::folder(digest.as_str()));
-        // A blob that is there is whole (it was renamed into place), but may be torn by a power cut: compare.
+        // An existing blob was renamed into place as a whole, but a power cut may have torn it: compare the bytes.
         if file.read().is_ok_and(|found| found == bytes) {
-            // Whoever renamed it into place may have died before its name was durable.
+            // The process that renamed it may have died before it synced the folder.
             self.sync(&folder)?;
             return Ok(digest);
         }

@@ -1,4 +1,4 @@
-//! Things side by side: a sliding window that stops when one of them fails.
+//! Runs branches in parallel: at most a fixed number at once, and no new one after one of them failed.
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -8,11 +8,11 @@ use crate::model::StepKey;
 
 use super::halt::Halted;
 
-/// Runs branches, at most `limit` at once, and gives their ends in the order of the list.
+/// Runs branches, at most `limit` at once, and returns their outcomes in the order of the list.
 ///
-/// After one ends with [`Flow::Halt`] no other one begins; those that have begun go on to the end
-/// of the call that they are in. A stop of the whole run waits for the others too, so that what
-/// they have in flight is recorded; only a journal that no longer records ends them at once.
+/// After a branch ends with [`RunFlow::Halt`] no other branch begins; those that have begun continue to the end of the
+/// call that they are in. A stop of the whole run also waits for the others, so that their calls in flight are
+/// recorded. Only a journal that no longer records ends them at once.
 pub(super) async fn run(
     halted: &Halted,
     records: impl Fn() -> bool,
@@ -43,7 +43,7 @@ pub(super) async fn run(
                 stop.get_or_insert(stopped);
                 BranchOutcome::Dropped
             }
-            // What waits for a person leaves its place to the next.
+            // A branch that waits for the user frees its slot for the next one.
             Err(Interrupt::Parked) => {
                 parked = true;
                 BranchOutcome::Dropped
@@ -60,7 +60,7 @@ pub(super) async fn run(
     }
     match stop {
         Some(stop) => Err(stop),
-        // A failure decides the group, whatever a person would have said.
+        // A failure decides the group, whatever the user would have answered.
         None if parked && !halted.is(&group) => Err(Interrupt::Parked),
         None => Ok(ends),
     }

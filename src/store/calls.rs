@@ -1,4 +1,5 @@
-//! The calls of a run: made once, given up when somebody stops the run, recorded before anything follows from them.
+//! Makes the calls of a run: each at most once, recorded before anything follows from it, and ended early when the user
+//! stops the run.
 
 use std::time::Duration;
 
@@ -13,11 +14,11 @@ use crate::model::{Class, Failure, StepKey};
 use super::LocalRun;
 use super::cancel::StopLevel;
 
-/// How long model requests in flight may go on after a stop was asked for.
+/// How long model requests in flight may continue after a stop request.
 const GRACE: Duration = Duration::from_secs(10);
 
 impl LocalRun {
-    /// Why no call may start now, if none may.
+    /// Why no new call may start for this step now; `None` if one may.
     pub(super) fn barred(&self, step: &StepKey) -> Option<Interrupt> {
         let closing = self.closing(step);
         if self.halted.holds(step, closing.as_ref()) {
@@ -27,7 +28,7 @@ impl LocalRun {
         (level > StopLevel::Run && !(level == StopLevel::Stop && closing.is_some())).then_some(Interrupt::Cancelled)
     }
 
-    /// Makes a call, or tells its recorded outcome.
+    /// Makes a call, or returns its recorded outcome.
     pub(super) async fn make_call(&self, call: Call) -> Result<CallOutcome, Interrupt> {
         if let Some(outcome) = self.lock().index.outcome(&call.key, &call.request_digest) {
             return Ok(outcome);
@@ -36,7 +37,7 @@ impl LocalRun {
         if let Some(stop) = self.barred(&step) {
             return Err(stop);
         }
-        // What other programs see of the workspace must be there.
+        // Every effect but a model request sees the workspace, so the files recorded so far must be written first.
         if !matches!(call.effect, Effect::Ask(_)) {
             self.settle().await?;
         }
@@ -47,7 +48,7 @@ impl LocalRun {
             permit = self.perform.admit(&call, closing.is_some()) => permit?,
             () = self.given_up(closing.is_some(), Duration::ZERO) => return Err(Interrupt::Cancelled),
         };
-        // Somebody may have asked for a stop while this waited for its place.
+        // A stop may have been requested while this call waited for its permit.
         if let Some(stop) = self.barred(&step) {
             return Err(stop);
         }
@@ -62,7 +63,7 @@ impl LocalRun {
         self.append(ended(&call, &outcome)).await?;
         self.perform.recorded(&call);
         crash_point!("call::recorded");
-        // A call that the budget ended has taken its time, but is no outcome: it is made again when there is room.
+        // A call that the budget ended took time, but it is not an outcome: orch repeats it once there is budget.
         match &outcome.result {
             Err(failure) if failure.class == Class::BudgetExceeded => {
                 Err(Interrupt::OverBudget(failure.clone().of_step()))
@@ -72,9 +73,9 @@ impl LocalRun {
         }
     }
 
-    /// The outcome; none when the call was given up.
+    /// Performs the call; `None` if it was abandoned.
     async fn perform_until_stopped(&self, call: Call) -> Result<Option<CallOutcome>, Interrupt> {
-        // A program gets no grace: it is ended at once, and what it did by then is looked up.
+        // Programs get no grace period: orch ends them at once and records what they changed.
         let grace = match call.effect {
             Effect::Command(_) | Effect::Turn(_) => Duration::ZERO,
             Effect::Ask(_) | Effect::Look(_) | Effect::Write(_) => GRACE,
@@ -83,7 +84,7 @@ impl LocalRun {
         let tells = matches!(call.effect, Effect::Ask(_) | Effect::Command(_) | Effect::Turn(_));
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
-            // A session that is gone without a word stops nothing.
+            // A dropped sender is not a stop: it means that this session's future was dropped.
             if stopped.await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -99,7 +100,7 @@ impl LocalRun {
             () = self.given_up(closing, grace) => {}
         }
         if tells {
-            // Nobody hears it where the turn is over already; what came of it is told in a moment.
+            // If the call has ended already, the receiver is gone, and `task` resolves below at once.
             let _ = stop.send(());
             tokio::select! {
                 biased;
@@ -109,15 +110,15 @@ impl LocalRun {
             }
         }
         task.abort();
-        // It ends in its own time, and may come to its outcome by then. What it did is known only after that.
+        // The aborted task may still finish with its outcome. Only after it has ended is it known what it did.
         match task.await {
             Err(error) if error.is_cancelled() => Ok(None),
             joined => joined.map(Some).map_err(broke_off),
         }
     }
 
-    /// Resolves when something must be given up: so long after a stop, or at once when that is asked.
-    /// What `finally` does has the grace time, after a stop from its own beginning.
+    /// Resolves when a call must be abandoned: `grace` after a stop request, or at once after an abort. Calls of
+    /// `finally` get [`GRACE`] instead, counted from their own start if the stop came earlier.
     pub(super) async fn given_up(&self, closing: bool, grace: Duration) {
         self.switch.reached(StopLevel::Stop).await;
         tokio::select! {
@@ -127,7 +128,7 @@ impl LocalRun {
     }
 }
 
-/// A call that ended, as it is recorded.
+/// The event that records how a call ended.
 fn ended(call: &Call, outcome: &CallOutcome) -> Fact {
     let CallOutcome {
         started,

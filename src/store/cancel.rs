@@ -1,8 +1,8 @@
-//! The switch by which a person or a signal stops a run.
+//! The switch by which the user or a signal stops a run.
 
 use tokio::sync::watch;
 
-/// How urgently a run is asked to stop.
+/// How urgently a run should stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum StopLevel {
     Run,
@@ -10,7 +10,7 @@ pub(super) enum StopLevel {
     Abort,
 }
 
-/// Stops a run: gently the first time, at once the second.
+/// Stops a run: gracefully at the first press, at once at the second.
 #[derive(Clone, Debug)]
 pub struct CancelSwitch(watch::Sender<StopLevel>);
 
@@ -21,8 +21,8 @@ impl Default for CancelSwitch {
 }
 
 impl CancelSwitch {
-    /// Asks for a stop: no new call starts, calls in flight get a grace time. The second time
-    /// calls in flight are given up at once. Returns whether this was the first time.
+    /// Requests a stop: no new call starts, and calls in flight get a grace period. The second press ends calls in
+    /// flight at once. Returns whether this was the first press.
     pub fn press(&self) -> bool {
         let first = *self.0.borrow() == StopLevel::Run;
         self.0.send_replace(if first { StopLevel::Stop } else { StopLevel::Abort });

@@ -1,4 +1,4 @@
-//! Computation of a run: off its thread, and abandoned at a stop.
+//! Runs the computations of a run on another thread, and abandons them when the run is stopped.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::offload::off_thread;
 
 use super::LocalRun;
 
-/// How long a computation may go on after a stop was asked for: a resume does it again, and pays nothing for it.
+/// How long a computation may continue after a stop request. A resume repeats it, at no cost.
 const GRACE: Duration = Duration::from_millis(250);
 
 impl LocalRun {
-    /// Does work on a thread of its own; a stop does not wait for it any longer than [`GRACE`].
+    /// Runs work on a thread of its own. After a stop request it waits at most [`GRACE`] for the work to end.
     pub(super) async fn compute_until_stopped(&self, step: StepKey, work: Computation) -> Result<(), Interrupt> {
         let closing = self.closing(&step).is_some();
         tokio::select! {

@@ -1,20 +1,20 @@
-//! Temporary folders with copies of journals, which are removed when their readers are done.
+//! Temporary folders for copies of journals, which are removed when their readers are dropped.
 
 use std::io;
 use std::sync::OnceLock;
 
 use crate::folder::TemporaryFolder;
 
-/// What the program does before the first copy is made.
+/// The hook to run before a copy is made.
 static BEFORE: OnceLock<fn()> = OnceLock::new();
 
-/// Has something done before a copy is made, such as to listen for signals that would leave it behind; the first call
-/// counts.
+/// Sets a hook to run before a copy is made, for example to handle signals that would leave the copy behind. Only the
+/// first call has an effect.
 pub fn before_copies(hook: fn()) {
     BEFORE.get_or_init(|| hook);
 }
 
-/// Makes a folder for a copy.
+/// Creates a folder for a copy.
 pub(super) fn copy_folder() -> io::Result<TemporaryFolder> {
     if let Some(hook) = BEFORE.get() {
         hook();

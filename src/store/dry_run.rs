@@ -1,7 +1,7 @@
-//! What a resume would do, told without doing it: the same interpreter, over records alone.
+//! Predicts what a resume would do, without doing it: the same interpreter runs over recorded events alone.
 //!
-//! A step whose result does not stand is told, and its old result is shown to those after it, so
-//! that their own fate can be told too: what reads it may run again. Nothing is written or called.
+//! A step whose result can't be reused is reported as one that runs. Later steps get its old result, so that they can
+//! be predicted too: if they read it, they may run again. Nothing is written and no call is made.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,20 +21,20 @@ use super::finally_steps::FinallySteps;
 use super::halt::Halted;
 use super::index::Index;
 
-/// What would become of a step.
+/// What a resume would do with a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepPrediction {
-    /// Its recorded result stands.
+    /// It reuses the recorded result.
     Keep,
-    /// It runs; why.
+    /// It runs the step, for this reason.
     Run(String),
-    /// It runs if what it reads comes out otherwise; what it reads.
+    /// It runs the step if an input changes; names that input.
     Maybe(String),
-    /// It does not run; why.
+    /// It skips the step, for this reason.
     Skip(String),
 }
 
-/// A [`Durable`] that only tells.
+/// A [`Durable`] that only records predictions.
 #[derive(Default)]
 pub struct DryRunDurable {
     halted: Halted,
@@ -46,14 +46,14 @@ pub struct DryRunDurable {
 struct DryRunState {
     index: Index,
     fates: Vec<(StepKey, StepPrediction)>,
-    /// The results that stand, and whether that is certain.
+    /// The reusable results by the `seq` of their events, and whether the reuse is certain.
     standing: HashMap<u64, bool>,
-    /// Artifacts whose value is not known before the steps that run have run.
+    /// Artifacts whose value is unknown until the steps that would run have run.
     open: BTreeSet<String>,
 }
 
 impl DryRunDurable {
-    /// A rehearsal over the events of a run; `from` as for a resume.
+    /// A dry run over the events of a run; `from` is the step to re-run, as for a resume.
     pub fn new(events: &[Event], from: Option<&StepKey>) -> Self {
         let mut index = Index::of(events);
         if let Some(step) = from {
@@ -62,13 +62,13 @@ impl DryRunDurable {
         Self { inner: Mutex::new(DryRunState { index, ..DryRunState::default() }), ..Self::default() }
     }
 
-    /// What would become of each step, in the order in which they came up.
+    /// The prediction for each step, in the order in which the interpreter reached them.
     pub fn fates(&self) -> Vec<(StepKey, StepPrediction)> {
         self.lock().fates.clone()
     }
 
-    /// The results that stand, by the `seq` of their events, and whether that is certain: some stand if
-    /// what they read comes out the same.
+    /// The reusable results by the `seq` of their events, and whether the reuse is certain: some are reusable only if
+    /// their inputs turn out the same.
     pub fn standing(&self) -> HashMap<u64, bool> {
         self.lock().standing.clone()
     }
@@ -81,7 +81,7 @@ impl DryRunDurable {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let is_group = open.parts.is_empty();
-        // Also what is not there yet: an input that is optional, and whose step runs.
+        // Inputs count too, even an optional one that is absent until its step has run.
         let given = open.parts.iter().filter_map(|part| part.name.strip_prefix("input "));
         let reads = open.reads.iter().map(String::as_str).chain(given);
         let unsure: Vec<&str> = reads.filter(|name| inner.open.contains(*name)).collect();
@@ -125,7 +125,7 @@ impl Durable for DryRunDurable {
     }
 
     fn call(&self, _: Call) -> BoxFuture<'_, Result<CallOutcome, Interrupt>> {
-        // Every step stands here, so that none makes a call.
+        // `begin` returns a result for every step, so no step makes a call.
         async { Err(Interrupt::Cancelled) }.boxed()
     }
 
@@ -142,7 +142,8 @@ impl Durable for DryRunDurable {
                 self.tell(fact.step, fate);
             }
             StepFact::Failed(fact) => {
-                // A value that is not there yet can't be looked at: the step waits for it.
+                // The step failed here because it reads a value that does not exist yet. A real run knows the value by
+                // then.
                 self.tell(fact.step, StepPrediction::Run("what it depends on is not known yet".to_owned()));
             }
             StepFact::Finally(steps) => self.closing.begin(steps),
@@ -165,7 +166,7 @@ impl Durable for DryRunDurable {
     }
 }
 
-/// Steps that are on record and that the plan no longer has.
+/// The steps that have a recorded result and are no longer in the plan.
 pub fn gone(events: &[Event], planned: &[StepKey]) -> Vec<StepKey> {
     let mut found: Vec<StepKey> = Vec::new();
     for event in events {

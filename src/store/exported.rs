@@ -1,4 +1,4 @@
-//! A run outside of its journal: the file that `orch runs export` writes and `orch runs import` reads.
+//! Exported runs: the files that `orch runs export` writes and `orch runs import` reads.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::model::text::{NotText, text_of};
 use crate::model::{Event, MAX_NESTING, MAX_VALUES, RunId, nesting, values};
 
-/// The version of the form.
+/// The version of the file format.
 const VERSION: u32 = 2;
 
 /// A run outside of its journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExportedRun {
-    /// The version of this form.
+    /// The version of the file format.
     orch_run: u32,
     /// The version of orch that wrote the file.
     version: String,
@@ -22,31 +22,31 @@ pub struct ExportedRun {
     pub events: Vec<Event>,
 }
 
-/// The member of an export that every form has.
+/// The one member that every version of the format has.
 #[derive(Deserialize)]
 struct Form {
     orch_run: u32,
 }
 
-/// Why bytes are no exported run.
+/// Why bytes are not an exported run.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportedRunError {
-    /// JSON that no export holds.
+    /// JSON that is nested deeper than any export.
     #[error("it is nested {depth} levels deep, and an export is nested {MAX_NESTING} levels deep at most")]
     TooDeep {
         /// How deep it is nested.
         depth: usize,
     },
-    /// JSON that takes more memory than an import may.
+    /// JSON that would take more memory than an import may use.
     #[error("it has more than {MAX_VALUES} values, and that is as many as an import may have")]
     TooMany,
     /// Bytes that are not text.
     #[error("it {0}")]
     NotText(NotText),
-    /// Text that is not of this form.
+    /// Text that is not in this format.
     #[error("{0}")]
     WrongForm(serde_json::Error),
-    /// The form of another version of orch.
+    /// The format of another version of orch.
     #[error("it has form {0}, and this orch reads {VERSION}")]
     OtherVersion(u32),
 }
@@ -60,7 +60,7 @@ impl ExportedRun {
     /// Reads a file that [`to_text`](Self::to_text) made.
     ///
     /// # Errors
-    /// Why the bytes are no exported run.
+    /// The reason why the bytes are not an exported run.
     pub fn read(bytes: Vec<u8>) -> Result<Self, ExportedRunError> {
         let depth = nesting(&bytes);
         if depth > MAX_NESTING {
@@ -70,18 +70,18 @@ impl ExportedRun {
             return Err(ExportedRunError::TooMany);
         }
         let text = text_of(bytes).map_err(ExportedRunError::NotText)?;
-        // Another form may not even have the same members: its version is looked at first.
+        // Another version may not even have the same members, so check the version first.
         if let Ok(Form { orch_run }) = serde_json::from_str(&text)
             && orch_run != VERSION
         {
             return Err(ExportedRunError::OtherVersion(orch_run));
         }
         let mut reader = serde_json::Deserializer::from_str(&text);
-        // Values are as deep as they were when they were recorded; the depth is bounded above.
+        // Values are as deep as when they were recorded; the depth is checked above.
         reader.disable_recursion_limit();
         let read = Self::deserialize(&mut reader).and_then(|whole| reader.end().map(|()| whole));
         let mut whole = read.map_err(ExportedRunError::WrongForm)?;
-        // The journal keeps whole microseconds, which is what an export has.
+        // The journal stores whole microseconds. Cut finer times, so that the events equal what an import stores.
         for event in &mut whole.events {
             event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
         }

@@ -1,4 +1,4 @@
-//! Steps of `finally` that have begun: they go on where others may not begin.
+//! Steps of `finally` that have begun: they may still run when other steps may not start any more.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,12 +9,12 @@ use crate::model::StepKey;
 pub(super) struct FinallySteps(Mutex<Vec<StepKey>>);
 
 impl FinallySteps {
-    /// Only these steps are left to do where they stand.
+    /// Records that a `finally` has begun: from now on only these steps are left to run in its pipeline.
     pub(super) fn begin(&self, steps: Vec<StepKey>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(steps);
     }
 
-    /// The innermost of them that a step is, or is inside of.
+    /// The innermost begun `finally` step that `step` is or is inside of.
     pub(super) fn around(&self, step: &StepKey) -> Option<StepKey> {
         let begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let around = begun.iter().filter(|key| step == *key || step.is_within(key));

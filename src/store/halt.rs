@@ -1,10 +1,10 @@
-//! Groups of which one step failed: nothing new begins in them.
+//! Groups in which a step failed: no new step starts in them.
 
 use tokio::sync::watch;
 
 use crate::model::StepKey;
 
-/// The groups in which nothing new begins.
+/// The groups in which no new step starts.
 #[derive(Debug)]
 pub(super) struct Halted(watch::Sender<Vec<StepKey>>);
 
@@ -19,17 +19,18 @@ impl Halted {
         self.0.send_modify(|groups| groups.push(group.clone()));
     }
 
-    /// Whether a step is inside a halted group; of a step of `finally` (`closing`) only groups in that count.
+    /// Whether a step is inside a halted group. For a step inside a `finally` step (`closing`), only groups at or
+    /// inside that one count.
     pub(super) fn holds(&self, step: &StepKey, closing: Option<&StepKey>) -> bool {
         self.0.borrow().iter().any(|group| holds(group, step, closing))
     }
 
-    /// Whether the group itself was halted.
+    /// Whether this very group was halted.
     pub(super) fn is(&self, group: &StepKey) -> bool {
         self.0.borrow().contains(group)
     }
 
-    /// Resolves when a step comes to be inside a halted group.
+    /// Resolves once a step is inside a halted group.
     pub(super) async fn reaches(&self, step: &StepKey, closing: Option<&StepKey>) {
         let mut receiver = self.0.subscribe();
         if receiver.wait_for(|groups| groups.iter().any(|group| holds(group, step, closing))).await.is_err() {

@@ -1,4 +1,4 @@
-//! Taking in a run that was recorded elsewhere.
+//! Imports a run that was recorded elsewhere.
 
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior};
 
@@ -12,8 +12,8 @@ use super::writer::{Payload, insert};
 use super::{Journal, StoreError};
 
 impl Journal {
-    /// Records the events of a run that this journal does not have, as one from elsewhere. Whether the files in its
-    /// workspace are of orch is not taken from it: that is known of runs of this journal only.
+    /// Records the events of a run that this journal does not have, and marks the run as one from elsewhere. Does not
+    /// record the files in its workspace as written by orch: only runs of this journal prove that.
     pub fn import(&self, run: RunId, events: &[Event]) -> Result<(), StoreError> {
         let refused = |why: &str| StoreError::Refused { run: run.to_string(), why: why.to_owned() };
         whole(run, events).map_err(refused)?;
@@ -41,7 +41,7 @@ impl Journal {
 }
 
 impl Journal {
-    /// Why every run counts as one from elsewhere, where nobody can tell which ones orch wrote here.
+    /// Why every run counts as one from elsewhere; `None` if orch can tell which runs it wrote here.
     pub fn why_all_foreign(&self) -> Option<String> {
         match &self.origin {
             JournalOrigin::Unknown(NoKey(why)) => {
@@ -55,7 +55,7 @@ impl Journal {
         !matches!(self.origin, JournalOrigin::Own)
     }
 
-    /// Whether the records of a run came from elsewhere: its workspace and its project are the user's to name.
+    /// Whether the records of a run came from elsewhere; then the user must name its workspace and its project.
     pub fn is_foreign(&self, run: RunId) -> Result<bool, StoreError> {
         if self.is_all_foreign() {
             return Ok(true);
@@ -66,7 +66,7 @@ impl Journal {
     }
 }
 
-/// Whether events are those of one run from its start, none missing.
+/// Checks that events are those of one run from its start, with none missing.
 fn whole(run: RunId, events: &[Event]) -> Result<(), &'static str> {
     if !matches!(events.first(), Some(Event { fact: Fact::RunStarted(_), .. })) {
         return Err("its first event is not its start");

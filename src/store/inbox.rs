@@ -1,4 +1,4 @@
-//! What other processes have to say to a run: letters that its owner turns into events.
+//! Messages from other processes to a run, which the process that owns the run turns into events.
 
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,16 @@ use crate::model::event::{ApprovalAnswered, Fact};
 
 use super::{Journal, StoreError};
 
-/// A letter to the owner of a run.
+/// A message to the process that owns a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Letter {
-    /// A person's answer to an approval.
+    /// The user's answer to an approval.
     Answer(ApprovalAnswered),
 }
 
 impl Letter {
-    /// What it is once the owner has read it.
+    /// The fact that the owner records for the message.
     pub fn fact(self) -> Fact {
         match self {
             Self::Answer(answer) => Fact::ApprovalAnswered(answer),
@@ -27,7 +27,7 @@ impl Letter {
 }
 
 impl Journal {
-    /// Puts a letter into a run's inbox, durably.
+    /// Adds a message to a run's inbox, durably.
     pub fn post(&self, run: RunId, letter: &Letter) -> Result<(), StoreError> {
         let body = serde_json::to_string(letter).map_err(|error| StoreError::Stopped(error.to_string()))?;
         self.reader()
@@ -37,7 +37,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The letters to a run, oldest first, with their numbers.
+    /// The messages to a run with their row ids, oldest first.
     pub fn letters(&self, run: RunId) -> Result<Vec<(i64, Letter)>, StoreError> {
         let mut statement = self
             .reader()
@@ -55,7 +55,7 @@ impl Journal {
         Ok(letters)
     }
 
-    /// Takes letters out of the inbox, once what they say is recorded.
+    /// Removes messages from the inbox, once the owner has recorded their facts.
     pub fn discard(&self, letters: &[i64]) -> Result<(), StoreError> {
         for id in letters {
             self.reader()

@@ -1,5 +1,5 @@
-//! What the recorded events of a run answer to the interpreter: which outcomes are there,
-//! which results stand, which attempt comes next.
+//! Answers the interpreter's questions from the recorded events of a run: which calls have an outcome, which results
+//! can be reused, which attempt comes next.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,28 +12,29 @@ use crate::model::{Artifact, CallKey, ChatReply, Class, Digest, Fingerprint, Ste
 
 /// An index over the events of one run, kept up to date as they are appended.
 ///
-/// Outcomes and results of this session are not kept: nothing asks for them again.
+/// It does not store outcomes and results of this session: no step looks them up again.
 #[derive(Default)]
 pub(super) struct Index {
     earlier: bool,
     outcomes: HashMap<CallKey, (Digest, CallOutcome)>,
-    /// Replies by what was asked, for steps that were renamed or moved while they were under way.
+    /// Calls with a reply, by request digest: for steps that were renamed or moved while they were in progress.
     replied: HashMap<Digest, Vec<CallKey>>,
     calls: HashMap<(StepKey, u32), Vec<CallKey>>,
     read: HashSet<CallKey>,
     completed: HashMap<Fingerprint, Vec<Completed>>,
     recipes: HashMap<u64, Fingerprint>,
-    /// What a result's writing counts as, when a person took files of it away since.
+    /// The execution id to use for a result (by its `seq`) whose files the user deleted or reverted since: that counts
+    /// as a new write.
     renewed: HashMap<u64, u64>,
-    /// The last result of each step.
+    /// The `seq` of each step's last result.
     latest: HashMap<StepKey, u64>,
     started: HashMap<StepKey, Vec<StepStarted>>,
     asked: HashMap<Digest, Vec<StepStarted>>,
-    /// Attempts announced in this session, also those that an earlier one began.
+    /// Attempts whose start this session recorded, including attempts that an earlier session began.
     announced: HashSet<(StepKey, u32)>,
     ended: HashMap<StepKey, u32>,
     failed: HashMap<StepKey, Class>,
-    /// Steps that a person wants to run again: what they gave before these events no longer stands.
+    /// Steps that the user wants to re-run, each with an event's `seq`: results from before it are not reused.
     forgotten: Vec<(StepKey, u64)>,
     questions: Vec<ApprovalAsked>,
     answers: Vec<ApprovalAnswered>,
@@ -67,7 +68,7 @@ impl Index {
             }
             Fact::StepCompleted(fact) => {
                 self.end(&fact.step, fact.attempt);
-                // A result of this session serves its own step; it is there for later ones.
+                // A step of this session has its own result already; only later sessions look it up.
                 if self.earlier {
                     let accepted = self.holds_edit(fact);
                     let (seq, step, artifact) = (event.seq, fact.step.clone(), fact.artifact.clone());
@@ -111,7 +112,7 @@ impl Index {
         let result = match (&fact.reply, &fact.output, &fact.failure) {
             (Some(reply), _, _) => Ok(CallReply::Chat(reply.clone())),
             (None, Some(done), _) => Ok(CallReply::Output(done.clone())),
-            // What the budget, a stop or the end of a process ended is no outcome.
+            // A call that the budget, a stop or the death of the process ended has no outcome.
             (None, None, Some(failure))
                 if matches!(failure.class, Class::BudgetExceeded | Class::Cancelled | Class::Crashed) =>
             {
@@ -143,7 +144,7 @@ impl Index {
         *last = (*last).max(attempt);
     }
 
-    /// Whether a result is what the user made of the one before, read again under other rules.
+    /// Whether a result is the user's edit of the step's previous result, parsed again under other decode rules.
     fn holds_edit(&self, fact: &StepCompleted) -> bool {
         let before = self.latest.get(&fact.step);
         let before = before.and_then(|seq| Some((seq, self.recipes.get(seq)?)));
@@ -164,7 +165,7 @@ impl Index {
         }
     }
 
-    /// What a step gave before an event no longer stands, nor what its items and rounds gave.
+    /// Stops reusing what a step, its items and its rounds produced before the event numbered `before`.
     pub(super) fn forget(&mut self, step: &StepKey, before: u64) {
         let stale = |key: &StepKey| covers(step, key);
         for list in self.asked.values_mut() {
@@ -182,24 +183,24 @@ impl Index {
         self.forgotten.push((step.clone(), before));
     }
 
-    /// Whether a person wants a step to run again, and it did not complete since.
+    /// Whether the user wants a step to re-run and it has not completed since.
     fn is_forgotten(&self, step: &StepKey) -> bool {
         let since = |before: u64| self.latest.get(step).is_none_or(|seq| *seq < before);
         self.forgotten.iter().any(|(key, before)| covers(key, step) && since(*before))
     }
 
-    /// What a standing result counts as to the steps that see the workspace after it.
+    /// The execution id that a reused result has for later steps that see the workspace.
     pub(super) fn mark(&self, completed: u64) -> u64 {
         self.renewed.get(&completed).copied().unwrap_or(completed)
     }
 
-    /// What a step gave last, whether it stands or not.
+    /// The last artifact of a step, whether it can be reused or not.
     pub(super) fn last_result(&self, step: &StepKey) -> Option<&Artifact> {
         let all = self.completed.values().flatten().filter(|completed| completed.step == *step);
         all.max_by_key(|completed| completed.seq)?.artifact.as_ref()
     }
 
-    /// Why a step runs although it ran before; `None` when it did not.
+    /// Why a step runs although it ran before; `None` if it never started.
     pub(super) fn why(&self, open: &StepSpec) -> Option<String> {
         if self.is_forgotten(&open.step) {
             return Some("asked for with --from".to_owned());
@@ -215,13 +216,13 @@ impl Index {
         Some(if changed.is_empty() { "what it asks changed".to_owned() } else { changed.join(", ") })
     }
 
-    /// The recorded outcome of a call, if the same was asked; else the reply to the same that an attempt got
-    /// which never ended, each once: its step has another name or place by now.
+    /// The recorded outcome of a call, if its request was the same. Otherwise the reply to the same request from an
+    /// attempt that never ended, each reply once: its step has been renamed or moved since.
     pub(super) fn outcome(&mut self, key: &CallKey, ask: &Digest) -> Option<CallOutcome> {
         let own = self.outcomes.get(key).filter(|(asked, _)| asked == ask).map(|(_, outcome)| outcome.clone());
         let list = self.replied.get_mut(ask);
         if own.is_some() {
-            // What serves here serves nobody else.
+            // This outcome must not serve another call as well.
             if let Some(list) = list {
                 list.retain(|other| other != key);
             }
@@ -231,12 +232,13 @@ impl Index {
         let list = list.filter(|_| !covered)?;
         let ended = |other: &CallKey| self.ended.get(&other.step).is_some_and(|last| *last >= other.attempt);
         let at = list.iter().position(|other| !ended(other))?;
-        // Taken out: it serves nobody else, its own call included.
+        // Removed, so that it serves no other call, not even its own.
         self.outcomes.remove(&list.remove(at)).map(|(_, outcome)| outcome)
     }
 
-    /// Takes a completed result for a step: its own with this recipe, else any unclaimed one with it. A result from before
-    /// the user edited what the step gave to the same question is not taken: the edit is read first.
+    /// Takes a completed result for a step: its own with this fingerprint, else an unclaimed one of another step. If
+    /// the user edited the step's last result for the same request, results from before the edit are not taken: orch
+    /// parses the edit first. Returns the `seq` of the result and its artifact.
     pub(super) fn claim(&mut self, open: &StepSpec) -> Option<(u64, Option<Artifact>)> {
         let edit = self.edit(open).map(|edited| edited.seq);
         let Self { completed, forgotten, latest, .. } = self;
@@ -257,7 +259,7 @@ impl Index {
         Some((found.seq, found.artifact))
     }
 
-    /// The last result of a step if the user edited it and the same was asked.
+    /// The last result of a step, if the user edited it and the request is the same.
     fn edit(&self, open: &StepSpec) -> Option<&Completed> {
         let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
         let mut asks = |recipe: &Fingerprint| recipes.any(|same| same.request == recipe.request);
@@ -267,10 +269,10 @@ impl Index {
         list.iter().find(|found| found.seq == last && found.accepted)
     }
 
-    /// What the user made of a step's last result, if the same was asked, in the place of a reply.
+    /// The user's edit of a step's last result in the form of a reply, if the request is the same.
     fn written(&self, open: &StepSpec) -> Option<CallReply> {
         let text = String::from_utf8(self.edit(open)?.artifact.as_ref()?.bytes()).ok()?;
-        // It took no tokens.
+        // The edit used no tokens.
         let (usage, stop) = (Usage::default().into(), StopReason::End);
         Some(CallReply::Chat(ChatReply {
             text,
@@ -284,15 +286,15 @@ impl Index {
         }))
     }
 
-    /// Replies to the very same question that were read in another way, latest first; before them what
-    /// a person made of the last one.
+    /// Recorded replies to the same request that were parsed under other rules, latest first. The user's edit of the
+    /// last result comes before them.
     pub(super) fn replies(&self, open: &StepSpec) -> Vec<CallReply> {
         if self.is_forgotten(&open.step) {
             return Vec::new();
         }
         let recipes = open.also.iter().chain([&open.fingerprint]);
         let asked: Vec<&StepStarted> = recipes.filter_map(|recipe| self.asked.get(&recipe.request)).flatten().collect();
-        // Steps that ask the same have replies of their own.
+        // If the step itself made this request before, the replies to other steps do not count.
         let own = asked.iter().any(|started| started.step == open.step);
         let asked = || asked.iter().filter(|started| !own || started.step == open.step);
         let same: HashSet<(&StepKey, u32)> = asked()
@@ -307,12 +309,12 @@ impl Index {
         replies
     }
 
-    /// The attempt to go on with: the one that was going on with this recipe, else a new one.
+    /// The attempt to continue: the unfinished one with this fingerprint, else a new one.
     pub(super) fn next_attempt(&self, open: &StepSpec) -> u32 {
         let first_open = self.ended.get(&open.step).copied().unwrap_or(0) + 1;
         let started = self.started.get(&open.step).map(Vec::as_slice).unwrap_or_default();
         let unfinished: Vec<&StepStarted> = started.iter().filter(|s| s.attempt >= first_open).collect();
-        // Attempts of a session that had another recipe are over, though nothing recorded their end.
+        // Unfinished attempts with another fingerprint are over, although no event records their end.
         let stale = unfinished.iter().filter(|s| s.fingerprint != open.fingerprint).map(|s| s.attempt).max();
         stale.map_or(first_open, |stale| stale + 1)
     }
@@ -329,13 +331,13 @@ impl Index {
         self.read.contains(call)
     }
 
-    /// A recorded question: was exactly this asked before, and until when does an answer count?
+    /// The recorded question with exactly this text; its `until` is the deadline for an answer.
     pub(super) fn asked(&self, key: &CallKey, ask: &Digest) -> Option<&ApprovalAsked> {
         let same = |q: &&ApprovalAsked| q.step == key.step && q.attempt == key.attempt && q.shown_digest == *ask;
         self.questions.iter().find(same)
     }
 
-    /// A person's answer to a question: within its time, and to exactly what was shown.
+    /// The recorded answer to exactly this text, if it came in time.
     pub(super) fn answer(&self, key: &CallKey, ask: &Digest) -> Option<ApprovalDecision> {
         let until = self.asked(key, ask).and_then(|asked| asked.until);
         let same = |a: &&ApprovalAnswered| a.step == key.step && a.attempt == key.attempt && a.shown_digest == *ask;
@@ -344,12 +346,12 @@ impl Index {
     }
 }
 
-/// Whether a step is the named one, or one of its items or rounds, or inside of it.
+/// Whether a step is `named`, one of its items or rounds, or inside of it.
 fn covers(named: &StepKey, step: &StepKey) -> bool {
     step == named || step.place() == *named || step.is_within(named) || step.place().is_within(named)
 }
 
-/// Which parts of a recipe differ, in words.
+/// Which parts of a fingerprint differ, in words: `prompt planner.md changed`.
 fn changes(old: &[FingerprintPart], new: &[FingerprintPart]) -> Vec<String> {
     if old.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The journal of a project: opening it, reading runs, and the way to its writer.
+//! Opens the journal of a project, reads the events of its runs and starts its writer.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use super::origin::{JournalOrigin, origin};
 use super::writer::JournalWriter;
 use super::{OwnedFiles, StoreError, WorkspaceView, schema};
 
-/// The journal under a state folder (`.orch/`): every event of every run of a project.
+/// The journal in a state folder (`.orch/`): every event of every run of a project.
 #[derive(Debug)]
 pub struct Journal {
     state: PathBuf,
@@ -33,21 +33,22 @@ pub struct Journal {
     pub(super) reader: Connection,
     pub(super) blobs: Blobs,
     pub(super) origin: JournalOrigin,
-    /// What is read instead of a database that can't be read in place.
+    /// The folder of the copy that is read if the database can't be read in place.
     _copy: Option<TemporaryFolder>,
 }
 
-/// The database, in the state folder.
+/// The name of the database in the state folder.
 pub(super) const DATABASE: &str = "journal.db";
-/// The folder of what agent programs keep, in the state folder.
+/// The folder in the state folder where CLI agents store their files.
 pub(super) const HOMES: &str = "agents";
 
 impl Journal {
-    /// Opens the journal of a state folder, making both when they are not there. The folder must not be a link.
+    /// Opens the journal of a state folder and creates both if needed. The folder must not be a link.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let folder = OwnFolder::create(state, FolderAccess::Private).map_err(StoreError::io("open", state))?;
         refuse_strange(&folder)?;
-        // Whether a file that SQLite makes on the way is ours must not be asked before we noted it.
+        // Only one process at a time may open the journal: another one must not check the origin of a file that SQLite
+        // creates here before the note about that file is written.
         let turn = OpeningTurn::take(&folder);
         let path = folder.file(DATABASE);
         let fresh = !path.exists();
@@ -58,7 +59,7 @@ impl Journal {
             crash_point!("state::made");
             new_file(&path)?;
         }
-        // A folder that the user chose for it may be meant for others too.
+        // Only for the default folder: one that the user chose may be shared on purpose.
         if folder.path().ends_with(".orch") {
             folder.close_to_others();
         }
@@ -96,19 +97,19 @@ impl Journal {
         })
     }
 
-    /// Opens the journal of a state folder if there is one; where nothing may be written, it can be read.
+    /// Opens the journal of a state folder if there is one; only for reading where nothing may be written.
     pub fn open_existing(state: &Path) -> Result<Option<Self>, StoreError> {
         if !Self::is_there(state)? {
             return Ok(None);
         }
         match Self::open(state) {
-            // Why it can't be written is reported when it can't be read either.
+            // If reading fails too, report why the journal can't be written.
             Err(error) if is_read_only(&error) => Self::open_to_read(state).map_err(|_| error),
             opened => opened.map(Some),
         }
     }
 
-    /// Opens the journal of a state folder if there is one, and writes nothing there.
+    /// Opens the journal of a state folder for reading, if there is one. Writes nothing there.
     pub fn open_to_read(state: &Path) -> Result<Option<Self>, StoreError> {
         if !Self::is_there(state)? {
             return Ok(None);
@@ -135,7 +136,7 @@ impl Journal {
         &self.state
     }
 
-    /// Starts the one writer of this process; `observer` hears of every event after its commit.
+    /// Starts the only writer of this process; `observer` receives every event after its commit.
     pub(super) fn writer(
         &self,
         observer: Arc<dyn Observer>,
@@ -145,12 +146,12 @@ impl Journal {
         JournalWriter::start(connect(&self.path)?, self.path.clone(), self.blobs.clone(), view, observer, heartbeat)
     }
 
-    /// The lock of a run; whoever holds it owns the run.
+    /// The lock file of a run; the process that holds the lock owns the run.
     pub fn lock_file(&self, run: RunId) -> OwnFile {
         self.folder.file(format!("locks/{}.lock", run.0))
     }
 
-    /// Where agent programs keep their things during a run: homes, settings, sessions.
+    /// The folder where CLI agents store their homes, settings and sessions during a run.
     pub fn homes(&self, run: RunId) -> OwnFolder {
         self.folder.folder(&format!("{HOMES}/{}", run.0))
     }
@@ -179,7 +180,7 @@ impl Journal {
                 ))
             })
             .map_err(|e| self.error(e))?;
-        // Whoever made a run from elsewhere did not see to it that it can be read.
+        // A run from elsewhere may have been made to exhaust the memory, so limit the values that are parsed.
         let mut left = if self.is_foreign(run)? { MAX_VALUES } else { usize::MAX };
         let mut events = Vec::new();
         for row in rows {
@@ -189,12 +190,12 @@ impl Journal {
         Ok(events)
     }
 
-    /// One event of a run.
+    /// The event of a run with this number, if there is one.
     pub(super) fn event_at(&self, run: RunId, seq: i64) -> Result<Option<Event>, StoreError> {
         Ok(self.some_events(run, seq.saturating_sub(1), seq)?.pop())
     }
 
-    /// An event from its row, with its number and time; `left` is how many values may still be read.
+    /// Builds an event from its row; `left` is how many JSON values may still be parsed.
     fn event(
         &self,
         run: RunId,
@@ -222,7 +223,7 @@ impl Journal {
         })
     }
 
-    /// What orch has written into a workspace.
+    /// The files that orch has written into a workspace.
     pub fn records(&self, workspace: &str) -> Result<OwnedFiles, StoreError> {
         let mut statement = self
             .reader
@@ -239,12 +240,12 @@ impl Journal {
         Ok(records)
     }
 
-    /// Whether the database is whole, by its own check; the findings otherwise.
+    /// What SQLite's quick check finds wrong with the database; `None` if it is intact.
     pub fn integrity(&self) -> Result<Option<String>, StoreError> {
         self.checked("PRAGMA quick_check(1)")
     }
 
-    /// The same, and whether each index has what its table has.
+    /// The same with SQLite's full check, which also compares each index with its table.
     pub(super) fn integrity_of_all(&self) -> Result<Option<String>, StoreError> {
         self.checked("PRAGMA integrity_check(1)")
     }
@@ -272,8 +273,8 @@ impl Journal {
     }
 }
 
-/// Reads a fact, which may be nested deeper than the parser allows by itself, but not without end: a journal may
-/// come from elsewhere.
+/// Parses a fact. It may be nested deeper than the parser allows by default, but not without a limit, since a journal
+/// may come from elsewhere.
 fn fact(json: &[u8]) -> serde_json::Result<Fact> {
     if nesting(json) > MAX_NESTING {
         return Err(serde::de::Error::custom(format!("it is nested more than {MAX_NESTING} levels deep")));

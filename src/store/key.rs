@@ -1,6 +1,7 @@
-//! A key of the user's on this machine: what tells journals that orch wrote here from those that a project brought.
+//! The user's key on this machine. With it orch seals the journals that it writes, to tell them from those that came
+//! with a project.
 //!
-//! It lies beside the record of trusted projects, where nothing that is cloned or unpacked gets to. Whoever can read
+//! The key lies beside the record of trusted projects, where no clone or archive is unpacked. A process that can read
 //! it runs as the user.
 
 use std::io::{self, Read as _, Write as _};
@@ -12,23 +13,23 @@ use crate::folder::{FolderAccess, OwnFolder, open_file};
 /// The file's name in the configuration folder.
 const FILE: &str = "journal.key";
 
-/// The bytes of a key.
+/// The length of a key in bytes.
 const BYTES: usize = 32;
 
-/// The folder that the program told of.
+/// The folder of the key, set by [`keep_key_in`].
 static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
-/// Tells in which folder the key of the user's journals is kept, such as `~/.config/orch`; the first call counts. Until
-/// then every journal counts as one from elsewhere. Nothing is read or made yet.
+/// Sets the folder of the user's key, such as `~/.config/orch`; only the first call has an effect. Before that every
+/// journal counts as one from elsewhere. Reads and creates nothing yet.
 pub fn keep_key_in(folder: PathBuf) {
     FOLDER.get_or_init(|| folder);
 }
 
-/// The key; it is never shown.
+/// The key; orch never prints it.
 #[derive(Clone)]
 pub(super) struct UserKey([u8; BYTES]);
 
-/// Why there is no key, in words that follow "orch can't tell whether it wrote the runs here:".
+/// Why there is no key; completes the sentence "orch can't tell whether it wrote the runs here:".
 #[derive(Clone, Debug)]
 pub(super) struct NoKey(pub(super) String);
 
@@ -39,13 +40,13 @@ impl UserKey {
         read(folder).map_err(|error| unusable(folder, &error))
     }
 
-    /// The key, made if there is none.
+    /// The key, created if there is none.
     pub(super) fn find_or_make() -> Result<Self, NoKey> {
         let folder = folder()?;
         read_or_make(folder).map_err(|error| unusable(folder, &error))
     }
 
-    /// What only somebody with the key can say of a text.
+    /// The keyed hash of a text, which only a process with the key can compute.
     pub(super) fn seal(&self, text: &str) -> blake3::Hash {
         blake3::keyed_hash(&self.0, text.as_bytes())
     }
@@ -77,14 +78,14 @@ fn read_or_make(folder: &Path) -> io::Result<UserKey> {
     read(folder)
 }
 
-/// Makes the file, whole or not at all; one that another process made meanwhile stays.
+/// Creates the file as a whole or not at all; keeps one that another process created meanwhile.
 fn make(folder: &Path) -> io::Result<()> {
     if !folder.is_dir() {
         OwnFolder::create(folder, FolderAccess::Private)?;
     }
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    // Files of `tempfile` are readable by their owner alone.
+    // `tempfile` creates files that only their owner can read.
     let mut written = tempfile::NamedTempFile::new_in(folder)?;
     written.write_all(&bytes)?;
     written.as_file().sync_all()?;

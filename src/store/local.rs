@@ -23,25 +23,25 @@ use super::index::Index;
 use super::writer::{JournalWriter, Promise};
 use super::{ApprovalPrompter, Heartbeat, Journal, ResultCache, StoreError, WorkspaceView, branches};
 
-/// What a [`LocalRun`] is built of.
+/// The parts of a [`LocalRun`].
 pub struct RunParts {
     /// The run.
     pub run: RunId,
     /// The workspace.
     pub view: WorkspaceView,
-    /// Does the calls.
+    /// Performs the calls.
     pub perform: Arc<dyn Perform>,
-    /// Follows the run.
+    /// Receives the events and the progress of the run.
     pub observer: Arc<dyn Observer>,
-    /// Stops the run.
+    /// The switch that stops the run.
     pub switch: CancelSwitch,
-    /// Asks the person in front of the terminal, if there is one.
+    /// Asks the user at the terminal, if there is one.
     pub asker: Option<Arc<dyn ApprovalPrompter>>,
-    /// Results of earlier runs, if they may be taken over (`--reuse`).
+    /// Results of earlier runs, if they may be reused (`--reuse`).
     pub reuse: Option<ResultCache>,
-    /// Tells other processes until when this one owned the run.
+    /// Shows other processes until when this one owned the run.
     pub heartbeat: Heartbeat,
-    /// The time that events bear and questions end by.
+    /// The clock for the times of events and the deadlines of questions.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -67,12 +67,12 @@ pub(super) struct LocalRunState {
     seq: u64,
     state: RunState,
     pub(super) index: Index,
-    /// Artifact files that this session made; the writer may yet be about to write them.
+    /// Artifact files that this session produced; the writer may not have written them yet.
     made: HashSet<String>,
 }
 
 impl LocalRun {
-    /// Takes up a run with the events recorded so far (none for a new one).
+    /// Opens a run with the events recorded so far (none for a new one).
     pub fn open(journal: &Journal, parts: RunParts, events: &[Event]) -> Result<Self, StoreError> {
         let inner = LocalRunState {
             seq: events.last().map_or(0, |event| event.seq),
@@ -97,24 +97,24 @@ impl LocalRun {
         })
     }
 
-    /// The run as it stands.
+    /// The current state of the run.
     pub fn state(&self) -> RunState {
         self.lock().state.clone()
     }
 
-    /// Records a fact of the run as a whole. Nothing waits for it but what follows from it.
+    /// Records a fact of the run as a whole, without waiting; it is durable before anything that follows from it.
     pub fn announce(&self, fact: Fact) {
         self.queue(fact);
     }
 
-    /// Records how the run ended, durably.
+    /// Records how the run ended, and waits until that is durable.
     pub async fn conclude(&self, fact: Fact) -> Result<(), Interrupt> {
         self.append(fact).await.map(drop)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, LocalRunState> {
-        // A panic while the lock is held can't leave the index half-changed in a way that matters:
-        // the journal is the truth.
+        // A panic while the lock is held can't leave the index wrong in a way that matters: the journal is the source
+        // of truth.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -129,11 +129,11 @@ impl LocalRun {
         {
             inner.made.insert(path.clone());
         }
-        // Sent under the lock, so that the journal has events in the order of their numbers.
+        // Sent while the lock is held, so that the writer receives the events in the order of their numbers.
         (inner.seq, self.writer.append(event, urgent))
     }
 
-    /// Queues a fact that nobody waits for: it is durable before anything that follows from it is.
+    /// Queues a fact without waiting for it: it is durable before anything that follows from it.
     fn queue(&self, fact: Fact) -> ExecutionId {
         self.send(fact, false).0
     }
@@ -152,19 +152,19 @@ impl LocalRun {
         }
     }
 
-    /// Whether the journal still takes events, also when files of the workspace can't be written.
+    /// Whether the journal still records events, even if files of the workspace can't be written.
     fn records(&self) -> bool {
         !self.broken.load(Ordering::Acquire)
     }
 
-    /// Waits until everything recorded so far is durable, and its files are written.
+    /// Waits until everything recorded so far is durable and its files are written.
     pub async fn settle(&self) -> Result<(), Interrupt> {
         let hold = self.clock.hold();
         let done = self.writer.flush();
         kept(done, hold).await
     }
 
-    /// A number up to `most` that depends on the run and the key alone.
+    /// A number from 0 to `most` that is derived from the run and the key alone.
     fn jitter(&self, key: &CallKey, most: u64) -> u64 {
         let seed = Digest::of(format!("{} {key}", self.run.0).as_bytes());
         let number = u64::from_str_radix(seed.as_str().get(..12).unwrap_or_default(), 16).unwrap_or_default();
@@ -172,11 +172,11 @@ impl LocalRun {
     }
 
     async fn begin_step(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
-        // A step of `finally` runs in each session, whatever is on record.
+        // A step of `finally` runs in each session, even if a result is recorded.
         let closes = self.closing(&open.step).is_some();
         let claim = if closes { None } else { self.lock().index.claim(open) };
         let Some((completed, artifact)) = claim else { return self.anew(open) };
-        // Thousands of steps that stand would keep the thread from everything else, such as a wish to stop.
+        // Thousands of reused steps in a row would keep the thread from other work, such as a stop request.
         tokio::task::coop::consume_budget().await;
         let mut kept = StepReused::same(open.step.clone(), completed);
         let artifact = match (artifact, &open.output) {
@@ -189,7 +189,7 @@ impl LocalRun {
             (_, None) | (None, _) => None,
         };
         self.queue(Fact::StepReused(kept));
-        // Mostly the file is there as it was written, and then nothing needs to be waited for.
+        // Usually the file is there as it was written, and then there is nothing to wait for.
         let failed = |error: StoreError| Interrupt::Storage(error.failure_of_run());
         if let Some(artifact) = artifact.as_ref().filter(|artifact| artifact.path.is_some())
             && (self.is_made(artifact) || !self.view.shows(artifact).map_err(failed)?)
@@ -201,12 +201,13 @@ impl LocalRun {
         Ok(BeginOutcome::Reusable(artifact.map(Box::new), mark))
     }
 
-    /// Whether this session made the file of an artifact: then what is on the disk may not be the last.
+    /// Whether this session produced the file of an artifact: then the file on disk may not be up to date yet.
     fn is_made(&self, artifact: &Artifact) -> bool {
         artifact.path.as_ref().is_some_and(|path| self.lock().made.contains(path))
     }
 
-    /// No result of this run stands: one of an earlier run, if that is wanted, else a new attempt.
+    /// Called if no result of this run can be reused: takes one of an earlier run if `--reuse` allows it, else returns
+    /// the attempt to run.
     fn anew(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
         if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
             let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
@@ -237,7 +238,7 @@ impl LocalRun {
         })
     }
 
-    /// The innermost step of a `finally` that has begun which a step is, or is inside of.
+    /// The innermost begun `finally` step that `step` is or is inside of.
     pub(super) fn closing(&self, step: &StepKey) -> Option<StepKey> {
         self.closing.around(step)
     }
@@ -248,7 +249,7 @@ impl LocalRun {
                 if self.lock().index.is_announced(&fact) {
                     return Ok(0);
                 }
-                // What could not make a call does not begin.
+                // A step that may not make a call does not start.
                 if let Some(stop) = self.barred(&fact.step) {
                     return Err(stop);
                 }
@@ -258,11 +259,12 @@ impl LocalRun {
                 if self.lock().index.has_read(&fact.call) {
                     return Ok(0);
                 }
-                // On its way to the disk while the model is asked again: after a kill it tells what that may take.
+                // Urgent if orch re-asks: it reaches the disk while the model answers, and after a kill it shows what
+                // that request may use.
                 let asks = fact.max_usage.is_some();
                 self.send(Fact::ReplyParsed(fact), asks).0
             }
-            // It follows from what is durable; its file is written after it is.
+            // It follows from durable facts; the writer writes its file after it is durable too.
             StepFact::Completed(fact) => self.queue(Fact::StepCompleted(fact)),
             StepFact::Failed(fact) => self.append(Fact::StepFailed(fact)).await?,
             StepFact::Skipped(fact) => self.queue(Fact::StepSkipped(fact)),
@@ -274,7 +276,7 @@ impl LocalRun {
     }
 }
 
-/// Waits for a promise of the writer.
+/// Waits until the writer acknowledges.
 async fn kept(done: Promise, _hold: Hold) -> Result<(), Interrupt> {
     let failure = match done.await {
         Ok(Ok(())) => return Ok(()),
@@ -317,7 +319,7 @@ impl Durable for LocalRun {
                 Wait::Approval(approval) => return self.ask_person(key, approval).await,
             };
             let millis = least + self.jitter(&key, most.saturating_sub(least));
-            // What came after the wait is on record: it was waited out before.
+            // The attempt that follows the wait is on record, so an earlier session has waited already.
             if self.lock().index.has_attempt(&key) {
                 return Ok(WaitOutcome::Elapsed);
             }

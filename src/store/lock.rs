@@ -1,4 +1,4 @@
-//! Who owns a run or a workspace: kernel locks that end with their process.
+//! Kernel locks that decide which process owns a run or a workspace; they end with their process.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -12,7 +12,7 @@ use super::StoreError;
 use crate::crash::crash_point;
 use crate::folder::OwnFile;
 
-/// Who holds a lock, as far as the lock file tells.
+/// The process that holds a lock, as the lock file names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockHolder(String);
 
@@ -22,28 +22,28 @@ impl std::fmt::Display for LockHolder {
     }
 }
 
-/// Why a lock was not had.
+/// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process holds it.
     #[error("{what} is in use by {holder}")]
     Held {
-        /// The run or the workspace, in words.
+        /// The run or the workspace, as messages name it.
         what: String,
-        /// Who has it.
+        /// The process that holds it.
         holder: LockHolder,
     },
-    /// Programs of a process that has ended still run in the workspace.
+    /// A process has ended, but programs that it started still run in the workspace.
     #[error("programs of {owner}, which has ended, still run in {what} and keep `{path}` locked")]
     ProgramsLeft {
-        /// The workspace, in words.
+        /// The workspace, as messages name it.
         what: String,
         /// The process that started them.
         owner: String,
         /// The lock file.
         path: String,
     },
-    /// The lock file could not be made.
+    /// The lock file could not be used.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -58,7 +58,8 @@ pub struct Lock {
     beaten: Arc<AtomicBool>,
 }
 
-/// Tells through a lock file until when its owner lives: costs nothing durable, and outlives a kill.
+/// Updates the time of a lock file, which shows until when its owner was alive. It forces no write to disk, and
+/// survives a kill.
 #[derive(Clone, Debug)]
 pub struct Heartbeat {
     file: Arc<File>,
@@ -66,7 +67,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The owner is alive now.
+    /// Records that the owner is alive now.
     pub(super) fn beat(&self) -> std::io::Result<()> {
         self.beaten.store(true, Ordering::Relaxed);
         self.file.set_modified(SystemTime::now())
@@ -74,10 +75,10 @@ impl Heartbeat {
 }
 
 impl Lock {
-    /// Takes the lock of a file, saying in it who we are. `what` is for the message.
+    /// Takes the lock of a file and writes `me` into it. `what` is the locked thing, for the error message.
     #[expect(clippy::disallowed_methods, reason = "a run takes its locks before it begins")]
     pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
-        // A reader that looks whether we live holds the lock for an instant: try a few times.
+        // A process that checks the lock (`is_held`) holds it for an instant, so try a few times.
         for pause in [5, 20, 80, 0] {
             if let Some(file) = try_lock(place)? {
                 return Self::sign(file, place, me);
@@ -89,17 +90,18 @@ impl Lock {
 
     fn sign(mut file: File, place: &OwnFile, me: &str) -> Result<Self, LockError> {
         let io = |source| StoreError::Io { doing: "write", path: place.path(), source };
-        // An owner that let go took the file away: one with words in it is of an owner that died.
+        // A clean exit deletes the file, so a non-empty one was left by a process that died.
         let meta = file.metadata().map_err(io)?;
         let died = if meta.len() == 0 { None } else { Some(meta.modified().map_err(io)?) };
         if died.is_some() {
-            // Not of a new file: some file systems write a file that was cut to nothing out to the disk when it is closed.
+            // Not for a new file: some file systems write a file that was truncated to nothing out to disk when it is
+            // closed.
             file.set_len(0).map_err(io)?;
         }
         file.rewind().map_err(io)?;
         file.write_all(me.as_bytes()).map_err(io)?;
         if let Some(time) = died {
-            // Until our first heartbeat the file tells of the former owner.
+            // Until our first heartbeat, the file shows when the former owner was last alive.
             file.set_modified(time).map_err(io)?;
         }
         crash_point!("lock::signed");
@@ -107,25 +109,25 @@ impl Lock {
         Ok(Self { file, place: place.clone(), disposable: false, last_seen, beaten: Arc::default() })
     }
 
-    /// When the former owner was last alive, if it died as the owner.
+    /// When the former owner was last alive, if it died while it held the lock.
     pub fn last_seen(&self) -> Option<Timestamp> {
         self.last_seen
     }
 
-    /// Tells those who come later until when we live.
+    /// A handle to record until when this process is alive, for the next owner.
     pub fn heartbeat(&self) -> Result<Heartbeat, StoreError> {
         let file = self.file.try_clone().map_err(StoreError::io("open", &self.place.path()))?;
         Ok(Heartbeat { file: Arc::new(file), beaten: self.beaten.clone() })
     }
 
-    /// The same lock, whose file is removed when it is released.
+    /// The same lock, but its file is removed when the lock is released.
     #[must_use]
     pub fn disposable(mut self) -> Self {
         self.disposable = true;
         self
     }
 
-    /// The same for something of which nobody asks when a former owner died.
+    /// The same, where it does not matter when a former owner died.
     #[must_use]
     pub fn obsolete(mut self) -> Self {
         self.last_seen = None;
@@ -140,13 +142,13 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Who died is told by the file until that is on record, which the first heartbeat follows.
+        // The file shows when a former owner died. It stays until that is on record, which the first heartbeat proves.
         let told = self.last_seen.is_none() || self.beaten.load(Ordering::Relaxed);
         if self.disposable && told {
-            // A file left behind is harmless: its lock is free, and the next owner writes it anew.
+            // If the file stays, that is harmless: its lock is free, and the next owner overwrites it.
             drop(self.place.remove());
         }
-        // The lock itself goes with the file handle.
+        // If this fails, the lock ends when the last handle of the file is closed.
         drop(self.file.unlock());
     }
 }
@@ -213,7 +215,7 @@ mod tests {
         let fresh = Lock::take(&place, "run x", "process 7").unwrap().disposable();
         assert_eq!(fresh.last_seen(), None);
         drop(fresh);
-        // Words in the file that nobody took away.
+        // Text in the file, as a process that died leaves it.
         std::fs::write(&path, "process 8").unwrap();
         let time = SystemTime::now() - Duration::from_secs(100);
         File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();

@@ -1,8 +1,7 @@
-//! Durability on one machine: the journal, blobs, the workspace view and the locks.
+//! Durable execution on one machine: the journal, blobs, the workspace view and the locks.
 //!
-//! Owns everything under `.orch/` and the artifact files of a workspace. Nothing outside
-//! this folder knows that there is an SQLite database. [`LocalRun`] implements
-//! [`crate::durable::Durable`].
+//! Owns everything under `.orch/` and the artifact files of a workspace. No other module knows that the journal is an
+//! SQLite database. [`LocalRun`] implements [`crate::durable::Durable`].
 
 mod approval;
 mod blob;
@@ -60,7 +59,7 @@ use std::path::{Path, PathBuf};
 use crate::folder::is_link_refused;
 use crate::model::{Class, Failure};
 
-/// Why the store could not do something.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or folder could not be read or written.
@@ -68,19 +67,19 @@ pub enum StoreError {
     Io {
         /// What was tried, as a verb: `write`, `create`, `read`.
         doing: &'static str,
-        /// Where.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The database refused.
+    /// SQLite returned an error.
     #[error("can't {doing} the journal `{}`: {source}", path.display())]
     Journal {
-        /// What was tried.
+        /// What was tried, as a verb.
         doing: &'static str,
         /// The database file.
         path: PathBuf,
-        /// Why not.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The journal was written by an earlier version of orch.
@@ -103,7 +102,7 @@ pub enum StoreError {
         /// The newest format known here.
         known: i64,
     },
-    /// A journal that orch did not make, or that something lies beside which orch does not make.
+    /// orch did not create the journal, or a file lies beside it that orch does not create.
     #[error("the journal `{}` is not opened: {why}", path.display())]
     Strange {
         /// The database file.
@@ -111,15 +110,15 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
-    /// A record is not what was written.
+    /// A record differs from what was written.
     #[error("the journal `{}` is damaged: {what}", path.display())]
     Damaged {
         /// The database or blob file.
         path: PathBuf,
-        /// What is wrong, and of which run.
+        /// What is wrong, and in which run.
         what: String,
     },
-    /// The database was removed or replaced while it was written.
+    /// The database was removed or replaced during a run.
     #[error("the journal `{}` was removed or replaced while the run went on", path.display())]
     Gone {
         /// Where it was.
@@ -128,7 +127,7 @@ pub enum StoreError {
     /// The writer has stopped after an earlier failure.
     #[error("the journal no longer writes: {0}")]
     Stopped(String),
-    /// A run can't be taken in.
+    /// A run can't be imported.
     #[error("run {run} can't be taken in: {why}")]
     Refused {
         /// The run.
@@ -136,7 +135,7 @@ pub enum StoreError {
         /// Why not.
         why: String,
     },
-    /// A workspace file holds bytes that orch did not write.
+    /// A workspace file has content that orch did not write.
     #[error("`{}` was not written by orch, so it is not overwritten", path.display())]
     Foreign {
         /// The file.
@@ -150,7 +149,7 @@ impl StoreError {
         move |source| Self::Io { doing, path, source }
     }
 
-    /// The failure as it is reported; the message names the file.
+    /// The failure to report; its message names the file.
     pub fn failure(&self) -> Failure {
         let hint = match self {
             Self::Io { source, .. } if is_link_refused(source) => Some(LINK),
@@ -177,8 +176,8 @@ impl StoreError {
         }
     }
 
-    /// The failure of a run that is under way. Its hint only mends what is broken: another folder would hold no such
-    /// run, and the command that resumes the run is for the caller to add.
+    /// The failure of a run in progress. Its hint only says how to fix the cause: another folder would not have this
+    /// run, and the caller adds the command that resumes it.
     pub(crate) fn failure_of_run(&self) -> Failure {
         let failure = self.failure();
         let mend = match self {
@@ -197,11 +196,11 @@ impl StoreError {
     }
 }
 
-/// What to do about a link in the place of a file or folder of orch's own.
+/// The hint for a link in place of one of orch's own files or folders.
 const LINK: &str =
     "remove the link, or give the folder that you mean with --state or --workspace if the folder itself is the link";
 
-/// What to do about a full disk.
+/// The hint for a full disk.
 const FREE_SPACE: &str = "free some space on the disk";
 
 fn is_forbidden(kind: std::io::ErrorKind) -> bool {
@@ -213,7 +212,7 @@ fn is_unwritable(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(Code::ReadOnly | Code::CannotOpen | Code::PermissionDenied))
 }
 
-/// What to do about something of another kind in the place of a file or folder.
+/// The hint for a folder in place of a file, or the other way round.
 fn in_the_way(kind: std::io::ErrorKind) -> Option<&'static str> {
     match kind {
         std::io::ErrorKind::IsADirectory => Some("remove the folder that stands where a file is needed"),
@@ -238,7 +237,7 @@ fn io_hint(error: &std::io::Error) -> Option<&'static str> {
 fn sqlite_hint(error: &rusqlite::Error) -> Option<&'static str> {
     match error.sqlite_error_code()? {
         rusqlite::ErrorCode::DiskFull => Some(FREE_SPACE),
-        // A full disk too, where SQLite maps a file into memory.
+        // A full disk causes this too, where SQLite maps a file into memory.
         rusqlite::ErrorCode::SystemIoFailure => Some("free some space on the disk, or see whether it still works"),
         _ if is_unwritable(error) => Some("make the folder writable, or give another one with --state"),
         rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase => {

@@ -1,7 +1,7 @@
-//! Ways to the database: to write and read, or only to read where nothing may be written.
+//! Opens the database: for reading and writing, or only for reading where nothing may be written.
 //!
-//! SQLite opens files by their paths. It is given one without links, told not to follow any, and every name that it
-//! opens is looked at before.
+//! SQLite opens files by their paths. It gets a path without links and the order to follow none, and orch checks every
+//! file first that SQLite would open.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -17,29 +17,29 @@ use super::StoreError;
 use super::copy::copy_folder;
 use super::journal::{DATABASE, HOMES};
 
-/// What SQLite adds to the name of a database for a journal of what it takes back after a crash.
+/// The suffix of SQLite's rollback journal, from which SQLite undoes an unfinished transaction after a crash.
 const ROLLBACK: &str = "-journal";
 
-/// The same for all files beside it.
+/// The suffixes of all files that SQLite opens beside the database.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", ROLLBACK];
 
-/// The files and folders that are in a state folder too.
+/// The other files and folders in a state folder.
 const NOTES: [&str; 2] = [".gitignore", "location"];
 const FOLDERS: [&str; 3] = ["blobs", "locks", HOMES];
 
-/// The longest text or row of a journal; larger facts are in files.
+/// The longest text or row of a journal, in bytes; larger facts are stored in files.
 const MAX_ROW: i32 = 64 << 20;
-/// The most bytes that are copied to be read elsewhere, of the database and its log together.
+/// The most bytes of a database and its log together that orch copies to read them elsewhere.
 const MAX_COPY: u64 = 1 << 30;
-/// The longest statement, also of those in the schema.
+/// The longest SQL statement in bytes, including those of the schema.
 const MAX_SQL: i32 = 64 << 10;
 
 fn companion(folder: &OwnFolder, end: &str) -> OwnFile {
     folder.file(format!("{DATABASE}{end}"))
 }
 
-/// Fails when something of the state folder is a link, or a file that SQLite must not open: a run would come upon it
-/// after it was paid for, or wait for whoever opens the other end of a pipe.
+/// Fails if part of the state folder is a link, or a file that SQLite must not open. Otherwise a run would meet it
+/// after it was paid for, or wait until another process opens the other end of a pipe.
 pub(super) fn refuse_strange(folder: &OwnFolder) -> Result<(), StoreError> {
     let database = COMPANIONS.iter().map(|end| companion(folder, end)).chain([folder.file(DATABASE)]);
     let files = database.chain(NOTES.iter().map(|name| folder.file(*name))).map(|file| (file, true));
@@ -47,7 +47,7 @@ pub(super) fn refuse_strange(folder: &OwnFolder) -> Result<(), StoreError> {
     for (file, is_file) in files.chain(folders) {
         match file.about() {
             Ok(meta) if meta.is_symlink() => {
-                // To open it says what is wrong with it.
+                // Opening it returns the error that describes the link.
                 file.open().map_err(StoreError::io("open", &file.path()))?;
             }
             Ok(meta) if is_file && !meta.is_file() => {
@@ -59,7 +59,8 @@ pub(super) fn refuse_strange(folder: &OwnFolder) -> Result<(), StoreError> {
             Ok(_) | Err(_) => {}
         }
     }
-    // A rollback journal names files that SQLite would open, wherever they are. orch never has it make one on the disk.
+    // A rollback journal names files that SQLite would open, wherever they are. orch never lets SQLite create one on
+    // disk.
     if companion(folder, ROLLBACK).about().is_ok_and(|meta| meta.len() > 0) {
         return Err(unusable(folder, format!("`{DATABASE}{ROLLBACK}` lies beside it, and orch makes no such file")));
     }
@@ -70,25 +71,25 @@ fn unusable(folder: &OwnFolder, why: String) -> StoreError {
     StoreError::Strange { path: folder.file(DATABASE).path(), why }
 }
 
-/// Makes the file of a new database, for the user alone; SQLite gives the files beside it the same rights.
+/// Creates the file of a new database, for the user alone; SQLite gives the files beside it the same permissions.
 ///
-/// No connection of this process may have it open: to close a file takes the locks of the process on it away.
+/// No connection of this process may have it open: closing a file releases all locks of the process on it.
 pub(super) fn new_file(file: &OwnFile) -> Result<(), StoreError> {
     match file.create_new() {
-        // Another process was faster.
+        // Another process created it first.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         made => made.map(drop).map_err(StoreError::io("create", &file.path())),
     }
 }
 
-/// A connection that writes and reads, to a database that is there.
+/// A connection for reading and writing to an existing database.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags).and_then(careful).map_err(error)?;
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.len() == 0) {
-        // What makes a new database one with a write-ahead log is kept in memory: a process that dies here leaves
-        // no rollback journal.
+        // While SQLite switches a new database to a write-ahead log, it keeps its rollback journal in memory, so that a
+        // process that dies here leaves none on disk.
         connection.execute_batch("PRAGMA journal_mode = MEMORY;").map_err(error)?;
     }
     connection
@@ -97,7 +98,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Whether a database that is there can't be opened because nothing may be written.
+/// Whether an existing database can't be opened because nothing may be written there.
 pub(super) fn is_read_only(error: &StoreError) -> bool {
     match error {
         StoreError::Journal { source, .. } => source.sqlite_error_code().is_some_and(|code| {
@@ -107,23 +108,23 @@ pub(super) fn is_read_only(error: &StoreError) -> bool {
     }
 }
 
-/// A connection that only reads and leaves the folder as it is, also on a medium that can't be written; with the
-/// folder of the copy that it reads, if it needs one.
+/// A read-only connection that leaves the folder unchanged, even on a read-only medium. With it comes the folder of the
+/// copy that it reads, if it needs one.
 pub(super) fn read_only(folder: &OwnFolder) -> Result<(Connection, Option<TemporaryFolder>), StoreError> {
     let path = folder.file(DATABASE).path();
     let pending = companion(folder, "-wal").about().is_ok_and(|meta| meta.len() > 0);
     if !pending {
-        // Nothing is written, so nothing changes either.
+        // The log is empty, so the database is complete and does not change while it is read.
         return Ok((address(&path, "immutable=1")?, None));
     }
     if companion(folder, "-shm").exists() {
-        // Another process writes, or died as it did: its index of the log is only read.
+        // Another process writes, or died while it wrote: use its index of the log, but only for reading.
         let connection = address(&path, "readonly_shm=1")?;
         if connection.query_row("PRAGMA user_version", [], |_| Ok(())).is_ok() {
             return Ok((connection, None));
         }
     }
-    // Without its companions SQLite can't read a write-ahead log in place.
+    // Without its companion files SQLite can't read a write-ahead log in place.
     copied(folder).map(|(connection, copy)| (connection, Some(copy)))
 }
 
@@ -152,7 +153,7 @@ fn copied(folder: &OwnFolder) -> Result<(Connection, TemporaryFolder), StoreErro
     Ok((connect(&to.file(DATABASE).path())?, copy))
 }
 
-/// A connection that only reads, with a parameter of SQLite's.
+/// A read-only connection with one of SQLite's URI parameters.
 fn address(path: &Path, parameter: &str) -> Result<Connection, StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     let mut address = String::from("file:");
@@ -170,7 +171,7 @@ fn address(path: &Path, parameter: &str) -> Result<Connection, StoreError> {
     Connection::open_with_flags(format!("{address}?{parameter}"), flags).and_then(careful).map_err(error)
 }
 
-/// Bounds what a database can make SQLite do: it may have come with a project. Nothing of orch's is a view or a trigger.
+/// Limits what a database can make SQLite do, since it may have come with a project. orch uses no views or triggers.
 fn careful(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(30))?;
     for (setting, on) in [
@@ -184,7 +185,7 @@ fn careful(connection: Connection) -> rusqlite::Result<Connection> {
     for (limit, most) in [
         (Limit::SQLITE_LIMIT_LENGTH, MAX_ROW),
         (Limit::SQLITE_LIMIT_SQL_LENGTH, MAX_SQL),
-        // `VACUUM` needs one.
+        // `VACUUM` attaches one database.
         (Limit::SQLITE_LIMIT_ATTACHED, 1),
         (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 0),
     ] {

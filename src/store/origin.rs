@@ -1,8 +1,9 @@
-//! Whether a journal was written by this user on this machine, or came with a project.
+//! Whether this user wrote a journal on this machine, or it came with a project.
 //!
-//! What a journal says of itself proves nothing: whoever commits a `.orch` can write it all. So a note beside the
-//! database has a seal, made with the user's key, over which files these are on the disk: a clone, a pull, a copy or an
-//! unpacked archive makes new ones. The path is no part of that, so that a project which was moved keeps its runs.
+//! A journal can't prove its own origin: a person who commits a `.orch` can write all of it. So orch puts a note beside
+//! the database with a seal, made with the user's key over the identity of the files on this disk. A clone, a pull, a
+//! copy or an unpacked archive creates other files. The current path does not count, so a project that was moved keeps
+//! its runs.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,30 +17,31 @@ use super::StoreError;
 use super::journal::DATABASE;
 use super::key::{NoKey, UserKey};
 
-/// The file with the note.
+/// The name of the file with the note.
 const NOTE: &str = "location";
 
-/// The longest note that is read.
+/// The longest note that is read, in bytes.
 const MAX_NOTE: u64 = 64 << 10;
 
-/// What stands for a file that is not there.
+/// Stands for the identity of a missing file, and for a missing seal.
 const NONE: &str = "-";
 
-/// How often a reader looks, beside a process that opens the journal at the same moment.
+/// How often a reader checks the note, since another process may open the journal at the same moment.
 const LOOKS: usize = 3;
 
-/// Where a journal is from.
+/// Where a journal comes from.
 #[derive(Clone, Debug)]
 pub(super) enum JournalOrigin {
-    /// This user's orch wrote it here; runs in it that are from elsewhere are marked.
+    /// This user's orch wrote it on this machine; runs in it that came from elsewhere are marked.
     Own,
-    /// Somebody else made it, or it is a copy: so are all of its runs.
+    /// Another user or machine wrote it, or it is a copy: all of its runs are from elsewhere.
     Elsewhere,
-    /// Nobody can tell.
+    /// Unknown, since there is no usable key.
     Unknown(NoKey),
 }
 
-/// The note: the folder that the state folder was in, the write-ahead log, and the seal over both and the database.
+/// The note: the folder that contained the state folder, the identity of the write-ahead log, and the seal over both
+/// and the identity of the database.
 #[derive(Debug)]
 pub(super) struct Note {
     pub(super) home: PathBuf,
@@ -48,7 +50,7 @@ pub(super) struct Note {
 }
 
 impl Note {
-    /// The note of a state folder.
+    /// Reads the note of a state folder; `None` if it is missing or too long.
     pub(super) fn read(folder: &OwnFolder) -> Result<Option<Self>, StoreError> {
         let file = folder.file(NOTE);
         let bytes = match file.about() {
@@ -64,21 +66,21 @@ impl Note {
             (Some(home), Some(log), Some(seal)) => {
                 Self { home: PathBuf::from(home), log: log.to_owned(), seal: seal.to_owned() }
             }
-            // Of an orch that sealed nothing.
+            // Written by an orch that did not seal journals.
             _ => Self { home: PathBuf::from(text), log: NONE.to_owned(), seal: NONE.to_owned() },
         }))
     }
 
-    /// Whether it has a seal of this key over the files that are there.
+    /// Whether its seal was made with this key over the files that are there now.
     fn is_of(&self, key: &UserKey, folder: &OwnFolder) -> Result<bool, StoreError> {
         let Ok(seal) = blake3::Hash::from_hex(&self.seal) else { return Ok(false) };
         let sealed = seal == key.seal(&text(&self.home, &database(folder)?, &self.log));
-        // An empty log holds nothing that anybody could have written.
+        // An empty log has no content from another user.
         let log = log(folder)?;
         Ok(sealed && (log.is_empty || log.identity == self.log))
     }
 
-    /// Writes the note of what is there now, if it does not say so already; without a key only the place.
+    /// Writes the note for the current files, unless it is up to date; without a key it has no seal.
     pub(super) fn write(folder: &OwnFolder, home: &Path, key: Option<&UserKey>) -> Result<(), StoreError> {
         let log = log(folder)?.identity;
         let seal = match key {
@@ -89,7 +91,7 @@ impl Note {
             return Ok(());
         }
         let file = folder.file(NOTE);
-        // Durable before anything is written to the log that it names.
+        // The note must be durable before SQLite writes to the log that it names.
         match file.replace(format!("{}\n{log}\n{seal}\n", home.display()).as_bytes()) {
             Err(error) if can_not_be_written(&error) => Ok(()),
             written => written.map_err(StoreError::io("write", &file.path())),
@@ -97,7 +99,7 @@ impl Note {
     }
 }
 
-/// Where the journal of a state folder is from; to be asked before SQLite opens it, which may take its log in.
+/// Where the journal of a state folder comes from. Call this before SQLite opens the journal, which may apply the log.
 pub(super) fn origin(folder: &OwnFolder, key: Result<&UserKey, &NoKey>) -> Result<JournalOrigin, StoreError> {
     let key = match key {
         Ok(key) => key,
@@ -128,7 +130,7 @@ struct Looked {
     is_empty: bool,
 }
 
-/// Which file it is on this disk: its number there, and when it was made, where the file system tells.
+/// The identity of a file on this disk: its inode number and its creation time, where the file system records one.
 fn look(file: &OwnFile) -> Result<Looked, StoreError> {
     let path = file.path();
     let meta = match std::fs::symlink_metadata(&path) {
@@ -145,13 +147,13 @@ fn look(file: &OwnFile) -> Result<Looked, StoreError> {
     Ok(Looked { identity: format!("{number} {made}"), is_empty: meta.len() == 0 })
 }
 
-/// Marks every run that a journal knows of as one from elsewhere.
+/// Marks every run in a journal as one from elsewhere.
 pub(super) fn mark_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     for table in ["events", "runs", "inbox", "outbox", "results", "files"] {
         let sql = format!("INSERT OR IGNORE INTO foreign_runs SELECT DISTINCT run FROM {table}");
         transaction.execute(&sql, [])?;
     }
-    // An id may be written in more than one way.
+    // An id may be spelled in more than one way: mark its canonical spelling too.
     let mut statement = transaction.prepare("SELECT run FROM foreign_runs")?;
     let ids: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for id in ids.iter().filter_map(|id| uuid::Uuid::parse_str(id).ok()) {
@@ -160,7 +162,7 @@ pub(super) fn mark_all(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Whoever only reads has no need of the note.
+/// Whether the note can't be written here; a process that only reads does not need it.
 fn can_not_be_written(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied)
 }

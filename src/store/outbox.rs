@@ -1,8 +1,7 @@
-//! How far each tracker has got with each run.
+//! The delivery cursors: up to which event each tracker has received each run.
 //!
-//! The events to deliver are in the journal already, so that the outbox holds cursors only.
-//! A cursor moves after a delivery: what was under way when the process died is delivered
-//! again, so receivers must take an event twice.
+//! The events to deliver are in the journal already, so the outbox stores only cursors. A cursor advances after a
+//! delivery. If the process dies during a delivery, the next one repeats it, so receivers must tolerate duplicates.
 
 use std::path::Path;
 
@@ -12,18 +11,18 @@ use super::lock::Lock;
 use super::{Journal, LockError, StoreError};
 use crate::model::{Event, RunId};
 
-/// How far a tracker has got with a run.
+/// Up to which event a tracker has received a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryCursor {
-    /// The last event that needs no more deliveries; 0 when there is none.
+    /// The last event that needs no more deliveries; 0 if there is none.
     pub seq: u64,
-    /// The first event of those that the tracker refused.
+    /// The first event that the tracker refused, if any.
     pub refused: Option<u64>,
-    /// What it said to that one.
+    /// The tracker's reason for refusing it.
     pub why: Option<String>,
 }
 
-/// The cursors of a journal, over a connection of their own.
+/// The delivery cursors of a journal, with a database connection of their own.
 #[derive(Debug)]
 pub struct Outbox(Journal);
 
@@ -31,13 +30,13 @@ impl Outbox {
     /// Opens the outbox of a state folder.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         let journal = Journal::open(state)?;
-        // A cursor lost to a power failure costs a second delivery; the run need not wait for disks.
+        // A cursor that a power failure loses costs only a second delivery, so the run need not wait for the disk.
         let set = journal.reader.execute_batch("PRAGMA synchronous = NORMAL;");
         set.map_err(|error| journal.error(error))?;
         Ok(Self(journal))
     }
 
-    /// Whoever holds this lock delivers the run to the tracker.
+    /// Takes the lock for delivering a run to a tracker; only its holder delivers.
     pub fn lock(&self, tracker: &str, run: RunId) -> Result<Lock, LockError> {
         let place = self.0.folder.file(format!("locks/{}.{tracker}.lock", run.0));
         let what = format!("the delivery of run {run} to {tracker}");
@@ -49,7 +48,7 @@ impl Outbox {
         self.0.events_after(run, seq)
     }
 
-    /// How far a tracker has got with a run; `None` when it does not follow it.
+    /// Up to which event a tracker has received a run; `None` if it does not follow the run.
     pub fn cursor(&self, tracker: &str, run: RunId) -> Result<Option<DeliveryCursor>, StoreError> {
         let found = self
             .0
@@ -65,7 +64,7 @@ impl Outbox {
         Ok(found.map(|(seq, refused, why)| DeliveryCursor { seq: number(seq), refused: refused.map(number), why }))
     }
 
-    /// Records how far a tracker has got with a run.
+    /// Records up to which event a tracker has received a run.
     pub fn advance(&self, tracker: &str, run: RunId, cursor: &DeliveryCursor) -> Result<(), StoreError> {
         let number = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
         self.0
@@ -81,10 +80,10 @@ impl Outbox {
         Ok(())
     }
 
-    /// The runs that some tracker follows, the earliest first.
+    /// The runs that at least one tracker follows, oldest first.
     pub fn runs(&self) -> Result<Vec<RunId>, StoreError> {
         let error = |error| self.0.error(error);
-        // Ids of runs sort by their time.
+        // Run ids sort by time.
         let mut statement =
             self.0.reader.prepare_cached("SELECT DISTINCT run FROM outbox ORDER BY run").map_err(error)?;
         let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(error)?;

@@ -1,4 +1,4 @@
-//! What orch has written into a workspace, by path: what tells its own files from people's.
+//! The files that orch has written into a workspace, by path and digest: this tells orch's own files from the user's.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ pub struct OwnedFiles {
     files: HashMap<String, Vec<OwnedBytes>>,
 }
 
-/// Some bytes that orch wrote at a path.
+/// Content that orch wrote at a path: its digest, and the run and event that recorded it.
 #[derive(Clone, Debug)]
 struct OwnedBytes {
     digest: String,

@@ -1,4 +1,5 @@
-//! A lock on a workspace that its programs hold too, so that no other run works there while one of them still runs.
+//! A lock on a workspace that its programs hold too, so that no other run uses the workspace while one of them still
+//! runs.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -9,11 +10,11 @@ use crate::folder::OwnFile;
 
 use super::{LockError, StoreError};
 
-/// How long the programs of a process that was killed are waited for: their guards take half a second to end them.
+/// How long to wait for the programs of a killed process; their guards need half a second to end them.
 const LONGEST: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The lock, for whoever holds the lock of the workspace.
+/// The lock; only the process that holds the workspace's lock may take it.
 ///
 /// The process of a run shares the open file with the guard of each program. The kernel releases the lock when the
 /// last of them has closed the file, so the programs of a killed process keep it until they have ended.
@@ -27,7 +28,7 @@ impl ProgramsLock {
     /// Takes the lock of a file and waits until the programs of an earlier process have ended.
     ///
     /// # Errors
-    /// When they don't end, or the file can't be opened.
+    /// The programs don't end in time, or the file can't be used.
     pub fn take(place: &OwnFile, what: &str, me: &str) -> Result<Self, LockError> {
         Self::take_within(place, what, me, LONGEST)
     }
@@ -55,7 +56,7 @@ impl ProgramsLock {
         Ok(Self { file: Some(Arc::new(file)), place: place.clone() })
     }
 
-    /// The file that the guards of programs keep open.
+    /// The open file to share with the guards of programs.
     pub fn shared(&self) -> Option<Arc<File>> {
         self.file.clone()
     }
@@ -64,8 +65,8 @@ impl ProgramsLock {
 impl Drop for ProgramsLock {
     fn drop(&mut self) {
         self.file = None;
-        // A file that a guard still holds stays, so that the next process waits for it. No other process can open it
-        // between the two calls: that takes the lock of the workspace.
+        // If a guard still holds the file, it stays, so that the next process waits for the guard. No other process can
+        // open it between the two calls: for that it would need the lock of the workspace.
         if self.place.open().is_ok_and(|file| file.try_lock().is_ok()) {
             drop(self.place.remove());
         }

@@ -1,7 +1,7 @@
-//! Deleting runs, and the blobs that no run uses.
+//! Deletes runs, and the blobs that no run uses.
 //!
-//! Rows go first, in one transaction; blobs after, while no other process can commit an event
-//! that uses them. A process that dies in between leaves blobs that the next sweep removes.
+//! Rows are deleted first, in one transaction. Blobs follow under the write lock, so that no other process can commit
+//! an event that uses them. If a process dies in between, the next sweep removes the blobs that it left.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -16,36 +16,36 @@ use crate::model::RunId;
 use super::journal::HOMES;
 use super::{Journal, StoreError, WorkspaceView};
 
-/// Every table whose rows belong to one run; what tells orch's files from people's goes by its own rule.
+/// Every table whose rows belong to one run, except `files`: `forget_files` decides about its rows.
 const TABLES: &[&str] = &["events", "runs", "inbox", "outbox", "results", "foreign_runs"];
 
-/// A temporary file this old was left by a process that died.
+/// A temporary file older than this was left by a process that died.
 const STALE: Duration = Duration::from_hours(1);
 
-/// What deleting runs took away.
+/// What deleting runs removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// How many events.
+    /// The number of events.
     pub events: usize,
-    /// The blobs that they used, which others may use too.
+    /// The digests of the blobs that they used; other runs may use them too.
     pub blobs: Vec<String>,
 }
 
-/// What sweeping took away.
+/// What a sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// How many blobs.
+    /// The number of blobs.
     pub blobs: usize,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub bytes: u64,
 }
 
 impl Journal {
-    /// Deletes what is recorded of runs; whoever calls it holds their locks. That orch wrote a file
-    /// stays known as long as the file is as it was written, so that it is not taken for a person's.
+    /// Deletes the records of runs; the caller holds their locks. orch still knows that it wrote a file as long as the
+    /// file is unchanged, so that it does not take it for the user's.
     pub fn delete(&self, runs: &[RunId]) -> Result<Deleted, StoreError> {
         let error = |source| self.failed("write", source);
-        // What is deleted shall not be found in the free pages of the file.
+        // Overwrite what is deleted, so that it can't be found in free pages of the file.
         self.reader.execute_batch("PRAGMA secure_delete = ON;").map_err(error)?;
         let mut deleted = Deleted::default();
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
@@ -67,7 +67,7 @@ impl Journal {
         Ok(deleted)
     }
 
-    /// Forgets that a run wrote files which are not there any more as it wrote them.
+    /// Forgets the files that a run wrote and that were changed or deleted since.
     fn forget_files(&self, transaction: &Transaction<'_>, run: &str) -> Result<(), StoreError> {
         let error = |source| self.failed("write", source);
         let mut statement =
@@ -75,7 +75,7 @@ impl Journal {
         let rows = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).map_err(error)?;
         let rows: Vec<(String, String, String)> = rows.collect::<Result<_, _>>().map_err(error)?;
         for (workspace, path, digest) in rows {
-            // A folder that can't be read now may come back: its files stay known.
+            // A file that can't be read now may be readable again later, so it stays known.
             let stays = match WorkspaceView::existing(Path::new(&workspace)).ok().flatten() {
                 Some(view) => view.digest(&path).map_or(true, |found| found.is_some_and(|it| it.as_str() == digest)),
                 None => false,
@@ -88,7 +88,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Removes those of some blobs that no event uses.
+    /// Removes those of the given blobs that no event uses.
     pub fn sweep(&self, blobs: &[String]) -> Result<Swept, StoreError> {
         if blobs.is_empty() {
             return Ok(Swept::default());
@@ -97,8 +97,8 @@ impl Journal {
         self.remove_unused(files, true)
     }
 
-    /// Removes every blob that no event uses, and what processes that died left behind; only
-    /// counts them unless told to remove.
+    /// Removes every blob that no event uses, and the leftovers of processes that died. Without `remove` it only counts
+    /// the blobs.
     pub fn sweep_all(&self, remove: bool) -> Result<Swept, StoreError> {
         let files = self.blobs.files()?;
         if remove {
@@ -110,7 +110,7 @@ impl Journal {
         self.remove_unused(files.into_iter().filter(|file| !is_temporary(file)).collect(), remove)
     }
 
-    /// Removes the folders of agent programs whose runs are gone: their process died while it deleted them.
+    /// Removes the folders of CLI agents whose runs no longer exist: a process died while it deleted those runs.
     fn sweep_homes(&self) -> Result<(), StoreError> {
         let folder = self.state().join(HOMES);
         for (name, _) in self.folder.list(HOMES).map_err(StoreError::io("list", &folder))? {
@@ -132,7 +132,7 @@ impl Journal {
 
     fn remove_unused(&self, files: Vec<OwnFile>, remove: bool) -> Result<Swept, StoreError> {
         let error = |source| self.failed("write", source);
-        // Under the write lock: a writer looks for its blobs again once it has that.
+        // Under the write lock: a writer checks its blobs again once it holds that lock.
         let transaction = Transaction::new_unchecked(&self.reader, TransactionBehavior::Immediate).map_err(error)?;
         let used: HashSet<String> = blobs_of(&transaction, None).map_err(error)?.into_iter().collect();
         let mut swept = Swept::default();
@@ -149,14 +149,14 @@ impl Journal {
         Ok(swept)
     }
 
-    /// Gives the space of deleted runs back to the disk; needs room for a copy of the journal meanwhile.
+    /// Returns the space of deleted runs to the disk; meanwhile it needs space for a copy of the journal.
     pub fn compact(&self) -> Result<(), StoreError> {
         let sql = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE);";
         self.reader.execute_batch(sql).map_err(|source| self.failed("compact", source))
     }
 }
 
-/// The blobs that the events of a run use, or those of all runs.
+/// The digests of the blobs that the events of one run use, or of all runs.
 fn blobs_of(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare_cached(match run {
         Some(_) => "SELECT DISTINCT blob FROM events WHERE blob IS NOT NULL AND run = ?1",

@@ -1,5 +1,5 @@
-//! Where a project was when its journal was last opened: one that was moved or copied has its
-//! workspaces elsewhere, and what orch wrote there is its own.
+//! Follows a project that was moved or copied since its journal was last opened: its workspaces have other paths now,
+//! and orch still owns the files that it wrote there.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -12,25 +12,26 @@ use super::origin::{JournalOrigin, Note, mark_all};
 use super::{Journal, StoreError};
 
 impl Journal {
-    /// Finds workspaces inside of the project again when the project is in another place than last time, and marks
-    /// the runs of a journal from elsewhere.
+    /// Updates the paths of workspaces inside the project if the project has moved since last time, and marks the runs
+    /// of a journal from elsewhere.
     pub(super) fn settle_in(&mut self, key: Option<&UserKey>) -> Result<(), StoreError> {
         let Some(home) = self.folder.path().parent() else { return Ok(()) };
         let known = Note::read(&self.folder)?.map(|note| note.home);
         let foreign = matches!(self.origin, JournalOrigin::Elsewhere);
         if foreign && let Some(what) = self.integrity_of_all()? {
-            // What is out of order could be found in one way and not in another.
+            // In a damaged database, a query by index may miss rows that are in the table, and runs would stay
+            // unmarked.
             return Err(self.damaged(what));
         }
         if foreign || known.as_deref() != Some(home) {
             self.come(known.as_deref(), home, foreign).map_err(|source| self.failed("write", source))?;
         }
         if foreign {
-            // What is not its own is marked.
+            // Every run from elsewhere is marked now; runs that are recorded from here on are this user's.
             self.origin = JournalOrigin::Own;
         }
         if key.is_none() && known.as_deref() == Some(home) {
-            // A seal of before stays.
+            // Keep an earlier seal, since there is no key for a new one.
             return Ok(());
         }
         Note::write(&self.folder, home, key)
@@ -50,8 +51,8 @@ impl Journal {
         transaction.commit()
     }
 
-    /// Gives the workspace of a run that was moved the name that it has now: its files are known as orch's own there.
-    /// What the record of a run from elsewhere calls its workspace may be that of other runs.
+    /// Records the new path of a moved workspace, so that orch knows its files there as its own. Does nothing for a run
+    /// from elsewhere: what its record calls the workspace may be that of other runs.
     pub fn workspace_moved(&self, run: RunId, from: &str, to: &str) -> Result<(), StoreError> {
         if from == to || self.is_foreign(run)? {
             return Ok(());
@@ -62,8 +63,8 @@ impl Journal {
     }
 }
 
-/// Workspaces that were inside one folder and are inside another one now; those that are not there keep their names, unless
-/// `all` follow.
+/// Moves the recorded workspaces inside `from` to the same place inside `to`. Those that do not exist there keep their
+/// paths, unless `all` is set.
 fn follow(transaction: &Transaction<'_>, from: &Path, to: &Path, all: bool) -> rusqlite::Result<()> {
     let sql = "SELECT workspace FROM runs UNION SELECT workspace FROM files";
     let names: Vec<String> =
@@ -75,7 +76,7 @@ fn follow(transaction: &Transaction<'_>, from: &Path, to: &Path, all: bool) -> r
     Ok(())
 }
 
-/// Forgets what orch is said to have written outside of the project: there it would be taken for orch's own.
+/// Forgets recorded files outside the project, so that a foreign journal can't make orch take them for its own.
 fn forget_outside(transaction: &Transaction<'_>, home: &Path) -> rusqlite::Result<()> {
     let sql = "SELECT DISTINCT workspace FROM files";
     let names: Vec<String> =
@@ -92,12 +93,12 @@ fn rename(transaction: &Transaction<'_>, from: &str, to: &str) -> rusqlite::Resu
     Ok(())
 }
 
-/// Whether a path never goes up.
+/// Whether a path has no `..`.
 fn is_plain(path: &str) -> bool {
     !Path::new(path).components().any(|part| matches!(part, Component::ParentDir))
 }
 
-/// Where a path that was inside one folder is, now that the folder is elsewhere.
+/// The place inside `to` that corresponds to `path` inside `from`; `None` if `path` is not inside `from`.
 pub fn inside(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
     path.strip_prefix(from).ok().map(|rest| to.join(rest))
 }

@@ -1,4 +1,4 @@
-//! Results of earlier runs of the same project, found by their recipe.
+//! Results of earlier runs of the same project, found by their fingerprint (`--reuse`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,29 +10,29 @@ use crate::model::{Artifact, Fingerprint, RunId};
 
 use super::{Journal, StoreError};
 
-/// A reader of what earlier runs completed; each result serves once.
+/// Finds results of earlier runs; each result is used once.
 #[derive(Clone)]
 pub struct ResultCache(Arc<Mutex<ResultCacheState>>);
 
 struct ResultCacheState {
     journal: Journal,
-    /// The last result that was taken, by recipe; those before it are left.
+    /// The row id of the last result taken, by fingerprint; the next lookup takes an older one.
     taken: HashMap<Fingerprint, i64>,
 }
 
 impl ResultCache {
-    /// A reader of its own on the same journal.
+    /// A cache with a connection of its own to the same journal.
     pub fn open(journal: &Journal) -> Result<Self, StoreError> {
         Ok(Self::of(Journal::open(journal.state())?))
     }
 
-    /// The reader that a journal becomes.
+    /// A cache that reads the given journal.
     pub fn of(journal: Journal) -> Self {
         Self(Arc::new(Mutex::new(ResultCacheState { journal, taken: HashMap::new() })))
     }
 
-    /// The latest result with a recipe that was not taken yet, and the run that it is of. Results of runs from
-    /// elsewhere are not taken: this orch did not ask for them.
+    /// The latest result with this fingerprint that was not taken yet, and the run that produced it. Results of runs
+    /// from elsewhere are not taken, since this orch did not make their requests.
     pub fn find(&self, recipe: &Fingerprint) -> Result<Option<(RunId, Artifact)>, StoreError> {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ResultCacheState { journal, taken } = &mut *inner;

@@ -1,4 +1,4 @@
-//! The runs of a journal, for listings and to find one by its name.
+//! Lists the runs of a journal, and finds a run by its id.
 
 use jiff::Timestamp;
 use rusqlite::params;
@@ -15,7 +15,7 @@ pub struct Filter {
     pub limit: usize,
     /// Only those with this status.
     pub status: Option<RunStatus>,
-    /// Only those of the pipeline of this name.
+    /// Only those of the pipeline with this name.
     pub pipeline: Option<String>,
 }
 
@@ -32,7 +32,7 @@ pub struct RunRow {
     pub workspace: String,
     /// The value of the input `task`, if it is a string.
     pub task: Option<String>,
-    /// How far it is; `interrupted` when its process died.
+    /// Its status; `interrupted` if its process died.
     pub status: RunStatus,
     /// When it began.
     pub started: Timestamp,
@@ -41,14 +41,14 @@ pub struct RunRow {
 }
 
 impl Journal {
-    /// The latest runs first, at most `limit` of them.
+    /// At most `limit` runs, the latest first.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRow>, StoreError> {
         self.select("ORDER BY started DESC, run DESC LIMIT ?1", params![i64::try_from(limit).unwrap_or(i64::MAX)])
     }
 
-    /// The latest runs first that a filter lets through.
+    /// The runs that match a filter, the latest first.
     pub fn list(&self, filter: &Filter) -> Result<Vec<RunRow>, StoreError> {
-        // Whether a run that says it is running has an owner is known outside the database only.
+        // The database can't tell whether a run with the status `running` has an owner; only its lock can.
         let stored = filter.status.map(|status| match status {
             RunStatus::Interrupted => RunStatus::Running.as_str(),
             other => other.as_str(),
@@ -64,7 +64,7 @@ impl Journal {
         Ok(rows)
     }
 
-    /// The runs that `text` names: a whole id, or the start of a short one.
+    /// The runs that `text` names: a full id, or the start of a short one.
     pub fn find(&self, text: &str) -> Result<Vec<RunRow>, StoreError> {
         let text: String = text.to_ascii_lowercase().chars().filter(char::is_ascii_hexdigit).collect();
         let rows = self.select(
@@ -105,7 +105,7 @@ impl Journal {
         })
     }
 
-    /// A run that says it is running, but has no owner, was interrupted.
+    /// The status of a run, given the stored one: a run that is stored as running but has no owner was interrupted.
     pub fn live_status(&self, run: RunId, stored: RunStatus) -> RunStatus {
         if stored == RunStatus::Running && !Lock::is_held(&self.lock_file(run)) {
             RunStatus::Interrupted

@@ -1,7 +1,7 @@
 //! The journal's tables.
 //!
-//! `events` is the only truth. `runs` and `files` are caches that are filled in the same
-//! transaction and can be rebuilt from it. `outbox` holds how far trackers have got.
+//! `events` is the only source of truth. `runs` and `files` are caches that are filled in the same transaction and can
+//! be rebuilt from it. `outbox` stores up to which event each tracker has received each run.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::crash::crash_point;
 
 use super::StoreError;
 
-/// The format; `PRAGMA user_version` of a journal. It rises with each change that an older orch, or this one, could not
-/// read. Until the first release older journals are refused instead of migrated.
+/// The version of the format (`PRAGMA user_version`). It rises with each change that an older orch, or this one, could
+/// not read. Until the first release orch refuses older journals instead of migrating them.
 pub(super) const VERSION: i64 = 6;
 
 const SCHEMA: &str = "
@@ -75,8 +75,9 @@ CREATE TABLE foreign_runs (           -- runs whose records came from another ma
 PRAGMA user_version = 6;
 ";
 
-/// Brings a journal to [`VERSION`]. One that is not made up of what orch makes, and of nothing else, is refused: it did
-/// not come from orch, and a view or a trigger would answer in the place of a table.
+/// Creates the tables of a new journal, and checks an existing one, which must have the format [`VERSION`]. A database
+/// with anything that orch does not create, or without something that it does, is refused: it did not come from orch,
+/// and a view or a trigger could answer in place of a table.
 pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
     let found = version(connection).map_err(error)?;
@@ -101,7 +102,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn create(connection: &mut Connection) -> rusqlite::Result<()> {
-    // Another process may create the tables at the same moment: look again under the write lock.
+    // Another process may create the tables at the same moment: check again under the write lock.
     let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     if version(&transaction)? == 0 {
         transaction.execute_batch(SCHEMA)?;
@@ -112,10 +113,11 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The name of something in a database that orch does not make, or that it makes and that is not there.
+/// The name of something in a database that orch does not create, or of something that is missing; `None` if all is
+/// well.
 fn strange(connection: &mut Connection, path: &Path) -> Result<Option<String>, StoreError> {
     let error = |source| StoreError::Journal { doing: "open", path: path.to_owned(), source };
-    // Both at one moment: another process may create the tables.
+    // Read both in one transaction, since another process may be creating the tables.
     let transaction = connection.transaction().map_err(error)?;
     let made = version(&transaction).map_err(error)?;
     let found = parts(&transaction).map_err(error)?;
@@ -128,8 +130,8 @@ fn strange(connection: &mut Connection, path: &Path) -> Result<Option<String>, S
     Ok(found.symmetric_difference(&own).next().map(|part| part.1.clone()))
 }
 
-/// The kind, name, table and text of everything in a database's schema but SQLite's own table of numbers, which stays when
-/// the table that had it made is gone.
+/// The type, name, table and SQL of one entry of a database's schema. SQLite's own `sqlite_sequence` is left out: it
+/// stays when the table that needed it is dropped.
 type SchemaEntry = (String, String, String, Option<String>);
 
 fn parts(connection: &Connection) -> rusqlite::Result<BTreeSet<SchemaEntry>> {

@@ -1,5 +1,5 @@
-//! The workspace as people see it: artifact files, written atomically, and never over
-//! bytes that orch did not write.
+//! The workspace as the user sees it: artifact files, which orch writes atomically and never over content that it did
+//! not write.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{OwnedFiles, StoreError};
 
 /// The name of the workspace's lock file.
 const LOCK: &str = ".orch.lock";
-/// The name of the file that programs in the workspace keep locked.
+/// The name of the lock file that programs in the workspace hold.
 const PROGRAMS_LOCK: &str = ".orch.programs.lock";
 
 /// A workspace folder.
@@ -24,11 +24,11 @@ pub struct WorkspaceView {
 /// How an artifact file differs from its record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileDrift {
-    /// It holds other bytes than any that orch wrote there.
+    /// It has content that orch never wrote there.
     Changed,
-    /// It holds what this run wrote there before.
+    /// It has content that this run wrote there earlier.
     Earlier,
-    /// Another run wrote it since.
+    /// Another run, with this id, wrote it since.
     OtherRun(String),
 }
 
@@ -36,20 +36,20 @@ pub enum FileDrift {
 enum ViewEntry {
     /// Nothing.
     Nothing,
-    /// A file, by the digest of its bytes.
+    /// A regular file, with the digest of its bytes.
     Bytes(Digest),
-    /// A link, a folder or something else that is no file.
+    /// A link, a folder or anything else that is not a regular file.
     NoFile,
 }
 
 impl WorkspaceView {
-    /// The workspace at `folder`, made if it is not there; it must not be a link, and links above it are resolved once.
+    /// The workspace at `folder`, created if needed. It must not be a link; links above it are resolved once.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let folder = OwnFolder::create(folder, FolderAccess::Ordinary).map_err(StoreError::io("open", folder))?;
         Ok(Self { folder })
     }
 
-    /// The workspace at `folder` if it is there.
+    /// The workspace at `folder`, if it exists.
     pub fn existing(folder: &Path) -> Result<Option<Self>, StoreError> {
         match OwnFolder::open(folder, FolderAccess::Ordinary) {
             Ok(folder) => Ok(Some(Self { folder })),
@@ -68,22 +68,22 @@ impl WorkspaceView {
         self.folder().display().to_string()
     }
 
-    /// The file of the workspace's lock.
+    /// The workspace's lock file.
     pub fn lock_file(&self) -> OwnFile {
         self.folder.file(LOCK)
     }
 
-    /// The file of the lock that the workspace's programs hold too.
+    /// The lock file that the workspace's programs hold too.
     pub fn programs_lock_file(&self) -> OwnFile {
         self.folder.file(PROGRAMS_LOCK)
     }
 
-    /// The digest of a file's bytes, `None` when there is no such file.
+    /// The digest of a file's bytes; `None` if there is no such file.
     pub fn digest(&self, path: &str) -> Result<Option<Digest>, StoreError> {
         Ok(self.read(path)?.map(|bytes| Digest::of(&bytes)))
     }
 
-    /// A file's bytes, `None` when there is no such file.
+    /// A file's bytes; `None` if there is no such file.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let file = self.folder.file(path);
         match file.read() {
@@ -104,7 +104,7 @@ impl WorkspaceView {
         }
     }
 
-    /// Fails when one of the files that a run will write holds bytes that orch did not write.
+    /// Fails if one of the files that a run will write has content that orch did not write.
     pub fn check_free<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a str>,
@@ -123,8 +123,8 @@ impl WorkspaceView {
         Ok(())
     }
 
-    /// Whether a person or another run changed the file of a standing artifact. A missing file is no
-    /// edit, and bytes of an earlier record of ours are none where a crash may have left them.
+    /// How the user or another run changed the file of a reusable artifact; `None` if it is unchanged. A missing file
+    /// is no change. With `crash`, an earlier version from this run is none either, since a crash may have left it.
     pub fn edited(
         &self,
         artifact: &Artifact,
@@ -155,9 +155,9 @@ impl WorkspaceView {
         Ok(matches!(self.found(path)?, ViewEntry::Bytes(digest) if digest == artifact.digest))
     }
 
-    /// Makes the file of an artifact show its value; does nothing when it already does.
+    /// Writes the file of an artifact, unless it shows the value already.
     ///
-    /// The folder is not synced: a file that a power failure takes away is written again from its record.
+    /// The folder is not synced: if a power failure loses the file, orch writes it again from its record.
     pub fn show(&self, artifact: &Artifact) -> Result<(), StoreError> {
         let Some(path) = &artifact.path else { return Ok(()) };
         if self.shows(artifact)? {
@@ -170,8 +170,8 @@ impl WorkspaceView {
         Ok(())
     }
 
-    /// Removes what a killed process left half-written beside the artifacts. For whoever holds the
-    /// workspace's lock: nobody else writes such files.
+    /// Removes temporary files that a killed process left beside the artifacts. The caller holds the workspace's lock,
+    /// so no other process is writing such files.
     pub fn sweep(&self) -> Result<(), StoreError> {
         let entries = self.folder.list("").map_err(StoreError::io("read", self.folder()))?;
         for (name, _) in entries.into_iter().filter(|(name, meta)| name.starts_with(TEMPORARY) && meta.is_file()) {
@@ -181,8 +181,8 @@ impl WorkspaceView {
         Ok(())
     }
 
-    /// Removes the recorded files whose bytes are as recorded, without some; returns the removed and the
-    /// kept paths.
+    /// Removes the files that orch wrote, except the paths in `without` and files that were changed since. Returns the
+    /// removed paths and the changed ones.
     pub fn clean(&self, records: &OwnedFiles, without: &[String]) -> Result<(Vec<String>, Vec<String>), StoreError> {
         let (mut removed, mut kept) = (Vec::new(), Vec::new());
         for path in records.paths().into_iter().filter(|path| without.iter().all(|kept| kept != path)) {

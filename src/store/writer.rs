@@ -1,4 +1,5 @@
-//! The one writer: puts whatever waits into one transaction and acknowledges after its commit.
+//! The only writer of a journal: a thread that commits all waiting events in one transaction and acknowledges them
+//! afterwards.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,17 +22,17 @@ use super::{Heartbeat, StoreError, WorkspaceView};
 
 type Ack = oneshot::Sender<Result<(), Failure>>;
 
-/// Resolves once an event is durable, or with why it is not; for a flush, once all files are written too.
+/// Resolves once an event is durable, or with the failure. For a flush, all files are written by then too.
 pub(super) type Promise = oneshot::Receiver<Result<(), Failure>>;
 
-/// How long events that nobody waits for may wait for company.
+/// How long an event that no caller waits for may wait for others to share its commit.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// How often the owner of a run shows that it lives.
+/// How often the owner of a run renews its heartbeat.
 const BEAT: Duration = Duration::from_secs(1);
 
 struct WriteJob {
-    /// Nothing for a mere wish to hear when everything before is durable.
+    /// `None` for a flush, which only waits until everything before it is durable.
     event: Option<Event>,
     urgent: bool,
     ack: Ack,
@@ -43,7 +44,7 @@ impl WriteJob {
     }
 }
 
-/// The handle to the writer thread; dropping it lets the thread finish what waits.
+/// The handle of the writer thread; dropping it lets the thread finish the waiting events.
 #[derive(Debug)]
 pub(super) struct JournalWriter {
     jobs: Option<mpsc::Sender<WriteJob>>,
@@ -73,12 +74,12 @@ impl JournalWriter {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Hands an event over. One that is not urgent waits a moment for others to share the commit.
+    /// Queues an event. One that is not urgent waits a moment, so that others can share its commit.
     pub(super) fn append(&self, event: Event, urgent: bool) -> Promise {
         self.send(Some(event), urgent)
     }
 
-    /// Resolves once everything handed over so far is durable, and its files are written.
+    /// Resolves once everything queued so far is durable and its files are written.
     pub(super) fn flush(&self) -> Promise {
         self.send(None, true)
     }
@@ -114,7 +115,7 @@ struct Worker {
     observer: Arc<dyn Observer>,
     heartbeat: Heartbeat,
     broken: Option<Failure>,
-    /// Artifacts on record whose files could not be written yet.
+    /// Recorded artifacts whose files are not written yet.
     unwritten: Vec<Artifact>,
 }
 
@@ -125,7 +126,8 @@ impl Worker {
             let first = match waiting.recv_timeout(BEAT) {
                 Ok(first) => first,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    // Before anything of this session is on record, the file tells of the former owner.
+                    // Until this session has recorded an event, the lock file must show when the former owner was last
+                    // alive.
                     if alive {
                         self.beat();
                     }
@@ -139,10 +141,11 @@ impl Worker {
         }
     }
 
-    /// Commits a batch and acknowledges it; whether it is on record.
+    /// Commits a batch and acknowledges it; returns whether it is recorded.
     ///
-    /// A file that can't be written does not keep later events from the journal, so a reply that is on its way is not
-    /// lost. It fails whoever waits for the files, and the end of the run, which is not recorded before they are there.
+    /// A file that can't be written does not keep later events out of the journal, so a reply in flight is not lost. It
+    /// fails the callers that wait for files, and the end of the run, which is recorded only after its files are
+    /// written.
     fn take(&mut self, jobs: Vec<WriteJob>, first: bool) -> bool {
         let ends = jobs.iter().any(WriteJob::ends_the_run);
         let ready = if ends { self.write_files() } else { Ok(()) };
@@ -162,14 +165,14 @@ impl Worker {
                 self.observer.event(event);
             }
             let result = if job.event.is_some() { &committed } else { &written };
-            // Nobody waits for facts that a later one covers.
+            // The receiver may be gone: no caller waits for a fact that a later one covers.
             drop(job.ack.send(result.clone()));
         }
         committed.is_ok()
     }
 
     fn beat(&self) {
-        // Without it only the time since the last event is not known after a kill.
+        // If this fails, only the time between the last event and a kill is unknown.
         drop(self.heartbeat.beat());
     }
 
@@ -199,7 +202,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Remembers the artifacts that are durable now; of several for one path the last.
+    /// Remembers the artifacts that are durable now; if several have one path, only the last.
     fn note_artifacts(&mut self, events: &[&Event]) {
         let artifacts = events.iter().filter_map(|event| match &event.fact {
             Fact::StepCompleted(fact) => fact.artifact.as_ref(),
@@ -211,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Writes the files that are due; those that can't be written are tried again next time.
+    /// Writes the files that are due. Those that fail are tried again next time.
     fn write_files(&mut self) -> Result<(), Failure> {
         let mut result = Ok(());
         let view = &self.view;
@@ -226,22 +229,21 @@ impl Worker {
     }
 }
 
-/// A fact as JSON, and the digest of the blob that holds it when it is too large for a row.
+/// A fact as JSON, with the digest of its blob if it is too large for a row.
 pub(super) struct Payload {
     body: String,
     blob: Option<Digest>,
 }
 
 impl Payload {
-    /// The payload of an event, its blob durable.
+    /// The payload of an event. If it needs a blob, the blob is durable when this returns.
     pub(super) fn of(event: &Event, blobs: &Blobs) -> Result<Self, StoreError> {
         let body = serde_json::to_string(&event.fact).map_err(|error| StoreError::Stopped(error.to_string()))?;
         let blob = if body.len() < THRESHOLD { None } else { Some(blobs.put(body.as_bytes())?) };
         Ok(Self { body, blob })
     }
 
-    /// Writes the blob again if it was swept away since, as one that nobody used; called under the
-    /// write lock, where nobody sweeps.
+    /// Writes the blob again if a sweep has removed it as unused. Call this under the write lock, where no sweep runs.
     pub(super) fn secure(&self, blobs: &Blobs) -> Result<(), StoreError> {
         match &self.blob {
             Some(digest) if !blobs.file(digest.as_str()).exists() => blobs.put(self.body.as_bytes()).map(drop),
@@ -250,7 +252,7 @@ impl Payload {
     }
 }
 
-/// The event with whatever comes within a moment; at once when somebody waits.
+/// Collects the events that arrive within [`LINGER`]; returns at once if a caller waits for one of them.
 fn gather(first: WriteJob, waiting: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> {
     let until = Instant::now() + LINGER;
     let mut jobs = vec![first];
@@ -266,7 +268,7 @@ fn gather(first: WriteJob, waiting: &mpsc::Receiver<WriteJob>) -> Vec<WriteJob> 
     }
 }
 
-/// The end of a run is committed alone: what comes before it must be on record, and in the workspace, by then.
+/// Puts the end of a run into a batch of its own: what comes before must be on record, and in the workspace, by then.
 fn with_ends_apart(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
     let mut batches: Vec<Vec<WriteJob>> = Vec::new();
     let mut after_end = true;
@@ -281,7 +283,7 @@ fn with_ends_apart(jobs: Vec<WriteJob>) -> Vec<Vec<WriteJob>> {
     batches
 }
 
-/// Puts an event into the tables; what it wrote into a workspace only when that is given.
+/// Inserts an event into the tables; the files that it wrote are recorded only if `workspace` is given.
 pub(super) fn insert(
     connection: &Connection,
     event: &Event,
@@ -337,7 +339,7 @@ fn set_status(connection: &Connection, run: &str, status: RunStatus, ended: Opti
 }
 
 fn add_result(connection: &Connection, run: &str, seq: i64, fact: &StepCompleted) -> rusqlite::Result<()> {
-    // What was taken over is found where it was made.
+    // A reused result is found under the run that produced it.
     if fact.artifact.is_none() || fact.reused_from.is_some() {
         return Ok(());
     }
@@ -364,7 +366,7 @@ fn add_file(
     Ok(())
 }
 
-/// The name of a fact, and the step that it is about.
+/// The name of a fact and the step that it is about, for the columns of `events`.
 fn label(fact: &Fact) -> (&'static str, Option<&StepKey>) {
     match fact {
         Fact::RunStarted(_) => ("run_started", None),

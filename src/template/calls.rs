@@ -1,4 +1,4 @@
-//! Calls of functions and methods that there are not: what to write in their place.
+//! Advice about calls of functions and methods that do not exist: what to write in their place.
 
 use minijinja::machinery::ast::{Call, CallArg, Expr};
 
@@ -6,12 +6,12 @@ use super::inspect::extent;
 use super::table::FILTERS;
 use crate::diagnostic::equivalents;
 
-/// What stands for the call of a function of another language, if it is known.
+/// What replaces the call of another language's function, if it is known.
 pub(super) fn advice(text: &str, call: &Call<'_>, name: &str) -> Option<String> {
     equivalents::call(name, &arguments(text, call))
 }
 
-/// What to write in place of a method.
+/// What replaces the call of a method.
 pub(super) fn method(text: &str, call: &Call<'_>, name: &str) -> String {
     let arguments = arguments(text, call);
     let way = match (equivalents::call(name, &arguments), arguments.first()) {
@@ -22,7 +22,7 @@ pub(super) fn method(text: &str, call: &Call<'_>, name: &str) -> String {
     format!("values are JSON, which has no methods: {way}")
 }
 
-/// The source of the arguments of a call; the value that a method is called on comes first.
+/// The source texts of the arguments of a call. For a method, the value that it is called on comes first.
 fn arguments<'t>(text: &'t str, call: &Call<'_>) -> Vec<&'t str> {
     let value = match &call.expr {
         Expr::GetAttr(inner) => Some(extent(&inner.expr)),

@@ -1,7 +1,7 @@
-//! How deep the syntax tree of a text would be, told from its tokens.
+//! Computes from the tokens of a text how deep its syntax tree would be.
 //!
-//! The parser bounds brackets and blocks, but not chains such as `a ~ b ~ c` or `elif` after
-//! `elif`, whose trees are as deep as the chain is long; and what walks a tree calls itself.
+//! The parser limits brackets and blocks, but not chains such as `a ~ b ~ c` or one `elif` after another, whose trees
+//! are as deep as the chain is long. Code that walks a tree is recursive and could overflow the stack.
 
 use std::ops::Range;
 
@@ -9,17 +9,17 @@ use minijinja::machinery::{Token, tokenize};
 
 use super::inspect::{bytes, syntax};
 
-/// How many operators, filters and brackets may stand on the way to one value.
+/// How many operators, filters and brackets may lead to one value.
 const MAX_LINKS: usize = 200;
 
-/// The first character that no word of the language begins with. The engine's parser reads on as if the text ended there
-/// when a string stands before it, so that `a != 'x' && b` would mean `a != 'x'`.
+/// The tokenizer's error at the first character that starts no token. After a string, the engine's parser takes such a
+/// character for the end of the text, so that `a != 'x' && b` would mean `a != 'x'`.
 pub(super) fn unreadable(text: &str, expression: bool) -> Option<minijinja::Error> {
     tokenize(text, expression, syntax()).find_map(Result::err)
 }
 
-/// The place from which on a text is too deep to be parsed; `None` when it is not, or when its
-/// tokens are wrong, which is for the parser to say.
+/// The byte range of the token at which a text becomes too deep to be parsed. `None` if it does not, or if it has an
+/// invalid token, which the parser reports.
 pub(super) fn too_deep(text: &str, expression: bool) -> Option<Range<usize>> {
     let mut depth = Depth::default();
     for next in tokenize(text, expression, syntax()) {
@@ -33,18 +33,18 @@ pub(super) fn too_deep(text: &str, expression: bool) -> Option<Range<usize>> {
 
 #[derive(Default)]
 struct Depth {
-    /// How many links lead to the value that is being read.
+    /// How many links lead to the value at the current token.
     links: usize,
-    /// The links at which each open bracket stands.
+    /// The number of links at each open bracket.
     brackets: Vec<usize>,
-    /// How many `elif` each open `if` has.
+    /// The number of `elif`s of each open `if`.
     branches: Vec<usize>,
-    /// Whether the name of a block comes next.
+    /// Whether the next token is the name of a block.
     block: bool,
 }
 
 impl Depth {
-    /// The depth once a token was read.
+    /// Reads a token and returns the depth after it.
     fn after(&mut self, token: &Token<'_>) -> usize {
         let block = std::mem::take(&mut self.block);
         match token {
@@ -62,7 +62,7 @@ impl Depth {
             Token::ParenClose | Token::BracketClose | Token::BraceClose => {
                 self.links = self.brackets.pop().unwrap_or_default();
             }
-            // The next item is beside the one before, not below it.
+            // The next item is a sibling of the previous one.
             Token::Comma => self.links = self.brackets.last().copied().unwrap_or_default(),
             Token::Ident("and" | "or" | "not" | "is" | "in" | "if" | "else") => self.links += 1,
             Token::Ident(_) | Token::Str(_) | Token::String(_) => {}

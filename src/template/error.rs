@@ -1,4 +1,4 @@
-//! What can go wrong with a template, in our words and with its place.
+//! The errors of templates and expressions: engine errors rewritten in orch's words, each with its location.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,15 +13,15 @@ use crate::diagnostic::equivalents::Slip;
 pub enum TemplateErrorKind {
     /// It can't be parsed.
     Syntax,
-    /// It uses what prompts may not use.
+    /// It uses a feature that prompts may not use.
     Refused,
     /// A filter, test or function is unknown.
     UnknownCallable,
     /// An included prompt does not exist.
     MissingInclude,
-    /// An undefined value was printed, compared or looked into.
+    /// An undefined value is printed, compared or accessed.
     Undefined,
-    /// A value does not support what is done with it.
+    /// A value does not support the operation.
     WrongType,
     /// It does too much work, or its output is too large.
     TooMuch,
@@ -30,19 +30,19 @@ pub enum TemplateErrorKind {
 /// Why a template or expression can't be used, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
-    /// The prompt; `None` for a text or expression of the pipeline file.
+    /// The prompt's name; `None` for a text or expression in the pipeline file.
     pub file: Option<String>,
     /// The kind.
     pub kind: TemplateErrorKind,
-    /// The bytes of the text as written.
+    /// The byte range in the text as written.
     pub range: Range<usize>,
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// One sentence, lower case, literals in backticks; never holds a value of a variable.
+    /// One sentence in lower case, with literals in backticks. Never contains the value of a variable.
     pub message: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub hint: Option<String>,
-    /// What to write in place of which text there, when that is all there is to do.
+    /// The text to replace and its replacement, if that alone fixes the error.
     pub replacement: Option<Box<(String, String)>>,
 }
 
@@ -57,26 +57,26 @@ impl fmt::Display for TemplateError {
 
 impl std::error::Error for TemplateError {}
 
-/// What a file's name stands for: its shown name, its text, and how what runs differs.
+/// The source of a template by its name: the name to show, the text as written, and how the text that runs differs.
 pub(super) type SourceLookup<'a> = Option<(Option<&'a str>, &'a str, &'a Inspection)>;
 
 impl TemplateError {
-    /// An error at a place of a text.
+    /// An error at a byte range of a text.
     pub(super) fn new(kind: TemplateErrorKind, text: &str, range: Range<usize>, message: String) -> Self {
-        // The engine's places may be inside of a character.
+        // The engine's offsets may be inside of a character.
         let start = text.floor_char_boundary(range.start);
         let range = start..text.ceil_char_boundary(range.end.min(text.len())).max(start);
         let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
         Self { file: None, kind, range, line, message, hint: None, replacement: None }
     }
 
-    /// The same with advice.
+    /// Adds advice.
     pub(super) fn hint(mut self, hint: &str) -> Self {
         self.hint = Some(hint.to_owned());
         self
     }
 
-    /// A slip from another language in a text, whose bytes begin at `from`.
+    /// An error about syntax of another language. The slip's range counts from the byte `from` of the text.
     pub(super) fn slip(text: &str, from: usize, slip: Slip) -> Self {
         let range = from + slip.range.start..from + slip.range.end;
         let written = text.get(range.clone()).unwrap_or_default().to_owned();
@@ -88,30 +88,30 @@ impl TemplateError {
         }
     }
 
-    /// The same with the text that mends it.
+    /// Adds the replacement that fixes the error.
     pub(super) fn replaced_by(mut self, written: &str, right: &str) -> Self {
         self.replacement = Some(Box::new((written.to_owned(), right.to_owned())));
         self
     }
 
-    /// An undefined value in the range of a text.
+    /// An undefined value in a byte range of a text.
     pub(super) fn undefined(text: &str, range: Range<usize>) -> Self {
         let what = text.get(range.clone()).unwrap_or_default().trim();
         let message = if is_path(what) { format!("`{what}` is undefined") } else { "a value is undefined".to_owned() };
         Self::new(TemplateErrorKind::Undefined, text, range, message)
     }
 
-    /// An expression whose result is of the wrong type.
+    /// An error about an expression whose result has the wrong type.
     pub(super) fn wrong_type(text: &str, message: String) -> Self {
         Self::new(TemplateErrorKind::WrongType, text, 0..text.len(), message)
     }
 
-    /// A syntax error of the parser.
+    /// Converts a syntax error of the parser.
     pub(super) fn syntax(error: &minijinja::Error, text: &str) -> Self {
         let detail = error.detail().unwrap_or("cannot be parsed");
         let end = text.trim_end().len();
         let range = match error.range() {
-            // The place of what is missing is after everything.
+            // Something is missing at the end of the text, so the error points there.
             _ if detail.contains("end of input") => end..end,
             Some(range) => range,
             None => line_range(text, error.line().unwrap_or(1)),
@@ -119,7 +119,7 @@ impl TemplateError {
         Self::new(TemplateErrorKind::Syntax, text, range, format!("syntax error: {}", lower(detail)))
     }
 
-    /// An error of the engine, followed to the include where it happened.
+    /// Converts an error of the engine, at its place in the text or in the include where it occurred.
     pub(super) fn explain<'a>(error: &minijinja::Error, lookup: impl Fn(&str) -> SourceLookup<'a>) -> Self {
         let error = innermost(error);
         let empty = Inspection::default();
@@ -161,8 +161,7 @@ impl TemplateError {
         }
     }
 
-    /// Names the undefined value: the engine's own account of where it came from, else
-    /// the text in the range.
+    /// Names the undefined value: by the engine's message if that names it, else by the text in the range.
     fn undefined_by(detail: &str, text: &str, range: Range<usize>) -> Self {
         let mut made = Self::undefined(text, range);
         let named = detail.split('`').nth(1).or_else(|| detail.split('\'').nth(1)).filter(|name| is_path(name));
@@ -173,7 +172,7 @@ impl TemplateError {
     }
 }
 
-/// The error that started a chain of failed includes.
+/// The error at the start of a chain of failed includes.
 fn innermost(error: &minijinja::Error) -> &minijinja::Error {
     let mut error = error;
     while let Some(inner) = std::error::Error::source(error).and_then(|inner| inner.downcast_ref()) {

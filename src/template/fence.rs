@@ -1,16 +1,17 @@
-//! Data in a prompt: a fenced block that its content cannot close.
+//! Renders data for a prompt as a fenced block that the data can't close.
 
 use serde_json::Value;
 
-/// The value as indented JSON in a fenced block.
+/// Renders a value as indented JSON in a fenced block.
 pub fn fence(value: &Value) -> String {
-    // Written at once and not through a formatter, as by `Display`, whose text is the same; a value can always be written.
+    // Writes the text at once, which is faster than the same text through the formatter of `Display`. Serializing a
+    // JSON value can't fail.
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| format!("{value:#}"));
     fence_text("json", &text)
 }
 
-/// The text as a fenced block in the language, its fence longer than any run of
-/// backticks inside, without a line break at its end.
+/// Puts a text into a fenced block of a language, without a line break at the end. The fence is longer than any run of
+/// backticks in the text.
 pub fn fence_text(language: &str, text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);

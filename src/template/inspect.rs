@@ -1,9 +1,9 @@
-//! Reading a template before it runs: what it includes, what it may not do, and where it
-//! compares.
+//! Inspects a template before it runs: what it includes, whether it uses a refused feature, and where it compares
+//! values.
 //!
-//! The engine lets an undefined value be compared in silence. We do not: each operand of a
-//! comparison is sent through a filter that refuses it. The text that runs differs from
-//! the text as written by these insertions only, and ranges are mapped back.
+//! The engine compares undefined values without an error, and orch does not allow that: it sends each operand of a
+//! comparison through a filter that refuses them. The text that runs differs from the text as written only by these
+//! insertions, and ranges are mapped back.
 
 use std::ops::Range;
 
@@ -20,26 +20,26 @@ use super::walk::{Visit, walk_expr, walk_stmt};
 use super::wrap::{self, Wrap};
 use crate::diagnostic::{did_you_mean, equivalents};
 
-/// The syntax of prompts: lines that hold only a tag leave no empty line behind.
+/// The syntax of prompts. A line that contains only a tag leaves no empty line behind.
 pub(crate) fn syntax() -> SyntaxConfig {
     let mut builder = SyntaxConfig::builder();
     builder.trim_blocks(true).lstrip_blocks(true);
     builder.build().unwrap_or_default()
 }
 
-/// What is known of a template or expression that may run.
+/// What is known about a template or expression that is allowed to run.
 #[derive(Clone, Debug, Default)]
 pub struct Inspection {
-    /// The prompts that it includes, and where their names stand.
+    /// The names of the prompts that it includes, with the byte range of each name.
     pub includes: Vec<(String, Range<usize>)>,
-    /// The parts that run through a filter of ours.
+    /// The parts that run through one of orch's own filters.
     wraps: Vec<Wrap>,
-    /// Texts to insert for them, by offset in the text as written.
+    /// The texts to insert for these parts, with their offsets in the text as written.
     inserts: Vec<(usize, &'static str)>,
 }
 
 impl Inspection {
-    /// The text that runs.
+    /// The text that runs: the text as written with the insertions.
     pub(super) fn rewritten(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len() + self.inserts.len() * 16);
         let mut done = 0;
@@ -52,11 +52,11 @@ impl Inspection {
         out
     }
 
-    /// The range in the text as written of a range in the text that runs.
+    /// Maps a range of the text that runs to the text as written.
     pub(super) fn original(&self, range: Range<usize>) -> Range<usize> {
         let start = self.original_offset(range.start);
         let end = self.original_offset(range.end).max(start);
-        // Within an insertion: it is the operand that failed.
+        // An empty range was inside of an insertion, so the filter has refused the operand that ends there.
         let operand = self.wraps.iter().map(|wrap| &wrap.range).filter(|operand| start == end && operand.end == end);
         operand.min_by_key(|operand| operand.len()).cloned().unwrap_or(start..end)
     }
@@ -74,7 +74,7 @@ impl Inspection {
     }
 }
 
-/// The names of the prompts that a template includes; none if it can't be parsed.
+/// The names of the prompts that a template includes; empty if it can't be parsed.
 pub fn includes(text: &str) -> Vec<String> {
     if !text.contains("{%") {
         return Vec::new();
@@ -86,7 +86,7 @@ pub fn includes(text: &str) -> Vec<String> {
 /// Inspects a template.
 ///
 /// # Errors
-/// The syntax error, or everything that it may not do.
+/// The syntax error, or every feature that it uses and may not use.
 pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     shallow(text, false)?;
     let parsed = parse(text, "template", syntax()).and_then(|parsed| unreadable(text, false).map_or(Ok(parsed), Err));
@@ -99,31 +99,31 @@ pub fn inspect_template(text: &str) -> Result<Inspection, Vec<TemplateError>> {
 /// Inspects an expression.
 ///
 /// # Errors
-/// The syntax error, or everything that it may not do.
+/// The syntax error, or every feature that it uses and may not use.
 pub fn inspect_expression(text: &str) -> Result<Inspection, Vec<TemplateError>> {
     shallow(text, true)?;
     let parsed = parse_expr(text).and_then(|parsed| unreadable(text, true).map_or(Ok(parsed), Err));
     let parsed = parsed.map_err(|error| vec![slip(text).unwrap_or_else(|| TemplateError::syntax(&error, text))])?;
     let mut inspector = Inspector::new(text);
     walk_expr(&parsed, &mut inspector);
-    // Its result becomes JSON as a whole.
+    // The whole result is converted to JSON, so its size must be bounded.
     if !is_lookup(&parsed) {
         inspector.wrap(&parsed, WEIGHED_END);
     }
     inspector.finish()
 }
 
-/// What is wrong with an expression that can't be parsed, when it is known from other languages.
+/// The error for an expression that can't be parsed, if its syntax is known from another language.
 fn slip(text: &str) -> Option<TemplateError> {
     braces(text).or_else(|| equivalents::in_expression(text).map(|slip| TemplateError::slip(text, 0, slip)))
 }
 
-/// That an expression is written as a template, with the braces around it.
+/// The error for an expression with the braces of a template around it.
 fn braces(text: &str) -> Option<TemplateError> {
     let written = text.trim();
     let inner = written.strip_prefix('$').unwrap_or(written).strip_prefix("{{")?.strip_suffix("}}")?;
     let inner = inner.trim_matches('-').trim();
-    // Where braces come from, inputs are members of `inputs`.
+    // In tools that need these braces, inputs are members of `inputs`.
     let inner = inner.strip_prefix("inputs.").unwrap_or(inner);
     parse_expr(inner).ok()?;
     let range = text.len() - text.trim_start().len()..text.trim_end().len();
@@ -131,7 +131,7 @@ fn braces(text: &str) -> Option<TemplateError> {
     Some(error.hint(&format!("write `{inner}`")).replaced_by(written, inner))
 }
 
-/// Refuses what would be too deep to walk.
+/// Refuses a text whose syntax tree would be too deep to walk.
 fn shallow(text: &str, expression: bool) -> Result<(), Vec<TemplateError>> {
     let Some(range) = too_deep(text, expression) else { return Ok(()) };
     let message = "the expression is too long: it has too many operators in a row".to_owned();
@@ -139,13 +139,13 @@ fn shallow(text: &str, expression: bool) -> Result<(), Vec<TemplateError>> {
     Err(vec![error.hint("split it, with `{% set %}` or a loop")])
 }
 
-/// The bytes of a node.
+/// The byte range of a node.
 pub(crate) fn bytes(span: Span) -> Range<usize> {
     span.start_offset as usize..span.end_offset as usize
 }
 
-/// The bytes of an expression: a node of a chain such as `a.b[0].c` says only where its
-/// last link is, so that the start is that of what it begins with.
+/// The byte range of an expression. The node of a chain such as `a.b[0].c` only has the range of its last link, so the
+/// start is that of the chain's first value.
 pub(crate) fn extent(expr: &Expr<'_>) -> Range<usize> {
     let own = bytes(expr.span());
     let first = match expr {
@@ -169,8 +169,9 @@ pub(crate) fn extent(expr: &Expr<'_>) -> Range<usize> {
     start..own.end
 }
 
-/// Whether a node may seem to begin before its first operand: the parser has conditional expressions and comparisons
-/// begin at the token before them. `a is not b` is `not` over `a is b`, `a not in b` over `a in b`, in the same place.
+/// Whether the range of a node may begin before its first operand, because the parser starts conditional expressions
+/// and comparisons at the token before them. `a is not b` is `not` around `a is b`, and `a not in b` around `a in b`,
+/// with the same range.
 pub(super) fn begins_early(expr: &Expr<'_>) -> bool {
     match expr {
         Expr::IfExpr(_) | Expr::Compare(_) => true,
@@ -185,13 +186,13 @@ pub(super) fn begins_early(expr: &Expr<'_>) -> bool {
     }
 }
 
-/// The bytes of a name that ends a node, such as a property or a filter without arguments.
+/// The byte range of a name at the end of a node, such as a property or a filter without arguments.
 pub(crate) fn name_at_end(span: Span, name: &str) -> Range<usize> {
     let end = span.end_offset as usize;
     end.saturating_sub(name.len())..end
 }
 
-/// The bytes of a filter's or test's name: the first time it stands after its operand.
+/// The byte range of the name of a filter or test: its first occurrence after the operand.
 pub(crate) fn name_after(text: &str, operand: Option<&Expr<'_>>, span: Span, name: &str) -> Range<usize> {
     let whole = bytes(span);
     let from = operand.map_or(whole.start, |expr| bytes(expr.span()).end).min(whole.end);
@@ -239,7 +240,7 @@ impl<'t> Inspector<'t> {
         });
     }
 
-    /// Sends a part through a filter; a constant needs none.
+    /// Sends a part through a filter, unless it is a constant.
     fn wrap(&mut self, expr: &Expr<'_>, close: &'static str) {
         let range = wrap::operand_extent(self.text, expr);
         if !matches!(expr, Expr::Const(_)) && range.end > range.start {
@@ -247,7 +248,8 @@ impl<'t> Inspector<'t> {
         }
     }
 
-    /// Sends what a variable is set to through a filter that bounds it. What is only looked up has its bounds.
+    /// Sends the value of an assignment through a filter that limits its size. A value that is only looked up has been
+    /// limited already.
     fn assigned(&mut self, target: &Expr<'_>, value: &Expr<'_>) {
         match (target, value) {
             (Expr::GetAttr(_), _) => self.wrap(value, MEMBER_END),
@@ -264,7 +266,7 @@ const _: () = assert!(matches!(OPERAND.as_bytes(), b"__operand"));
 const _: () = assert!(matches!(WEIGHED.as_bytes(), b"__weighed"));
 const _: () = assert!(matches!(MEMBER.as_bytes(), b"__member"));
 
-/// Words that no variable can be called.
+/// Words that can't be names of variables.
 const KEYWORDS: &[&str] = &["and", "else", "if", "in", "is", "not", "or"];
 
 const NO_TYPES: &str = "prompts are checked against schemas before a run, which needs plain templates; use `include`";
@@ -311,11 +313,11 @@ impl<'a> Visit<'a> for Inspector<'_> {
 
     fn expr(&mut self, expr: &Expr<'a>) {
         match expr {
-            // The parser takes these for variables where it expects a value.
+            // Where the parser expects a value, it takes these words for variables.
             Expr::Var(var) if KEYWORDS.contains(&var.id) => {
                 let message = format!("syntax error: unexpected `{}`", var.id);
                 let range = bytes(var.span());
-                // The tags of other template languages begin with a keyword, such as `{{- if .Values.x }}`.
+                // Tags of other template languages begin with a keyword, such as `{{- if .Values.x }}`.
                 let before = self.text.get(..range.start).unwrap_or_default();
                 let is_first = before.trim_end().trim_end_matches(['-', '+']).ends_with("{{");
                 let as_text = if is_first { tags::braces_as_text(self.text, range.start) } else { None };
@@ -360,7 +362,7 @@ impl<'a> Visit<'a> for Inspector<'_> {
             Expr::BinOp(inner) => {
                 let close = match inner.op {
                     op if is_comparison(op) => OPERAND_END,
-                    // These print or compare what they are given.
+                    // These operators print or compare their operands.
                     BinOpKind::Concat | BinOpKind::In => WEIGHED_END,
                     _ => return,
                 };
@@ -376,12 +378,12 @@ impl<'a> Visit<'a> for Inspector<'_> {
     }
 }
 
-/// Whether an expression only looks something up, which is there already.
+/// Whether an expression only looks up a value that exists already.
 fn is_lookup(expr: &Expr<'_>) -> bool {
     matches!(expr, Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_))
 }
 
-/// Whether an operator compares; the engine itself refuses undefined values in `in`.
+/// Whether an operator is a comparison. `in` is not one, because the engine itself refuses undefined values there.
 fn is_comparison(op: BinOpKind) -> bool {
     use BinOpKind::{Eq, Gt, Gte, Lt, Lte, Ne};
     matches!(op, Eq | Ne | Lt | Lte | Gt | Gte)

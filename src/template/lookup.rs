@@ -1,9 +1,9 @@
-//! Expressions that only look something up: `code`, `code.files`, `code["files"]`.
+//! Recognizes expressions that only look up a value: `code`, `code.files`, `code["files"]`.
 
 use minijinja::machinery::ast::Expr;
 use minijinja::machinery::parse_expr;
 
-/// The variable that an expression begins with and the members that it goes through, when it does nothing else.
+/// The variable and the members that an expression looks up; `None` if it does anything else.
 pub fn lookup(expression: &str) -> Option<(String, Vec<String>)> {
     let parsed = parse_expr(expression).ok()?;
     let mut members = Vec::new();

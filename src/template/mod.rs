@@ -1,11 +1,8 @@
-//! Prompts and expressions: minijinja, bounded, and the only place where JSON becomes a
-//! template value.
+//! Prompts and expressions, rendered by minijinja within bounds. The only place where JSON becomes a template value.
 //!
-//! Promises that the same text and the same data always give the same result, that work
-//! and output are bounded, that nothing is escaped, and that an undefined value is never
-//! printed or compared in silence. Refuses `import`, `extends`, blocks, macros and
-//! includes by anything but a constant name, so that templates can be type-checked.
-//! Does no I/O: sources are given.
+//! The same text and data always give the same result. Work and output are bounded, nothing is escaped, and printing or
+//! comparing an undefined value is an error. Refuses `import`, `extends`, blocks, macros and includes by anything but a
+//! constant name, so that templates can be type-checked. Does no I/O: the caller passes the sources.
 
 mod calls;
 mod depth;
@@ -39,11 +36,11 @@ pub use table::{FILTERS, FUNCTIONS, TESTS};
 pub(crate) use tags::{braces_as_text, follows_dollar};
 pub use value::kind_of;
 
-/// How much work one rendering may do; a unit is an instruction or 64 bytes.
+/// How much work one rendering may do, in units of fuel: an instruction or 64 bytes each.
 const FUEL: u64 = 2_000_000;
-/// How long a rendered text may be, in bytes.
+/// The maximum length of a rendered text, in bytes.
 const MAX_OUTPUT: usize = 16 << 20;
-/// How deep includes may be nested.
+/// How many levels deep includes may be nested.
 const MAX_RECURSION: usize = 64;
 
 /// The values that a template or expression may use, by name.
@@ -58,12 +55,12 @@ impl TemplateContext {
         Self::default()
     }
 
-    /// Sets a value; an earlier one of the same name is replaced.
+    /// Sets a value, and replaces an earlier one of the same name.
     pub fn insert(&mut self, name: &str, value: &Value) {
         self.values.insert(name.into(), value::to_templated(value));
     }
 
-    /// Sets an object whose members are looked up when they are used.
+    /// Sets an object that looks up its members only when a template uses them.
     pub fn insert_lookup(
         &mut self,
         name: &str,
@@ -79,7 +76,7 @@ impl TemplateContext {
 }
 
 impl fmt::Debug for TemplateContext {
-    /// Names only: values may be large, and secret.
+    /// Shows only the names, because values may be large or secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
@@ -91,7 +88,7 @@ pub struct Templates {
     sources: BTreeMap<String, TemplateSource>,
 }
 
-/// A text as written, and how the text that runs differs from it.
+/// The text as written, and how the text that runs differs from it.
 struct TemplateSource {
     text: String,
     inspection: Inspection,
@@ -131,7 +128,7 @@ impl Templates {
         Ok(())
     }
 
-    /// The text of a prompt, with those that it includes.
+    /// The text of a prompt, followed by those of the prompts that it includes.
     pub fn text(&self, name: &str) -> String {
         let mut names = vec![name.to_owned()];
         let mut next = 0;
@@ -155,10 +152,10 @@ impl Templates {
         render(&template, context).map_err(|error| explain(&error))
     }
 
-    /// Renders a text that stands in the pipeline file; it may include prompts.
+    /// Renders a text from the pipeline file, which may include prompts.
     ///
     /// # Errors
-    /// What went wrong and where; `file` is `None` for the text itself.
+    /// What went wrong and where. `file` is `None` for the text itself.
     pub fn render_inline(&self, text: &str, context: &TemplateContext) -> Result<String, TemplateError> {
         let inspection = inspect_template(text).map_err(first)?;
         let runs = inspection.rewritten(text);
@@ -169,7 +166,7 @@ impl Templates {
         render(&template, context).map_err(|error| explain(&error))
     }
 
-    /// Renders a line for a shell; see [`Shell`].
+    /// Renders a command line for a shell; see [`Shell`].
     ///
     /// # Errors
     /// What went wrong and where.
@@ -185,7 +182,7 @@ impl Templates {
         Ok(values.put_into(&marked))
     }
 
-    /// The variables that a prompt uses, with those of the prompts that it includes.
+    /// The variables that a prompt uses, including those of the prompts that it includes.
     pub fn variables(&self, name: &str) -> BTreeSet<String> {
         let mut names = vec![name.to_owned()];
         let (mut found, mut next) = (BTreeSet::new(), 0);
@@ -200,7 +197,7 @@ impl Templates {
         found
     }
 
-    /// The variables that a text in the pipeline file uses, with those of the prompts that it includes.
+    /// The variables that a text in the pipeline file uses, including those of the prompts that it includes.
     pub fn variables_inline(&self, text: &str) -> BTreeSet<String> {
         let template = self.env.template_from_named_str(INLINE, text);
         let own = template.map(|template| template.undeclared_variables(false)).unwrap_or_default();
@@ -213,7 +210,7 @@ impl Templates {
     }
 }
 
-/// The name of texts that stand in the pipeline file; no prompt can be called so.
+/// The template name of texts from the pipeline file; no prompt can have it.
 const INLINE: &str = "<inline>";
 
 /// Evaluates an expression.
@@ -234,17 +231,17 @@ pub fn eval(expression: &str, context: &TemplateContext) -> Result<Value, Templa
         .ok_or_else(|| TemplateError::wrong_type(expression, format!("`{}` is not JSON", expression.trim())))
 }
 
-/// The variables that an expression uses; none if it can't be parsed.
+/// The variables that an expression uses; empty if it can't be parsed.
 pub fn variables(expression: &str) -> BTreeSet<String> {
     let env = environment();
     let compiled = env.compile_expression(expression);
     compiled.map(|compiled| compiled.undeclared_variables(false).into_iter().collect()).unwrap_or_default()
 }
 
-/// Evaluates an expression that must give `true` or `false`.
+/// Evaluates an expression whose result must be `true` or `false`.
 ///
 /// # Errors
-/// Like [`eval`], and when the result is something else.
+/// Like [`eval`], or the result is something else.
 pub fn eval_bool(expression: &str, context: &TemplateContext) -> Result<bool, TemplateError> {
     match eval(expression, context)? {
         Value::Bool(flag) => Ok(flag),
@@ -255,7 +252,7 @@ pub fn eval_bool(expression: &str, context: &TemplateContext) -> Result<bool, Te
     }
 }
 
-/// Whether a template or expression may take long over little data: it has loops in loops, or makes data of its own.
+/// Whether a template or expression may take long over little data: it has several loops, or creates data itself.
 pub fn may_take_long(text: &str) -> bool {
     let words = || text.split(|c: char| !c.is_alphanumeric() && c != '_');
     words().filter(|word| *word == "for").count() > 1 || words().any(|word| word == "range") || text.contains('*')
@@ -266,7 +263,7 @@ fn environment() -> Environment<'static> {
     env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(MAX_RECURSION);
-    // For byte ranges in errors; what else it records is never shown.
+    // Adds byte ranges to errors; orch shows nothing else that debug mode records.
     env.set_debug(true);
     env.set_syntax(syntax());
     table::register(&mut env);

@@ -1,10 +1,9 @@
-//! Lines for a shell: values never become part of the script.
+//! Renders command lines for a shell. Values never become part of the script.
 //!
-//! Each value that a template prints becomes an environment variable, and the script refers
-//! to it. A shell does not parse what a variable expands to, so that no value can end a
-//! quotation or begin a command, wherever the reference stands. How the reference is written
-//! depends on the quotes around it: `"${V}"` outside of quotes (one word, whatever it holds),
-//! `${V}` between double quotes, `'"${V}"'` between single quotes.
+//! Each value that a template prints goes into an environment variable, and the script refers to that variable. A shell
+//! does not parse what a variable expands to, so no value can end a quotation or start a command, wherever the
+//! reference is. The form of the reference depends on the quotes around it: `"${V}"` outside of quotes (one word,
+//! whatever the value contains), `${V}` in double quotes, `'"${V}"'` in single quotes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,13 +12,14 @@ use minijinja::{Output, State, Value as Templated};
 /// A script and the variables that hold its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shell {
-    /// The line for `sh -c`.
+    /// The command line for `sh -c`.
     pub script: String,
-    /// Names and values of the variables that it refers to.
+    /// The names and values of the variables that the script refers to.
     pub values: Vec<(String, String)>,
 }
 
-/// Marks the place of a value; private characters, taken out of all values and of the text itself.
+/// The characters around a value's number in the rendered text. They are private-use characters, which values and
+/// templates normally do not contain.
 const OPEN: char = '\u{F8FA}';
 const CLOSE: char = '\u{F8FB}';
 
@@ -28,14 +28,14 @@ const CLOSE: char = '\u{F8FB}';
 pub(super) struct Values(Arc<Mutex<Vec<String>>>);
 
 impl Values {
-    /// A formatter that keeps each value, and prints a mark in its place.
+    /// A formatter that stores each value and prints a mark in its place.
     pub(super) fn formatter(
         &self,
     ) -> impl Fn(&mut Output, &mut State, &Templated) -> Result<(), minijinja::Error> + Send + Sync + 'static {
         let values = self.clone();
         move |out, state, value| {
             if value.is_undefined() {
-                // The usual formatter knows what to say about it.
+                // The engine's own formatter reports it.
                 return minijinja::escape_formatter(out, state, value);
             }
             let text = values.resolved(&value.to_string());
@@ -46,7 +46,7 @@ impl Values {
         }
     }
 
-    /// A text in which the marks of values are the values again: what a `set` block captured.
+    /// Replaces the marks in a text by their values. A `set` block, for example, captures marks.
     fn resolved(&self, text: &str) -> String {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut out = String::with_capacity(text.len());
@@ -59,7 +59,7 @@ impl Values {
         out
     }
 
-    /// The script with references in the places of the marks.
+    /// The script with a reference to a variable in place of each mark.
     pub(super) fn put_into(self, marked: &str) -> Shell {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut script, mut values) = (String::with_capacity(marked.len()), Vec::new());
@@ -86,7 +86,7 @@ enum ShellPiece<'a> {
     Value(usize),
 }
 
-/// A text cut at its marks.
+/// Splits a text at its marks.
 fn pieces(text: &str) -> Vec<ShellPiece<'_>> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -103,10 +103,10 @@ fn pieces(text: &str) -> Vec<ShellPiece<'_>> {
     out
 }
 
-/// Which quotes are open at a place of a script.
+/// The quotes that are open at a position of a script.
 #[derive(Debug, Default)]
 struct Quotes {
-    /// What is open, innermost last: `'`, `"`, or `(` of a command substitution.
+    /// The open quotes, innermost last: `'`, `"`, or `(` for a command substitution.
     open: Vec<char>,
     escaped: bool,
     dollar: bool,
@@ -138,7 +138,7 @@ impl Quotes {
         }
     }
 
-    /// How a variable is referred to here, as one word.
+    /// The reference to a variable at this position, written so that it gives one word.
     fn reference(&mut self, name: &str) -> String {
         (self.escaped, self.dollar) = (false, false);
         match self.open.last() {

@@ -1,8 +1,7 @@
-//! Every filter, test and function that prompts and expressions may use: one table for
-//! the engine and for the checker.
+//! Every filter, test and function that prompts and expressions may use, in one table for the engine and the checker.
 //!
-//! Left out on purpose: what prints variables (`debug`, `pprint`), what marks text as safe
-//! or escapes it, what looks things up by a computed name, and what formats by a pattern.
+//! Deliberately left out: functions that print variables (`debug`, `pprint`), mark text as safe or escape it, look
+//! things up by a computed name, or format by a pattern.
 
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value as Templated, filters, functions, tests};
@@ -10,11 +9,11 @@ use minijinja::{Environment, Error, ErrorKind, State, Value as Templated, filter
 use super::value::from_templated;
 use super::weigh::{Reach, charge, compared, member, weighed};
 
-/// The filter that operands of comparisons run through; users can't write it.
+/// The filter that operands of comparisons run through. Users can't write it.
 pub(super) const OPERAND: &str = "__operand";
-/// The filter that values run through that are kept in a variable, or that an operator goes over.
+/// The filter for values that are assigned to a variable, results of expressions, and operands of `~` and `in`.
 pub(super) const WEIGHED: &str = "__weighed";
-/// The filter that values run through that become a member of a namespace.
+/// The filter for values that become a member of a namespace.
 pub(super) const MEMBER: &str = "__member";
 
 macro_rules! table {
@@ -28,7 +27,7 @@ macro_rules! table {
     };
 }
 
-/// Adds a filter that is charged for what it goes over.
+/// Adds a filter that consumes fuel for the data that it reads.
 fn add_filter(env: &mut Environment<'static>, name: &'static str, reach: Reach, function: Templated) {
     env.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<Templated>, named: Kwargs| {
         let args = with_named(args, named);
@@ -37,7 +36,7 @@ fn add_filter(env: &mut Environment<'static>, name: &'static str, reach: Reach, 
     });
 }
 
-/// Adds a test that is charged for what it goes over.
+/// Adds a test that consumes fuel for the data that it reads.
 fn add_test(env: &mut Environment<'static>, name: &'static str, reach: Reach, function: Templated) {
     env.add_test(name, move |state: &mut State<'_, '_>, args: Rest<Templated>, named: Kwargs| {
         let args = with_named(args, named);
@@ -46,7 +45,7 @@ fn add_test(env: &mut Environment<'static>, name: &'static str, reach: Reach, fu
     });
 }
 
-/// All arguments as the engine hands them over: those with names are one more, at the end.
+/// All arguments as the engine passes them. Those with names are together one more argument at the end.
 fn with_named(Rest(mut args): Rest<Templated>, named: Kwargs) -> Vec<Templated> {
     if named.args().next().is_some() {
         args.push(named.into());
@@ -54,7 +53,7 @@ fn with_named(Rest(mut args): Rest<Templated>, named: Kwargs) -> Vec<Templated> 
     args
 }
 
-/// Adds a function; what it makes is charged where it is used.
+/// Adds a function. What it creates consumes fuel where it is used.
 fn add_function(env: &mut Environment<'static>, name: &'static str, _: Reach, function: Templated) {
     env.add_global(name, function);
 }
@@ -148,7 +147,7 @@ table! { FUNCTIONS, add_functions, add_function, "functions":
     Few "range" = functions::range,
 }
 
-/// Gives an empty environment everything in the table.
+/// Registers everything in the table in an empty environment.
 pub(super) fn register(env: &mut Environment<'static>) {
     add_filters(env);
     add_tests(env);
@@ -158,19 +157,20 @@ pub(super) fn register(env: &mut Environment<'static>) {
     env.add_filter(MEMBER, member);
 }
 
-/// Passes a value on unless it is undefined, since comparing with nothing is a mistake, or too large to compare.
+/// Returns the value unchanged. Refuses an undefined one, since comparing it is a mistake, and one that is too large to
+/// compare.
 fn operand(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
     if value.is_undefined() { Err(undefined(state, value)) } else { compared(state, value) }
 }
 
-/// The engine's error for an undefined value, which remembers where the value came from.
+/// The engine's error for an undefined value. It comes from a filter of the engine, because the error then says where
+/// the value came from.
 fn undefined(state: &State<'_, '_>, value: &Templated) -> Error {
     let refused = filters::string(state, value).err();
     refused.unwrap_or_else(|| ErrorKind::UndefinedError.into())
 }
 
-/// JSON with two spaces of indentation, or as many as asked for; `0` for one line.
-/// Nothing but what JSON needs is escaped.
+/// Renders JSON, indented by two spaces or the requested number; `0` gives one line. Escapes only what JSON requires.
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 fn tojson(state: &State<'_, '_>, value: &Templated, args: Rest<Templated>, options: Kwargs) -> Result<String, Error> {
     if value.is_undefined() {
@@ -202,8 +202,8 @@ fn pretty(value: &serde_json::Value, width: usize) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Indents all lines but the first, and none that are empty, unless asked to; paid for
-/// before anything is allocated.
+/// Indents every line except the first and empty ones, unless the options include them. Consumes the fuel before it
+/// allocates memory.
 #[expect(clippy::needless_pass_by_value, reason = "the engine hands arguments over by value")]
 fn indent(state: &State<'_, '_>, text: &str, args: Rest<Templated>, options: Kwargs) -> Result<String, Error> {
     let option = |at: usize, name: &str| match args.get(at) {

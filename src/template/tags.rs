@@ -1,5 +1,5 @@
-//! Where the tags of a text open and close, for texts that can't be parsed: a brace that was meant as text opens a
-//! tag, and the parser may notice it only at the end of the file.
+//! Finds where tags open and close in a text that can't be parsed. A brace that the user meant as text opens a tag, and
+//! the parser may notice that only at the end of the file.
 
 use std::ops::Range;
 
@@ -7,25 +7,25 @@ use crate::diagnostic::equivalents;
 
 use super::error::{TemplateError, TemplateErrorKind as Kind};
 
-/// The most of a tag that advice repeats, in bytes.
+/// The length in bytes up to which advice repeats a tag.
 const LONGEST: usize = 80;
 
 /// The blocks that have an end tag.
 const BLOCKS: &[&str] = &["if", "for", "with", "filter", "set", "block", "macro", "call", "autoescape"];
 
-/// The largest text of which single findings are given advice, in bytes.
+/// The largest text, in bytes, in which each diagnostic gets advice about its tag.
 const LARGEST: usize = 64 << 10;
 
-/// A tag as it is written.
+/// A tag in the source text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct SourceTag {
-    /// Its bytes, with the braces; up to the end of the text when it is not closed.
+    /// Its byte range, with the braces. Extends to the end of the text if the tag is not closed.
     range: Range<usize>,
     closed: bool,
 }
 
 impl TemplateError {
-    /// A syntax error of a template, from where its tag opens.
+    /// A syntax error of a template, which starts where its tag opens.
     pub(super) fn in_template(error: &minijinja::Error, text: &str) -> Self {
         let found = Self::syntax(error, text);
         let tags = tags(text);
@@ -53,7 +53,7 @@ impl TemplateError {
         }
     }
 
-    /// The same, when what stands in its tag is known from other languages.
+    /// The error with other advice, if the tag's content is known from another language.
     fn known_elsewhere(&self, text: &str, tag: &SourceTag, tags: &[SourceTag]) -> Option<Self> {
         let written = text.get(tag.range.clone())?;
         let inside = written.get(2..written.len().checked_sub(2)?).filter(|_| tag.closed)?;
@@ -70,7 +70,8 @@ impl TemplateError {
         if let Some((_, name)) = open_block(text, &before).filter(|_| statement.starts_with("end")) {
             return Some(new(&format!("`{{% {name} %}}` is open here: close it first, with `{{% end{name} %}}`")));
         }
-        // The expression of a statement begins after its first word; `=` gives a value there.
+        // In `if` and `elif`, the expression follows the first word. In other statements, `=` is an assignment and not
+        // a slip.
         let word = statement.split_whitespace().next().filter(|word| matches!(*word, "if" | "elif"))?;
         let at = inside.find(word)? + word.len();
         equivalents::in_expression(inside.get(at..)?).map(|slip| Self::slip(text, from + at, slip))
@@ -98,8 +99,7 @@ impl TemplateError {
         }
     }
 
-    /// The same with the advice to keep braces as text, where a `$` before the tag shows that another program
-    /// is meant to read it.
+    /// Adds advice on keeping braces as text if a `$` before the tag shows that the text is meant for another program.
     pub(super) fn with_braces_as_text(self, text: &str) -> Self {
         match braces_as_text(text, self.range.start) {
             Some(advice) if self.hint.is_none() && follows_dollar(text, self.range.start) => self.hint(&advice),
@@ -108,26 +108,26 @@ impl TemplateError {
     }
 }
 
-/// The name in a tag such as `{{name}`, which lacks a brace at its end.
+/// The name in a tag such as `{{name}`, which lacks a closing brace.
 fn one_brace_short(open: &str) -> Option<&str> {
     let name = open.strip_prefix("{{")?.split_once('}')?.0.trim();
     let is_path = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.'));
     is_path.then_some(name)
 }
 
-/// How the tag around a place is written when its braces are meant as text; none outside of tags.
+/// How to write the tag around this offset if its braces are meant as text; `None` outside of tags.
 pub(crate) fn braces_as_text(text: &str, at: usize) -> Option<String> {
     let tag = tag_at(text, at)?;
     Some(as_text(text, &tag))
 }
 
-/// Whether a `$` stands before the tag around a place, as in the `${{ … }}` of other programs.
+/// Whether a `$` precedes the tag around this offset, as in the `${{ … }}` of other programs.
 pub(crate) fn follows_dollar(text: &str, at: usize) -> bool {
     tag_at(text, at).is_some_and(|tag| text.get(..tag.range.start).is_some_and(|before| before.ends_with('$')))
 }
 
 fn tag_at(text: &str, at: usize) -> Option<SourceTag> {
-    // There may be a finding for every tag.
+    // Each call scans the whole text, and every tag may have a diagnostic.
     if text.len() > LARGEST {
         return None;
     }
@@ -142,7 +142,7 @@ fn as_text(text: &str, tag: &SourceTag) -> String {
     format!("if these braces are meant as text, write `{{% raw %}}{shown}{{% endraw %}}`")
 }
 
-/// Innermost block that has no end tag, with its name.
+/// The innermost block without an end tag, and its name.
 fn open_block<'a>(text: &str, tags: &'a [SourceTag]) -> Option<(&'a SourceTag, String)> {
     let mut open: Vec<(&SourceTag, String)> = Vec::new();
     for tag in tags {
@@ -158,7 +158,7 @@ fn open_block<'a>(text: &str, tags: &'a [SourceTag]) -> Option<(&'a SourceTag, S
     open.pop()
 }
 
-/// The tags of a text in order; what `{% raw %}` encloses has none.
+/// The tags of a text in order. The content of `{% raw %}` has none.
 fn tags(text: &str) -> Vec<SourceTag> {
     let mut tags = Vec::new();
     let mut from = 0;
@@ -177,7 +177,7 @@ fn next_open(text: &str, from: usize) -> Option<usize> {
     rest.windows(2).position(opens).map(|at| from + at)
 }
 
-/// The length of the tag that a text begins with; none when it is not closed.
+/// The length of the tag at the start of a text; `None` if it is not closed.
 fn length(rest: &str) -> Option<usize> {
     match rest.get(..2)? {
         "{#" => rest.find("#}").map(|at| at + 2),
@@ -204,7 +204,7 @@ fn end_of_raw(rest: &str) -> Option<usize> {
     Some(at + close + 2)
 }
 
-/// The end of a tag with an expression, in which a string may hold braces.
+/// The end of a tag that contains an expression, whose strings may contain braces.
 fn end_of_code(rest: &str, close: &str) -> Option<usize> {
     let (mut quote, mut escaped) = (None, false);
     for (at, char) in rest.char_indices().skip(2) {
@@ -226,13 +226,13 @@ mod tests {
     use super::*;
     use crate::template::inspect_template;
 
-    /// The line, the start and the advice of the first error.
+    /// The line, the start and the advice of the first error of a text.
     fn first(text: &str) -> (usize, usize, String) {
         let error = inspect_template(text).unwrap_err().remove(0);
         (error.line, error.range.start, error.hint.unwrap_or_default())
     }
 
-    /// The text that advice says to write.
+    /// The text that the advice says to write.
     fn written(advice: &str) -> &str {
         advice.split('`').nth(1).unwrap()
     }
@@ -257,7 +257,7 @@ mod tests {
             assert_eq!(escaped, format!("{{% raw %}}{meant}{{% endraw %}}"), "{text}");
             let mended = text.replacen(meant, escaped, 1);
             let again = inspect_template(&mended);
-            // Handlebars end with a tag of their own.
+            // Handlebars have an end tag of their own, which stays an error.
             let again =
                 again.map(drop).map_err(|errors| errors.into_iter().map(|error| error.range.start).collect::<Vec<_>>());
             assert!(

@@ -1,4 +1,4 @@
-//! What templates give, refuse and survive.
+//! What templates render and refuse, and that they survive any text.
 
 use serde_json::json;
 
@@ -155,7 +155,7 @@ proptest::proptest! {
         let _ = eval(&text, &context());
     }
 
-    /// The text that runs means the same as the text as written, apart from the guard.
+    /// If the text as written can be parsed, so can the text that runs.
     #[test]
     fn rewriting_keeps_expressions_parsable(text in "(plan|task| == | < |\\(|\\)| and | not | in | ~ | \\+ | \\* |\\(a\\)|\\[a\\]|\\[0\\]|\\.n|-|1| \\| upper| if | else |, | is defined){0,20}") {
         if let Ok(found) = inspect_expression(&text) {
@@ -165,7 +165,7 @@ proptest::proptest! {
     }
 }
 
-/// A namespace whose list doubles so many times.
+/// A template that doubles a list in a namespace this many times.
 fn doubled(times: usize) -> String {
     format!(
         "{{% set ns = namespace(s=[1]) %}}{{% for i in range({times}) %}}{{% set ns.s = [ns.s, ns.s] %}}{{% endfor %}}"

@@ -1,13 +1,13 @@
-//! JSON to template values and back.
+//! Converts JSON to template values and back.
 //!
-//! One own converter: the numbers of `serde_json` keep their digits here, and the generic
-//! route through serde would turn each into a map.
+//! orch has its own converter because `serde_json` keeps the digits of its numbers here, and the generic conversion
+//! through serde would turn each number into a map.
 
 use minijinja::Value as Templated;
 use minijinja::value::ValueKind;
 use serde_json::{Map, Number, Value};
 
-/// A JSON value for templates; integers beyond 128 bits become floats.
+/// Converts a JSON value for templates. Integers of more than 128 bits become floats.
 pub(super) fn to_templated(value: &Value) -> Templated {
     match value {
         Value::Null => Templated::from(()),
@@ -31,14 +31,14 @@ fn number_to_templated(number: &Number) -> Templated {
     }
 }
 
-/// A template value as JSON; `None` for what JSON does not have (undefined, infinities,
-/// bytes, functions, keys that are no strings).
+/// Converts a template value to JSON; `None` for what JSON does not have: undefined values, infinities, bytes,
+/// functions, and keys that are not strings.
 pub(super) fn from_templated(value: &Templated) -> Option<Value> {
     from_bounded(value, 0)
 }
 
 fn from_bounded(value: &Templated, depth: usize) -> Option<Value> {
-    // Deeper than any JSON that is read; a namespace may even contain itself.
+    // No JSON that orch reads is deeper, but a namespace may even contain itself.
     if depth > 200 {
         return None;
     }
@@ -71,7 +71,7 @@ fn number_from(value: &Templated) -> Option<Value> {
     Number::from_f64(f64::try_from(value.clone()).ok()?).map(Value::Number)
 }
 
-/// An object whose members are looked up when they are used.
+/// An object that looks up its members only when a template uses them.
 pub(super) fn lookup(
     get: impl Fn(&str) -> Option<Value> + Send + Sync + 'static,
     names: impl Fn() -> Vec<String> + Send + Sync + 'static,
@@ -103,7 +103,7 @@ impl minijinja::value::Object for NameLookup {
     }
 }
 
-/// What a message calls a JSON value.
+/// The kind of a JSON value as words for a message.
 pub fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

@@ -1,12 +1,12 @@
-//! Walking a template's syntax tree: every statement and expression, parents first.
+//! Walks the syntax tree of a template: every statement and expression, parents first.
 
 use minijinja::machinery::ast::{CallArg, Expr, Stmt};
 
-/// What a walk calls.
+/// The callbacks of a walk.
 pub(crate) trait Visit<'a> {
-    /// Called for each statement, before what is in it.
+    /// Called for each statement, before the statements and expressions inside it.
     fn stmt(&mut self, _stmt: &Stmt<'a>) {}
-    /// Called for each expression, before what is in it.
+    /// Called for each expression, before the expressions inside it.
     fn expr(&mut self, _expr: &Expr<'a>) {}
 }
 
@@ -52,7 +52,7 @@ pub(crate) fn walk_stmt<'a>(stmt: &Stmt<'a>, visit: &mut impl Visit<'a>) {
             walk_expr(&inner.call.expr, visit);
             args(&inner.call.args, visit);
         }
-        // Nothing inside, or refused as a whole.
+        // These contain nothing to visit, or inspection refuses them as a whole.
         Stmt::EmitRaw(_)
         | Stmt::Continue(_)
         | Stmt::Break(_)

@@ -1,37 +1,37 @@
-//! Bounds of template values: how many parts they have, how deep they are, and what it costs to go over them.
+//! Limits the size and depth of template values, and charges fuel for reading them.
 //!
-//! Values of templates share their parts: `{% set ns.s = [ns.s, ns.s] %}` doubles what a reader of the value meets
-//! and copies nothing, and `[x] * 1000000` is a list that is made while it is read. The engine charges fuel for
-//! what it copies, so that comparing, sorting or printing such a value would take for ever or exhaust the stack.
-//! Whatever goes over a whole value is charged for each part here first, and what a template keeps in a variable
-//! has a largest size and depth.
+//! Template values share their parts. `{% set ns.s = [ns.s, ns.s] %}` doubles the value without copying anything, and
+//! `[x] * 1000000` is a list that is created while it is read. The engine charges fuel only for what it copies, so
+//! comparing, sorting or printing such a value could run almost endlessly or exhaust the stack. Therefore every
+//! operation that reads a whole value first consumes fuel for each part of it, and values that a template stores in a
+//! variable are limited in size and depth.
 
 use minijinja::value::{ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value as Templated};
 
-/// How many parts a value may have: every list, object, key and scalar, each time it is met.
+/// How many parts a value may have: every list, object, key and scalar, counted each time it occurs.
 const MAX_PARTS: u64 = 1_000_000;
 /// How deep lists and objects may be nested.
 const MAX_DEPTH: usize = 200;
-/// How many parts are gone over for one unit of fuel.
+/// How many parts one unit of fuel pays for.
 const PARTS_PER_FUEL: u64 = 32;
-/// How many bytes of a text are gone over for one unit of fuel, as the engine counts them.
+/// How many bytes of a string one unit of fuel pays for; the same as in the engine.
 const BYTES_PER_FUEL: u64 = 64;
 
-/// How a filter or test goes over its values.
+/// How much of its values a filter or test reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// It looks at no more than a few items.
+    /// At most a few items.
     Few,
-    /// It goes over the items, and not into them.
+    /// All items, but not what is inside of them.
     Items,
-    /// It goes over everything that is in the items too: it compares, sorts or prints.
+    /// Everything, also inside of items: it compares, sorts or prints.
     Whole,
 }
 
-/// Charges for what a filter or test is about to do with its values.
+/// Consumes fuel for the data that a filter or test is about to read.
 pub(super) fn charge(state: &State<'_, '_>, reach: Reach, values: &[Templated]) -> Result<(), Error> {
-    // Every filter and test may go over a text that it is given.
+    // Every filter and test may read the whole of a string that it is given.
     let texts =
         values.iter().filter_map(Templated::as_str).fold(0, |sum: u64, text| sum.saturating_add(text.len() as u64));
     state.consume_fuel(texts / BYTES_PER_FUEL)?;
@@ -46,11 +46,12 @@ pub(super) fn charge(state: &State<'_, '_>, reach: Reach, values: &[Templated]) 
     }
 }
 
-/// Charges for going over all of a value; refuses one that is too large or too deep, or that has a namespace in it.
+/// Consumes fuel for reading the whole of a value. Refuses a value that is too large or too deep, or that contains a
+/// namespace.
 pub(super) fn weigh(state: &State<'_, '_>, value: &Templated) -> Result<(), Error> {
     let mut parts = WeighedParts::default();
     let gone_over = parts.add(value, 0);
-    // What was gone over was work, also when it was in vain.
+    // Reading the parts was work even if the value is then refused.
     state.consume_fuel(parts.seen / PARTS_PER_FUEL)?;
     gone_over
 }
@@ -73,7 +74,7 @@ impl WeighedParts {
         if depth >= MAX_DEPTH {
             return Err(too_much("the value is nested more than 200 levels deep"));
         }
-        // One that holds itself would have no end.
+        // A namespace that contains itself would be endless.
         if depth > 0 && is_namespace(value) {
             return Err(in_another());
         }
@@ -91,7 +92,7 @@ impl WeighedParts {
     }
 }
 
-/// Whether a value is what `namespace()` gives. The engine's type is private; its name is not.
+/// Whether a value was made by `namespace()`. The engine's type is private, so this compares the type's name.
 fn is_namespace(value: &Templated) -> bool {
     value
         .as_object()
@@ -106,19 +107,19 @@ fn too_much(why: &'static str) -> Error {
     Error::new(ErrorKind::OutOfFuel, why)
 }
 
-/// The filter that values run through before a template keeps them in a variable, or an operator goes over them.
+/// The filter for values that are assigned to a variable, results of expressions, and operands of `~` and `in`.
 pub(super) fn weighed(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
     weigh(state, value)?;
     Ok(value.clone())
 }
 
-/// The filter that operands of comparisons run through, which go over texts too.
+/// The filter for operands of comparisons, which read strings too.
 pub(super) fn compared(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
     state.consume_fuel(value.as_str().map_or(0, str::len) as u64 / BYTES_PER_FUEL)?;
     weighed(state, value)
 }
 
-/// The filter that values run through before they become a member of a namespace.
+/// The filter for values that become a member of a namespace.
 pub(super) fn member(state: &State<'_, '_>, value: &Templated) -> Result<Templated, Error> {
     if is_namespace(value) { Err(in_another()) } else { weighed(state, value) }
 }

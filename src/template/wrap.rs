@@ -1,4 +1,4 @@
-//! Filters put around parts of a template: how the text that runs differs from the text as written.
+//! Inserts filters around parts of a template, which turns the text as written into the text that runs.
 
 use std::ops::Range;
 
@@ -6,17 +6,17 @@ use minijinja::machinery::ast::Expr;
 
 use super::inspect::{begins_early, bytes};
 
-/// A filter that a part of a text runs through.
+/// A filter to insert around a part of a text.
 #[derive(Clone, Debug)]
 pub(super) struct Wrap {
-    /// The bytes of the part, as written.
+    /// The byte range of the part in the text as written.
     pub(super) range: Range<usize>,
-    /// What closes it, such as `)|__operand`.
+    /// The text that closes it, such as `)|__operand`.
     pub(super) close: &'static str,
 }
 
-/// What is inserted for some wraps, by offset in the text as written: at one place first what ends there, inner parts
-/// before outer ones, then what begins.
+/// The texts to insert for the wraps, sorted by offset in the text as written. At one offset, closing texts come first,
+/// inner parts before outer ones, then opening texts.
 pub(super) fn inserts(wraps: &[Wrap]) -> Vec<(usize, &'static str)> {
     let ends = wraps.iter().map(|wrap| (wrap.range.end, false, usize::MAX - wrap.range.start, wrap.close));
     let starts = wraps.iter().map(|wrap| (wrap.range.start, true, usize::MAX - wrap.range.end, "("));
@@ -25,7 +25,7 @@ pub(super) fn inserts(wraps: &[Wrap]) -> Vec<(usize, &'static str)> {
     all.into_iter().map(|(at, _, _, text)| (at, text)).collect()
 }
 
-/// The bytes of an operand, with the parentheses around it: nodes know nothing of theirs.
+/// The byte range of an operand, including the parentheses around it, which nodes do not include.
 pub(super) fn operand_extent(text: &str, expr: &Expr<'_>) -> Range<usize> {
     let mut range = whole(text, expr);
     while let (Some(before), Some(after)) = (text.get(..range.start), text.get(range.end..)) {
@@ -38,7 +38,8 @@ pub(super) fn operand_extent(text: &str, expr: &Expr<'_>) -> Range<usize> {
     range
 }
 
-/// Whether the `not` over an expression in the same place is before it, as in `not a in b`, rather than in it.
+/// Whether the `not` that has the same range as this expression is written before it, as in `not a in b`, and not
+/// inside it.
 fn is_before(text: &str, expr: &Expr<'_>) -> bool {
     match expr {
         Expr::BinOp(inner) => {
@@ -50,9 +51,9 @@ fn is_before(text: &str, expr: &Expr<'_>) -> bool {
     }
 }
 
-/// The bytes of an expression from its first operand to its last, each with the parentheses around it.
+/// The byte range of an expression from its first operand to its last, including the parentheses around each.
 ///
-/// The node of a chain such as `a.b[0]` or `a + b` only says where its last link is.
+/// The node of a chain such as `a.b[0]` or `a + b` only has the range of its last link.
 pub(super) fn whole(text: &str, expr: &Expr<'_>) -> Range<usize> {
     let own = bytes(expr.span());
     let (first, last): (Option<&Expr<'_>>, Option<&Expr<'_>>) = match expr {
@@ -94,7 +95,8 @@ mod tests {
         context
     }
 
-    /// Expressions over the values of [`context`], with each operator, and with parentheses where they change nothing.
+    /// Expressions about the values of [`context`], with every operator, and with parentheses where they change
+    /// nothing.
     fn expressions() -> impl Strategy<Value = String> {
         const LEAVES: &[&str] =
             &["n", "a.b", "a.c", "a['d']", "a.b[0]", "(n)", "1", "-n", "'x'", "[n, 1]", "{'k': n}", "a.b[:1]"];
@@ -110,7 +112,7 @@ mod tests {
                 2 => (inner.clone(), inner.clone(), inner.clone()).prop_map(|(a, b, c)| format!("{a} if {b} else {c}")),
                 1 => inner.clone().prop_map(|expr| format!("(not {expr})")),
                 1 => inner.clone().prop_map(|expr| format!("-{expr}")),
-                // A test would take the name that follows it for its argument.
+                // Without parentheses, a test would take the name after it for its argument.
                 1 => inner.clone().prop_map(|expr| format!("({expr} is none)")),
                 1 => inner.clone().prop_map(|expr| format!("({expr} is not string)")),
                 2 => inner.clone().prop_map(|expr| format!("({expr})")),
@@ -120,11 +122,11 @@ mod tests {
                 1 => (inner.clone(), inner).prop_map(|(a, b)| format!("range({a} == {b})")),
             ]
         });
-        // The parser takes a `not` that follows an operator for a name.
+        // After an operator, the parser takes `not` for a name.
         (proptest::bool::ANY, inner).prop_map(|(negated, expr)| if negated { format!("not {expr}") } else { expr })
     }
 
-    /// What a text gives without our filters.
+    /// The result of a text without orch's filters.
     fn plain(text: &str) -> Result<String, ()> {
         let env = environment();
         let template = env.template_from_str(text).map_err(|_| ())?;
@@ -134,7 +136,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
-        /// Also that it can be parsed: a text that is refused gives nothing.
+        /// This also shows that the text that runs can be parsed: otherwise it would have no result to compare.
         #[test]
         fn a_text_gives_the_same_with_the_filters_around_its_parts(a in expressions(), b in expressions()) {
             for text in [

@@ -1,8 +1,7 @@
-//! A Convex deployment with the functions of `convex/`, over Convex's HTTP API.
+//! A Convex deployment with the functions of `convex/`, called over Convex's HTTP API.
 //!
-//! An event becomes calls that bring the documents of the run to where its fold stands:
-//! only what the event changed is sent, with the event's number, so that a call that comes
-//! twice or late changes nothing.
+//! Each event becomes calls that update the documents of the run. A call holds only what the event changed, and the
+//! event's number, so that a call that arrives twice or late changes nothing.
 
 use std::collections::HashMap;
 
@@ -14,10 +13,10 @@ use super::{EncodedEvent, Tracker, TrackerMessage, excerpt};
 use crate::model::event::{Event, Fact, RunStarted, RunStatus};
 use crate::model::{CostTotal, EstimatedUsage, Failure, RunId, RunState, StepKey, StepState, StepStatus, UsageTotal};
 
-/// Its name in the outbox.
+/// The name in the outbox.
 pub(super) const NAME: &str = "convex";
 
-/// The most that is sent of a task, in characters; a document has room for 1 MiB.
+/// How much of a task is sent, in characters; a Convex document can hold 1 MiB.
 const MAX_TASK: usize = 50_000;
 
 /// Calls the functions of a deployment.
@@ -27,7 +26,7 @@ pub(super) struct Convex {
     told: Option<SentRun>,
 }
 
-/// A run, and its documents as they were sent last.
+/// The state of a run, and its documents as they were last sent.
 struct SentRun {
     state: RunState,
     workflow: Value,
@@ -35,7 +34,7 @@ struct SentRun {
     session: ConvexSession,
 }
 
-/// The stretch of work that is going on, or was the last.
+/// The session of the run that is going on, or the last one. Each start and each resume begins one.
 #[derive(Clone, Default)]
 struct ConvexSession {
     number: u64,
@@ -59,7 +58,7 @@ impl Convex {
         }
         calls.extend(told.sessions(event).into_iter().map(|session| ("recordSession", session)));
         calls.extend(told.steps().into_iter().map(|step| ("upsertStep", step)));
-        // Last, so that a workflow that has ended has everything.
+        // Last, so that a workflow that is reported as ended has all its data.
         calls.extend(told.status().map(|status| ("updateWorkflowStatus", status)));
         for (_, args) in &mut calls {
             args["runId"] = json!(event.run.0.to_string());
@@ -91,7 +90,7 @@ impl Tracker for Convex {
         key.map(|key| ("authorization", format!("Convex {}", key.expose_secret()).into())).into_iter().collect()
     }
 
-    /// A function that failed is told with 200 or 560, by the version of the API.
+    /// Convex reports a failed function with status 200 or 560, depending on the version of its API.
     fn verdict(&self, status: u16, body: &str) -> EncodedEvent {
         let reply: Value = serde_json::from_str(body).unwrap_or_default();
         match (status, reply["status"].as_str()) {
@@ -127,7 +126,7 @@ impl SentRun {
         args
     }
 
-    /// The sessions that an event began or ended.
+    /// The sessions that an event started or ended.
     fn sessions(&mut self, event: &Event) -> Vec<Value> {
         let version = match &event.fact {
             Fact::RunStarted(fact) => &fact.version,
@@ -141,7 +140,7 @@ impl SentRun {
         };
         let mut changed = Vec::new();
         if self.session.status == Some(RunStatus::Running) {
-            // Nobody recorded how it ended: its process died.
+            // The process died before it could record how the session ended.
             self.session.status = Some(RunStatus::Interrupted);
             changed.push(self.session.document());
         }
@@ -156,7 +155,7 @@ impl SentRun {
         changed
     }
 
-    /// The documents of the steps that stand otherwise than they were told.
+    /// The documents of the steps that changed since they were last sent.
     fn steps(&mut self) -> Vec<Value> {
         let mut gone = std::mem::take(&mut self.steps);
         let mut changed = Vec::new();
@@ -167,7 +166,7 @@ impl SentRun {
             }
             self.steps.insert(step.step.clone(), document);
         }
-        // What the files no longer have: told once, and forgotten.
+        // Steps that the pipeline no longer has: reported once as skipped, then forgotten.
         for mut document in gone.into_values() {
             document["status"] = json!(StepStatus::Skipped);
             document["reason"] = json!("the pipeline has this step no longer");
@@ -176,7 +175,7 @@ impl SentRun {
         changed
     }
 
-    /// The workflow's document, if it stands otherwise than it was told.
+    /// The workflow's document, if it changed since it was last sent.
     fn status(&mut self) -> Option<Value> {
         let now = progress(&self.state);
         if now == self.workflow {
@@ -205,7 +204,7 @@ fn progress(state: &RunState) -> Value {
     value
 }
 
-/// Tokens and cost, with how much of the tokens is an estimate, and how many calls are not in them.
+/// Tokens and cost, with how many of the tokens are estimated and how many calls are not counted.
 fn used(usage: &UsageTotal, cost: CostTotal) -> Value {
     let mut value = json!({ "inputTokens": usage.input, "outputTokens": usage.output });
     let estimated = |part: EstimatedUsage| json!(part.input.saturating_add(part.output).saturating_add(part.undivided));
@@ -241,7 +240,7 @@ fn millis(at: Timestamp) -> Value {
     json!(at.as_millisecond())
 }
 
-/// Puts a value that is there; Convex tells an absent one from null.
+/// Sets a field if there is a value: Convex distinguishes an absent field from null.
 fn put(object: &mut Value, name: &str, value: Option<Value>) {
     if let Some(value) = value {
         object[name] = value;

@@ -1,4 +1,4 @@
-//! Brings the events of one run to one tracker, in order, and moves its cursor.
+//! Delivers the events of one run to one tracker, in order, and advances its cursor.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,30 +13,30 @@ use crate::model::{Digest, Event, RunId};
 use crate::secret::Redactor;
 use crate::store::{DeliveryCursor, Lock, Outbox, StoreError};
 
-/// The first pause after a failed try; each further one is twice as long.
+/// The back-off after the first failed try; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause between two tries.
+/// The longest back-off between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// How often a message is tried when the run has ended.
+/// How often a message is tried once the run has ended.
 const LAST_TRIES: u32 = 3;
 
-/// Where delivery begins.
+/// Where delivery starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryStart {
     /// After the last event that was delivered or refused.
     Cursor,
-    /// With the first event that was refused, if any was.
+    /// With the first event that was refused; after the last delivered one if none was.
     Refused,
     /// With the first event.
     Anew,
 }
 
-/// What is to be delivered.
+/// What to deliver, and to which tracker.
 #[derive(Clone, Debug)]
 pub(super) struct Order<'a> {
-    /// The state folder with the journal.
+    /// The state folder, which holds the journal.
     pub(super) state: &'a Path,
     /// The run.
     pub(super) run: RunId,
@@ -44,20 +44,20 @@ pub(super) struct Order<'a> {
     pub(super) target: &'a TrackerTarget,
     /// Where to begin.
     pub(super) begin: DeliveryStart,
-    /// The clock for stamps.
+    /// The clock for the timestamps of requests.
     pub(super) clock: TrackerClock,
 }
 
-/// How far the run is, as its couriers are told.
+/// How far the run is, as its delivery threads see it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Goal {
-    /// The last event that is durable.
+    /// The number of the last durable event.
     pub(super) seq: u64,
-    /// Whether nothing more will come.
+    /// Whether no more events will come.
     pub(super) closing: bool,
 }
 
-/// Delivers what is recorded of a run to a tracker, and tells what came of it.
+/// Delivers the recorded events of a run to a tracker, and returns a report.
 pub async fn deliver(
     state: &Path,
     run: RunId,
@@ -71,7 +71,7 @@ pub async fn deliver(
     shared.report()
 }
 
-/// Delivers until the goal is reached and nothing more will come, or it is given up.
+/// Delivers until the goal is reached and no more events will come, or until it gives up.
 pub(super) async fn drive(order: Order<'_>, mut goal: watch::Receiver<Goal>, shared: &Shared) {
     let ended = match DeliveryWorker::open(order, &goal, shared).await {
         Ok(mut courier) => courier.follow(&mut goal).await,
@@ -84,11 +84,11 @@ pub(super) async fn drive(order: Order<'_>, mut goal: watch::Receiver<Goal>, sha
     }
 }
 
-/// Why a courier ends early.
+/// Why delivery ends early.
 enum DeliveryStop {
-    /// The tracker takes nothing now; the report says why.
+    /// The tracker accepts nothing now; the report says why.
     GivenUp,
-    /// Our own side does not work.
+    /// Something on orch's side failed, such as the outbox.
     Broken(String),
 }
 
@@ -120,7 +120,7 @@ impl<'a> DeliveryWorker<'a> {
             match outbox.lock(name, run) {
                 Ok(lock) => break lock,
                 Err(error) if goal.borrow().closing => return Err(DeliveryStop::Broken(error.to_string())),
-                // Another process delivers what was left over; it will be done soon.
+                // Another process still delivers older events of this run; it will be done soon.
                 Err(_) => sleep(FIRST_PAUSE).await,
             }
         };
@@ -151,7 +151,7 @@ impl<'a> DeliveryWorker<'a> {
         }
     }
 
-    /// Delivers an event; what is refused is recorded, and does not hold up what follows.
+    /// Delivers an event. A refusal is recorded, and does not hold up later events.
     async fn event(&mut self, event: &Event, goal: &mut watch::Receiver<Goal>) -> Result<(), DeliveryStop> {
         let mut refusal = None;
         for message in self.tracker.take(event) {
@@ -160,7 +160,7 @@ impl<'a> DeliveryWorker<'a> {
         }
         self.cursor.seq = event.seq;
         if let Some(why) = &refusal {
-            // The first refusal is the telling one: those after it may only follow from it.
+            // Keep the first refusal: later ones may only be its consequences.
             self.cursor.refused.get_or_insert(event.seq);
             self.cursor.why.get_or_insert_with(|| why.clone());
         }
@@ -169,7 +169,7 @@ impl<'a> DeliveryWorker<'a> {
         Ok(())
     }
 
-    /// Sends a message until the tracker has decided on it; the reason when it refuses.
+    /// Sends a message until the tracker decides about it; returns the reason if it refuses.
     async fn send(
         &self,
         message: &TrackerMessage,
@@ -205,7 +205,8 @@ impl<'a> DeliveryWorker<'a> {
         }
     }
 
-    /// Between half and all of a pause, by the run, so that a fleet of runs does not come back at once.
+    /// Between half and all of a back-off, derived from the run's id, so that many runs do not retry at the same
+    /// moment.
     fn spread(&self, pause: Duration) -> Duration {
         let seed = Digest::of(self.run.0.as_bytes());
         let part = seed.as_str().get(..2).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(255);

@@ -1,7 +1,7 @@
-//! Follows a run that is going on: a thread for each tracker, woken by durable events.
+//! Delivers the events of a run while it goes on, on one thread for each tracker, woken by durable events.
 //!
-//! The run's own threads only move a number. The events are read back from the journal, so
-//! that nothing heaps up in memory while a tracker is away.
+//! The run's own threads only advance a number. The delivery threads read the events back from the journal, so that
+//! nothing piles up in memory while a tracker is unreachable.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use super::{TrackerClock, TrackerTarget};
 use crate::durable::{CallProgress, Observer};
 use crate::model::{Event, RunId};
 
-/// The trackers of a run that is going on.
+/// The delivery threads of a run that is going on, one for each tracker.
 pub struct Follower {
     goal: watch::Sender<Goal>,
     couriers: Vec<(Shared, oneshot::Receiver<()>)>,
 }
 
 impl Follower {
-    /// Begins to deliver a run whose last event so far is `seq`.
+    /// Starts to deliver a run whose last event so far is `seq`.
     pub fn start(state: &Path, run: RunId, seq: u64, targets: &[TrackerTarget], clock: TrackerClock) -> Self {
         let goal = watch::Sender::new(Goal { seq, closing: false });
         let start = |target: &TrackerTarget| courier(state, run, target.clone(), clock, goal.subscribe());
@@ -32,7 +32,7 @@ impl Follower {
         Self { goal, couriers }
     }
 
-    /// An observer that wakes the trackers and hands everything on to another.
+    /// An observer that wakes the delivery threads and passes everything on to `inner`.
     pub fn observer(&self, inner: Arc<dyn Observer>) -> Arc<dyn Observer> {
         if self.couriers.is_empty() {
             return inner;
@@ -40,12 +40,12 @@ impl Follower {
         Arc::new(WakeObserver { goal: self.goal.clone(), inner })
     }
 
-    /// Waits until everything is delivered, at most so long.
+    /// Waits until everything is delivered, but at most `patience`; returns a report for each tracker.
     pub async fn finish(self, patience: Duration) -> Vec<DeliveryReport> {
         self.goal.send_modify(|goal| goal.closing = true);
         let last = self.goal.borrow().seq;
         let (reports, done): (Vec<Shared>, Vec<_>) = self.couriers.into_iter().unzip();
-        // Who is not done in time is left alone: its cursor says where to go on.
+        // A delivery that is not done in time is abandoned: its cursor says where the next one resumes.
         let in_time = timeout(patience, join_all(done)).await.is_ok();
         let report = |shared: Shared| {
             let mut report = shared.report();
@@ -77,7 +77,7 @@ fn courier(
             }
             Err(error) => report.note(|report| report.problem = Some(error.to_string())),
         }
-        // Nobody listens when the run broke off.
+        // This fails if the `Follower` was dropped early, and then nothing waits for it.
         let _ = done.send(());
     };
     if let Err(error) = std::thread::Builder::new().name(format!("track {}", shared.report().tracker)).spawn(work) {
@@ -86,7 +86,7 @@ fn courier(
     (shared, ended)
 }
 
-/// Moves the goal with every durable event.
+/// Advances the goal with every durable event.
 struct WakeObserver {
     goal: watch::Sender<Goal>,
     inner: Arc<dyn Observer>,

@@ -1,4 +1,4 @@
-//! The one way to a tracker: a post with a time limit, and a bounded reply.
+//! The HTTP client for trackers: posts with a time limit, and reads a bounded reply.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::{EncodedEvent, Tracker, TrackerClock, TrackerMessage};
 use crate::model::Failure;
 use crate::network::{Network, ProxySetting, distrust};
 
-/// How long one request may take in all.
+/// The time limit of one request, its reply included.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most that is read of a reply.
+/// How much of a reply is read, in bytes.
 const MAX_REPLY: usize = 64 * 1024;
 
 /// Posts messages to one tracker.
 pub(super) struct Poster {
     client: Client,
     clock: TrackerClock,
-    /// The proxy on the way there, for messages.
+    /// The proxy between orch and the tracker, for messages.
     proxy: Option<ProxySetting>,
 }
 
@@ -41,7 +41,7 @@ impl Poster {
         }
         let tls = |url: &str| url.starts_with("https://");
         if !tls(address.as_str()) && !proxy.as_ref().is_some_and(|proxy| tls(&proxy.value)) {
-            // No certificates: the system's are many files, and plain HTTP needs none.
+            // No certificates: loading the system's reads many files, and plain HTTP needs none.
             builder = builder.tls_certs_only([]);
         } else if let Some(tls) = network.tls().map_err(failed)? {
             builder = builder.tls_backend_preconfigured(tls);
@@ -50,7 +50,7 @@ impl Poster {
         Ok(Self { client, clock, proxy })
     }
 
-    /// Posts a message once.
+    /// Posts a message once, without a retry.
     pub(super) async fn post(&self, tracker: &dyn Tracker, message: &TrackerMessage) -> EncodedEvent {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -100,7 +100,7 @@ impl Poster {
     }
 }
 
-/// The innermost cause, which says most.
+/// The message of the innermost cause, which is the most specific.
 fn causes(error: reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = &error;
     while let Some(source) = inner.source() {

@@ -1,10 +1,9 @@
-//! Trackers: outside services that are told how runs go.
+//! Trackers: outside services that receive the events of runs.
 //!
-//! Owns what is sent to them, in which order, and what happens when they don't take it. It
-//! knows durable events and the outbox, never the engine or a provider. It promises that a
-//! run neither waits for a tracker nor fails because of one: deliveries have a thread of
-//! their own, what is not delivered stays in the outbox, and only the end of a run waits,
-//! for a bounded time.
+//! This module decides what is sent to them, in which order, and what happens when they refuse it or can't be reached.
+//! It knows durable events and the outbox, never the engine or a provider. A run neither waits for a tracker nor fails
+//! because of one: deliveries have threads of their own, undelivered events stay in the outbox, and only the end of a
+//! run waits, for a bounded time.
 
 mod convex;
 mod courier;
@@ -26,34 +25,34 @@ pub use courier::{DeliveryStart, deliver};
 pub use follow::Follower;
 pub use report::DeliveryReport;
 
-/// The clock that requests are stamped with.
+/// The clock for the timestamps of requests.
 pub type TrackerClock = fn() -> Timestamp;
 
-/// A tracker as it is set up: where it is, and its secret with the name of its variable.
+/// A configured tracker: its address, and its secret with the name of the variable that holds it.
 #[derive(Clone, Debug)]
 pub enum TrackerTarget {
-    /// A Convex deployment with our functions.
+    /// A Convex deployment with orch's functions.
     Convex {
         /// Its address, without `/api/…`.
         url: String,
         /// Its deploy key.
         key: Option<(String, SecretString)>,
-        /// The way there.
+        /// The proxies and certificates for the connection.
         network: Arc<Network>,
     },
-    /// A receiver of events.
+    /// A webhook that receives events.
     Webhook {
         /// Its address.
         url: String,
-        /// What requests are signed with.
+        /// The secret that signs requests.
         secret: (String, SecretString),
-        /// The way there.
+        /// The proxies and certificates for the connection.
         network: Arc<Network>,
     },
 }
 
 impl TrackerTarget {
-    /// The name under which the outbox knows it.
+    /// The name under which the outbox records this tracker.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Convex { .. } => convex::NAME,
@@ -75,7 +74,7 @@ impl TrackerTarget {
         }
     }
 
-    /// Keeps the address and the secret out of messages: many an address is a secret itself.
+    /// Redacts the address and the secret in messages: many addresses are secrets themselves.
     fn redactor(&self) -> Redactor {
         let (url, secret) = match self {
             Self::Convex { url, key, .. } => (url, key.as_ref()),
@@ -86,44 +85,44 @@ impl TrackerTarget {
     }
 }
 
-/// What one event is to a tracker.
+/// One request to a tracker; an event may need several.
 struct TrackerMessage {
-    /// The headers that don't depend on when it is sent.
+    /// The headers that do not depend on the time of sending.
     headers: Vec<(&'static str, String)>,
-    /// The body, JSON.
+    /// The body, as JSON.
     body: String,
 }
 
-/// What a tracker made of a message.
+/// What a tracker decided about a message.
 #[derive(Debug, PartialEq, Eq)]
 enum EncodedEvent {
-    /// It has it.
+    /// It accepted the message.
     Accepted,
-    /// It will never take it, for this reason.
+    /// It will never accept the message, for this reason.
     Refused(String),
-    /// It can't take it now, for this reason.
+    /// It can't accept the message now, for this reason.
     Later(String),
 }
 
-/// The words of one sort of tracker.
+/// The wire format of one kind of tracker.
 trait Tracker: Send {
-    /// Where messages are posted to.
+    /// The address that messages are posted to.
     fn url(&self) -> &str;
 
-    /// What an event is to it; every event is given once, in order, from the first.
+    /// Encodes an event as messages. Every event goes through `take` or `skip` once, in order, from the first.
     fn take(&mut self, event: &Event) -> Vec<TrackerMessage>;
 
-    /// An event that was delivered before.
+    /// Notes an event that was delivered earlier.
     fn skip(&mut self, event: &Event);
 
-    /// The headers that prove who sends a message.
+    /// The headers that authenticate a message.
     fn proof(&self, message: &TrackerMessage, now: Timestamp) -> Vec<(&'static str, SecretString)>;
 
-    /// What a reply says.
+    /// What a reply says about the message.
     fn verdict(&self, status: u16, body: &str) -> EncodedEvent;
 }
 
-/// The first line of a text, at most 300 characters of it.
+/// The first line of a text that is not empty, at most 300 characters of it.
 fn excerpt(text: &str) -> String {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
     let cut: String = line.chars().take(300).collect();

@@ -1,60 +1,60 @@
-//! What came of delivering a run, told while it goes on and at its end.
+//! The report about delivering a run, read while the run goes on and at its end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What was delivered of a run to a tracker.
+/// How far a run has been delivered to a tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryReport {
     /// The tracker's name.
     pub tracker: &'static str,
-    /// How many events were delivered now.
+    /// How many events this delivery handed over.
     pub delivered: u64,
-    /// How many events were refused now.
+    /// How many events the tracker refused in this delivery.
     pub refused: u64,
-    /// What the tracker said to the first one that it refused.
+    /// The tracker's reason for the first refusal.
     pub refusal: Option<String>,
-    /// Why nothing is delivered at the moment.
+    /// Why delivery makes no progress at the moment.
     pub problem: Option<String>,
-    /// Whether it was given up because of that: the tracker takes nothing now.
+    /// Whether delivery gave up because the tracker accepts nothing now.
     pub away: bool,
     reached: u64,
     last: u64,
 }
 
 impl DeliveryReport {
-    /// How many events are not delivered yet.
+    /// How many events have not been delivered yet.
     pub fn pending(&self) -> u64 {
         self.last.saturating_sub(self.reached)
     }
 
-    /// Whether the tracker has everything.
+    /// Whether the tracker accepted every event.
     pub fn is_complete(&self) -> bool {
         self.pending() == 0 && self.refused == 0 && self.problem.is_none()
     }
 
-    /// Takes in how far the tracker is, and the run.
+    /// Records how far the tracker and the run are.
     pub(super) fn seen(&mut self, reached: u64, last: u64) {
         self.reached = reached;
         self.seen_last(last);
     }
 
-    /// Takes in how far the run is.
+    /// Records how far the run is.
     pub(super) fn seen_last(&mut self, last: u64) {
         self.last = self.last.max(last);
     }
 
-    /// Takes in that an event was delivered or refused.
+    /// Records that the tracker accepted or refused an event.
     pub(super) fn passed(&mut self, seq: u64, refusal: Option<String>) {
         self.seen(seq, seq);
         self.delivered += u64::from(refusal.is_none());
         self.refused += u64::from(refusal.is_some());
         self.refusal = self.refusal.take().or(refusal);
-        // Whatever was the matter, it took this one.
+        // Whatever the problem was, the tracker has decided about this event.
         self.problem = None;
     }
 }
 
-/// A report that one thread writes and another reads.
+/// A report that the delivery thread writes and another thread reads.
 #[derive(Clone, Debug)]
 pub(super) struct Shared(Arc<Mutex<DeliveryReport>>);
 

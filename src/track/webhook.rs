@@ -1,4 +1,4 @@
-//! A receiver of events: each is posted as it stands in the journal, signed.
+//! A webhook: posts each event as it is in the journal, with a signature.
 
 use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use sha2::Sha256;
 use super::{EncodedEvent, Tracker, TrackerMessage, excerpt};
 use crate::model::Event;
 
-/// Its name in the outbox.
+/// The name in the outbox.
 pub(super) const NAME: &str = "webhook";
 
 /// Posts events to an address.
@@ -29,7 +29,7 @@ impl Tracker for Webhook {
     }
 
     fn take(&mut self, event: &Event) -> Vec<TrackerMessage> {
-        // An event that the journal holds can be written as JSON.
+        // This can't fail: an event in the journal is JSON already.
         let Ok(value) = serde_json::to_value(event) else { return Vec::new() };
         let kind = value["fact"].as_object().and_then(|fact| fact.keys().next().cloned()).unwrap_or_default();
         let delivery = format!("{}-{}", event.run.0, event.seq);
@@ -50,7 +50,7 @@ impl Tracker for Webhook {
     fn verdict(&self, status: u16, body: &str) -> EncodedEvent {
         match status {
             200..=299 => EncodedEvent::Accepted,
-            // What says that this very message is wrong, and will be.
+            // These statuses mean that the receiver will never accept this message.
             400 | 413 | 422 => EncodedEvent::Refused(format!("{status}: {}", excerpt(body))),
             _ => EncodedEvent::Later(format!("it answers with {status}: {}", excerpt(body))),
         }
@@ -59,7 +59,7 @@ impl Tracker for Webhook {
 
 /// HMAC-SHA256 over `TIMESTAMP.BODY`, in hexadecimal.
 fn signature(secret: &str, timestamp: &str, body: &str) -> String {
-    // A key of any length will do.
+    // HMAC accepts a key of any length, so this can't fail.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
     for part in [timestamp, ".", body] {
         mac.update(part.as_bytes());

@@ -1,4 +1,4 @@
-//! What leaves the machine by way of `orch.yaml`, and which of it the user has to agree to.
+//! What `orch.yaml` sends away from this machine, and which of it the user has to agree to.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::model::visible::one_line;
 use crate::model::{Digest, canonical};
 use crate::provider::{BUILTIN, Builtin, host_of, is_loopback_address, is_unencrypted_address, understood_address};
 
-/// The version of what a digest is taken of; another one makes every agreement void.
+/// The version of the data that a digest covers; another version voids every agreement.
 const VERSION: u32 = 1;
 
 /// Where something is sent.
@@ -35,7 +35,7 @@ impl fmt::Display for Destination {
 pub enum TrustReason {
     /// The host is not the one that the key belongs to.
     ForeignHost,
-    /// The variable is not the one that the provider's keys are in.
+    /// The variable is not the one that holds the provider's own key.
     ForeignVariable,
     /// Every event of every run is sent, artifacts included.
     FollowsRuns,
@@ -55,23 +55,24 @@ impl TrustReason {
     }
 }
 
-/// One thing that `orch.yaml` sends away.
+/// Something that `orch.yaml` sends away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disclosure {
-    /// The key of `orch.yaml` that says so, such as `providers.lab`.
+    /// The key of `orch.yaml` that causes it, such as `providers.lab`.
     pub key: String,
-    /// The environment variable whose value is sent, or signs what is sent; none when no secret is involved.
+    /// The environment variable whose value is sent, or signs what is sent; `None` when no secret is involved.
     pub variable: Option<String>,
     /// Where it goes.
     pub destination: Destination,
-    /// Why the user has to agree; empty when nobody has to.
+    /// Why the user has to agree; empty when no agreement is needed.
     pub reasons: Vec<TrustReason>,
-    /// Whether the file allows that the secret is sent without encryption.
+    /// Whether the file allows sending the secret without encryption.
     pub insecure: bool,
 }
 
 impl Disclosure {
-    /// Whether it is refused whoever agrees: the secret could be read on its way, and the file does not allow that.
+    /// Whether orch refuses it even if the user agrees: others could read the secret in transit, and the file does not
+    /// allow that.
     pub fn is_refused(&self) -> bool {
         self.variable.is_some() && self.reasons.contains(&TrustReason::Unencrypted) && !self.insecure
     }
@@ -139,10 +140,10 @@ impl Disclosures {
         self.0.iter().filter(|disclosure| disclosure.needs_trust())
     }
 
-    /// The digest that an agreement holds for; `None` when nothing needs one.
+    /// The digest that an agreement covers; `None` when nothing needs one.
     ///
-    /// Taken of the canonical JSON of what needs the agreement, sorted by key, so that comments, order and other
-    /// settings do not matter.
+    /// It is computed from the canonical JSON of the disclosures that need an agreement, sorted by key, so that
+    /// comments, order and other settings do not change it.
     pub fn digest(&self) -> Option<Digest> {
         let mut untrusted: Vec<&Disclosure> = self.untrusted().collect();
         untrusted.sort_by(|a, b| a.key.cmp(&b.key));
@@ -152,14 +153,14 @@ impl Disclosures {
     }
 }
 
-/// What a provider of the file sends; `None` when the file changes nothing about where and with which key.
+/// What a provider in the file sends; `None` when it has no base URL and is not built in.
 fn provider(name: &str, entry: &ProviderSettings) -> Option<Disclosure> {
     let builtin = BUILTIN.iter().find(|builtin| builtin.name == name);
     let own_variable = builtin.and_then(|builtin| builtin.key_variable);
     let variable = entry.api_key.as_ref().map(|key| key.env.as_str()).or(own_variable);
     let url = entry.base_url.as_deref().or_else(|| builtin.map(|builtin| builtin.base_url))?;
     let mut reasons = variable.map(|variable| reasons(variable, url, own_variable)).unwrap_or_default();
-    // Also where the file's own address is encrypted: the environment may name another.
+    // Even if the file's own address is encrypted: the environment may name another one.
     if entry.insecure && variable.is_some() && !reasons.contains(&TrustReason::Unencrypted) {
         reasons.push(TrustReason::Unencrypted);
     }
@@ -171,7 +172,7 @@ fn reasons(variable: &str, url: &str, own_variable: Option<&str>) -> Vec<TrustRe
     let host = host_of(url);
     let belongs = |builtin: &Builtin| builtin.key_variable == Some(variable) && host_of(builtin.base_url) == host;
     let mut reasons = Vec::new();
-    // The key of a built-in provider may go to that provider, whatever the file calls it.
+    // The key of a built-in provider may go to that provider, under any name in the file.
     if host.is_none() || !BUILTIN.iter().any(belongs) {
         reasons.extend((!is_loopback_address(url)).then_some(TrustReason::ForeignHost));
         reasons.extend((own_variable != Some(variable)).then_some(TrustReason::ForeignVariable));

@@ -1,9 +1,9 @@
-//! What each key of `orch.yaml` can do outside of the run: the table that a new key must enter.
+//! What each key of `orch.yaml` can affect outside the run: the table to which every new key must be added.
 
-/// What a key of `orch.yaml` can do outside of the run.
+/// What a key of `orch.yaml` can affect outside the run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyClass {
-    /// Nothing: it changes how a run computes, or what orch refuses and hides.
+    /// Nothing: it only changes how a run computes, or what orch refuses and redacts.
     Inert,
     /// It says where something is sent.
     Address,
@@ -11,16 +11,16 @@ pub enum KeyClass {
     Variable,
     /// It loosens a rule that protects what is sent.
     Loosens,
-    /// Its text is sent as it stands in the file.
+    /// Its text is sent as it is in the file.
     Literal,
 }
 
 impl KeyClass {
-    /// Whether another value of the key needs the user's agreement again.
+    /// Whether the user has to agree again when the key's value changes.
     pub fn needs_agreement(self) -> bool {
         match self {
             Self::Address | Self::Variable | Self::Loosens => true,
-            // What a file holds is known to whoever has the file.
+            // Whoever has the file knows these values already, so sending them discloses no secret of the user.
             Self::Inert | Self::Literal => false,
         }
     }
@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(known, table, "give a new key of orch.yaml a class in src/trust/keys.rs");
     }
 
-    /// Settings in which each key that needs the agreement has a value.
+    /// Settings in which each key that needs an agreement has a value.
     fn settings() -> Value {
         json!({
             "providers": { "lab": {
@@ -134,7 +134,7 @@ mod tests {
                 _ if key.ends_with(".env") => json!({ "env": "B_URL" }),
                 _ => json!("https://b.example/v1"),
             };
-            // `url.env` stands in place of a plain `url`.
+            // `url.env` takes the place of a plain `url`.
             let pointer = format!("/{}", key.replace(".url.env", ".url").replace('*', "lab").replace('.', "/"));
             let mut changed = settings();
             *changed.pointer_mut(&pointer).unwrap_or_else(|| panic!("give {key} a value in `settings`")) = value;

@@ -1,4 +1,4 @@
-//! What the user agreed to: one file for each project, in the user's own configuration folder.
+//! What the user agreed to: one file per project, in the user's configuration folder.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -17,12 +17,12 @@ pub struct TrustLedger {
     folder: PathBuf,
 }
 
-/// What an agreement says of a project.
+/// How a user's agreement compares with what a project sends now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustStatus {
     /// The user agreed to exactly this.
     Trusted,
-    /// The user agreed to something else: the project changed since.
+    /// The user agreed to something else: the project has changed since.
     Changed,
     /// The user never agreed to anything for this project.
     Unknown,
@@ -36,17 +36,17 @@ struct Agreement {
 }
 
 impl TrustLedger {
-    /// The folder in which agreements are.
+    /// The folder that holds the agreements.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The ledger in a configuration folder, such as `~/.config/orch`; nothing is read or made yet.
+    /// The ledger in a configuration folder, such as `~/.config/orch`; neither reads nor creates anything yet.
     pub fn new(configuration: &Path) -> Self {
         Self { folder: configuration.join("trusted") }
     }
 
-    /// What the user agreed to for the project in `root`, beside what its `orch.yaml` sends now.
+    /// Compares the user's agreement for the project in `root` with `digest`, what its `orch.yaml` sends now.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the agreement can't be read.
@@ -68,7 +68,7 @@ impl TrustLedger {
         }
     }
 
-    /// Records that the user agrees to a digest for the project in `root`; takes the place of an earlier one.
+    /// Records that the user agrees to a digest for the project in `root`; replaces an earlier agreement.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the file can't be written.
@@ -76,14 +76,14 @@ impl TrustLedger {
         let (root, file) = self.place(root)?;
         private_folder(&self.folder)?;
         let text = serde_json::to_vec(&Agreement { root, digest: digest.clone() })?;
-        // Files of `tempfile` are readable by their owner alone, and the rename leaves none half-written.
+        // `tempfile` creates files that only their owner can read, and the rename leaves no half-written one.
         let mut written = tempfile::NamedTempFile::new_in(&self.folder)?;
         written.write_all(&text)?;
         written.persist(file).map_err(|error| error.error)?;
         Ok(())
     }
 
-    /// Takes an agreement back; whether there was one.
+    /// Withdraws an agreement; returns whether there was one.
     ///
     /// # Errors
     /// The project's path can't be resolved, or the file can't be removed.
@@ -95,7 +95,7 @@ impl TrustLedger {
         }
     }
 
-    /// The project's absolute path without links, and the file of its agreement.
+    /// The project's absolute path with links resolved, and the file of its agreement.
     fn place(&self, root: &Path) -> io::Result<(String, PathBuf)> {
         let root = fs::canonicalize(root)?;
         let name = Digest::of(root.as_os_str().as_encoded_bytes());

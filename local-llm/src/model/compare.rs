@@ -1,4 +1,4 @@
-//! What holds this engine against others: the tokens of a text, and the chances of those that could follow.
+//! For comparing this engine with others: the tokens of a text, and the probabilities of the tokens that could follow.
 
 use std::sync::PoisonError;
 
@@ -6,7 +6,7 @@ use super::{CHUNK, Model, PromptMessage};
 use crate::Error;
 
 impl Model {
-    /// The tokens of the prompt of these messages; to hold this engine against others.
+    /// The tokens of the prompt for these messages, for comparing this engine with others.
     ///
     /// # Errors
     ///
@@ -15,7 +15,7 @@ impl Model {
         self.prompt(messages)
     }
 
-    /// The tokens of a text, in which signs of the model are read as such; to hold this engine against others.
+    /// The tokens of a text, with the model's special tokens recognized, for comparing this engine with others.
     ///
     /// # Errors
     ///
@@ -24,21 +24,21 @@ impl Model {
         self.vocab.encode(text)
     }
 
-    /// The likeliest first tokens of a free reply, the likeliest first, each with its text and the natural
-    /// logarithm of its probability; to hold this engine against others.
+    /// The likeliest first tokens of a free reply in descending order, each with its text and the natural logarithm of
+    /// its probability, for comparing this engine with others.
     ///
     /// # Errors
     ///
-    /// As of [`Model::generate`].
+    /// As for [`Model::generate`].
     pub fn likeliest(&self, messages: &[PromptMessage], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
         self.likeliest_after(&self.prompt(messages)?, count)
     }
 
-    /// The likeliest tokens after these.
+    /// The likeliest tokens after these, as [`Model::likeliest`] returns them.
     ///
     /// # Errors
     ///
-    /// As of [`Model::generate`].
+    /// As for [`Model::generate`].
     pub fn likeliest_after(&self, prompt: &[u32], count: usize) -> Result<Vec<(u32, String, f32)>, Error> {
         if prompt.is_empty() || prompt.len() >= self.context() {
             return Err(Error::TooLong { prompt: prompt.len(), limit: self.context() });

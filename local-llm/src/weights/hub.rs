@@ -1,4 +1,4 @@
-//! Weights over HTTP: from a model hub, or from an address that the user gives.
+//! Downloads weights over HTTP: from a model hub, or from an address that the user gives.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -11,16 +11,16 @@ use tokio::io::AsyncWriteExt;
 
 use super::{FetchProgress, ReportProgress, SourceFailure};
 
-/// A server that does not answer within this time is left for the next source.
+/// How long to wait for a connection; then the next source is tried.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// A download that stalls this long is given up; what arrived is kept.
+/// How long a download may stall before it fails; what has arrived is kept.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Bytes between two pieces of news.
+/// Bytes between two progress reports.
 const STEP: u64 = 1 << 18;
 
-/// What went wrong, in a few words: who reads it knows nothing of HTTP clients.
+/// Describes an error in a few words, for a user who knows nothing of HTTP clients.
 fn reason(error: &reqwest::Error, host: &str) -> SourceFailure {
     SourceFailure::Source(match error.status() {
         Some(status) => format!("{host} answered {status}"),
@@ -32,13 +32,13 @@ fn reason(error: &reqwest::Error, host: &str) -> SourceFailure {
     })
 }
 
-/// The host of an address, to be named in messages.
+/// The host of an address, for messages.
 pub(super) fn host(address: &str) -> String {
     let host = reqwest::Url::parse(address).ok().and_then(|url| url.host_str().map(str::to_owned));
     host.unwrap_or_else(|| address.to_owned())
 }
 
-/// A client, if the process has set up cryptography for it.
+/// An HTTP client; fails if the process has not set up cryptography for TLS.
 fn client(host: &str) -> Result<Client, SourceFailure> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         return Err(SourceFailure::Source("this program has no cryptography for HTTPS set up".to_owned()));
@@ -47,7 +47,7 @@ fn client(host: &str) -> Result<Client, SourceFailure> {
     client.map_err(|error| reason(&error, host))
 }
 
-/// The size of the whole file, as an answer says it.
+/// The size of the whole file, according to the response.
 fn whole(answer: &Response, resumed: bool) -> Option<u64> {
     if !resumed {
         return answer.content_length();
@@ -56,7 +56,7 @@ fn whole(answer: &Response, resumed: bool) -> Option<u64> {
     range.rsplit_once('/')?.1.parse().ok()
 }
 
-/// Downloads a file of this size, if it is known, to `partial`, going on where an earlier try ended.
+/// Downloads a file to `partial`, and resumes where an earlier download ended. `expected` is its size, if known.
 pub(super) async fn fetch(
     address: &str,
     partial: &Path,

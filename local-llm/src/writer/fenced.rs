@@ -1,9 +1,10 @@
-//! Text of files that the model writes between fences, as it has learnt to write code, instead of inside of a JSON string.
+//! Lets the model write the text of a file between fences, as it has learned to write code, instead of inside a JSON
+//! string.
 //!
-//! A small model that must escape every quote and line end of a program forgets some, and the program does not parse. So
-//! where the text of a file begins, the model reads ```` ```python ```` and writes lines as they are; each whole line goes into
-//! the document as JSON. After the closing fence it reads on with the document. What the model reads and what the document
-//! holds differ there, and nowhere else.
+//! A small model that must escape every quote and line end of a program forgets some, and the program does not parse.
+//! So where the text of a file begins, the model reads ```` ```python ```` and writes lines as they are; each complete
+//! line goes into the document as JSON. After the closing fence, the model continues with the document. Only for these
+//! texts does what the model reads differ from what the document holds.
 
 use toktrie::TokenId;
 
@@ -18,19 +19,19 @@ const FENCE: &[u8] = b"```";
 /// A text that is being written between fences.
 #[derive(Debug)]
 pub(super) struct Fenced {
-    /// Where its opening quote stands in the document.
+    /// Where its opening quote is in the document.
     quote: ReplyPosition,
-    /// Where what the model wrote of it begins.
+    /// Where the text begins in what the model read.
     from: usize,
-    /// How far the lines reach that are in the document.
+    /// Up to where, in what the model read, complete lines are in the document.
     whole: ReplyPosition,
-    /// What is written of the next line.
+    /// The next line, as far as it is written.
     line: Vec<u8>,
-    /// Whether the text may end after its last whole line.
+    /// Whether the schema lets the text end after its last complete line.
     may_end: bool,
 }
 
-/// Where a text between fences stands in the document, and after it in what the model read.
+/// Where a text between fences is in the document, and where the model's reading continues after it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
     from: usize,
@@ -38,14 +39,14 @@ pub(super) struct Stretch {
     read: usize,
 }
 
-/// The inside of a JSON string that holds a text.
+/// The content of a JSON string that holds a text, without the quotes.
 fn escaped(text: &str) -> Vec<u8> {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.get(1..quoted.len() - 1).unwrap_or_default().into()
 }
 
 impl ReplyWriter<'_> {
-    /// Where a token of the document stands in what the model read. `None` inside of a text between fences.
+    /// The index in what the model read of a token of the document. `None` inside a text between fences.
     pub(super) fn place_read(&self, token: usize) -> Option<usize> {
         match self.stretches.iter().rfind(|stretch| stretch.from < token) {
             Some(stretch) => Some(token.checked_sub(stretch.to)? + stretch.read),
@@ -53,7 +54,7 @@ impl ReplyWriter<'_> {
         }
     }
 
-    /// Begins a text between fences where the text of a file has just begun.
+    /// Starts a text between fences if the text of a file has just begun.
     pub(super) fn open_file(&mut self) -> Option<WriterStep> {
         if self.as_json {
             return None;
@@ -62,7 +63,7 @@ impl ReplyWriter<'_> {
         let (mut grammar, kept) = self.up_to(file.quote, b"\"")?;
         let to = self.place_read(file.quote.tokens)?;
         let begun = self.begun(file.quote)?.to_vec();
-        // More than the quote follows where the schema leaves no choice.
+        // If the schema leaves no choice after the quote, there is no text to put between fences.
         if kept.iter().map(|token| self.vocab.bytes(*token).len()).sum::<usize>() > begun.len() + 1 {
             return None;
         }
@@ -113,7 +114,7 @@ impl ReplyWriter<'_> {
         let bytes = self.vocab.bytes(token);
         for (place, byte) in bytes.iter().enumerate() {
             file.line.push(*byte);
-            // A token may hold the fence and the end of its line.
+            // A token may hold both the fence and the end of its line.
             if *byte == b'\n' && !file.line.starts_with(FENCE) {
                 let end = match bytes.len() - place {
                     1 => ReplyPosition { tokens: self.read.len(), bytes: 0 },
@@ -131,7 +132,7 @@ impl ReplyWriter<'_> {
         Ok(WriterStep::Go(vec![token]))
     }
 
-    /// Takes the last line, which has no end.
+    /// Adds the last line, which has no line end, to the document.
     fn end_line(&mut self, mut file: Fenced) -> Fenced {
         let end = ReplyPosition { tokens: self.read.len(), bytes: 0 };
         if !file.line.is_empty() {
@@ -140,7 +141,7 @@ impl ReplyWriter<'_> {
         file
     }
 
-    /// Takes a line into the document; whether the schema lets it.
+    /// Adds a line to the document; returns whether the schema allows it.
     fn take_line(&mut self, file: &mut Fenced, end: ReplyPosition) -> bool {
         let text = escaped(&String::from_utf8_lossy(&file.line));
         let Some(tokens) = self.vocab.split(&text) else { return false };
@@ -155,8 +156,8 @@ impl ReplyWriter<'_> {
         true
     }
 
-    /// Ends a text after its last whole line, or where it stands when that is too little for the schema, and continues with
-    /// the document. When the schema asks for another text, it is written as a JSON string instead, and so are those after it.
+    /// Ends a text after its last complete line, or where it is if the schema requires more, and continues with the
+    /// document. If the schema does not allow that text to end, it and all later ones are written as JSON strings.
     fn close_file(&mut self, mut file: Fenced) -> Result<WriterStep, Error> {
         if !file.may_end {
             file = self.end_line(file);
@@ -172,7 +173,7 @@ impl ReplyWriter<'_> {
         let to = self.written.len();
         let begun = self.read.get(file.whole.tokens).map_or(&[][..], |token| self.vocab.bytes(*token));
         let begun = begun.get(..file.whole.bytes).unwrap_or_default();
-        // A line that was not ended is ended here.
+        // A line without an end gets one before the fence.
         let open = self.last_read_byte(file.whole) != Some(b'\n');
         let fence = [begun, if open { b"\n" } else { b"" }, FENCE, b"\n"].concat();
         let fence = self.vocab.split(&fence).ok_or_else(|| Error::Schema("a fence can't be written".to_owned()))?;
@@ -185,7 +186,7 @@ impl ReplyWriter<'_> {
         Ok(step)
     }
 
-    /// The byte before a place in what the model read.
+    /// The byte before a position in what the model read.
     fn last_read_byte(&self, place: ReplyPosition) -> Option<u8> {
         let bytes = |token: usize| self.read.get(token).map_or(&[][..], |token| self.vocab.bytes(*token));
         match place.bytes {
@@ -206,19 +207,20 @@ impl ReplyWriter<'_> {
         Some(self.replace_read(to, &kept))
     }
 
-    /// The bytes of the token at a place of the document that stand before it.
+    /// The bytes that the token at a position of the document has before that position.
     pub(super) fn begun(&self, mark: ReplyPosition) -> Option<&[u8]> {
         self.written.get(mark.tokens).map_or(&[][..], |token| self.vocab.bytes(*token)).get(..mark.bytes)
     }
 
-    /// The document up to a place, followed by these bytes; with the tokens from the one at that place on.
+    /// The document up to a position, followed by the bytes `more`: its grammar, and its tokens from that position's
+    /// token on.
     pub(super) fn up_to(&self, mark: ReplyPosition, more: &[u8]) -> Option<(Grammar, Vec<TokenId>)> {
         let (kept, dropped) = self.written.split_at_checked(mark.tokens)?;
         let bytes = [self.begun(mark)?, more].concat();
         self.grammar.as_ref()?.back(kept, dropped.len(), &bytes, self.vocab)
     }
 
-    /// Makes a document of the first so many tokens and those that follow.
+    /// Keeps the first `kept` tokens of the document and replaces the rest by `tokens`.
     pub(super) fn replace_document(&mut self, kept: usize, tokens: &[TokenId], grammar: Grammar) {
         self.written.truncate(kept);
         self.stretches.retain(|stretch| stretch.to <= kept);
@@ -231,7 +233,7 @@ impl ReplyWriter<'_> {
         self.add_to_document(tokens);
     }
 
-    /// Lets the model read on after so many tokens, of which it may not have read all.
+    /// Replaces what follows the first `kept` tokens for the model, which may not have read all of those.
     pub(super) fn replace_read(&mut self, kept: usize, tokens: &[TokenId]) -> WriterStep {
         let to = kept.min(self.known);
         self.taken_back += self.known - to;

@@ -1,4 +1,4 @@
-//! What the YAML loader accepts, refuses and survives.
+//! What the YAML parser accepts and refuses, and that it survives any text.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! Keys of GitHub Actions, GitLab, Argo, Airflow, Ansible, LangGraph, CrewAI and others, and what they are here.
+//! The keys of other tools (GitHub Actions, GitLab, Argo, Airflow, Ansible, LangGraph, CrewAI and others), each with
+//! its equivalent in orch.
 
 use super::Say::{Advice, Called};
 use super::{KeyRow, Place, Say};
@@ -25,7 +26,7 @@ const fn row(places: &'static [Place], words: &'static str, say: Say) -> KeyRow 
     KeyRow { places, words, say }
 }
 
-/// The rows; a word has one at most for each place.
+/// The rows. Each word has at most one row per place.
 #[rustfmt::skip]
 pub(super) const KEYS: &[KeyRow] = &[
     // Which step runs, and when.
@@ -35,7 +36,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[STEP], "then on_success next goto jump routes route router branch branches edges switch case cases choice choices transitions", Advice("steps run from top to bottom, without jumps: write the next step below, and give each step of a branch its own `when: CONDITION`")),
     row(&[STEP], "needs depends_on dependencies depends after requires upstream wait_for context", Advice("steps run from top to bottom: put this step below those that it needs, and list the artifacts that it reads, as `inputs: [NAME]`")),
     row(&[PIPELINE], "edges conditional_edges routes goto entry_point start needs depends_on transitions", Advice("steps run from top to bottom, without jumps: order them under `steps:`, and give each step of a branch its own `when: CONDITION`")),
-    // Steps in other tools' words.
+    // Words of other tools for steps and pipelines.
     row(&[PIPELINE], "jobs stages tasks nodes", Advice("write a list `steps:`, each item with `id: NAME`; steps that run at the same time go under `parallel:` of a step")),
     row(&[STEP], "name title label display_name", Advice("a step is named by its `id: NAME`; a longer title can be a comment")),
     row(&[STEP], "description comment doc tags labels metadata annotations", Advice("a step has no description: write it as a comment, `# TEXT`")),
@@ -43,7 +44,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[PIPELINE], "version api_version schema_version kind metadata", Advice("the file has no version or kind: remove this key; `name: TEXT` and `description: TEXT` are there for people")),
     row(&[STEP], "type kind step_type operator action plugin executor", Advice("the kind of a step follows from its key: `agent: NAME`, `run: COMMAND`, `write: EXPRESSION`, `approve: TEXT`, `parallel`, `repeat`, `steps` or `pipeline: FILE`")),
     row(&[PIPELINE], "crew team process state nodes_and_edges", Advice("a pipeline has `agents:`, a mapping, and `steps:`, a list that runs from top to bottom")),
-    // What starts a run.
+    // Triggers.
     row(&[PIPELINE], "on trigger triggers schedule cron", Advice("orch does not start runs by itself: remove this key, and call `orch pipeline run FILE` from cron or a CI job")),
     // Commands.
     row(&[STEP], "cmd command bash sh exec shell_command", Called("run")),
@@ -88,7 +89,7 @@ pub(super) const KEYS: &[KeyRow] = &[
     row(&[RETRY], "when if on_errors retry_on", Called("on")),
     row(&[RETRY], "factor multiplier backoff_factor jitter max_delay max_backoff strategy", Advice("the pause doubles with every try, up to 30 s: remove this key; `backoff: 1s` is the first pause")),
     row(&[EXPECT], "exit_codes code codes status", Called("exit_code")),
-    // People.
+    // Approvals.
     row(&[STEP], "approval manual wait_for_approval confirm human human_input interrupt interrupt_before gate ask prompt_user", Advice("write a step that asks a person before this one: `approve: TEXT`")),
     // Artifacts and their schemas.
     row(&[STEP], "outputs", Advice("a step has one artifact, whose fields its schema names: `output: NAME`")),

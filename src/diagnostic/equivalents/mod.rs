@@ -1,7 +1,7 @@
-//! What people who come from other tools write, and how it is written here.
+//! Maps what users of other tools write to how orch spells it.
 //!
-//! The tables are data: keys of YAML files in [`keys`], values of another form in [`values`], and words of expressions
-//! and templates in [`syntax`]. Whoever finds an unknown word asks here before it lists what it knows.
+//! The tables are data: keys of YAML files in [`keys`], values of another shape in [`values`], and words of expressions
+//! and templates in [`syntax`]. A check that finds an unknown word asks this module before it lists the known words.
 
 mod keys;
 mod syntax;
@@ -10,35 +10,35 @@ mod values;
 pub use syntax::{Slip, call, constant, filter, in_expression, in_template, of_step, property, variable};
 pub use values::{YamlShape, known_values, value};
 
-/// A part of a file with a fixed set of keys, by the name of its type in the schema.
+/// A part of a file with a fixed set of keys, identified by the name of its type in the schema.
 type Place = &'static str;
 
-/// Keys of other tools that mean the same, where they are met, and the way to say it.
+/// Keys of other tools with the same meaning, the places where they occur, and how orch spells them.
 struct KeyRow {
     places: &'static [Place],
-    /// Words, with spaces between them; case, `-` and `_` make no difference.
+    /// The keys, separated by spaces; case, `-` and `_` make no difference.
     words: &'static str,
     say: Say,
 }
 
-/// How something is written here.
+/// How orch spells a key.
 enum Say {
     /// Another key with the same kind of value.
     Called(&'static str),
-    /// A sentence, with what to write in backticks.
+    /// A sentence that has what to write in backticks.
     Advice(&'static str),
 }
 
-/// The advice for a key that a place does not have.
+/// Advice about a key that a place does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Equivalent {
-    /// One sentence for people.
+    /// One sentence for the user.
     pub help: String,
-    /// The key to write in its place, when that is all there is to do.
+    /// The key to write instead, if the rename is all that is necessary.
     pub rename: Option<&'static str>,
 }
 
-/// How the unknown key `word` of a place, such as `Step`, is written here, if it is known from other tools.
+/// Returns advice for the unknown key `word` at a place, such as `Step`, if another tool has such a key.
 pub fn key(place: &str, word: &str) -> Option<Equivalent> {
     let wanted = squashed(word);
     let row = keys::KEYS
@@ -50,13 +50,13 @@ pub fn key(place: &str, word: &str) -> Option<Equivalent> {
     })
 }
 
-/// Every key of another tool that is known at a place, as `(place, word)`.
+/// All keys of other tools with advice, as `(place, word)`.
 pub fn known_keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let rows = keys::KEYS.iter();
     rows.flat_map(|row| row.places.iter().flat_map(|place| row.words.split(' ').map(move |word| (*place, word))))
 }
 
-/// Names of types in programming languages, and in JSON Schema.
+/// Names of types in programming languages, with their names in JSON Schema.
 const TYPES: &[(&str, &str)] = &[
     ("string str text varchar char", "string"),
     ("integer int int32 int64 i32 i64 long uint", "integer"),
@@ -67,13 +67,13 @@ const TYPES: &[(&str, &str)] = &[
     ("null none nil void", "null"),
 ];
 
-/// The name in JSON Schema of a type as languages call it.
+/// The JSON Schema name of a type, given its name in some programming language.
 pub fn json_type(word: &str) -> Option<&'static str> {
     let wanted = squashed(word);
     TYPES.iter().find_map(|(words, name)| words.split(' ').any(|known| known == wanted).then_some(*name))
 }
 
-/// A word without what differs between tools: case and separators.
+/// A word without the differences between tools: in lower case and without separators.
 fn squashed(word: &str) -> String {
     word.chars().filter(|c| !matches!(c, '-' | '_' | ' ')).flat_map(char::to_lowercase).collect()
 }

@@ -1,22 +1,22 @@
-//! Words and operators of other languages in expressions and templates, and how they are written here.
+//! Maps words and operators of other languages in expressions and templates to how orch spells them.
 
 use std::ops::Range;
 
-/// A slip in a text: where it is, and what to write in its place.
+/// A mistake in a text: where it is, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slip {
-    /// The bytes that are meant.
+    /// The bytes of the mistake.
     pub range: Range<usize>,
-    /// One sentence for people.
+    /// One sentence for the user.
     pub help: String,
-    /// What to write there, when that is all there is to do.
+    /// The text to write instead, if the replacement is all that is necessary.
     pub replacement: Option<&'static str>,
 }
 
-/// Operators that stand for another one; longer ones first.
+/// Operators, each with the operator to write instead; longer ones first.
 const OPERATORS: &[(&str, &str)] = &[("===", "=="), ("!==", "!="), ("<>", "!="), ("&&", "and"), ("||", "or")];
 
-/// Words between two values that stand for an operator.
+/// Words between two values, each with the operator to write instead.
 const INFIX: &[(&str, &str)] = &[
     ("AND", "and"),
     ("OR", "or"),
@@ -31,7 +31,7 @@ const INFIX: &[(&str, &str)] = &[
     ("mod", "%"),
 ];
 
-/// Words between two values that are written in another way.
+/// Words between two values, each with advice on how to rewrite the expression.
 const INFIX_PHRASES: &[(&str, &str)] = &[
     ("contains", "write `B in A` in place of `A contains B`"),
     ("includes", "write `B in A` in place of `A includes B`"),
@@ -42,7 +42,7 @@ const INFIX_PHRASES: &[(&str, &str)] = &[
     ("between", "write `A >= B and A <= C`"),
 ];
 
-/// Operators that are written in another way.
+/// Operators, each with advice on how to rewrite the expression.
 const PHRASES: &[(&str, &str)] = &[
     ("{%", "an expression has no tags: write the condition alone, or `A if CONDITION else B`"),
     ("??", "write `VALUE | default(OTHER)` in place of `VALUE ?? OTHER`"),
@@ -55,7 +55,7 @@ const PHRASES: &[(&str, &str)] = &[
     ("`", "a text stands in single or double quotes: write `'TEXT'`"),
 ];
 
-/// The first slip of an expression that can't be parsed.
+/// Finds the first known mistake in an expression that can't be parsed.
 pub fn in_expression(text: &str) -> Option<Slip> {
     let mut depth = 0_usize;
     for at in (Outside { text, at: 0, quote: None }) {
@@ -73,7 +73,7 @@ pub fn in_expression(text: &str) -> Option<Slip> {
     None
 }
 
-/// A slip that begins at a place, if one does.
+/// The known mistake that begins at this place, if there is one.
 fn operator(rest: &str, before: &str, at: usize, depth: usize) -> Option<Slip> {
     let spelt = |wrong: &str, right: &'static str, help: String| {
         Some(Slip { range: at..at + wrong.len(), help, replacement: Some(right) })
@@ -119,7 +119,7 @@ fn operator(rest: &str, before: &str, at: usize, depth: usize) -> Option<Slip> {
     None
 }
 
-/// A word in the place of an operator.
+/// The known mistake of a word where an operator is expected.
 fn infix(rest: &str, at: usize) -> Option<Slip> {
     let word = rest.split(|c: char| !c.is_alphanumeric()).next()?;
     if !rest.get(word.len()..)?.starts_with([' ', '(']) {
@@ -133,7 +133,7 @@ fn infix(rest: &str, at: usize) -> Option<Slip> {
     Some(Slip { range, help: (*help).to_owned(), replacement: None })
 }
 
-/// The places of a text that are outside of quotes, opening quotes included.
+/// Iterates over the positions of a text that are outside quotes. An opening quote counts as outside.
 struct Outside<'a> {
     text: &'a str,
     at: usize,
@@ -163,7 +163,7 @@ impl Iterator for Outside<'_> {
     }
 }
 
-/// Statements of other template languages: how they begin, and what to write.
+/// Statements of other template languages: how they begin, and what to write instead.
 const STATEMENTS: &[(&str, &str)] = &[
     ("else if", "write `{% elif CONDITION %}` in place of `{% else if %}`"),
     ("elseif", "write `{% elif CONDITION %}` in place of `{% elseif %}`"),
@@ -192,7 +192,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("verbatim", "write `{% raw %}` and `{% endraw %}` in place of `{% verbatim %}`"),
 ];
 
-/// The slip of a tag of a template that can't be parsed, given without its braces.
+/// Returns advice for a template tag that can't be parsed, given without its braces.
 pub fn in_template(tag: &str) -> Option<&'static str> {
     let words: Vec<&str> = tag.split_whitespace().collect();
     let begins = |known: &str| {
@@ -202,16 +202,16 @@ pub fn in_template(tag: &str) -> Option<&'static str> {
     STATEMENTS.iter().find(|(known, _)| begins(known)).map(|(_, help)| *help)
 }
 
-/// Constants of other languages, with those that there are.
+/// Constants of other languages, each group with its equivalent.
 const CONSTANTS: &[(&str, &str)] = &[("null nil none", "none"), ("true yes on", "true"), ("false no off", "false")];
 
-/// The constant that another language calls `name`, in whatever case.
+/// The equivalent of the constant that another language calls `name`, in any case.
 pub fn constant(name: &str) -> Option<&'static str> {
     let named = |(words, _): &&(&str, &str)| words.split(' ').any(|word| word.eq_ignore_ascii_case(name));
     CONSTANTS.iter().find(named).map(|(_, right)| *right)
 }
 
-/// Names that are no variables here, and how what they stand for is written.
+/// Names of variables in other tools, with advice on how orch provides the value.
 #[rustfmt::skip]
 const VARIABLES: &[(&str, &str)] = &[
     ("undefined", "ask whether there is a value: `VALUE is defined`"),
@@ -224,12 +224,12 @@ const VARIABLES: &[(&str, &str)] = &[
     ("forloop", "write `loop.index`, as in Jinja"),
 ];
 
-/// How a variable that there is not is written here; `rest` is what is looked up in it, such as `.task`, and `known`
-/// tells which names there are. Says too whether the name to write is among these.
+/// Returns advice for an unknown variable, and whether this advice names a known variable. `rest` is the property path
+/// after the name, such as `.task`; `known` says whether a name exists.
 pub fn variable(name: &str, rest: &str, known: impl Fn(&str) -> bool) -> Option<(String, bool)> {
     let (_, help) = VARIABLES.iter().find(|(words, _)| words.split(' ').any(|word| word == name))?;
     let path: Vec<&str> = rest.split('.').skip(1).collect();
-    // What comes last in `needs.build.outputs.plan` may be the name.
+    // In `needs.build.outputs.plan` the last part may be the name that the user means.
     let meant = path
         .iter()
         .rposition(|part| known(part))
@@ -240,7 +240,7 @@ pub fn variable(name: &str, rest: &str, known: impl Fn(&str) -> bool) -> Option<
     })
 }
 
-/// Functions and methods of other languages, with what stands for them; `A` is the first argument, `B` the second.
+/// Functions and methods of other languages, with their equivalents; `A` is the first argument, `B` the second.
 const CALLS: &[(&str, &str)] = &[
     ("len length size count strlen", "`A | length`"),
     ("str string tostring", "`A | string`"),
@@ -276,10 +276,10 @@ const CALLS: &[(&str, &str)] = &[
     ("format printf sprintf concat", "`A ~ B`"),
 ];
 
-/// Calls that ask how the steps before ended.
+/// Functions of other tools that return how the previous steps ended.
 const STATUS: &[&str] = &["success", "failure", "always", "cancelled", "failed", "succeeded"];
 
-/// How a call of a function or method is written here; the arguments are source text.
+/// Returns advice for a call of an unknown function or method; the arguments are source text.
 pub fn call(name: &str, args: &[&str]) -> Option<String> {
     let wanted = super::squashed(name);
     if STATUS.contains(&wanted.as_str()) && args.is_empty() {
@@ -302,19 +302,19 @@ pub fn call(name: &str, args: &[&str]) -> Option<String> {
     Some(format!("write {out}"))
 }
 
-/// Properties of values in other languages.
+/// Returns advice for a property that values have in other languages.
 pub fn property(base: &str, name: &str) -> Option<String> {
     let is_length = matches!(super::squashed(name).as_str(), "length" | "len" | "size" | "count");
     is_length.then(|| format!("write `{base} | length`"))
 }
 
-/// What other tools know of a step that ended, with what is known here; its artifact is no part of it.
+/// Properties that other tools have for a finished step, with advice. The step's artifact is not among them.
 const OF_STEPS: &[(&str, &str)] = &[
     ("conclusion outcome state result_status success failed", "write `steps.ID.status == \"completed\"`"),
     ("message reason failure", "write `steps.ID.error`"),
 ];
 
-/// How a property of a step is written; `output` is the name of its artifact.
+/// Returns advice for an unknown property of a step; `output` is the name of the step's artifact.
 pub fn of_step(name: &str, output: Option<&str>) -> Option<String> {
     if matches!(name, "output" | "outputs" | "result" | "results" | "stdout" | "artifact" | "value") {
         let name = output.unwrap_or("NAME");
@@ -326,7 +326,7 @@ pub fn of_step(name: &str, output: Option<&str>) -> Option<String> {
     OF_STEPS.iter().find(named).map(|(_, help)| (*help).to_owned())
 }
 
-/// Filters and tests of other template languages, with those that there are.
+/// Filters and tests of other template languages, with their equivalents.
 const FILTERS: &[(&str, &str)] = &[
     ("json to_json dump jsonify to_nice_json toJson pprint", "tojson"),
     ("size len", "length"),
@@ -348,7 +348,7 @@ const FILTERS: &[(&str, &str)] = &[
     ("dict object", "mapping"),
 ];
 
-/// The filter or test of `known` that another language calls `name`.
+/// The equivalent, among `known`, of the filter or test that another language calls `name`.
 pub fn filter(name: &str, known: &[&str]) -> Option<&'static str> {
     let named =
         |(words, right): &&(&str, &'static str)| words.split(' ').any(|word| word == name) && known.contains(right);

@@ -1,8 +1,8 @@
-//! Values of a form that other tools have, and the form that a key has here.
+//! Advice for values whose shape is right in other tools and wrong in orch.
 
 use super::Place;
 
-/// What a value is in YAML.
+/// The shape of a YAML value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum YamlShape {
     /// A string.
@@ -19,8 +19,8 @@ pub enum YamlShape {
 
 use YamlShape::{Bool, List, Mapping, Number, Text};
 
-/// A value at a key of a place, and the advice; an empty key stands for an item of a list or mapping of such places.
-/// `VALUE` in the advice is the value as JSON.
+/// A place, a key, the wrong shapes of its value, and the advice. An empty key stands for an item of a list or mapping
+/// of such places. orch replaces `VALUE` in the advice by the value as JSON.
 type ValueRow = (Place, &'static str, &'static [YamlShape], &'static str);
 
 #[rustfmt::skip]
@@ -85,13 +85,13 @@ const VALUES: &[ValueRow] = &[
     ("Expected", "steps", &[List], "name each step with how it ends: `steps: { NAME: completed }`"),
 ];
 
-/// How a value of a shape is written at a key of a place; `shown` is the value as JSON.
+/// Returns advice for a value of this shape at a key of a place; `shown` is the value as JSON.
 pub fn value(place: &str, key: &str, shape: YamlShape, shown: &str) -> Option<String> {
     let row = VALUES.iter().find(|row| row.0 == place && row.1 == key && row.2.contains(&shape))?;
     Some(row.3.replace("VALUE", shown))
 }
 
-/// Every place, key and shape with advice.
+/// All combinations of place, key and shape with advice.
 pub fn known_values() -> impl Iterator<Item = (&'static str, &'static str, YamlShape)> {
     VALUES.iter().flat_map(|row| row.2.iter().map(move |shape| (row.0, row.1, *shape)))
 }

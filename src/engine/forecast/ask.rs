@@ -1,4 +1,4 @@
-//! What an agent's step asks: how long its requests are, and what they cost.
+//! Estimates the requests of an agent step: their length in tokens, and their cost.
 
 use crate::model::{ChatRequest, ModelRef, Usage};
 
@@ -9,17 +9,17 @@ use crate::engine::gate;
 use crate::engine::message::RenderedPrompt;
 use crate::engine::node::{AgentNode, Contract, PlanNode};
 
-/// Bytes that make a token where the language is plain.
+/// Bytes per token of plain language, for lower estimates.
 const BYTES_PER_TOKEN: usize = 4;
-/// Tokens of the words that send a reply back.
+/// Tokens of the instruction in a re-ask.
 const RE_ASK: u64 = 400;
-/// Bytes of a chat's own marks around each text.
+/// Tokens of the chat format's markup around the texts.
 const MARKS: u64 = 8;
-/// So much of what costs something costs something.
+/// A token count large enough that a price other than zero shows.
 const MILLION: u64 = 1_000_000;
 
 impl ForecastWalk<'_, '_> {
-    /// What a step asks once: of one item, in one round.
+    /// Estimates the requests of one execution of the step, for one item in one round.
     pub(super) fn asks(&self, node: &PlanNode, agent: &AgentNode, world: &AbstractEnv, known: bool) -> RequestEstimate {
         let models: Vec<ModelRef> = agent.models.iter().map(|model| model.reference.clone()).collect();
         let program = agent.models.first().is_some_and(|model| model.program.is_some());
@@ -67,7 +67,7 @@ impl ForecastWalk<'_, '_> {
         let first = gate::most(large).total().saturating_sub(reply).saturating_add(MARKS);
         let first = unknown.map(|unknown| first.saturating_add(unknown));
         let (least_in, least_out) = (tokens(small), least_reply(node));
-        // Each re-ask says everything again, and what was answered.
+        // Each re-ask repeats the whole conversation, including the replies so far.
         let sizes = |calls: u64| (0..calls).map(move |call| call.saturating_mul(reply.saturating_add(RE_ASK)));
         let calls = asks.calls.most.unwrap_or(1);
         let most_in = first.map(|first| sizes(calls).map(|more| first.saturating_add(more)).sum());
@@ -93,7 +93,7 @@ impl ForecastWalk<'_, '_> {
     }
 }
 
-/// What the turns of a program take, as far as its agent says.
+/// Fills in what turns of a CLI agent take, by the agent's `estimate:`.
 fn estimated(asks: &mut RequestEstimate, agent: &AgentNode) {
     let most = agent.models.first().map(|model| model.estimate).unwrap_or_default();
     let up_to = |each: u64| Range { least: 0, most: Some(each) }.times(Range { least: 1, ..asks.calls });
@@ -102,7 +102,7 @@ fn estimated(asks: &mut RequestEstimate, agent: &AgentNode) {
     (asks.reserves, asks.reserves_usd) = (most.tokens.unwrap_or(0), most.usd);
 }
 
-/// About how many tokens a request has, at least.
+/// Returns a lower estimate of the tokens of a request.
 fn tokens(request: &ChatRequest) -> u64 {
     let messages: usize = request.messages.iter().map(|message| message.content.len()).sum();
     u64::try_from((request.system.len() + messages) / BYTES_PER_TOKEN).unwrap_or(u64::MAX)

@@ -1,4 +1,5 @@
-//! Steps that run over a list: items that are known one by one, others by what stands for one of them.
+//! Forecasts steps that run over a list. Items of a known list are walked one by one; for an unknown list, one
+//! placeholder item is.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::world::{AbstractEnv, PlaceholderPair, Unknown, faces};
 use super::{Prospect, Range};
 use crate::engine::node::{Each, PlanNode};
 
-/// Items of a known list that are looked at one by one; of a longer list the first stands for all.
+/// How many items of a known list are walked one by one. The estimate for a longer list is scaled up from these.
 const ITEMS: usize = 100;
 
 impl ForecastWalk<'_, '_> {
@@ -52,7 +53,7 @@ impl ForecastWalk<'_, '_> {
         if items.is_empty() {
             self.not_run(node, key, &Prospect::Skipped(format!("`{}` is empty", each.list)));
         } else if items.len() > ITEMS {
-            // The first hundred stand for all.
+            // Scale the estimate of the first hundred items up to the whole list.
             let share = Range { least: count / 100, most: Some(count.div_ceil(100)) };
             self.found.iter_mut().skip(from).for_each(|step| step.times(share));
         }
@@ -93,7 +94,7 @@ impl ForecastWalk<'_, '_> {
         let index = ("index", Value::from(0));
         let mut inner =
             world.with(vec![("item", shown.clone()), index.clone()], vec![("item", least.unwrap_or(shown)), index]);
-        // One item is no longer than the list.
+        // An item has at most as many tokens as the whole list.
         let most = root.and_then(|root| root.most);
         inner.unknown.insert("item".to_owned(), Unknown { schema: None, most });
         inner.unknown.insert("index".to_owned(), Unknown { schema: None, most: Some(4) });
@@ -106,7 +107,7 @@ impl ForecastWalk<'_, '_> {
     }
 }
 
-/// What stands for the list that a step over items gives.
+/// Returns the placeholders for the list that a step over items produces.
 fn list_of(node: &PlanNode, each: &Each, name: &str, count: Range) -> PlaceholderPair {
     let one = faces(node, &format!("{name}[]"));
     let entry =

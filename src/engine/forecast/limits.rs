@@ -1,4 +1,4 @@
-//! What the budgets of a plan allow of what it may take.
+//! Compares the budgets of a plan with the forecast.
 
 use crate::model::StepKey;
 use crate::model::budget::Budget;
@@ -7,30 +7,30 @@ use super::{CostEstimate, Foreseen, Range};
 use crate::engine::budget::BudgetScope;
 use crate::engine::plan::Plan;
 
-/// A limit with what it allows.
+/// A limit, and whether the forecast fits it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitForecast {
-    /// Whose it is.
+    /// What the limit applies to.
     pub holder: BudgetScope,
     /// The limit.
     pub limit: Budget,
-    /// Whether it is enough. Time is not foreseen.
+    /// Whether the limit is enough. Time is not part of the forecast.
     pub outlook: Outlook,
 }
 
 /// Whether a limit is enough.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outlook {
-    /// Whatever the replies are.
+    /// It is enough, whatever the replies are.
     Enough,
-    /// It may be used up at a step.
+    /// It may be used up at this step.
     MayRunOut(StepKey),
-    /// It does not even reach beyond a step.
+    /// It is used up at this step even by the lower estimate.
     RunsOut(StepKey),
 }
 
 impl LimitForecast {
-    /// What each limit of a plan allows of what was foreseen.
+    /// Compares each limit of a plan with the forecast of its steps.
     pub fn of(plan: &Plan, steps: &[Foreseen]) -> Vec<Self> {
         let limits = plan.budgets().into_iter();
         limits.map(|(holder, limit)| Self { outlook: outlook(&holder, &limit, steps), holder, limit }).collect()

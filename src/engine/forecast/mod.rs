@@ -1,8 +1,9 @@
-//! What a run would do, told before it does it: the same plan, walked without asking anybody.
+//! Forecasts what a run would do, by walking its plan without making any call.
 //!
-//! What is given to the run is known. What a step produces is not: its schema stands for it, as a value whose
-//! parts say what they are (for showing), as the least value that fits, and as a bound (for measuring). So every
-//! figure is a range. That nothing fails is assumed: a request that fails costs nothing, as a rule.
+//! The inputs of the run are known; the results of its steps are not. A result is represented through its schema: by a
+//! placeholder whose parts name themselves (to show), by the smallest value that fits (to measure from below), and by
+//! an upper bound of its size. So every figure is a range. The forecast assumes that nothing fails, since a request
+//! that fails usually costs nothing.
 
 mod ask;
 mod items;
@@ -22,63 +23,63 @@ use super::plan::Plan;
 
 pub use limits::{LimitForecast, Outlook};
 
-/// A number that is not known exactly; without an end when nothing bounds it.
+/// A number between two bounds; without an upper bound when nothing limits it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// At least so much.
+    /// The lower bound.
     pub least: u64,
-    /// At most so much.
+    /// The upper bound, if there is one.
     pub most: Option<u64>,
 }
 
-/// US dollars, as far as prices are known.
+/// A cost in US dollars, as far as prices are known.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostEstimate {
-    /// At least so much.
+    /// The lower bound.
     pub least: f64,
-    /// At most so much.
+    /// The upper bound, if it is known.
     pub most: Option<f64>,
 }
 
-/// What would become of a step.
+/// What would happen to a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prospect {
     /// It runs.
     Runs,
-    /// It may run; what it depends on.
+    /// It may run; the text names the condition.
     MayRun(String),
-    /// It does not run; why.
+    /// It does not run; the text says why.
     Skipped(String),
-    /// It fails before it does anything; why.
+    /// It fails before it does anything; the text says why.
     Fails(String),
-    /// An earlier run's result is taken.
+    /// A result of an earlier run is reused.
     Kept,
 }
 
-/// A step of the plan, with those inside groups each told once.
+/// The forecast of one step. Steps inside groups have their own entries, one for all items and rounds.
 #[derive(Clone, Debug)]
 pub struct Foreseen {
-    /// Where it is: ids joined by `/`.
+    /// The key of the step: ids joined by `/`.
     pub step: StepKey,
-    /// Its kind.
+    /// The kind of the step.
     pub kind: StepKind,
-    /// What becomes of it.
+    /// What would happen to it.
     pub prospect: Prospect,
     /// How often it runs, over all items and rounds.
     pub times: Range,
-    /// How many of these are results of earlier runs.
+    /// How many of these executions reuse a result of an earlier run.
     pub kept: u64,
-    /// What it runs over, and until when.
+    /// The list or loop that it runs over, in words.
     pub each: Option<String>,
     /// The artifacts that it reads, optional ones with `?`.
     pub reads: Vec<String>,
     /// The artifact that it produces.
     pub output: Option<String>,
-    /// The file that shows the artifact, relative to the workspace.
+    /// The workspace file that shows the artifact, as a relative path.
     pub path: Option<String>,
-    /// What is said or done, as far as it is known.
+    /// The prompts, commands or questions, as far as they are known.
     pub texts: Vec<PromptEstimate>,
-    /// What is asked of whom, of an agent's step.
+    /// The requests, if it is an agent step.
     pub asks: Option<RequestEstimate>,
 }
 
@@ -87,44 +88,44 @@ pub struct Foreseen {
 pub struct PromptEstimate {
     /// What it is: `prompt`, `message`, `command`, `question`, `files`.
     pub what: &'static str,
-    /// The text, or why there is none yet.
+    /// The text, or why it is not known yet.
     pub text: Result<String, String>,
-    /// Whether it is what will be said, word for word.
+    /// Whether the text is exactly what the run will use.
     pub exact: bool,
 }
 
-/// What an agent's step asks, over all its items and rounds.
+/// The estimated requests of an agent step, over all its items and rounds.
 #[derive(Clone, Debug)]
 pub struct RequestEstimate {
     /// The agent.
     pub agent: String,
     /// The models, fallbacks last.
     pub models: Vec<ModelRef>,
-    /// Whether a program stands in the model's place: what it asks of its model is its own affair.
+    /// Whether it is a CLI agent, whose requests to its model orch can't know.
     pub program: bool,
-    /// Requests.
+    /// The number of requests.
     pub calls: Range,
-    /// Tokens in.
+    /// Input tokens.
     pub input: Range,
-    /// Tokens out.
+    /// Output tokens.
     pub output: Range,
-    /// Dollars; `None` when no price is known.
+    /// The cost; `None` when no price is known.
     pub cost: Option<CostEstimate>,
-    /// Tokens of the turns of a program, in and out together, as its agent says.
+    /// The tokens of a CLI agent's turns, input and output together, by the agent's `estimate:`.
     pub turns: Option<Range>,
-    /// What the first request reserves of a budget, in tokens.
+    /// The tokens that the first request reserves from a budget.
     pub reserves: u64,
-    /// The same in dollars.
+    /// The US dollars that the first request reserves.
     pub reserves_usd: Option<f64>,
-    /// How many tokens the model takes with its reply, if the first request may be longer.
+    /// The model's context window in tokens, if the first request and its reply may exceed it.
     pub too_long_for: Option<u64>,
 }
 
-/// Finds a result of an earlier run.
+/// Looks up a result of an earlier run by its fingerprint.
 pub type Reuse<'a> = dyn FnMut(&Fingerprint) -> Option<Value> + 'a;
 
-/// Tells what a run of a plan would do: `open` are inputs that are not given yet, and `reuse` finds results of
-/// earlier runs, where they may be taken.
+/// Forecasts a run of a plan. `open` are inputs that are not given yet; `reuse` looks up results of earlier runs, if
+/// they may be reused.
 pub fn forecast(
     plan: &Plan,
     open: &[(String, Schema)],
@@ -135,19 +136,19 @@ pub fn forecast(
 }
 
 impl Range {
-    /// Exactly so much.
+    /// A range of exactly this number.
     pub fn exactly(number: u64) -> Self {
         Self { least: number, most: Some(number) }
     }
 
-    /// The sum.
+    /// Returns the sum of both ranges.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         let most = self.most.zip(other.most).map(|(a, b)| a.saturating_add(b));
         Self { least: self.least.saturating_add(other.least), most }
     }
 
-    /// So often.
+    /// Returns the range multiplied by another one.
     #[must_use]
     pub fn times(self, times: Self) -> Self {
         let most = match (self.most, times.most) {
@@ -159,13 +160,13 @@ impl Range {
 }
 
 impl CostEstimate {
-    /// The sum.
+    /// Returns the sum of both estimates.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { least: self.least + other.least, most: self.most.zip(other.most).map(|(a, b)| a + b) }
     }
 
-    /// So often.
+    /// Returns the estimate multiplied by a range.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "steps run far less than 2^52 times")]
     pub fn times(self, times: Range) -> Self {
@@ -179,12 +180,12 @@ impl CostEstimate {
 }
 
 impl Foreseen {
-    /// How many groups it is inside of.
+    /// How many groups contain it.
     pub fn depth(&self) -> usize {
         self.step.ancestors().len()
     }
 
-    /// Takes in another item of the same step.
+    /// Adds the forecast of another item of the same step.
     fn add(&mut self, other: Self) {
         self.times = self.times.plus(other.times);
         self.kept += other.kept;
@@ -198,7 +199,7 @@ impl Foreseen {
         }
     }
 
-    /// The same, if it runs so often.
+    /// Multiplies the forecast by how often the step runs.
     fn times(&mut self, times: Range) {
         self.times = self.times.times(times);
         if let Some(asks) = &mut self.asks {

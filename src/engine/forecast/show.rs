@@ -15,7 +15,7 @@ use crate::engine::node::{AgentNode, CommandNode, NodeKind, PlanNode};
 use crate::engine::plan::Plan;
 use crate::engine::scope::ValueScope;
 
-/// The variables on which what a step does depends.
+/// Returns the variables that a step's texts depend on.
 pub(super) fn used(plan: &Plan, node: &PlanNode, world: &AbstractEnv) -> BTreeSet<String> {
     let inline = |text: &str| plan.templates.variables_inline(text);
     match &node.kind {
@@ -38,7 +38,7 @@ pub(super) fn used(plan: &Plan, node: &PlanNode, world: &AbstractEnv) -> BTreeSe
     }
 }
 
-/// The variables of an agent's message; by default it holds all that the step can see.
+/// Returns the variables of an agent's message. The default message contains everything that the step sees.
 fn in_message(plan: &Plan, node: &PlanNode, agent: &AgentNode, world: &AbstractEnv) -> BTreeSet<String> {
     if let Some(message) = &agent.message {
         return plan.templates.variables_inline(message);
@@ -48,7 +48,7 @@ fn in_message(plan: &Plan, node: &PlanNode, agent: &AgentNode, world: &AbstractE
     given.chain(read).cloned().chain(["item".to_owned()]).collect()
 }
 
-/// What a step will say or do.
+/// Returns the texts of a step: what it will send, run or ask.
 pub(super) fn texts(plan: &Plan, node: &PlanNode, world: &AbstractEnv, exact: bool) -> Vec<PromptEstimate> {
     match &node.kind {
         NodeKind::Agent(agent) => agent_texts(plan, node, agent, world),
@@ -73,7 +73,7 @@ pub(super) fn texts(plan: &Plan, node: &PlanNode, world: &AbstractEnv, exact: bo
     }
 }
 
-/// With what is shown, else (a number is needed, say) with the least values that fit.
+/// Renders with the placeholders. If that fails (a number is needed, for example), renders with the smallest values.
 fn faces<T>(world: &AbstractEnv, told: impl Fn(&ValueScope) -> Result<T, String>) -> Result<T, String> {
     told(&world.shown).or_else(|why| told(&world.least).map_err(|_| why))
 }
@@ -97,7 +97,7 @@ fn told_command(plan: &Plan, node: &PlanNode, kind: &CommandNode, scope: &ValueS
     let command = command::render(&plan.templates, node, kind, scope).map_err(|failure| failure.message)?;
     let mut told = match &kind.line {
         CommandLine::Argv(_) => command.argv.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(" "),
-        // Values travel as variables, so that none can break out of its place.
+        // Values are passed as variables, so that none of them can be parsed as shell code.
         CommandLine::Shell(_) => command.argv.last().map_or_else(String::new, |script| script.trim().to_owned()),
     };
     for (name, value) in &command.values {
@@ -106,7 +106,7 @@ fn told_command(plan: &Plan, node: &PlanNode, kind: &CommandNode, scope: &ValueS
     Ok(told)
 }
 
-/// An argument as one would type it.
+/// Quotes an argument as the user would type it in a shell.
 fn quoted(part: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,@%+".contains(c);
     if !part.is_empty() && part.chars().all(plain) {
@@ -116,7 +116,7 @@ fn quoted(part: &str) -> String {
     }
 }
 
-/// The paths of files to write, one a line.
+/// Returns the paths of files to write, one per line.
 fn paths(files: &Value) -> String {
     let list = files.as_array().map(Vec::as_slice).unwrap_or_default();
     let paths: Vec<&str> = list.iter().filter_map(|file| file.get("path").and_then(Value::as_str)).collect();

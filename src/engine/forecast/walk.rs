@@ -1,4 +1,4 @@
-//! The walk over a plan: what becomes of each step, given what is known when it is reached.
+//! Walks a plan and forecasts each step from what is known when the walk reaches it.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ impl ForecastWalk<'_, '_> {
         }
     }
 
-    /// A step that does not run, with those inside it.
+    /// Adds a step that does not run, with the steps inside it.
     pub(super) fn not_run(&mut self, node: &PlanNode, key: &StepKey, prospect: &Prospect) {
         self.found.push(Foreseen { prospect: prospect.clone(), times: Range::exactly(0), ..blank(node, key) });
         for child in node.children() {
@@ -97,7 +97,7 @@ impl ForecastWalk<'_, '_> {
         }
     }
 
-    /// A step once: as a whole, for one item, in one round. Its value, if that is known.
+    /// Forecasts one execution of a step: the whole step, one item, or one round. Returns its value, if that is known.
     pub(super) fn once(&mut self, node: &PlanNode, key: &StepKey, world: &mut AbstractEnv) -> Option<Arc<Value>> {
         match &node.kind {
             NodeKind::Agent(agent) => self.agent(node, key, agent, world),
@@ -168,7 +168,8 @@ impl ForecastWalk<'_, '_> {
         self.found.iter_mut().skip(from + 1).for_each(|step| step.times(rounds));
         for name in node.children().flat_map(PlanNode::names) {
             world.take(&name, &inner);
-            // What the first round keeps need not be what the last one gives.
+            // The first round may reuse a result, but the last round may produce another one, so the artifact counts as
+            // unknown.
             world.unknown.entry(name).or_insert(Unknown { schema: None, most: None });
         }
     }
@@ -207,7 +208,7 @@ impl ForecastWalk<'_, '_> {
     }
 }
 
-/// What becomes of a step, before anything of it is done.
+/// Returns what would happen to a step before anything of it runs.
 fn prospect(node: &PlanNode, world: &AbstractEnv) -> Prospect {
     if let Some(reason) = world.shown.missing(node) {
         return Prospect::Skipped(reason);
@@ -226,7 +227,7 @@ fn prospect(node: &PlanNode, world: &AbstractEnv) -> Prospect {
     unsure.map_or(Prospect::Runs, |name| Prospect::MayRun(format!("if there is {name}")))
 }
 
-/// A step of which only the file is known.
+/// Creates an entry with only what the pipeline file says about the step.
 fn blank(node: &PlanNode, key: &StepKey) -> Foreseen {
     let each = match (&node.each, &node.kind) {
         (Some(each), _) => Some(format!("for each of `{}`, {} at once", each.list, each.limit)),

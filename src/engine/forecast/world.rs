@@ -1,4 +1,4 @@
-//! What is known, and what stands for the rest, at one place of a forecast.
+//! The values at one point of a forecast: known ones, and placeholders for those that steps have yet to produce.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,35 +11,37 @@ use crate::schema::{self, Schema};
 use crate::engine::node::{Contract, NodeKind, PlanNode};
 use crate::engine::scope::ValueScope;
 
-/// A value that is there only once its step has run.
+/// A value that exists only once its step has run.
 #[derive(Clone)]
 pub(super) struct Unknown {
-    /// What its schema is, if one says.
+    /// Its schema, if it has one.
     pub(super) schema: Option<Schema>,
-    /// How many tokens it has at most.
+    /// The upper bound of its size, in tokens.
     pub(super) most: Option<u64>,
 }
 
 impl Unknown {
-    /// A value of which the schema tells.
+    /// A value that has a schema.
     pub(super) fn of(schema: &Schema) -> Self {
         Self { schema: Some(schema.clone()), most: schema.most_bytes().map(|bytes| bytes.div_ceil(2)) }
     }
 }
 
-/// The values at a place: as they are shown, at their least, and which of them are not known.
+/// The values at one point: with placeholders for showing, with the smallest values for measuring, and which are
+/// unknown.
 #[derive(Clone)]
 pub(super) struct AbstractEnv {
     pub(super) shown: ValueScope,
     pub(super) least: ValueScope,
     pub(super) unknown: BTreeMap<String, Unknown>,
-    /// Artifacts that may never come to be.
+    /// Artifacts that may never be produced, because their step may not run.
     pub(super) unsure: BTreeSet<String>,
-    /// Artifacts of the round before, in a loop.
+    /// Artifacts that steps of the surrounding loop produce. From the second round on, steps may see those of the
+    /// previous round.
     pub(super) later: BTreeMap<String, Unknown>,
 }
 
-/// The two faces of an unknown value.
+/// The placeholder and the smallest value for an unknown value.
 pub(super) struct PlaceholderPair {
     pub(super) shown: Value,
     pub(super) least: Value,
@@ -47,7 +49,7 @@ pub(super) struct PlaceholderPair {
 }
 
 impl AbstractEnv {
-    /// The start of a pipeline, with its inputs in both faces.
+    /// The values at the start of a pipeline, given its inputs in both forms.
     pub(super) fn of_inputs(shown: Map<String, Value>, least: Map<String, Value>, tree: Digest) -> Self {
         Self {
             shown: ValueScope::new(shown, tree.clone()),
@@ -58,33 +60,33 @@ impl AbstractEnv {
         }
     }
 
-    /// The same with an item or a round in both faces.
+    /// Returns a copy with an item or a round added, in both forms.
     pub(super) fn with(&self, shown: Vec<(&'static str, Value)>, least: Vec<(&'static str, Value)>) -> Self {
         Self { shown: self.shown.with(shown), least: self.least.with(least), ..self.clone() }
     }
 
-    /// Whether everything that is named here is known; how steps ended never is.
+    /// Whether every named variable is known. `steps` and `loop` never are.
     pub(super) fn knows<'b>(&self, names: impl IntoIterator<Item = &'b String>) -> bool {
         names.into_iter().all(|name| {
             name != "steps" && name != "loop" && !self.unknown.contains_key(name) && !self.later.contains_key(name)
         })
     }
 
-    /// A step's artifact that is not known yet.
+    /// Adds a step's artifact that is not known yet.
     pub(super) fn add_unknown(&mut self, name: &str, faces: PlaceholderPair) {
         self.shown.add(name, Arc::new(faces.shown));
         self.least.add(name, Arc::new(faces.least));
         self.unknown.insert(name.to_owned(), faces.unknown);
     }
 
-    /// A step's artifact that is known.
+    /// Adds a step's artifact that is known.
     pub(super) fn add_known(&mut self, name: &str, value: &Arc<Value>) {
         self.shown.add(name, value.clone());
         self.least.add(name, value.clone());
         self.unknown.remove(name);
     }
 
-    /// Takes an artifact over from a scope inside this one.
+    /// Copies an artifact from an inner scope.
     pub(super) fn take(&mut self, name: &str, inner: &Self) {
         if let (Some(shown), Some(least)) = (inner.shown.artifact(name), inner.least.artifact(name)) {
             self.shown.add(name, shown.clone());
@@ -99,7 +101,8 @@ impl AbstractEnv {
         }
     }
 
-    /// How many tokens the unknown values that a step reads have at most; `None` when nothing bounds one.
+    /// Returns an upper bound, in tokens, of the unknown values that a step reads; `None` when one of them is
+    /// unbounded.
     pub(super) fn most_read(&self, node: &PlanNode) -> Option<u64> {
         let names = node.inputs.iter().map(|input| input.name.as_str());
         let item = self.shown.item().is_some().then_some("item");
@@ -108,7 +111,7 @@ impl AbstractEnv {
     }
 }
 
-/// What stands for one result of a step: the whole, or of one item.
+/// Returns the placeholders for one result of a step: of the whole step, or of one item.
 pub(super) fn faces(node: &PlanNode, name: &str) -> PlaceholderPair {
     let contract = node.output.as_ref().map(|output| &output.contract);
     match (&node.kind, contract) {
@@ -171,7 +174,7 @@ fn faces_of(contract: &Contract, name: &str, most: Option<u64>) -> PlaceholderPa
     }
 }
 
-/// What a step and those inside it will have produced, by name.
+/// Returns the unknown artifacts that a step and the steps inside it produce, by name.
 pub(super) fn produced(node: &PlanNode) -> BTreeMap<String, Unknown> {
     if let Some(output) = &node.output {
         let unknown = match &node.each {

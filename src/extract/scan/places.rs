@@ -1,4 +1,4 @@
-//! Blocks and tags: what they hold is looked at, or skipped when it can be no answer.
+//! Scans fenced blocks and tags, and skips those that can't contain the answer.
 
 use super::{ScanSink, ScannedValue, Scanner};
 use crate::extract::cursor::Mode;
@@ -39,7 +39,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         self.scalar(closing.unwrap_or(self.text.len()), ValueSource::Fence);
     }
 
-    /// Offers the value of a block that holds nothing else.
+    /// Offers the value of a block that contains nothing else.
     fn only_json(&mut self, from: usize, to: usize) {
         let inner = self.text.get(from..to).unwrap_or_default();
         let start = from + (inner.len() - inner.trim_start().len());
@@ -55,7 +55,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         }
     }
 
-    /// Skips another language's code that starts and ends on one line, or starts a block there.
+    /// Skips code in another language on the line of an opening fence, up to the closing backticks or the line's end.
     fn skip_inline(&mut self, from: usize, line: usize) {
         self.sink.marked();
         let rest = self.text.get(from..line).unwrap_or_default();
@@ -65,7 +65,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         };
     }
 
-    /// A string, number or literal that is all there is up to `end`.
+    /// Offers a string, number or literal if it is all the text up to `end`.
     pub(super) fn scalar(&mut self, end: usize, source: ValueSource) {
         let Some(part) = self.text.get(..end) else { return };
         let inner = part.get(self.pos..).unwrap_or_default();
@@ -102,7 +102,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
             return;
         }
         let Some(tag) = marks::tag(self.text, self.pos) else {
-            // Past the character, which may be a wide one.
+            // Skip the whole character; it may be longer than one byte.
             self.pos += rest.chars().next().map_or(1, char::len_utf8);
             return;
         };
@@ -111,7 +111,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
             && self.text.as_bytes().get(tag.end) == Some(&b'`');
         let folded = !tag.closing && marks::folds_reasoning(self.text, &tag);
         match if folded { MarkKind::Reasoning } else { marks::kind(tag.name) } {
-            // `<file>` in backticks only names the tag.
+            // `<file>` in backticks only mentions the tag.
             MarkKind::Reasoning | MarkKind::Document if named || tag.empty => self.pos = tag.end,
             kind @ (MarkKind::Reasoning | MarkKind::Document) => self.mark(tag, kind),
             MarkKind::Other => {
@@ -132,7 +132,7 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         }
     }
 
-    /// Skips what a tag marks; a closing tag without an opening one marks what came before it.
+    /// Skips what a tag encloses. A closing tag without an opening one discards what came before it.
     fn mark(&mut self, tag: MarkupTag<'a>, kind: MarkKind) {
         self.sink.marked();
         if tag.closing {
@@ -145,7 +145,8 @@ impl<'a, S: ScanSink> Scanner<'a, S> {
         if self.opened.len() < 64 {
             self.opened.push(tag.name);
         }
-        // `Vec<file>`; a closing tag, should one come, still marks what is before it.
+        // In `Vec<file>` the tag is a type parameter, unless a closing tag follows. After one search without a result
+        // the scanner does not search again; a closing tag that it meets later still discards what came before it.
         let glued = self.text.get(..self.pos).is_some_and(|before| before.ends_with(char::is_alphanumeric));
         let closing = if glued && self.generic { None } else { marks::close(self.text, &tag) };
         if closing.is_none() && glued {

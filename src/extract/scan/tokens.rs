@@ -1,14 +1,13 @@
-//! Special tokens outside any value: what they enclose is no answer, and what follows the end of the
-//! model's turn is not its answer.
+//! Scans special tokens outside values. Skips what they enclose, and what follows the end of the model's turn.
 
 use super::{ScanSink, Scanner};
 use crate::extract::markup::{self, MarkupToken, TokenKind};
 
-/// How often the counterpart of an unknown token is looked for in one reply.
+/// How many times the counterpart of an unknown token is searched for in one reply.
 const MOST_SEARCHES: usize = 64;
 
 impl<S: ScanSink> Scanner<'_, S> {
-    /// Acts on the token here; false when there is none.
+    /// Acts on the token here. Returns false when there is none.
     pub(super) fn token(&mut self) -> bool {
         let Some(token) = markup::token(self.text, self.pos) else { return false };
         if self.is_named(&token) {
@@ -35,28 +34,28 @@ impl<S: ScanSink> Scanner<'_, S> {
         true
     }
 
-    /// Whether a token in quotes or backticks is only named.
+    /// Whether a token is in quotes or backticks, and thus only mentioned.
     fn is_named(&self, token: &MarkupToken<'_>) -> bool {
         let before = self.text.get(..self.pos).and_then(|before| before.chars().next_back());
         let after = self.text.get(token.end..).and_then(|after| after.chars().next());
         before == after && matches!(before, Some('`' | '"' | '\''))
     }
 
-    /// Notes whether the answer has begun before this place.
+    /// Records whether the answer has begun before this place.
     fn look_for_words(&mut self) {
         let gap = self.text.get(self.words_from..self.pos).unwrap_or_default();
         self.worded |= !gap.trim_start().is_empty();
         self.words_from = self.pos;
     }
 
-    /// Goes past a token that says nothing about the text around it.
+    /// Skips a token that says nothing about the text around it.
     fn skip_over(&mut self, token: &MarkupToken<'_>) {
         self.pos = token.end;
         self.words_from = token.end;
         self.tag_end = token.end;
     }
 
-    /// Skips what is no answer, up to the end of the reply when nothing ends it.
+    /// Skips text that is not the answer, up to `end` or else to the end of the reply.
     fn skip_to(&mut self, end: Option<usize>) {
         self.sink.marked();
         self.pos = end.unwrap_or(self.text.len());
@@ -65,8 +64,9 @@ impl<S: ScanSink> Scanner<'_, S> {
         self.block = None;
     }
 
-    /// An unknown token marks what it encloses. Where it has no counterpart, it may part a draft
-    /// from the answer, or the answer from an invented turn: JSON on both sides is ambiguous.
+    /// Skips what an unknown token encloses. A token without a counterpart may separate a draft from the answer, or the
+    /// answer from an invented turn. So the scanner skips what follows it, and discards what came before it if the
+    /// token has the form of a closing one or if JSON may follow.
     fn unknown(&mut self, token: &MarkupToken<'_>) {
         self.searches += 1;
         let end = (self.searches <= MOST_SEARCHES).then(|| markup::enclosed_end(self.text, token)).flatten();
@@ -92,7 +92,7 @@ impl<S: ScanSink> Scanner<'_, S> {
         places.find(|at| markup::token(self.text, *at).is_some_and(|token| wanted(token.kind)))
     }
 
-    /// The first token that ends an answer, within the length that a scalar may have.
+    /// Where the first token starts, within the length that a scalar may have; the end of the text when there is none.
     pub(super) fn first_token(&self) -> usize {
         let mut places = self.text.match_indices(['<', '[']).map(|(at, _)| at).take_while(|at| *at < 4096).take(64);
         let ends = |at: &usize| markup::token(self.text, *at).is_some();

@@ -1,4 +1,4 @@
-//! Tags around a place, and the names that they bind.
+//! Tests for tags around a position, and for the names that tags bind.
 
 use super::*;
 use crate::check::MARK;

@@ -1,4 +1,4 @@
-//! What is reported of a run as it stands: sums, artifacts, what the pipeline gave.
+//! The report of a run in its current state: totals, artifacts and the result.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ impl RunState {
         cost
     }
 
-    /// The report of the run as it stands.
+    /// The report of the run in its current state.
     pub fn report(&self) -> RunReport {
         let steps = self.in_order();
         let artifacts = steps.iter().filter_map(|step| step.artifact.as_ref());
@@ -47,13 +47,13 @@ impl RunState {
         }
     }
 
-    /// What the pipeline gives: its `outputs:`, else what its last step with an output produced.
+    /// The result of the pipeline: its `outputs:`, else what its last step with an output produced.
     fn result(&self) -> Option<Value> {
         if self.outputs.is_some() {
             return self.outputs.clone();
         }
         let top = |step: &&PlannedStep| step.step.ancestors().is_empty();
-        // Journals of early versions do not tell which steps have an output: all of them had.
+        // Journals of early versions do not record which steps have an output: all of them had one.
         let tells = self.planned.iter().any(|step| step.output.is_some());
         let last = self.planned.iter().filter(top).rfind(|step| step.output.is_some() || !tells)?;
         let step = self.at.get(&last.step).and_then(|at| self.steps.get(*at))?;

@@ -1,4 +1,4 @@
-//! What an event changes about the steps of a run.
+//! Applies events to the steps of a run.
 
 use jiff::Timestamp;
 
@@ -14,16 +14,16 @@ impl RunState {
         self.ended = Some(at);
         self.failure = failure;
         for step in &mut self.steps {
-            // What a stop cut off is on record.
+            // If a stop ended a call, that is on record, so no call is open.
             step.close_call();
             match step.status {
-                // A run that is over waits for nobody.
+                // A run that has ended waits for no answer.
                 StepStatus::InProgress | StepStatus::Waiting if status != RunStatus::Waiting => {
                     step.status = StepStatus::Cancelled;
                     step.question = None;
                     step.ended = Some(at);
                 }
-                // What was not reached, or is inside of what was skipped.
+                // The step was not reached, or it is inside a skipped step.
                 StepStatus::Pending if matches!(status, RunStatus::Completed | RunStatus::Failed) => {
                     step.status = StepStatus::Skipped;
                     step.ended = Some(at);
@@ -109,7 +109,7 @@ impl RunState {
         }
     }
 
-    /// What a step is inside of is going on.
+    /// Marks everything that a step is inside of as in progress.
     fn touch(&mut self, key: &StepKey, at: Timestamp) {
         for ancestor in key.ancestors() {
             let Some(step) = self.at.get(&ancestor).and_then(|at| self.steps.get_mut(*at)) else { continue };
@@ -121,7 +121,7 @@ impl RunState {
     }
 }
 
-/// Whether a step has no call under way after this.
+/// Whether a step has no call in flight after this fact.
 fn is_end_of_step(fact: &Fact) -> bool {
     matches!(
         fact,

@@ -1,10 +1,10 @@
-//! Anthropic's structured output: closed objects, and few keywords.
+//! Schemas for Anthropic's structured output: objects must be closed, and few keywords are accepted.
 
 use serde_json::Value;
 
 use super::{drop_keywords, is_object, is_type, rename_one_of, walk};
 
-/// Keywords that Anthropic's structured output takes.
+/// Keywords that Anthropic's structured output accepts.
 const ANTHROPIC: &[&str] = &[
     "type",
     "properties",
@@ -25,15 +25,15 @@ const ANTHROPIC: &[&str] = &[
     "minItems",
 ];
 
-/// Formats that Anthropic's structured output takes.
+/// Formats that Anthropic's structured output accepts.
 const ANTHROPIC_FORMATS: &[&str] =
     &["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];
 
-/// The schema for Anthropic's structured output: objects are closed, and keywords that it
-/// refuses become part of the description.
+/// The schema for Anthropic's structured output: closes objects (`additionalProperties: false`) and moves keywords that
+/// the API refuses into the description.
 ///
-/// `None` when the schema can't be said there: it is recursive, takes any value
-/// somewhere, or has an object with names of the model's choice, which closing would empty.
+/// `None` when the API can't express the schema: it is recursive, allows any value somewhere, or has an object with
+/// arbitrary property names, which closing would force to be empty.
 pub(crate) fn anthropic(schema: &Value) -> Option<Value> {
     if recursive(schema) {
         return None;
@@ -62,14 +62,14 @@ pub(crate) fn anthropic(schema: &Value) -> Option<Value> {
     sayable.then_some(schema)
 }
 
-/// Whether following the references of a schema leads back to where one was.
+/// Whether following the references of a schema leads back to an earlier one.
 fn recursive(root: &Value) -> bool {
     fn visit<'a>(root: &'a Value, schema: &'a Value, path: &mut Vec<&'a str>) -> bool {
         match schema {
             Value::Array(items) => items.iter().any(|item| visit(root, item, path)),
             Value::Object(object) => {
                 if let Some(target) = object.get("$ref").and_then(Value::as_str) {
-                    // Deep chains are as bad as circles.
+                    // Treat very deep chains of references as recursive too.
                     if path.contains(&target) || path.len() > 64 {
                         return true;
                     }

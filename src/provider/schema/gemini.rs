@@ -1,10 +1,10 @@
-//! Gemini's `responseJsonSchema`.
+//! Schemas for Gemini's `responseJsonSchema`.
 
 use serde_json::{Value, json};
 
 use super::{drop_keywords, rename_one_of, walk};
 
-/// Keywords that Gemini's `responseJsonSchema` takes.
+/// Keywords that Gemini's `responseJsonSchema` accepts.
 const GEMINI: &[&str] = &[
     "type",
     "properties",
@@ -27,7 +27,7 @@ const GEMINI: &[&str] = &[
     "maximum",
 ];
 
-/// The schema for Gemini: keywords that it does not know become part of the description.
+/// The schema for Gemini; keywords that it does not know move into the description.
 pub(crate) fn gemini(schema: &Value) -> Value {
     let mut schema = rename_one_of(schema);
     walk(&mut schema, &mut |object| {

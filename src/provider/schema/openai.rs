@@ -1,4 +1,4 @@
-//! The `openai` dialect: schemas are sent whole, and marked as strict where they lie in its subset.
+//! Schemas for the `openai` dialect: sent whole, and marked as strict if they fit the strict subset.
 
 use serde_json::{Map, Value};
 
@@ -8,25 +8,24 @@ use super::{is_object, is_type};
 pub(crate) struct StrictSchema {
     /// The schema to send.
     pub(crate) schema: Value,
-    /// Whether it lies within the strict subset.
+    /// Whether it fits the strict subset.
     pub(crate) strict: bool,
 }
 
-/// The schema unchanged but for `$schema` and `$id`, and whether it fits the strict subset.
+/// The schema without `$schema` and `$id` at its root, and whether it fits the strict subset.
 pub(crate) fn openai(schema: &Value) -> StrictSchema {
     let mut schema = schema.clone();
     if let Some(object) = schema.as_object_mut() {
         object.shift_remove("$schema");
         object.shift_remove("$id");
     }
-    // At the root, strict mode takes an object and no union.
+    // At the root, strict mode accepts an object but no union.
     let root = schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none();
     let strict = root && strict(&schema);
     StrictSchema { schema, strict }
 }
 
-/// A schema that OpenAI's models can be held to, for programs that always send it so; `None` if
-/// it lies outside the strict subset.
+/// A schema for CLI agents that always send it in strict mode; `None` if it does not fit the strict subset.
 pub fn strict_schema(schema: &Value) -> Option<Value> {
     let adapted = openai(schema);
     adapted.strict.then_some(adapted.schema)
@@ -71,7 +70,7 @@ fn strict(schema: &Value) -> bool {
     {
         return false;
     }
-    // Without any of these, anything goes: strict mode has no such schema.
+    // A schema without any of these allows every value, which strict mode does not support.
     if !["type", "enum", "const", "anyOf", "$ref"].iter().any(|key| object.contains_key(*key)) {
         return false;
     }

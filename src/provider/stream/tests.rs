@@ -1,4 +1,4 @@
-//! Streams read event by event: whole, split and cut anywhere.
+//! Streams read event by event: complete, split anywhere, and cut off anywhere.
 
 use futures_util::stream;
 
@@ -35,7 +35,7 @@ fn bytes(events: &[&str], ping: &str) -> Vec<u8> {
     events.iter().map(|event| format!("data: {event}\n\n{ping}")).collect::<String>().into_bytes()
 }
 
-/// What is read of these chunks, after which the body ends in order, or breaks off.
+/// The result of reading these chunks, after which the body ends properly, or with a connection error if it `breaks`.
 async fn read(dialect: Dialect, chunks: Vec<Vec<u8>>, breaks: bool) -> Result<ChatReply, Failure> {
     let end = breaks.then(|| Err(std::io::Error::other("reset")));
     let chunks: Vec<_> = chunks.into_iter().map(Ok).chain(end).collect();
@@ -124,7 +124,7 @@ async fn a_reason_in_every_chunk_and_then_a_reset_is_not_whole() {
             assert!(failure.message.contains("broke off after"), "{failure:?}");
         }
     }
-    // Without a reset the dialects differ: only Chat Completions has an end of its own that is missing.
+    // Without a connection error the dialects differ: only Chat Completions has an end mark, which is missing here.
     let chunks = |chunk| vec![bytes(&[chunk, chunk], "")];
     assert!(read(Dialect::OpenAi, chunks(openai), false).await.is_err());
     assert_eq!(read(Dialect::Gemini, chunks(gemini), false).await.unwrap().text, "half half ");

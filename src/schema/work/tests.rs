@@ -1,11 +1,11 @@
-//! The work of checks, counted.
+//! Tests of how the work of checks is counted.
 
 use serde_json::json;
 
 use super::*;
 use crate::schema::Schema;
 
-/// So many definitions that each offer the next one twice.
+/// A schema with this many definitions that each offer the next one twice.
 fn doubling(levels: usize) -> Value {
     let mut defs = Map::new();
     for level in 0..levels {
@@ -79,7 +79,7 @@ fn a_long_enum_is_counted_for_each_value() {
     assert!(!schema.is_valid(&Value::Array(many)));
 }
 
-/// So many definitions that each refer to the next one, the last of which has items like the first.
+/// A schema with this many definitions that each refer to the next one; the last one has items like the first.
 fn chain(length: usize) -> Value {
     let mut defs = Map::new();
     for at in 1..length {
@@ -93,7 +93,7 @@ fn nested(levels: usize) -> Value {
     (0..levels).fold(json!(1), |inner, _| json!([inner]))
 }
 
-/// Does work on a stack as large as that of the main thread; threads of tests have less.
+/// Runs work on a stack as large as that of the main thread; test threads have a smaller one.
 fn on_a_main_stack(work: impl FnOnce() + Send + 'static) {
     std::thread::Builder::new().stack_size(8 << 20).spawn(work).unwrap().join().unwrap();
 }
@@ -115,7 +115,7 @@ fn chains_of_references_times_levels_of_a_value_do_not_exhaust_the_stack() {
         assert!(schema.is_valid(&nested(5)));
         let errors = schema.errors(&nested(500));
         assert!(errors.len() == 1 && errors[0].to_string().contains("nested too deeply"), "{errors:?}");
-        // The deepest that is checked.
+        // The greatest depth that is still checked.
         let deepest = (MAX_CHECK_DEPTH - 1) / 101;
         assert!(schema.is_valid(&nested(deepest - 1)) && !schema.is_valid(&nested(deepest + 2)));
         let longest = Schema::compile("a", chain(MAX_CHECK_DEPTH - 2)).unwrap();
@@ -126,6 +126,6 @@ fn chains_of_references_times_levels_of_a_value_do_not_exhaust_the_stack() {
 #[test]
 fn a_count_is_what_a_check_without_memory_visits() {
     let schema = doubling(3);
-    // The root, 1 + 2 + 4 alternatives, a reference before each and the last definition eight times.
+    // The root, 1 + 2 + 4 alternatives, a reference before each alternative, and eight times the last definition.
     assert_eq!(visits(&schema, &json!("x")), Ok(1 + 7 + 14 + 8));
 }
