@@ -42,7 +42,7 @@ pub struct CallEnded {
     pub cost: Option<f64>,
     /// An upper bound of the usage that was not reported, because a report was incomplete or a request was interrupted.
     /// Absent if everything was reported, or no bound is known.
-    #[serde(default, alias = "lost", skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated: Option<EstimatedUsage>,
     /// The most that the call may have cost, if its cost is unknown and its usage is estimated.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -93,7 +93,7 @@ impl StepKind {
             Self::Approve => "approve",
             Self::Parallel => "parallel",
             Self::Repeat => "repeat",
-            Self::Sequence => "steps",
+            Self::Sequence => "sequence",
             Self::Pipeline => "pipeline",
         }
     }
