@@ -1,6 +1,7 @@
 //! Exported runs: the files that `orch runs export` writes and `orch runs import` reads.
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::model::text::{NotText, text_of};
@@ -71,16 +72,11 @@ impl ExportedRun {
         }
         let text = text_of(bytes).map_err(ExportedRunError::NotText)?;
         // Another version may not even have the same members, so check the version first.
-        if let Ok(Form { orch_run }) = serde_json::from_str(&text)
-            && orch_run != VERSION
-        {
+        let Form { orch_run } = read_as(&text)?;
+        if orch_run != VERSION {
             return Err(ExportedRunError::OtherVersion(orch_run));
         }
-        let mut reader = serde_json::Deserializer::from_str(&text);
-        // Values are as deep as when they were recorded; the depth is checked above.
-        reader.disable_recursion_limit();
-        let read = Self::deserialize(&mut reader).and_then(|whole| reader.end().map(|()| whole));
-        let mut whole = read.map_err(ExportedRunError::WrongForm)?;
+        let mut whole: Self = read_as(&text)?;
         // The journal stores whole microseconds. Cut finer times, so that the events equal what an import stores.
         for event in &mut whole.events {
             event.at = Timestamp::from_microsecond(event.at.as_microsecond()).unwrap_or(event.at);
@@ -94,5 +90,28 @@ impl ExportedRun {
     /// An event can't be written as JSON.
     pub fn to_text(&self) -> serde_json::Result<String> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
+    }
+}
+
+/// Reads the text of an export, whose depth is checked before: values are as deep as when they were recorded.
+fn read_as<T: DeserializeOwned>(text: &str) -> Result<T, ExportedRunError> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.disable_recursion_limit();
+    let read = T::deserialize(&mut reader).and_then(|whole| reader.end().map(|()| whole));
+    read.map_err(ExportedRunError::WrongForm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_is_named_whatever_the_rest_is() {
+        let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+        for events in ["[]", r#"[{"of": "another form"}]"#, &deep] {
+            let read = ExportedRun::read(format!(r#"{{"orch_run":1,"events":{events}}}"#).into_bytes());
+            assert!(matches!(read, Err(ExportedRunError::OtherVersion(1))), "{events}: {read:?}");
+        }
+        assert!(matches!(ExportedRun::read(b"{}".to_vec()), Err(ExportedRunError::WrongForm(_))));
     }
 }

@@ -84,7 +84,7 @@ pub(super) fn bring_up(connection: &mut Connection, path: &Path) -> Result<(), S
     if found > VERSION {
         return Err(StoreError::TooNew { path: path.to_owned(), found, known: VERSION });
     }
-    if (1..VERSION).contains(&found) {
+    if found < VERSION && found != 0 {
         return Err(StoreError::TooOld { path: path.to_owned(), found, known: VERSION });
     }
     if let Some(name) = strange(connection, path)? {
