@@ -123,3 +123,21 @@ pub(super) fn is_complete(bytes: &[u8]) -> bool {
     matches!(bytes.trim_ascii_end().last(), Some(b'}' | b']'))
         && serde_json::from_slice::<Value>(json_bytes(bytes)).is_ok()
 }
+
+/// The JSON value that a body begins with, its own bytes, and the bytes after it.
+pub(super) fn leading_value(bytes: &[u8]) -> Option<(Value, &[u8], &[u8])> {
+    let body = json_bytes(bytes);
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    let (own, rest) = body.split_at_checked(values.byte_offset())?;
+    Some((value, own, rest))
+}
+
+/// The JSON value of a body, and its own bytes. After white space, more may follow an object or a list: whether orch
+/// waits for it depends on the chunks in which the body comes, so it must not change the result.
+pub(super) fn first_value(bytes: &[u8]) -> Option<(Value, &[u8])> {
+    let (value, own, rest) = leading_value(bytes)?;
+    let ends_itself = value.is_object() || value.is_array();
+    let ended = rest.trim_ascii().is_empty() || (ends_itself && rest.first().is_some_and(u8::is_ascii_whitespace));
+    ended.then_some((value, own))
+}

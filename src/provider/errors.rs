@@ -11,13 +11,13 @@ use reqwest::{StatusCode, Url};
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
+use super::body::first_value;
 use super::client::shown;
 use super::http::seconds;
 use super::said::{ErrorBody, MESSAGE, describe, said};
 use super::{Endpoint, RequestLimits, waits};
 use crate::clock::Clock;
 use crate::model::failure::{Class, Failure};
-use crate::model::text::json_bytes;
 use crate::network::{self, ProxySetting, distrust};
 
 /// Where a request went, and what is needed to read its errors.
@@ -170,7 +170,7 @@ pub(super) fn from_status(
             .with_hint("redirects are not followed: set the base URL to the address it redirects to");
         return Failure { status: Some(code), ..failure };
     }
-    let parsed: Value = serde_json::from_slice(json_bytes(body)).unwrap_or_default();
+    let parsed: Value = first_value(body).map(|(value, _)| value).unwrap_or_default();
     let said = said(&parsed).unwrap_or_else(|| ErrorBody::plain(excerpt(body, endpoint, MESSAGE)));
     let failure = by_proxy(code, &said, endpoint).unwrap_or_else(|| describe(Some(code), &said, context));
     let now = context.clock.now();

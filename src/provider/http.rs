@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answer_shape::{AnswerShape, content_type, is_undecided, shape};
-use super::body::{ResponseBody, is_complete};
+use super::body::{ResponseBody, first_value, is_complete};
 use super::client::{address, client, header_map, shown};
 use super::draft::Draft;
 use super::errors::{self, RequestContext};
@@ -19,7 +19,6 @@ use super::stream::{ExchangeProgress, Hearing, StreamItem};
 use super::{Endpoint, RequestLimits, StreamEvent, said, waits};
 use crate::model::chat::ChatReply;
 use crate::model::failure::{Class, Failure};
-use crate::model::text::json_bytes;
 use crate::model::usage::ReportedUsage;
 
 /// How much of the body of a refused request is read, in bytes.
@@ -251,18 +250,6 @@ async fn receive<A: Assembler>(
             Err(Failure { status: Some(status.as_u16()), ..failure })
         }
     }
-}
-
-/// The JSON value of a body, and its own bytes. After white space, more may follow an object or a list: whether orch
-/// waits for it depends on the chunks in which the body comes, so it must not change the result.
-fn first_value(bytes: &[u8]) -> Option<(Value, &[u8])> {
-    let body = json_bytes(bytes);
-    let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-    let value = values.next()?.ok()?;
-    let (own, rest) = body.split_at_checked(values.byte_offset())?;
-    let ends_itself = value.is_object() || value.is_array();
-    let ended = rest.trim_ascii().is_empty() || (ends_itself && rest.first().is_some_and(u8::is_ascii_whitespace));
-    ended.then_some((value, own))
 }
 
 /// Reads a reply that came as one JSON value.

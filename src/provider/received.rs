@@ -61,11 +61,8 @@ mod tests {
 
     const REPLY: &str = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
 
-    /// The text that is read from a JSON body that comes in chunks of `size` bytes.
-    async fn read(body: &str, size: usize) -> Result<String, Class> {
-        let pieces = body.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
-        let answer = ServerAnswer { status: 200, content_type: "application/json".to_owned(), pieces };
-        let endpoint = Endpoint {
+    fn endpoint() -> Endpoint {
+        Endpoint {
             name: "lab".to_owned(),
             dialect: Dialect::OpenAi,
             base_url: "http://127.0.0.1:1/v1".to_owned(),
@@ -76,8 +73,14 @@ mod tests {
             key_header: None,
             query: Vec::new(),
             network: std::sync::Arc::default(),
-        };
-        let reply = read_answer(&endpoint, answer, &RequestLimits::default(), &|_| {}).await;
+        }
+    }
+
+    /// The text that is read from a JSON body that comes in chunks of `size` bytes.
+    async fn read(body: &str, size: usize) -> Result<String, Class> {
+        let pieces = body.as_bytes().chunks(size).map(Bytes::copy_from_slice).collect();
+        let answer = ServerAnswer { status: 200, content_type: "application/json".to_owned(), pieces };
+        let reply = read_answer(&endpoint(), answer, &RequestLimits::default(), &|_| {}).await;
         reply.map(|reply| reply.text).map_err(|failure| failure.class)
     }
 
@@ -94,6 +97,18 @@ mod tests {
         for size in [1, 2, 3, 1000].into_iter().filter(|size| !REPLY.len().is_multiple_of(*size)) {
             let read = read(&format!("{REPLY}x"), size).await;
             assert_eq!(read, Err(Class::ProviderUnavailable), "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_the_body_of_a_refusal_does_not_hide_its_message() {
+        for rest in ["", "\n", "\n\nmore"] {
+            let body = format!(r#"{{"error":{{"message":"no such model"}}}}{rest}"#);
+            let pieces = vec![Bytes::from(body)];
+            let answer = ServerAnswer { status: 404, content_type: "application/json".to_owned(), pieces };
+            let refused = read_answer(&endpoint(), answer, &RequestLimits::default(), &|_| {}).await.unwrap_err();
+            assert!(refused.message.contains("no such model"), "{}", refused.message);
+            assert!(!refused.message.contains('{'), "{}", refused.message);
         }
     }
 }

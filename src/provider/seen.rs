@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::body::leading_value;
 use super::http::{Assembler, ReplySink};
 use super::said;
 use crate::model::text::json_bytes;
@@ -68,10 +69,8 @@ impl StreamContent {
 
     /// The JSON value that the body begins with, if only comments and events follow it.
     pub(super) fn value(&self) -> Option<Value> {
-        let body = json_bytes(self.json.as_ref()?);
-        let mut values = serde_json::Deserializer::from_slice(body).into_iter::<Value>();
-        let value = values.next()?.ok()?;
-        let rest = body.get(values.byte_offset()..)?.trim_ascii_start();
+        let (value, _, rest) = leading_value(self.json.as_ref()?)?;
+        let rest = rest.trim_ascii_start();
         let is_field = [&b":"[..], b"data:", b"event:"].iter().any(|field| rest.starts_with(field));
         (rest.is_empty() || is_field).then_some(value)
     }
