@@ -351,7 +351,8 @@ impl Model {
                 }
             }
         }
-        reply.text = String::from_utf8_lossy(&writer.document()).into_owned();
+        // An incomplete character at the end of a reply that was cut is not part of its text.
+        reply.text = ToldText::default().news(writer.document());
         reply.output_tokens = writer.produced();
         reply.output_time = begun.elapsed().saturating_sub(reply.prompt_time);
         Ok(reply)
