@@ -17,7 +17,7 @@ pub(super) struct CodeAction {
     /// The edits; no two of them overlap or touch.
     pub(super) edits: Vec<Fix>,
     /// The findings that the edits fix.
-    pub(super) mends: Vec<Diagnostic>,
+    pub(super) fixes: Vec<Diagnostic>,
 }
 
 /// Returns the code actions for a range of a text, and one for all certain fixes of the text.
@@ -35,14 +35,14 @@ pub(super) fn of(found: &[Diagnostic], text: &str, range: &Range<usize>) -> Vec<
                 kind: "quickfix",
                 file,
                 edits: vec![fix.clone()],
-                mends: vec![d.clone()],
+                fixes: vec![d.clone()],
             });
         }
     }
     if let Some(file) = all.first().and_then(|(d, _)| d.file.clone()) {
         let title = format!("Mend everything that can be meant in one way only ({})", all.len());
-        let (edits, mends) = all.into_iter().map(|(d, fix)| (fix.clone(), d.clone())).unzip();
-        actions.push(CodeAction { title, kind: "source.fixAll", file, edits, mends });
+        let (edits, fixes) = all.into_iter().map(|(d, fix)| (fix.clone(), d.clone())).unzip();
+        actions.push(CodeAction { title, kind: "source.fixAll", file, edits, fixes });
     }
     actions
 }

@@ -203,11 +203,11 @@ pub(super) fn actions(list: &[CodeAction], uri: &str, client: &Client, documents
             .map(|fix| json!({ "range": range(&lines, &fix.span), "newText": fix.replacement }))
             .collect();
         let diagnostics: Vec<Value> =
-            action.mends.iter().map(|d| finding(d, Some(&lines), client, documents)).collect();
+            action.fixes.iter().map(|d| finding(d, Some(&lines), client, documents)).collect();
         json!({
             "title": action.title,
             "kind": action.kind,
-            "isPreferred": action.kind == "quickfix" && action.mends.iter().all(is_certain),
+            "isPreferred": action.kind == "quickfix" && action.fixes.iter().all(is_certain),
             "diagnostics": diagnostics,
             "edit": { "changes": { uri: edits } },
         })

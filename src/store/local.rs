@@ -175,7 +175,7 @@ impl LocalRun {
         // A step of `finally` runs in each session, even if a result is recorded.
         let closes = self.closing(&open.step).is_some();
         let claim = if closes { None } else { self.lock().index.claim(open) };
-        let Some((completed, artifact)) = claim else { return self.anew(open) };
+        let Some((completed, artifact)) = claim else { return self.start_attempt(open) };
         // Thousands of reused steps in a row would keep the thread from other work, such as a stop request.
         tokio::task::coop::consume_budget().await;
         let mut kept = StepReused::same(open.step.clone(), completed);
@@ -208,7 +208,7 @@ impl LocalRun {
 
     /// Called if no result of this run can be reused: takes one of an earlier run if `--reuse` allows it, else returns
     /// the attempt to run.
-    fn anew(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
+    fn start_attempt(&self, open: &StepSpec) -> Result<BeginOutcome, Interrupt> {
         if let Some(earlier) = self.reuse.as_ref().filter(|_| open.reusable) {
             let mut recipes = std::iter::once(&open.fingerprint).chain(&open.also);
             let found = recipes.find_map(|recipe| Some((earlier.find(recipe).transpose()?, recipe)));

@@ -1,4 +1,4 @@
-//! Delivers the events of a run while it goes on, on one thread for each tracker, woken by durable events.
+//! Delivers the events of a run while it runs, on one thread for each tracker, woken by durable events.
 //!
 //! The run's own threads only advance a number. The delivery threads read the events back from the journal, so that
 //! nothing piles up in memory while a tracker is unreachable.

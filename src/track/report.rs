@@ -1,4 +1,4 @@
-//! The report about delivering a run, read while the run goes on and at its end.
+//! The report about delivering a run, read during the run and at its end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
